@@ -1,1 +1,1 @@
-"""One module per outside system: verify what it sends, call it, and say what a failure means."""
+"""One module per outside system: verifies its webhooks, calls its API and classifies failures."""

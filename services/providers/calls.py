@@ -1,8 +1,8 @@
-"""Outcomes of calls to a shop's providers: whether each takes our credential.
+"""Outcomes of calls to a shop's providers: whether each accepts our credential.
 
 A provider's module notes each call with ``noted_call``. The runner or the command that makes the calls
 collects them with ``collect_calls`` and stores them in ``connections``. ``Misconfigured`` means that a
-credential does not work, an answer means that it does.
+credential does not work, a response means that it does.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ EVERYTHING = ""
 
 
 class CallOutcomes(dict[tuple[str, str], Misconfigured | None]):
-    """The newest outcome per (provider, resource), the newest last. None: it worked."""
+    """The newest outcome per (provider, resource), the newest last. None: the call worked."""
 
     def note(self, provider: str, resource: str, fault: Misconfigured | None) -> None:
-        """``fault`` (None: an answer) is the newest outcome of ``resource`` at ``provider``."""
+        """Store ``fault`` (None: a response) as the newest outcome of ``resource`` at ``provider``."""
         key = (provider, EVERYTHING if fault is not None and not fault.is_partial else resource)
         self.pop(key, None)
         self[key] = fault
@@ -47,9 +47,9 @@ def collect_calls() -> AbstractContextManager[CallOutcomes]:
 
 @contextmanager
 def noted_call(provider: str, resource: str) -> Iterator[None]:
-    """Note the call inside as answered, or as refused if it raises ``Misconfigured``.
+    """Note the call inside as successful, or as refused if it raises ``Misconfigured``.
 
-    ``Refused`` is an answer: the credential was valid. Without an answer nothing is noted.
+    ``Refused`` counts as successful: the credential was valid. Without a response nothing is noted.
     """
     found = _CALLS.get()
     calls = CallOutcomes() if found is None else found
@@ -66,5 +66,5 @@ def noted_call(provider: str, resource: str) -> Iterator[None]:
 
 
 def optional_calls() -> AbstractContextManager[bool]:
-    """Do not note missing permissions of the calls inside: the caller works without them."""
+    """Note no missing permission of the calls inside: the caller works without it."""
     return _set(_OPTIONAL, True)

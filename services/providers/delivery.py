@@ -1,7 +1,7 @@
 """A verified webhook, and the field readers that all providers share. Pure.
 
 Every text of a ``WebhookDelivery`` is printable ASCII of bounded length, so that it fits a database row:
-headers are the sender's free text.
+the sender chooses the headers.
 """
 
 import binascii
@@ -18,7 +18,7 @@ from services.core.clock import is_plausible
 from services.core.errors import Rejected
 
 UNREADABLE = "unreadable"
-"""The topic of a signed body that names none."""
+"""The topic of a signed body without one."""
 
 INVALID_SIGNATURE = "invalid_signature"
 MISSING_HEADER = "missing_header"
@@ -28,8 +28,8 @@ MAX_SIGNATURE_HEADER = 4096
 TOLERANCE_SECONDS = 300
 """How far a signed timestamp may be from now, in both directions.
 
-Stripe's libraries bound the past only. A timestamp ahead means that our clock is behind (a burst of 401 shows
-it, and providers retry for days), or that somebody who holds the secret makes long-lived requests.
+Stripe's libraries limit the past only. A timestamp in the future means that our clock is behind (many 401s
+show it, and providers retry for days), or that a holder of the secret makes requests with a long life.
 """
 
 
@@ -37,9 +37,9 @@ it, and providers retry for days), or that somebody who holds the secret makes l
 class WebhookDelivery:
     """One webhook whose signature matched.
 
-    ``delivery_key`` stays the same over the provider's retries. ``key`` names the object it is about
-    (an order, a charge, a call); empty when the provider names none. ``readable`` is false for a
-    signed body that is not what the provider documents: it is stored for a person to review.
+    ``delivery_key`` stays the same over the provider's retries. ``key`` is the id of the object it is about
+    (an order, a charge, a call), or empty. ``readable`` is false for a signed body that differs from the
+    provider's documentation: it is stored for a person to review.
     """
 
     topic: str
@@ -49,16 +49,16 @@ class WebhookDelivery:
     key: str = ""
     readable: bool = True
     shop_domain: str = ""
-    """The shop's domain by the sender's unsigned header, in lower case; empty where there is none."""
+    """The shop's domain in the sender's unsigned header, in lower case, or empty."""
 
 
 def reject(detail: str) -> NoReturn:
-    """Raise ``Rejected``: all signature faults have one code, so a stranger learns nothing from it."""
+    """Raise ``Rejected``: all signature faults have one code, so an attacker learns nothing from it."""
     raise Rejected(INVALID_SIGNATURE, detail)
 
 
 def reject_missing(name: str) -> NoReturn:
-    """Raise ``Rejected`` for a header of a delivery. Only after the signature matched: see ``reject``."""
+    """Raise ``Rejected`` for a missing header. Call it only after the signature matched: see ``reject``."""
     raise Rejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
@@ -73,7 +73,7 @@ def keep_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that ``body`` is, or None."""
+    """Return ``body`` as a JSON object, or None."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -82,7 +82,7 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
 
 
 def id_text(value: object) -> str:
-    """Return an id as text: an integer or storable text, or what an expanded object calls ``id``; else ""."""
+    """Return an id as text: an integer, storable text, or the ``id`` of an expanded object; else ""."""
     if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, str):
@@ -91,9 +91,9 @@ def id_text(value: object) -> str:
 
 
 def find_instant(value: object) -> datetime | None:
-    """Return the moment of an RFC 3339 text with a zone, or of Unix seconds, in UTC; None for others.
+    """Return the time of an RFC 3339 text with a zone, or of Unix seconds, in UTC; else None.
 
-    None, too, for a year that no event is of. Digits beyond microseconds are cut (Shopify sends nanoseconds).
+    Also None for an implausible year. Digits beyond microseconds are cut (Shopify sends nanoseconds).
     """
     try:
         if isinstance(value, str):
@@ -106,7 +106,7 @@ def find_instant(value: object) -> datetime | None:
     return at if at and is_plausible(at) else None
 
 
-def body_digest(body: bytes) -> str:
+def hash_body(body: bytes) -> str:
     """Return a delivery key for a body that has none."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
@@ -114,7 +114,7 @@ def body_digest(body: bytes) -> str:
 def decode_key(secret: bytes) -> bytes:
     """Return the HMAC key inside a pasted base64 secret, with or without ``whsec_`` and padding.
 
-    What is not base64 is the key itself, so that a dummy secret costs what a real one costs.
+    Text that is not base64 is the key itself, so that a dummy secret takes as long as a real one.
     """
     text = secret.removeprefix(b"whsec_")
     try:

@@ -1,10 +1,10 @@
-"""Mail from a Microsoft 365 mailbox, through Graph's ``sendMail``, as an application of its own.
+"""Sends mail from a Microsoft 365 mailbox through Graph's ``sendMail``, with the app's credentials.
 
 Mail is sent as MIME: Graph's JSON takes only headers that begin with ``x-``. The response is an empty 202 and
 there is no idempotency: after a call without a response only Sent Items show the outcome.
 Sources: learn.microsoft.com, "user: sendMail", "Microsoft identity platform and the OAuth 2.0 client
 credentials flow", "Microsoft Entra authentication and authorization error codes",
-"Microsoft Graph service-specific throttling limits" (4 calls at once a mailbox).
+"Microsoft Graph service-specific throttling limits" (4 calls at once per mailbox).
 """
 
 import base64
@@ -23,12 +23,12 @@ from services.providers.http import find_json, parse_retry_after, post
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import (
     WAIT_LONGEST,
+    WAIT_UNSTATED,
     MailThrottled,
     MailTransport,
     OutgoingMail,
-    mail_throttled,
+    format_sender,
     parse_sender,
-    quoted_sender,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CALLS_AT_ONCE = 4
 LARGEST_BYTES = 4 * 1024 * 1024
-"""Of one request, base64 included."""
+"""The largest request, base64 included."""
 RENEW_BEFORE_SECONDS = 300.0
 
 _AADSTS = re.compile(r"AADSTS(\d+)")
@@ -48,11 +48,11 @@ _SIGN_IN_ERRORS = {
     ),
     "7000215": (
         "client_secret_wrong",
-        "the client secret is not one of the app's: record the secret's value, not its id",
+        "the app has no such client secret: record the secret's value, not its id",
     ),
     "700016": (
         "client_unknown",
-        "the tenant does not know the app: check the client id and the tenant id",
+        "the tenant has no such app: check the client id and the tenant id",
     ),
     "90002": ("tenant_unknown", "there is no such tenant: check the tenant id"),
     "900023": ("tenant_unknown", "the tenant id is neither an id nor a domain"),
@@ -78,24 +78,24 @@ class GraphTransport(MailTransport):
         self._paused_until = 0.0
 
     def send(self, mail: OutgoingMail) -> str:
-        """Return Graph's id of the request that accepted ``mail``, for a question to Microsoft."""
+        """Return Graph's id of the request that accepted ``mail``, for Microsoft's support."""
         mailbox = self._options["mailbox"]
-        sender = quoted_sender(parse_sender(mail.sender)[0], mailbox)
+        sender = format_sender(parse_sender(mail.sender)[0], mailbox)
         content = base64.b64encode(render_mime(replace(mail, sender=sender)))
         if len(content) > LARGEST_BYTES:
             raise Refused("graph.too_large", f"{len(content)} bytes: Graph takes at most {LARGEST_BYTES}")
         with self._calls:
-            # Graph may have asked for a pause while this mail waited for a free call.
+            # Graph may have requested a pause while this mail waited for a free call.
             seconds = self._paused_until - time.monotonic()
             if seconds > 0:
-                raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
+                raise NotYet("graph.throttled", "mailbox paused", wait=timedelta(seconds=seconds))
             response = self._post(mail, content, self._get_token())
             if response.status_code == 401:
-                # Withdrawn before its time: Graph has looked at nothing else, so a new one may be tried.
+                # The token was revoked early. Graph processed nothing, so a new token may be tried.
                 response = self._post(mail, content, self._get_token(instead_of=self._token))
         if response.status_code == 202:
             return str(response.headers.get("request-id", ""))
-        fault = _error_of(response, mailbox)
+        fault = _make_error(response, mailbox)
         if isinstance(fault, MailThrottled) and fault.wait is not None:
             self._paused_until = time.monotonic() + fault.wait.total_seconds()
         raise fault
@@ -129,14 +129,14 @@ class GraphTransport(MailTransport):
             body = find_json(response) or {}
             token = body.get("access_token")
             if response.status_code != 200 or not isinstance(token, str):
-                raise _sign_in_error(response, body)
-            lasts = float(body.get("expires_in") or 0)
+                raise _make_sign_in_error(response, body)
+            seconds = float(body.get("expires_in") or 0)
             self._token = token
-            self._token_ends = time.monotonic() + max(lasts - RENEW_BEFORE_SECONDS, lasts / 2)
+            self._token_ends = time.monotonic() + max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
             return token
 
 
-def _sign_in_error(response: "httpx.Response", body: Mapping[str, Any]) -> WorkError:
+def _make_sign_in_error(response: "httpx.Response", body: Mapping[str, Any]) -> WorkError:
     if response.status_code == 429 or response.status_code >= 500:
         return RetryLater(
             "graph.sign_in_unavailable",
@@ -151,14 +151,14 @@ def _sign_in_error(response: "httpx.Response", body: Mapping[str, Any]) -> WorkE
     return Misconfigured("graph.sign_in_refused", f"Microsoft refuses to sign the app in: {reason}")
 
 
-def _error_of(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
+def _make_error(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of responses
     error = find_object(find_json(response) or {}, "error")
     code = str(error.get("code") or "")
     detail = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")
     wait = parse_retry_after(response.headers, WAIT_LONGEST)
     match response.status_code:
         case 429:
-            return mail_throttled("graph", detail, wait)
+            return MailThrottled("graph.throttled", detail, wait=wait or WAIT_UNSTATED)
         case 401:
             return Misconfigured("graph.token_refused", detail)
         case 403:

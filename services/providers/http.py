@@ -1,4 +1,4 @@
-"""Calls over HTTPS: one pool of connections per process, failures by what they mean, and ``Retry-After``."""
+"""HTTPS calls: one pool of connections per process, errors by meaning, and ``Retry-After``."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -38,7 +38,7 @@ def post(
 ) -> "httpx.Response":
     """Return the response, whatever its status. ``body`` is httpx's ``json``, ``data`` or ``content``.
 
-    Raises ``RetryLater`` where nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
+    Raises ``RetryLater`` if nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
     request without a response is ``OutcomeUnknown``, or ``RetryLater`` if it ``is_repeatable``.
     """
     import httpx
@@ -67,7 +67,7 @@ def find_json(response: "httpx.Response") -> dict[str, Any] | None:
 
 
 def parse_retry_after(headers: Mapping[str, str], longest: timedelta) -> timedelta | None:
-    """Return the wait that ``Retry-After`` asks for, from 0 to ``longest``; None without a readable one.
+    """Return the wait in ``Retry-After``, from 0 to ``longest``; None without a readable one.
 
     It is a number of seconds (Shopify sends "2.0") or a date, which is compared with the response's ``Date``.
     """

@@ -10,7 +10,7 @@ from services.providers.outgoing_mail import MailTransport, OutgoingMail
 
 
 class FileTransport(MailTransport):
-    """Writes mails to ``folder``, readable by its owner only. A file is complete once it has its name."""
+    """Writes mails to ``folder``, readable by its owner only. A file gets its name once it is complete."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,8 +1,8 @@
 """Mail through SendGrid's ``/v3/mail/send`` and Resend's ``POST /emails``: one request per mail.
 
-Resend keeps an idempotency key for 24 hours. SendGrid has none: our id is in ``custom_args``, by which its
-activity feed and event webhooks can be searched. Sources: SendGrid's OpenAPI of mail/send; Resend's OpenAPI;
-error names: resend-python 2.52.0; the key's life: resend.com/docs, "Idempotency keys".
+Resend keeps an idempotency key for 24 hours. SendGrid has none: our id is in ``custom_args``, which its
+activity feed and event webhooks contain. Sources: SendGrid's OpenAPI of mail/send; Resend's OpenAPI;
+error names: resend-python 2.52.0; the key's lifetime: resend.com/docs, "Idempotency keys".
 """
 
 import time
@@ -15,22 +15,22 @@ from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLa
 from services.providers.http import find_json, parse_retry_after, post
 from services.providers.outgoing_mail import (
     WAIT_LONGEST,
+    WAIT_UNSTATED,
     AlreadySubmitted,
     MailThrottled,
     MailTransport,
     OutgoingMail,
     ascii_address,
-    mail_throttled,
+    format_sender,
     one_line,
     parse_sender,
-    quoted_sender,
 )
 
 if TYPE_CHECKING:
     import httpx
 
 QUOTA_WAIT = timedelta(hours=3)
-"""For a quota that is used up: some tries a day, and one soon after it is raised."""
+"""The wait when a quota is used up: some tries a day, and one soon after it is raised."""
 
 
 class SendGridTransport(MailTransport):
@@ -43,7 +43,7 @@ class SendGridTransport(MailTransport):
         """Return SendGrid's ``X-Message-Id`` of the accepted ``mail``."""
         response = post("sendgrid", self._url, self._headers, content=orjson.dumps(make_sendgrid_body(mail)))
         if response.status_code != 202:
-            raise _sendgrid_error(response)
+            raise _make_sendgrid_error(response)
         return str(response.headers.get("x-message-id", ""))
 
 
@@ -58,7 +58,7 @@ class ResendTransport(MailTransport):
         headers = {**self._headers, "Idempotency-Key": mail.idempotency_key}
         response = post("resend", self._url, headers, content=orjson.dumps(make_resend_body(mail)))
         if response.status_code != 200:
-            raise _resend_error(response)
+            raise _make_resend_error(response)
         return str((find_json(response) or {}).get("id") or "")
 
 
@@ -78,9 +78,9 @@ def make_sendgrid_body(mail: OutgoingMail) -> dict[str, Any]:
 
 
 def make_resend_body(mail: OutgoingMail) -> dict[str, Any]:
-    """Return the body of a request to Resend. Pure: the same mail, the same body, as the key demands."""
+    """Return the body of a request to Resend. Pure: a key requires the same body each time."""
     body = {
-        "from": quoted_sender(*parse_sender(mail.sender)),
+        "from": format_sender(*parse_sender(mail.sender)),
         "to": [ascii_address(mail.recipient)],
         "text": mail.text,
         "html": mail.html,
@@ -107,18 +107,19 @@ def _common_fields(mail: OutgoingMail, type_field: str, *, has_disposition: bool
     return fields | ({"attachments": files} if files else {})
 
 
-def _sendgrid_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a table of answers
+def _make_sendgrid_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a table of responses
     errors = [error for error in (find_json(response) or {}).get("errors") or () if isinstance(error, dict)]
     field = str(errors[0].get("field") or "") if errors else ""
     detail = f"HTTP {response.status_code} {errors[0].get('message') if errors else ''}"[:300].rstrip()
     wait = parse_retry_after(response.headers, WAIT_LONGEST)
     match response.status_code:
         case 429:
-            return mail_throttled("sendgrid", detail, wait or _until_reset(response))
+            wait = wait or _find_reset_wait(response) or WAIT_UNSTATED
+            return MailThrottled("sendgrid.throttled", detail, wait=wait)
         case 401 if "credit" in detail.lower():
-            return Misconfigured("sendgrid.no_credits", f"{detail}; raise the plan, then requeue")
+            return Misconfigured("sendgrid.no_credits", f"{detail}; change the plan, then requeue")
         case 401 | 404 | 405:
-            return _credential_error("sendgrid", response.status_code, detail)
+            return _make_credential_error("sendgrid", response.status_code, detail)
         case 403:
             return Misconfigured(
                 "sendgrid.access_denied",
@@ -138,24 +139,25 @@ def _sendgrid_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 -
     return Refused("sendgrid.refused", detail)
 
 
-def _resend_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a table of answers
+def _make_resend_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a table of responses
     body = find_json(response) or {}
     name, message = str(body.get("name") or ""), str(body.get("message") or "")
     detail = f"HTTP {response.status_code} {name}: {message}"[:300].rstrip(": ")
     if name.endswith("_quota_exceeded"):
-        detail = f"{detail}; it goes on when the quota is renewed"
+        detail = f"{detail}; sending continues when the quota is renewed"
         return MailThrottled(f"resend.{name}", detail, wait=QUOTA_WAIT)
     match response.status_code:
         case 429:
-            return mail_throttled("resend", detail, parse_retry_after(response.headers, WAIT_LONGEST))
+            wait = parse_retry_after(response.headers, WAIT_LONGEST) or WAIT_UNSTATED
+            return MailThrottled("resend.throttled", detail, wait=wait)
         case 409 if name == "concurrent_idempotent_requests":
             return OutcomeUnknown("resend.concurrent", detail)
         case 409:
-            return AlreadySubmitted("resend.key_reused", f"{detail}; it was sent before with another text")
+            return AlreadySubmitted("resend.key_reused", f"{detail}; the key was used for another text")
         case 403 if "domain" in message.lower():
             return Misconfigured("resend.sender_refused", f"{detail}; verify the sender's domain at Resend")
         case 401 | 403 | 404 | 405:
-            return _credential_error("resend", response.status_code, detail)
+            return _make_credential_error("resend", response.status_code, detail)
         case status if status >= 500:
             return OutcomeUnknown("resend.no_answer", detail)
     if "`to`" in message:
@@ -165,14 +167,14 @@ def _resend_error(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a
     return Refused("resend.refused", detail)
 
 
-def _credential_error(service: str, status: int, detail: str) -> Misconfigured:
+def _make_credential_error(service: str, status: int, detail: str) -> Misconfigured:
     if status in (404, 405):
         return Misconfigured(f"{service}.address_wrong", f"{detail}; check {service.upper()}_API_BASE")
     return Misconfigured(f"{service}.key_refused", f"{detail}; make a new API key and record it")
 
 
-def _until_reset(response: "httpx.Response") -> timedelta | None:
-    """Return the time until ``X-RateLimit-Reset``, which is a moment in Unix seconds."""
+def _find_reset_wait(response: "httpx.Response") -> timedelta | None:
+    """Return the time until ``X-RateLimit-Reset``, which is a time in Unix seconds."""
     stated = response.headers.get("x-ratelimit-reset", "")
     if not stated.isdecimal():
         return None

@@ -1,6 +1,6 @@
 """Renders a mail as bytes for any mail server: ASCII, lines of at most 998 characters, CRLF. Pure.
 
-Not ``email.message``, which takes 1.8 ms of CPU per mail where this takes 0.03 ms: see decision 11.
+``email.message`` takes 1.8 ms of CPU per mail, this code 0.03 ms: see decision 11.
 Sources: RFC 5322, RFC 2045-2047, RFC 2231, RFC 2387.
 """
 

@@ -27,7 +27,7 @@ _REFUSED = {
     "SignatureDoesNotMatch",
 }
 _NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
-"""Error codes of stores without object lock. Any other error is raised, so nothing is stored unlocked."""
+"""Error codes of stores without object lock. Other errors are raised, so that nothing is stored unlocked."""
 
 _VERSIONS = ("Versions", "DeleteMarkers")
 
@@ -41,7 +41,7 @@ def open_store(url: str) -> ObjectStore:
 
 
 class FolderStore:
-    """Objects as files. Everybody with write access to the folder can delete them: put it elsewhere."""
+    """Objects as files. Anyone with write access to the folder can delete them: use another machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class FolderStore:
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:  # noqa: ARG002
         """Store ``data`` durably under ``key``, whole or not at all; raise ``ObjectExists``."""
         path = self._path(key)
-        with _disk(path):
+        with _disk_errors(path):
             make_private_folder(path.parent)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
             try:
@@ -70,7 +70,7 @@ class FolderStore:
     def get(self, key: str) -> bytes:
         """Return the object, or raise ``ObjectMissing``."""
         path = self._path(key)
-        with _disk(path):
+        with _disk_errors(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -79,9 +79,9 @@ class FolderStore:
     def find_keys(self, prefix: str) -> Sequence[str]:
         """Return the keys that begin with ``prefix``, sorted."""
         base = self._folder / prefix.rpartition("/")[0]
-        with _disk(self._folder):
+        with _disk_errors(self._folder):
             if self._folder.exists():
-                next(self._folder.iterdir(), None)  # rglob passes over what cannot be read
+                next(self._folder.iterdir(), None)  # rglob ignores a folder that it cannot read
             files = (path for path in base.rglob("*") if path.is_file() and path.name[0] != ".")
             keys = (path.relative_to(self._folder).as_posix() for path in files)
             return sorted(key for key in keys if key.startswith(prefix))
@@ -89,7 +89,7 @@ class FolderStore:
     def delete(self, key: str) -> None:
         """Delete the file durably, if it exists."""
         path = self._path(key)
-        with _disk(path):
+        with _disk_errors(path):
             try:
                 path.unlink()
             except FileNotFoundError:
@@ -184,7 +184,7 @@ class BucketStore:
                 connect_timeout=5,
                 read_timeout=60,
                 retries={"total_max_attempts": 3, "mode": "standard"},
-                # Not all other stores know the checksums that newer clients add.
+                # Not all stores support the checksums that newer clients add.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             )
@@ -211,7 +211,7 @@ class BucketStore:
         try:
             yield
         except ClientError as fault:
-            code = _code_of(fault)
+            code = _get_code(fault)
             if code in ("PreconditionFailed", "412"):
                 raise ObjectExists(f"{where} exists already and was not changed") from None
             if code in ("NoSuchKey", "404"):
@@ -227,24 +227,24 @@ class BucketStore:
             raise RetryLater("archive.unavailable", f"{where}: {type(fault).__name__}") from None
 
 
-def _code_of(fault: Any) -> str:
+def _get_code(fault: Any) -> str:
     return str(fault.response.get("Error", {}).get("Code", "?"))
 
 
 @contextmanager
 def _unless_unsupported() -> Iterator[None]:
-    """End the block early at a call that a store without versions or object lock does not have."""
+    """Ignore the error of a call that a store without versions or object lock does not support."""
     from botocore.exceptions import ClientError
 
     try:
         yield
     except ClientError as fault:
-        if _code_of(fault) not in _NO_LOCK:
+        if _get_code(fault) not in _NO_LOCK:
             raise
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as fault:

@@ -1,8 +1,8 @@
-"""Webhooks from Quo, the former OpenPhone, which has two systems side by side.
+"""Webhooks from Quo, formerly OpenPhone, which has two webhook systems.
 
 The newer one is Standard Webhooks; the older one signs ``timestamp.body`` in ``openphone-signature:
-hmac;1;<ms>;<base64>``. Which one a request uses shows in its headers. A shop may hold a secret of each
-while it moves over. Source: quo.com/docs, guides on webhooks.
+hmac;1;<ms>;<base64>``. The headers show which one a request uses. A shop may have a secret of each during
+the change. Source: quo.com/docs, guides on webhooks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from services.core.fields import find_object
 from services.providers.delivery import (
     UNREADABLE,
     WebhookDelivery,
-    body_digest,
     check_age,
     decode_key,
     find_instant,
     get_signature,
+    hash_body,
     id_text,
     is_signed,
     is_storable,
@@ -33,7 +33,7 @@ from services.providers.standard_webhooks import sign_with_id, verify_standard
 KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "user-agent")
 IDENTIFYING_HEADERS = STANDARD_HEADERS | {"openphone-signature"}
 
-# The older system's documentation shows these two where its list of events has the other names.
+# The documentation of the older system uses both names of these topics.
 _TOPIC_NAMES = {
     "callSummary": "call.summary.completed",
     "callTranscript": "call.transcript.completed",
@@ -43,7 +43,7 @@ _TOPIC_NAMES = {
 def read_openphone_delivery(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> WebhookDelivery:
-    """Return what was delivered, once one of ``secrets`` (base64, with or without ``whsec_``) signed it.
+    """Return the delivery if one of ``secrets`` (base64, with or without ``whsec_``) signed it.
 
     The delivery key is ``webhook-id``, or the body's ``id`` in the older system. Raises
     ``Rejected("invalid_signature")``.
@@ -58,7 +58,7 @@ def read_openphone_delivery(
     topic, delivery_key = event.get("type"), webhook_id or event.get("id")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(topic, 128) and is_storable(delivery_key)):
-        key = webhook_id or body_digest(body)
+        key = webhook_id or hash_body(body)
         return WebhookDelivery(topic=UNREADABLE, delivery_key=key, headers=kept, readable=False)
     return WebhookDelivery(
         topic=_TOPIC_NAMES.get(str(topic), str(topic)),
@@ -70,7 +70,7 @@ def read_openphone_delivery(
 
 
 def object_key(event: Mapping[str, Any]) -> str:
-    """Return which call, message or task ``event`` is about; a summary is about its call."""
+    """Return the id of the call, message or task of ``event``; a summary has its call's."""
     data = find_object(event, "data")
     subject = find_object(data, "object") or find_object(data, "resource")
     return id_text(subject.get("callId")) or id_text(subject.get("id"))
@@ -87,7 +87,7 @@ def sign_openphone(body: bytes, secret: bytes, *, now: datetime, **_unsigned: st
 
 
 def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime) -> None:
-    """Pass if some entry of the header is genuine and fresh; raise ``Rejected`` otherwise."""
+    """Raise ``Rejected`` unless an entry of the header is genuine and recent."""
     entries = []
     for entry in get_signature(headers, "openphone-signature").split(",")[:8]:
         fields = entry.strip().split(";")

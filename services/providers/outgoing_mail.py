@@ -1,4 +1,4 @@
-"""A mail as the transports take it, and its addresses. Pure.
+"""A mail for the transports, and its addresses. Pure.
 
 Header values have no line breaks and no control characters; addresses are ASCII.
 """
@@ -16,8 +16,9 @@ from services.core.redact import quote_value
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WAIT_UNSTATED = timedelta(seconds=10)
+"""The wait of a 429 without a readable ``Retry-After``."""
 WAIT_LONGEST = timedelta(hours=6)
-"""The longest wait that a mail service's ``Retry-After`` is taken for."""
+"""The longest wait; a longer ``Retry-After`` of a mail service is cut."""
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
 
@@ -29,13 +30,8 @@ class MailThrottled(RetryLater):
     """The service accepts no mail from this account until ``wait`` is over."""
 
 
-def mail_throttled(provider: str, detail: str, wait: timedelta | None) -> MailThrottled:
-    """Return the failure for a response that asks to slow down; without a stated ``wait`` it is 10 s."""
-    return MailThrottled(f"{provider}.throttled", detail, wait=wait or WAIT_UNSTATED)
-
-
 class AlreadySubmitted(OutcomeUnknown):
-    """The service has another mail under the same key: a person must see whether that one was sent."""
+    """The service has another mail under the same key: a person must check whether that one was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +45,7 @@ class Attachment:
 
     @property
     def base64(self) -> str:
-        """The content as the JSON APIs of mail services take it."""
+        """The content for the JSON APIs of mail services."""
         return b64encode(self.content).decode()
 
 
@@ -78,11 +74,11 @@ class MailTransport:
     """Sends mails. Safe for many threads."""
 
     def send(self, mail: OutgoingMail) -> str:
-        """Return the id that the other side gives the accepted ``mail``; raise a ``WorkError`` otherwise."""
+        """Return the provider's id of the accepted ``mail``; raise a ``WorkError`` otherwise."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close idle connections, where there are any."""
+        """Close idle connections."""
 
 
 def one_line(text: str) -> str:
@@ -97,7 +93,7 @@ def parse_sender(sender: str) -> tuple[str, str]:
     return name, ascii_address(address or sender)
 
 
-def quoted_sender(name: str, address: str) -> str:
+def format_sender(name: str, address: str) -> str:
     """Return ``"Name" <address>``, or the address alone."""
     return f'"{quote(name)}" <{address}>' if name else address
 

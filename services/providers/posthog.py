@@ -1,4 +1,4 @@
-"""Sends events to PostHog, each with a uuid, so that one that is sent twice is counted once.
+"""Sends events to PostHog, each with a uuid: an event that is sent twice is counted once.
 
 Source: posthog.com/docs/api/capture. A 2xx means accepted; PostHog processes it later.
 """
@@ -22,7 +22,7 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
     """Send ``events``; return ``delivered``, or ``over_quota`` if PostHog accepts and drops them.
 
     May be repeated under the same uuids. Raises ``RetryLater`` (also without an answer), ``Misconfigured``
-    or ``Refused``. The key is in the body, and in no error.
+    or ``Refused``. No error contains the key.
     """
     body = orjson.dumps({"api_key": key, "batch": list(events)})
     try:
@@ -33,11 +33,11 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
     except httpx.HTTPError as fault:
         raise RetryLater("posthog.unavailable", f"no answer from PostHog: {type(fault).__name__}") from fault
     if not answer.is_success:
-        raise _error_of(answer)
+        raise _make_error(answer)
     return "over_quota" if (find_json(answer) or {}).get("quota_limited") else "delivered"
 
 
-def _error_of(answer: httpx.Response) -> WorkError:
+def _make_error(answer: httpx.Response) -> WorkError:
     status = answer.status_code
     detail = f"HTTP {status}"
     if status == 429:

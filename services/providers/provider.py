@@ -1,4 +1,4 @@
-"""The record of an outside system: what the ingress, the ledger and the commands know about it. Pure."""
+"""The record of an outside system, for the ingress, the ledger and the commands. Pure."""
 
 import base64
 import binascii
@@ -31,28 +31,28 @@ _MEANINGS = {
     "re_": "a Resend API key",
     "-----BEGIN": "a PEM file",
 }
-"""What a pasted text is by its prefix."""
+"""What a pasted secret is, by its prefix."""
 
 
 class SecretInvalid(InputInvalid):
-    """A pasted secret is not of the wanted kind. The message says what is right and never repeats it."""
+    """A pasted secret is of the wrong kind. The message describes a correct one and never contains it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretKind:
-    """A secret that a shop may have. A webhook secret verifies what comes in; a token opens what we call."""
+    """A secret that a shop may have. A webhook secret verifies webhooks; a token authorizes calls."""
 
     name: str
     description: str
     expected: str = "printable text in one line"
-    """What a right value looks like, for error messages."""
+    """What a correct value looks like, for error messages."""
     prefixes: tuple[str, ...] | None = None
-    """The known prefixes that are right here; any other known prefix is refused. None: no check."""
+    """The known prefixes that are allowed; another known prefix is refused. None: no check."""
     needs_prefix: bool = False
     is_base64: bool = False
     """The value is base64 after an optional ``whsec_``; missing padding is allowed."""
     find_fault: Callable[[str], str] | None = None
-    """Returns what else is wrong with a value, or an empty text."""
+    """Returns another fault of a value, or an empty text."""
     is_webhook: bool = False
     make_value: Callable[[], str] | None = None
     """Returns a random value of 256 bits. None: only the provider can issue one."""
@@ -74,7 +74,7 @@ class SecretKind:
         raise SecretInvalid(fault)
 
     def parse(self, pasted: str) -> str:
-        """Return ``pasted`` without surrounding white space; raise ``SecretInvalid`` for another shape."""
+        """Return ``pasted`` without surrounding white space; raise ``SecretInvalid`` for a wrong value."""
         text = pasted.strip()
         if fault := self._find_fault(text):
             raise SecretInvalid(f"{self.name} {fault}: it should be {self.expected}")
@@ -98,7 +98,7 @@ class SecretKind:
         return self.find_fault(text) if self.find_fault else ""
 
 
-class Sign(Protocol):
+class SignWebhook(Protocol):
     """Returns the headers that the provider sends with ``body``."""
 
     def __call__(
@@ -108,10 +108,10 @@ class Sign(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSender:
-    """One way in which a provider signs webhooks; ``fleet send`` and the demo know it by ``name``."""
+    """A way in which a provider signs webhooks; ``fleet send`` and the demo select it by ``name``."""
 
     name: str
-    sign: Sign
+    sign: SignWebhook
     secret_prefix: str = ""
     """The provider's secrets with this prefix belong to this sender."""
 
@@ -122,17 +122,17 @@ class Provider:
 
     name: str
     label: str = ""
-    """Its name for people in audit texts, where that is another one than ``name``."""
+    """Its name in audit texts, if it is not ``name``."""
     secrets: tuple[SecretKind, ...]
     read: ReadDelivery | None = None
     """Verifies and reads a webhook. None: the provider sends none."""
     identifying_headers: frozenset[str] = frozenset()
-    """Headers that must not come twice with different values."""
+    """Headers that must not appear twice with different values."""
     has_sources: bool = False
-    """Each sender has a name of its own: events are of ``<name>:<source>``, and so is the secret."""
+    """Each sender has its own name and secret; its events have the provider ``<name>:<source>``."""
     senders: tuple[WebhookSender, ...] = ()
     topics: tuple[tuple[str, str], ...] = ()
-    """(pattern of an event topic, work topic). The first match decides; without one nothing is planned."""
+    """(pattern of an event topic, work topic). The first match counts; without one no work is planned."""
     call_points: Mapping[str, float] = field(default_factory=dict)
     """Work topics that wait for this provider's rate limit, with the points that one call costs."""
     refusals_until_dropped: int = 0

@@ -92,7 +92,7 @@ SOURCE_KINDS: Mapping[str, SecretKind] = MappingProxyType(
 
 
 def find_provider(name: str) -> Provider | None:
-    """Return the provider of an event or a connection; ``standard:<source>`` is of ``standard``."""
+    """Return the provider of an event or a connection; ``standard:<source>`` belongs to ``standard``."""
     return _BY_NAME.get(name.partition(":")[0])
 
 

@@ -1,7 +1,7 @@
-"""Sends a check-in of a monitor to Sentry Crons, and knows whether it arrived.
+"""Sends a check-in of a monitor to Sentry Crons and waits for the response.
 
-The SDK's ``capture_checkin`` queues it in the process and loses it when the process ends; here the SDK builds
-the envelope, and the response to our post decides.
+The SDK's ``capture_checkin`` queues it in the process and loses it when the process ends. So the SDK only
+builds the envelope here.
 Sources: develop.sentry.dev/sdk/telemetry/check-ins, develop.sentry.dev/sdk/expected-features/rate-limiting.
 """
 
@@ -40,10 +40,10 @@ def send_checkin(http: httpx.Client, dsn: str, checkin: Mapping[str, Any]) -> No
     except httpx.HTTPError as fault:
         raise RetryLater("sentry.unavailable", f"no answer from Sentry: {type(fault).__name__}") from fault
     if not answer.is_success:
-        raise _error_of(answer)
+        raise _make_error(answer)
 
 
-def _error_of(answer: httpx.Response) -> WorkError:
+def _make_error(answer: httpx.Response) -> WorkError:
     status = answer.status_code
     detail = f"HTTP {status} {answer.headers.get('x-sentry-error', '')[:200]}".rstrip()
     if status == 429:

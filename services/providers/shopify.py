@@ -1,7 +1,7 @@
-"""Webhooks from Shopify: verifies the signature and names the object.
+"""Webhooks from Shopify: verifies the signature and finds the object's id.
 
-The signature covers the body and nothing else: no header, no time. So a header is never trusted to say
-whose shop it is (the route and its secret do), and only dedupe stands against a replay.
+The signature covers the body only, no header and no time. So the route and its secret decide the shop, never
+a header, and only the delivery key prevents a replay.
 Source: shopify-api-js, ``hmac-validator.ts`` and ``webhooks/validate.ts``.
 """
 
@@ -43,7 +43,7 @@ IDENTIFYING_HEADERS = frozenset(
 _ID_NAMES = (
     "id", "fulfillment_order", "original_fulfillment_order", "shipment_id", "admin_graphql_api_id", "shop_id",
 )  # fmt: skip
-"""Under which name a body has its object's id, or an object with it: the first that there is."""
+"""The fields that may have the id of a payload's object, or an object with it; the first present counts."""
 
 _ORDER_ID_TOPICS = ("refunds/", "order_transactions/", "fulfillments/")
 
@@ -51,13 +51,12 @@ _ORDER_ID_TOPICS = ("refunds/", "order_transactions/", "fulfillments/")
 def read_shopify_delivery(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> WebhookDelivery:
-    """Return what was delivered, once one of ``secrets`` (the app's, as UTF-8) has signed ``body``.
+    """Return the delivery if one of ``secrets`` (the app's, as UTF-8) signed ``body``.
 
-    Header names are lower case; the un-prefixed names of the Events preview count too. Topic and
-    webhook id are required because they identify the delivery: without one of them a signed body is
-    ``Rejected("missing_header")``. The shop's domain and the API version are not, because nothing here
-    may rest on an unsigned claim. ``now`` is unused: there is no timestamp to check. Raises
-    ``Rejected("invalid_signature")``.
+    Header names are lower case, with the prefix ``x-shopify-`` or ``shopify-`` (Events preview). Topic and
+    webhook id identify the delivery: a signed body without them is ``Rejected("missing_header")``. The
+    shop's domain and the API version are optional, because they are unsigned. ``now`` is unused: there is
+    no timestamp to check. Raises ``Rejected("invalid_signature")``.
     """
     del now
     prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"
@@ -91,7 +90,7 @@ def read_shopify_delivery(
 
 
 def object_key(topic: str, payload: Mapping[str, Any]) -> str:
-    """Return which object ``payload`` is about; refunds and the like are about their order."""
+    """Return the id of the object of ``payload``; for refunds, transactions and fulfillments the order's."""
     if topic.startswith("orders/"):
         order_id = (
             id_text(payload.get("id"))

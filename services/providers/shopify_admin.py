@@ -21,8 +21,8 @@ from services.providers.shopify_answers import (
     ThrottleStatus,
     find_cost,
     find_throttle,
-    read_answer,
-    read_user_errors,
+    parse_response,
+    parse_user_errors,
 )
 from services.providers.shopify_documents import READ_LEVELS, READ_SHOP, SET_AVAILABLE
 
@@ -38,7 +38,7 @@ READ_AT_MOST = 100
 """Items per query: about four points each, of the 1,000 that a query may cost."""
 
 Renew = Callable[[str], str]
-"""Returns a token to use instead of the refused one, or raises what to repair."""
+"""Returns a token to use instead of the refused one, or raises ``Misconfigured``."""
 
 
 class ShopLevelKey(NamedTuple):
@@ -57,7 +57,7 @@ class Quantity(NamedTuple):
 
 
 class ShopifyLevel(NamedTuple):
-    """A level at Shopify. ``on_hand`` includes what is committed, reserved or damaged."""
+    """A level at Shopify. ``on_hand`` includes committed, reserved and damaged units."""
 
     available: int
     updated_at: datetime | None
@@ -76,7 +76,7 @@ class SetLevelsResult:
 
 
 def admin_base_url(domain: str, api_base: str = "") -> str:
-    """Return where the Admin API of ``domain`` is: the shop's own host, or ``<api_base>/<domain>``.
+    """Return the base URL of ``domain``'s Admin API: the shop's own host, or ``<api_base>/<domain>``.
 
     ``api_base`` is the setting ``SHOPIFY_API_BASE``, which points every shop at one sandbox.
     """
@@ -100,8 +100,8 @@ class ShopifyAdmin:
         """Return the ``data`` of the response to ``document``; ``changes``: it is a mutation.
 
         Without a response a change may have happened (``OutcomeUnknown``). Raises
-        ``ShopifyThrottled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A
-        token that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
+        ``ShopifyThrottled`` with the wait if the bucket is empty, or another error of ``parse_response``. A
+        refused token is renewed and the document sent once more: a 401 means that nothing happened.
         """
         named = _NAMED.match(document)
         with noted_call("shopify", named[1] if named else "document"):
@@ -112,15 +112,15 @@ class ShopifyAdmin:
             throttle = find_throttle(response)
             self.throttle = throttle or self.throttle
             self.cost_points = find_cost(response) or self.cost_points
-            return read_answer(response, throttle, changes=changes)
+            return parse_response(response, throttle, changes=changes)
 
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
     ) -> SetLevelsResult:
-        """Set the available quantities, once per ``idempotency_key``: all, or none where one is refused.
+        """Set the available quantities, once per ``idempotency_key``: all, or none if one is refused.
 
         At most ``SET_AT_MOST``. ``reference`` is a URI shown in the shop's stock history. A repeat under the
-        same key must carry the same values. Raises where the call as a whole failed, as ``execute`` does.
+        same key must carry the same values. Raises as ``execute`` does if the whole call failed.
         """
         entries = [
             {
@@ -139,28 +139,28 @@ class ShopifyAdmin:
         }
         data = self.execute(SET_AVAILABLE, {"input": set_input, "key": idempotency_key}, changes=True)
         payload = find_object(data, "inventorySetQuantities")
-        refused = read_user_errors(payload, len(entries))
+        refused = parse_user_errors(payload, len(entries))
         group = find_object(payload, "inventoryAdjustmentGroup")
         return SetLevelsResult(find_instant(group.get("createdAt")), refused)
 
     def get_domain(self) -> str:
-        """Return the ``myshopify.com`` name that Shopify gives the shop, in lower case."""
+        """Return the shop's ``myshopify.com`` domain, in lower case."""
         data = self.execute(READ_SHOP, {}, changes=False)
         return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
 
     def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
-        """Return the levels as the shop has them; one that it does not stock is not in the answer.
+        """Return the levels at Shopify; a level that is not stocked is missing.
 
         One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.
         """
         found: dict[ShopLevelKey, ShopifyLevel] = {}
-        for location_id, part in _by_location(places):
+        for location_id, batch in _by_location(places):
             variables = {
-                "items": [f"{_ITEM}{place.inventory_item_id}" for place in part],
+                "items": [f"{_ITEM}{place.inventory_item_id}" for place in batch],
                 "location": f"{_LOCATION}{location_id}",
             }
             nodes = self.execute(READ_LEVELS, variables, changes=False).get("nodes") or ()
-            for place, node in zip(part, nodes, strict=False):
+            for place, node in zip(batch, nodes, strict=False):
                 level = find_object(node or {}, "inventoryLevel")
                 by_name = {one["name"]: one["quantity"] for one in level.get("quantities") or ()}
                 if "available" in by_name:

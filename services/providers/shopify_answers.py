@@ -34,7 +34,7 @@ _MISCONFIGURED = {
 
 @dataclass(frozen=True, slots=True)
 class ThrottleStatus:
-    """The shop's bucket of cost points, as Shopify reported it. ``restore_rate`` is points a second."""
+    """The shop's bucket of cost points, as Shopify reported it. ``restore_rate`` is points per second."""
 
     maximum_available: float
     currently_available: float
@@ -50,7 +50,7 @@ class ShopifyThrottled(NotYet):
 
 
 class StockMoved(Refused):
-    """The shop's quantity changed meanwhile: read it again and decide again."""
+    """The shop's quantity changed: read it again and decide again."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("shopify.stock_moved", detail)
@@ -74,35 +74,35 @@ def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
 
 
 def find_cost(response: "httpx.Response") -> float | None:
-    """Return the points that the bucket must have before such a call: the requested, not the actual cost."""
+    """Return the points that such a call needs in the bucket: the requested cost, not the actual one."""
     points = _find_cost_block(response).get("requestedQueryCost")
     return float(points) if isinstance(points, int | float) and points > 0 else None
 
 
-def read_answer(
+def parse_response(
     response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> dict[str, Any]:
-    """Return ``data`` of a successful response; raise what any other response means.
+    """Return ``data`` of a successful response; raise the error of another one.
 
     A gateway timeout (502, 504), or a 200 that is not JSON, leaves the outcome of a change unknown. Any other
     5xx counts as "nothing happened", which is safe because a repeat has the same idempotency key.
     """
     if response.status_code != 200:
-        raise _error_of_status(response, throttle, changes=changes)
+        raise _make_status_error(response, throttle, changes=changes)
     body = find_json(response)
     if body is None:
-        raise _unknown_outcome("the answer is not a JSON object", changes=changes)
+        raise _make_unknown_outcome("the answer is not a JSON object", changes=changes)
     errors = body.get("errors")
     if errors:
-        raise _error_of_errors(body, errors, throttle)
+        raise _make_document_error(body, errors, throttle)
     data = body.get("data")
     if not isinstance(data, dict):
-        raise _unknown_outcome("the answer has no data", changes=changes)
+        raise _make_unknown_outcome("the answer has no data", changes=changes)
     return data
 
 
-def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkError]:
-    """Return what each of a mutation's ``userErrors`` means, by the index of its quantity of ``count``.
+def parse_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkError]:
+    """Return the error of each of a mutation's ``userErrors``, by the index of its quantity (of ``count``).
 
     An error without such an index concerns the whole call and is raised. ``field`` is
     ``["input", "quantities", "3", "changeFromQuantity"]``.
@@ -111,14 +111,14 @@ def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkEr
     for error in payload.get("userErrors") or ():
         path = [str(part) for part in error.get("field") or ()]
         index = int(path[2]) if len(path) > 2 and path[2].isdecimal() else count
-        fault = _error_of_code(error, path)
+        fault = _make_user_error(error, path)
         if index >= count or isinstance(fault, RetryLater | IdempotencyKeyUsed):
             raise fault
         refused.setdefault(index, fault)
     return refused
 
 
-def _error_of_code(error: Mapping[str, Any], path: list[str]) -> WorkError:
+def _make_user_error(error: Mapping[str, Any], path: list[str]) -> WorkError:
     code = str(error.get("code") or "user_error")
     detail = f"{code}: {error.get('message', '')}" + (f" (field {'.'.join(path)})" if path else "")
     slug = f"shopify.{code.lower()}"
@@ -134,7 +134,7 @@ def _error_of_code(error: Mapping[str, Any], path: list[str]) -> WorkError:
     return Refused(slug, detail)
 
 
-def _error_of_status(
+def _make_status_error(
     response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> WorkError:
     status = response.status_code
@@ -142,7 +142,7 @@ def _error_of_status(
     if status == 429:
         return ShopifyThrottled(detail, wait=wait or WAIT_UNSTATED, throttle=throttle)
     if status in (502, 504):
-        return _unknown_outcome(detail, changes=changes)
+        return _make_unknown_outcome(detail, changes=changes)
     if status >= 500:
         return RetryLater("shopify.unavailable", detail, wait=wait)
     if status in _MISCONFIGURED:
@@ -151,13 +151,13 @@ def _error_of_status(
     return Refused("shopify.request_refused", detail)
 
 
-def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleStatus | None) -> WorkError:
+def _make_document_error(body: Mapping[str, Any], errors: Any, throttle: ThrottleStatus | None) -> WorkError:
     first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {"message": errors}
     code = str(find_object(first, "extensions").get("code") or "")
     detail = str(first.get("message", ""))[:300]
     if code == "THROTTLED":
         points = find_object(find_object(body, "extensions"), "cost").get("requestedQueryCost")
-        return ShopifyThrottled(detail, wait=_time_until(points, throttle), throttle=throttle)
+        return ShopifyThrottled(detail, wait=_plan_wait(points, throttle), throttle=throttle)
     if code == "ACCESS_DENIED":
         return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}", is_partial=True)
     if code == "SHOP_INACTIVE":
@@ -167,11 +167,11 @@ def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleSta
     return Refused(f"shopify.{code.lower() or 'document_refused'}", detail)
 
 
-def _unknown_outcome(detail: str, *, changes: bool) -> WorkError:
+def _make_unknown_outcome(detail: str, *, changes: bool) -> WorkError:
     return OutcomeUnknown("shopify.no_answer", detail) if changes else RetryLater("shopify.no_answer", detail)
 
 
-def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
+def _plan_wait(points: object, throttle: ThrottleStatus | None) -> timedelta:
     """Return how long the bucket takes to reach ``points``."""
     if throttle is None or throttle.restore_rate <= 0 or not isinstance(points, int | float):
         return WAIT_UNSTATED

@@ -1,8 +1,7 @@
 """Every GraphQL document that we send to Shopify's Admin API. A test compares them with its schemas.
 
-Each stays under the 1,000 points that one query may cost, counted as Shopify does (an object 1, a list as
-many as it is asked for), so none is refused however full a shop is. Lists that may be longer have a
-document of their own that goes on where the first one ended.
+Each costs less than 1,000 points, Shopify's limit per query, for a shop of any size: an object costs 1, a
+list the number in ``first``. A list that may be longer has another document that reads its next pages.
 """
 
 _MONEY = "shopMoney { amount currencyCode }"
@@ -58,7 +57,7 @@ query ListOrders($query: String!, $after: String) {{
   }}
 }}
 """
-"""Just enough to see what we lack: most orders of a page are known, and cost no more than this."""
+"""Only the fields that show a missing or old order: most orders of a page are recorded already."""
 
 LIST_FULFILLMENT_ORDERS = """\
 query ListFulfillmentOrders($query: String!, $after: String) {
@@ -72,7 +71,7 @@ query ListFulfillmentOrders($query: String!, $after: String) {
   }
 }
 """
-"""A document of its own: an app without a scope for them may still read orders."""
+"""Separate from the orders, which an app without the scope for these may still read."""
 
 _RETURN = "id name status decline { reason }"
 
@@ -87,7 +86,7 @@ query ListReturns($query: String!, $after: String) {{
   }}
 }}
 """
-"""Apart from the orders themselves, for the same reason: returns have a scope of their own."""
+"""Separate from the orders, because returns have their own scope."""
 
 READ_ORDER_RETURNS = f"""\
 query ReadOrderReturns($id: ID!, $after: String!) {{
@@ -259,7 +258,7 @@ query ReadLevels($items: [ID!]!, $location: ID!) {
   }
 }
 """
-"""Asks by item and location: the number in an InventoryLevel's own id is Shopify's affair."""
+"""Reads by item and location: the format of an InventoryLevel's id is not documented."""
 
 READ_SHOP = "query ReadShop { shop { id myshopifyDomain } }"
-"""The smallest query that needs a token: after an uninstall Shopify answers it with 401."""
+"""The smallest query that needs a token: after an uninstall its response is 401."""

@@ -1,4 +1,4 @@
-"""Refreshes Shopify's expiring offline access tokens: the refresh token gives the next pair.
+"""Refreshes Shopify's expiring offline access tokens with the refresh token.
 
 Source: shopify.dev, "Offline access tokens", and ``refreshToken`` of shopify-api-js. The refresh token
 rotates. Since 2026-08-28 the previous one stays valid until the new one is used, so after a lost response the
@@ -17,7 +17,7 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
 
 _RECONNECT = (
     "open the app in the shop's admin to install it again, then `fleet shops secret SHOP shopify-token` and "
-    "`shopify-refresh-token`, and requeue what waits"
+    "`shopify-refresh-token`, and requeue the waiting work"
 )
 
 
@@ -78,12 +78,12 @@ def _read_grant(response: httpx.Response) -> Grant:
         if status in (401, 403) or code in ("invalid_client", "application_cannot_be_found"):
             raise Misconfigured(
                 "shopify.client_refused",
-                f"{detail}: Shopify does not take the app's credentials: record shopify-client-id and "
-                "shopify-client-secret again with `fleet shops secret`, then requeue what waits",
+                f"{detail}: Shopify refuses the app's credentials: record shopify-client-id and "
+                "shopify-client-secret again with `fleet shops secret`, then requeue the waiting work",
             )
         raise Misconfigured(
             "shopify.refresh_refused",
-            f"{detail}: Shopify does not take the refresh token any more: {_RECONNECT}",
+            f"{detail}: Shopify refuses the refresh token: {_RECONNECT}",
         )
     access, refresh = body.get("access_token"), body.get("refresh_token")
     expires_in = _find_seconds(body, "expires_in")

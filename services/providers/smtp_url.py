@@ -1,4 +1,4 @@
-"""Where a mail server is and how to sign in to it: the URL in ``SMTP_URL`` and in ``smtp-url``. Pure."""
+"""Parses the URL of a mail server, with user and password: ``SMTP_URL`` and ``smtp-url``. Pure."""
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,12 +10,12 @@ PORTS = MappingProxyType({"smtp": 25, "smtp+starttls": 587, "smtps": 465})
 
 
 class SmtpUrlInvalid(ShopfleetError):
-    """The URL names no mail server. The message says what would be right, and never repeats a password."""
+    """The URL names no mail server. The message describes a correct one and never contains the password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpServer:
-    """A mail server: ``smtp`` is plain text, ``smtp+starttls`` demands TLS, ``smtps`` begins with it."""
+    """A mail server: ``smtp`` is plain text, ``smtp+starttls`` requires TLS, ``smtps`` starts with it."""
 
     scheme: str
     host: str

@@ -1,8 +1,8 @@
-"""Webhooks by the Standard Webhooks specification: Quo's newer ones, and any other sender.
+"""Webhooks by the Standard Webhooks specification: Quo's newer ones, and those of any other sender.
 
-Signed is ``id.timestamp.body``; a header may carry several signatures, any one is enough. The ``svix-``
-header names that older senders still use mean the same. Only ``v1`` (HMAC) is read: ``v1a`` needs a
-public key, and a sender that has only that is refused as unsigned.
+The signature covers ``id.timestamp.body``. A header may have several signatures; one valid one is enough.
+Older senders use the same headers with the prefix ``svix-``. Only ``v1`` (HMAC) is supported: ``v1a`` needs
+a public key, and a request with ``v1a`` only is refused as unsigned.
 Source: github.com/standard-webhooks/standard-webhooks, ``spec/standard-webhooks.md``.
 """
 
@@ -37,10 +37,10 @@ IDENTIFYING_HEADERS = frozenset(
 def read_standard_delivery(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> WebhookDelivery:
-    """Return what was delivered, once one of ``secrets`` (``whsec_`` texts as pasted) has signed it.
+    """Return the delivery if one of ``secrets`` (``whsec_`` texts as pasted) signed it.
 
-    The delivery key is ``webhook-id``, which stays over retries. The topic is the body's ``type``, or
-    ``untyped``. Raises ``Rejected("invalid_signature")``; more than 300 s early or late is refused.
+    The delivery key is ``webhook-id``, which stays the same over retries. The topic is the body's ``type``,
+    or ``untyped``. Raises ``Rejected("invalid_signature")``, also for a time over 300 s from ``now``.
     """
     webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now)
     payload = parse_object(body)
@@ -60,14 +60,14 @@ def read_standard_delivery(
 
 
 def object_key(data: Mapping[str, Any]) -> str:
-    """Return the id of the object inside ``data``, wherever senders put it."""
+    """Return the id of the object in ``data``, from the first field that senders use for it."""
     return id_text(data.get("id")) or id_text(data.get("object")) or id_text(data.get("resource"))
 
 
 def verify_standard(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> tuple[str, int]:
-    """Return (webhook id, timestamp in seconds) of a genuine and fresh request; raise ``Rejected``."""
+    """Return (webhook id, timestamp in seconds) of a genuine and recent request; raise ``Rejected``."""
     prefix = "webhook-" if "webhook-signature" in headers else "svix-"
     webhook_id = headers.get(prefix + "id", "")
     sent_at_text = headers.get(prefix + "timestamp", "")

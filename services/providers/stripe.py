@@ -1,8 +1,8 @@
-"""Webhooks from Stripe: verifies the signature and its age, and names the object.
+"""Webhooks from Stripe: verifies the signature and its age, and finds the object's id.
 
-Written by hand because the library's helper takes one secret a call and parses what we only store.
-The scheme: ``t=<unix seconds>,v1=<hex>[,v1=<hex>]``, HMAC-SHA256 over ``t.body`` under the whole
-``whsec_...`` text. Source: stripe-python, ``stripe/_webhook.py``.
+The library's helper is not used: it takes one secret per call and parses the body, which we only store.
+The scheme: ``t=<unix seconds>,v1=<hex>[,v1=<hex>]``, HMAC-SHA256 over ``t.body`` with the whole
+``whsec_...`` text as key. Source: stripe-python, ``stripe/_webhook.py``.
 """
 
 import hmac
@@ -15,10 +15,10 @@ from services.core.fields import find_object
 from services.providers.delivery import (
     UNREADABLE,
     WebhookDelivery,
-    body_digest,
     check_age,
     find_instant,
     get_signature,
+    hash_body,
     id_text,
     is_signed,
     is_storable,
@@ -35,9 +35,9 @@ IDENTIFYING_HEADERS = frozenset({"stripe-signature"})
 def read_stripe_delivery(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> WebhookDelivery:
-    """Return what was delivered, once one of ``secrets`` (whole ``whsec_`` texts) has signed ``t.body``.
+    """Return the delivery if one of ``secrets`` (whole ``whsec_`` texts) signed ``t.body``.
 
-    Snapshot and thin (v2) events alike; the delivery key is the event's id. Raises
+    Reads snapshot and thin (v2) events; the delivery key is the event's id. Raises
     ``Rejected("invalid_signature")`` for a missing, malformed, stale or wrong signature.
     """
     sent_at_text, given = _read_header(get_signature(headers, "Stripe-Signature"))
@@ -51,7 +51,7 @@ def read_stripe_delivery(
     event_id, topic = event.get("id"), event.get("type")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(event_id) and is_storable(topic, 128)):
-        return WebhookDelivery(topic=UNREADABLE, delivery_key=body_digest(body), headers=kept, readable=False)
+        return WebhookDelivery(topic=UNREADABLE, delivery_key=hash_body(body), headers=kept, readable=False)
     return WebhookDelivery(
         topic=str(topic),
         delivery_key=str(event_id),
@@ -62,7 +62,7 @@ def read_stripe_delivery(
 
 
 def object_key(event: Mapping[str, Any]) -> str:
-    """Return which object ``event`` is about; a refund is about its charge, so both wait for each other."""
+    """Return the id of the object of ``event``; a refund has its charge's, so that both are done in order."""
     snapshot = find_object(find_object(event, "data"), "object")
     if snapshot.get("object") == "refund":
         return id_text(snapshot.get("charge")) or id_text(snapshot.get("payment_intent"))
@@ -80,7 +80,7 @@ def sign_stripe(body: bytes, secret: bytes, *, now: datetime, **_unsigned: str) 
 
 
 def _read_header(header: str) -> tuple[str, list[bytes]]:
-    """Return ``t`` as it was written and every ``v1``; other schemes are not ours to read."""
+    """Return the text of ``t`` and every ``v1``; other schemes are ignored."""
     sent_at_text, candidates = "", []
     for part in header.split(","):
         scheme, _, value = part.strip().partition("=")

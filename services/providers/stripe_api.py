@@ -1,8 +1,8 @@
 """Reads Stripe's lists and objects through Stripe's library, as the JSON that Stripe sends.
 
-The library pins ``Stripe-Version``, encodes requests and names errors. Its objects are not used, as webhooks
-have the same objects as JSON and one parser reads both. It is imported at first use: it takes a second and
-tens of megabytes. Its retries are off, because the ledger retries.
+The library pins ``Stripe-Version``, encodes requests and classifies errors. Its objects are not used, because
+webhooks have the same objects as JSON and one parser reads both. It is imported at first use: it takes a
+second and tens of megabytes. Its retries are off, because the ledger retries.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 20.0
 PAGE_SIZE = 100
 WAIT_LONGEST = timedelta(hours=1)
-NOT_SOON = timedelta(minutes=5)
-"""The least wait if Stripe says that a retry does not help (``Stripe-Should-Retry``)."""
+WAIT_SHORTEST = timedelta(minutes=5)
+"""The shortest wait if a retry does not help (``Stripe-Should-Retry: false``)."""
 
 NOT_FOUND = "stripe.not_found"
 
@@ -41,12 +41,12 @@ def list_objects(
     created_lt: datetime | None = None,
     **filters: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Yield every object of ``kind`` (see ``PATHS``) made in [``created_gte``, ``created_lt``); newest first.
+    """Yield objects of ``kind`` (in ``PATHS``) created in [``created_gte``, ``created_lt``), newest first.
 
     Reads page by page (100 objects) as it is consumed, so one page is in memory. ``filters`` are Stripe's
     (``payout="po_1"``, ``expand=["data.balance_transaction"]``). Raises ``RetryLater``, ``Misconfigured`` or
-    ``Refused``, also between two objects. To resume, pass ``starting_after=<id of the last object>``: pages
-    follow objects, so new objects do not move them.
+    ``Refused``, also between two objects. To resume, pass ``starting_after=<id of the last object>``: new
+    objects do not shift the pages.
     Source: Stripe API reference, "Pagination".
     """
     if kind not in PATHS:
@@ -74,7 +74,7 @@ def list_objects(
 def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
     """Return the object at ``url``, a path such as ``/v1/charges/ch_1`` or an event's ``related_object.url``.
 
-    ``context`` is the account of a thin event, if it is another than the key's. Raises
+    ``context`` is the account of a thin event, if it is not the key's. Raises
     ``Refused("stripe.not_found")`` if there is none. A full URL is refused: the key is sent to Stripe only.
     """
     if not url.startswith(("/v1/", "/v2/")):
@@ -107,7 +107,7 @@ def _get(client: "stripe.StripeClient", path: str, params: Mapping[str, Any]) ->
 
 
 def _resource(path: str) -> str:
-    """Return the resource of a restricted key's permission: ``/v1/charges/ch_1`` is of ``charges``."""
+    """Return the resource of a restricted key's permission: ``charges`` for ``/v1/charges/ch_1``."""
     parts = path.split("/")
     return "/".join(parts[2:4]) if parts[1] == "v2" else parts[2]
 
@@ -143,8 +143,8 @@ def _describe(error: Exception) -> str:
 
 
 def _find_wait(error: Exception) -> timedelta | None:
-    """Return Stripe's ``Retry-After``, at least ``NOT_SOON`` if Stripe says that a retry does not help."""
+    """Return Stripe's ``Retry-After``, at least ``WAIT_SHORTEST`` if a retry does not help."""
     headers = getattr(error, "headers", None) or {}
-    not_soon = NOT_SOON if str(headers.get("stripe-should-retry", "")).lower() == "false" else None
+    minimum = WAIT_SHORTEST if str(headers.get("stripe-should-retry", "")).lower() == "false" else None
     wait = parse_retry_after(headers, WAIT_LONGEST)
-    return not_soon if wait is None else max(wait, not_soon or wait)
+    return minimum if wait is None else max(wait, minimum or wait)
