@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import psycopg
 
-from services.mail.message import Mail, all_headers
+from services.mail.message import Mail, make_headers
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import OutgoingMail
 
@@ -53,7 +53,7 @@ def _contents(count: int) -> list[bytes]:
                 html=mail.html,
                 message_id=f"{uuid4()}@example.org",
                 date=now,
-                headers=all_headers(mail),
+                headers=make_headers(mail),
             )
         )
         for mail in map(make_mail, range(count))

@@ -20,7 +20,7 @@ from services.cli.shopify import compare_domain
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
-from services.mail.connection_lines import find_lines_of
+from services.mail.connection_lines import list_shop_lines
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shopify.stock.count_store import release_levels
@@ -117,7 +117,7 @@ def show(slug: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         secrets = find_secret_states(tx, shop.id, utc_now())
-        lines = find_lines_of(tx, shop.id, slug)
+        lines = list_shop_lines(tx, shop.id, slug)
     if as_json:
         lists = {"secrets": secrets, "connections": lines}
         documents = {name: [to_document(one) for one in found] for name, found in lists.items()}

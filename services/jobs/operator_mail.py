@@ -7,7 +7,7 @@ incidents.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
@@ -22,10 +22,10 @@ from services.mail.message import Mail, MailType
 from services.mail.outbox import record_mails
 from services.mail.system_mails import (
     AUDIT_FAILED_MAIL,
+    CHAIN_FAULTS,
     INCIDENT_MAIL,
     JOB_LATE_MAIL,
     Step,
-    Verdict,
     plan_audit_failed,
     plan_incident,
     plan_job_late,
@@ -162,11 +162,11 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, 
 def _plan_audit(notice: Notice) -> tuple[MailType, dict[str, Any]] | None:
     """Return the facts of one altered chain; None for several chains, which share one mail."""
     (first, *others), detail = notice.found, notice.found[0].detail
-    if others or detail.get("kind") not in get_args(Verdict) or "detail" not in detail:
+    if others or detail.get("kind") not in CHAIN_FAULTS or "detail" not in detail:
         return None
     facts = plan_audit_failed(
         chain=first.shop,
-        verdict=detail["kind"],
+        kind=detail["kind"],
         seq=detail["seq"],
         event_id=detail["event_id"],
         detail=detail["detail"],

@@ -1,1 +1,1 @@
-"""Send: mail leaves through a transport, and a failure says what happens next."""
+"""Composes mails, stores them in the outbox and sends each one once through a transport."""

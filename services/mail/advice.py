@@ -1,4 +1,4 @@
-"""What a person does about a mail that is not sent: from an error code to a command. Pure."""
+"""Advice about a mail that was not sent: maps an error code to a command. Pure."""
 
 from typing import NamedTuple
 
@@ -18,23 +18,23 @@ _REPAIRS = (
     ),
     (
         "sender_refused sender_invalid",
-        "let us send as this sender there, or fleet mail transport {slug} --sender ...",
-        "let us send as this sender there, or set MAIL_FROM and restart the workers",
+        "allow this sender at {name}, or fleet mail transport {slug} --sender ...",
+        "allow this sender at {name}, or set MAIL_FROM and restart the workers",
     ),
     ("access_denied client_disabled no_credits refuses_us", "repair it at {name}, or change the account", ""),
     ("transport_unknown", "fleet mail transport {slug} --use ...", ""),
     ("address_wrong", "set {base} and restart the workers", ""),
-    ("not_writable", "let the workers write into MAIL_FOLDER", ""),
+    ("not_writable", "give the workers write access to MAIL_FOLDER", ""),
 )
-"""(reasons, what to do where the account is the shop's own, what else where it is the fleet's)."""
+"""(reasons, what to do for the shop's own account, what to do for the fleet's; empty: the same)."""
 
 _SETTINGS = {"smtp": "SMTP_URL", "graph": "GRAPH_CLIENT_SECRET", "file": "MAIL_TRANSPORT"}
-_READER = frozenset({"recipient_refused", "address_invalid"})
+_RECIPIENT = frozenset({"recipient_refused", "address_invalid"})
 _TEMPORARY = frozenset({"unavailable", "busy", "throttled", "paced", "concurrent", "sign_in_unavailable"})
 
 
 class MailSender(NamedTuple):
-    """The transport of a shop's mail. No ``slug``: the fleet's; ``is_own``: the shop's account."""
+    """The transport of a shop's mail, or without ``slug`` the fleet's. ``is_own``: the shop's account."""
 
     provider: str
     slug: str = ""
@@ -42,12 +42,12 @@ class MailSender(NamedTuple):
 
 
 def plan_advice(code: str, sender: MailSender) -> str:
-    """Return what to do about ``code``, with the command for it; empty if only its details help."""
+    """Return what to do about ``code``, with the command for it; empty for an unknown code."""
     name, reason = sender.provider, code.partition(".")[2]
-    if reason in _READER:
-        return "this address cannot be written to: check it with its owner"
+    if reason in _RECIPIENT:
+        return "the mail server refuses this address: check it with its owner"
     if reason in _TEMPORARY or reason.endswith("quota_exceeded"):
-        return "nothing: it is tried again by itself"
+        return "nothing: it is retried automatically"
     if name not in SECRETS and reason != "transport_unknown":
         return ""
     for reasons, own, fleets in _REPAIRS:
@@ -61,5 +61,5 @@ def plan_advice(code: str, sender: MailSender) -> str:
             repair = (own if is_own or not fleets else fleets).format(**values)
             shop = f" --shop {sender.slug}" if sender.slug else ""
             requeue = "celery -A tasks requeue --topic mail_send"
-            return f"{repair}; then fleet mail test ADDRESS{shop}, and for what is dead {requeue}"
+            return f"{repair}; then fleet mail test ADDRESS{shop}, and for dead items {requeue}"
     return ""

@@ -1,6 +1,6 @@
 """Renders a mail from its type's templates and a context. Pure, except that templates are read once.
 
-No clock, no database, no network: the same context gives the same mail, so it can be composed inside the
+Uses no clock, database or network: the same context gives the same mail. So it can be composed inside the
 transaction that decides that it is due.
 """
 
@@ -48,10 +48,10 @@ def compose(
 ) -> Mail:
     """Return the mail of ``mail_type`` with ``context``: subject, preview, text and HTML.
 
-    ``shop`` None is a mail of the whole fleet; its times are shown in ``zone`` (default UTC), a shop's in
-    the shop's zone. The HTML shows ``images`` with ``image('name')``. ``unsubscribe`` is an https URL or a
-    ``mailto:``, for mail types that can be unsubscribed. Raises ``MailInvalid`` if the context lacks a name
-    or has one too many, and for an image that the HTML does not show.
+    ``shop`` None is a mail of the whole fleet. Times are in ``zone`` (default: the shop's, else UTC). The
+    HTML shows ``images`` with ``image('name')``. ``unsubscribe`` is an https URL or a ``mailto:``, for mail
+    types that can be unsubscribed. Raises ``MailInvalid`` if a name of the context is missing or unknown,
+    and for an image that the HTML does not show.
     """
     templates = _load_templates(mail_type)
     _check(mail_type, templates, context, recipient, unsubscribe)
@@ -59,12 +59,12 @@ def compose(
         name: image if image.content_id else replace(image, content_id=f"{name}@shopfleet")
         for name, image in (images or {}).items()
     }
-    missing = set(inline)
+    not_shown = set(inline)
 
     def show_image(name: str) -> str:
         if name not in inline:
             raise MailInvalid(f"mail {mail_type.name!r} shows the image {name!r}, which was not given")
-        missing.discard(name)
+        not_shown.discard(name)
         return f"cid:{inline[name].content_id}"
 
     values: dict[str, Any] = {
@@ -80,8 +80,8 @@ def compose(
     subject = values["subject"] = _cut(templates.subject.render(values), SUBJECT_CHARACTERS)
     preview = values["preview"] = _cut(templates.preview.render(values), PREVIEW_CHARACTERS)
     text, html = templates.text.render(values), templates.html.render(values)
-    if missing:  # the mailbox would show it as an attachment
-        raise MailInvalid(f"mail {mail_type.name!r} does not show {', '.join(sorted(missing))}")
+    if not_shown:  # the mailbox would show it as an attachment
+        raise MailInvalid(f"mail {mail_type.name!r} does not show {', '.join(sorted(not_shown))}")
     return Mail(
         shop_id=shop.id if shop else None,
         kind=mail_type.name,
@@ -105,7 +105,7 @@ def _check(
         raise MailInvalid(
             f"mail {name!r} needs exactly {', '.join(sorted(wanted))}; "
             f"missing: {', '.join(sorted(wanted - given)) or 'none'}; "
-            f"not known: {', '.join(sorted(given - wanted)) or 'none'}"
+            f"unknown: {', '.join(sorted(given - wanted)) or 'none'}"
         )
     if "@" not in recipient or recipient != one_line(recipient) or " " in recipient:
         wanted_address = "should be one mail address such as owner@example.com"
@@ -142,7 +142,7 @@ def _environment(*, autoescape: bool) -> "Environment":
     from jinja2 import Environment, StrictUndefined, pass_context
 
     environment = Environment(
-        autoescape=autoescape,  # noqa: S701 - off for subject, preview and plain text, which are no HTML
+        autoescape=autoescape,  # noqa: S701 - off for subject, preview and plain text, which are not HTML
         undefined=StrictUndefined,
         finalize=finalize,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""Connections as lines for people: whether each takes our credentials, since when, and what to do."""
+"""Connections for display: whether each provider accepts our credentials, since when, and what to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _CLIENT = (
     "fleet shops secret {shop} shopify-client-id --stdin and "
     "fleet shops secret {shop} shopify-client-secret --stdin"
 )
-_OWNER = "the shop's owner settles this with Shopify"
+_OWNER = "the shop's owner must resolve this with Shopify"
 _WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {
@@ -44,12 +44,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "stripe.key_missing": "fleet shops secret {shop} stripe-key --stdin",
     }
 )
-"""What to do about a shop's own provider, by code. A test compares it with the providers' codes."""
+"""What to do about each error code of a shop's provider. A test compares it with the providers' codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLine:
-    """A connection for people. ``is_used`` is false if mail is sent through another transport by now."""
+    """A connection for display. ``is_used`` is false if the mail uses another transport now."""
 
     shop: str
     provider: str
@@ -68,8 +68,8 @@ class ConnectionLine:
         return (self.shop, self.provider, state, self.since, self.code, self.detail, self.to_do)
 
 
-def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
-    """Return every connection, the fleet's own first. ``fleet_transport`` is the settings' by default."""
+def list_connection_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
+    """Return every connection, the fleet's first. ``fleet_transport`` defaults to ``MAIL_TRANSPORT``."""
     states = find_connections(tx)
     choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
     transport = fleet_transport or get_settings().mail_transport
@@ -83,7 +83,7 @@ def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine
         sender = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))
         to_do = ""
         if state.status != "ok":
-            unused = "nothing: mail goes through another transport now"
+            unused = "nothing: mail uses another transport now"
             to_do = _plan_to_do(state, sender) if is_used else unused
         lines.append(
             ConnectionLine(
@@ -105,16 +105,16 @@ def _plan_to_do(state: ConnectionState, sender: MailSender) -> str:
     remedy = REMEDIES.get(state.code)
     if remedy is None:
         return plan_advice(state.code, sender)
-    todo = remedy.format(shop=sender.slug, resource=state.resource or "what is refused")
-    return f"{todo}; then celery -A tasks requeue --shop {sender.slug} --status dead (ok with the next call)"
+    todo = remedy.format(shop=sender.slug, resource=state.resource or "the refused resource")
+    return f"{todo}; then celery -A tasks requeue --shop {sender.slug} --status dead (ok at the next call)"
 
 
-def find_lines_of(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:
-    """Return the shop's connections, and the fleet's that sends its mail if it has none of its own."""
+def list_shop_lines(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:
+    """Return the shop's connections, and the fleet's mail connection if the shop uses it."""
     has_own = bool(find_mail_choices(tx, [shop_id]))
     fleet = find_slugs(tx)[FLEET]
     return [
         line
-        for line in find_lines(tx)
+        for line in list_connection_lines(tx)
         if line.shop == slug or (line.shop == fleet and line.is_used and not has_own)
     ]

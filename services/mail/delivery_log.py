@@ -1,6 +1,6 @@
-"""Stores in the outbox that the sending of a mail starts, and its result.
+"""Stores the start and the result of each send in the outbox.
 
-Between the two a mail is ``sending``. A mail that stays so lost its worker at just that time, so that time is
+Between the two a mail is ``sending``. It stays ``sending`` if its worker dies in that time, so the time is
 kept short.
 """
 
@@ -21,12 +21,12 @@ from services.core.errors import Misconfigured, WorkError
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.limits import record_throttle
 from services.mail.delivery_plan import MailDelivery, plan_entry
-from services.mail.outbox import storable
+from services.mail.outbox import make_storable
 from services.mail.transports import Route
 from services.shops.connections import record_connection_broken, record_connection_ok
 
-NOTE_WITHIN_SECONDS = 25.0
-"""How long a result waits for a database that is away."""
+RESULT_RETRY_SECONDS = 25.0
+"""How long a result is retried while the database is unavailable."""
 _UNLIMITED = 1000.0
 
 # The number of attempts is the fence: of two workers with the same row only one updates it.
@@ -43,7 +43,7 @@ update mail_outbox m
 returning m.id
 """
 
-# "sent" is true whichever worker has the row by now; any other result counts for the last attempt only.
+# "sent" counts even if another worker has the row now; any other result only for the last attempt.
 _END = """
 update mail_outbox m
    set status = v.status, provider_id = v.provider_id, error_code = v.error_code, last_error = v.last_error,
@@ -62,7 +62,7 @@ returning m.id
 class SendResult:
     """The result of one attempt. ``status`` None leaves the row as it is and stores the route's state only.
 
-    With a ``summary`` it is audited. ``pause``: the transport accepts nothing for so long.
+    ``summary`` is the audit text (empty: no entry). ``pause`` is how long the transport accepts nothing.
     """
 
     delivery: MailDelivery
@@ -80,7 +80,7 @@ class SendResult:
 
 
 class DeliveryLog:
-    """Writes starts and results, those of many threads in one transaction."""
+    """Writes starts and results; threads that write at the same time share a transaction."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
@@ -89,15 +89,15 @@ class DeliveryLog:
         self._results: BatchWriter[SendResult, None] = BatchWriter(self._write_results)
 
     def begin(self, delivery: MailDelivery) -> bool:
-        """Set the mail to ``sending``; return False if another worker changed it meanwhile."""
+        """Set the mail to ``sending``; return False if another worker changed it first."""
         return self._starts.submit(delivery)
 
     def end(self, result: SendResult) -> None:
         """Store the result in the outbox and the audit, in one transaction.
 
-        Waits for a database that is away: the result cannot be found out later.
+        Retries while the database is unavailable: the result cannot be found out later.
         """
-        give_up_at = time.monotonic() + NOTE_WITHIN_SECONDS
+        give_up_at = time.monotonic() + RESULT_RETRY_SECONDS
         pause_seconds = 0.1
         while True:
             try:
@@ -121,8 +121,8 @@ class DeliveryLog:
         if self._connection is None:
             self._connection = KeptConnection(self._engine())
         with self._connection() as tx:
-            got = set(tx.exec_driver_sql(_START, values).scalars())
-        return [one.row.id in got for one in group]
+            updated = set(tx.exec_driver_sql(_START, values).scalars())
+        return [one.row.id in updated for one in group]
 
     def _write_results(self, group: Sequence[SendResult]) -> list[None]:
         now = utc_now()
@@ -149,10 +149,10 @@ def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> s
         "id": int_array(one.delivery.row.id for one in changed),
         "attempt": int_array(one.delivery.row.attempt + 1 for one in changed),
         "status": text_array([one.status for one in changed]),
-        "provider_id": text_array([storable(one.provider_id[:500]) for one in changed]),
+        "provider_id": text_array([make_storable(one.provider_id[:500]) for one in changed]),
         "error_code": text_array([one.fault.code if one.fault else None for one in changed]),
         "last_error": text_array(
-            [storable(one.fault.detail[:500]) if one.fault else None for one in changed]
+            [make_storable(one.fault.detail[:500]) if one.fault else None for one in changed]
         ),
     }
     return set(tx.exec_driver_sql(_END, values).scalars())
@@ -161,7 +161,7 @@ def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> s
 def _write_route(tx: Connection, route: Route, results: Sequence[SendResult], now: datetime) -> list[Entry]:
     pause = max((one.pause for one in results if one.pause is not None), default=None)
     if pause is not None:
-        # Stops every process from sending through the account.
+        # An empty bucket stops every process from sending through the account.
         rate = route.rate_per_second or _UNLIMITED
         record_throttle(
             tx,

@@ -1,4 +1,4 @@
-"""Decides what to do with a mail of the outbox. Pure: rows in, plans out."""
+"""Decides what to do with a mail of the outbox. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,13 +14,13 @@ from services.mail.transports import Route
 from services.providers.outgoing_mail import mask_address, parse_sender
 
 UNKNOWN = "mail.outcome_unknown"
-NOBODY = "redacted@redacted.invalid"
-"""The recipient of a mail whose reader's data was redacted."""
+REDACTED_RECIPIENT = "redacted@redacted.invalid"
+"""The address in the mails of a recipient whose data was redacted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailDelivery:
-    """One mail of the outbox, ready to be sent. ``is_lost``: its worker died while it sent the mail."""
+    """One mail of the outbox, ready to be sent. ``is_lost``: its worker died while it sent it."""
 
     item: WorkItem
     row: Row[Any]
@@ -29,7 +29,7 @@ class MailDelivery:
 
     @property
     def is_repeat(self) -> bool:
-        """Whether it was sent before, with an unknown outcome."""
+        """Whether it was sent before with an unknown outcome."""
         return bool(self.row.status == "sending")
 
     @property
@@ -44,14 +44,14 @@ def plan_delivery(
 ) -> MailDelivery | Outcome:
     """Return the delivery of ``item``'s mail, or its outcome without one.
 
-    A mail that is ``sending`` lost its worker. It is sent again only through the same account, and only
-    if that account recognizes a repeated mail.
+    A mail that is ``sending`` had a worker that died. It is sent again only through the same account, and
+    only if that account recognizes a repeated mail.
     """
     if row is None or route is None:
         return Refused(
             "mail.not_there", f"no mail has the id {quote_value(item.key)}: it was removed from the outbox"
         )
-    if row.status == "sent" or row.recipient == NOBODY:
+    if row.status == "sent" or row.recipient == REDACTED_RECIPIENT:
         return Done("already_sent" if row.status == "sent" else "redacted")
     if row.status == "unknown":
         return Refused(UNKNOWN, _what_to_do(row.id))
@@ -63,27 +63,27 @@ def plan_delivery(
 
 
 def may_repeat(route: Route, handed_over_at: datetime | None, now: datetime) -> bool:
-    """Return whether the transport still recognizes a repeat. The last minutes of a key are not used."""
+    """Return whether the transport still recognizes a repeat. A key is not used in its last 30 minutes."""
     if not route.repeatable_for:
         return False
     age = now - (handed_over_at or now)
     return age < route.repeatable_for - min(route.repeatable_for / 2, timedelta(minutes=30))
 
 
-def ask_person(delivery: MailDelivery, why: str) -> Refused:
+def plan_unknown_outcome(delivery: MailDelivery, why: str) -> Refused:
     """Return the outcome of a mail that may have arrived, with what a person can do."""
     return Refused(UNKNOWN, f"{why}; {_what_to_do(delivery.row.id)}")
 
 
 def _what_to_do(mail_id: int) -> str:
     return (
-        f"it may have been delivered: ask the recipient or look at the service, then "
+        f"it may have been delivered: ask the recipient or search the mail service, then "
         f"`fleet mail mark-sent {mail_id}` if it was, or `fleet mail resend {mail_id}` if it was not"
     )
 
 
 def plan_entry(delivery: MailDelivery, status: str, result: str) -> Entry:
-    """Return the audit entry of a mail's ``result``; the address is masked, as a chain is never redacted."""
+    """Return the audit entry of a mail's ``result``. The address is masked: a chain is never redacted."""
     row, item = delivery.row, delivery.item
     summary = f"mail {row.kind} to {mask_address(row.recipient)} {result}"
     after = {"status": status, "transport": delivery.route.transport}

@@ -9,8 +9,8 @@ from services.core.money import MoneyInvalid, format_minor
 
 MINUS = "\N{MINUS SIGN}"
 
-# Control characters, line and paragraph separators, and marks that change the direction of writing: after
-# U+202E in a shop's name the text reads backwards. Zero-width joiners stay: emoji and some scripts need them.
+# Control characters, line and paragraph separators, and marks that change the text direction: after U+202E
+# in a shop's name the text reads backwards. Zero-width joiners stay: emoji and some scripts need them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -30,7 +30,7 @@ def finalize(value: Any) -> Any:
 
 
 def money(minor: int, currency: str) -> str:
-    """Return an amount for reading: 125000 CAD is "1,250.00 CAD"; an odd currency shows its minor units."""
+    """Return an amount for reading: 125000 CAD is "1,250.00 CAD"; an unknown currency shows minor units."""
     try:
         digits, _, code = format_minor(abs(minor), currency).rpartition(" ")
     except MoneyInvalid:
@@ -60,7 +60,7 @@ def moment(context: Mapping[str, Any], value: datetime) -> str:
         raise ValueError(f"{value!r} has no time zone")
     local = value.astimezone(context["zone"])
     name = local.strftime("%Z")
-    # Zones without a name of their own call themselves "+11".
+    # %Z of a zone without an abbreviation is "+11".
     return f"{day(local)}, {local:%H:%M} {name if name.isalpha() else 'UTC' + name}"
 
 

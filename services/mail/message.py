@@ -1,6 +1,6 @@
-"""Mail types, and a composed mail with the key that keeps it from being sent twice.
+"""Mail types, and a composed mail with the key that prevents a second send.
 
-Each room defines its own mail types and passes them to ``services.mail.compose``.
+Each package defines its mail types and passes them to ``services.mail.compose``.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from services.core.errors import ShopfleetError
 from services.providers.outgoing_mail import Attachment
 
-__all__ = ["Attachment", "Mail", "MailInvalid", "MailShop", "MailType", "all_headers"]
+__all__ = ["Attachment", "Mail", "MailInvalid", "MailShop", "MailType", "make_headers"]
 
 
 class MailInvalid(ShopfleetError):
@@ -20,7 +20,7 @@ class MailInvalid(ShopfleetError):
 
 
 class MailShop(Protocol):
-    """What a mail needs of its shop; ``services.shops.shops.Shop`` has it."""
+    """The fields of a shop that a mail uses; ``services.shops.shops.Shop`` has them."""
 
     @property
     def id(self) -> int: ...
@@ -35,17 +35,16 @@ class MailShop(Protocol):
 
 
 MakeSample = Callable[[MailShop | None, datetime], Mapping[str, Any]]
-"""Returns a sample context for a shop, or for the fleet: the same for the same arguments."""
+"""Returns a sample context for a shop or for the fleet. The same arguments give the same context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailType:
     """A type of mail. ``package`` has ``templates/<name>.html`` and ``templates/<name>.txt``.
 
-    ``why`` is the last line of each mail: it tells the reader why the mail came. The names in ``sample``'s
-    context are those that a mail needs: more or fewer are refused. ``images`` are the inline images that
-    the HTML shows, by name, with a sample of each. ``can_unsubscribe`` is for digests and letters, not for
-    alerts.
+    ``why`` is the last line of each mail: why the recipient gets it. A mail needs exactly the names in
+    ``sample``'s context. ``images`` are samples of the inline images, by name. ``can_unsubscribe`` is for
+    digests and letters, not for alerts.
     """
 
     name: str
@@ -62,7 +61,7 @@ class MailType:
 class Mail:
     """A mail to one recipient. ``shop_id`` None is the fleet's own mail.
 
-    A mailbox shows ``preview`` after the subject; the HTML has it hidden at its top. ``list_unsubscribe`` is
+    A mailbox shows ``preview`` after the subject; the HTML hides it at the top. ``list_unsubscribe`` is
     the https URL or ``mailto:`` that ends a series, or empty.
     """
 
@@ -81,14 +80,14 @@ class Mail:
 
     @property
     def dedupe_key(self) -> str:
-        """Identifies the mail among the shop's mails, for ever."""
+        """Identifies the mail among all mails of the shop."""
         return f"{self.kind}:{self.period}:{self.recipient.lower()}"
 
 
-def all_headers(mail: Mail) -> dict[str, str]:
-    """Return the headers of ``mail`` beyond the usual ones.
+def make_headers(mail: Mail) -> dict[str, str]:
+    """Return the additional headers of ``mail``.
 
-    A URL unsubscribes with one click (RFC 8058). ``Auto-Submitted`` stops out-of-office replies (RFC 3834).
+    An https URL takes one click (RFC 8058). ``Auto-Submitted`` stops out-of-office replies (RFC 3834).
     """
     headers = {"Auto-Submitted": "auto-generated", **mail.headers}
     if mail.list_unsubscribe:

@@ -1,4 +1,4 @@
-"""The outbox: stores a mail once, with the change that caused it; the ledger sends it."""
+"""The outbox: stores each mail once, with the work item that sends it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from services.ledger.work import FLEET, NewWork
-from services.mail.message import Mail, MailInvalid, all_headers
+from services.mail.message import Mail, MailInvalid, make_headers
 from services.mail.tables import mail_parts
 from services.providers.outgoing_mail import Attachment, one_line
 
@@ -16,7 +16,7 @@ TOPIC = "mail_send"
 LARGEST_BYTES = 25 * 1024 * 1024
 """The largest mail with all its parts that most mail servers accept."""
 
-# A stored mail stays as it is, sent or not: the key never expires. A transaction waits for another one's
+# The key never expires, so a mail is stored once, sent or not. A transaction waits for another one's
 # uncommitted row with the same key.
 _RECORD = """
 insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html, headers,
@@ -37,15 +37,15 @@ def record_mails(
 ) -> list[NewWork]:
     """Store the mails that are not in the outbox yet; return the work that sends these.
 
-    Shop and ``dedupe_key`` identify a mail for ever: two calls, also at the same time, send it once.
-    The first stays as it was composed.
+    A mail with the shop and ``dedupe_key`` of a stored one is ignored, also if both are stored at the same
+    time.
     """
     if not mails:
         return []
     first: dict[tuple[int | None, str], Mail] = {}
     for mail in mails:
         _check_size(mail)
-        first.setdefault((mail.shop_id, storable(mail.dedupe_key)), mail)
+        first.setdefault((mail.shop_id, make_storable(mail.dedupe_key)), mail)
     rows = [_row(mail, key) for (_, key), mail in first.items()]
     values = {"rows": orjson.dumps(rows).decode(), "now": now, "request_id": request_id}
     stored = tx.exec_driver_sql(_RECORD, values).all()
@@ -79,13 +79,13 @@ def _row(mail: Mail, key: str) -> dict[str, Any]:
     return {
         "shop_id": mail.shop_id,
         "dedupe_key": key,
-        "kind": storable(mail.kind),
-        "period": storable(mail.period),
-        "recipient": storable(mail.recipient.strip()),
-        "subject": storable(one_line(mail.subject)),
-        "text": storable(mail.text),
-        "html": storable(mail.html),
-        "headers": {name: storable(one_line(value)) for name, value in all_headers(mail).items()},
+        "kind": make_storable(mail.kind),
+        "period": make_storable(mail.period),
+        "recipient": make_storable(mail.recipient.strip()),
+        "subject": make_storable(one_line(mail.subject)),
+        "text": make_storable(mail.text),
+        "html": make_storable(mail.html),
+        "headers": {name: make_storable(one_line(value)) for name, value in make_headers(mail).items()},
         "has_parts": bool(mail.attachments or mail.inline),
     }
 
@@ -96,9 +96,9 @@ def _record_parts(tx: Connection, mail_id: int, mail: Mail) -> None:
         {
             "mail_id": mail_id,
             "place": place,
-            "name": storable(part.name),
-            "content_type": storable(part.content_type),
-            "content_id": storable(part.content_id),
+            "name": make_storable(part.name),
+            "content_type": make_storable(part.content_type),
+            "content_id": make_storable(part.content_id),
             "is_inline": is_inline,
             "content": part.content,
         }
@@ -117,6 +117,6 @@ def _check_size(mail: Mail) -> None:
         )
 
 
-def storable(text: str) -> str:
-    """Return ``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+def make_storable(text: str) -> str:
+    """Return ``text`` without characters that PostgreSQL cannot store: NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Lists the outbox for a person, and stores a person's decision about a mail of unknown outcome."""
+"""Lists the outbox, and stores a person's decision about a mail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ _FIND = f"""
 
 _LOCK = "select status from mail_outbox where id = %(id)s for update"
 
-# The attempt goes up, so a worker that still has the row cannot store a result. A new token makes it a new
-# mail for every transport, as the person decided.
+# A higher attempt stops a worker that still has the row from storing a result. With a new token it is a new
+# mail for every transport.
 _RESEND = """
 update mail_outbox set status = 'queued', attempt = attempt + 1, token = gen_random_uuid()::text,
        message_id = '', provider_id = '', error_code = null, last_error = null, handed_over_at = null,
@@ -80,9 +80,9 @@ def find_mails(
     kind: str = "",
     limit: int = 50,
 ) -> Sequence[Row[Any]]:
-    """Return mails with their work, newest first. ``shop_id`` None is all of them, ``FLEET`` the fleet's own.
+    """Return mails with their work, newest first. ``shop_id`` None means all, ``FLEET`` the fleet's own.
 
-    ``is_stuck``: the outcome is unknown, and no worker will find it out.
+    ``is_stuck``: the outcome is unknown, and no worker will change that.
     """
     for status in statuses:
         if status not in STATUSES:
@@ -101,37 +101,37 @@ def get_mail(tx: Connection, mail_id: int) -> Row[Any]:
     """Return one mail as ``find_mails`` does; raise ``MailUnknown``."""
     row = tx.exec_driver_sql(f"{_SELECT} where m.id = %(id)s", {"id": mail_id}).one_or_none()
     if row is None:
-        raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` shows those there are")
+        raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` lists the mails")
     return row
 
 
 def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
-    """Send the mail once more, as a new one; return its work, to notify workers of.
+    """Make the mail due again, as a new one; return its work, so that workers can be notified.
 
-    For a mail of unknown outcome that did not arrive, or one that its reader lost.
+    For a mail of unknown outcome that did not arrive, or that its recipient lost.
     """
     line = _get_locked(tx, decision)
     if line.status == "sending" and not line.is_stuck:
         raise DecisionInvalid(
-            f"mail {line.id} is being sent: try again in a minute, when a dead worker is known"
+            f"mail {line.id} is being sent: try again in a minute; a dead worker is detected by then"
         )
     tx.exec_driver_sql(_RESEND, {"id": line.id})
-    refs = _plan_again(tx, line, decision, now)
+    refs = _requeue_mail(tx, line, decision, now)
     _audit(tx, line, decision, "mail.resend", "to be sent again", "queued", now)
     return refs
 
 
 def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
-    """Count the mail as sent, because a person saw that it arrived; return its work, which will be done."""
+    """Count the mail as sent, because a person saw it; return its work, which settles as done."""
     line = _get_locked(tx, decision)
     if not line.is_stuck:
         raise DecisionInvalid(
-            f"mail {line.id} is {line.status}: only one of unknown outcome can be marked as sent; to drop "
-            f"work that waits, `celery -A tasks discard --id {line.work_id or '...'} --reason ...`"
+            f"mail {line.id} is {line.status}: only a mail of unknown outcome can be marked as sent; to "
+            f"drop waiting work, `celery -A tasks discard --id {line.work_id or '...'} --reason ...`"
         )
     values = {"id": line.id, "now": now, "code": BY_PERSON, "reason": decision.reason}
     tx.exec_driver_sql(_MARK_SENT, values)
-    refs = _plan_again(tx, line, decision, now) if line.work_status in ("dead", "discarded") else ()
+    refs = _requeue_mail(tx, line, decision, now) if line.work_status in ("dead", "discarded") else ()
     _audit(tx, line, decision, "mail.forget", "counts as sent", "sent", now)
     return refs
 
@@ -143,7 +143,7 @@ def _get_locked(tx: Connection, decision: Decision) -> Row[Any]:
     return get_mail(tx, decision.mail_id)
 
 
-def _plan_again(tx: Connection, line: Row[Any], decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def _requeue_mail(tx: Connection, line: Row[Any], decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
     """Make the mail's work due now: the same item if it is not final, else a new one."""
     if line.work_id is not None and line.work_status in ("dead", "discarded", "error"):
         wanted = WorkFilter(ids=(line.work_id,), statuses=(line.work_status,))

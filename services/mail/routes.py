@@ -13,19 +13,19 @@ from services.core.settings import get_settings
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.work import Outcome
 from services.mail.delivery_plan import MailDelivery
-from services.mail.transports import SECRETS, Route, fleet_route, shop_route
+from services.mail.transports import SECRETS, Route, make_fleet_route, make_shop_route
 from services.providers.outgoing_mail import AddressInvalid, MailThrottled, parse_sender
 from services.shops.mail_transport import find_mail_choices
 from services.shops.secrets import find_secrets
 
-MISCONFIGURED_FOR = timedelta(seconds=10)
-"""Long enough for the rest of a batch, short enough for an operator who repairs it and requeues."""
+MISCONFIGURED_PAUSE = timedelta(seconds=10)
+"""How long a misconfigured route is not used: the rest of a batch, and not long after a repair."""
 
 
 def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, Route | Misconfigured]:
-    """Return each shop's route, or what to repair first; None is the fleet's own mail."""
+    """Return each shop's route (None: the fleet's own mail), or the fault that prevents sending."""
     settings = get_settings()
-    routes: dict[int | None, Route | Misconfigured] = dict.fromkeys(shop_ids, fleet_route(settings))
+    routes: dict[int | None, Route | Misconfigured] = dict.fromkeys(shop_ids, make_fleet_route(settings))
     choices = find_mail_choices(tx, sorted(shop_id for shop_id in shop_ids if shop_id is not None))
     names = {shop_id: SECRETS.get(choice.transport, "") for shop_id, choice in choices.items()}
     secrets = find_secrets(tx, [(shop_id, name) for shop_id, name in names.items() if name])
@@ -33,18 +33,18 @@ def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, R
         secret = secrets.get((shop_id, name))
         try:
             if isinstance(secret, SealBroken):
-                raise Misconfigured("mail.secret_unreadable", f"the shop's {name} does not open: {secret}")
-            routes[shop_id] = shop_route(shop_id, choices[shop_id], secret, settings)
+                raise Misconfigured("mail.secret_unreadable", f"{name} cannot be decrypted: {secret}")
+            routes[shop_id] = make_shop_route(shop_id, choices[shop_id], secret, settings)
         except Misconfigured as fault:
             routes[shop_id] = fault
     return {shop_id: _check_sender(route) for shop_id, route in routes.items()}
 
 
 def reserve_sends(tx: Connection, deliveries: Sequence[MailDelivery], now: datetime) -> dict[int, Outcome]:
-    """Take each delivery's token of its account; return the wait of those that got none, by work item.
+    """Take a token of the account's rate limit for each delivery; return the waits of the rest, by work id.
 
-    The rate holds for the account over all processes: ``rate_limits`` has it under the account's shop, or
-    ``FLEET``. A mail that waits loses no try.
+    All processes share the bucket in ``rate_limits``, under the account's shop or ``FLEET``. A wait does not
+    count as a try.
     """
     by_account: dict[tuple[int, str], list[MailDelivery]] = defaultdict(list)
     for delivery in deliveries:
@@ -62,7 +62,7 @@ def reserve_sends(tx: Connection, deliveries: Sequence[MailDelivery], now: datet
 
 
 class CircuitBreaker:
-    """Remembers for each route of this process why and until when nothing is sent through it."""
+    """Stores in this process why and until when nothing is sent through a route."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -71,7 +71,7 @@ class CircuitBreaker:
     def open(self, route: Route, fault: WorkError) -> timedelta | None:
         """Stop sending through ``route`` if ``fault`` concerns all its mails; return the stated pause."""
         if isinstance(fault, Misconfigured):
-            self._faults[route] = (self._clock() + MISCONFIGURED_FOR.total_seconds(), fault)
+            self._faults[route] = (self._clock() + MISCONFIGURED_PAUSE.total_seconds(), fault)
         elif isinstance(fault, MailThrottled) and fault.wait is not None:
             self._faults[route] = (self._clock() + fault.wait.total_seconds(), fault)
             return fault.wait
@@ -85,7 +85,7 @@ class CircuitBreaker:
             self._faults.pop(route, None)
             return None
         if isinstance(fault, RetryLater):
-            return NotYet(fault.code, f"waits with others: {fault.detail}", wait=timedelta(seconds=seconds))
+            return NotYet(fault.code, f"account paused: {fault.detail}", wait=timedelta(seconds=seconds))
         return fault
 
 

@@ -1,7 +1,7 @@
 """Topic ``mail_send``: sends a mail of the outbox once.
 
-If a worker dies after it handed a mail over and before it stored the result, the outcome is unknown. Then a
-person decides, unless the transport recognizes a repeated mail; ``docs/mail.md`` lists the transports.
+If a worker dies between sending a mail and storing the result, the outcome is unknown. Then a person decides,
+unless the transport recognizes a repeated mail; ``docs/mail.md`` lists the transports.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +21,10 @@ from services.mail.delivery_log import DeliveryLog, SendResult
 from services.mail.delivery_plan import (
     UNKNOWN,
     MailDelivery,
-    ask_person,
     may_repeat,
     plan_delivery,
     plan_entry,
+    plan_unknown_outcome,
 )
 from services.mail.outbox import find_parts
 from services.mail.routes import CircuitBreaker, find_routes, reserve_sends
@@ -47,7 +47,7 @@ returning id
 
 
 class MailSend:
-    """Sends mails."""
+    """The handler of topic ``mail_send``."""
 
     def __init__(self, engine: Callable[[], Engine] = get_engine) -> None:
         self._engine = engine
@@ -59,7 +59,7 @@ class MailSend:
     ) -> Sequence[PreparedCall | Outcome]:
         """Return for each item the call that sends its mail, or the outcome without one.
 
-        ``already_sent`` means that a worker stored it before it died, or that a person decided so.
+        ``already_sent``: a worker stored the result and died, or a person marked the mail as sent.
         """
         rows = find_outbox_rows(tx, (item.key for item in items))
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
@@ -70,11 +70,11 @@ class MailSend:
         deliveries = [plan for plan in plans if isinstance(plan, MailDelivery)]
         waits = reserve_sends(tx, [one for one in deliveries if not one.is_lost], now)
         _mark_lost(tx, [one for one in deliveries if one.is_lost], now)
-        return [self._call(plan, waits) if isinstance(plan, MailDelivery) else plan for plan in plans]
+        return [self._plan_call(plan, waits) if isinstance(plan, MailDelivery) else plan for plan in plans]
 
-    def _call(self, delivery: MailDelivery, waits: dict[int, Outcome]) -> PreparedCall | Outcome:
+    def _plan_call(self, delivery: MailDelivery, waits: dict[int, Outcome]) -> PreparedCall | Outcome:
         if delivery.is_lost:
-            return ask_person(delivery, WORKER_DIED)
+            return plan_unknown_outcome(delivery, WORKER_DIED)
         call = PreparedCall(item=delivery.item, act=partial(self._act, delivery))
         return waits.get(delivery.item.id, call)
 
@@ -84,14 +84,14 @@ class MailSend:
         if closed is not None:
             return closed
         try:
-            mail = self._outgoing_mail(delivery)
+            mail = self._make_mail(delivery)
             is_started = self._log.begin(delivery)
         except Exception as error:
             if not is_connection_fault(error):
                 raise
-            return RetryLater("mail.database_away", "the database went away before the mail was sent")
+            return RetryLater("mail.database_away", "the database connection broke before the mail was sent")
         if not is_started:
-            return RetryLater("mail.changed_meanwhile", "another worker had this mail: it is read again")
+            return RetryLater("mail.changed_meanwhile", "another worker changed this mail: it is read again")
         return self._send(delivery, mail)
 
     def _send(self, delivery: MailDelivery, mail: OutgoingMail) -> Outcome:
@@ -106,7 +106,7 @@ class MailSend:
         self._log.end(SendResult(delivery, "sent", provider_id=provider_id, summary="sent"))
         return Done("sent")
 
-    def _outgoing_mail(self, delivery: MailDelivery) -> OutgoingMail:
+    def _make_mail(self, delivery: MailDelivery) -> OutgoingMail:
         row = delivery.row
         mail = OutgoingMail(
             sender=delivery.route.sender,
@@ -126,24 +126,24 @@ class MailSend:
         return replace(mail, attachments=attachments, inline=inline)
 
     def _record_not_sent(self, delivery: MailDelivery, fault: WorkError) -> Outcome:
-        """The other side did not accept the mail: it is tried again, or it is refused for good."""
+        """Store that the mail was not accepted; return the outcome: it is tried again, or it is refused."""
         pause = self._breaker.open(delivery.route, fault)
         is_refused = isinstance(fault, Refused)
         status: str | None = "refused" if is_refused else "queued"
         if delivery.is_repeat:
-            # Not accepted this time; the outcome of the time before is still unknown.
+            # Not accepted this time; the outcome of the attempt before is still unknown.
             status = "unknown" if is_refused else None
         summary = f"{status}: {fault.code}" if is_refused else ""
         self._log.end(SendResult(delivery, status, fault, summary=summary, pause=pause))
-        return ask_person(delivery, fault.detail) if status == "unknown" else fault
+        return plan_unknown_outcome(delivery, fault.detail) if status == "unknown" else fault
 
     def _record_unknown(self, delivery: MailDelivery, fault: OutcomeUnknown) -> Outcome:
-        """No answer came: send again under the same key if the transport has keys, else ask a person."""
+        """Store that no answer came: it is sent again if that is safe, else a person decides."""
         is_new = not isinstance(fault, AlreadySubmitted)
         if is_new and may_repeat(delivery.route, delivery.row.handed_over_at, utc_now()):
             self._log.end(SendResult(delivery, None, fault))
             return fault
-        refused = ask_person(delivery, fault.detail)
+        refused = plan_unknown_outcome(delivery, fault.detail)
         summary = f"handed over, outcome unknown: {fault.code}"
         self._log.end(SendResult(delivery, "unknown", refused, summary=summary))
         return refused

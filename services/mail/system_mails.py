@@ -1,24 +1,22 @@
-"""The fleet's own mails: a test, an incident, a job that did not run, an audit that fails.
+"""The fleet's own mails: a test, an incident, a job that did not run, an audit chain that fails.
 
-Each ``plan_`` function makes the context of one mail type, also of its sample.
+Each ``plan_`` function makes the context of one mail type, and of its sample.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from services.mail.message import MailShop, MailType
 
 Step = tuple[str, str]
 """What to do, and the command for it or an empty text."""
 
-Verdict = Literal["altered", "missing", "reordered", "inserted", "rewritten"]
-
-_HAPPENED = {
+CHAIN_FAULTS = {
     "altered": "was altered",
     "missing": "is missing",
     "reordered": "is out of order",
-    "inserted": "was put in",
+    "inserted": "was inserted",
     "rewritten": "was rewritten",
 }
 
@@ -34,16 +32,16 @@ def plan_job_late(
     started_at: datetime | None,
     seen: str,
 ) -> dict[str, Any]:
-    """Return the context of ``job_late``. ``seen`` says what there is instead of an end, in a few words.
+    """Return the context of ``job_late``. ``seen`` is the state of the run, in a few words.
 
     ``shop_slug`` is empty for a job of the whole fleet.
     """
     scope = f" --shop {shop_slug}" if shop_slug else ""
     steps: list[Step] = [
-        ("See what the job left behind, and how it went before.", f"fleet jobs history {job}{scope}"),
-        ("See whether beat, the database and the broker are well.", "fleet doctor"),
+        ("See the job's runs and their errors.", f"fleet jobs history {job}{scope}"),
+        ("Check beat, the database and the broker.", "fleet doctor"),
         (
-            "Run this period now. It prints its log and ends with 0 or 1.",
+            "Run this period now. It prints its log and exits with 0 or 1.",
             f"fleet jobs run {job}{scope} --period {period}",
         ),
     ]
@@ -62,7 +60,7 @@ def plan_job_late(
 def plan_audit_failed(
     *,
     chain: str,
-    verdict: Verdict,
+    kind: str,
     seq: int,
     event_id: int | None,
     detail: str,
@@ -71,25 +69,26 @@ def plan_audit_failed(
 ) -> dict[str, Any]:
     """Return the context of ``audit_failed``. ``chain`` is a shop's slug, or ``fleet``.
 
-    ``subject`` names what vouches for a row (``checkpoint 7``) where that, and no row, is at fault.
+    ``kind`` is a key of ``CHAIN_FAULTS``. ``subject`` names a checkpoint or archive that is at fault instead
+    of a row (``checkpoint 7``).
     """
     scope = f" --shop {chain}" if chain != "fleet" else ""
     steps: list[Step] = [
-        ("Keep the evidence as it is now, before anything else touches it.", f"fleet audit export{scope}"),
+        ("Export the evidence before anything changes it.", f"fleet audit export{scope}"),
         (
             "Verify again from the first row, against every anchor and archive.",
             f"fleet audit verify{scope} --full --archives",
         ),
         (
-            "Find out who could write there: the application’s role cannot. Look at the database’s log for "
-            "the role that owns the tables, at restores, and at who held its password.",
+            "Find out who could write to the table: the application’s role cannot. Check the database’s log "
+            "for the role that owns the tables, the restores, and who had its password.",
             "",
         ),
         ("Compare the row with the last good backup or archive, and write down what was changed.", ""),
     ]
     return {
         "chain": chain,
-        "fault": f"{subject or f'row {seq:,}'} {_HAPPENED[verdict]}",
+        "fault": f"{subject or f'row {seq:,}'} {CHAIN_FAULTS[kind]}",
         "seq": seq,
         "event_id": event_id,
         "detail": detail,
@@ -110,7 +109,7 @@ def plan_incident(
     is_update: bool,
     steps: Sequence[Step],
 ) -> dict[str, Any]:
-    """Return the context of ``incident``: one rule in one period, at however many shops.
+    """Return the context of ``incident``: one rule in one period, at one or more shops.
 
     ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
     there are in all.
@@ -131,8 +130,8 @@ def plan_incident(
 
 
 def _sample_test(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
-    sender = "Shopfleet <shopfleet@localhost>"
-    return {"transport": "smtp, mail.example.com", "sender": sender, "asked_by": "ada", "asked_at": now}
+    sent = {"transport": "smtp, mail.example.com", "sender": "Shopfleet <shopfleet@localhost>"}
+    return sent | {"requested_by": "ada", "requested_at": now}
 
 
 def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
@@ -145,17 +144,17 @@ def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         zone_name=str(shop.zone) if shop else "UTC",
         grace=timedelta(minutes=45),
         started_at=None,
-        seen="no worker has begun it: is its queue paused, or its worker dead?",
+        seen="no worker has started it: is its queue paused, or its worker dead?",
     )
 
 
 def _sample_audit_failed(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     return plan_audit_failed(
         chain=shop.slug if shop else "fleet",
-        verdict="altered",
+        kind="altered",
         seq=12_408,
         event_id=30_117,
-        detail="its hash is of other content",
+        detail="its hash does not match its content",
         found_at=now,
     )
 
@@ -185,21 +184,21 @@ INCIDENT_MAIL = MailType(
     about="an incident that cannot wait: a failed run, a P1",
     reader="operator",
     why="You get this because you look after the fleet. One mail for each rule and period, and at most "
-    "one an hour where more shops join.",
+    "one an hour when more shops are affected.",
     sample=_sample_incident,
 )
 TEST_MAIL = MailType(
     name="test",
     package="services.mail",
-    about="is mail set up right",
-    reader="whoever asked",
+    about="mail is set up correctly",
+    reader="person who tests",
     why="You get this because somebody tested the fleet’s mail with your address.",
     sample=_sample_test,
 )
 JOB_LATE_MAIL = MailType(
     name="job_late",
     package="services.mail",
-    about="a job did not run when it should have",
+    about="a job did not run on time",
     reader="operator",
     why="You get this because you look after the fleet’s jobs. One mail for each job and period.",
     sample=_sample_job_late,
@@ -207,7 +206,7 @@ JOB_LATE_MAIL = MailType(
 AUDIT_FAILED_MAIL = MailType(
     name="audit_failed",
     package="services.mail",
-    about="a row of an audit chain is not what was written",
+    about="an audit chain fails verification",
     reader="operator",
     why="You get this because you look after the fleet’s audit. One mail for each fault found.",
     sample=_sample_audit_failed,

@@ -46,7 +46,7 @@ mail_outbox = Table(
     # Identifies the mail at every transport: part of its Message-ID and its idempotency key.
     Column("token", Text, nullable=False, server_default=text("gen_random_uuid()::text")),
     Column("transport", Text, nullable=False, server_default=text("''")),
-    # The account of a transport that recognizes repeats: another account does not know this mail.
+    # The account of a transport that recognizes repeats: another account does not recognize this mail.
     Column("account", Text, nullable=False, server_default=text("''")),
     Column("message_id", Text, nullable=False, server_default=text("''")),
     Column("provider_id", Text, nullable=False, server_default=text("''")),

@@ -1,8 +1,8 @@
 """Loads a mail type's templates: puts them into the layout and inlines the CSS once, before any rendering.
 
-Inlining CSS is slower than rendering, so the template is inlined and not each mail. The HTML parser must not
-see Jinja: statements become comments and expressions become words before it. It may change attributes only.
-If it moves a tag or a placeholder, as HTML parsers do in tables, the template is refused with the place.
+Inlining CSS is slower than rendering, so it is done to the template and not to each mail. Before the HTML is
+parsed, Jinja's statements become comments and its expressions become words. The parser may change attributes
+only. If it moves a tag or a placeholder, as HTML parsers do in tables, the template is refused.
 """
 
 import re
@@ -16,7 +16,7 @@ from services.mail.message import MailInvalid
 if TYPE_CHECKING:
     from css_inline import CSSInliner
 
-OWN = "services.mail"
+_PACKAGE = "services.mail"
 _SLOT = "<!-- content -->"
 _JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _PLACEHOLDER = re.compile(r"<!--jinja(\d+)-->|jinja(\d+)end")
@@ -29,8 +29,8 @@ def load_source(package: str, name: str) -> tuple[str, str, str, str]:
     """Return subject, preview, text and HTML of a mail type as Jinja templates. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")
-    html = _read(OWN, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
-    layout = _read(OWN, "layout.txt")
+    html = _read(_PACKAGE, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
+    layout = _read(_PACKAGE, "layout.txt")
     return subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html)
 
 
@@ -57,7 +57,7 @@ def _compare_shapes(name: str, before: str, after: str) -> None:
         if before_tag != after_tag:
             raise MailInvalid(
                 f"{name}.html is not valid HTML: {before_tag} became {after_tag}. Write every tbody, close "
-                "every tag, and keep what is no row or cell out of tables"
+                "every tag, and put only rows and cells into tables"
             )
     if len(wanted) != len(got):
         raise MailInvalid(f"{name}.html is not valid HTML: it has {len(wanted)} tags, read as {len(got)}")
@@ -110,7 +110,7 @@ def _dark_css() -> str:
     """
     rules = [
         (selector.strip(), body.strip().replace(";", " !important;"))
-        for selector, body in _RULE.findall(_COMMENT.sub("", _read(OWN, "dark.css")))
+        for selector, body in _RULE.findall(_COMMENT.sub("", _read(_PACKAGE, "dark.css")))
     ]
     preferred = "\n".join(f"  {selector} {{ {body} }}" for selector, body in rules)
     marked = "\n".join(
@@ -127,5 +127,5 @@ def _inliner() -> "CSSInliner":
         inline_style_tags=False,
         keep_style_tags=True,
         load_remote_stylesheets=False,
-        extra_css=_COMMENT.sub("", _read(OWN, "mail.css")),
+        extra_css=_COMMENT.sub("", _read(_PACKAGE, "mail.css")),
     )

@@ -29,7 +29,7 @@ SECRETS: Mapping[str, str] = {
 """The shop's secret that each transport of its own needs (``fleet shops secret``)."""
 
 REPEATABLE_FOR = {"resend": timedelta(hours=24), "file": timedelta.max}
-"""For how long a transport recognizes a repeated mail. The others: not at all."""
+"""For how long a transport recognizes a repeated mail. Others do not."""
 
 RATES = {"resend": 5.0}
 """Mails per second that a service documents for one account; ``MAIL_RATE_PER_SECOND`` overrides it."""
@@ -70,7 +70,7 @@ class Route:
         return REPEATABLE_FOR.get(self.transport, timedelta(0))
 
 
-def fleet_route(settings: Settings) -> Route:
+def make_fleet_route(settings: Settings) -> Route:
     """Return the route of every shop that has none of its own."""
     name = settings.mail_transport
     options = {"folder": str(settings.mail_folder), "tenant_id": settings.graph_tenant_id}
@@ -84,14 +84,14 @@ def fleet_route(settings: Settings) -> Route:
     return _make_route(None, FLEET, name, settings.mail_from, secrets.get(name, ""), options, settings)
 
 
-def shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> Route:
-    """Return the shop's own route. Without a transport in ``choice`` it is the fleet's, with its sender.
+def make_shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> Route:
+    """Return the shop's route: without a transport in ``choice`` the fleet's, with the shop's sender.
 
     Raises ``Misconfigured`` naming what is missing.
     """
     name, sender = choice.transport, choice.sender or settings.mail_from
     if not name:
-        return replace(fleet_route(settings), owner=shop_id, sender=sender)
+        return replace(make_fleet_route(settings), owner=shop_id, sender=sender)
     if name not in MAIL_TRANSPORTS:
         raise Misconfigured(
             "mail.transport_unknown", f"mail.transport={name!r} should be one of {', '.join(MAIL_TRANSPORTS)}"
@@ -183,7 +183,7 @@ class OpenTransports:
         return transport
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all transports."""
         with self._lock:
             open_now, self._open = self._open, OrderedDict()
         for transport in open_now.values():

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array
-from services.mail.delivery_plan import NOBODY
+from services.mail.delivery_plan import REDACTED_RECIPIENT
 from services.mail.tables import mail_outbox
 from services.privacy.redaction import HIDDEN, hide_text, normalize_email
 from services.privacy.subject import Holder, Records, Subject
@@ -72,11 +72,8 @@ def redact_mails(tx: Connection, subject: Subject, _now: datetime) -> Mapping[st
     parts: list[tuple[int, int]] = []
 
     def redact(mail: Row[Any]) -> Mapping[str, Any]:
-        if (
-            subject.whole_shop
-            or mail.recipient == NOBODY
-            or normalize_email(mail.recipient) in subject.emails
-        ):
+        is_redacted = mail.recipient == REDACTED_RECIPIENT
+        if subject.whole_shop or is_redacted or normalize_email(mail.recipient) in subject.emails:
             emptied.append(mail.id)
             return {}
         texts = {name: getattr(mail, name) for name in ("subject", "text", "html", "last_error")}
@@ -89,7 +86,7 @@ def redact_mails(tx: Connection, subject: Subject, _now: datetime) -> Mapping[st
             yield mail
 
     count = update_rows(tx, mail_outbox, collect_parts(), redact)
-    fixed = {"nobody": NOBODY, "hidden": HIDDEN}
+    fixed = {"nobody": REDACTED_RECIPIENT, "hidden": HIDDEN}
     count += tx.exec_driver_sql(_EMPTY_MAILS, fixed | {"id": int_array(emptied)}).rowcount
     values = {"id": int_array(mail for mail, _ in parts), "place": int_array(place for _, place in parts)}
     removed = tx.exec_driver_sql(_EMPTY_PARTS, values | {"gone": _GONE}).rowcount

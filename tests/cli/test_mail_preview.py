@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from services.cli.mail.preview import html_of
+from services.cli.mail.preview import format_html
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -56,7 +56,7 @@ def test_preview_prints_the_text_with_subject_and_preview() -> None:
     result = run("test", "--text")
 
     assert result.output.startswith("Subject: Shopfleet can reach you by mail\nPreview: ")
-    assert "MAIL IS SET UP RIGHT" in result.output
+    assert "MAIL IS SET UP CORRECTLY" in result.output
 
 
 def test_preview_as_json_names_the_file(tmp_path: Path) -> None:
@@ -91,5 +91,5 @@ def test_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
 def test_pictures_of_a_mail_are_written_into_the_preview() -> None:
     mail = sample_mail("letter_with_picture", images={"chart": chart()}, unsubscribe="https://example.com/u")
 
-    assert f"data:image/png;base64,{b64encode(png()).decode()}" in html_of(mail)
-    assert "cid:" not in html_of(mail)
+    assert f"data:image/png;base64,{b64encode(png()).decode()}" in format_html(mail)
+    assert "cid:" not in format_html(mail)

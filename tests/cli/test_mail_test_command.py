@@ -128,7 +128,7 @@ def test_what_waits_for_longer_than_anybody_does_is_told_at_once(
     told = json.loads(asked.stdout)
     assert (asked.exit_code, told["status"], told["is_final"]) == (1, "queued", True)
     assert told["code"] == "resend.daily_quota_exceeded"
-    assert "it is sent without you" in told["to_do"]
+    assert "it is retried automatically" in told["to_do"]
 
 
 def test_a_key_that_is_refused_is_told_with_the_command_that_records_another(
@@ -148,7 +148,7 @@ def test_without_a_worker_it_says_so_and_the_mail_still_waits(engine: Engine) ->
 
     assert asked.exit_code == 1
     assert "not sent within 0.3 s: waits for a worker" in asked.stdout
-    assert "is a worker of queue email running" in asked.stdout
+    assert "a worker of queue email runs" in asked.stdout
     assert [row["status"] for row in mails_of(engine)] == ["queued"]
 
 

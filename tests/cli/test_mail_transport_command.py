@@ -104,7 +104,7 @@ def test_a_change_is_written_audited_in_words_and_what_the_workers_go_by(
 
 def test_a_dry_run_and_what_is_so_already_write_nothing(engine: Engine, harbour: int) -> None:
     dry = change("--sender", SENDER, "--dry-run")
-    assert "would leave through the fleet's transport as Harbour" in dry.output
+    assert "would use the fleet's transport as Harbour" in dry.output
     assert stored(engine) == {}
 
     change("--sender", SENDER)
@@ -134,7 +134,7 @@ def test_every_fault_is_named_at_once_and_a_pasted_secret_is_not_repeated(
         (("--use", "file", "--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
         (("--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
         (GRAPH, "graph needs mailbox as well"),
-        (("--default", "--use", "smtp"), "it goes with --sender alone"),
+        (("--default", "--use", "smtp"), "only --sender can be added"),
     ],
 )
 def test_wrong_usage_ends_with_two_and_changes_nothing(

@@ -18,7 +18,7 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
-from services.mail.message import Mail, all_headers
+from services.mail.message import Mail, make_headers
 from services.mail.outbox import record_mails
 from services.mail.send import MailSend
 from services.providers.mime import render_mime
@@ -113,7 +113,7 @@ def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime
         date=date,
         attachments=mail.attachments,
         inline=mail.inline,
-        headers=all_headers(mail),
+        headers=make_headers(mail),
     )
 
 

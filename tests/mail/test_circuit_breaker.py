@@ -5,13 +5,13 @@ from datetime import timedelta
 from services.core.errors import Misconfigured, NotYet, Refused
 from services.core.settings import Settings
 from services.mail.routes import MISCONFIGURED_FOR, CircuitBreaker
-from services.mail.transports import fleet_route
+from services.mail.transports import make_fleet_route
 from services.providers.outgoing_mail import MailThrottled
 
 
 def test_a_wait_opens_the_breaker_until_it_is_over(settings: Settings) -> None:
     now = [100.0]
-    breaker, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
+    breaker, route = CircuitBreaker(lambda: now[0]), make_fleet_route(settings)
 
     assert (
         breaker.open(route, MailThrottled("graph.throttled", "slow down", wait=timedelta(seconds=70)))
@@ -28,7 +28,7 @@ def test_a_wait_opens_the_breaker_until_it_is_over(settings: Settings) -> None:
 
 def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(settings: Settings) -> None:
     now = [100.0]
-    breaker, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
+    breaker, route = CircuitBreaker(lambda: now[0]), make_fleet_route(settings)
     fault = Misconfigured("graph.client_secret_expired", "make a new one")
 
     assert breaker.open(route, fault) is None
@@ -38,7 +38,7 @@ def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(s
 
 
 def test_one_mails_refusal_opens_nothing(settings: Settings) -> None:
-    breaker, route = CircuitBreaker(lambda: 0.0), fleet_route(settings)
+    breaker, route = CircuitBreaker(lambda: 0.0), make_fleet_route(settings)
 
     assert breaker.open(route, Refused("smtp.recipient_refused", "550")) is None
     assert breaker.find_fault(route) is None

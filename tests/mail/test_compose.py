@@ -73,7 +73,7 @@ def test_recipient_that_is_no_single_address_is_refused(recipient: str) -> None:
 
 
 def test_facts_that_are_missing_or_strange_are_named() -> None:
-    with pytest.raises(MailInvalid, match=r"missing: asked_at, asked_by, sender; not known: colour"):
+    with pytest.raises(MailInvalid, match=r"missing: requested_at, requested_by, sender; unknown: colour"):
         compose(
             TEST_MAIL, {"transport": "smtp", "colour": "red"}, shop=None, recipient="a@b.example", period="1"
         )
@@ -214,7 +214,7 @@ def test_commands_in_a_mail_name_the_shop_and_the_period() -> None:
         seen="nothing",
     )
     fleet = plan_audit_failed(
-        chain="fleet", verdict="missing", seq=9, event_id=None, detail="the next is row 11", found_at=NOW
+        chain="fleet", kind="missing", seq=9, event_id=None, detail="the next is row 11", found_at=NOW
     )
 
     assert late["steps"][-1][1] == "fleet jobs run digest --shop harbour --period 2026-W47"

@@ -223,7 +223,7 @@ def test_a_mail_that_its_reader_lost_goes_out_as_a_new_one(
 def test_what_cannot_be_decided_says_why(engine: Engine) -> None:
     queue(engine, new_mail())
     with transaction(engine) as tx:
-        with pytest.raises(DecisionInvalid, match="only one of unknown outcome can be marked"):
+        with pytest.raises(DecisionInvalid, match="only a mail of unknown outcome can be marked"):
             mark_mail_delivered(tx, decision(), NOW)
         with pytest.raises(DecisionInvalid, match="reason is empty"):
             resend_mail(tx, decision(" "), NOW)

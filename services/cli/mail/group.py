@@ -1,4 +1,4 @@
-"""``fleet mail``: the outbox, and what only a person can decide about a mail."""
+"""``fleet mail``: lists mails, stores decisions about stuck ones, and sets up how they are sent."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from services.cli.mail.send_test import test
 from services.cli.output import print_fields, print_json, print_table, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.connection_lines import find_lines
+from services.mail.connection_lines import list_connection_lines
 from services.mail.outbox_admin import Decision, find_mails, get_mail, mark_mail_delivered, resend_mail
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
@@ -41,7 +41,7 @@ _decision_options = add_options(
 
 @click.group()
 def command() -> None:
-    """Look at the mails that the fleet writes, decide about stuck ones, and set up how they are sent.
+    """List the fleet's mails, decide about stuck ones, and set up how they are sent.
 
     \b
     Examples: fleet mail list --status unknown
@@ -104,7 +104,7 @@ def show(mail_id: int, as_json: bool) -> None:
     print_fields(f"Mail {line.id}", {name: value for name, value in document.items() if name != "shop_id"})
     if line.is_stuck:
         click.echo(
-            "Nobody knows whether it arrived. Ask its reader, or search for the Message-ID, then\n"
+            "It is unknown whether it arrived. Ask the recipient or search for the Message-ID, then\n"
             f"  fleet mail mark-sent {line.id} --reason ...   if it did\n"
             f"  fleet mail resend {line.id} --reason ...      if it did not"
         )
@@ -138,7 +138,7 @@ def mark_sent(**options: Any) -> None:
 @json_option
 @report_errors
 def accounts(as_json: bool) -> None:
-    """List every connection that was ever used: whether it takes our credentials, and since when.
+    """List every connection that was ever used: whether it accepts our credentials, and since when.
 
     A connection is broken from the first refusal on, and ok with the next call or mail that succeeds.
 
@@ -146,7 +146,7 @@ def accounts(as_json: bool) -> None:
     Example: fleet mail accounts
     """
     with transaction() as tx:
-        lines = find_lines(tx)
+        lines = list_connection_lines(tx)
     if as_json:
         print_json([to_document(line) for line in lines])
     else:

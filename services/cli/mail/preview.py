@@ -1,4 +1,4 @@
-"""``fleet mail preview``: a mail with sample data as its reader will see it."""
+"""``fleet mail preview``: a mail with sample data as its recipient sees it."""
 
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -73,13 +73,13 @@ def preview(
         return
     mail = _compose_sample(kind, slug)
     if as_text and not out:
-        print_json(_document(mail, None)) if as_json else click.echo(safe_text(plain_of(mail)), nl=False)
+        print_json(_document(mail, None)) if as_json else click.echo(safe_text(format_text(mail)), nl=False)
         return
     path = (out or Path(f"{kind}.html")).resolve()
     try:
-        path.write_text(plain_of(mail) if as_text else html_of(mail), encoding="utf-8")
+        path.write_text(format_text(mail) if as_text else format_html(mail), encoding="utf-8")
     except OSError as fault:
-        reason = f"{path} cannot be written: {fault.strerror}. Name another file with --out"
+        reason = f"{path} cannot be written: {fault.strerror}. Choose another file with --out"
         raise click.ClickException(reason) from fault
     if as_json:
         print_json(_document(mail, path))
@@ -89,7 +89,7 @@ def preview(
         click.launch(path.as_uri())
 
 
-def html_of(mail: Mail) -> str:
+def format_html(mail: Mail) -> str:
     """Return the HTML as a browser shows it, with the inline images as data URLs."""
     html = mail.html
     for image in mail.inline:
@@ -99,7 +99,7 @@ def html_of(mail: Mail) -> str:
     return html
 
 
-def plain_of(mail: Mail) -> str:
+def format_text(mail: Mail) -> str:
     """Return subject, preview and plain text as one text."""
     return f"Subject: {mail.subject}\nPreview: {mail.preview}\n\n{mail.text}"
 
@@ -107,8 +107,8 @@ def plain_of(mail: Mail) -> str:
 def _compose_sample(name: str, slug: str) -> Mail:
     mail_type = MAIL_TYPES.get(name)
     if mail_type is None:
-        fault = f"there is no mail {name!r}: known are" if name else "name a type of mail:"
-        raise click.UsageError(f"{fault} {', '.join(MAIL_TYPES)}")
+        fault = f"there is no mail {name!r}" if name else "the type of mail is missing"
+        raise click.UsageError(f"{fault}: it should be one of {', '.join(MAIL_TYPES)}")
     shop: MailShop = SampleShop()
     if slug:
         with transaction() as tx:

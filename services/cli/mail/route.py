@@ -14,7 +14,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.mail.advice import MailSender, plan_advice
-from services.mail.connection_lines import ConnectionLine, find_lines_of
+from services.mail.connection_lines import ConnectionLine, list_shop_lines
 from services.mail.routes import find_routes
 from services.mail.transports import SECRETS, Route
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
@@ -61,7 +61,7 @@ def transport(
     changes = {field: value for field, value in options.items() if value is not None}
     if is_default:
         if set(changes) - {"sender"}:
-            raise click.UsageError("--default is the fleet's own transport: it goes with --sender alone")
+            raise click.UsageError("--default is the fleet's transport: only --sender can be added")
         changes = {"transport": "", "sender": "", **changes}
     with transaction() as tx:
         shop = get_shop(tx, slug)
@@ -89,7 +89,7 @@ def _describe_route(tx: Connection, shop: Shop) -> dict[str, Any]:
     choice = get_mail_choice(tx, shop.id)
     route = find_routes(tx, {shop.id})[shop.id]
     used, is_own = choice.transport or settings.mail_transport, bool(choice.transport)
-    lines = [line for line in find_lines_of(tx, shop.id, shop.slug) if line.is_used and line.provider == used]
+    lines = [one for one in list_shop_lines(tx, shop.id, shop.slug) if one.is_used and one.provider == used]
     fault, to_do = "", ""
     if isinstance(route, Misconfigured):
         fault = f"{route.code}: {route}"
@@ -158,11 +158,11 @@ def _print_mail_route(route: dict[str, Any]) -> None:
     if route["fault"]:
         faults.append((f"It cannot be sent: {route['fault']}", route["to_do"]))
     for fault, to_do in faults:
-        click.echo(safe_text(f"{fault}\nTo do: {to_do or 'repair what it says'}"))
+        click.echo(safe_text(f"{fault}\nTo do: {to_do or 'correct what the message describes'}"))
 
 
 def _format_server(url: str, *, with_port: bool = True) -> str:
-    """Return the mail server of ``url``. A ``#`` or ``/`` in a password could pass for the host's end."""
+    """Return the mail server of ``url``. A plain ``#`` or ``/`` in a password ends the host."""
     parts = urlsplit(url)
     try:
         server = parse_smtp_url(url)
@@ -174,12 +174,12 @@ def _format_server(url: str, *, with_port: bool = True) -> str:
 
 
 def _check(tx: Connection, shop: Shop, choice: MailChoice) -> None:
-    """Raise ``ShopInvalid`` with every fault; a missing secret is one, as no mail could be sent."""
+    """Raise ``ShopInvalid`` with every fault of ``choice``, including a missing secret."""
     faults = find_choice_faults(choice)
     if name := SECRETS.get(choice.transport):
         secret = find_secrets(tx, [(shop.id, name)]).get((shop.id, name))
         if not isinstance(secret, str):
-            fault = f"{name} does not open ({secret})" if secret else f"{shop.slug} has no {name}"
+            fault = f"{name} cannot be decrypted ({secret})" if secret else f"{shop.slug} has no {name}"
             faults.append(f"{fault}: record it first, fleet shops secret {shop.slug} {name} --stdin")
     if faults:
         raise ShopInvalid("; ".join(faults))
@@ -187,7 +187,7 @@ def _check(tx: Connection, shop: Shop, choice: MailChoice) -> None:
 
 def _describe_change(shop: Shop, before: MailChoice, after: MailChoice, *, dry_run: bool) -> str:
     if before == after:
-        return f"{shop.slug}: mail leaves through {after} already, nothing changed."
-    verb = "would leave" if dry_run else "leaves"
+        return f"{shop.slug}: mail already uses {after}, nothing changed."
+    verb = "would use" if dry_run else "uses"
     test = "" if dry_run else f"\nNext: fleet mail test ADDRESS --shop {shop.slug}"
-    return f"{shop.slug}: mail {verb} through {after}; before, through {before}.{test}"
+    return f"{shop.slug}: mail {verb} {after}; before: {before}.{test}"

@@ -1,4 +1,4 @@
-"""``fleet mail test``: sends a mail as any other is sent, and reports what became of it."""
+"""``fleet mail test``: sends a test mail through the outbox and prints its result."""
 
 import time
 from datetime import datetime, timedelta
@@ -42,7 +42,7 @@ POLL_SECONDS = 0.1
 @click.option(
     "--wait", "wait_seconds", type=click.FloatRange(0, 600), default=30, show_default=True, help="Seconds."
 )
-@click.option("--no-wait", is_flag=True, help="Put it into the outbox, and do not wait for its status.")
+@click.option("--no-wait", is_flag=True, help="Put it into the outbox and do not wait for its status.")
 @actor_option
 @json_option
 @click.pass_context
@@ -50,9 +50,9 @@ POLL_SECONDS = 0.1
 def test(
     ctx: click.Context, address: str, slug: str, wait_seconds: float, no_wait: bool, actor: str, as_json: bool
 ) -> None:
-    """Send a mail to ADDRESS as any other is sent, wait for its status, and say what to do about it.
+    """Send a test mail to ADDRESS through the outbox, wait for its status, and print what to do.
 
-    Exit code 0: the other side accepted it (or --no-wait). 1: it did not, or not in time.
+    Exit code 0: the mail server accepted it (or --no-wait). 1: it did not, or not in time.
 
     \b
     Example: fleet mail test ada@example.com --shop harbour
@@ -74,7 +74,7 @@ def test(
     status = _wait(mail_id, work.id, sender, until, is_silent=as_json or no_wait)
     if not (no_wait or status["is_sent"] or status["is_final"]):
         status["said"] = f"not sent within {wait_seconds:g} s: {status['said']}"
-        hint = "is a worker of queue email running, and is nothing paused? fleet doctor"
+        hint = "check with fleet doctor that a worker of queue email runs and nothing is paused"
         status["to_do"] = f"{hint}; then {status['to_do']}"
     if as_json:
         print_json(status)
@@ -89,7 +89,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> Route:
     route = find_routes(tx, {key})[key]
     if isinstance(route, Misconfigured):
         command = f"fleet mail transport {shop.slug}" if shop else "fleet doctor"
-        raise click.ClickException(f"no mail can be sent: {route.code}: {route}. `{command}` says more")
+        raise click.ClickException(f"no mail can be sent: {route.code}: {route}. See `{command}`")
     return route
 
 
@@ -98,7 +98,7 @@ def _record(
 ) -> tuple[int, WorkRef]:
     mail = compose(
         TEST_MAIL,
-        {"transport": format_route(route), "sender": route.sender, "asked_by": by, "asked_at": now},
+        {"transport": format_route(route), "sender": route.sender, "requested_by": by, "requested_at": now},
         shop=shop,
         recipient=address,
         period=f"{now:%Y-%m-%dT%H:%M:%SZ}",
@@ -106,7 +106,7 @@ def _record(
     )
     work = record_mails(tx, [mail], now, request_id=new_request_id())
     if not work:
-        raise click.ClickException("a test was sent to this address in this second: try again")
+        raise click.ClickException("a test mail to this address has the same second: try again")
     (ref,) = record_work(tx, work, now)
     return int(work[0].key), ref
 
@@ -131,7 +131,7 @@ def _wait(
 
 
 def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: datetime) -> dict[str, Any]:
-    """Return what is known of a test mail, and what to do. ``until`` is when the command stops waiting.
+    """Return the status of a test mail, and what to do. ``until`` is when the command stops waiting.
 
     ``is_final`` is false while the status can change by itself.
     """
@@ -141,21 +141,21 @@ def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: date
     advice, show = plan_advice(code, sender), f"fleet mail show {mail.id}"
     if mail.status == "sent":
         code, text = "", f"sent through {mail.transport}, Message-ID {mail.message_id}"
-        text += f"; there it is {mail.provider_id}" if mail.provider_id else ""
+        text += f"; the service's id is {mail.provider_id}" if mail.provider_id else ""
     elif mail.status == "unknown":
-        text, to_do = f"handed over, and nobody knows whether it arrived: {reason}", show
+        text, to_do = f"handed over, and it is unknown whether it arrived: {reason}", show
     elif mail.status == "refused":
         text, to_do = f"refused: {reason}", advice or show
     elif work.status in ("dead", "discarded"):
         status, text = work.status, f"not sent: {reason}"
-        to_do = advice or f"repair what it says; then celery -A tasks requeue --id {work.id}"
+        to_do = advice or f"correct what the message describes; then celery -A tasks requeue --id {work.id}"
     elif work.next_retry_at is not None and work.locked_at is None:
         is_final = work.next_retry_at > until
         text = f"waits until {format_time(work.next_retry_at)}: {reason}"
-        to_do = f"it is sent without you, see {show}; fleet mail accounts says more"
+        to_do = f"nothing, it is retried automatically; see {show} and fleet mail accounts"
     else:
         is_final, to_do = False, show
-        text = "a worker has it" if work.locked_at or work.status != "pending" else "waits for a worker"
+        text = "a worker sends it" if work.locked_at or work.status != "pending" else "waits for a worker"
     return {
         "mail_id": mail.id,
         "status": status,
