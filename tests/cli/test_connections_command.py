@@ -1,4 +1,4 @@
-"""A broken connection is shown with since when, its code and what to do; in the shop's page and by doctor."""
+"""``fleet shops show`` and ``fleet doctor`` show a broken connection, its code and what to do."""
 
 import json
 import os
@@ -49,9 +49,7 @@ def test_the_shop_shows_since_when_and_what_to_do(west: Engine) -> None:
     assert "celery -A tasks requeue --shop west --status dead" in stripe["to_do"]
 
 
-def test_doctor_names_the_shop_and_the_remedy_and_is_well_again(
-    west: Engine, environment: dict[str, str]
-) -> None:
+def test_doctor_shows_the_broken_connection_until_it_is_ok(west: Engine, environment: dict[str, str]) -> None:
     (broken,) = checked(environment)
     assert not broken.ok
     assert "stripe of west is broken since 2026-11-21" in broken.seen
@@ -64,7 +62,7 @@ def test_doctor_names_the_shop_and_the_remedy_and_is_well_again(
     ]
 
 
-def test_every_code_that_marks_a_shops_provider_has_a_remedy() -> None:
+def test_every_error_code_of_a_shops_provider_has_a_remedy() -> None:
     codes = set()
     for name in ("shopify_admin", "shopify_answers", "shopify_oauth", "stripe_api"):
         source = (ROOT / "services" / "providers" / f"{name}.py").read_text()

@@ -1,4 +1,4 @@
-"""What an operator types on ``fleet mail``, against a real outbox."""
+"""``fleet mail`` with a real outbox."""
 
 import json
 
@@ -17,7 +17,7 @@ def fleet(*arguments: str, answer: str | None = None) -> Result:
 
 @pytest.fixture
 def stuck(engine: Engine, monkeypatch: pytest.MonkeyPatch, broker_url: str) -> Engine:
-    """Two mails: of the first nobody knows whether it arrived, the second was sent."""
+    """Two mails: the first has an unknown outcome, the second was sent."""
     with Scripted({"TEXT": [CLOSE]}).serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         queue(engine, new_mail(1))
         run(engine)
@@ -26,7 +26,7 @@ def stuck(engine: Engine, monkeypatch: pytest.MonkeyPatch, broker_url: str) -> E
     return engine
 
 
-def test_list_shows_what_is_stuck_and_masks_addresses(stuck: Engine) -> None:
+def test_list_shows_stuck_mails_with_masked_addresses(stuck: Engine) -> None:
     listed = json.loads(fleet("list", "--status", "unknown", "--json").output)
 
     assert [(line["id"], line["status"], line["recipient"]) for line in listed] == [
@@ -36,7 +36,7 @@ def test_list_shows_what_is_stuck_and_masks_addresses(stuck: Engine) -> None:
     assert "should be one of queued" in fleet("list", "--status", "lost").output
 
 
-def test_show_says_what_a_person_can_do(stuck: Engine) -> None:
+def test_show_prints_the_commands_for_a_stuck_mail(stuck: Engine) -> None:
     shown = fleet("show", "1")
 
     assert "owner@example.com" in shown.output
@@ -45,7 +45,7 @@ def test_show_says_what_a_person_can_do(stuck: Engine) -> None:
 
 
 @pytest.mark.parametrize("command", ["mark-sent", "forget"])
-def test_mark_sent_asks_first_and_then_counts_it_as_sent(stuck: Engine, command: str) -> None:
+def test_mark_sent_needs_confirmation_and_sets_the_status_to_sent(stuck: Engine, command: str) -> None:
     refused = fleet(command, "1", "--reason", "she has it", answer="n\n")
     agreed = fleet(command, "1", "--reason", "she has it", "--as", "ada", answer="y\n")
 
@@ -53,7 +53,7 @@ def test_mark_sent_asks_first_and_then_counts_it_as_sent(stuck: Engine, command:
     assert mails_of(stuck)[0]["status"] == "sent"
 
 
-def test_resend_sends_it_once_more(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resend_sends_the_mail_again(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fleet("resend", "1", "--reason", "not in her mailbox", "-f")
     assert asked.exit_code == 0, asked.output
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):

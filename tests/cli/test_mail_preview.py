@@ -1,4 +1,4 @@
-"""``fleet mail preview``: a mail as a file, with a shop's own name or with no database at all."""
+"""``fleet mail preview``: a mail as a file, for a shop or without a database."""
 
 import json
 from base64 import b64encode
@@ -21,7 +21,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_preview_writes_each_kind_beside_you_without_a_database(
+def test_preview_writes_each_kind_to_the_current_folder_without_a_database(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -59,20 +59,20 @@ def test_preview_prints_the_text_with_subject_and_preview() -> None:
     assert "MAIL IS SET UP CORRECTLY" in result.output
 
 
-def test_preview_as_json_names_the_file(tmp_path: Path) -> None:
+def test_preview_as_json_contains_the_file(tmp_path: Path) -> None:
     document = json.loads(run("audit_failed", "--out", str(tmp_path / "a.html"), "--json").output)
 
     assert document["file"] == str(tmp_path / "a.html")
     assert document["html_bytes"] == (tmp_path / "a.html").stat().st_size
 
 
-def test_preview_list_names_every_kind() -> None:
+def test_preview_list_contains_every_kind() -> None:
     assert {row["kind"] for row in json.loads(run("--list", "--json").output)} >= set(KINDS)
     assert "shop owner" in run("--list").output
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], []])
-def test_wrong_kind_is_wrong_usage_and_lists_those_there_are(arguments: list[str]) -> None:
+def test_unknown_kind_is_wrong_usage_and_lists_all_kinds(arguments: list[str]) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2
@@ -80,7 +80,7 @@ def test_wrong_kind_is_wrong_usage_and_lists_those_there_are(arguments: list[str
         assert kind in result.output
 
 
-def test_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     result = run("test", "--out", str(tmp_path / "none" / "a.html"))
 
     assert result.exit_code == 1
@@ -88,7 +88,7 @@ def test_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_pictures_of_a_mail_are_written_into_the_preview() -> None:
+def test_pictures_of_a_mail_are_part_of_the_preview() -> None:
     mail = sample_mail("letter_with_picture", images={"chart": chart()}, unsubscribe="https://example.com/u")
 
     assert f"data:image/png;base64,{b64encode(png()).decode()}" in format_html(mail)

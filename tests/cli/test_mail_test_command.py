@@ -1,4 +1,4 @@
-"""``fleet mail test`` says what became of the mail: a real outbox, a worker's set, a listening server."""
+"""``fleet mail test`` prints the mail's result: with a real outbox, a worker and a server."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ def ask(*arguments: str) -> Result:
 
 @contextmanager
 def working(engine: Engine) -> Iterator[None]:
-    """A worker takes what there is until the block ends."""
+    """Run a worker until the block ends."""
     over = threading.Event()
     effect = MailSend(lambda: engine)
 
@@ -47,7 +47,7 @@ def working(engine: Engine) -> Iterator[None]:
         thread.join()
 
 
-def test_a_mail_that_goes_through_ends_with_zero(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sent_mail_exits_with_0(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         Scripted().serving() as server,
         mail_settings(monkeypatch, SMTP_URL=server.url),
@@ -72,7 +72,7 @@ def test_a_mail_that_goes_through_ends_with_zero(engine: Engine, monkeypatch: py
         ({"MAIL": ["550 not yours"]}, "dead", "set MAIL_FROM and restart the workers"),
     ],
 )
-def test_a_mail_that_does_not_ends_with_one_and_what_to_do(
+def test_a_mail_that_is_not_sent_exits_with_1_and_what_to_do(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], status: str, said: str
 ) -> None:
     with (
@@ -106,7 +106,7 @@ def harbour(engine: Engine, monkeypatch: pytest.MonkeyPatch, key: str = Resend.K
         yield service
 
 
-def test_a_shops_own_account_is_tried_with_the_shops_sender(
+def test_a_shops_own_account_is_used_with_the_shops_sender(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with harbour(engine, monkeypatch) as service:
@@ -117,7 +117,7 @@ def test_a_shops_own_account_is_tried_with_the_shops_sender(
     assert [mail["from"] for mail in service.mails] == ["mail@harbour.example"]
 
 
-def test_what_waits_for_longer_than_anybody_does_is_told_at_once(
+def test_a_wait_longer_than_the_command_is_reported_immediately(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quota = {"statusCode": 429, "name": "daily_quota_exceeded", "message": "You have reached your quota."}
@@ -131,7 +131,7 @@ def test_what_waits_for_longer_than_anybody_does_is_told_at_once(
     assert "it is retried automatically" in told["to_do"]
 
 
-def test_a_key_that_is_refused_is_told_with_the_command_that_records_another(
+def test_a_refused_key_is_reported_with_the_command_to_record_another(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with harbour(engine, monkeypatch, key="re_wrongone_12345678"):
@@ -143,7 +143,7 @@ def test_a_key_that_is_refused_is_told_with_the_command_that_records_another(
     assert "re_wrong" not in asked.output
 
 
-def test_without_a_worker_it_says_so_and_the_mail_still_waits(engine: Engine) -> None:
+def test_without_a_worker_the_mail_waits_and_the_command_exits_with_1(engine: Engine) -> None:
     asked = ask("--wait", "0.3")
 
     assert asked.exit_code == 1
@@ -152,7 +152,7 @@ def test_without_a_worker_it_says_so_and_the_mail_still_waits(engine: Engine) ->
     assert [row["status"] for row in mails_of(engine)] == ["queued"]
 
 
-def test_no_wait_leaves_it_to_the_workers(engine: Engine) -> None:
+def test_no_wait_exits_without_the_result(engine: Engine) -> None:
     asked = ask("--no-wait")
 
     assert asked.exit_code == 0
@@ -161,7 +161,7 @@ def test_no_wait_leaves_it_to_the_workers(engine: Engine) -> None:
     assert (row["kind"], row["shop_id"]) == ("test", None)
 
 
-def test_a_shop_that_cannot_send_is_told_before_anything_is_stored(engine: Engine) -> None:
+def test_wrong_mail_settings_of_a_shop_are_reported_before_anything_is_stored(engine: Engine) -> None:
     add_shop(engine, "harbour")
     with transaction(engine) as tx:
         record_mail_choice(tx, get_shop(tx, "harbour"), MailChoice(transport="sendgrid"), now=utc_now())
@@ -174,6 +174,6 @@ def test_a_shop_that_cannot_send_is_told_before_anything_is_stored(engine: Engin
     assert mails_of(engine) == []
 
 
-def test_an_address_that_is_none_is_wrong_usage(engine: Engine) -> None:
+def test_an_invalid_address_is_wrong_usage(engine: Engine) -> None:
     assert CliRunner().invoke(main, ["mail", "test", "nobody"]).exit_code == 2
     assert ask("--shop", "nowhere").exit_code == 2

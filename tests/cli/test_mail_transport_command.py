@@ -1,4 +1,4 @@
-"""How an operator gives a shop its own mail, against a real database; nothing wrong is ever written."""
+"""``fleet mail transport`` and ``accounts`` with a real database; a wrong value is never written."""
 
 import json
 
@@ -44,7 +44,7 @@ def give(engine: Engine, shop_id: int, name: str, value: str) -> None:
         record_secret(tx, shop_id, name, value, utc_now())
 
 
-def test_a_shop_of_no_choice_shows_the_fleets_way_and_says_so(harbour: int) -> None:
+def test_a_shop_without_a_choice_shows_the_fleets_transport(harbour: int) -> None:
     shown = json.loads(change("--json").output)
 
     values = {one["name"]: (one["value"], one["source"]) for one in shown["values"]}
@@ -64,9 +64,7 @@ def test_no_part_of_a_password_is_shown(harbour: int, monkeypatch: pytest.Monkey
     assert not any(part in shown.output for part in ("user", "pa%", "pa#", "12", "ss@", "p@"))
 
 
-def test_without_its_secret_nothing_is_written_and_the_command_for_it_is_named(
-    engine: Engine, harbour: int
-) -> None:
+def test_without_the_secret_nothing_is_written_and_its_command_is_shown(engine: Engine, harbour: int) -> None:
     refused = change("--use", "resend", "--sender", SENDER)
 
     assert refused.exit_code == 2
@@ -74,9 +72,7 @@ def test_without_its_secret_nothing_is_written_and_the_command_for_it_is_named(
     assert stored(engine) == {}
 
 
-def test_a_change_is_written_audited_in_words_and_what_the_workers_go_by(
-    engine: Engine, harbour: int
-) -> None:
+def test_a_change_is_stored_audited_and_used_by_the_workers(engine: Engine, harbour: int) -> None:
     give(engine, harbour, "resend-key", "re_abcdefgh_12345678")
 
     changed = change("--use", "resend", "--sender", SENDER, "--as", "ada")
@@ -102,7 +98,7 @@ def test_a_change_is_written_audited_in_words_and_what_the_workers_go_by(
     assert (told.before, told.after) == ({}, {"transport": "resend", "sender": SENDER})
 
 
-def test_a_dry_run_and_what_is_so_already_write_nothing(engine: Engine, harbour: int) -> None:
+def test_a_dry_run_and_an_equal_choice_write_nothing(engine: Engine, harbour: int) -> None:
     dry = change("--sender", SENDER, "--dry-run")
     assert "would use the fleet's transport as Harbour" in dry.output
     assert stored(engine) == {}
@@ -113,9 +109,7 @@ def test_a_dry_run_and_what_is_so_already_write_nothing(engine: Engine, harbour:
     assert len(audit_of(engine)) == told
 
 
-def test_every_fault_is_named_at_once_and_a_pasted_secret_is_not_repeated(
-    engine: Engine, harbour: int
-) -> None:
+def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine, harbour: int) -> None:
     wrong = ("--tenant-id", "common", "--client-id", "Abc8Q~hidden", "--mailbox", "nobody")
 
     refused = change("--use", "graph", "--sender", "a@b.example, c@d.example", *wrong)
@@ -137,7 +131,7 @@ def test_every_fault_is_named_at_once_and_a_pasted_secret_is_not_repeated(
         (("--default", "--use", "smtp"), "only --sender can be added"),
     ],
 )
-def test_wrong_usage_ends_with_two_and_changes_nothing(
+def test_wrong_usage_exits_with_2_and_changes_nothing(
     engine: Engine, harbour: int, options: tuple[str, ...], said: str
 ) -> None:
     refused = change(*options)
@@ -147,9 +141,7 @@ def test_wrong_usage_ends_with_two_and_changes_nothing(
     assert stored(engine) == {}
 
 
-def test_another_transport_keeps_the_sender_and_the_default_keeps_nothing(
-    engine: Engine, harbour: int
-) -> None:
+def test_another_transport_keeps_the_sender_and_default_removes_all(engine: Engine, harbour: int) -> None:
     with transaction(engine) as tx:
         tx.execute(text('update shop_config set settings = \'{"theme": "dark"}\''))
     give(engine, harbour, "graph-client-secret", "Abc8Q~" + "x" * 34)
@@ -163,7 +155,7 @@ def test_another_transport_keeps_the_sender_and_the_default_keeps_nothing(
     assert stored(engine) == {"theme": "dark"}
 
 
-def test_connections_say_who_is_broken_since_when_and_what_to_do(engine: Engine, harbour: int) -> None:
+def test_accounts_show_what_is_broken_since_when_and_what_to_do(engine: Engine, harbour: int) -> None:
     give(engine, harbour, "sendgrid-key", "SG.abcdefgh.ijklmnop")
     assert change("--use", "sendgrid").exit_code == 0
     now = utc_now()
@@ -190,5 +182,5 @@ def test_connections_say_who_is_broken_since_when_and_what_to_do(engine: Engine,
     assert "Connections" in fleet("shops", "show", "harbour").output
 
 
-def test_no_connection_yet_says_what_uses_one(engine: Engine) -> None:
+def test_without_connections_accounts_shows_the_test_command(engine: Engine) -> None:
     assert "fleet mail test ADDRESS" in fleet("mail", "connections").output

@@ -1,4 +1,4 @@
-"""Graph, SendGrid and Resend as small real HTTP servers: they check what they are sent, and answer as told.
+"""Graph, SendGrid and Resend as small real HTTP servers: they check requests and send planned answers.
 
 ``answers`` are used up from the front: (status, body, headers) instead of success. ``SILENT`` takes the
 mail and hangs up.
@@ -20,7 +20,7 @@ SILENT: Answer = (0, None, {})
 
 
 class Service:
-    """What the three share. ``mails`` are those that were taken charge of; ``calls`` everything that came."""
+    """Base of the three. ``mails`` are the accepted mails; ``calls`` are all requests."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -31,7 +31,7 @@ class Service:
         self.url = ""
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Return the answer to a call that no planned answer was for."""
+        """Return the answer to a call without a planned answer."""
         raise NotImplementedError
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> Answer:

@@ -1,4 +1,4 @@
-"""Mail servers for tests, on free ports: one that keeps what arrives, one that is as nasty as it is told."""
+"""Mail servers for tests, on free ports: one stores the mails, one has scripted replies."""
 
 import email
 import socket
@@ -13,15 +13,15 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 CLOSE = "CLOSE"
-"""An answer: hang up without a word."""
+"""An answer: close the connection without a reply."""
 HANG = "HANG"
-"""An answer: none, with the line left open."""
+"""An answer: no reply, and the connection stays open."""
 ENDLESS = "ENDLESS"
-"""An answer of lines without end."""
+"""An answer: a reply with endless lines."""
 
 
 class Sink:
-    """Keeps what arrives; ``answer`` is what it says to the text."""
+    """Stores the mails; ``answer`` is the reply to the text."""
 
     def __init__(self, answer: str = "250 OK") -> None:
         self.mails: list[EmailMessage] = []
@@ -33,7 +33,7 @@ class Sink:
 
 
 class AnyPort(Controller):
-    """A controller on a free port: the socket it got says which one that is."""
+    """A controller on a free port, which its socket has."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -57,9 +57,9 @@ def smtp_server(sink: Sink, **options: Any) -> Iterator[str]:
 
 
 class Scripted:
-    """A server that says ``OK`` unless ``answers`` has something else for a verb.
+    """A server that replies ``OK`` unless ``answers`` has another reply for a verb.
 
-    ``answers[verb]`` is a list, used up from the front; ``GREETING`` and ``TEXT`` count as verbs.
+    ``answers[verb]`` is a list, used from the front; ``GREETING`` and ``TEXT`` count as verbs.
     """
 
     def __init__(self, answers: dict[str, list[str]] | None = None, *, pipelining: bool = True) -> None:
@@ -69,7 +69,7 @@ class Scripted:
         self.connections = 0
         self.verbs: list[str] = []
         self.bursts: list[list[str]] = []
-        """The verbs of each packet, as far as one read shows it."""
+        """The verbs in each packet, as one read returns it."""
         self.url = ""
         self.over = threading.Event()
         self.lock = threading.Lock()

@@ -33,7 +33,7 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
-# Chromium reads from descriptor 3 and answers on 4. First copied out of the way: one may be the other.
+# Chromium reads from descriptor 3 and writes to 4. They are copied first, because one may be the other.
 _LAUNCH = """
 import fcntl, os, sys
 commands, answers = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
@@ -52,7 +52,7 @@ class Browser:
 
     def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
         self._commands, self._answers = commands, answers
-        self._poll = poll()  # select cannot watch a descriptor beyond 1023
+        self._poll = poll()  # select cannot watch a descriptor above 1023
         self._poll.register(answers, POLLIN)
         self._last, self._session, self._rest = 0, "", b""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -60,7 +60,7 @@ class Browser:
         self.frame = self.call("Page.getFrameTree")["frameTree"]["frame"]["id"]
 
     def show(self, html: str, *, width: int, dark: bool) -> None:
-        """The page is ``html``, ``width`` CSS pixels wide, for a reader who likes it dark or light."""
+        """Show ``html``, ``width`` CSS pixels wide, in dark or light mode."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self._resize(width, 400)
@@ -71,7 +71,7 @@ class Browser:
         )
 
     def ask(self, script: str) -> Any:
-        """Return what ``script`` comes to in the page, as JSON says it."""
+        """Return the value of ``script`` in the page, as JSON."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")

@@ -1,4 +1,4 @@
-"""What a mail's picture is held against, in a way that another machine's fonts do not upset.
+"""Compares a picture of a mail with its reference, independent of the machine's fonts.
 
 Pictures are taken in one font that travels with Pillow, so that they can be compared closely anywhere; the
 rules below are asked of the page in the machine's own fonts.
@@ -13,11 +13,11 @@ from typing import NamedTuple
 from PIL import Image, ImageFont
 
 COLUMNS, ROWS = 12, 24
-"""A picture's grid. Coarse on purpose: a cell sees a block of text, not its letters."""
+"""A picture's grid. Coarse on purpose: a cell covers a block of text, not single letters."""
 
 MEAN_AT_MOST = 1.0
 HEIGHT_AT_MOST = 0.02
-"""Chromium's versions set text a pixel apart; a missing badge comes to a mean of 2.5."""
+"""Chromium's versions place text a pixel apart; a missing badge gives a mean of 2.5."""
 
 FAULTS = """(() => {
   const faults = [];
@@ -62,20 +62,20 @@ class Difference(NamedTuple):
 
     @property
     def is_other(self) -> bool:
-        """Whether these are pictures of different looks."""
+        """Whether the pictures differ."""
         return self.mean > MEAN_AT_MOST or self.height > HEIGHT_AT_MOST
 
 
 @cache
 def one_font() -> str:
-    """Return the style that sets everything in the font of Pillow, Aileron (CC0)."""
+    """Return the style that sets all text in the font of Pillow, Aileron (CC0)."""
     font = b64encode(ImageFont.load_default(12).font_bytes).decode()  # type: ignore[union-attr]
     face = f"@font-face {{ font-family: Look; src: url(data:font/ttf;base64,{font}); }}"
     return f"<style>{face} * {{ font-family: Look !important; }}</style>"
 
 
 def compare(picture: bytes, reference: Path) -> Difference:
-    """Return how far ``picture`` is from the one kept in ``reference``."""
+    """Return how far ``picture`` is from the one in ``reference``."""
     seen, kept = Image.open(BytesIO(picture)).convert("RGB"), Image.open(reference).convert("RGB")
     ours, theirs = _grid(seen), _grid(kept)
     mean = sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)
@@ -83,7 +83,7 @@ def compare(picture: bytes, reference: Path) -> Difference:
 
 
 def keep(picture: bytes, reference: Path) -> None:
-    """``reference`` is this picture, in 128 colours so that the repository stays small."""
+    """Write this picture to ``reference``, in 128 colours to keep the repository small."""
     Image.open(BytesIO(picture)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
         reference, optimize=True
     )

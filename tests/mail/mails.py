@@ -29,7 +29,7 @@ TOPIC = TOPICS["mail_send"]
 
 
 def new_mail(number: int = 1, **changes: Any) -> Mail:
-    """Return a mail of the fleet's own; ``shop_id`` and all else may be changed."""
+    """Return a mail of the fleet; ``changes`` replace its fields."""
     facts: dict[str, Any] = {
         "shop_id": None,
         "kind": "test",
@@ -49,12 +49,12 @@ def queue(engine: Engine, *mails: Mail) -> list[int]:
 
 
 def run(engine: Engine, effect: MailSend | None = None) -> BatchResult:
-    """Work one set of ``mail_send``, as a worker would."""
+    """Run one batch of ``mail_send``, as a worker does."""
     return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPIC, effect or MailSend(lambda: engine))
 
 
 def make_due(engine: Engine) -> None:
-    """What waits for its time is due now."""
+    """Make all waiting work due now."""
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set next_retry_at = null where status in ('pending', 'error')"))
 
@@ -89,7 +89,7 @@ def audit_of(engine: Engine) -> list[tuple[str, str]]:
 
 @contextmanager
 def mail_settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> Iterator[None]:
-    """The process's settings have ``values`` while it lasts."""
+    """Set ``values`` in the process's settings inside the block."""
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
@@ -102,7 +102,7 @@ def mail_settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> Iterator[No
 
 
 def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime) -> OutgoingMail:
-    """Return ``mail`` as a transport takes it."""
+    """Return ``mail`` as the input of a transport."""
     return OutgoingMail(
         sender=sender,
         recipient=mail.recipient,

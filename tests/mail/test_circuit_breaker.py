@@ -1,4 +1,4 @@
-"""What a process remembers of a route that said "not now", and for how long."""
+"""The circuit breaker: why and for how long a route is not used."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def test_a_wait_opens_the_breaker_until_it_is_over(settings: Settings) -> None:
     assert breaker.find_fault(route) is None
 
 
-def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(settings: Settings) -> None:
+def test_a_refused_credential_stops_the_rest_of_the_batch_for_ten_seconds(settings: Settings) -> None:
     now = [100.0]
     breaker, route = CircuitBreaker(lambda: now[0]), make_fleet_route(settings)
     fault = Misconfigured("graph.client_secret_expired", "make a new one")
@@ -37,7 +37,7 @@ def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(s
     assert breaker.find_fault(route) is None
 
 
-def test_one_mails_refusal_opens_nothing(settings: Settings) -> None:
+def test_a_refused_mail_does_not_open_the_breaker(settings: Settings) -> None:
     breaker, route = CircuitBreaker(lambda: 0.0), make_fleet_route(settings)
 
     assert breaker.open(route, Refused("smtp.recipient_refused", "550")) is None

@@ -1,4 +1,4 @@
-"""What a composed mail holds, and what is refused before anybody gets it."""
+"""The content of a composed mail, and the inputs that are refused."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ NASTY = 'Harbour\r\nBcc: x@example.com\x00\x1b[31m\u202e\u2028 <script>alert(1)<
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mail_is_addressed_and_named_by_kind_shop_and_period(kind: str) -> None:
+def test_dedupe_key_has_kind_period_and_recipient(kind: str) -> None:
     mail = sample_mail(kind, SampleShop(id=7))
 
     assert (mail.shop_id, mail.kind, mail.period) == (7, kind, "2026-11-20")
@@ -33,7 +33,7 @@ def test_mail_is_addressed_and_named_by_kind_shop_and_period(kind: str) -> None:
     assert f"<title>{mail.subject}</title>" in mail.html.replace("&#39;", "'")
 
 
-def test_same_facts_give_the_same_mail() -> None:
+def test_same_context_gives_the_same_mail() -> None:
     assert sample_mail("job_late") == sample_mail("job_late")
 
 
@@ -67,26 +67,26 @@ def test_script_and_control_characters_in_a_shops_name_are_harmless(kind: str) -
 @pytest.mark.parametrize(
     "recipient", ["", "ada", "a@example.com\r\nBcc: b@example.com", "a@example.com, b@example.com", "a@b\x00"]
 )
-def test_recipient_that_is_no_single_address_is_refused(recipient: str) -> None:
+def test_recipient_must_be_one_address(recipient: str) -> None:
     with pytest.raises(MailInvalid, match="should be one mail address"):
         sample_mail("test", recipient=recipient)
 
 
-def test_facts_that_are_missing_or_strange_are_named() -> None:
+def test_error_lists_missing_and_unknown_names() -> None:
     with pytest.raises(MailInvalid, match=r"missing: requested_at, requested_by, sender; unknown: colour"):
         compose(
             TEST_MAIL, {"transport": "smtp", "colour": "red"}, shop=None, recipient="a@b.example", period="1"
         )
 
 
-def test_every_mail_type_of_the_code_is_in_the_list_under_a_name_of_its_own() -> None:
+def test_every_mail_type_of_the_code_is_listed_once() -> None:
     texts = [path.read_text() for path in SERVICES.rglob("*.py")]
     named = [name for text in texts for name in re.findall(r'= MailType\(\n    name="(\w+)"', text)]
 
     assert sorted(named) == list(MAIL_TYPES)
 
 
-def test_long_subject_is_cut_to_one_that_mailboxes_show() -> None:
+def test_long_subject_is_cut() -> None:
     mail = sample_mail("job_late", SampleShop(name="Harbour " * 60))
 
     assert len(mail.subject) <= 180
@@ -100,7 +100,7 @@ def letter(**changed: object) -> object:
     )
 
 
-def test_picture_is_shown_by_its_name_and_travels_with_the_mail() -> None:
+def test_picture_is_shown_by_name_and_is_part_of_the_mail() -> None:
     mail = sample_mail(
         "letter_with_picture",
         images={"chart": chart()},
@@ -148,19 +148,19 @@ def test_alert_cannot_be_unsubscribed_and_a_letter_must_be() -> None:
 @pytest.mark.parametrize(
     "bad", ["javascript:alert(1)", "https://x/ \r\nBcc: b@example.com", "https://x/>,<http://y"]
 )
-def test_unsubscribe_address_that_is_none_is_refused(bad: str) -> None:
+def test_unsubscribe_must_be_an_https_url_or_mailto(bad: str) -> None:
     with pytest.raises(MailInvalid, match="should be an https URL or a mailto:"):
         letter(unsubscribe=bad)
 
 
-def test_template_that_uses_an_unknown_name_fails_and_is_not_sent_half_filled() -> None:
+def test_template_with_an_unknown_name_is_an_error() -> None:
     kind = replace(LETTER, name="letter_with_picture", sample=lambda _shop, _now: {})
     ready = _load_templates(kind)
     with pytest.raises(UndefinedError, match="'who' is undefined"):
         ready.text.render({})
 
 
-def test_amounts_are_grouped_signed_and_never_rounded() -> None:
+def test_amounts_have_separators_and_a_sign_and_are_not_rounded() -> None:
     assert money(125000, "CAD") == "1,250.00 CAD"
     assert money(-1999, "JPY") == "−1,999 JPY"
     assert money(1, "KWD") == "0.001 KWD"
@@ -176,17 +176,17 @@ def test_amounts_are_grouped_signed_and_never_rounded() -> None:
         ("UTC", "Sun 1 Nov 2026, 08:30 UTC"),
     ],
 )
-def test_moments_are_told_in_the_readers_zone_which_they_name(zone: str, told: str) -> None:
+def test_times_are_in_the_recipients_zone_and_name_it(zone: str, told: str) -> None:
     context = {"zone": ZoneInfo(zone)}
     assert moment(context, datetime(2026, 11, 1, 8, 30, tzinfo=UTC)) == told
 
 
-def test_moment_without_a_zone_is_refused() -> None:
+def test_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="has no time zone"):
         moment({"zone": UTC}, datetime(2026, 11, 1))  # noqa: DTZ001
 
 
-def test_spans_name_their_two_largest_units() -> None:
+def test_durations_show_their_two_largest_units() -> None:
     lengths = [
         timedelta(0),
         timedelta(seconds=42),
@@ -196,13 +196,13 @@ def test_spans_name_their_two_largest_units() -> None:
     assert [span(length) for length in lengths] == ["0 s", "42 s", "45 min", "3 d 5 min"]
 
 
-def test_one_line_keeps_what_people_write() -> None:
+def test_one_line_keeps_normal_text() -> None:
     for name in ("Café “Zoë”", "ஹார்பர்", "👩\u200d🍳 Kitchen", "O'Neill & Sons"):
         assert one_line(name) == name
     assert one_line("a\n b\t\x07c\u202ed") == "a b cd"
 
 
-def test_commands_in_a_mail_name_the_shop_and_the_period() -> None:
+def test_commands_in_a_mail_contain_the_shop_and_the_period() -> None:
     late = plan_job_late(
         job="digest",
         period="2026-W47",
@@ -222,7 +222,7 @@ def test_commands_in_a_mail_name_the_shop_and_the_period() -> None:
     assert fleet["fault"] == "row 9 is missing"
 
 
-def test_kind_names_its_package_where_a_template_is_missing() -> None:
+def test_missing_template_names_the_package() -> None:
     kind = MailType(
         name="nowhere", package="tests.mail", about="", reader="", why="", sample=lambda _shop, _now: {}
     )

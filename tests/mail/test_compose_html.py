@@ -1,4 +1,4 @@
-"""What mail clients need of the HTML, asked of every kind there is."""
+"""The requirements of mail clients for the HTML, checked for every mail type."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ ALL = (*KINDS, "letter_with_picture")
 
 
 class Page(HTMLParser):
-    """A mail's HTML: its tags, its visible words, and what is not closed."""
+    """A mail's HTML: its tags, its visible text, and the tags that are not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def test_every_tag_is_closed_in_its_place(mail: Mail) -> None:
     assert Page(mail.html).faults == []
 
 
-def test_page_says_its_language_title_and_schemes(mail: Mail) -> None:
+def test_page_has_language_title_and_colour_schemes(mail: Mail) -> None:
     page = Page(mail.html)
     metas = {fields.get("name"): fields.get("content") for tag, fields in page.tags if tag == "meta"}
 
@@ -77,7 +77,7 @@ def test_page_says_its_language_title_and_schemes(mail: Mail) -> None:
     assert "width=device-width" in str(metas["viewport"])
 
 
-def test_page_fetches_nothing_and_runs_nothing(mail: Mail) -> None:
+def test_page_loads_nothing_and_has_no_script(mail: Mail) -> None:
     for tag, fields in Page(mail.html).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"), (
             tag
@@ -91,7 +91,7 @@ def test_page_fetches_nothing_and_runs_nothing(mail: Mail) -> None:
     assert "@import" not in mail.html
 
 
-def test_every_picture_says_what_it_shows(mail: Mail) -> None:
+def test_every_picture_has_a_description(mail: Mail) -> None:
     assert all(fields.get("alt") for tag, fields in Page(mail.html).tags if tag == "img")
 
 
@@ -102,7 +102,7 @@ def test_every_class_is_also_a_style_of_its_tag(mail: Mail) -> None:
     assert bare == []
 
 
-def test_every_layout_table_says_that_it_is_none(mail: Mail) -> None:
+def test_every_layout_table_has_the_role_presentation(mail: Mail) -> None:
     for tag, fields in Page(mail.html).tags:
         if tag == "table" and fields.get("class") not in ("facts", "rows", "chart"):
             assert fields.get("role") == "presentation", fields
@@ -115,20 +115,20 @@ def test_media_queries_stay_in_the_head(mail: Mail) -> None:
     assert "@media (prefers-color-scheme: dark)" in head
     assert "[data-ogsc] .card" in head
     assert "!important" in head
-    # Gmail drops every style of a mail whose single block is over 8,192 characters.
+    # Gmail ignores every style of a mail if one block is over 8,192 characters.
     assert max(len(block) for block in re.findall(r"<style>(.*?)</style>", head, re.DOTALL)) < 8192
 
 
-def test_mail_is_under_what_gmail_cuts_off(mail: Mail) -> None:
+def test_mail_is_smaller_than_gmails_limit(mail: Mail) -> None:
     assert len(mail.html.encode()) < 100_000
 
 
-def test_no_jinja_is_left_over(mail: Mail) -> None:
+def test_no_jinja_remains(mail: Mail) -> None:
     for seen in (mail.html, mail.text, mail.subject, mail.preview):
         assert not re.search(r"\{[{%#]|[}%#]\}(?!\s*\})|jinja", seen)
 
 
-def test_preview_is_hidden_before_all_other_words(mail: Mail) -> None:
+def test_hidden_preview_comes_before_all_other_text(mail: Mail) -> None:
     body = mail.html.partition("<body")[2]
     hidden = re.search(r'<div class="hidden"[^>]*display: none[^>]*>([^<]*)', body)
 
@@ -137,7 +137,7 @@ def test_preview_is_hidden_before_all_other_words(mail: Mail) -> None:
     assert hidden.start() < body.index("Shopfleet")
 
 
-def test_text_says_the_same_figures_as_the_html(mail: Mail) -> None:
+def test_text_has_the_same_figures_as_the_html(mail: Mail) -> None:
     figures = r"[+−]?\d[\d,.:]*\d|\d"
     shown = set(re.findall(figures, " ".join(Page(mail.html).words)))
     told = set(re.findall(figures, re.sub(r"https://\S+", "", mail.text)))
@@ -146,7 +146,7 @@ def test_text_says_the_same_figures_as_the_html(mail: Mail) -> None:
     assert "<" not in mail.text.replace("<shopfleet@localhost>", "")
 
 
-def test_text_is_wrapped_by_hand_and_ends_with_its_reason(mail: Mail) -> None:
+def test_text_has_short_lines_and_ends_with_the_reason(mail: Mail) -> None:
     assert "\n-- \nShopfleet, Harbour Coffee. You get this because" in mail.text
     assert "\n\n\n" not in mail.text
     assert mail.text.endswith("\n")
@@ -161,7 +161,7 @@ def test_text_is_wrapped_by_hand_and_ends_with_its_reason(mail: Mail) -> None:
         "<p>a<div>b</div></p>",
     ],
 )
-def test_template_that_the_inliner_would_misshape_is_refused(source: str) -> None:
+def test_template_that_the_inliner_would_change_is_refused(source: str) -> None:
     page = f"<!DOCTYPE html><html><head><title>a</title></head><body>{source}</body></html>"
     with pytest.raises(MailInvalid, match="is not valid HTML"):
         inline_css("odd", page)

@@ -1,4 +1,4 @@
-"""A worker is killed with mails on the line: those are a person's to decide, all others go out once."""
+"""A worker is killed while it sends mails: their outcome is unknown, and all others are sent once."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def await_true(check: object, *, seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def test_kill_9_leaves_only_what_was_on_the_line_in_doubt_and_nothing_goes_twice(
+def test_after_kill_9_only_mails_being_sent_are_unknown_and_none_is_sent_twice(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(MAILS)))

@@ -1,6 +1,6 @@
-"""Each mail as Chromium draws it, light and dark, on a desk and on a phone, held against kept pictures.
+"""Pictures of each mail by Chromium, light and dark, wide and narrow, compared with stored pictures.
 
-After a change that was meant, draw the pictures anew and look at every one of them before it is committed:
+After an intended change store new pictures, and look at each of them before you commit it:
 
     KEEP_LOOK=1 python -m pytest -n 0 tests/mail/test_look.py
 """
@@ -40,7 +40,7 @@ def reference(kind: str, width: int, dark: bool) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mail_looks_as_it_was_last_agreed(browser: Browser, kind: str, tmp_path: Path) -> None:
+def test_mail_looks_like_the_stored_pictures(browser: Browser, kind: str, tmp_path: Path) -> None:
     html = sample_mail(kind).html
     for width, dark in VIEWS:
         picture, kept = draw(browser, html, width, dark), reference(kind, width, dark)
@@ -53,7 +53,7 @@ def test_mail_looks_as_it_was_last_agreed(browser: Browser, kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mail_is_readable_and_fits_in_the_fonts_of_this_machine(browser: Browser, kind: str) -> None:
+def test_mail_is_readable_and_fits_with_the_fonts_of_this_machine(browser: Browser, kind: str) -> None:
     html = sample_mail(kind).html
     for width, dark in [*VIEWS, (320, False), (1200, True)]:
         browser.show(html, width=width, dark=dark)
@@ -64,7 +64,7 @@ def test_mail_is_readable_and_fits_in_the_fonts_of_this_machine(browser: Browser
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mail_is_readable_where_the_client_drops_the_head(browser: Browser, kind: str) -> None:
+def test_mail_is_readable_without_its_head(browser: Browser, kind: str) -> None:
     bare = re.sub(r"<style>.*?</style>", "", sample_mail(kind).html, flags=re.DOTALL)
     browser.show(bare, width=360, dark=False)
 
@@ -84,7 +84,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_broken_style_is_seen(browser: Browser, fault: str) -> None:
+def test_comparison_finds_a_broken_style(browser: Browser, fault: str) -> None:
     html = sample_mail("job_late").html
     assert BROKEN[fault][0] in html
     broken = html.replace(*BROKEN[fault])
@@ -97,7 +97,7 @@ def test_broken_style_is_seen(browser: Browser, fault: str) -> None:
     assert any(difference.is_other for difference in differences), differences
 
 
-def test_pale_ink_and_a_wide_box_are_named(browser: Browser) -> None:
+def test_low_contrast_and_a_wide_box_are_found(browser: Browser) -> None:
     html = sample_mail("job_late").html
     pale = html.replace("color: #46524d;", "color: #9aa5a0;")
     wide = html.replace(
@@ -110,6 +110,6 @@ def test_pale_ink_and_a_wide_box_are_named(browser: Browser) -> None:
     assert any("px wide and has 360" in said for said in browser.ask(FAULTS))
 
 
-def test_pictures_that_are_kept_are_those_of_the_kinds_there_are() -> None:
+def test_there_are_stored_pictures_of_every_kind_and_no_others() -> None:
     wanted = {reference(kind, width, dark).name for kind in KINDS for width, dark in VIEWS}
     assert {path.name for path in KEPT.iterdir()} == wanted

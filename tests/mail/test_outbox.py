@@ -1,4 +1,4 @@
-"""The outbox: asked twice, stored once; whole with its parts; and what a person decides about a mail."""
+"""The outbox: a mail and its parts are stored once, and a person decides about an unknown outcome."""
 
 import threading
 from email import message_from_bytes
@@ -39,7 +39,7 @@ from tests.mail.mails import (
 from tests.shopify.sample_payloads import add_shop, rows
 
 
-def test_asking_twice_stores_and_plans_once(engine: Engine) -> None:
+def test_recording_a_mail_twice_stores_it_once(engine: Engine) -> None:
     assert len(queue(engine, new_mail(), new_mail(recipient="Owner@Example.com"))) == 1
     assert queue(engine, new_mail(subject="other words")) == []
 
@@ -48,7 +48,7 @@ def test_asking_twice_stores_and_plans_once(engine: Engine) -> None:
     assert len(work_of(engine)) == 1
 
 
-def test_two_shops_and_the_fleet_each_have_their_own(engine: Engine) -> None:
+def test_each_shop_and_the_fleet_have_separate_mails(engine: Engine) -> None:
     shop_id = add_shop(engine)
 
     assert len(queue(engine, new_mail(), new_mail(shop_id=shop_id))) == 2
@@ -66,7 +66,7 @@ def test_two_transactions_at_once_send_one_mail(engine: Engine) -> None:
         planned += [ref.id for ref in record_work(first, record_mails(first, [new_mail()], NOW), NOW)]
         other = threading.Thread(target=lambda: planned.extend(queue(engine, new_mail())))
         other.start()
-        # Each look in a transaction of its own: within one, PostgreSQL shows the same picture again.
+        # Each query in its own transaction: inside one, PostgreSQL repeats the first result.
         waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         while not rows(engine, waits)[0][0]:
             assert other.is_alive()
@@ -108,7 +108,7 @@ def test_attachments_and_pictures_arrive_with_the_mail(
     assert (row["transport"], row["provider_id"]) == ("file", file.name)
 
 
-def test_a_file_half_written_by_a_worker_that_died_is_written_again_under_its_name(
+def test_an_incomplete_file_of_a_dead_worker_is_written_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     queue(engine, new_mail())
@@ -117,7 +117,7 @@ def test_a_file_half_written_by_a_worker_that_died_is_written_again_under_its_na
         (file,) = tmp_path.iterdir()
         whole = file.read_bytes()
         file.rename(tmp_path / f".{file.name}.part")
-        with transaction(engine) as tx:  # as if the worker had gone before the file had its name
+        with transaction(engine) as tx:  # as if the worker had died before the file had its name
             tx.execute(text("update mail_outbox set status = 'sending', sent_at = null"))
             tx.execute(text("update work_queue set status = 'error', result = null, finished_at = null"))
         run(engine)
@@ -126,7 +126,7 @@ def test_a_file_half_written_by_a_worker_that_died_is_written_again_under_its_na
     assert [row["status"] for row in mails_of(engine)] == ["sent"]
 
 
-def test_what_postgresql_cannot_hold_is_left_out(engine: Engine) -> None:
+def test_characters_that_postgresql_cannot_store_are_removed(engine: Engine) -> None:
     queue(
         engine, new_mail(subject="a\0b\r\nBcc: c@d", text="nul \0 and half \ud800", headers={"X-A": "1\r\n2"})
     )
@@ -137,7 +137,7 @@ def test_what_postgresql_cannot_hold_is_left_out(engine: Engine) -> None:
     assert row["headers"]["X-A"] == "1 2"
 
 
-def test_a_mail_larger_than_servers_take_is_refused_with_its_size(engine: Engine) -> None:
+def test_a_mail_over_the_size_limit_is_refused(engine: Engine) -> None:
     huge = Attachment(name="x.bin", content_type="application/octet-stream", content=bytes(LARGEST_BYTES + 1))
 
     with pytest.raises(MailInvalid, match=str(LARGEST_BYTES)):
@@ -146,7 +146,7 @@ def test_a_mail_larger_than_servers_take_is_refused_with_its_size(engine: Engine
 
 @pytest.fixture
 def stuck(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """A mail of which nobody knows whether it arrived."""
+    """A mail of unknown outcome."""
     queue(engine, new_mail())
     with Scripted({"TEXT": [CLOSE]}).serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         run(engine)
@@ -157,9 +157,7 @@ def decision(reason: str = "asked her") -> Decision:
     return Decision(mail_id=1, by="ada", reason=reason, request_id="req-9")
 
 
-def test_a_person_who_saw_that_it_did_not_arrive_sends_it_again(
-    stuck: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resend_sends_a_mail_of_unknown_outcome_again(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     (before,) = mails_of(stuck)
     with transaction(stuck) as tx:
         assert get_mail(tx, 1).is_stuck
@@ -181,7 +179,7 @@ def test_a_person_who_saw_that_it_did_not_arrive_sends_it_again(
     ]
 
 
-def test_a_person_who_saw_that_it_arrived_settles_it_and_nothing_is_sent(
+def test_mark_sent_settles_a_mail_of_unknown_outcome_without_sending(
     stuck: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(stuck) as tx:
@@ -196,7 +194,9 @@ def test_a_person_who_saw_that_it_arrived_settles_it_and_nothing_is_sent(
     assert ("mail.forget", "mail test to o***@example.com counts as sent: she has it") in audit_of(stuck)
 
 
-def test_requeueing_the_work_alone_does_not_send_it(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requeueing_the_work_does_not_send_a_mail_of_unknown_outcome(
+    stuck: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with transaction(stuck) as tx:
         tx.execute(text("update work_queue set status = 'pending', retry_count = 0, finished_at = null"))
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
@@ -206,9 +206,7 @@ def test_requeueing_the_work_alone_does_not_send_it(stuck: Engine, monkeypatch: 
     assert work_of(stuck) == [("dead", None, UNKNOWN)]
 
 
-def test_a_mail_that_its_reader_lost_goes_out_as_a_new_one(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resend_of_a_sent_mail_sends_a_new_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail())
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         run(engine)
@@ -220,7 +218,7 @@ def test_a_mail_that_its_reader_lost_goes_out_as_a_new_one(
     assert [row[:2] for row in work_of(engine)] == [("done", "sent")] * 2
 
 
-def test_what_cannot_be_decided_says_why(engine: Engine) -> None:
+def test_an_invalid_decision_is_refused_with_the_reason(engine: Engine) -> None:
     queue(engine, new_mail())
     with transaction(engine) as tx:
         with pytest.raises(DecisionInvalid, match="only a mail of unknown outcome can be marked"):
@@ -233,7 +231,7 @@ def test_what_cannot_be_decided_says_why(engine: Engine) -> None:
             find_mails(tx, statuses=["lost"])
 
 
-def test_the_fleets_chain_is_whole_after_a_decision(stuck: Engine) -> None:
+def test_the_fleets_audit_chain_is_valid_after_a_decision(stuck: Engine) -> None:
     with transaction(stuck) as tx:
         resend_mail(tx, decision(), NOW)
     with transaction(stuck) as tx:

@@ -1,4 +1,4 @@
-"""Each column of the outbox comes back under its own name, whoever wrote it."""
+"""Each column of the outbox is written and read under its own name."""
 
 from datetime import timedelta
 
@@ -46,7 +46,7 @@ ROW = {
 }
 
 
-def test_every_finder_returns_each_column_under_its_name(engine: Engine) -> None:
+def test_every_query_returns_each_column_under_its_name(engine: Engine) -> None:
     with transaction(engine) as tx:
         mail_id = tx.scalar(insert(mail_outbox).values(**ROW).returning(mail_outbox.c.id))
         assert isinstance(mail_id, int)
@@ -79,7 +79,7 @@ def test_a_composed_mail_is_stored_with_each_part_in_its_column(engine: Engine) 
     assert (row["request_id"], row["created_at"]) == ("a request id", NOW)
 
 
-def test_the_start_and_the_result_of_a_sending_are_stored_each_in_its_column(
+def test_start_and_result_of_a_send_are_stored_in_their_columns(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(engine) as tx:

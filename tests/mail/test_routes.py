@@ -1,4 +1,4 @@
-"""Whose transport a mail goes through, what its settings lack, and threads that write together."""
+"""Which transport a mail uses, faults in its settings, and threads that share a write."""
 
 import threading
 from pathlib import Path
@@ -35,7 +35,7 @@ NEEDED = {
 
 
 def give(engine: Engine, shop_id: int, mail: str, **secrets: str) -> None:
-    """The shop's own mail settings are the JSON ``mail``, with ``secrets`` recorded."""
+    """Store the JSON ``mail`` as the shop's mail settings, and its ``secrets``."""
     with transaction(engine) as tx:
         tx.execute(
             text(
@@ -53,9 +53,7 @@ def route_of(engine: Engine, shop_id: int | None) -> Route | Misconfigured:
         return find_routes(tx, {shop_id})[shop_id]
 
 
-def test_each_shop_sends_through_its_own_transport_and_the_others_through_the_fleets(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shop_uses_its_own_transport_or_the_fleets(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     own, other = add_shop(engine, "harbour"), add_shop(engine, "meadow", "meadow.myshopify.com")
     give(
         engine,
@@ -99,7 +97,7 @@ def test_a_shop_may_have_only_its_own_sender(engine: Engine, settings: object) -
         ('{"sender": "nobody"}', "mail.sender_invalid"),
     ],
 )
-def test_what_a_shops_settings_lack_is_named_and_stops_no_other_shop(
+def test_wrong_settings_of_a_shop_do_not_stop_other_shops(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, mail: str, code: str
 ) -> None:
     shop_id = add_shop(engine)
@@ -131,7 +129,7 @@ def test_a_route_shows_no_secret(engine: Engine, settings: object) -> None:
     assert "SG.abc" not in repr(route_of(engine, shop_id))
 
 
-def test_every_fault_of_the_mail_settings_is_told_at_once() -> None:
+def test_every_fault_of_the_mail_settings_is_reported_together() -> None:
     wrong = {
         "MAIL_TRANSPORT": "graph",
         "GRAPH_TENANT_ID": "contoso.example",
@@ -179,12 +177,12 @@ def test_settings_show_no_secret_of_a_mail_service(tmp_path: Path) -> None:
         ("smtp-url", "https://mail.example", "names no mail server"),
     ],
 )
-def test_a_wrong_paste_is_told_at_once(name: str, pasted: str, words: str) -> None:
+def test_a_wrong_secret_is_refused_with_the_reason(name: str, pasted: str, words: str) -> None:
     with pytest.raises(SecretInvalid, match=words):
         get_secret_kind(name).parse(pasted)
 
 
-def test_a_connection_keeps_since_when_it_is_broken(engine: Engine) -> None:
+def test_a_connection_stores_since_when_it_is_broken(engine: Engine) -> None:
     first, later = utc_now(), utc_now()
     with transaction(engine) as tx:
         assert record_connection_ok(tx, None, "smtp", first) == []
@@ -198,7 +196,7 @@ def test_a_connection_keeps_since_when_it_is_broken(engine: Engine) -> None:
     assert [entry.action for entry in mended] == ["connection.mended"]
 
 
-def test_threads_that_write_while_one_is_writing_share_the_next_write() -> None:
+def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
     groups: list[list[int]] = []
     begun, go = threading.Event(), threading.Event()
 
@@ -225,7 +223,7 @@ def test_threads_that_write_while_one_is_writing_share_the_next_write() -> None:
     assert sorted(answers) == [0, 10, 20, 30, 40]
 
 
-def test_a_write_that_fails_fails_for_each_of_its_group_and_the_next_one_is_written() -> None:
+def test_a_failed_write_fails_for_its_group_only() -> None:
     faults = [RuntimeError("away")]
 
     def write(asked: list[int]) -> list[int]:

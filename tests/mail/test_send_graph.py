@@ -11,7 +11,7 @@ from tests.mail.mails import audit_of, mails_of, new_mail, queue, run, work_of
 from tests.mail.services import graph
 
 
-def test_graph_signs_in_once_for_a_set_and_calls_four_at_a_time(
+def test_graph_gets_one_sign_in_per_batch_and_four_calls_at_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(12)))
@@ -28,7 +28,7 @@ def test_graph_signs_in_once_for_a_set_and_calls_four_at_a_time(
     assert first["provider_id"].startswith("request-")
 
 
-def test_an_expired_graph_secret_says_so_and_turns_the_connection_red(
+def test_an_expired_graph_secret_sets_the_connection_to_broken(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(3)))
@@ -61,7 +61,7 @@ def test_an_expired_graph_secret_says_so_and_turns_the_connection_red(
     assert actions.count("connection.broken") == actions.count("connection.mended") == 1
 
 
-def test_a_graph_token_withdrawn_early_is_replaced_within_the_call(
+def test_a_graph_token_revoked_early_is_replaced_within_the_call(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     effect = MailSend(lambda: engine)

@@ -1,4 +1,4 @@
-"""What Resend and SendGrid refuse is named."""
+"""The error code of each refusal of Resend and SendGrid."""
 
 import pytest
 from sqlalchemy import Engine
@@ -16,7 +16,7 @@ from tests.mail.services import resend, resend_says, sendgrid, sendgrid_says
         (resend_says(403, "invalid_api_key", "API key is invalid"), "resend.key_refused", "queued"),
     ],
 )  # fmt: skip
-def test_what_resend_refuses_is_named(
+def test_each_refusal_of_resend_has_its_error_code(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: object, code: str, status: str
 ) -> None:
     queue(engine, new_mail())
@@ -39,7 +39,7 @@ def test_what_resend_refuses_is_named(
         ((502, None, {}), UNKNOWN, "unknown"),
     ],
 )  # fmt: skip
-def test_what_sendgrid_refuses_is_named(
+def test_each_refusal_of_sendgrid_has_its_error_code(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: object, code: str, status: str
 ) -> None:
     queue(engine, new_mail())

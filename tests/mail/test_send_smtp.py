@@ -1,4 +1,4 @@
-"""Mails of the outbox over real SMTP, through the real runner: once each, whatever goes wrong."""
+"""Mails of the outbox over real SMTP with the real runner: each is sent once despite failures."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def scripted(
         yield server
 
 
-def test_a_mail_is_sent_once_and_says_so_in_outbox_and_audit(
+def test_a_mail_is_sent_once_and_recorded_in_outbox_and_audit(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = Sink()
@@ -52,9 +52,7 @@ def test_a_mail_is_sent_once_and_says_so_in_outbox_and_audit(
     assert audit_of(engine) == [("mail.sent", "mail test to o***@example.com sent")]
 
 
-def test_a_set_shares_its_connections_and_the_next_set_finds_them_open(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_share_connections_that_stay_open(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     effect = MailSend(lambda: engine)
     with scripted(monkeypatch) as server:
         queue(engine, *(new_mail(n) for n in range(100)))
@@ -69,7 +67,7 @@ def test_a_set_shares_its_connections_and_the_next_set_finds_them_open(
     assert {row["status"] for row in mails_of(engine)} == {"sent"}
 
 
-def test_envelope_and_data_go_in_one_write(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_envelope_and_data_are_sent_in_one_write(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail())
     with scripted(monkeypatch) as server:
         run(engine)
@@ -77,9 +75,7 @@ def test_envelope_and_data_go_in_one_write(engine: Engine, monkeypatch: pytest.M
     assert ["MAIL", "RCPT", "DATA"] in server.bursts
 
 
-def test_a_refused_recipient_is_that_mails_trouble_alone(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_recipient_affects_that_mail_only(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail(1), new_mail(2), new_mail(3))
     with scripted(monkeypatch, {"RCPT": ["550 no such user"]}) as server:
         run(engine)
@@ -94,7 +90,7 @@ def test_a_refused_recipient_is_that_mails_trouble_alone(
 
 
 @pytest.mark.parametrize("silence", [CLOSE, "421 going down now"])
-def test_a_server_that_hung_up_meanwhile_is_met_on_a_new_connection(
+def test_a_connection_that_the_server_closed_is_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, silence: str
 ) -> None:
     effect = MailSend(lambda: engine)
@@ -120,7 +116,7 @@ def test_a_server_that_hung_up_meanwhile_is_met_on_a_new_connection(
         ({"TEXT": ["421 later"]}, "smtp.unavailable"),
     ],
 )
-def test_what_surely_was_not_taken_waits_and_goes_at_the_next_try(
+def test_a_mail_that_was_not_accepted_is_sent_at_the_next_try(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], code: str
 ) -> None:
     queue(engine, new_mail())
@@ -137,7 +133,7 @@ def test_what_surely_was_not_taken_waits_and_goes_at_the_next_try(
     assert work_of(engine)[0][:2] == ("done", "sent")
 
 
-def test_no_answer_to_the_text_is_unknown_and_never_a_second_mail(
+def test_a_mail_without_an_answer_to_its_text_is_unknown_and_not_sent_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail())
@@ -157,12 +153,12 @@ def test_no_answer_to_the_text_is_unknown_and_never_a_second_mail(
     ]
 
 
-def test_a_worker_that_died_with_a_mail_on_the_line_leaves_it_to_a_person(
+def test_a_mail_of_a_worker_that_died_while_sending_is_unknown(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail(1), new_mail(2))
     with scripted(monkeypatch) as server:
-        # The worker stopped existing where it waited for the answer: its rows stay as they were.
+        # The worker died while it waited for the reply: its rows stay as they were.
         with transaction(engine) as tx:
             tx.execute(
                 text(
@@ -177,12 +173,12 @@ def test_a_worker_that_died_with_a_mail_on_the_line_leaves_it_to_a_person(
     assert work_of(engine) == [("dead", None, UNKNOWN), ("done", "sent", None)]
 
 
-def test_a_worker_killed_before_it_began_leaves_nothing_in_doubt(
+def test_mails_of_a_worker_that_died_before_sending_are_sent(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(5)))
     with transaction(engine) as tx:
-        # Claimed and prepared, then gone: the lease runs out.
+        # Claimed and prepared, then the worker died: the lease expires.
         tx.execute(
             text(
                 "update work_queue set locked_at = now(), locked_by = 'gone', "
@@ -200,9 +196,7 @@ def test_a_worker_killed_before_it_began_leaves_nothing_in_doubt(
     assert {row["status"] for row in mails_of(engine)} == {"sent"}
 
 
-def test_two_workers_with_the_same_row_in_hand_send_it_once(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers_with_the_same_row_send_it_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail())
     with scripted(monkeypatch) as server:
         from services.core.clock import utc_now
@@ -225,13 +219,11 @@ def test_two_workers_with_the_same_row_in_hand_send_it_once(
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Done", "RetryLater"]
 
 
-def test_a_mail_noted_as_sent_is_not_sent_by_the_next_worker(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mail_stored_as_sent_is_not_sent_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail())
     with scripted(monkeypatch) as server:
         run(engine)
-        with transaction(engine) as tx:  # as if the worker had gone before it settled
+        with transaction(engine) as tx:  # as if the worker had died before it settled
             tx.execute(text("update work_queue set status = 'error', result = null, finished_at = null"))
         run(engine)
 
@@ -240,7 +232,7 @@ def test_a_mail_noted_as_sent_is_not_sent_by_the_next_worker(
     assert len(audit_of(engine)) == 1
 
 
-def test_a_server_with_too_few_places_gets_fewer_connections(
+def test_a_server_that_refuses_connections_gets_fewer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(40)))
@@ -254,7 +246,7 @@ def test_a_server_with_too_few_places_gets_fewer_connections(
     assert {row["status"] for row in mails_of(engine)} == {"sent"}
 
 
-def test_credentials_that_are_refused_turn_the_connection_red_and_the_next_success_green(
+def test_refused_credentials_break_the_connection_until_the_next_success(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from services.shops.connections import find_connections

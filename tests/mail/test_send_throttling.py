@@ -1,4 +1,4 @@
-"""Mails wait for a service's limits, and lose no try by it."""
+"""Mails wait for a service's limits, and a wait does not count as a try."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from tests.mail.mails import mails_of, new_mail, queue, run
 from tests.mail.services import graph, resend
 
 
-def test_429_is_waited_for_as_told_and_nobody_else_in_the_queue_loses_a_try(
+def test_after_a_429_other_mails_of_the_account_wait_without_counting_a_try(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     effect = MailSend(lambda: engine)
@@ -36,9 +36,7 @@ def test_429_is_waited_for_as_told_and_nobody_else_in_the_queue_loses_a_try(
     assert {row["status"] for row in mails_of(engine)} == {"queued"}
 
 
-def test_a_set_does_not_go_on_asking_a_service_that_said_not_now(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_stops_calling_a_service_after_a_429(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, *(new_mail(n) for n in range(100)))
     with graph(monkeypatch) as service:
         service.answers = [(429, {"error": {"code": "ApplicationThrottled"}}, {"retry-after": "70"})] * 100
@@ -52,7 +50,7 @@ def test_a_set_does_not_go_on_asking_a_service_that_said_not_now(
     assert tuple(tries) == (len(service.calls), 100)
 
 
-def test_resends_daily_quota_waits_hours_and_turns_the_connection_red(
+def test_resends_daily_quota_waits_hours_and_breaks_the_connection(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail())
@@ -70,7 +68,7 @@ def test_resends_daily_quota_waits_hours_and_turns_the_connection_red(
     assert (state.status, state.code) == ("broken", "resend.daily_quota_exceeded")
 
 
-def test_mails_beyond_the_accounts_rate_wait_their_turn_without_losing_a_try(
+def test_mails_over_the_accounts_rate_wait_without_counting_a_try(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(8)))

@@ -11,7 +11,7 @@ from tests.mail.services import graph, resend, sendgrid
 
 
 @pytest.mark.parametrize("service", [graph, sendgrid])
-def test_no_answer_of_a_service_without_idempotency_is_left_to_a_person(
+def test_without_an_answer_and_an_idempotency_key_a_person_decides(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, service: object
 ) -> None:
     queue(engine, new_mail())
@@ -27,7 +27,7 @@ def test_no_answer_of_a_service_without_idempotency_is_left_to_a_person(
     assert work_of(engine) == [("dead", None, UNKNOWN)]
 
 
-def test_resend_is_asked_again_under_the_same_key_and_sends_once(
+def test_resend_is_called_again_under_the_same_key_and_sends_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail())
@@ -47,7 +47,7 @@ def test_resend_is_asked_again_under_the_same_key_and_sends_once(
     assert (row["status"], row["provider_id"]) == ("sent", "resend-1")
 
 
-def test_a_doubt_older_than_resends_keys_is_left_to_a_person(
+def test_an_unknown_outcome_older_than_resends_key_is_for_a_person(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail())
@@ -64,7 +64,7 @@ def test_a_doubt_older_than_resends_keys_is_left_to_a_person(
     assert work_of(engine) == [("dead", None, UNKNOWN)]
 
 
-def test_a_doubt_is_not_repeated_to_an_account_that_never_saw_the_mail(
+def test_an_unknown_outcome_is_not_repeated_at_another_account(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(engine, new_mail())
@@ -79,9 +79,7 @@ def test_a_doubt_is_not_repeated_to_an_account_that_never_saw_the_mail(
     assert [row["status"] for row in mails_of(engine)] == ["unknown"]
 
 
-def test_a_key_that_went_out_with_other_words_is_left_to_a_person(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_used_for_another_text_is_for_a_person(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queue(engine, new_mail())
     with resend(monkeypatch) as service:
         service.answers = [SILENT]

@@ -1,4 +1,4 @@
-"""A moment to stand at, and small changes to a request that nobody may make."""
+"""A fixed time, small changes to a signed request, and a sandbox."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from services.core.errors import Rejected
 from services.sandbox.serve import SandboxServer
 from services.sandbox.state import SandboxState
 
-# A shared machine may stall for longer than any one example should take.
+# A shared machine may stall for longer than one example may take.
 settings.register_profile("shopfleet", deadline=None, database=None)
 settings.load_profile("shopfleet")
 
@@ -22,7 +22,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def refusal() -> Callable[[Callable[[], object]], str]:
-    """Run a reading that must be refused, and return why."""
+    """Read a webhook that must be refused, and return the reason."""
 
     def run(read: Callable[[], object]) -> str:
         with pytest.raises(Rejected) as caught:
@@ -35,7 +35,7 @@ def refusal() -> Callable[[Callable[[], object]], str]:
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    """A sandbox on a free port, whose clock stands still: buckets refill only when they are told to."""
+    """A sandbox on a free port with a stopped clock: buckets refill only on request."""
     import threading
 
     with SandboxServer(0, SandboxState(clock=lambda: 0.0)) as server:

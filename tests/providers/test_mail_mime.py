@@ -1,4 +1,4 @@
-"""A letter's bytes: what any server takes, what any reader reads back, and nothing a header could hide."""
+"""The bytes of a mail: any server accepts them, any client reads them, and no header can be forged."""
 
 import re
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def lines(text: str) -> list[str]:
 
 @settings(max_examples=150, deadline=None)
 @given(text=WORDS, html=WORDS, subject=WORDS)
-def test_whatever_is_written_is_read_back_and_fits_any_server(text: str, html: str, subject: str) -> None:
+def test_any_text_is_read_back_unchanged_in_short_ascii_lines(text: str, html: str, subject: str) -> None:
     content = render_mime(letter(text=text, html=html, subject=subject))
 
     assert content.isascii()
@@ -59,7 +59,7 @@ def test_whatever_is_written_is_read_back_and_fits_any_server(text: str, html: s
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\x0b", "\x85", "\u2028", "\0"])
-def test_nothing_in_a_header_can_begin_another(end: str) -> None:
+def test_a_header_value_cannot_start_another_header(end: str) -> None:
     forged = f"x{end}Bcc: spy@example.net"
     content = render_mime(
         letter(subject=forged, sender=f"{forged} <fleet@example.org>", headers={"X-Shop": forged})
@@ -82,7 +82,7 @@ def test_nothing_in_a_header_can_begin_another(end: str) -> None:
         "ö@example.com",
     ],
 )
-def test_what_is_no_address_is_refused_by_name(recipient: str) -> None:
+def test_an_invalid_address_is_refused(recipient: str) -> None:
     with pytest.raises(AddressInvalid, match="address"):
         render_mime(letter(recipient=recipient))
 
@@ -91,7 +91,7 @@ def test_a_domain_beyond_ascii_is_written_as_idna() -> None:
     assert parse(render_mime(letter(recipient="owner@bücher.example")))["To"] == "owner@xn--bcher-kva.example"
 
 
-def test_a_text_that_forges_the_boundary_stays_in_its_part() -> None:
+def test_a_text_that_contains_the_boundary_stays_in_its_part() -> None:
     mark = re.search(rb'boundary="([^"]+)"', render_mime(letter()))
     assert mark is not None
     forged = f"--{mark[1].decode()}--\nafter"
@@ -101,7 +101,7 @@ def test_a_text_that_forges_the_boundary_stays_in_its_part() -> None:
     assert message.get_body(("html",)) is not None
 
 
-def test_unsubscribing_takes_one_click_where_there_is_a_url() -> None:
+def test_unsubscribing_by_url_takes_one_click() -> None:
     facts: dict[str, Any] = {
         "shop_id": 1, "kind": "digest", "period": "2026-11", "recipient": "o@example.com", "subject": "s",
         "text": "t", "html": "h",
@@ -123,7 +123,7 @@ def test_unsubscribing_takes_one_click_where_there_is_a_url() -> None:
     assert (none["List-Unsubscribe"], none["Auto-Submitted"]) == (None, "auto-generated")
 
 
-def test_the_same_letter_gives_the_same_bytes() -> None:
+def test_the_same_mail_gives_the_same_bytes() -> None:
     facts: dict[str, Any] = {
         "attachments": (Attachment(name="a.csv", content_type="text/csv", content=b"1"),),
         "inline": (Attachment(name="b.png", content_type="image/png", content=b"2", content_id="b"),),
@@ -132,7 +132,7 @@ def test_the_same_letter_gives_the_same_bytes() -> None:
     assert render_mime(letter(**facts)) == render_mime(letter(**facts))
 
 
-def test_a_mail_does_not_show_its_content_and_a_masked_address_not_its_owner() -> None:
+def test_repr_and_masked_address_show_no_personal_data() -> None:
     mail = Mail(
         shop_id=1,
         kind="k",

@@ -1,4 +1,4 @@
-"""What SendGrid and Resend are asked for, held against their own OpenAPI."""
+"""Requests to SendGrid and Resend, compared with the OpenAPI of each."""
 
 import datetime as dt
 import json
@@ -30,7 +30,7 @@ LETTER = OutgoingMail(
 
 
 def find_faults(schema: dict[str, Any], value: Any, root: dict[str, Any], at: str = "") -> list[str]:
-    """Return what of ``value`` the schema does not allow: as much of JSON Schema as the two specs use."""
+    """Return the faults of ``value`` by the schema: the part of JSON Schema that both specs use."""
     while "$ref" in schema:
         found: Any = root
         for step in schema["$ref"].removeprefix("#/").split("/"):
@@ -60,7 +60,7 @@ def find_faults(schema: dict[str, Any], value: Any, root: dict[str, Any], at: st
 
 
 @pytest.mark.parametrize("service", SPECS)
-def test_what_is_asked_for_is_what_the_service_documents(service: str, samples: Path) -> None:
+def test_request_bodies_match_the_openapi_of_the_services(service: str, samples: Path) -> None:
     file, path, request_body = SPECS[service]
     root = json.loads((samples / file).read_text())
     body: Any = root["paths"][path]["post"]["requestBody"]

@@ -1,4 +1,4 @@
-"""Quo's two systems: the header decides which one, and a shop may hold a secret of each."""
+"""Quo's two systems: the header decides which one, and a shop may have a secret of each."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ def test_genuine_legacy_event_is_read(now):
     assert delivery.occurred_at == datetime(2026, 11, 21, 11, 59, 0, 500_000, tzinfo=UTC)
 
 
-def test_genuine_newer_event_is_known_by_its_webhook_id(now):
+def test_genuine_newer_event_has_its_webhook_id_as_key(now):
     headers = sign_standard(BODY, NEWER, webhook_id="msg_1", now=now)
 
     delivery = read_openphone_delivery(headers, BODY, [NEWER], now)
@@ -42,7 +42,7 @@ def test_genuine_newer_event_is_known_by_its_webhook_id(now):
     assert (delivery.delivery_key, delivery.key) == ("msg_1", "AC1")
 
 
-def test_shop_on_the_move_holds_a_secret_of_each_system(now):
+def test_shop_may_have_a_secret_of_each_system(now):
     secrets = [NEWER, LEGACY]
 
     assert read_openphone_delivery(signed(now), BODY, secrets, now).delivery_key == "EV1"
@@ -78,7 +78,7 @@ def test_missing_headers_are_refused(now, refusal):
     assert "missing" in refusal(lambda: read_openphone_delivery({}, BODY, [LEGACY], now))
 
 
-def test_empty_key_does_not_open_the_door(now, refusal):
+def test_empty_key_verifies_nothing(now, refusal):
     refusal(lambda: read_openphone_delivery(signed(now, secret=b""), BODY, [b""], now))
 
 
@@ -93,7 +93,7 @@ def test_any_flipped_byte_is_refused(position, flip):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"id":"EV1"}', b'{"type":"a"}', b'{"id":"","type":"a"}'])
-def test_signed_legacy_body_that_names_no_event_is_kept_under_its_digest(body, now):
+def test_signed_legacy_body_without_an_event_has_its_digest_as_key(body, now):
     delivery = read_openphone_delivery(signed(now, body), body, [LEGACY], now)
 
     assert (delivery.readable, delivery.topic) == (False, "unreadable")
@@ -101,7 +101,7 @@ def test_signed_legacy_body_that_names_no_event_is_kept_under_its_digest(body, n
 
 
 @pytest.mark.parametrize("name", ["callSummary", "call.summary.completed"])
-def test_one_event_has_one_name(name, now):
+def test_both_names_of_a_topic_become_one(name, now):
     body = orjson.dumps(EVENT | {"type": name, "data": {"object": {"callId": "AC9"}}})
 
     delivery = read_openphone_delivery(signed(now, body), body, [LEGACY], now)
@@ -119,5 +119,5 @@ def test_one_event_has_one_name(name, now):
         (None, ""),
     ],
 )
-def test_key_names_the_call_message_or_task(data, key):
+def test_key_is_the_id_of_the_call_message_or_task(data, key):
     assert object_key({"data": data}) == key

@@ -1,4 +1,4 @@
-"""A wrong paste is named at once, and never repeated."""
+"""A wrong secret is described and never shown."""
 
 import base64
 
@@ -28,7 +28,7 @@ BASE64 = base64.b64encode(b"k" * 32).decode()
         ("notion-token", "ntn_1"),
     ],
 )
-def test_right_shape_comes_back_without_the_space_around_it(name, pasted):
+def test_correct_secret_is_returned_without_surrounding_space(name, pasted):
     assert get_secret_kind(name).parse(f" {pasted}\n") == pasted
 
 
@@ -54,7 +54,7 @@ def test_right_shape_comes_back_without_the_space_around_it(name, pasted):
         ("stripe-webhook", "whsec_" + "x" * 5000, "5006 characters"),
     ],
 )
-def test_wrong_paste_says_what_it_is_and_what_would_be_right(name, pasted, meaning):
+def test_wrong_secret_is_described_with_the_correct_form(name, pasted, meaning):
     with pytest.raises(SecretInvalid) as caught:
         get_secret_kind(name).parse(pasted)
 
@@ -63,7 +63,7 @@ def test_wrong_paste_says_what_it_is_and_what_would_be_right(name, pasted, meani
     assert "should be" in str(caught.value)
 
 
-def test_message_does_not_repeat_the_secret():
+def test_message_does_not_contain_the_secret():
     with pytest.raises(SecretInvalid) as caught:
         get_secret_kind("stripe-webhook").parse("sk_live_51HsecretSECRETsecret")
 

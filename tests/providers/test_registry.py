@@ -44,14 +44,14 @@ def test_the_ledger_names_no_provider(path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ["ingress", "shops"])
-def test_the_ingress_and_the_shops_name_no_provider_with_a_sender_of_its_own(room: str) -> None:
-    """What is left in ``shops`` is about Shopify as the place where stock and tokens are."""
+def test_the_ingress_and_the_shops_name_no_provider_with_its_own_sender(room: str) -> None:
+    """The exceptions in ``shops`` are about Shopify's stock and tokens."""
     for path in (SERVICES / room).glob("*.py"):
         assert strings(path) & (NAMES - {"shopify"} - {"smtp", "graph", "sendgrid", "resend"}) == set(), path
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-def test_each_sender_signs_what_its_provider_reads(sender: str) -> None:
+def test_each_provider_reads_what_its_senders_sign(sender: str) -> None:
     provider = SENDERS[sender]
     assert provider.read is not None
     secret = provider.webhook_secret.generate()
@@ -64,7 +64,7 @@ def test_each_sender_signs_what_its_provider_reads(sender: str) -> None:
 
 
 @pytest.mark.parametrize("topic", [(p.name, t) for p in PROVIDERS for _, t in p.topics], ids=str)
-def test_each_topic_of_a_record_is_work_of_the_ledger(topic: tuple[str, str]) -> None:
+def test_each_topic_of_a_record_is_a_topic_of_the_ledger(topic: tuple[str, str]) -> None:
     assert topic[1] in TOPICS
 
 

@@ -1,4 +1,4 @@
-"""What each answer of the Admin API means, over HTTP to the sandbox; what it cannot give is scripted."""
+"""The outcome of each answer of the Admin API: from the sandbox over HTTP, the others scripted."""
 
 import socket
 from datetime import timedelta
@@ -53,7 +53,7 @@ def control(sandbox, **asked):
 
 
 def scripted(answer):
-    """An Admin API that answers what no sandbox should."""
+    """An Admin API with scripted answers."""
     return ShopifyAdmin(
         httpx.Client(transport=httpx.MockTransport(answer)), f"https://{SHOP}", "shpat_secret"
     )
@@ -76,7 +76,7 @@ def test_push_repeated_under_one_key_changes_stock_once(sandbox, admin):
     assert len(sandbox.state.log(SHOP)["changes"]) == 1
 
 
-def test_key_used_with_other_values_is_our_bug(admin):
+def test_key_used_with_other_values_is_refused(admin):
     push(admin)
 
     with pytest.raises(Refused) as caught:
@@ -84,7 +84,7 @@ def test_key_used_with_other_values_is_our_bug(admin):
     assert caught.value.code == "shopify.idempotency_key_parameter_mismatch"
 
 
-def test_stock_that_moved_is_told_apart(sandbox, admin):
+def test_changed_stock_has_its_own_error(sandbox, admin):
     control(sandbox, levels=[{"inventory_item_id": ITEM, "location_id": PLACE, "available": 9}])
 
     refused = push(admin).refused
@@ -96,7 +96,7 @@ def test_stock_that_moved_is_told_apart(sandbox, admin):
     assert sandbox.state.log()["changes"] == []
 
 
-def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
+def test_refusal_lists_the_quantities_and_nothing_is_set(sandbox, admin):
     control(
         sandbox, levels=[{"inventory_item_id": n, "location_id": PLACE, "available": 3} for n in range(1, 6)]
     )
@@ -115,7 +115,7 @@ def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
         push_all(admin, quantities)
 
 
-def test_levels_of_several_locations_are_read_a_query_for_each(sandbox, admin):
+def test_levels_are_read_with_one_query_per_location(sandbox, admin):
     places = [ShopLevelKey(n, location) for n in range(1, READ_AT_MOST + 2) for location in (7, 8)]
     held = [{"inventory_item_id": p[0], "location_id": p[1], "available": p[0] + p[1]} for p in places]
     control(sandbox, levels=held, bucket={"maximum": 2000, "available": 2000, "restore_per_second": 100})
@@ -135,7 +135,7 @@ def test_null_skips_the_comparison(sandbox, admin):
     assert available(admin) == 5
 
 
-def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
+def test_empty_bucket_gives_the_time_to_wait(sandbox, admin):
     control(sandbox, bucket={"maximum": 100, "restore_per_second": 4, "available": 2})
 
     with pytest.raises(ShopifyThrottled) as caught:
@@ -161,7 +161,7 @@ def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
         (504, OutcomeUnknown, "shopify.no_answer"),
     ],
 )
-def test_status_means_what_happens_next(status, kind, code, sandbox, admin):
+def test_each_status_has_its_error(status, kind, code, sandbox, admin):
     control(sandbox, fail_next={"status": status, "count": 1})
 
     with pytest.raises(kind) as caught:
@@ -179,7 +179,7 @@ def test_wrong_token_is_refused(sandbox, http):
     assert "shpat_wrong" not in f"{caught.value} {stranger!r}"
 
 
-def test_token_that_is_refused_is_renewed_once_and_the_call_repeated(sandbox, http):
+def test_refused_token_is_renewed_once_and_the_call_repeated(sandbox, http):
     control(sandbox, token="shpat_right")
     refused = []
 
@@ -195,7 +195,7 @@ def test_token_that_is_refused_is_renewed_once_and_the_call_repeated(sandbox, ht
     assert [change["to"] for change in sandbox.state.log(SHOP)["changes"]] == [5, 6]
 
 
-def test_renewed_token_that_is_refused_too_is_not_renewed_again(sandbox, http):
+def test_refused_renewed_token_is_not_renewed_again(sandbox, http):
     control(sandbox, token="shpat_right")
     admin = ShopifyAdmin(
         http, admin_base_url(SHOP, f"{sandbox.url}/shopify"), "shpat_old", lambda token: f"{token}er"
@@ -206,7 +206,7 @@ def test_renewed_token_that_is_refused_too_is_not_renewed_again(sandbox, http):
     assert caught.value.code == "shopify.token_refused"
 
 
-def test_answer_lost_after_the_change_leaves_it_in_doubt_and_the_repeat_is_safe(sandbox, admin):
+def test_change_with_a_lost_answer_is_unknown_and_safe_to_repeat(sandbox, admin):
     control(sandbox, drop_next=1)
 
     with pytest.raises(OutcomeUnknown):
@@ -216,7 +216,7 @@ def test_answer_lost_after_the_change_leaves_it_in_doubt_and_the_repeat_is_safe(
     assert [change["to"] for change in sandbox.state.log(SHOP)["changes"]] == [5]
 
 
-def test_nobody_at_the_port_means_nothing_happened(http):
+def test_refused_connection_is_retried(http):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nobody = ShopifyAdmin(http, f"http://127.0.0.1:{taken.getsockname()[1]}", "shpat_1")
@@ -226,13 +226,13 @@ def test_nobody_at_the_port_means_nothing_happened(http):
     assert caught.value.code == "shopify.unavailable"
 
 
-def test_address_without_a_scheme_is_ours_to_mend(http):
+def test_address_without_a_scheme_is_misconfigured(http):
     with pytest.raises(Misconfigured) as caught:
         push(ShopifyAdmin(http, SHOP, "shpat_1"))
     assert caught.value.code == "shopify.address_wrong"
 
 
-def test_level_that_the_shop_lacks_is_not_in_the_answer(admin):
+def test_level_that_is_not_stocked_is_missing_from_the_result(admin):
     assert admin.get_levels([ShopLevelKey(1, 2)]) == {}
 
 
@@ -270,13 +270,13 @@ def test_level_that_the_shop_lacks_is_not_in_the_answer(admin):
         ),
     ],
 )
-def test_answer_of_200_can_mean_anything(body, kind, code):
+def test_each_error_in_a_200_answer_is_classified(body, kind, code):
     with pytest.raises(kind) as caught:
         push(scripted(lambda request: httpx.Response(200, content=body)))
     assert caught.value.code == code
 
 
-def test_silence_after_sending_leaves_a_change_in_doubt_but_not_a_read():
+def test_without_an_answer_a_change_is_unknown_and_a_read_is_retried():
     def silence(request):
         raise httpx.ReadTimeout("", request=request)
 
@@ -287,7 +287,7 @@ def test_silence_after_sending_leaves_a_change_in_doubt_but_not_a_read():
 
 
 @pytest.mark.parametrize(("stated", "seconds"), [("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600)])
-def test_retry_after_is_obeyed_within_reason(stated, seconds):
+def test_retry_after_is_used_up_to_a_limit(stated, seconds):
     with pytest.raises(ShopifyThrottled) as caught:
         push(scripted(lambda request: httpx.Response(429, headers={"Retry-After": stated})))
     assert caught.value.wait == timedelta(seconds=seconds)
@@ -301,7 +301,7 @@ def test_retry_after_as_a_date_counts_from_the_date_of_the_answer():
     assert caught.value.wait == timedelta(seconds=30)
 
 
-def test_redirect_never_carries_the_token_elsewhere():
+def test_token_is_not_sent_to_a_redirect():
     def elsewhere(request):
         assert request.url.host == SHOP
         return httpx.Response(302, headers={"Location": "https://evil.example/"})

@@ -16,7 +16,7 @@ SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_
 
 
 def _documents():
-    """Every document of every module that is called after them: a new one is found by its name."""
+    """Every document of every module with ``documents`` in its name, so that a new one is included."""
     for path in sorted(Path(services.providers.__file__).parent.glob("*_documents.py")):
         module = importlib.import_module(f"services.providers.{path.stem}")
         for name, text in vars(module).items():
@@ -39,7 +39,7 @@ def schema(version):
     if not SCHEMAS.is_dir():
         pytest.skip("Shopify's Admin schemas are not beside this project (../shared/samples)")
     with gzip.open(SCHEMAS / f"admin_{version}.json.gz") as file:
-        # Some of Shopify's deprecations break a rule about schemas that is newer than they are.
+        # Some of Shopify's deprecations violate a newer rule about schemas.
         return build_client_schema(json.load(file)["data"], assume_valid=True)
 
 
@@ -51,23 +51,23 @@ def test_document_is_valid(name, version):
     assert validate(schema(version), parse(DOCUMENTS[name])) == []
 
 
-def test_document_of_older_versions_is_told_apart():
+def test_document_with_an_unknown_directive_is_invalid():
     from graphql import parse, validate
 
-    older = DOCUMENTS["shopify_documents.SET_AVAILABLE"].replace(
+    wrong = DOCUMENTS["shopify_documents.SET_AVAILABLE"].replace(
         "@idempotent(key: $key)", "@idempotentt(key: $key)"
     )
 
-    assert validate(schema(OURS), parse(older))
+    assert validate(schema(OURS), parse(wrong))
 
 
-def test_there_are_documents_and_our_version_is_among_the_checked():
+def test_our_version_is_among_the_checked_schemas():
     assert {"shopify_documents.SET_AVAILABLE", "shopify_documents.READ_LEVELS"} <= set(DOCUMENTS)
     assert API_VERSION in ("2026-04", "2026-07", "2026-10")
 
 
 def test_variables_that_we_send_are_accepted(sandbox):
-    """The input goes out through the real client; the schema then coerces exactly what was sent."""
+    """The real client sends the input; then the schema coerces exactly that input."""
     import httpx
     from graphql import parse
     from graphql.execution.values import get_variable_values

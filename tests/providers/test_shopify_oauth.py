@@ -1,4 +1,4 @@
-"""What an answer to a token refresh means; over HTTP to the sandbox, and scripted where it gives none."""
+"""The outcome of each answer to a token refresh: from the sandbox over HTTP, the others scripted."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ def refresh(answer, base=f"https://{SHOP}", **other):
         return send_refresh(http, base, **asked)
 
 
-def test_refresh_gives_the_next_pair_and_the_one_before_stays_good_until_it_is_used(sandbox):
+def test_refresh_returns_a_new_pair_and_the_old_one_is_valid_until_it_is_used(sandbox):
     sandbox.state.control({"shop": SHOP, "oauth": OAUTH})
     base = f"{sandbox.url}/shopify/{SHOP}"
 
@@ -40,7 +40,7 @@ def test_refresh_gives_the_next_pair_and_the_one_before_stays_good_until_it_is_u
         ({"client_secret": "shpss_no"}, "shopify.client_refused"),
     ],
 )
-def test_refusal_says_what_to_mend_and_no_secret(sandbox, asked, code):
+def test_refusal_describes_the_repair_without_a_secret(sandbox, asked, code):
     sandbox.state.control({"shop": SHOP, "oauth": OAUTH})
 
     with pytest.raises(Misconfigured) as caught:
@@ -75,13 +75,13 @@ def test_refusal_says_what_to_mend_and_no_secret(sandbox, asked, code):
         ),
     ],
 )  # fmt: skip
-def test_answer_means_what_happens_next(response, kind, code):
+def test_each_answer_has_its_error(response, kind, code):
     with pytest.raises(kind) as caught:
         refresh(lambda request: response)
     assert caught.value.code == code
 
 
-def test_silence_may_be_asked_again():
+def test_refresh_without_an_answer_is_retried():
     def silence(request):
         raise httpx.ReadTimeout("", request=request)
 
@@ -89,7 +89,7 @@ def test_silence_may_be_asked_again():
         refresh(silence)
 
 
-def test_address_without_a_scheme_is_ours_to_mend():
+def test_address_without_a_scheme_is_misconfigured():
     with pytest.raises(Misconfigured) as caught:
         refresh(None, base="ada.myshopify.com")
     assert caught.value.code == "shopify.address_wrong"

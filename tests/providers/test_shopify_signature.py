@@ -37,7 +37,7 @@ def test_genuine_order_is_read(now):
     assert delivery.readable
 
 
-def test_signature_is_that_of_the_documentation(now):
+def test_signature_matches_the_documentation(now):
     body = b'{"id":1}'
 
     headers = signed(body)
@@ -56,7 +56,7 @@ def test_any_flipped_byte_is_refused(position, flip):
         read_shopify_delivery(signed(body), bytes(changed), [SECRET], datetime.now(UTC))
 
 
-def test_previous_secret_still_counts(now):
+def test_previous_secret_is_still_valid(now):
     body = orjson.dumps(ORDER)
 
     assert read_shopify_delivery(signed(body, b"old"), body, [b"new", b"old"], now).readable
@@ -71,7 +71,7 @@ def test_without_the_right_secret_nothing_is_genuine(secrets, now, refusal):
     )
 
 
-def test_empty_secret_does_not_open_the_door(now, refusal):
+def test_empty_secret_verifies_nothing(now, refusal):
     body = orjson.dumps(ORDER)
 
     refusal(lambda: read_shopify_delivery(signed(body, b""), body, [b""], now))
@@ -119,14 +119,14 @@ def test_unprefixed_headers_of_the_events_preview_are_read(now):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"null", b'{"a":NaN}', b"\xff\xfe"])
-def test_signed_body_that_is_no_object_is_kept_as_unreadable(body, now):
+def test_signed_body_that_is_not_an_object_is_unreadable(body, now):
     delivery = read_shopify_delivery(signed(body), body, [SECRET], now)
 
     assert not delivery.readable
     assert (delivery.topic, delivery.delivery_key, delivery.key) == ("orders/create", "b54557e4", "")
 
 
-def test_triggered_at_with_nanoseconds_is_when_it_occurred(now):
+def test_triggered_at_may_have_nanoseconds(now):
     body = orjson.dumps(ORDER)
     headers = signed(body) | {"x-shopify-triggered-at": "2023-03-29T18:00:27.877041743Z"}
 
@@ -135,14 +135,14 @@ def test_triggered_at_with_nanoseconds_is_when_it_occurred(now):
     assert delivery.occurred_at == datetime(2023, 3, 29, 18, 0, 27, 877041, tzinfo=UTC)
 
 
-def test_signed_moment_reads_back(now):
+def test_signed_time_is_read_back(now):
     body = orjson.dumps(ORDER)
     at = now - timedelta(microseconds=1)
 
     assert read_shopify_delivery(signed(body, triggered_at=at), body, [SECRET], now).occurred_at == at
 
 
-def test_kept_headers_hold_no_signature_and_no_credentials(now):
+def test_stored_headers_contain_no_signature_and_no_credentials(now):
     body = orjson.dumps(ORDER)
     headers = signed(body) | {"authorization": "Bearer x", "cookie": "a=b", "user-agent": "Captain\x00Hook"}
 
@@ -166,5 +166,5 @@ def test_kept_headers_hold_no_signature_and_no_credentials(now):
         ("app/uninstalled", {}, ""),
     ],
 )
-def test_key_names_the_object_that_must_wait_its_turn(topic, payload, key):
+def test_key_is_the_id_of_the_object(topic, payload, key):
     assert object_key(topic, payload) == key

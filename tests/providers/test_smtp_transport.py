@@ -1,4 +1,4 @@
-"""The SMTP transport alone: TLS, signing in, servers without pipelining, and addresses that make no sense."""
+"""The SMTP transport alone: TLS, sign-in, servers without pipelining, long replies and invalid URLs."""
 
 import datetime as dt
 import socket
@@ -45,7 +45,7 @@ def fault_of(url: str, **options: Any) -> WorkError:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that only those trust who are told to."""
+    """A certificate of 127.0.0.1 that is trusted only if it is configured."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -77,7 +77,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def tls_server(certificate: tuple[Path, Path]) -> Iterator[tuple[Sink, str]]:
-    """A server that demands STARTTLS and a sign-in; the host and port of its URL."""
+    """A server that requires STARTTLS and a sign-in; the host and port of its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
 
@@ -91,7 +91,7 @@ def tls_server(certificate: tuple[Path, Path]) -> Iterator[tuple[Sink, str]]:
         yield sink, url.removeprefix("smtp://")
 
 
-def test_tls_is_begun_and_the_password_is_taken_from_the_url(
+def test_starttls_and_sign_in_use_the_password_in_the_url(
     tls_server: tuple[Sink, str], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink, address = tls_server
@@ -105,7 +105,7 @@ def test_tls_is_begun_and_the_password_is_taken_from_the_url(
     assert [mail["Subject"] for mail in sink.mails] == ["Hello 1", "Hello 2"]
 
 
-def test_a_wrong_password_is_named_and_not_shown(
+def test_a_wrong_password_is_reported_and_not_shown(
     tls_server: tuple[Sink, str], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
@@ -117,13 +117,13 @@ def test_a_wrong_password_is_named_and_not_shown(
     assert "hunter2" not in repr(transport(f"smtp://fleet:hunter2@{tls_server[1]}"))
 
 
-def test_a_certificate_of_nobody_we_trust_is_named(tls_server: tuple[Sink, str]) -> None:
+def test_an_untrusted_certificate_is_reported(tls_server: tuple[Sink, str]) -> None:
     fault = fault_of(f"smtp+starttls://fleet:secret@{tls_server[1]}")
 
     assert (type(fault), fault.code) == (Misconfigured, "smtp.certificate_wrong")
 
 
-def test_tls_that_is_not_offered_is_named() -> None:
+def test_missing_tls_is_reported() -> None:
     with smtp_server(Sink()) as url:
         starttls = fault_of(url.replace("smtp:", "smtp+starttls:"))
         smtps = fault_of(url.replace("smtp:", "smtps:"))
@@ -132,7 +132,7 @@ def test_tls_that_is_not_offered_is_named() -> None:
     assert isinstance(starttls, Misconfigured)
 
 
-def test_a_server_without_pipelining_is_spoken_to_line_by_line() -> None:
+def test_a_server_without_pipelining_gets_one_command_at_a_time() -> None:
     with Scripted(pipelining=False).serving() as server:
         transport(server.url).send(letter())
 
@@ -142,14 +142,14 @@ def test_a_server_without_pipelining_is_spoken_to_line_by_line() -> None:
 
 
 @pytest.mark.parametrize("pipelining", [True, False])
-def test_dots_at_the_beginning_of_lines_arrive_as_they_were(*, pipelining: bool) -> None:
+def test_dots_at_the_start_of_lines_arrive_unchanged(*, pipelining: bool) -> None:
     with Scripted(pipelining=pipelining).serving() as server:
         transport(server.url).send(letter())
 
     assert b"\r\nGood morning.\r\n.\r\n..dots\r\n" in server.mails[0]
 
 
-def test_a_refusal_that_is_followed_by_a_goodbye_is_still_the_recipients() -> None:
+def test_a_refused_recipient_is_reported_even_if_the_connection_then_closes() -> None:
     answers = {"RCPT": ["550 no such user"], "DATA": ["503 nobody to send to"], "RSET": [CLOSE]}
     with Scripted(answers).serving() as server:
         sending = transport(server.url)
@@ -160,7 +160,7 @@ def test_a_refusal_that_is_followed_by_a_goodbye_is_still_the_recipients() -> No
     assert (len(server.mails), server.connections) == (1, 2)
 
 
-def test_a_server_that_says_nothing_to_the_text_leaves_a_doubt_and_is_left() -> None:
+def test_no_reply_to_the_text_is_unknown_and_ends_the_connection() -> None:
     with Scripted({"TEXT": [HANG]}).serving() as server:
         sending = transport(server.url, timeout_seconds=0.3)
         with pytest.raises(OutcomeUnknown, match="TimeoutError"):
@@ -170,7 +170,7 @@ def test_a_server_that_says_nothing_to_the_text_leaves_a_doubt_and_is_left() -> 
     assert server.connections == 2
 
 
-def test_a_server_that_says_nothing_to_the_envelope_is_tried_later() -> None:
+def test_no_reply_to_the_envelope_is_retried_later() -> None:
     with Scripted({"MAIL": [HANG]}).serving() as server:
         fault = fault_of(server.url, timeout_seconds=0.3)
 
@@ -203,7 +203,7 @@ def test_a_reply_of_100_lines_is_accepted() -> None:
     assert len(server.mails) == 1
 
 
-def test_a_server_that_is_away_is_tried_later() -> None:
+def test_an_unreachable_server_is_retried_later() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         fault = fault_of(f"smtp://127.0.0.1:{free.getsockname()[1]}")
@@ -212,6 +212,6 @@ def test_a_server_that_is_away_is_tried_later() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://mail", "smtp://", "mail", "smtp://host:99999", ""])
-def test_an_address_of_no_mail_server_says_what_would_be_right(url: str) -> None:
+def test_an_invalid_url_is_refused_with_the_correct_form(url: str) -> None:
     with pytest.raises(SmtpUrlInvalid, match="should begin with one of smtp, smtp\\+starttls, smtps"):
         parse_smtp_url(url)

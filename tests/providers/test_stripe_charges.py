@@ -1,4 +1,4 @@
-"""Stripe's list of charges, through Stripe's own library and real HTTP to the sandbox, as books read it."""
+"""Stripe's list of charges, through Stripe's own library and real HTTP to the sandbox."""
 
 import socket
 from datetime import timedelta
@@ -48,7 +48,7 @@ def test_window_includes_its_start_and_not_its_end(sandbox, now):
     assert [one.provider_id for one in listed(sandbox, now)] == ["ch_0004", "ch_0001"]
 
 
-def test_failed_and_refunded_charges_say_so(sandbox, now):
+def test_failed_and_refunded_charges_are_marked(sandbox, now):
     at = int(now.timestamp()) - 5
     seed(
         sandbox,
@@ -72,7 +72,7 @@ def test_failed_and_refunded_charges_say_so(sandbox, now):
         (503, RetryLater, "stripe.unavailable"),
     ],
 )
-def test_status_means_what_happens_next(status, kind, code, sandbox, now):
+def test_each_status_has_its_error(status, kind, code, sandbox, now):
     seed(sandbox, fail_next={"status": status, "count": 1})
 
     with pytest.raises(kind) as caught:
@@ -81,7 +81,7 @@ def test_status_means_what_happens_next(status, kind, code, sandbox, now):
     assert listed(sandbox, now) == []
 
 
-def test_rate_limit_says_how_long_to_wait(sandbox, now):
+def test_rate_limit_gives_the_time_to_wait(sandbox, now):
     seed(sandbox, fail_next={"status": 429, "count": 1})
 
     with pytest.raises(RetryLater) as caught:
@@ -90,13 +90,13 @@ def test_rate_limit_says_how_long_to_wait(sandbox, now):
 
 
 @pytest.mark.parametrize("key", ["sk_live_unknown", ""])
-def test_key_that_stripe_does_not_know_is_ours_to_mend(key, sandbox, now):
+def test_unknown_key_is_misconfigured(key, sandbox, now):
     with pytest.raises(Misconfigured) as caught:
         listed(sandbox, now, key)
     assert "sk_live_unknown" not in str(caught.value)
 
 
-def test_nobody_at_the_port_is_tried_again_later(now):
+def test_refused_connection_is_retried_later(now):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
 
@@ -104,7 +104,7 @@ def test_nobody_at_the_port_is_tried_again_later(now):
             list(list_objects(KEY, f"http://127.0.0.1:{taken.getsockname()[1]}", "charges"))
 
 
-def test_lost_answer_is_tried_again_later(sandbox, now):
+def test_lost_answer_is_retried_later(sandbox, now):
     seed(sandbox, drop_next=1)
 
     with pytest.raises(RetryLater):

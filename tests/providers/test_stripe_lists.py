@@ -38,7 +38,7 @@ def test_every_kind_is_listed_once_and_newest_first_over_three_pages(api: Stripe
     assert [path for path, _ in api.asked] == [PATHS[kind]] * 3
 
 
-def test_objects_are_the_plain_json_that_stripe_sent(api: StripeApi) -> None:
+def test_objects_are_the_json_that_stripe_sent(api: StripeApi) -> None:
     sent = made(1, END - 1, metadata={"order_id": "9007199254740993"}, big=9007199254740993, none=None)
     api.lists["charges"] = [sent]
 
@@ -55,7 +55,7 @@ def test_window_includes_its_start_and_not_its_end(api: StripeApi) -> None:
     assert listed(api) == ["ob_0004", "ob_0001"]
 
 
-def test_pages_are_asked_for_as_they_are_consumed(api: StripeApi) -> None:
+def test_pages_are_requested_as_they_are_consumed(api: StripeApi) -> None:
     api.lists["refunds"] = [made(number, END - 1 - number) for number in range(300)]
 
     walk = list_objects(api.key, api.url, "refunds")
@@ -63,14 +63,14 @@ def test_pages_are_asked_for_as_they_are_consumed(api: StripeApi) -> None:
     assert len(api.asked) == 1
 
 
-def test_listing_that_was_cut_off_goes_on_behind_the_last_object(api: StripeApi) -> None:
+def test_interrupted_listing_resumes_after_the_last_object(api: StripeApi) -> None:
     api.lists["refunds"] = [made(number, END - 1 - number) for number in range(250)]
     api.before = lambda _: api.failures.append((500, {}, {})) if len(api.asked) == 2 else None
     seen: list[str] = []
 
     with pytest.raises(RetryLater):
         seen.extend(one["id"] for one in list_objects(api.key, api.url, "refunds"))
-    api.lists["refunds"].append(made(9999, END))  # newer than where the listing stood: it moves nothing
+    api.lists["refunds"].append(made(9999, END))  # newer than the last page: it does not shift the pages
     seen += listed(api, starting_after=seen[-1])
 
     assert seen == [f"ob_{number:04d}" for number in range(250)]
@@ -86,14 +86,14 @@ def test_filters_are_stripes_own_and_the_version_is_pinned(api: StripeApi) -> No
     assert api.headers[0]["stripe-version"] == stripe.api_version
 
 
-def test_object_of_a_path_is_returned_and_its_account_named(api: StripeApi) -> None:
+def test_object_of_a_path_is_returned_with_the_account_in_the_request(api: StripeApi) -> None:
     api.objects["/v2/core/events/evt_1"] = {"id": "evt_1"}
 
     assert get_object(api.key, api.url, "/v2/core/events/evt_1", context="acct_9") == {"id": "evt_1"}
     assert api.headers[0]["stripe-context"] == "acct_9"
 
 
-def test_object_that_is_gone_is_told_apart_from_a_wrong_question(api: StripeApi) -> None:
+def test_missing_object_has_its_own_code(api: StripeApi) -> None:
     with pytest.raises(Refused) as caught:
         get_object(api.key, api.url, "/v1/charges/ch_0")
     assert caught.value.code == NOT_FOUND
@@ -102,18 +102,18 @@ def test_object_that_is_gone_is_told_apart_from_a_wrong_question(api: StripeApi)
 @pytest.mark.parametrize(
     "url", ["https://elsewhere.example/v1/charges", "//elsewhere.example/v1/", "v1/x", ""]
 )
-def test_key_goes_to_stripe_only(api: StripeApi, url: str) -> None:
+def test_key_is_sent_to_stripe_only(api: StripeApi, url: str) -> None:
     with pytest.raises(Refused):
         get_object(api.key, api.url, url)
     assert api.asked == []
 
 
-def test_unknown_kind_is_our_bug(api: StripeApi) -> None:
+def test_unknown_kind_is_a_value_error(api: StripeApi) -> None:
     with pytest.raises(ValueError, match="'customers' should be one of charges, refunds"):
         list(list_objects(api.key, api.url, "customers"))
 
 
-def test_wrong_key_is_ours_to_mend_and_is_not_said(api: StripeApi) -> None:
+def test_wrong_key_is_misconfigured_and_not_shown(api: StripeApi) -> None:
     with pytest.raises(Misconfigured) as caught:
         list(list_objects("rk_live_secret", api.url, "charges"))
     assert "rk_live_secret" not in str(caught.value)
@@ -133,7 +133,7 @@ def test_wrong_key_is_ours_to_mend_and_is_not_said(api: StripeApi) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [429, 500])
-def test_waits_as_long_as_it_is_told(
+def test_wait_follows_stripes_headers(
     api: StripeApi, status: int, headers: dict[str, str], wait: timedelta | None
 ) -> None:
     api.failures.append((status, headers, {"error": {"type": "api_error", "message": "no"}}))
@@ -145,7 +145,7 @@ def test_waits_as_long_as_it_is_told(
 
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {"object": "list"}}])
-def test_answer_that_is_no_list_is_tried_again_later(api: StripeApi, body: dict[str, Any]) -> None:
+def test_answer_that_is_not_a_list_is_retried_later(api: StripeApi, body: dict[str, Any]) -> None:
     api.failures.append((200, {}, body))
 
     with pytest.raises(RetryLater, match="holds no data"):
