@@ -192,7 +192,7 @@ TEST_MAIL = MailType(
     package="services.mail",
     about="mail is set up correctly",
     reader="person who tests",
-    why="You get this because somebody tested the fleet’s mail with your address.",
+    why="You get this because the fleet’s mail was tested with your address.",
     sample=_sample_test,
 )
 JOB_LATE_MAIL = MailType(

@@ -2,7 +2,7 @@
 
 With PIPELINING (RFC 2920) a mail takes two round trips: the envelope with DATA, then the text. If the
 connection breaks before the text's last dot, nothing has happened. Without a reply after it, the mail may be
-delivered. ``smtplib.sendmail`` does not tell these apart and does not pipeline.
+delivered. ``smtplib.sendmail`` does not distinguish these and does not pipeline.
 """
 
 import contextlib

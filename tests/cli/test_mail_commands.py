@@ -54,8 +54,8 @@ def test_mark_sent_needs_confirmation_and_sets_the_status_to_sent(stuck: Engine,
 
 
 def test_resend_sends_the_mail_again(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = fleet("resend", "1", "--reason", "not in her mailbox", "-f")
-    assert asked.exit_code == 0, asked.output
+    result = fleet("resend", "1", "--reason", "not in her mailbox", "-f")
+    assert result.exit_code == 0, result.output
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         run(stuck)
 

@@ -24,7 +24,7 @@ from tests.shopify.sample_payloads import add_shop
 pytestmark = pytest.mark.usefixtures("broker_url")
 
 
-def ask(*arguments: str) -> Result:
+def run_test(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["mail", "test", "ada@example.com", *arguments])
 
 
@@ -53,19 +53,19 @@ def test_a_sent_mail_exits_with_0(engine: Engine, monkeypatch: pytest.MonkeyPatc
         mail_settings(monkeypatch, SMTP_URL=server.url),
         working(engine),
     ):
-        asked = ask("--as", "ada", "--json")
+        result = run_test("--as", "ada", "--json")
 
-    assert asked.exit_code == 0, asked.output
-    told = json.loads(asked.stdout)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
     (mail,) = server.mails
-    assert (told["status"], told["is_sent"], told["transport"]) == ("sent", True, "smtp")
-    assert told["message_id"].encode() in mail
+    assert (document["status"], document["is_sent"], document["transport"]) == ("sent", True, "smtp")
+    assert document["message_id"].encode() in mail
     assert b"Shopfleet can reach you by mail" in mail
     assert b"127.0.0.1" in mail
 
 
 @pytest.mark.parametrize(
-    ("answers", "status", "said"),
+    ("answers", "status", "advice"),
     [
         ({"RCPT": ["550 no such user"]}, "refused", "check it with its owner"),
         ({"TEXT": [CLOSE]}, "unknown", "fleet mail show 1"),
@@ -73,20 +73,20 @@ def test_a_sent_mail_exits_with_0(engine: Engine, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_mail_that_is_not_sent_exits_with_1_and_what_to_do(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], status: str, said: str
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], status: str, advice: str
 ) -> None:
     with (
         Scripted(answers).serving() as server,
         mail_settings(monkeypatch, SMTP_URL=server.url),
         working(engine),
     ):
-        asked = ask("--wait", "10", "--json")
+        result = run_test("--wait", "10", "--json")
 
-    told = json.loads(asked.stdout)
-    assert asked.exit_code == 1
-    assert (told["status"], told["is_sent"]) == (status, False), told
-    assert said in told["to_do"]
-    assert told["code"]
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (document["status"], document["is_sent"]) == (status, False), document
+    assert advice in document["to_do"]
+    assert document["code"]
 
 
 @contextmanager
@@ -110,10 +110,10 @@ def test_a_shops_own_account_is_used_with_the_shops_sender(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with harbour(engine, monkeypatch) as service:
-        asked = ask("--shop", "harbour")
+        result = run_test("--shop", "harbour")
 
-    assert asked.exit_code == 0, asked.output
-    assert "sent through resend" in asked.stdout
+    assert result.exit_code == 0, result.output
+    assert "sent through resend" in result.stdout
     assert [mail["from"] for mail in service.mails] == ["mail@harbour.example"]
 
 
@@ -123,39 +123,39 @@ def test_a_wait_longer_than_the_command_is_reported_immediately(
     quota = {"statusCode": 429, "name": "daily_quota_exceeded", "message": "You have reached your quota."}
     with harbour(engine, monkeypatch) as service:
         service.answers = [(429, quota, {})]
-        asked = ask("--shop", "harbour", "--wait", "600", "--json")
+        result = run_test("--shop", "harbour", "--wait", "600", "--json")
 
-    told = json.loads(asked.stdout)
-    assert (asked.exit_code, told["status"], told["is_final"]) == (1, "queued", True)
-    assert told["code"] == "resend.daily_quota_exceeded"
-    assert "it is retried automatically" in told["to_do"]
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["status"], document["is_final"]) == (1, "queued", True)
+    assert document["code"] == "resend.daily_quota_exceeded"
+    assert "it is retried automatically" in document["to_do"]
 
 
 def test_a_refused_key_is_reported_with_the_command_to_record_another(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with harbour(engine, monkeypatch, key="re_wrongone_12345678"):
-        asked = ask("--shop", "harbour")
+        result = run_test("--shop", "harbour")
 
-    assert asked.exit_code == 1
-    assert "not sent: resend.key_refused" in asked.stdout
-    assert "To do: fleet shops secret harbour resend-key --stdin" in asked.stdout
-    assert "re_wrong" not in asked.output
+    assert result.exit_code == 1
+    assert "not sent: resend.key_refused" in result.stdout
+    assert "To do: fleet shops secret harbour resend-key --stdin" in result.stdout
+    assert "re_wrong" not in result.output
 
 
 def test_without_a_worker_the_mail_waits_and_the_command_exits_with_1(engine: Engine) -> None:
-    asked = ask("--wait", "0.3")
+    result = run_test("--wait", "0.3")
 
-    assert asked.exit_code == 1
-    assert "not sent within 0.3 s: waits for a worker" in asked.stdout
-    assert "a worker of queue email runs" in asked.stdout
+    assert result.exit_code == 1
+    assert "not sent within 0.3 s: waits for a worker" in result.stdout
+    assert "a worker of queue email runs" in result.stdout
     assert [row["status"] for row in mails_of(engine)] == ["queued"]
 
 
 def test_no_wait_exits_without_the_result(engine: Engine) -> None:
-    asked = ask("--no-wait")
+    result = run_test("--no-wait")
 
-    assert asked.exit_code == 0
+    assert result.exit_code == 0
     (row,) = mails_of(engine)
     assert row["period"].startswith(f"{utc_now():%Y-}")
     assert (row["kind"], row["shop_id"]) == ("test", None)
@@ -166,14 +166,14 @@ def test_wrong_mail_settings_of_a_shop_are_reported_before_anything_is_stored(en
     with transaction(engine) as tx:
         record_mail_choice(tx, get_shop(tx, "harbour"), MailChoice(transport="sendgrid"), now=utc_now())
 
-    asked = ask("--shop", "harbour")
+    result = run_test("--shop", "harbour")
 
-    assert asked.exit_code == 1
-    assert "mail.no_secret" in asked.output
-    assert "fleet mail transport harbour" in asked.output
+    assert result.exit_code == 1
+    assert "mail.no_secret" in result.output
+    assert "fleet mail transport harbour" in result.output
     assert mails_of(engine) == []
 
 
 def test_an_invalid_address_is_wrong_usage(engine: Engine) -> None:
     assert CliRunner().invoke(main, ["mail", "test", "nobody"]).exit_code == 2
-    assert ask("--shop", "nowhere").exit_code == 2
+    assert run_test("--shop", "nowhere").exit_code == 2

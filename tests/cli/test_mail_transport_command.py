@@ -83,7 +83,7 @@ def test_a_change_is_stored_audited_and_used_by_the_workers(engine: Engine, harb
     assert stored(engine) == {"mail": {"transport": "resend", "sender": SENDER}}
     with transaction(engine) as tx:
         route = find_routes(tx, {harbour})[harbour]
-        told = tx.execute(
+        entry = tx.execute(
             text(
                 "select e.staff_label, e.action, m.summary, m.before, m.after from audit_events e "
                 "join audit_mutations m on m.event_id = e.id order by e.id desc limit 1"
@@ -91,11 +91,11 @@ def test_a_change_is_stored_audited_and_used_by_the_workers(engine: Engine, harb
         ).one()
     assert isinstance(route, Route)
     assert (route.transport, route.sender) == ("resend", SENDER)
-    assert tuple(told[:2]) == ("ada", "shop.mail")
-    assert told.summary == (
+    assert tuple(entry[:2]) == ("ada", "shop.mail")
+    assert entry.summary == (
         f"mail of harbour is sent through resend as {SENDER}; before, through the fleet's transport"
     )
-    assert (told.before, told.after) == ({}, {"transport": "resend", "sender": SENDER})
+    assert (entry.before, entry.after) == ({}, {"transport": "resend", "sender": SENDER})
 
 
 def test_a_dry_run_and_an_equal_choice_write_nothing(engine: Engine, harbour: int) -> None:
@@ -104,9 +104,9 @@ def test_a_dry_run_and_an_equal_choice_write_nothing(engine: Engine, harbour: in
     assert stored(engine) == {}
 
     change("--sender", SENDER)
-    told = len(audit_of(engine))
+    entries = len(audit_of(engine))
     assert "nothing changed" in change("--sender", SENDER).output
-    assert len(audit_of(engine)) == told
+    assert len(audit_of(engine)) == entries
 
 
 def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine, harbour: int) -> None:
@@ -122,7 +122,7 @@ def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "fault"),
     [
         (("--use", "pigeon"), "transport='pigeon' should be one of smtp, graph"),
         (("--use", "file", "--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
@@ -132,12 +132,12 @@ def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine
     ],
 )
 def test_wrong_usage_exits_with_2_and_changes_nothing(
-    engine: Engine, harbour: int, options: tuple[str, ...], said: str
+    engine: Engine, harbour: int, options: tuple[str, ...], fault: str
 ) -> None:
     refused = change(*options)
 
     assert refused.exit_code == 2
-    assert said in refused.output.replace("\n", " ")
+    assert fault in refused.output.replace("\n", " ")
     assert stored(engine) == {}
 
 

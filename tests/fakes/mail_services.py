@@ -137,8 +137,8 @@ class Graph(Service):
 
 def aadsts(number: str) -> Answer:
     """The sign-in service's refusal, in the documented form."""
-    told = f"AADSTS{number}: what Microsoft says of it. Trace ID: 1 Timestamp: 2026-11-22 09:00:00Z"
-    return 401, {"error": "invalid_client", "error_description": told, "error_codes": [int(number)]}, {}
+    detail = f"AADSTS{number}: the description. Trace ID: 1 Timestamp: 2026-11-22 09:00:00Z"
+    return 401, {"error": "invalid_client", "error_description": detail, "error_codes": [int(number)]}, {}
 
 
 class SendGrid(Service):
@@ -153,12 +153,12 @@ class SendGrid(Service):
                 {"errors": [{"message": "The provided authorization grant is invalid", "field": None}]},
                 {},
             )
-        asked = json.loads(body)
+        fields = json.loads(body)
         for name in ("personalizations", "from", "subject", "content"):
-            if not asked.get(name):
+            if not fields.get(name):
                 return 400, {"errors": [{"message": f"{name} must be provided", "field": name}]}, {}
         with self.lock:
-            self.mails.append(asked)
+            self.mails.append(fields)
         return 202, None, {"x-message-id": f"sg-{len(self.mails)}"}
 
 

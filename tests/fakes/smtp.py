@@ -167,10 +167,10 @@ class _Talk:
         return line.decode()
 
     def read(self) -> bool:
-        heard = self.line.recv(65536)
-        self.waiting += heard
-        if heard:
-            verbs = [line[:4].decode("latin-1") for line in heard.split(b"\r\n") if line]
+        received = self.line.recv(65536)
+        self.waiting += received
+        if received:
+            verbs = [line[:4].decode("latin-1") for line in received.split(b"\r\n") if line]
             with self.script.lock:
                 self.script.bursts.append(verbs)
-        return bool(heard)
+        return bool(received)

@@ -65,12 +65,12 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self._resize(width, 400)
         self.call("Page.setDocumentContent", frameId=self.frame, html=html)
-        self.ask("document.fonts.ready.then(() => true)")
+        self.evaluate("document.fonts.ready.then(() => true)")
         self._resize(
-            width, int(self.ask("Math.ceil(document.documentElement.getBoundingClientRect().height)"))
+            width, int(self.evaluate("Math.ceil(document.documentElement.getBoundingClientRect().height)"))
         )
 
-    def ask(self, script: str) -> Any:
+    def evaluate(self, script: str) -> Any:
         """Return the value of ``script`` in the page, as JSON."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
@@ -102,7 +102,7 @@ class Browser:
         until = monotonic() + ANSWER_SECONDS
         while b"\0" not in self._rest:
             ready = self._poll.poll(max(0.0, until - monotonic()) * 1000)
-            assert ready, f"the browser said nothing for {ANSWER_SECONDS} s"
+            assert ready, f"the browser sent nothing for {ANSWER_SECONDS} s"
             chunk = os.read(self._answers.fileno(), 1 << 20)
             assert chunk, "the browser has ended"
             self._rest += chunk

@@ -1,7 +1,7 @@
 """Compares a picture of a mail with its reference, independent of the machine's fonts.
 
 Pictures are taken in one font that travels with Pillow, so that they can be compared closely anywhere; the
-rules below are asked of the page in the machine's own fonts.
+rules below are checked in the page with the machine's own fonts.
 """
 
 from base64 import b64encode
@@ -77,8 +77,8 @@ def one_font() -> str:
 def compare(picture: bytes, reference: Path) -> Difference:
     """Return how far ``picture`` is from the one in ``reference``."""
     seen, kept = Image.open(BytesIO(picture)).convert("RGB"), Image.open(reference).convert("RGB")
-    ours, theirs = _grid(seen), _grid(kept)
-    mean = sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)
+    cells, reference_cells = _grid(seen), _grid(kept)
+    mean = sum(abs(a - b) for a, b in zip(cells, reference_cells, strict=True)) / len(cells)
     return Difference(mean, abs(seen.height - kept.height) / kept.height)
 
 

@@ -30,7 +30,7 @@ TOPIC = TOPICS["mail_send"]
 
 def new_mail(number: int = 1, **changes: Any) -> Mail:
     """Return a mail of the fleet; ``changes`` replace its fields."""
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "shop_id": None,
         "kind": "test",
         "period": f"2026-11-{number:05d}",
@@ -39,7 +39,7 @@ def new_mail(number: int = 1, **changes: Any) -> Mail:
         "text": "Good morning.\n",
         "html": "<p>Good morning.</p>\n",
     }
-    return Mail(**(facts | changes))
+    return Mail(**(fields | changes))
 
 
 def queue(engine: Engine, *mails: Mail) -> list[int]:

@@ -93,7 +93,7 @@ def test_long_subject_is_cut() -> None:
     assert mail.subject.endswith("…")
 
 
-def letter(**changed: object) -> object:
+def compose_letter(**changed: object) -> object:
     return sample_mail(
         "letter_with_picture",
         **({"images": {"chart": chart()}, "unsubscribe": "https://example.com/u?a=1&b=2"} | changed),
@@ -120,9 +120,9 @@ def test_picture_is_shown_by_name_and_is_part_of_the_mail() -> None:
 
 def test_picture_that_is_not_given_or_not_shown_is_refused() -> None:
     with pytest.raises(MailInvalid, match="shows the image 'chart', which was not given"):
-        letter(images={})
+        compose_letter(images={})
     with pytest.raises(MailInvalid, match="does not show logo"):
-        letter(images={"chart": chart(), "logo": chart()})
+        compose_letter(images={"chart": chart(), "logo": chart()})
 
 
 def test_letter_can_be_unsubscribed_in_header_text_and_html() -> None:
@@ -141,7 +141,7 @@ def test_alert_cannot_be_unsubscribed_and_a_letter_must_be() -> None:
     with pytest.raises(MailInvalid, match="cannot be unsubscribed"):
         sample_mail("job_late", unsubscribe="https://example.com/u")
     with pytest.raises(MailInvalid, match="needs a way to unsubscribe"):
-        letter(unsubscribe="")
+        compose_letter(unsubscribe="")
     assert sample_mail("job_late").list_unsubscribe == ""
 
 
@@ -150,7 +150,7 @@ def test_alert_cannot_be_unsubscribed_and_a_letter_must_be() -> None:
 )
 def test_unsubscribe_must_be_an_https_url_or_mailto(bad: str) -> None:
     with pytest.raises(MailInvalid, match="should be an https URL or a mailto:"):
-        letter(unsubscribe=bad)
+        compose_letter(unsubscribe=bad)
 
 
 def test_template_with_an_unknown_name_is_an_error() -> None:
@@ -169,16 +169,16 @@ def test_amounts_have_separators_and_a_sign_and_are_not_rounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "told"),
+    ("zone", "expected"),
     [
         ("America/Los_Angeles", "Sun 1 Nov 2026, 01:30 PDT"),
         ("Australia/Lord_Howe", "Sun 1 Nov 2026, 19:30 UTC+11"),
         ("UTC", "Sun 1 Nov 2026, 08:30 UTC"),
     ],
 )
-def test_times_are_in_the_recipients_zone_and_name_it(zone: str, told: str) -> None:
+def test_times_are_in_the_recipients_zone_and_name_it(zone: str, expected: str) -> None:
     context = {"zone": ZoneInfo(zone)}
-    assert moment(context, datetime(2026, 11, 1, 8, 30, tzinfo=UTC)) == told
+    assert moment(context, datetime(2026, 11, 1, 8, 30, tzinfo=UTC)) == expected
 
 
 def test_time_without_a_zone_is_refused() -> None:

@@ -140,9 +140,9 @@ def test_hidden_preview_comes_before_all_other_text(mail: Mail) -> None:
 def test_text_has_the_same_figures_as_the_html(mail: Mail) -> None:
     figures = r"[+−]?\d[\d,.:]*\d|\d"
     shown = set(re.findall(figures, " ".join(Page(mail.html).words)))
-    told = set(re.findall(figures, re.sub(r"https://\S+", "", mail.text)))
+    in_text = set(re.findall(figures, re.sub(r"https://\S+", "", mail.text)))
 
-    assert shown == told
+    assert shown == in_text
     assert "<" not in mail.text.replace("<shopfleet@localhost>", "")
 
 

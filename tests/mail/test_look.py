@@ -58,8 +58,8 @@ def test_mail_is_readable_and_fits_with_the_fonts_of_this_machine(browser: Brows
     for width, dark in [*VIEWS, (320, False), (1200, True)]:
         browser.show(html, width=width, dark=dark)
 
-        assert browser.ask(FAULTS) == [], f"{width} px, {'dark' if dark else 'light'}"
-        page, card = browser.ask(GROUNDS)
+        assert browser.evaluate(FAULTS) == [], f"{width} px, {'dark' if dark else 'light'}"
+        page, card = browser.evaluate(GROUNDS)
         assert max(page, card) < 50 if dark else min(page, card) > 230
 
 
@@ -68,7 +68,7 @@ def test_mail_is_readable_without_its_head(browser: Browser, kind: str) -> None:
     bare = re.sub(r"<style>.*?</style>", "", sample_mail(kind).html, flags=re.DOTALL)
     browser.show(bare, width=360, dark=False)
 
-    assert browser.ask(FAULTS) == []
+    assert browser.evaluate(FAULTS) == []
 
 
 BROKEN = {
@@ -105,9 +105,9 @@ def test_low_contrast_and_a_wide_box_are_found(browser: Browser) -> None:
     )
 
     browser.show(pale, width=600, dark=False)
-    assert any("has a contrast of 2." in said for said in browser.ask(FAULTS))
+    assert any("has a contrast of 2." in fault for fault in browser.evaluate(FAULTS))
     browser.show(wide, width=360, dark=False)
-    assert any("px wide and has 360" in said for said in browser.ask(FAULTS))
+    assert any("px wide and has 360" in fault for fault in browser.evaluate(FAULTS))
 
 
 def test_there_are_stored_pictures_of_every_kind_and_no_others() -> None:

@@ -142,7 +142,7 @@ def test_every_fault_of_the_mail_settings_is_reported_together() -> None:
     with pytest.raises(SettingsInvalid) as caught:
         read_settings(NEEDED | wrong)
 
-    told = str(caught.value)
+    message = str(caught.value)
     for words in (
         "GRAPH_CLIENT_ID is missing: MAIL_TRANSPORT=graph needs it",
         "GRAPH_CLIENT_SECRET is missing",
@@ -152,8 +152,8 @@ def test_every_fault_of_the_mail_settings_is_reported_together() -> None:
         "MAIL_CONNECTIONS='0'",
         "SMTP_URL should begin with one of smtp, smtp+starttls, smtps",
     ):
-        assert words in told
-    assert "GRAPH_TENANT_ID" not in told
+        assert words in message
+    assert "GRAPH_TENANT_ID" not in message
 
 
 def test_settings_show_no_secret_of_a_mail_service(tmp_path: Path) -> None:
@@ -200,11 +200,11 @@ def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
     groups: list[list[int]] = []
     begun, go = threading.Event(), threading.Event()
 
-    def write(asked: list[int]) -> list[int]:
-        groups.append(sorted(asked))
+    def write(values: list[int]) -> list[int]:
+        groups.append(sorted(values))
         begun.set()
         go.wait(10)
-        return [10 * one for one in asked]
+        return [10 * one for one in values]
 
     group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
     answers: list[int] = []
@@ -226,10 +226,10 @@ def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
 def test_a_failed_write_fails_for_its_group_only() -> None:
     faults = [RuntimeError("away")]
 
-    def write(asked: list[int]) -> list[int]:
+    def write(values: list[int]) -> list[int]:
         if faults:
             raise faults.pop()
-        return asked
+        return values
 
     group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
 

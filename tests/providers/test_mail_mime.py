@@ -20,8 +20,8 @@ NOW = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
 
 
-def letter(**changes: Any) -> OutgoingMail:
-    facts: dict[str, Any] = {
+def make_mail(**changes: Any) -> OutgoingMail:
+    fields: dict[str, Any] = {
         "sender": "Shopfleet <fleet@example.org>",
         "recipient": "owner@example.com",
         "subject": "Hello",
@@ -30,7 +30,7 @@ def letter(**changes: Any) -> OutgoingMail:
         "message_id": "42@example.org",
         "date": NOW,
     }
-    return OutgoingMail(**(facts | changes))
+    return OutgoingMail(**(fields | changes))
 
 
 def parse(content: bytes) -> EmailMessage:
@@ -46,7 +46,7 @@ def lines(text: str) -> list[str]:
 @settings(max_examples=150, deadline=None)
 @given(text=WORDS, html=WORDS, subject=WORDS)
 def test_any_text_is_read_back_unchanged_in_short_ascii_lines(text: str, html: str, subject: str) -> None:
-    content = render_mime(letter(text=text, html=html, subject=subject))
+    content = render_mime(make_mail(text=text, html=html, subject=subject))
 
     assert content.isascii()
     assert max(map(len, content.split(b"\r\n"))) <= 998
@@ -62,7 +62,7 @@ def test_any_text_is_read_back_unchanged_in_short_ascii_lines(text: str, html: s
 def test_a_header_value_cannot_start_another_header(end: str) -> None:
     forged = f"x{end}Bcc: spy@example.net"
     content = render_mime(
-        letter(subject=forged, sender=f"{forged} <fleet@example.org>", headers={"X-Shop": forged})
+        make_mail(subject=forged, sender=f"{forged} <fleet@example.org>", headers={"X-Shop": forged})
     )
 
     message = parse(content)
@@ -84,31 +84,33 @@ def test_a_header_value_cannot_start_another_header(end: str) -> None:
 )
 def test_an_invalid_address_is_refused(recipient: str) -> None:
     with pytest.raises(AddressInvalid, match="address"):
-        render_mime(letter(recipient=recipient))
+        render_mime(make_mail(recipient=recipient))
 
 
 def test_a_domain_beyond_ascii_is_written_as_idna() -> None:
-    assert parse(render_mime(letter(recipient="owner@bücher.example")))["To"] == "owner@xn--bcher-kva.example"
+    assert (
+        parse(render_mime(make_mail(recipient="owner@bücher.example")))["To"] == "owner@xn--bcher-kva.example"
+    )
 
 
 def test_a_text_that_contains_the_boundary_stays_in_its_part() -> None:
-    mark = re.search(rb'boundary="([^"]+)"', render_mime(letter()))
+    mark = re.search(rb'boundary="([^"]+)"', render_mime(make_mail()))
     assert mark is not None
     forged = f"--{mark[1].decode()}--\nafter"
 
-    message = parse(render_mime(letter(text=forged)))
+    message = parse(render_mime(make_mail(text=forged)))
     assert lines(message.get_body(("plain",)).get_content()) == lines(forged)  # type: ignore[union-attr]
     assert message.get_body(("html",)) is not None
 
 
 def test_unsubscribing_by_url_takes_one_click() -> None:
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "shop_id": 1, "kind": "digest", "period": "2026-11", "recipient": "o@example.com", "subject": "s",
         "text": "t", "html": "h",
     }  # fmt: skip
 
     def headers(unsubscribe: str) -> EmailMessage:
-        mail = Mail(**facts, list_unsubscribe=unsubscribe)
+        mail = Mail(**fields, list_unsubscribe=unsubscribe)
         return to_email_message(mail, sender="f@example.org", message_id="1@x", date=NOW)
 
     by_url = headers("https://example.org/stop?key=1")
@@ -124,12 +126,12 @@ def test_unsubscribing_by_url_takes_one_click() -> None:
 
 
 def test_the_same_mail_gives_the_same_bytes() -> None:
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "attachments": (Attachment(name="a.csv", content_type="text/csv", content=b"1"),),
         "inline": (Attachment(name="b.png", content_type="image/png", content=b"2", content_id="b"),),
     }
 
-    assert render_mime(letter(**facts)) == render_mime(letter(**facts))
+    assert render_mime(make_mail(**fields)) == render_mime(make_mail(**fields))
 
 
 def test_repr_and_masked_address_show_no_personal_data() -> None:

@@ -51,8 +51,8 @@ def test_shop_may_have_a_secret_of_each_system(now):
 
 
 def test_several_entries_need_one_that_matches(now):
-    ours = signed(now)["openphone-signature"]
-    headers = {"openphone-signature": f"hmac;1;123;AAAA, {ours},hmac;2;1;zz,junk"}
+    valid = signed(now)["openphone-signature"]
+    headers = {"openphone-signature": f"hmac;1;123;AAAA, {valid},hmac;2;1;zz,junk"}
 
     assert read_openphone_delivery(headers, BODY, [LEGACY], now).readable
 

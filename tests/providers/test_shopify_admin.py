@@ -48,8 +48,8 @@ def available(admin, item=ITEM):
     return admin.get_levels([ShopLevelKey(item, PLACE)])[ShopLevelKey(item, PLACE)].available
 
 
-def control(sandbox, **asked):
-    return sandbox.state.control({"shop": SHOP} | asked)
+def control(sandbox, **state):
+    return sandbox.state.control({"shop": SHOP} | state)
 
 
 def scripted(answer):

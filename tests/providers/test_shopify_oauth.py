@@ -14,9 +14,9 @@ SECRETS = ("shpss_right", "shprt_first", "shpat_", "shprt_")
 
 
 def refresh(answer, base=f"https://{SHOP}", **other):
-    asked = {name: OAUTH[name] for name in ("client_id", "client_secret", "refresh_token")} | other
+    changes = {name: OAUTH[name] for name in ("client_id", "client_secret", "refresh_token")} | other
     with httpx.Client(transport=httpx.MockTransport(answer) if answer else None) as http:
-        return send_refresh(http, base, **asked)
+        return send_refresh(http, base, **changes)
 
 
 def test_refresh_returns_a_new_pair_and_the_old_one_is_valid_until_it_is_used(sandbox):
@@ -34,21 +34,21 @@ def test_refresh_returns_a_new_pair_and_the_old_one_is_valid_until_it_is_used(sa
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("changes", "code"),
     [
         ({"refresh_token": "shprt_gone"}, "shopify.refresh_refused"),
         ({"client_secret": "shpss_no"}, "shopify.client_refused"),
     ],
 )
-def test_refusal_describes_the_repair_without_a_secret(sandbox, asked, code):
+def test_refusal_describes_the_repair_without_a_secret(sandbox, changes, code):
     sandbox.state.control({"shop": SHOP, "oauth": OAUTH})
 
     with pytest.raises(Misconfigured) as caught:
-        refresh(None, base=f"{sandbox.url}/shopify/{SHOP}", **asked)
+        refresh(None, base=f"{sandbox.url}/shopify/{SHOP}", **changes)
 
     assert caught.value.code == code
     assert "fleet shops secret" in caught.value.detail
-    assert not any(secret in caught.value.detail for secret in (*SECRETS, *asked.values()))
+    assert not any(secret in caught.value.detail for secret in (*SECRETS, *changes.values()))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ ORDER = {
 
 
 def signed(body, secret=SECRET, **changed):
-    asked = {"topic": "orders/create", "webhook_id": "b54557e4", "shop_domain": "ada.myshopify.com"} | changed
-    return {name.lower(): value for name, value in sign_shopify(body, secret, **asked).items()}
+    values = {"topic": "orders/create", "webhook_id": "b54557e4", "shop_domain": "ada.myshopify.com"}
+    return {name.lower(): value for name, value in sign_shopify(body, secret, **(values | changed)).items()}
 
 
 def test_genuine_order_is_read(now):

@@ -20,8 +20,8 @@ from tests.fakes.smtp import CLOSE, ENDLESS, HANG, Scripted, Sink, smtp_server
 NOW = dt.datetime(2026, 11, 22, 9, 0, tzinfo=dt.UTC)
 
 
-def letter(number: int = 1, **changes: Any) -> OutgoingMail:
-    facts: dict[str, Any] = {
+def make_mail(number: int = 1, **changes: Any) -> OutgoingMail:
+    fields: dict[str, Any] = {
         "sender": "Shopfleet <fleet@example.org>",
         "recipient": "owner@example.com",
         "subject": f"Hello {number}",
@@ -30,7 +30,7 @@ def letter(number: int = 1, **changes: Any) -> OutgoingMail:
         "message_id": f"{number}@example.org",
         "date": NOW,
     }
-    return OutgoingMail(**(facts | changes))
+    return OutgoingMail(**(fields | changes))
 
 
 def transport(url: str, **options: Any) -> SmtpTransport:
@@ -39,7 +39,7 @@ def transport(url: str, **options: Any) -> SmtpTransport:
 
 def fault_of(url: str, **options: Any) -> WorkError:
     with pytest.raises(WorkError) as caught:
-        transport(url, **options).send(letter())
+        transport(url, **options).send(make_mail())
     return caught.value
 
 
@@ -98,8 +98,8 @@ def test_starttls_and_sign_in_use_the_password_in_the_url(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     sending = transport(f"smtp+starttls://fleet:p%40ss%3Aword@{address}")
 
-    sending.send(letter(1))
-    sending.send(letter(2))
+    sending.send(make_mail(1))
+    sending.send(make_mail(2))
     sending.close()
 
     assert [mail["Subject"] for mail in sink.mails] == ["Hello 1", "Hello 2"]
@@ -134,7 +134,7 @@ def test_missing_tls_is_reported() -> None:
 
 def test_a_server_without_pipelining_gets_one_command_at_a_time() -> None:
     with Scripted(pipelining=False).serving() as server:
-        transport(server.url).send(letter())
+        transport(server.url).send(make_mail())
 
     assert ["MAIL"] in server.bursts
     assert ["RCPT"] in server.bursts
@@ -144,7 +144,7 @@ def test_a_server_without_pipelining_gets_one_command_at_a_time() -> None:
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_dots_at_the_start_of_lines_arrive_unchanged(*, pipelining: bool) -> None:
     with Scripted(pipelining=pipelining).serving() as server:
-        transport(server.url).send(letter())
+        transport(server.url).send(make_mail())
 
     assert b"\r\nGood morning.\r\n.\r\n..dots\r\n" in server.mails[0]
 
@@ -154,8 +154,8 @@ def test_a_refused_recipient_is_reported_even_if_the_connection_then_closes() ->
     with Scripted(answers).serving() as server:
         sending = transport(server.url)
         with pytest.raises(Refused, match="no such user"):
-            sending.send(letter(1))
-        sending.send(letter(2))
+            sending.send(make_mail(1))
+        sending.send(make_mail(2))
 
     assert (len(server.mails), server.connections) == (1, 2)
 
@@ -164,8 +164,8 @@ def test_no_reply_to_the_text_is_unknown_and_ends_the_connection() -> None:
     with Scripted({"TEXT": [HANG]}).serving() as server:
         sending = transport(server.url, timeout_seconds=0.3)
         with pytest.raises(OutcomeUnknown, match="TimeoutError"):
-            sending.send(letter(1))
-        sending.send(letter(2))
+            sending.send(make_mail(1))
+        sending.send(make_mail(2))
 
     assert server.connections == 2
 
@@ -198,7 +198,7 @@ def test_a_reply_of_more_than_100_lines_ends_the_connection(
 def test_a_reply_of_100_lines_is_accepted() -> None:
     reply = "250-more\r\n" * 99 + "250 OK"
     with Scripted({"MAIL": [reply], "TEXT": [reply]}).serving() as server:
-        transport(server.url).send(letter())
+        transport(server.url).send(make_mail())
 
     assert len(server.mails) == 1
 

@@ -45,11 +45,11 @@ def test_genuine_message_is_read(now):
 
 def test_list_of_signatures_needs_one_that_matches(now, refusal):
     headers = signed(now)
-    ours = headers["webhook-signature"]
+    valid = headers["webhook-signature"]
 
-    headers["webhook-signature"] = f"v1a,xyz nocomma v1,AAAA {ours} v2,zzz"
+    headers["webhook-signature"] = f"v1a,xyz nocomma v1,AAAA {valid} v2,zzz"
     assert read_standard_delivery(headers, BODY, [SECRET], now).readable
-    headers["webhook-signature"] = ours.replace("v1,", "v1a,")
+    headers["webhook-signature"] = valid.replace("v1,", "v1a,")
     refusal(lambda: read_standard_delivery(headers, BODY, [SECRET], now))
 
 

@@ -12,8 +12,8 @@ from services.providers.stripe_api import list_objects
 KEY = "sk_test_ada"
 
 
-def seed(sandbox, charges=(), **asked):
-    sandbox.state.control({"stripe_key": KEY, "charges": list(charges)} | asked)
+def seed(sandbox, charges=(), **state):
+    sandbox.state.control({"stripe_key": KEY, "charges": list(charges)} | state)
 
 
 def charge(number, created, **changed):

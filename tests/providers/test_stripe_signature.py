@@ -42,11 +42,11 @@ def test_signature_equals_one_made_with_openssl():
 
 def test_one_valid_v1_is_enough_and_other_schemes_are_ignored(now, refusal):
     t, v1 = signed(now)["stripe-signature"].split(",")
-    ours = v1.removeprefix("v1=")
+    valid = v1.removeprefix("v1=")
 
-    many = {"stripe-signature": f"{t}, v0={ours}, v1={'0' * 64}, {v1}"}
+    many = {"stripe-signature": f"{t}, v0={valid}, v1={'0' * 64}, {v1}"}
     assert read_stripe_delivery(many, BODY, [SECRET], now).readable
-    refusal(lambda: read_stripe_delivery({"stripe-signature": f"{t},v0={ours}"}, BODY, [SECRET], now))
+    refusal(lambda: read_stripe_delivery({"stripe-signature": f"{t},v0={valid}"}, BODY, [SECRET], now))
 
 
 def test_both_secrets_of_a_rotation_are_valid(now):

@@ -133,7 +133,7 @@ def _wait(
 def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: datetime) -> dict[str, Any]:
     """Return the status of a test mail, and what to do. ``until`` is when the command stops waiting.
 
-    ``is_final`` is false while the status can change by itself.
+    ``is_final`` is false while a worker may still change the status.
     """
     code, detail = work.error_code or mail.error_code or "", work.last_error or mail.last_error or ""
     reason = f"{code}: {detail}" if code else ""
