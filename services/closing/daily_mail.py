@@ -18,11 +18,11 @@ from services.jobs.handler import Run
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.message import Attachment, MailShop, MailType
+from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
 from services.payments.breaks import PaymentBreak, describe_cause
 from services.shopify.stock.low_stock import LowStock
-from services.shops.shops import get_shop_by_id
+from services.shops.shops import Shop, get_shop_by_id
 
 Side = Mapping[str, Any]
 
@@ -241,7 +241,7 @@ def sample_break(
     return PaymentBreak(kind, "charge", provider_id, recorded, stripe, found_at, cause=cause)
 
 
-def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     currency = shop.currency if shop else "CAD"
 
     def side(minor: int, status: str = "paid") -> Side:

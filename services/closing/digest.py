@@ -17,9 +17,9 @@ from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.message import MailShop, MailType
+from services.mail.message import MailType
 from services.mail.outbox import record_mails
-from services.shops.shops import get_shop_by_id
+from services.shops.shops import Shop, get_shop_by_id
 
 _TEXT_BAR = 24
 
@@ -180,7 +180,7 @@ def _row(place: int, top: TopSeller, currency: str) -> dict[str, Any]:
     }
 
 
-def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     currency = shop.currency if shop else "CAD"
     unit = 10 ** exponent_of(currency)
     first = now.date() - timedelta(days=now.date().weekday() + 7)

@@ -15,7 +15,7 @@ from services.jobs.handler import Run
 from services.ledger.accept import record_work
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.message import Attachment, MailShop, MailType
+from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
 from services.shops.shops import Shop, get_shop_by_id
 
@@ -122,7 +122,7 @@ def plan_package_context(
     }
 
 
-def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     currency = shop.currency if shop else "CAD"
     accounts = {
         "gross_sales": 4_812_650, "discounts": -120_400, "returns": -96_325, "shipping": 184_000,

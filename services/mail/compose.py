@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.core.redact import quote_value
 from services.mail.formatting import FILTERS, finalize, moment, one_line
-from services.mail.message import Attachment, Mail, MailInvalid, MailShop, MailType
+from services.mail.message import Attachment, Mail, MailInvalid, MailType
 from services.mail.template_loader import load_source
+from services.shops.shops import Shop
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -38,7 +39,7 @@ def compose(
     mail_type: MailType,
     context: Mapping[str, Any],
     *,
-    shop: MailShop | None,
+    shop: Shop | None,
     recipient: str,
     period: str,
     zone: tzinfo | None = None,

@@ -6,35 +6,20 @@ Each package defines its mail types and passes them to ``services.mail.compose``
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from services.core.errors import ShopfleetError
 from services.providers.outgoing_mail import Attachment
+from services.shops.shops import Shop
 
-__all__ = ["Attachment", "Mail", "MailInvalid", "MailShop", "MailType", "make_headers"]
+__all__ = ["Attachment", "Mail", "MailInvalid", "MailType", "make_headers"]
 
 
 class MailInvalid(ShopfleetError):
     """A mail cannot be composed from its context. The message names the mail type and the fault."""
 
 
-class MailShop(Protocol):
-    """The fields of a shop that a mail uses; ``services.shops.shops.Shop`` has them."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def slug(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def currency(self) -> str: ...
-    @property
-    def zone(self) -> ZoneInfo: ...
-
-
-MakeSample = Callable[[MailShop | None, datetime], Mapping[str, Any]]
+MakeSample = Callable[[Shop | None, datetime], Mapping[str, Any]]
 """Returns a sample context for a shop or for the fleet. The same arguments give the same context."""
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.mail.message import MailShop, MailType
+from services.mail.message import MailType
+from services.shops.shops import Shop
 
 Step = tuple[str, str]
 """What to do, and the command for it or an empty text."""
@@ -129,12 +130,12 @@ def plan_incident(
     }
 
 
-def _sample_test(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample_test(_shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     sent = {"transport": "smtp, mail.example.com", "sender": "Shopfleet <shopfleet@localhost>"}
     return sent | {"requested_by": "ada", "requested_at": now}
 
 
-def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample_job_late(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     expected = now.replace(minute=10, second=0, microsecond=0) - timedelta(hours=3)
     return plan_job_late(
         job="daily-reconciliation",
@@ -148,7 +149,7 @@ def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-def _sample_audit_failed(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample_audit_failed(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     return plan_audit_failed(
         chain=shop.slug if shop else "fleet",
         kind="altered",
@@ -159,7 +160,7 @@ def _sample_audit_failed(shop: MailShop | None, now: datetime) -> Mapping[str, A
     )
 
 
-def _sample_incident(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample_incident(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     why = "daily-reconciliation failed: stripe.key_refused: HTTP 401"
     slugs = [shop.slug if shop else "harbour", "lagoon", "northwind", "pinecone", "quarry"]
     return plan_incident(

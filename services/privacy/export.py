@@ -17,7 +17,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.mail.compose import compose
-from services.mail.message import Attachment, MailShop, MailType
+from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.holders import list_holders
@@ -31,7 +31,7 @@ NO_OWNER = "privacy_export_no_owner"
 """Rule of the incident that the shop has no owner to mail."""
 
 
-def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+def _sample(_shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     """Return the template's context. ``stored_at`` is the key of a file that is too large to attach."""
     received_at = now.astimezone(UTC) - timedelta(minutes=4)
     return {

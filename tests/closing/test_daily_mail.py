@@ -5,7 +5,7 @@ from datetime import date
 from io import StringIO
 from typing import Any
 
-from services.cli.mail.preview import SampleShop
+from services.cli.mail.preview import SAMPLE_SHOP
 from services.closing.daily_mail import (
     DAILY_ANOMALIES_MAIL,
     MAX_SHOWN,
@@ -29,7 +29,7 @@ def mail_on(*breaks: PaymentBreak) -> Mail:
     return compose(
         DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(DAY, breaks, [], [], []),
-        shop=SampleShop(),
+        shop=SAMPLE_SHOP,
         recipient="owner@example.com",
         period=DAY.isoformat(),
         attachments=plan_break_attachments(DAY, breaks),

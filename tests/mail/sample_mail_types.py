@@ -7,9 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from services.cli.mail.preview import MAIL_TYPES, SampleShop
+from services.cli.mail.preview import MAIL_TYPES, SAMPLE_SHOP
 from services.mail.compose import compose
-from services.mail.message import Attachment, Mail, MailShop, MailType
+from services.mail.message import Attachment, Mail, MailType
+from services.shops.shops import Shop
 
 NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
 KINDS = tuple(MAIL_TYPES)
@@ -27,7 +28,7 @@ def chart() -> Attachment:
     return Attachment(name="chart.png", content_type="image/png", content=png())
 
 
-def _sample(_shop: MailShop | None, _now: datetime) -> Mapping[str, Any]:
+def _sample(_shop: Shop | None, _now: datetime) -> Mapping[str, Any]:
     return {"who": "Ada"}
 
 
@@ -43,8 +44,8 @@ LETTER = MailType(
 )
 
 
-def sample_mail(name: str, shop: MailShop | None = None, **changed: Any) -> Mail:
+def sample_mail(name: str, shop: Shop | None = None, **changed: Any) -> Mail:
     """Return the mail of a type's sample for a sample shop."""
-    mail_type, where = LETTER if name == LETTER.name else MAIL_TYPES[name], shop or SampleShop()
+    mail_type, where = LETTER if name == LETTER.name else MAIL_TYPES[name], shop or SAMPLE_SHOP
     wanted: dict[str, Any] = {"shop": where, "recipient": "owner@example.com", "period": "2026-11-20"}
     return compose(mail_type, mail_type.sample(where, NOW), **(wanted | changed))

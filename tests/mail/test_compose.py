@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from jinja2 import UndefinedError
 
-from services.cli.mail.preview import MAIL_TYPES, SampleShop
+from services.cli.mail.preview import MAIL_TYPES, SAMPLE_SHOP
 from services.mail.compose import _load_templates, compose
 from services.mail.formatting import change, moment, money, one_line, span
 from services.mail.message import Attachment, MailInvalid, MailType
@@ -24,7 +24,7 @@ NASTY = 'Harbour\r\nBcc: x@example.com\x00\x1b[31m\u202e\u2028 <script>alert(1)<
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dedupe_key_has_kind_period_and_recipient(kind: str) -> None:
-    mail = sample_mail(kind, SampleShop(id=7))
+    mail = sample_mail(kind, replace(SAMPLE_SHOP, id=7))
 
     assert (mail.shop_id, mail.kind, mail.period) == (7, kind, "2026-11-20")
     assert mail.dedupe_key == f"{kind}:2026-11-20:owner@example.com"
@@ -49,7 +49,7 @@ def test_mail_of_the_whole_fleet_needs_no_shop(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_script_and_control_characters_in_a_shops_name_are_harmless(kind: str) -> None:
-    mail = sample_mail(kind, SampleShop(name=NASTY))
+    mail = sample_mail(kind, replace(SAMPLE_SHOP, name=NASTY))
 
     assert "<script" not in mail.html
     assert "Harbour Bcc: x@example.com" in mail.html
@@ -87,7 +87,7 @@ def test_every_mail_type_of_the_code_is_listed_once() -> None:
 
 
 def test_long_subject_is_cut() -> None:
-    mail = sample_mail("job_late", SampleShop(name="Harbour " * 60))
+    mail = sample_mail("job_late", replace(SAMPLE_SHOP, name="Harbour " * 60))
 
     assert len(mail.subject) <= 180
     assert mail.subject.endswith("…")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.mail.preview import SampleShop
+from services.cli.mail.preview import SAMPLE_SHOP
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, MAX_SHOWN, plan_anomaly_context, sample_break
 from services.mail.compose import compose
 from services.mail.message import Mail, MailInvalid
@@ -196,7 +196,7 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     mail = compose(
         DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(date(2026, 11, 20), breaks, [], [], []),
-        shop=SampleShop(),
+        shop=SAMPLE_SHOP,
         recipient="owner@example.com",
         period="2026-11-20",
     )

@@ -1,10 +1,8 @@
 """``fleet mail preview``: a mail with sample data as its recipient sees it."""
 
 from base64 import b64encode
-from dataclasses import dataclass, field
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -16,10 +14,10 @@ from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.compose import compose
-from services.mail.message import Mail, MailShop
+from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
 from services.privacy.export import PRIVACY_EXPORT_MAIL
-from services.shops.shops import get_shop
+from services.shops.shops import Shop, get_shop
 
 MAIL_TYPES = {
     mail_type.name: mail_type
@@ -31,15 +29,20 @@ MAIL_TYPES = {
 """Every type of mail that the fleet writes, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleShop:
-    """A shop for previews without a database."""
-
-    id: int = 0
-    slug: str = "harbour"
-    name: str = "Harbour Coffee"
-    currency: str = "CAD"
-    zone: ZoneInfo = field(default_factory=partial(ZoneInfo, "America/Vancouver"))
+SAMPLE_SHOP = Shop(
+    id=0,
+    slug="harbour",
+    name="Harbour Coffee",
+    timezone="America/Vancouver",
+    currency="CAD",
+    owner_email="",
+    accountant_email="",
+    shopify_domain="",
+    stock_location_id="",
+    stock_owner="",
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+"""A shop for previews without a database."""
 
 
 @click.command("preview")
@@ -109,7 +112,7 @@ def _compose_sample(name: str, slug: str) -> Mail:
     if mail_type is None:
         fault = f"there is no mail {name!r}" if name else "the type of mail is missing"
         raise click.UsageError(f"{fault}: it should be one of {', '.join(MAIL_TYPES)}")
-    shop: MailShop = SampleShop()
+    shop = SAMPLE_SHOP
     if slug:
         with transaction() as tx:
             shop = get_shop(tx, slug)
