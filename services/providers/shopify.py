@@ -114,36 +114,28 @@ def sign_shopify(
     *,
     topic: str,
     webhook_id: str,
-    shop_domain: str,
-    triggered_at: datetime | None = None,
+    domain: str,
+    now: datetime | None = None,
     event_id: str = "",
 ) -> dict[str, str]:
-    """Return the headers that Shopify sends with ``body``."""
+    """Return the headers that Shopify sends with ``body``; ``now`` is the time of the event."""
     headers = {
         "Content-Type": "application/json",
         "X-Shopify-Topic": topic,
         "X-Shopify-Hmac-Sha256": b64encode(hmac.digest(secret, body, "sha256")).decode(),
-        "X-Shopify-Shop-Domain": shop_domain,
+        "X-Shopify-Shop-Domain": domain,
         "X-Shopify-API-Version": API_VERSION,
         "X-Shopify-Webhook-Id": webhook_id,
     }
     if event_id:
         headers["X-Shopify-Event-Id"] = event_id
-    if triggered_at is not None:
-        headers["X-Shopify-Triggered-At"] = f"{triggered_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+    if now is not None:
+        headers["X-Shopify-Triggered-At"] = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
     return headers
 
 
 def _order_gid(order_id: str) -> str:
     return f"gid://shopify/Order/{order_id}" if order_id else ""
-
-
-def _sign(
-    body: bytes, secret: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
-) -> dict[str, str]:
-    return sign_shopify(
-        body, secret, topic=topic, webhook_id=webhook_id, shop_domain=domain, triggered_at=now
-    )
 
 
 SHOPIFY = Provider(
@@ -184,7 +176,7 @@ SHOPIFY = Provider(
     ),
     read=read_shopify_delivery,
     identifying_headers=IDENTIFYING_HEADERS,
-    senders=(WebhookSender(name="shopify", sign=_sign),),
+    senders=(WebhookSender(name="shopify", sign=sign_shopify),),
     topics=(
         ("orders/create", "order_ingest"),
         ("orders/updated", "order_ingest"),

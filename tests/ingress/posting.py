@@ -34,7 +34,7 @@ def post_order(
     shop: str = "acme",
 ) -> Reply:
     headers = sign_shopify(
-        body, secret.encode(), topic="orders/create", webhook_id=webhook_id, shop_domain="acme.myshopify.com"
+        body, secret.encode(), topic="orders/create", webhook_id=webhook_id, domain="acme.myshopify.com"
     )
     return client.post(f"/webhooks/shopify/{shop}", data=body, headers=headers)
 

@@ -66,7 +66,7 @@ def raw(path: str, body: bytes, headers: Mapping[str, str], size: int | None = N
 def genuine(slug: str, webhook_id: str, body: bytes, secret: bytes, headers: Mapping[str, str]) -> bytes:
     """Return a signed delivery."""
     signed = sign_shopify(
-        body, secret, topic="orders/create", webhook_id=webhook_id, shop_domain=f"{slug}.myshopify.com"
+        body, secret, topic="orders/create", webhook_id=webhook_id, domain=f"{slug}.myshopify.com"
     )
     return raw(f"/webhooks/shopify/{slug}", body, {**signed, **headers})
 

@@ -61,7 +61,7 @@ def calls(settings: Settings, environment: dict[str, str], shop_id: int, broker_
                 SHOPIFY_SECRET.encode(),
                 topic="orders/updated",
                 webhook_id=f"w-{number}",
-                shop_domain="acme.myshopify.com",
+                domain="acme.myshopify.com",
             )
             answer = client.post("/webhooks/shopify/acme", data=order.body, headers=headers)
             assert answer.status_code == 200, answer.data

@@ -21,7 +21,7 @@ BODY = b'{"id":7,"type":"charge.succeeded"}'
 
 
 def signed(domain: str = "acme.myshopify.com", *, secret: str = SHOPIFY_SECRET) -> dict[str, str]:
-    return sign_shopify(BODY, secret.encode(), topic="orders/create", webhook_id="w-1", shop_domain=domain)
+    return sign_shopify(BODY, secret.encode(), topic="orders/create", webhook_id="w-1", domain=domain)
 
 
 def post(client: Client, headers: Any, path: str = "shopify/acme") -> Reply:

@@ -68,7 +68,7 @@ def test_a_flipped_byte_is_refused_and_nothing_is_stored(client: Client, engine:
         SHOPIFY_SECRET.encode(),
         topic="orders/create",
         webhook_id="w",
-        shop_domain="acme.myshopify.com",
+        domain="acme.myshopify.com",
     )
     flipped = bytes([ORDER[0] ^ 1]) + ORDER[1:]
     answer = client.post("/webhooks/shopify/acme", data=flipped, headers=headers)

@@ -96,8 +96,8 @@ def test_we_sign_and_shopify_accepts(ask, order):
         SHOPIFY_SECRET.encode(),
         topic="orders/create",
         webhook_id="b54557e4",
-        shop_domain="ada.myshopify.com",
-        triggered_at=utc_now(),
+        domain="ada.myshopify.com",
+        now=utc_now(),
         event_id="98880550",
     )
 

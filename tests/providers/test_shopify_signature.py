@@ -22,7 +22,7 @@ ORDER = {
 
 
 def signed(body, secret=SECRET, **changed):
-    values = {"topic": "orders/create", "webhook_id": "b54557e4", "shop_domain": "ada.myshopify.com"}
+    values = {"topic": "orders/create", "webhook_id": "b54557e4", "domain": "ada.myshopify.com"}
     return {name.lower(): value for name, value in sign_shopify(body, secret, **(values | changed)).items()}
 
 
@@ -106,7 +106,7 @@ def test_missing_or_unstorable_header_is_refused(name, value, now, refusal):
 def test_domain_of_the_sender_is_read_in_lower_case(now):
     body = orjson.dumps(ORDER)
 
-    delivery = read_shopify_delivery(signed(body, shop_domain="Ada.MyShopify.com"), body, [SECRET], now)
+    delivery = read_shopify_delivery(signed(body, domain="Ada.MyShopify.com"), body, [SECRET], now)
 
     assert delivery.shop_domain == "ada.myshopify.com"
 
@@ -139,7 +139,7 @@ def test_signed_time_is_read_back(now):
     body = orjson.dumps(ORDER)
     at = now - timedelta(microseconds=1)
 
-    assert read_shopify_delivery(signed(body, triggered_at=at), body, [SECRET], now).occurred_at == at
+    assert read_shopify_delivery(signed(body, now=at), body, [SECRET], now).occurred_at == at
 
 
 def test_stored_headers_contain_no_signature_and_no_credentials(now):
