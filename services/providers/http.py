@@ -6,9 +6,8 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
+from services.providers.delivery import parse_object
 
 if TYPE_CHECKING:
     import httpx
@@ -59,11 +58,7 @@ def post(
 
 def find_json(response: "httpx.Response") -> dict[str, Any] | None:
     """Return the JSON object in ``response``, or None."""
-    try:
-        body = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
+    return parse_object(response.content)
 
 
 def parse_retry_after(headers: Mapping[str, str], longest: timedelta) -> timedelta | None:

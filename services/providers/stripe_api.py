@@ -8,7 +8,6 @@ second and tens of megabytes. Its retries are off, because the ledger retries.
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, Refused, RetryLater
@@ -28,8 +27,7 @@ WAIT_SHORTEST = timedelta(minutes=5)
 NOT_FOUND = "stripe.not_found"
 
 KINDS = ("charges", "refunds", "disputes", "payouts", "payment_intents", "balance_transactions", "events")
-PATHS = MappingProxyType({kind: f"/v1/{kind}" for kind in KINDS})
-"""The path of each list."""
+"""What can be listed, each at ``/v1/<kind>``."""
 
 
 def list_objects(
@@ -41,7 +39,7 @@ def list_objects(
     created_lt: datetime | None = None,
     **filters: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Yield objects of ``kind`` (in ``PATHS``) created in [``created_gte``, ``created_lt``), newest first.
+    """Yield objects of ``kind`` (of ``KINDS``) created in [``created_gte``, ``created_lt``), newest first.
 
     Reads page by page (100 objects) as it is consumed, so one page is in memory. ``filters`` are Stripe's
     (``payout="po_1"``, ``expand=["data.balance_transaction"]``). Raises ``RetryLater``, ``Misconfigured`` or
@@ -49,13 +47,13 @@ def list_objects(
     objects do not shift the pages.
     Source: Stripe API reference, "Pagination".
     """
-    if kind not in PATHS:
-        raise ValueError(f"kind {kind!r} should be one of {', '.join(PATHS)}")
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} should be one of {', '.join(KINDS)}")
     created = {bound: int(at.timestamp()) for bound, at in (("gte", created_gte), ("lt", created_lt)) if at}
     params = {"limit": PAGE_SIZE, **({"created": created} if created else {}), **filters}
     with _stripe(key, base_url) as client:
         while True:
-            page = _get(client, PATHS[kind], params)
+            page = _get(client, f"/v1/{kind}", params)
             objects = page.get("data")
             if not isinstance(objects, list):
                 raise RetryLater("stripe.unavailable", f"the answer to a list of {kind} holds no data")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.core.errors import Misconfigured, Refused, RetryLater
-from services.providers.stripe_api import NOT_FOUND, PATHS, get_object, list_objects
+from services.providers.stripe_api import KINDS, NOT_FOUND, get_object, list_objects
 from tests.fakes.stripe import StripeApi
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -30,12 +30,12 @@ def listed(api: StripeApi, kind: str = "refunds", **filters: Any) -> list[str]:
     return [one["id"] for one in list_objects(api.key, api.url, kind, **(window | filters))]
 
 
-@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_listed_once_and_newest_first_over_three_pages(api: StripeApi, kind: str) -> None:
     api.lists[kind] = [made(number, END - 1 - number) for number in range(205)]
 
     assert listed(api, kind) == [f"ob_{number:04d}" for number in range(205)]
-    assert [path for path, _ in api.asked] == [PATHS[kind]] * 3
+    assert [path for path, _ in api.asked] == [f"/v1/{kind}"] * 3
 
 
 def test_objects_are_the_json_that_stripe_sent(api: StripeApi) -> None:
