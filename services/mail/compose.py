@@ -128,7 +128,7 @@ def _cut(text: str, characters: int) -> str:
 @cache
 def _load_templates(mail_type: MailType) -> Templates:
     subject, preview, text, html = load_source(mail_type.package, mail_type.name)
-    plain, marked = _environment(autoescape=False), _environment(autoescape=True)
+    plain, marked = _make_environment(autoescape=False), _make_environment(autoescape=True)
     return Templates(
         subject=plain.from_string(subject),
         preview=plain.from_string(preview),
@@ -139,7 +139,7 @@ def _load_templates(mail_type: MailType) -> Templates:
 
 
 @cache
-def _environment(*, autoescape: bool) -> "Environment":
+def _make_environment(*, autoescape: bool) -> "Environment":
     from jinja2 import Environment, StrictUndefined, pass_context
 
     environment = Environment(

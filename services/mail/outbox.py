@@ -46,7 +46,7 @@ def record_mails(
     for mail in mails:
         _check_size(mail)
         first.setdefault((mail.shop_id, make_storable(mail.dedupe_key)), mail)
-    rows = [_row(mail, key) for (_, key), mail in first.items()]
+    rows = [_make_row(mail, key) for (_, key), mail in first.items()]
     values = {"rows": orjson.dumps(rows).decode(), "now": now, "request_id": request_id}
     stored = tx.exec_driver_sql(_RECORD, values).all()
     for mail_id, shop_id, key in stored:
@@ -75,7 +75,7 @@ def find_parts(tx: Connection, mail_id: int) -> tuple[tuple[Attachment, ...], tu
     return tuple(parts[False]), tuple(parts[True])
 
 
-def _row(mail: Mail, key: str) -> dict[str, Any]:
+def _make_row(mail: Mail, key: str) -> dict[str, Any]:
     return {
         "shop_id": mail.shop_id,
         "dedupe_key": key,

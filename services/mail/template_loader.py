@@ -46,7 +46,7 @@ def inline_css(name: str, source: str) -> str:
     hidden = _JINJA.sub(hide, source)
     if inside := _STATEMENT_IN_TAG.search(hidden):
         raise MailInvalid(f"{name}.html is not valid HTML: a statement is inside a tag, {inside[0][:60]!r}")
-    inlined = _inliner().inline(hidden)
+    inlined = _make_inliner().inline(hidden)
     _compare_shapes(name, hidden, inlined)
     return _PLACEHOLDER.sub(lambda match: found[int(match[1] or match[2])], inlined)
 
@@ -120,7 +120,7 @@ def _dark_css() -> str:
 
 
 @cache
-def _inliner() -> "CSSInliner":
+def _make_inliner() -> "CSSInliner":
     from css_inline import CSSInliner
 
     return CSSInliner(

@@ -16,7 +16,7 @@ from services.providers.outgoing_mail import MailTransport
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from services.shops.mail_transport import OF_GRAPH, MailChoice
 
-OPEN_AT_ONCE = 64
+MAX_OPEN_TRANSPORTS = 64
 """Open transports per process; the least recently used one is closed first."""
 
 SECRETS: Mapping[str, str] = {
@@ -177,7 +177,7 @@ class OpenTransports:
             if transport is None:
                 transport = self._open[key] = open_transport(route)
             self._open.move_to_end(key)
-            old = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - OPEN_AT_ONCE)]
+            old = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - MAX_OPEN_TRANSPORTS)]
         for unused in old:
             unused.close()
         return transport

@@ -37,7 +37,7 @@ class SendGridTransport(MailTransport):
     """Sends through one account, or subuser, of SendGrid."""
 
     def __init__(self, api_key: str, api_base: str) -> None:
-        self._headers, self._url = _request_headers(api_key), f"{api_base}/v3/mail/send"
+        self._headers, self._url = _make_headers(api_key), f"{api_base}/v3/mail/send"
 
     def send(self, mail: OutgoingMail) -> str:
         """Return SendGrid's ``X-Message-Id`` of the accepted ``mail``."""
@@ -51,7 +51,7 @@ class ResendTransport(MailTransport):
     """Sends through one team of Resend."""
 
     def __init__(self, api_key: str, api_base: str) -> None:
-        self._headers, self._url = _request_headers(api_key), f"{api_base}/emails"
+        self._headers, self._url = _make_headers(api_key), f"{api_base}/emails"
 
     def send(self, mail: OutgoingMail) -> str:
         """Return Resend's id of the accepted ``mail``; a repeat under its key is accepted once."""
@@ -74,7 +74,7 @@ def make_sendgrid_body(mail: OutgoingMail) -> dict[str, Any]:
         "from": {"email": address, "name": name} if name else {"email": address},
         "content": [{"type": "text/plain", "value": mail.text}, {"type": "text/html", "value": mail.html}],
     }
-    return body | _common_fields(mail, "type", has_disposition=True)
+    return body | _make_common_fields(mail, "type", has_disposition=True)
 
 
 def make_resend_body(mail: OutgoingMail) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def make_resend_body(mail: OutgoingMail) -> dict[str, Any]:
         "text": mail.text,
         "html": mail.html,
     }
-    return body | _common_fields(mail, "content_type", has_disposition=False)
+    return body | _make_common_fields(mail, "content_type", has_disposition=False)
 
 
-def _request_headers(api_key: str) -> dict[str, str]:
+def _make_headers(api_key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
 
 
-def _common_fields(mail: OutgoingMail, type_field: str, *, has_disposition: bool) -> dict[str, Any]:
+def _make_common_fields(mail: OutgoingMail, type_field: str, *, has_disposition: bool) -> dict[str, Any]:
     files: list[dict[str, str]] = []
     for part in (*mail.attachments, *mail.inline):
         file = {"content": part.base64, "filename": part.name, type_field: part.content_type}

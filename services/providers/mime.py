@@ -24,22 +24,22 @@ def render_mime(mail: OutgoingMail) -> bytes:
     Raises ``AddressInvalid`` for an address that no server accepts. The same mail gives the same bytes.
     """
     token = hashlib.sha256(mail.message_id.encode()).hexdigest()[:24]
-    body = _multipart(
+    body = _render_multipart(
         "alternative",
         f"=_a{token}",
-        [_text_part("plain", mail.text, token), _text_part("html", mail.html, token)],
+        [_render_text("plain", mail.text, token), _render_text("html", mail.html, token)],
     )
     if mail.inline:
-        parts = [body, *(_file_part(part, "inline") for part in mail.inline)]
-        body = _multipart("related", f"=_r{token}", parts, '; type="multipart/alternative"')
+        parts = [body, *(_render_file(part, "inline") for part in mail.inline)]
+        body = _render_multipart("related", f"=_r{token}", parts, '; type="multipart/alternative"')
     if mail.attachments:
-        parts = [body, *(_file_part(part, "attachment") for part in mail.attachments)]
-        body = _multipart("mixed", f"=_m{token}", parts)
+        parts = [body, *(_render_file(part, "attachment") for part in mail.attachments)]
+        body = _render_multipart("mixed", f"=_m{token}", parts)
     headers = [
-        f"From: {_sender_header(mail.sender)}",
+        f"From: {_format_sender(mail.sender)}",
         f"To: {ascii_address(mail.recipient)}",
         f"Subject: {_encode_text(one_line(mail.subject), 'Subject')}",
-        f"Date: {_date_header(mail.date.replace(microsecond=0))}",
+        f"Date: {_format_date(mail.date.replace(microsecond=0))}",
         f"Message-ID: <{mail.message_id}>",
         *(f"{name}: {_encode_text(one_line(value), name)}" for name, value in mail.headers.items()),
         "MIME-Version: 1.0",
@@ -47,13 +47,13 @@ def render_mime(mail: OutgoingMail) -> bytes:
     return "\r\n".join(headers).encode("ascii") + b"\r\n" + body
 
 
-def _multipart(subtype: str, boundary: str, parts: list[bytes], more: str = "") -> bytes:
+def _render_multipart(subtype: str, boundary: str, parts: list[bytes], more: str = "") -> bytes:
     line = f"--{boundary}".encode()
     head = f'Content-Type: multipart/{subtype}; boundary="{boundary}"{more}\r\n\r\n'.encode()
     return head + b"".join([b"%b\r\n%b\r\n" % (line, part) for part in parts]) + line + b"--\r\n"
 
 
-def _text_part(subtype: str, text: str, token: str) -> bytes:
+def _render_text(subtype: str, text: str, token: str) -> bytes:
     """Return one text: 7bit if possible, quoted-printable if mostly ASCII, else base64."""
     content = "\r\n".join(text.splitlines()).encode(errors="replace") + b"\r\n"
     is_mostly_ascii = len(text.encode(errors="replace")) < 1.25 * len(text)
@@ -69,7 +69,7 @@ def _text_part(subtype: str, text: str, token: str) -> bytes:
         content = binascii.b2a_qp(content, istext=True)
     else:
         encoding, charset = "base64", "utf-8"
-        content = _base64_lines(content)
+        content = _encode_base64(content)
     head = f"Content-Type: text/{subtype}; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return head.encode() + content
 
@@ -78,7 +78,7 @@ def _has_short_lines(content: bytes) -> bool:
     return len(content) <= LONGEST_LINE or max(map(len, content.split(b"\r\n"))) <= LONGEST_LINE
 
 
-def _file_part(part: Attachment, disposition: str) -> bytes:
+def _render_file(part: Attachment, disposition: str) -> bytes:
     name = one_line(part.name) or "file"
     encoded = f'="{quote(name)}"' if name.isascii() else f"*={encode_rfc2231(name, 'utf-8')}"
     head = (
@@ -87,10 +87,10 @@ def _file_part(part: Attachment, disposition: str) -> bytes:
     )
     if part.content_id:
         head += f"Content-ID: <{one_line(part.content_id)}>\r\n"
-    return head.encode("ascii", "replace") + b"\r\n" + _base64_lines(part.content)
+    return head.encode("ascii", "replace") + b"\r\n" + _encode_base64(part.content)
 
 
-def _base64_lines(content: bytes) -> bytes:
+def _encode_base64(content: bytes) -> bytes:
     return base64.encodebytes(content).replace(b"\n", b"\r\n")
 
 
@@ -103,7 +103,7 @@ def _encode_text(text: str, name: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _sender_header(sender: str) -> str:
+def _format_sender(sender: str) -> str:
     name, address = parse_sender(sender)
     if not name:
         return address
@@ -112,5 +112,5 @@ def _sender_header(sender: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _date_header(at: datetime) -> str:
+def _format_date(at: datetime) -> str:
     return format_datetime(at.astimezone(UTC))

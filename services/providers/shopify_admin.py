@@ -154,7 +154,7 @@ class ShopifyAdmin:
         One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.
         """
         found: dict[ShopLevelKey, ShopifyLevel] = {}
-        for location_id, batch in _by_location(places):
+        for location_id, batch in _group_by_location(places):
             variables = {
                 "items": [f"{_ITEM}{place.inventory_item_id}" for place in batch],
                 "location": f"{_LOCATION}{location_id}",
@@ -181,7 +181,7 @@ class ShopifyAdmin:
         )
 
 
-def _by_location(places: Sequence[ShopLevelKey]) -> Iterator[tuple[int, list[ShopLevelKey]]]:
+def _group_by_location(places: Sequence[ShopLevelKey]) -> Iterator[tuple[int, list[ShopLevelKey]]]:
     for location_id in sorted({place.location_id for place in places}):
         keys = [place for place in places if place.location_id == location_id]
         for start in range(0, len(keys), READ_AT_MOST):

@@ -5,7 +5,7 @@ list the number in ``first``. A list that may be longer has another document tha
 """
 
 _MONEY = "shopMoney { amount currencyCode }"
-_BOTH = "shopMoney { amount currencyCode } presentmentMoney { amount currencyCode }"
+_BOTH_CURRENCIES = "shopMoney { amount currencyCode } presentmentMoney { amount currencyCode }"
 _TAX = f"title rate channelLiable priceSet {{ {_MONEY} }}"
 _LINE = f"""
         id sku title quantity currentQuantity taxable isGiftCard requiresShipping
@@ -18,7 +18,7 @@ _LINE = f"""
         customAttributes {{ key value }}"""
 _TRANSACTION = f"""
         id kind status gateway test authorizationCode paymentId receiptJson createdAt processedAt
-        amountSet {{ {_BOTH} }}
+        amountSet {{ {_BOTH_CURRENCIES} }}
         parentTransaction {{ id }}"""
 _REFUND_LINE = f"""
         id quantity restockType

@@ -21,7 +21,7 @@ _RECONNECT = (
 )
 
 
-class Grant(NamedTuple):
+class TokenGrant(NamedTuple):
     """A new pair of tokens. ``refresh_expires_in`` may be missing."""
 
     access_token: str
@@ -30,12 +30,12 @@ class Grant(NamedTuple):
     refresh_expires_in: timedelta | None
 
     def __repr__(self) -> str:
-        return f"Grant(expires_in={self.expires_in})"
+        return f"TokenGrant(expires_in={self.expires_in})"
 
 
 def send_refresh(
     http: httpx.Client, base_url: str, client_id: str, client_secret: str, refresh_token: str
-) -> Grant:
+) -> TokenGrant:
     """Return the next pair of tokens of the shop at ``base_url``.
 
     Raises ``Misconfigured`` if Shopify refuses (``shopify.refresh_refused``: the refresh token;
@@ -63,7 +63,7 @@ def send_refresh(
     return _read_grant(response)
 
 
-def _read_grant(response: httpx.Response) -> Grant:
+def _read_grant(response: httpx.Response) -> TokenGrant:
     status, body = response.status_code, find_json(response) or {}
     if status == 429 or status >= 500:
         raise RetryLater("shopify.unavailable", f"HTTP {status} to a token refresh")
@@ -89,7 +89,7 @@ def _read_grant(response: httpx.Response) -> Grant:
     expires_in = _find_seconds(body, "expires_in")
     if not (isinstance(access, str) and access and isinstance(refresh, str) and refresh and expires_in):
         raise RetryLater("shopify.no_answer", "the answer to a token refresh holds no pair of tokens")
-    return Grant(access, refresh, expires_in, _find_seconds(body, "refresh_token_expires_in"))
+    return TokenGrant(access, refresh, expires_in, _find_seconds(body, "refresh_token_expires_in"))
 
 
 def _find_seconds(body: dict[str, Any], name: str) -> timedelta | None:

@@ -157,7 +157,7 @@ class SmtpSession:
         """
         self.is_usable = False
         self._send_envelope(sender, recipient)
-        self._write(_dotted(content))
+        self._write(_escape_dots(content))
         try:
             longer = min(TEXT_TIMEOUT_SECONDS, 3 * self._timeout_seconds)
             self._socket.settimeout(max(self._timeout_seconds, longer))
@@ -226,7 +226,7 @@ class SmtpSession:
         raise ConnectionLost("the reply is not SMTP")
 
 
-def _dotted(content: bytes) -> bytes:
+def _escape_dots(content: bytes) -> bytes:
     """Return ``content`` with dots at line starts doubled, and the final dot (RFC 5321, 4.5.2)."""
     body = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
     return body + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n")

@@ -40,7 +40,7 @@ def read_stripe_delivery(
     Reads snapshot and thin (v2) events; the delivery key is the event's id. Raises
     ``Rejected("invalid_signature")`` for a missing, malformed, stale or wrong signature.
     """
-    sent_at_text, given = _read_header(get_signature(headers, "Stripe-Signature"))
+    sent_at_text, given = _parse_header(get_signature(headers, "Stripe-Signature"))
     message = sent_at_text.encode() + b"." + body
     expected = [hmac.digest(secret, message, "sha256").hex().encode() for secret in secrets if secret]
     if not is_signed(given, expected):
@@ -79,7 +79,7 @@ def sign_stripe(body: bytes, secret: bytes, *, now: datetime, **_unsigned: str) 
     }
 
 
-def _read_header(header: str) -> tuple[str, list[bytes]]:
+def _parse_header(header: str) -> tuple[str, list[bytes]]:
     """Return the text of ``t`` and every ``v1``; other schemes are ignored."""
     sent_at_text, candidates = "", []
     for part in header.split(","):

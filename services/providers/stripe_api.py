@@ -51,7 +51,7 @@ def list_objects(
         raise ValueError(f"kind {kind!r} should be one of {', '.join(KINDS)}")
     created = {bound: int(at.timestamp()) for bound, at in (("gte", created_gte), ("lt", created_lt)) if at}
     params = {"limit": PAGE_SIZE, **({"created": created} if created else {}), **filters}
-    with _stripe(key, base_url) as client:
+    with _open_client(key, base_url) as client:
         while True:
             page = _get(client, f"/v1/{kind}", params)
             objects = page.get("data")
@@ -78,12 +78,12 @@ def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[
     if not url.startswith(("/v1/", "/v2/")):
         fault = f"url is {quote_value(url)}: it should begin with /v1/ or /v2/"
         raise Refused("stripe.invalid_request", fault)
-    with _stripe(key, base_url) as client:
+    with _open_client(key, base_url) as client:
         return _get(client, url, {"stripe_context": context} if context else {})
 
 
 @contextmanager
-def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
+def _open_client(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
     """Yield the library's client with one kept connection."""
     import stripe
 
@@ -96,7 +96,7 @@ def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
 
 
 def _get(client: "stripe.StripeClient", path: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    with noted_call("stripe", _resource(path)):
+    with noted_call("stripe", _get_resource(path)):
         with _translated_errors():
             answer: Any = client.raw_request("get", path, **params).data
         if not isinstance(answer, dict):
@@ -104,7 +104,7 @@ def _get(client: "stripe.StripeClient", path: str, params: Mapping[str, Any]) ->
         return answer
 
 
-def _resource(path: str) -> str:
+def _get_resource(path: str) -> str:
     """Return the resource of a restricted key's permission: ``charges`` for ``/v1/charges/ch_1``."""
     parts = path.split("/")
     return "/".join(parts[2:4]) if parts[1] == "v2" else parts[2]
