@@ -39,7 +39,7 @@ def plan_job_late(
     """
     scope = f" --shop {shop_slug}" if shop_slug else ""
     steps: list[Step] = [
-        ("See the job's runs and their errors.", f"fleet jobs history {job}{scope}"),
+        ("See the job’s runs and their errors.", f"fleet jobs history {job}{scope}"),
         ("Check beat, the database and the broker.", "fleet doctor"),
         (
             "Run this period now. It prints its log and exits with 0 or 1.",

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.core.errors import Misconfigured, NotYet, Refused
 from services.core.settings import Settings
-from services.mail.routes import MISCONFIGURED_FOR, CircuitBreaker
+from services.mail.routes import MISCONFIGURED_PAUSE, CircuitBreaker
 from services.mail.transports import make_fleet_route
 from services.providers.outgoing_mail import MailThrottled
 
@@ -33,7 +33,7 @@ def test_a_refused_credential_stops_the_rest_of_the_batch_for_ten_seconds(settin
 
     assert breaker.open(route, fault) is None
     assert breaker.find_fault(route) is fault
-    now[0] += MISCONFIGURED_FOR.total_seconds()
+    now[0] += MISCONFIGURED_PAUSE.total_seconds()
     assert breaker.find_fault(route) is None
 
 
