@@ -68,7 +68,7 @@ class ConnectionLine:
         return (self.shop, self.provider, state, self.since, self.code, self.detail, self.to_do)
 
 
-def list_connection_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
+def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
     """Return every connection, the fleet's first. ``fleet_transport`` defaults to ``MAIL_TRANSPORT``."""
     states = find_connections(tx)
     choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
@@ -115,6 +115,6 @@ def list_shop_lines(tx: Connection, shop_id: int, slug: str) -> list[ConnectionL
     fleet = find_slugs(tx)[FLEET]
     return [
         line
-        for line in list_connection_lines(tx)
+        for line in find_lines(tx)
         if line.shop == slug or (line.shop == fleet and line.is_used and not has_own)
     ]
