@@ -1,4 +1,4 @@
-"""Quo (OpenPhone) webhooks: calls and messages, one row each, with the parts of a call in any order."""
+"""Handler of Quo (OpenPhone) webhooks: calls and messages, one row each."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,18 +17,18 @@ from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 
 NO_CALL_YET = datetime(1970, 1, 1, tzinfo=UTC)
-"""``version_at`` of a row of which only parts are known: any event of the call itself is newer."""
+"""``version_at`` of a row with only parts of a call: any event of the call itself is newer."""
 
 InteractionRow = Mapping[str, Any]
 """A row of ``interactions``.
 
-``detail`` has the newest event of the call itself under ``object``, ``context``, ``type`` and ``progress``,
-and each part under its own name with the time of its event as ``at``.
+``detail`` has the newest event of the call itself in ``object``, ``context``, ``type`` and ``progress``, and
+each part under its name, with the time of its event as ``at``.
 """
 
 
 def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert the row of each call and message with its newest state and the newest of each of its parts.
+    """Upsert each call and message with its newest state and the newest version of each part.
 
     A summary or a transcript may arrive before its call. A late event changes nothing and is ``stale``. A
     payload without a required field is refused alone.
@@ -61,7 +61,7 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
 
 
 def _find_versions(update: InteractionUpdate, known: InteractionRow | None) -> list[Any]:
-    """Return the versions in ``update`` and in ``known`` of what ``update`` is about."""
+    """Return the versions of the part or the call of ``update``, in ``update`` and in ``known``."""
     if update.part:
         return [update.row["detail"]["at"], known and known["detail"].get(update.part, {}).get("at", "")]
     return [
@@ -80,7 +80,7 @@ def _merge_part(known: InteractionRow | None, update: InteractionUpdate) -> Inte
     if known is None:
         return {**update.row, "version_at": NO_CALL_YET, "detail": {update.part: part}}
     merged = {**known, "detail": {**known["detail"], update.part: part}}
-    # Only parts so far: the row shows the earliest of them until an event of the call itself arrives.
+    # Until an event of the call itself arrives, the row shows the earliest part.
     shown = ("occurred_at", "direction", "participants")
     is_earlier = [update.row[name] for name in shown] < [known[name] for name in shown]
     if known["version_at"] == NO_CALL_YET and is_earlier:
@@ -91,7 +91,7 @@ def _merge_part(known: InteractionRow | None, update: InteractionUpdate) -> Inte
 def _describe_update(
     update: InteractionUpdate, known: InteractionRow | None, merged: InteractionRow
 ) -> Mutation:
-    """Return what ``update`` changed: ids, kinds and statuses, never people or content."""
+    """Return the mutation of ``update``: ids, kinds and statuses, never people or content."""
     label, provider_id = f"{merged['kind']} {merged['provider_id']}", merged["provider_id"]
     names = ("kind", "direction", "status", "occurred_at", "version_at")
     changed = [name for name in names if known is None or known[name] != merged[name]]
@@ -102,9 +102,9 @@ def _describe_update(
         after[update.part] = update.row["version_at"]
         if known and (at := known["detail"].get(update.part, {}).get("at")):
             before[update.part] = at
-        summary = f"{update.part} of {label} kept"
+        summary = f"{update.part} of {label} recorded"
     elif known is None:
-        summary = f"{label} kept: {status}"
+        summary = f"{label} recorded: {status}"
     elif "status" in after:
         summary = f"{label}: {known['status'] or 'no status'} -> {status}"
     else:

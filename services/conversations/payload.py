@@ -1,4 +1,4 @@
-"""Parse Quo (OpenPhone) events of calls and messages, in both of their envelopes. Pure.
+"""Parses Quo (OpenPhone) events of calls and messages, in both formats. Pure.
 
 Legacy (``apiVersion`` v4): ``data.object``. Since 2026-03-30: ``data.resource`` and ``data.context``.
 Source: Quo's webhook payload reference of both versions.
@@ -18,13 +18,13 @@ PARTS = {
     "call.recording.completed": "recording",
     "call.voicemail.completed": "voicemail",
 }
-"""Event types of one part of a call. The legacy ones may come as the name of their object."""
+"""Event types of a part of a call. Legacy events may have the name of their object as type."""
 
 _PROGRESS = {"call.ringing": 0, "call.answered": 1, "call.completed": 2}
 
 
 class InteractionUpdate(NamedTuple):
-    """The row that an event describes; ``part`` is empty for one of the call or message itself."""
+    """The row of an event; ``part`` is empty for an event of the call or message itself."""
 
     part: str
     row: dict[str, Any]
@@ -36,14 +36,14 @@ class InteractionUpdate(NamedTuple):
 
 
 def parse_update(item: WorkItem) -> InteractionUpdate:
-    """Return the content of ``item``'s event; raise ``Unreadable`` naming the field."""
+    """Return the update in ``item``'s event; raise ``Unreadable`` naming the field."""
     event = read_object(item.body)
     event_type = read_text(event, "type")
     data = event.get("data")
     source, context = _find_source(data if isinstance(data, dict) else {})
     part = PARTS.get(event_type, "")
     created_at = read_instant(event, "createdAt")
-    detail = _storable({"type": event_type, "object": source, "context": context})
+    detail = _remove_zero_characters({"type": event_type, "object": source, "context": context})
     detail |= {"at": created_at.isoformat()} if part else {"progress": _PROGRESS.get(event_type, 1)}
     try:
         row = {
@@ -67,13 +67,13 @@ def parse_update(item: WorkItem) -> InteractionUpdate:
 def _find_source(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     source = data.get("resource", data.get("object"))
     if not isinstance(source, dict):
-        raise Unreadable("data.object", source, "the call or message, or data.resource in the newer envelope")
+        raise Unreadable("data.object", source, "the call or message, or data.resource in the newer format")
     context = data.get("context")
     return source, context if isinstance(context, dict) else {}
 
 
 def _list_participants(source: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
-    """Return the phone numbers of the conversation, each once; the sender is first where it is named."""
+    """Return the phone numbers of the conversation, each once; the sender, if known, is first."""
     groups = context.get("participants")
     sides = [groups.get("workspace"), groups.get("external")] if isinstance(groups, dict) else []
     named = [
@@ -88,12 +88,12 @@ def _list_participants(source: Mapping[str, Any], context: Mapping[str, Any]) ->
     return list(dict.fromkeys(one.replace("\0", "") for one in flat if isinstance(one, str) and one))
 
 
-def _storable(value: Any) -> Any:
-    r"""Return ``value`` without zero characters, which PostgreSQL's jsonb cannot hold."""
+def _remove_zero_characters(value: Any) -> Any:
+    """Return ``value`` without zero characters, which PostgreSQL's jsonb cannot store."""
     if isinstance(value, str):
         return value.replace("\0", "")
     if isinstance(value, list):
-        return [_storable(entry) for entry in value]
+        return [_remove_zero_characters(entry) for entry in value]
     if isinstance(value, dict):
-        return {key.replace("\0", ""): _storable(entry) for key, entry in value.items()}
+        return {key.replace("\0", ""): _remove_zero_characters(entry) for key, entry in value.items()}
     return value

@@ -17,14 +17,14 @@ def said(engine: Engine, *items: WorkItem) -> list[str]:
 
 def test_call_is_told_as_it_goes_on_each_event_of_a_set_by_itself(engine: Engine) -> None:
     assert said(engine, call("call.ringing", 5, "ringing"), call(), summary(), call()) == [
-        "call AC1 kept: ringing",
+        "call AC1 recorded: ringing",
         "call AC1: ringing -> answered",
-        "summary of call AC1 kept",
+        "summary of call AC1 recorded",
     ]
 
 
 def test_part_before_its_call_is_told_and_stale_events_say_nothing(engine: Engine) -> None:
-    assert said(engine, transcript(80), transcript(70)) == ["transcript of call AC1 kept"]
+    assert said(engine, transcript(80), transcript(70)) == ["transcript of call AC1 recorded"]
     assert said(engine, call()) == ["call AC1: no status -> answered"]
     assert said(engine, call(), transcript(80)) == []
 
