@@ -1,1 +1,1 @@
-"""The fleet on one machine: its embedded servers, its supervisor, and the ``fleet`` command."""
+"""The fleet on one machine: its embedded servers and its supervisor."""

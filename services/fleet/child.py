@@ -23,16 +23,16 @@ _REAPER_PROGRAM = Path(__file__).with_name("reaper_main.py")
 
 
 class Reaper:
-    """Starts the process that ends the others if this one is killed, and again if it ends. Thread-safe.
+    """The process that ends all children if this process is killed. Restarted if it ends. Thread-safe.
 
-    docs/decisions/0021-orphans.md says why it is a process of its own.
+    Why it is a separate process: docs/decisions/0021-orphans.md.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: dict[int, bytes] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        # Both ends stay open here, so that a line written while the reaper is down reaches the next one.
+        # Both ends stay open here: a line that is written while no reaper runs reaches the next reaper.
         self._reading, self._writing = os.pipe()
 
     @property
@@ -40,7 +40,7 @@ class Reaper:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ensure_alive(self) -> int:
-        """Start the reaper unless it runs; return the descriptor that leads to it."""
+        """Start the reaper unless it runs; return the descriptor of its input."""
         with self._lock:
             if self.pid is None:
                 self._process = subprocess.Popen(
@@ -82,7 +82,7 @@ def watch_line(pid: int, first_signal: int, last_signal: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account that a child runs as, if not this process's own."""
+    """The account of a child that does not run as this process's account."""
 
     name: str
     uid: int
@@ -90,13 +90,13 @@ class Account:
 
 
 def popen_account(account: Account | None) -> dict[str, Any]:
-    """Return the arguments with which ``subprocess`` starts a process as ``account``."""
+    """Return the arguments of ``subprocess.Popen`` for ``account``."""
     return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run. ``env`` is the whole environment; without ``log`` the supervisor shows the output."""
+    """A program to run. ``env`` is the whole environment; without ``log`` the supervisor shows the output."""
 
     name: str
     argv: tuple[str, ...]
@@ -108,11 +108,11 @@ class Program:
     log: Path | None = None
     health_url: str = ""
     prepare: Callable[[], None] | None = None
-    """Runs before every start, to remove what a crash left."""
+    """Runs before every start, to remove files that a crash left."""
 
 
 class Child:
-    """A program and its process, if it has one."""
+    """A program and its process, if it runs."""
 
     def __init__(self, program: Program, reaper: Reaper) -> None:
         self.program = program
@@ -121,7 +121,7 @@ class Child:
         self._reaper = reaper
         self._process: subprocess.Popen[str] | None = None
         self.output: IO[str] | None = None
-        """What the process prints, unless it prints to a log file."""
+        """The output of the process, unless it goes to a log file."""
 
     @property
     def pid(self) -> int | None:

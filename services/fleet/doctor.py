@@ -1,4 +1,4 @@
-"""``fleet doctor``: checks everything that a fleet needs, and names the remedy for each fault."""
+"""``fleet doctor``: checks the requirements of a fleet, with a remedy for each fault."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'e
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: what was seen, and the remedy if it is not ``ok``."""
+    """The result of one check: the observed state, and the remedy if it is not ``ok``."""
 
     check: str
     ok: bool
@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
-    """Return every finding; changes nothing. ``environ`` is the environment merged with ``.env``."""
+    """Return every finding. ``environ`` is the environment merged with ``.env``."""
     owner = find_owner(home)
     findings = [*_packages(), _disk(home)]
     seen = f"runs on {home}, pid {owner}" if owner else f"none runs on {home}"
@@ -62,7 +62,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare Python and the packages with the requirements; old zone rules put midnight an hour off."""
+    """Check Python, the packages and the zone rules: with old rules, days can begin an hour too late."""
     from packaging.requirements import Requirement
 
     seen = ".".join(map(str, sys.version_info[:3]))
@@ -92,8 +92,8 @@ def _find_version(package: str) -> str:
 
 
 def _disk(home: Path) -> Finding:
-    there = next(path for path in (home, *home.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
     remedy = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
     return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", remedy)
 
@@ -104,7 +104,7 @@ def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
         port: int = getattr(settings, name)
         free = is_free(port)
         if running:
-            seen = f"{port} has no listener" if free else f"{port} answers"
+            seen = f"{port} has no listener" if free else f"{port} has a listener"
             yield Finding(name, not free, seen, "look for the process's lines in the output of fleet up")
         else:
             seen = f"{port} is free" if free else f"{port} is taken by {find_listener(port)}"
@@ -138,7 +138,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             server, at = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
             seconds, url = abs((utc_now() - at).total_seconds()), tx.engine.url
             yield Finding("database", True, f"PostgreSQL {server} at {url.host}:{url.port}")
-            seen = f"{seconds:.3f} s apart from the database's"
+            seen = f"{seconds:.3f} s difference from the database's"
             remedy = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
             yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
             at, head = find_revision(tx), head_revision()
@@ -156,7 +156,7 @@ def _reason(error: Exception) -> str:
 
 
 def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
-    """Yield each connection that refuses our credential, or one finding if all of them work."""
+    """Yield a finding for each connection that refuses our credential, or one if all of them work."""
     from services.mail.connection_lines import find_lines
 
     used = [line for line in find_lines(tx, settings.mail_transport) if line.is_used]
@@ -174,11 +174,11 @@ def _application_role(tx: "Connection") -> Finding:
     role = tx.exec_driver_sql(_MAY_DELETE).one()
     if not role.can_cut and not role.can_delete:
         return Finding("audit", True, "the application's role cannot delete audit events")
-    what = "execute audit_truncate" if role.can_cut else "delete from audit_events"
+    right = "execute audit_truncate" if role.can_cut else "delete from audit_events"
     remedy = (
         "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
     )
-    return Finding("audit", False, f"the role of DATABASE_URL may {what}", remedy)
+    return Finding("audit", False, f"the role of DATABASE_URL may {right}", remedy)
 
 
 def _archive_role(url: str) -> Finding:
@@ -198,7 +198,7 @@ def _archive_role(url: str) -> Finding:
         remedy = "it should have no right on a table: create another role (docs/audit.md)"
         return Finding(check, False, "it may delete any audit event", remedy)
     return Finding(
-        check, role.can_cut, "it " + ("may" if role.can_cut else "may not") + " cut archives", _MIGRATE
+        check, role.can_cut, f"it {'may' if role.can_cut else 'may not'} delete archived events", _MIGRATE
     )
 
 

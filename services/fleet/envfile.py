@@ -1,6 +1,6 @@
 """``FLEET_HOME/env``, in the form of ``.env``: a running fleet's settings for other tools, and its secrets.
 
-When the fleet stops, only the secrets stay.
+After the fleet has stopped, only the secrets are left.
 """
 
 import os
@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from services.fleet.embedded.state import write_private
 
-LASTING = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
+SECRET_NAMES = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
 
 
 def find_home() -> Path:
@@ -26,32 +26,32 @@ def read_env(home: Path) -> dict[str, str]:
 
 
 def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the environment over ``.env`` in ``folder``, as the settings see them."""
+    """Return ``.env`` of ``folder``, overridden by ``environ``."""
     return _read(folder / ".env") | dict(environ)
 
 
 def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the settings of the fleet on ``home``: its own ports and addresses win, else the environment."""
-    stated = read_env(home)
-    running = {name: value for name, value in stated.items() if name not in LASTING}
-    return stated | read_merged(environ, folder) | running
+    """Return the settings of the fleet on ``home``: its ports and addresses override the environment."""
+    stored = read_env(home)
+    running = {name: value for name, value in stored.items() if name not in SECRET_NAMES}
+    return stored | read_merged(environ, folder) | running
 
 
 def ensure_secrets(home: Path) -> dict[str, str]:
-    """Return the generated secrets; the first start makes them and later ones keep them."""
-    kept = {name: value for name, value in read_env(home).items() if name in LASTING and value}
-    made = {
+    """Return the secrets of the fleet; missing ones are generated and stored."""
+    stored = {name: value for name, value in read_env(home).items() if name in SECRET_NAMES and value}
+    generated = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "CRON_SECRET": secrets.token_urlsafe(32),
         "FLOWER_BASIC_AUTH": f"fleet:{secrets.token_urlsafe(18)}",
     }
-    if kept.keys() != made.keys():
-        _write(home, made | kept)
-    return made | kept
+    if stored.keys() != generated.keys():
+        _write(home, generated | stored)
+    return generated | stored
 
 
 def record_running(home: Path, values: Mapping[str, str]) -> None:
-    """Add the settings that other tools need to join the running fleet."""
+    """Store the settings with which other tools connect to the running fleet."""
     _write(home, ensure_secrets(home) | dict(values))
 
 
@@ -60,7 +60,7 @@ def record_stopped(home: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Return the values of a file in ``.env`` form. ``${...}`` is text here: a path may hold it."""
+    """Return the values of a file in ``.env`` form. ``${...}`` is not replaced: a path may contain it."""
     return {
         name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None
     }

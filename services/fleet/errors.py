@@ -4,11 +4,11 @@ from services.core.errors import ShopfleetError
 
 
 class FleetError(ShopfleetError):
-    """Something is wrong with this machine's fleet; the message names the cause and the remedy."""
+    """An error of this machine's fleet; the message names the cause and the remedy."""
 
 
 class AlreadyRunning(FleetError):
-    """Another fleet has locked this ``FLEET_HOME``."""
+    """Another fleet runs on this ``FLEET_HOME``."""
 
 
 class NotRunning(FleetError):

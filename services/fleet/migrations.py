@@ -1,4 +1,4 @@
-"""What ``fleet migrate`` does, with the settings of this process."""
+"""``fleet migrate``, with the settings of this process."""
 
 from alembic.script import ScriptDirectory
 from psycopg.errors import UndefinedObject
@@ -13,7 +13,7 @@ from services.schema.migrate import alembic_config, apply_migrations, check_revi
 
 
 def migrate_database() -> tuple[str | None, str]:
-    """Apply what is pending and grant the application's role its rights; return before and after."""
+    """Apply pending migrations and grant the roles their rights; return the revisions before and after."""
     settings = get_settings()
     role = make_url(driver_url(settings.database_url)).username or ""
     archive = settings.audit_archive_database_url

@@ -1,4 +1,4 @@
-"""Ports on loopback: which are free, and which process has the others."""
+"""Ports on loopback: which are free, and which process uses the others."""
 
 import socket
 
@@ -19,14 +19,14 @@ def is_free(port: int) -> bool:
 
 
 def find_free_port() -> int:
-    """Return a port that the system says is free at this moment."""
+    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 def hold_port(port: int) -> socket.socket | None:
-    """Return an open socket that reserves ``port``, or None if another process has it.
+    """Return an open socket that reserves ``port``, or None if another process uses it.
 
     A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without the
     reservation two fleets that start together would find the port free and share it.
@@ -42,7 +42,7 @@ def hold_port(port: int) -> socket.socket | None:
 
 
 def find_listener(port: int) -> str:
-    """Return the process that listens on ``port`` (``nginx, pid 812``), as far as it is visible."""
+    """Return the process that listens on ``port`` (``nginx, pid 812``), if this user may see it."""
     try:
         import psutil
     except ImportError:

@@ -1,4 +1,4 @@
-"""The processes of a fleet on one machine: from an environment to a list of programs. Pure."""
+"""Plans the processes of a fleet on one machine from its environment. Pure."""
 
 import signal
 import sys
@@ -19,10 +19,10 @@ WORKERS: tuple[tuple[str, str, int], ...] = (
 """Name, queues and child processes of each worker. Together they consume every queue."""
 
 BEATS = ("beat-1", "beat-2")
-"""Two, so that one may die: a lock in the database decides which of them leads."""
+"""Two, for failover: the one that holds a lock in the database is the leader."""
 
 RESTRICTED = {"AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",), "MIGRATE_DATABASE_URL": ()}
-"""Settings that only these processes get: the worker of the queue ``reports`` archives; none migrates."""
+"""Settings that only these processes get: the worker of the queue ``reports`` archives, none migrates."""
 
 
 def plan_programs(
@@ -47,7 +47,7 @@ def plan_programs(
     health = f"{env['FLOWER_PORT']}/healthcheck"
     programs.append(_python("flower", "tasks", "flower", health=health, env={"FLOWER_ADDRESS": LOOPBACK}))
     return tuple(
-        # Few threads do much here: an arena of glibc for each of them would only use memory.
+        # Few threads allocate much: a glibc arena for each of them would only use memory.
         replace(
             program,
             cwd=cwd,
@@ -71,9 +71,9 @@ def _python(
 
 
 def _worker(name: str, queues: str, size: int) -> Program:
-    """Return a worker that gives its work back when it is stopped.
+    """Return a worker that returns its running tasks when it is stopped.
 
-    ``REMAP_SIGTERM`` makes SIGTERM a soft shutdown, which returns running tasks to their queue:
+    ``REMAP_SIGTERM`` makes SIGTERM a soft shutdown:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#remapping-the-sigterm-signal
     """
     options = ("worker", "-Q", queues, "-c", str(size), "-n", f"{name.removeprefix('worker-')}@%h")

@@ -1,6 +1,6 @@
 """Supervisor: keeps a fleet's processes running, shows their output, and ends them together.
 
-One background thread restarts and stops, and one for each process shows its output; any other thread may call
+One background thread restarts and stops processes, and one per process shows its output. Any thread may call
 the methods.
 """
 
@@ -27,7 +27,7 @@ _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
 class LogStream:
-    """Writes ``name | line``. Names are coloured on a terminal only, and never with ``NO_COLOR`` set."""
+    """Writes ``name | line``; on a terminal, names have colours unless ``NO_COLOR`` is set."""
 
     def __init__(self, names: Iterable[str], out: TextIO) -> None:
         self._out = out
@@ -36,7 +36,7 @@ class LogStream:
         self._width = max(map(len, ordered), default=0)
         coloured = out.isatty() and not os.environ.get("NO_COLOR")
         self._colours = {n: _COLOURS[i % len(_COLOURS)] for i, n in enumerate(ordered)} if coloured else {}
-        self.broken = False
+        self.is_closed = False
         """True once the output is closed; further lines are dropped."""
 
     def write(self, name: str, line: str) -> None:
@@ -46,13 +46,13 @@ class LogStream:
         encoding = self._out.encoding or "utf-8"  # characters that it lacks are escaped
         shown = line.encode(encoding, "backslashreplace").decode(encoding)
         with self._lock:
-            if self.broken:
+            if self.is_closed:
                 return
             try:
                 self._out.write(f"{label} {shown}\n")
                 self._out.flush()
             except (OSError, ValueError):  # the pipe, the terminal or the file is gone
-                self.broken = True
+                self.is_closed = True
 
 
 def restart_delay_seconds(failures: int) -> float:
@@ -63,12 +63,12 @@ def restart_delay_seconds(failures: int) -> float:
 @dataclass(slots=True)
 class _Managed:
     child: Child
-    adopted: bool
+    is_adopted: bool
     failures: int = 0
     restarts: int = 0
     start_at_seconds: float | None = None
     """When to start it again (monotonic); None while it runs."""
-    held: bool = False
+    is_held: bool = False
 
 
 class Supervisor:
@@ -87,55 +87,55 @@ class Supervisor:
         out: TextIO | None = None,
     ) -> None:
         self._reaper = reaper
-        managed = [_Managed(child, adopted=True) for child in adopted]
-        managed += [_Managed(Child(program, reaper), adopted=False) for program in programs]
-        self._managed = {w.child.name: w for w in managed}
+        managed = [_Managed(child, is_adopted=True) for child in adopted]
+        managed += [_Managed(Child(program, reaper), is_adopted=False) for program in programs]
+        self._managed = {one.child.name: one for one in managed}
         self.stream = LogStream(["fleet", *self._managed], out or sys.stdout)
         self._readers: list[threading.Thread] = []
         self._lock = threading.RLock()
         self._stopping = threading.Event()
-        self._hurry = threading.Event()
+        self._kill_now = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
         """Start every process. One that cannot start is logged and tried again."""
         with self._lock:
             for managed in self._managed.values():
-                if not managed.adopted:
+                if not managed.is_adopted:
                     self._start(managed)
         self._thread.start()
 
     def pids(self) -> dict[str, int | None]:
-        """Return each process's id by its name; None while it is down."""
-        return {name: w.child.pid for name, w in self._managed.items()}
+        """Return the process ids by name; None for a process that is down."""
+        return {name: managed.child.pid for name, managed in self._managed.items()}
 
     def restarts(self) -> dict[str, int]:
-        return {name: w.restarts for name, w in self._managed.items()}
+        return {name: managed.restarts for name, managed in self._managed.items()}
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to one process. It is restarted if that ends it."""
+        """Send a signal to one process, which is restarted if it ends."""
         self._get(name).child.send_signal(number)
 
     def hold(self, name: str, *, grace_seconds: float = 5.0) -> None:
         """End one process and keep it down until ``release``."""
         managed = self._get(name)
         with self._lock:
-            managed.held = True
+            managed.is_held = True
             managed.child.stop(grace_seconds)
             managed.start_at_seconds = None
 
     def release(self, name: str) -> None:
         managed = self._get(name)
         with self._lock:
-            managed.held = False
+            managed.is_held = False
             managed.start_at_seconds = time.monotonic()
 
     def find_unhealthy(self) -> list[str]:
-        """Return the names of processes that are down, or whose health address does not answer 200."""
-        return [name for name, w in self._managed.items() if not _is_healthy(w.child)]
+        """Return the names of processes that are down or whose health URL does not answer 200."""
+        return [name for name, managed in self._managed.items() if not _is_healthy(managed.child)]
 
     def wait_healthy(self, timeout_seconds: float = 30.0) -> None:
-        """Return once every process is healthy; ``ServerFailed`` names those that are not in time."""
+        """Return once every process is healthy. ``ServerFailed`` names those that are not in time."""
         deadline = time.monotonic() + timeout_seconds
         while (unhealthy := self.find_unhealthy()) and not self._stopping.is_set():
             if time.monotonic() > deadline:
@@ -143,9 +143,9 @@ class Supervisor:
             self._stopping.wait(0.2)
 
     def request_stop(self) -> None:
-        """Begin the stop; returns at once. A second call ends the wait for running processes."""
+        """Begin the stop and return at once. A second call kills the processes that still run."""
         if self._stopping.is_set():
-            self._hurry.set()
+            self._kill_now.set()
         self._stopping.set()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -202,7 +202,7 @@ class Supervisor:
 
     def _supervise(self) -> None:
         reaper_due = 0.0
-        while not self.stream.broken and not self._stopping.wait(_POLL_SECONDS):
+        while not self.stream.is_closed and not self._stopping.wait(_POLL_SECONDS):
             now = time.monotonic()
             if now > reaper_due:
                 self._reaper.ensure_alive()
@@ -217,18 +217,18 @@ class Supervisor:
                 managed.restarts += 1
                 self._start(managed)
             return
-        code = None if managed.held else managed.child.poll()
+        code = None if managed.is_held else managed.child.poll()
         if code is not None:
             managed.child.clean_up()
             self._plan_restart(managed, format_exit(code))
 
     def _end_all(self) -> None:
-        children = [w.child for w in self._managed.values() if not w.adopted]
+        children = [managed.child for managed in self._managed.values() if not managed.is_adopted]
         deadline = time.monotonic() + STOP_SECONDS
         for child in children:
             child.begin_stop()
         while any(child.poll() is None for child in children) and time.monotonic() < deadline:
-            if self._hurry.wait(0.05):
+            if self._kill_now.wait(0.05):
                 break
         for child in children:
             if child.poll() is None:
@@ -240,17 +240,17 @@ class Supervisor:
 
 
 def _is_healthy(child: Child) -> bool:
-    """Return whether the health address answers 200 in 2 s, or without one: whether it ran for 1 s."""
+    """Return whether the health URL answers 200 within 2 s; without a URL: whether ``child`` ran for 1 s."""
     if child.pid is None:
         return False
     if not child.program.health_url:
         return time.monotonic() - child.started_at_seconds > 1
     parts = urlsplit(child.program.health_url)
-    link = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2.0)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2.0)
     try:
-        link.request("GET", parts.path or "/")
-        return link.getresponse().status == 200
+        connection.request("GET", parts.path or "/")
+        return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:
-        link.close()
+        connection.close()

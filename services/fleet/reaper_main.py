@@ -1,8 +1,8 @@
-"""Ends a fleet's processes when their supervisor has ended, for whatever reason.
+"""Ends a fleet's processes when their supervisor has ended, even if it was killed.
 
-``services.fleet.child`` runs it as a script; it imports nothing of the project, so that it stays small. It
+``services.fleet.child`` runs it as a script; it imports nothing of the project, to need little memory. It
 reads lines ``+ PID FIRST LAST`` (watch, with two signals) and ``- PID`` from standard input. Only the
-supervisor holds the other end of that pipe: the end of input means that the supervisor has ended.
+supervisor has the other end of that pipe, so the end of input means that the supervisor has ended.
 """
 
 import os
@@ -16,7 +16,7 @@ POLL_SECONDS = 2.0
 
 
 def read_until_orphaned(parent: int) -> dict[int, tuple[int, int]]:
-    """Return what was still watched when the supervisor ended: pid -> (first signal, last signal).
+    """Return the pids that were watched when the supervisor ended, each with its (first, last) signal.
 
     The parent's id is checked too: a process forked from the supervisor may hold the pipe open.
     """
@@ -42,7 +42,7 @@ def read_until_orphaned(parent: int) -> dict[int, tuple[int, int]]:
 
 
 def send_group(pid: int, number: int) -> bool:
-    """Signal the group that ``pid`` leads (0: send nothing); return whether any process of it is left."""
+    """Signal the group that ``pid`` leads (0: send nothing); return whether any process is left."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
@@ -52,8 +52,8 @@ def send_group(pid: int, number: int) -> bool:
     return True
 
 
-def end(watched: dict[int, tuple[int, int]]) -> None:
-    """Send every leader its first signal, and after the grace period its group the last one."""
+def end_groups(watched: dict[int, tuple[int, int]]) -> None:
+    """Send each leader its first signal and, after the grace period, its group the last signal."""
     for pid, (first, _) in watched.items():
         try:
             os.kill(pid, first)
@@ -74,4 +74,4 @@ def end(watched: dict[int, tuple[int, int]]) -> None:
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    end(read_until_orphaned(int(sys.argv[1])))
+    end_groups(read_until_orphaned(int(sys.argv[1])))

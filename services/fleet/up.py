@@ -1,4 +1,4 @@
-"""``fleet up``: start the whole fleet on one machine, wait until it is healthy, and stop it again."""
+"""``fleet up``: starts the whole fleet on one machine, waits until it is healthy, and stops it."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
 
 @dataclass(frozen=True, slots=True)
 class RunningFleet:
-    """A fleet that has been started. ``values`` is what ``fleet env`` prints, secrets included."""
+    """A started fleet. ``values`` is its environment, secrets included."""
 
     supervisor: Supervisor
     values: dict[str, str]
@@ -63,20 +63,20 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False) -> No
 def start_fleet(
     home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None
 ) -> Iterator[RunningFleet]:
-    """Yield a started fleet; end it afterwards. ``sandbox``: with stand-ins for the providers."""
+    """Yield a started fleet; stop it afterwards. ``sandbox``: with the provider sandbox."""
     home = home.resolve()
     given = {name: value for name, value in read_merged(os.environ, Path.cwd()).items() if value}
     with ExitStack() as stack:
         lock = HomeLock(home)
         stack.callback(lock.release)
         end_orphans(home)
-        # The processes' files contain personal data: only their owner may read them.
+        # The processes write personal data: only the owner may read their files.
         stack.callback(os.umask, os.umask(0o077))
         close_folders(home)
         reaper = Reaper()
         stack.callback(reaper.close)
         values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
-        for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # of granian: another fleet's could share them
+        for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # granian would share them with another fleet
             if (holder := hold_port(int(values[name]))) is not None:
                 stack.callback(holder.close)
         read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
@@ -94,11 +94,11 @@ def start_fleet(
         )
         values["DATABASE_URL"] = servers.database_url or given["DATABASE_URL"]
         values["BROKER_URL"] = servers.broker_url or given["BROKER_URL"]
-        for name, url, usual in (
+        for name, url, default in (
             ("MIGRATE_DATABASE_URL", servers.migrate_database_url, values["DATABASE_URL"]),
             ("AUDIT_ARCHIVE_DATABASE_URL", servers.archive_database_url, ""),
         ):
-            values[name] = url or given.get(name) or usual
+            values[name] = url or given.get(name) or default
         env = {"PYTHONUNBUFFERED": "1"} | given | values
         if sys.stdout.isatty():
             env.setdefault("LOG_FORMAT", "console")
@@ -113,7 +113,7 @@ def start_fleet(
 
 
 def migrate(env: dict[str, str]) -> None:
-    """Apply the migrations in a process of their own: SQLAlchemy would stay in the supervisor's memory."""
+    """Apply the migrations in another process: SQLAlchemy would stay in the supervisor's memory."""
     done = subprocess.run(
         [sys.executable, "-m", "services.cli.main", "migrate"],
         env=env,
@@ -128,7 +128,7 @@ def migrate(env: dict[str, str]) -> None:
 
 
 def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandbox: bool) -> dict[str, str]:
-    """Return ports, secrets and addresses of stand-ins. Settings of the environment stay, except ports."""
+    """Return ports, secrets and sandbox addresses; ports alone override settings in ``given``."""
     wanted = dict(_PORTS)
     if sandbox:
         wanted["SANDBOX_PORT"] = 9000
@@ -158,7 +158,7 @@ def _number(given: dict[str, str], name: str, default: int) -> int:
 
 
 def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
-    """Log the addresses once the fleet is healthy, or what is not healthy after 60 s."""
+    """Log the addresses once the fleet is healthy, or the processes that are not healthy after 60 s."""
     write = fleet.supervisor.stream.write
     try:
         fleet.supervisor.wait_healthy(60.0)
@@ -167,6 +167,6 @@ def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
         return
     if stop.is_set():
         return
-    for what, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
-        write("fleet", f"{what:<9} http://{LOOPBACK}:{fleet.values[name]}/")
-    write("fleet", 'ready. Another terminal joins with: eval "$(fleet env)"')
+    for label, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
+        write("fleet", f"{label:<9} http://{LOOPBACK}:{fleet.values[name]}/")
+    write("fleet", 'ready. To use it in another terminal: eval "$(fleet env)"')

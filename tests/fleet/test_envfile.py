@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.fleet.envfile import (
-    LASTING,
+    SECRET_NAMES,
     ensure_secrets,
     read_effective,
     read_env,
@@ -20,7 +20,7 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     first = ensure_secrets(tmp_path)
 
     assert ensure_secrets(tmp_path) == first
-    assert first.keys() == set(LASTING)
+    assert first.keys() == set(SECRET_NAMES)
     assert len(first["SECRET_KEY"]) >= 32
     assert first["FLOWER_BASIC_AUTH"].startswith("fleet:")
     assert stat.S_IMODE((tmp_path / "env").stat().st_mode) == 0o600
@@ -32,7 +32,7 @@ def test_stopped_fleet_does_not_look_as_if_it_ran(tmp_path: Path) -> None:
 
     record_stopped(tmp_path)
 
-    assert read_env(tmp_path).keys() == set(LASTING)
+    assert read_env(tmp_path).keys() == set(SECRET_NAMES)
 
 
 def test_running_fleets_ports_win_and_given_secrets_win(tmp_path: Path) -> None:

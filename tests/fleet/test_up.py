@@ -16,13 +16,14 @@ import psycopg
 import pytest
 
 from services.fleet.embedded.state import find_owner
-from services.fleet.envfile import LASTING, read_env
+from services.fleet.envfile import SECRET_NAMES, read_env
 from services.fleet.ports import is_free
 from tests.fleet.conftest import IS_ROOT
 from tests.fleet.waiting import is_running, wait_for
 
 _OURS = (
-    "DATABASE_URL", "MIGRATE_DATABASE_URL", "AUDIT_ARCHIVE_DATABASE_URL", "BROKER_URL", "FLEET_HOME", *LASTING
+    "DATABASE_URL", "MIGRATE_DATABASE_URL", "AUDIT_ARCHIVE_DATABASE_URL", "BROKER_URL", "FLEET_HOME",
+    *SECRET_NAMES,
 )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: P
         with psycopg.connect(url) as connection:
             assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
         assert shlex.split(joined["FLEET_HOME"]) == [str(home)]
-        assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *LASTING} <= joined.keys()
+        assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *SECRET_NAMES} <= joined.keys()
         with psycopg.connect(shlex.split(joined["AUDIT_ARCHIVE_DATABASE_URL"])[0]) as connection:
             assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
         holders = {
@@ -105,7 +106,7 @@ def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: P
         assert up.wait(timeout=10) == 0
         wait_for(lambda: not any(map(is_running, below)), seconds=2)
         assert find_owner(home) is None
-        assert read_env(home).keys() == set(LASTING)
+        assert read_env(home).keys() == set(SECRET_NAMES)
 
 
 def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) -> None:

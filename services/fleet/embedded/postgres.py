@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: created once, listening on loopback and on a socket in a private folder."""
+"""The embedded PostgreSQL. It listens on loopback and on a socket in a private folder."""
 
 import os
 import secrets
@@ -26,18 +26,18 @@ SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "max_connections": "100",
-    "max_locks_per_transaction": "256",  # a set of work locks each of its objects
+    "max_locks_per_transaction": "256",  # a batch locks each of its objects
     "shared_buffers": "64MB",
     "huge_pages": "off",
     "jit": "off",  # short queries: compiling them costs more than it saves
     "io_method": "sync",  # PostgreSQL 18 would keep three I/O workers waiting
-    "wal_level": "minimal",  # nobody replicates from an embedded server
+    "wal_level": "minimal",  # an embedded server has no replicas
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",  # no launcher process
     "max_parallel_workers_per_gather": "0",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
-    "autovacuum_naptime": "30s",  # the work queue's rows change many times; the default minute lets it grow
+    "autovacuum_naptime": "30s",  # with the default, 1 min, the work queue's table grows
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%a %u@%d ",
     "timezone": "UTC",
@@ -51,7 +51,7 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 def ensure_cluster(
     initdb: Path, area: Path, account: Account | None, password: str, *, durable: bool
 ) -> Path:
-    """Return the data folder; ``initdb`` creates it under another name first, so that it is complete."""
+    """Return the data folder. ``initdb`` creates it under another name, so it is complete or absent."""
     base = make_folder(area / "postgres", 0o700, account)
     data, fresh = base / "data", base / "new"
     if (data / "PG_VERSION").exists():
@@ -70,7 +70,7 @@ def ensure_cluster(
         "--no-instructions",
     ]
     try:
-        made = subprocess.run(
+        result = subprocess.run(
             argv if durable else [*argv, "--no-sync"],
             env=SERVER_ENV,
             cwd=base,
@@ -83,8 +83,8 @@ def ensure_cluster(
         )
     finally:
         password_file.unlink()
-    if made.returncode != 0:
-        raise ServerFailed(f"initdb failed in {base}:\n{made.stdout.strip()}")
+    if result.returncode != 0:
+        raise ServerFailed(f"initdb failed in {base}:\n{result.stdout.strip()}")
     fresh.rename(data)
     return data
 
@@ -92,7 +92,7 @@ def ensure_cluster(
 def plan_program(
     postgres: Path, area: Path, data: Path, account: Account | None, log: Path, durable: bool, port: int
 ) -> Program:
-    """Return how to run the server. Settings are on the command line, so that they always apply."""
+    """Return the server's program. Settings are on the command line, so that they always apply."""
     sockets = make_folder(area / "sockets", 0o700, account)
     settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"port": str(port)}
     # A socket's path has at most 104 bytes on macOS, 108 on Linux.
@@ -121,7 +121,7 @@ def _clear_pid_file(data: Path) -> None:
 
 
 def is_ready(data: Path, pid: int | None, _port: int) -> bool:
-    """Return whether the server with ``pid`` takes connections: line 8 of the pid file, as ``pg_ctl`` does.
+    """Return whether the server with ``pid`` accepts connections: line 8 of the pid file, as in ``pg_ctl``.
 
     https://www.postgresql.org/docs/18/storage-file-layout.html
     """

@@ -75,10 +75,10 @@ class EmbeddedServers:
     ) -> Self:
         """Return the servers, ready for connections.
 
-        The first start creates the database (1 s), a later one takes 0.2 s. ``auto_ports`` takes another
-        port where the wanted one is not free. ``durable=False`` is for data that may be lost with the
-        machine; ``throwaway`` removes all data at ``stop``. ``lock`` and ``reaper`` are the caller's, if it
-        has them. Raises ``AlreadyRunning``, ``PortTaken`` or ``ServerFailed``.
+        The first start creates the database (1 s), a later one takes 0.2 s. ``auto_ports`` uses another
+        port where the given one is not free. ``durable=False`` is for data that a crash of the machine may
+        destroy; ``throwaway`` removes all data at ``stop``. ``lock`` and ``reaper`` are the caller's, if any.
+        Raises ``AlreadyRunning``, ``PortTaken`` or ``ServerFailed``.
         """
         servers = cls(home, lock=lock, reaper=reaper)
         try:
@@ -86,7 +86,7 @@ class EmbeddedServers:
             area = choose_area(servers.home, account, throwaway=throwaway)
             if throwaway:
                 servers._closing.callback(remove_data, servers.home)
-            end_servers(area)  # there are some if a supervisor and its reaper were both killed
+            end_servers(area)  # servers are left if a supervisor and its reaper were both killed
             binaries = find_binaries(area, account)
             if with_valkey:
                 servers._start_valkey(binaries, area, account, valkey_port, auto_ports)
@@ -151,7 +151,7 @@ class EmbeddedServers:
         plan: Callable[[int], Program],
         is_ready: Callable[[int | None, int], bool],
     ) -> tuple[Child, int]:
-        """Return a server that is ready, and its port; try another port where one is taken meanwhile."""
+        """Return a server that is ready, and its port; try another port if another process took it."""
         for attempt in range(1, _ATTEMPTS + 1):
             port = pick_port(setting, port, auto=auto)
             child = Child(plan(port), self._reaper)
@@ -172,7 +172,7 @@ class EmbeddedServers:
 def _plan_valkey(
     valkey: Path, area: Path, account: Account | None, password: str, log: Path, port: int
 ) -> Program:
-    """Return how to run Valkey, without persistence: the ledger sends again the messages that are lost."""
+    """Return Valkey's program, without persistence: lost messages are sent again from the ledger."""
     data = make_folder(area / "valkey", 0o700, account)
     settings = {
         "bind": LOOPBACK,
@@ -182,7 +182,7 @@ def _plan_valkey(
         "dir": str(data),
         "save": "",
         "appendonly": "no",
-        "maxmemory-policy": "noeviction",  # a broker that evicts loses messages without a word
+        "maxmemory-policy": "noeviction",  # eviction would lose messages without an error
         "loglevel": "notice",
     }
     path = make_folder(area / "run", 0o711) / "valkey.conf"
@@ -200,9 +200,9 @@ def _plan_valkey(
 
 def _is_valkey_ready(password: str, _pid: int | None, port: int) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=2) as link:
-            link.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            with link.makefile("rb") as answers:
-                return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
+        with socket.create_connection((LOOPBACK, port), timeout=2) as connection:
+            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
+            with connection.makefile("rb") as replies:
+                return replies.readline() == b"+OK\r\n" and replies.readline() == b"+PONG\r\n"
     except OSError:
         return False

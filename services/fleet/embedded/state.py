@@ -23,7 +23,7 @@ from typing import Any
 from services.fleet.child import Account
 from services.fleet.errors import AlreadyRunning, FleetError
 
-_ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the folder made below is ours alone, and checked
+_FALLBACK_FOLDER = Path("/var/tmp")  # noqa: S108 - only a folder that this user owns is used in it
 _NOTE = "servers-at"
 _THROWAWAY = "throwaway"
 _PASSWORDS = "servers.json"
@@ -39,8 +39,8 @@ class HomeLock:
             self._fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except PermissionError as error:
             raise FleetError(
-                f"{home} belongs to another user: set FLEET_HOME to a folder of your own, "
-                f"or start as the user who made it ({error.strerror})"
+                f"{home} belongs to another user: set FLEET_HOME to another folder, "
+                f"or start as its owner ({error.strerror})"
             ) from None
         for _ in range(10):  # half a second, because ``find_owner`` holds the lock for a moment
             try:
@@ -72,13 +72,13 @@ def _read_pid(fd: int) -> int:
 
 
 def find_owner(home: Path) -> int | None:
-    """Return the process id of the fleet that holds ``home``, or None when none does."""
+    """Return the process id of the fleet that runs on ``home``, or None."""
     try:
         fd = os.open(home / "lock", os.O_RDONLY)
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise FleetError(f"{home} belongs to another user: ask as that user, or set FLEET_HOME") from None
+        raise FleetError(f"{home} belongs to another user: run as that user, or set FLEET_HOME") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,7 +90,7 @@ def find_owner(home: Path) -> int | None:
 
 
 def make_folder(path: Path, mode: int, account: Account | None = None) -> Path:
-    """Return ``path``, made with ``mode`` (and ``account`` as owner) unless it is there already."""
+    """Return ``path``; create it with ``mode`` (and ``account`` as owner) if it does not exist."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
@@ -136,9 +136,9 @@ def can_reach(path: Path, account: Account | None) -> bool:
     if account is None:
         return os.access(path, os.R_OK | os.X_OK)
     for step in (path, *path.parents):
-        seen = step.stat()
-        shift = 6 if seen.st_uid == account.uid else 3 if seen.st_gid == account.gid else 0
-        if not (seen.st_mode >> shift) & stat.S_IXOTH:
+        status = step.stat()
+        shift = 6 if status.st_uid == account.uid else 3 if status.st_gid == account.gid else 0
+        if not (status.st_mode >> shift) & stat.S_IXOTH:
             return False
     return True
 
@@ -146,7 +146,7 @@ def can_reach(path: Path, account: Account | None) -> bool:
 def choose_area(home: Path, account: Account | None, *, throwaway: bool = False) -> Path:
     """Return the folder for the servers' data, which ``account`` can reach; create it if it is missing.
 
-    A ``throwaway`` one in ``/var/tmp`` is marked, so that a later start removes it if this process is killed.
+    A ``throwaway`` folder in ``/var/tmp`` is marked: a later start removes it if this process is killed.
     """
     note = home / _NOTE
     if account is None or (can_reach(home, account) and not note.exists()):
@@ -154,10 +154,10 @@ def choose_area(home: Path, account: Account | None, *, throwaway: bool = False)
     if note.exists():
         area = _read_area(note)
     else:
-        area = _ELSEWHERE / f"shopfleet-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
+        area = _FALLBACK_FOLDER / f"shopfleet-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
         _remove_abandoned_areas()
         if _is_own_folder(area):
-            _remove_area(area)  # its home was removed, and the passwords with it
+            _remove_area(area)  # its home and the passwords were removed
     make_folder(area, 0o711)
     if not _is_own_folder(area):
         raise FleetError(f"{area} belongs to another user: remove it, or set FLEET_HOME to another folder")
@@ -173,15 +173,15 @@ def choose_area(home: Path, account: Account | None, *, throwaway: bool = False)
 def _is_own_folder(area: Path) -> bool:
     """Return whether this user owns the folder ``area``: in ``/var/tmp`` others may have created it."""
     try:
-        seen = area.lstat()
+        status = area.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _remove_abandoned_areas() -> None:
     """Remove throwaway areas whose fleet was killed: their home is not locked."""
-    for area in _ELSEWHERE.glob("shopfleet-*"):
+    for area in _FALLBACK_FOLDER.glob("shopfleet-*"):
         marker = area / _THROWAWAY
         if _is_own_folder(area) and marker.is_file():
             home = Path(marker.read_text(encoding="utf-8").rstrip("\n"))
@@ -211,16 +211,16 @@ def _read_area(note: Path) -> Path:
 def get_passwords(home: Path) -> dict[str, str]:
     """Return the servers' passwords, kept in ``servers.json`` (mode 600); missing ones are generated."""
     path = home / _PASSWORDS
-    kept: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    made = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "archive", "broker")}
-    passwords = made | {str(role): str(password) for role, password in kept.items()}
-    if passwords != kept:
+    stored: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    generated = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "archive", "broker")}
+    passwords = generated | {str(role): str(password) for role, password in stored.items()}
+    if passwords != stored:
         write_private(path, json.dumps(passwords, indent=1) + "\n")
     return passwords
 
 
 def tail(path: Path, lines: int = 5) -> str:
-    """Return the last lines of a log, for a message about why a server did not start."""
+    """Return the last lines of a log, for the error of a server that did not start."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -238,11 +238,11 @@ def open_log(home: Path, name: str) -> Path:
 
 def end_servers(folder: Path) -> None:
     """End servers in or below ``folder``, found by name: a pid file may name another process."""
-    inside = folder.resolve()
+    root = folder.resolve()
 
     def is_server(info: dict[str, Any]) -> bool:
         is_named = info["name"] in ("postgres", "valkey-server")
-        return is_named and Path(info["cwd"] or "/").is_relative_to(inside)
+        return is_named and Path(info["cwd"] or "/").is_relative_to(root)
 
     _end_processes(is_server, signal.SIGINT)
 
@@ -262,7 +262,7 @@ def _end_processes(is_wanted: Callable[[dict[str, Any]], bool], stop_signal: int
     import psutil
 
     processes = psutil.process_iter(["name", "cwd", "environ"])
-    found = [one for one in processes if one.pid != os.getpid() and is_wanted(one.info)]
+    found = [process for process in processes if process.pid != os.getpid() and is_wanted(process.info)]
     pids = {process.pid for process in found}
     for process in found:
         with suppress(psutil.NoSuchProcess):
