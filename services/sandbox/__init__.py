@@ -1,1 +1,1 @@
-"""A stand-in for the outside world on loopback: providers, a mail sink, payloads. Not for production."""
+"""Simulated providers and a mail sink on loopback, and webhook payloads. Not for production."""

@@ -14,19 +14,19 @@ class ControlInvalid(ValueError):
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong next. Counts run down to zero; ``slow_seconds`` stays until it is changed."""
+    """The next faults. Counts decrease to zero; ``slow_seconds`` stays until it is changed."""
 
     fail_status: int = 0
     fail_headers: dict[str, str] = field(default_factory=dict)
     """Sent with each failure: ``Retry-After``, ``Stripe-Should-Retry``."""
     slow_seconds: float = 0.0
     left: Counter[str] = field(default_factory=Counter)
-    """Faults to come: failures, answers to lose after the change was applied (``drop_next``) or to replace by
-    a page of HTML, and comparisons with a quantity that find another one (``stale_next``)."""
+    """Remaining faults: failed requests, answers that are lost after the change (``drop_next``) or replaced
+    by HTML, and quantity comparisons that fail (``stale_next``)."""
     taken: Counter[str] = field(default_factory=Counter)
 
     def set(self, request: dict[str, Any]) -> None:
-        """Take over ``fail_next`` {status, count, headers}, ``slow_seconds``, and how many answers to spoil:
+        """Set ``fail_next`` {status, count, headers}, ``slow_seconds``, and the numbers of the other faults:
         ``drop_next``, ``html_next``, ``stale_next``."""
         if "fail_next" in request:
             wanted = request["fail_next"]

@@ -1,7 +1,7 @@
-"""A mail server that keeps what it is sent: ``python -m services.sandbox.mail_sink --port 1025``.
+"""A mail server that stores each mail as a file: ``python -m services.sandbox.mail_sink --port 1025``.
 
-Loopback only, no delivery, no sign-in. Every message becomes a ``.eml`` file, with the envelope in
-``X-Sink-`` headers. Names sort by arrival. Speaks what ``smtplib`` needs of RFC 5321, no more.
+Loopback only, no delivery, no sign-in. Each mail becomes a ``.eml`` file with the envelope in ``X-Sink-``
+headers; names sort by arrival. Implements only the part of RFC 5321 that ``smtplib`` needs.
 """
 
 import itertools
@@ -20,7 +20,7 @@ LONGEST_MAIL_BYTES = 25 * 1024 * 1024
 
 
 class MailSink(ThreadingTCPServer):
-    """Writes each accepted mail to ``folder``. A 250 after DATA means the file is complete under its name."""
+    """Writes each accepted mail to ``folder``. After the 250 to DATA the file is complete."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -56,11 +56,11 @@ class _Session(StreamRequestHandler):
             while (line := self.read_line()) and not line.upper().startswith(b"QUIT"):
                 verb, _, rest = line.decode("latin-1").strip().partition(" ")
                 command = getattr(self, f"do_{verb.lower()}", None)
-                self.reply(command(rest) if command else f"502 {verb[:20]!r} is not known here")
+                self.reply(command(rest) if command else f"502 {verb[:20]!r} is not implemented")
             self.reply("221 bye")
 
     def read_line(self) -> bytes:
-        """Return a line, or nothing if the client hung up or sends a line without end."""
+        """Return a line, or nothing if the client closed the connection or the line is too long."""
         line = self.rfile.readline(LONGEST_LINE_BYTES)
         return line if line.endswith(b"\n") else b""
 
@@ -69,8 +69,8 @@ class _Session(StreamRequestHandler):
 
     def do_ehlo(self, rest: str) -> str:
         self.do_rset(rest)
-        offers = ("shopfleet", f"SIZE {LONGEST_MAIL_BYTES}", "PIPELINING", "8BITMIME")
-        return "".join(f"250-{offer}\r\n" for offer in offers) + "250 SMTPUTF8"
+        extensions = ("shopfleet", f"SIZE {LONGEST_MAIL_BYTES}", "PIPELINING", "8BITMIME")
+        return "".join(f"250-{name}\r\n" for name in extensions) + "250 SMTPUTF8"
 
     def do_rset(self, _rest: str) -> str:
         self.sender, self.recipients = "", []
@@ -105,7 +105,7 @@ class _Session(StreamRequestHandler):
             return f"552 more than {LONGEST_MAIL_BYTES} bytes"
         file = self.server.store(self.sender, self.recipients, bytes(message))
         self.do_rset("")
-        return f"250 kept as {file.name}"
+        return f"250 stored as {file.name}"
 
 
 def _address(rest: str) -> str:

@@ -1,4 +1,4 @@
-"""A server of the sandbox as a process: loopback only, ended by Ctrl-C or SIGTERM."""
+"""Runs a server of the sandbox: loopback only, until Ctrl-C or SIGTERM."""
 
 import signal
 import sys

@@ -10,18 +10,18 @@ refresh_token, access_token, expires_in, refresh_token_expires_in}, ``expire_tok
 frozen, locked, closed), ``bucket`` {maximum, restore_per_second, available}, ``levels``
 [{inventory_item_id, location_id, available}], ``strict_stock`` (an unknown level is refused),
 ``deleted_items`` [ids], ``denied_fields`` and ``denied_topics`` [root fields and topics that the app lacks a
-scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and webhook bodies,
-the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
+scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and webhook bodies
+(the newest state of each object counts): ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
 ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks`` [{topic, body}] of any
 of these, deletions and ``shop/update``. ``fulfillment_orders`` and ``returns`` {id, order_id, status,
-updated_at...} are given whole: their webhooks are partial. ``sales`` [{topic, body, inventory_behaviour}] are
-orders and refunds that happen now: the shop takes the pieces off its own stock, but for ``bypass``.
+updated_at...} are whole objects, because their webhooks are partial. ``sales`` [{topic, body,
+inventory_behaviour}] are orders and refunds that also change the shop's stock, except with ``bypass``.
 
 A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
-``balance_transactions``, ``events`` (each listed, and its object put there), ``objects`` {path: object},
-``fees`` {id: minor units} and ``forget`` [ids].
+``balance_transactions``, ``events`` (with their objects), ``objects`` {path: object}, ``fees`` {id:
+minor units} and ``forget`` [ids to remove].
 
-Either with faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
+Both take faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
 applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/log?shop=`` lists every applied
 change with its idempotency key, GET ``/_control`` the state.
 """
@@ -45,7 +45,7 @@ LONGEST_BODY_BYTES = 64 * 1024 * 1024
 
 
 class SandboxServer(ThreadingHTTPServer):
-    """One thread a connection. Port 0 picks a free one, which ``server_port`` then names."""
+    """One thread per connection. Port 0 picks a free one: ``server_port``."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -56,11 +56,11 @@ class SandboxServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address that callers put before ``/shopify``, ``/stripe`` and ``/_control``."""
+        """The base address of ``/shopify``, ``/stripe`` and ``/_control``."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about callers that hang up; speak of anything else."""
+        """Ignore clients that close the connection; report other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -68,7 +68,7 @@ class SandboxServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "ShopfleetSandbox"
-    wbufsize = -1  # one packet an answer: with two, Nagle and delayed acknowledgement add 40 ms
+    wbufsize = -1  # one packet per answer: with two, Nagle and delayed acknowledgement add 40 ms
     disable_nagle_algorithm = True
     timeout = 75
     server: SandboxServer
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
-        """Stay silent: a line per call would drown the fleet's own log."""
+        """Log nothing: a line per call would hide the fleet's own lines."""
 
     def _target(self) -> tuple[list[str], list[tuple[str, str]]]:
         parts = urlsplit(self.path)

@@ -1,4 +1,4 @@
-"""Everything the sandbox holds, in memory, behind one lock."""
+"""The state of the sandbox: in memory, with one lock."""
 
 import threading
 import time
@@ -13,12 +13,12 @@ from services.sandbox.shopify.shop import ShopifyShop
 from services.sandbox.stripe.account import StripeAccount, refuse_key
 
 VERSIONS = ("2026-04", "2026-07", "2026-10", "unstable")
-"""The Admin API's versions that there are; the sandbox makes no difference between them."""
+"""The existing versions of the Admin API; the sandbox answers all of them alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxReply:
-    """What goes back to a caller, and how."""
+    """An answer, and how it is sent."""
 
     status: int
     body: dict[str, Any] | str
@@ -37,7 +37,7 @@ class SandboxState:
         self._accounts: dict[str, StripeAccount] = {}
 
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Change a shop (``shop``: its domain) or an account (``stripe_key``); ``reset`` forgets all."""
+        """Change a shop (``shop``: its domain) or an account (``stripe_key``); ``reset`` removes all."""
         with self._lock:
             if request.get("reset"):
                 self._shops.clear()
@@ -57,12 +57,12 @@ class SandboxState:
             return SandboxReply(404, {"errors": "Not Found"})
         with self._lock:
             shop = self._shop(domain)
-            return _spoil(*shop.answer(token, request, now), shop.faults)
+            return _apply_faults(*shop.answer(token, request, now), shop.faults)
 
     def refresh_shopify_token(self, domain: str, request: dict[str, Any]) -> SandboxReply:
         with self._lock:
             shop = self._shop(domain)
-            return _spoil(*shop.refresh_token(request), shop.faults)
+            return _apply_faults(*shop.refresh_token(request), shop.faults)
 
     def answer_stripe(self, key: str, path: str, query: Sequence[tuple[str, str]]) -> SandboxReply:
         """Answer GET ``path`` ("/v1/charges"). An unknown test key is an empty account."""
@@ -71,10 +71,10 @@ class SandboxState:
                 return SandboxReply(*refuse_key(key), headers={"Request-Id": "req_sandbox_0"})
             account = self._account(key)
             headers = {"Request-Id": f"req_sandbox_{next(account.requests)}"}
-            return _spoil(*account.answer(path, query), account.faults, headers)
+            return _apply_faults(*account.answer(path, query), account.faults, headers)
 
     def log(self, domain: str = "") -> dict[str, Any]:
-        """Return every applied change in order, of one shop or shop by shop."""
+        """Return the applied changes in order: of the shop ``domain``, or shop by shop."""
         with self._lock:
             shops = [self._shop(domain)] if domain else list(self._shops.values())
             return {"changes": [change for shop in shops for change in shop.log]}
@@ -93,10 +93,10 @@ class SandboxState:
         return self._accounts.setdefault(key, StripeAccount(key))
 
 
-def _spoil(
+def _apply_faults(
     status: int, body: dict[str, Any], faults: Faults, headers: Mapping[str, str] = MappingProxyType({})
 ) -> SandboxReply:
-    """Return the answer as its caller gets it: on time or not, as it is, as HTML, or not at all."""
+    """Return the answer with the next of ``faults``: late, replaced by HTML, or lost."""
     if status != 200:
         wait = {"Retry-After": "2.0"} if status == 429 else {}
         return SandboxReply(
@@ -116,6 +116,6 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
     counts = shop.counts | {
         "failed": shop.faults.taken["fail_next"],
         "dropped": shop.faults.taken["drop_next"],
-        "token_asked": shop.tokens.attempts,
+        "token_requests": shop.tokens.attempts,
     }
     return {"levels": levels, "changes": len(shop.log), "counts": counts}

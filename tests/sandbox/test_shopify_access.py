@@ -142,7 +142,7 @@ def test_a_shops_front_door_over_http(start):
         assert http.post(graphql, json=ASK).status_code == 402
 
         counts = http.get("/_control").json()["shops"][SHOP]["counts"]
-        assert (counts["token_asked"], counts["token_refreshed"], counts["token_refused"]) == (3, 2, 1)
+        assert (counts["token_requests"], counts["token_refreshed"], counts["token_refused"]) == (3, 2, 1)
         assert (counts["unauthorized"], counts["frozen"]) == (1, 1)
         assert "s3cret" not in json.dumps(http.get("/_control").json())
         assert as_json["access_token"] != as_form["access_token"]

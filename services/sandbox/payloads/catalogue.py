@@ -1,4 +1,4 @@
-"""A made-up shop and its goods, and the bodies of Shopify webhooks about them. Pure."""
+"""The items of a sample shop, and the bodies of Shopify webhooks about them. Pure."""
 
 import random
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any
 
 from services.sandbox.payloads.templates import Body, big_id, make
 
-_GOODS = ("Candle", "Soap bar", "Tea tin", "Linen apron", "Ceramic mug", "Beeswax wrap", "Notebook", "Balm")
+_NAMES = ("Candle", "Soap bar", "Tea tin", "Linen apron", "Ceramic mug", "Beeswax wrap", "Notebook", "Balm")
 _SHADES = ("Amber", "Cedar", "Fog", "Juniper", "Moss", "Rose", "Salt", "Tide")
-_NOT_RANDOM = random.Random(0)  # noqa: S311 - the templates below have nothing random
+_NOT_RANDOM = random.Random(0)  # noqa: S311 - these templates use no random value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +26,11 @@ class Item:
 
 
 def make_items(rng: random.Random, count: int, *, minor_units: int = 100) -> list[Item]:
-    """Return ``count`` variants with distinct SKUs. ``minor_units`` in one unit of currency: 1 for JPY."""
+    """Return ``count`` variants with distinct SKUs. ``minor_units`` per unit of the currency: 1 for JPY."""
     return [
         Item(
-            sku=f"{rng.choice(_GOODS)[:3].upper()}-{number:04d}",
-            title=f"{rng.choice(_SHADES)} {rng.choice(_GOODS).lower()}",
+            sku=f"{rng.choice(_NAMES)[:3].upper()}-{number:04d}",
+            title=f"{rng.choice(_SHADES)} {rng.choice(_NAMES).lower()}",
             product_id=big_id(rng),
             variant_id=big_id(rng),
             inventory_item_id=big_id(rng),
@@ -41,12 +41,12 @@ def make_items(rng: random.Random, count: int, *, minor_units: int = 100) -> lis
 
 
 def make_shopify_body(topic: str, **values: Any) -> Body:
-    """Return the body of a Shopify webhook whose template has nothing random."""
+    """Return the body of a Shopify webhook whose template uses no random value."""
     return make("shopify", topic, _NOT_RANDOM, **values)
 
 
 def make_product(items: Sequence[Item], *, updated_at: datetime, **more: Any) -> Body:
-    """Return the body of ``products/update``: every item is a variant; ``more``: currency, zone."""
+    """Return the body of ``products/update``: a variant per item; ``more``: currency, zone."""
     first = items[0]
     values = {"at": updated_at, "product_id": first.product_id} | more
     variants = [

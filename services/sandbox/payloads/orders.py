@@ -81,7 +81,7 @@ def make_refund(
 
 @dataclass(frozen=True, slots=True)
 class Tax:
-    """A sales tax as it stands on an order: "GST" at Decimal("0.05")."""
+    """A sales tax, such as "GST" at Decimal("0.05")."""
 
     title: str
     rate: Decimal
@@ -103,8 +103,8 @@ def make_taxed_order(
 ) -> Body:
     """Return the body of ``orders/create`` with addresses, a taxed shipping line and taxes on every line.
 
-    ``discount_cents`` are spread over the lines; ``mechanic`` is a property of each. Taxes come on top and
-    are rounded half up, per line and tax. ``more``: zone, number.
+    ``discount_cents`` are spread over the lines; ``mechanic`` is a property of each. Taxes are added to the
+    prices and rounded half up, per line and tax. ``more``: zone, number.
     """
     order = make_order(rng, items, placed_at=placed_at, currency=currency, **more)
     lines = [dict(line) for line in order["line_items"]]
@@ -200,7 +200,7 @@ def _zone_of(order: Body) -> tzinfo:
 
 
 def _spread(cents: int, over: Sequence[int]) -> list[int]:
-    """Return ``cents`` shared in proportion to ``over``; the last share takes what rounding leaves."""
+    """Return ``cents`` shared in proportion to ``over``; the last share gets the rounding difference."""
     total = sum(over) or 1
     shares = [cents * part // total for part in over]
     shares[-1] += cents - sum(shares)

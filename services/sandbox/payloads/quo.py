@@ -1,4 +1,4 @@
-"""Bodies of Quo (OpenPhone) webhooks, in the formats of its older and its newer system. Pure."""
+"""Bodies of Quo (OpenPhone) webhooks, in the old and the new format. Pure."""
 
 import random
 from datetime import datetime, timedelta
@@ -14,12 +14,12 @@ _TEXTS = (
 
 
 def make_message(rng: random.Random, *, sent_at: datetime, provider: str = "quo") -> Body:
-    """Return ``message.received``; ``provider`` is ``openphone`` for the older system."""
+    """Return ``message.received``; ``provider`` is ``openphone`` for the old format."""
     return make(provider, "message.received", rng, at=sent_at, text=rng.choice(_TEXTS))
 
 
 def make_call(rng: random.Random, *, ended_at: datetime, provider: str = "quo") -> Body:
-    """Return ``call.completed``; ``provider`` is ``openphone`` for the older system."""
+    """Return ``call.completed``; ``provider`` is ``openphone`` for the old format."""
     seconds = rng.randint(5, 600)
     answered_at = ended_at - timedelta(seconds=seconds)
     return make(

@@ -44,7 +44,7 @@ def make_refund(rng: random.Random, charge: Body, *, amount_cents: int, created_
 
 def make_payment_intent(charge: Body) -> Body:
     status = "succeeded" if charge["status"] == "succeeded" else "requires_payment_method"
-    rng = random.Random(0)  # noqa: S311 - the template has nothing random
+    rng = random.Random(0)  # noqa: S311 - the template uses no random value
     return make("stripe", "payment_intent", rng, charge=charge, created=charge["created"] - 1, status=status)
 
 
@@ -57,7 +57,7 @@ def make_dispute(
     amount_cents: int | None = None,
     reason: str = "fraudulent",
 ) -> Body:
-    """Return a dispute of ``charge``, about all of it unless ``amount_cents`` is given."""
+    """Return a dispute of ``charge``, of its whole amount unless ``amount_cents`` is given."""
     amount = charge["amount"] if amount_cents is None else amount_cents
     return make(
         "stripe", "dispute", rng, at=created_at, charge=charge, amount=amount, status=status, reason=reason
@@ -73,7 +73,7 @@ def make_payout(
     arrives_at: datetime,
     status: str = "paid",
 ) -> Body:
-    """Return an automatic payout; a negative one takes money back from the bank."""
+    """Return an automatic payout; a negative one is a debit of the bank account."""
     has_failed = status == "failed"
     return make(
         "stripe", "payout", rng, at=created_at, arrives_at=arrives_at, amount=amount_cents, currency=currency,
@@ -90,7 +90,7 @@ def make_event(rng: random.Random, event_type: str, subject: Body, *, created_at
 
 
 def make_thin_event(rng: random.Random, event_type: str, subject: Body, *, created_at: datetime) -> Body:
-    """Return an event of the API's second version, which only points to ``subject``."""
+    """Return an event of API v2, which contains only a reference to ``subject``."""
     kind = subject["object"]
     version, path = ("v2", kind[3:].replace(".", "/")) if kind.startswith("v2.") else ("v1", kind)
     url = f"/{version}/{path}s/{subject['id']}"

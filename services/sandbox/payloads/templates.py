@@ -1,10 +1,10 @@
 """Sample webhook bodies from the JSON templates in this folder, one file per provider. Pure.
 
-A file has ``bodies`` by topic (a part that several bodies share begins with ``_``) and ``defaults``, values
-for all of them. A text ``{name}`` becomes the value of that name; inside a longer text it is inserted.
-``{order.id}`` is a part of a value. ``{name|format:argument}`` formats it: see ``FORMATS``. A name that ends
-in ``id`` and has no value gets a new id, the same in the whole body. Everything random comes from the
-``random.Random`` that is passed in, so that one seed makes one body.
+A file has ``bodies`` by topic (names of shared parts begin with ``_``) and ``defaults``, values for all of
+them. A text ``{name}`` becomes the value of that name; inside a longer text it is inserted. ``{order.id}`` is
+a part of a value. ``{name|format:argument}`` formats it: see ``FORMATS``. A name that ends in ``id`` and has
+no value gets a new id, the same in the whole body. All random values come from the given ``random.Random``,
+so equal seeds make equal bodies.
 """
 
 import random
@@ -28,7 +28,7 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 class _Values(dict[str, Any]):
-    """The values of one body: the given ones, and ids made when a template asks for them."""
+    """The values of one body. Ids that are not given are made when a template uses them."""
 
     rng: random.Random
 
@@ -127,7 +127,7 @@ def dump(payload: Body) -> bytes:
 
 
 def big_id(rng: random.Random) -> int:
-    """Return an id above 2**53, which a reader that parses numbers as floats gets wrong."""
+    """Return an id above 2**53, which a parser that uses floats would change."""
     return rng.randrange(2**53 + 1, 2**63 - 1)
 
 
@@ -148,7 +148,7 @@ def decimal_text(cents: int, currency: str) -> str:
 
 
 def minor_units(text: str, currency: str) -> int:
-    """Return what ``decimal_text`` wrote, in minor units."""
+    """Return a text of ``decimal_text`` in minor units."""
     return int(Decimal(text).scaleb(_MINOR_DIGITS.get(currency, 2)))
 
 

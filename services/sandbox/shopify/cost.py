@@ -1,9 +1,9 @@
-"""What a GraphQL query costs at Shopify, before and after it ran, in points, and the bucket of points. Pure.
+"""Cost of a GraphQL query at Shopify in points, before and after it runs, and the bucket of points. Pure.
 
-Rules: https://shopify.dev/docs/api/usage/limits. A scalar is free, an object 1, a mutation 10, an interface
-the dearest of its fragments, a connection 2 and its size times a node. The service itself charges less for
-large connections by now (https://community.shopify.dev/t/23101), by a rule that it does not publish: what the
-sandbox lets through, Shopify does.
+Rules: https://shopify.dev/docs/api/usage/limits. A scalar costs 0, an object 1, a mutation 10, an interface
+the most expensive of its fragments, a connection 2 plus its size times a node. Shopify charges less for large
+connections (https://community.shopify.dev/t/23101), by a rule that it does not publish: it accepts every
+query that the sandbox accepts.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ import graphql
 from services.sandbox.shopify.schema import load_schema
 
 MOST_POINTS = 1000
-"""More than a single query may ask for, whatever the bucket holds."""
+"""The limit of a single query, whatever the bucket contains."""
 
 
 def count_points(
@@ -24,7 +24,7 @@ def count_points(
     variables: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
 ) -> int:
-    """Return the most that ``operation`` can cost, or what it cost that answered with ``data``."""
+    """Return the highest possible cost of ``operation``, or its actual cost if it returned ``data``."""
     if operation.operation == graphql.OperationType.MUTATION:
         return 10 * len(operation.selection_set.selections)
     fragments = {
@@ -36,13 +36,13 @@ def count_points(
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
-    """Counts points. ``data`` of its methods is the answer to what they count, None before there is one."""
+    """Counts points. ``data`` of its methods is the answer, None before the query runs."""
 
     fragments: Mapping[str, graphql.FragmentDefinitionNode]
     variables: Mapping[str, Any]
 
     def selections(self, selections: graphql.SelectionSetNode | None, parent: Any, data: Any) -> int:
-        total, dearest = 0, 0
+        total, largest = 0, 0
         for node in selections.selections if selections else ():
             if isinstance(node, graphql.FieldNode):
                 total += self._field(node, parent, data)
@@ -56,8 +56,8 @@ class _Counter:
             if graphql.is_object_type(parent):
                 total += points
             else:
-                dearest = max(dearest, points)
-        return total + dearest
+                largest = max(largest, points)
+        return total + largest
 
     def _field(self, node: graphql.FieldNode, parent: Any, data: Any) -> int:
         name = node.name.value
@@ -79,12 +79,12 @@ class _Counter:
         return points
 
     def _object(self, node: graphql.FieldNode, kind: Any, data: Any) -> int:
-        """Return the points of one object of a field, of the dearest if it is a list."""
+        """Return the points of one object of a field; of a list: of the most expensive object."""
         each = [entry for entry in data if entry] if isinstance(data, list) else [data]
         return 1 + max((self.selections(node.selection_set, kind, entry) for entry in each), default=0)
 
     def _size(self, node: graphql.FieldNode) -> int | None:
-        """Return how many objects a list has that is requested by number or by ids; None for any other."""
+        """Return the requested size of a list, from ``first`` or ``ids``; None for any other field."""
         for argument in node.arguments or ():
             if argument.name.value in ("first", "ids"):
                 given = graphql.value_from_ast_untyped(argument.value, dict(self.variables))
@@ -122,7 +122,7 @@ class Bucket:
         return True
 
     def give_back(self, points: float) -> None:
-        """Put back points that a call reserved and did not use."""
+        """Return points to the bucket that a call reserved and did not use."""
         self.available = min(self.maximum, self.available + points)
 
     def set(self, request: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Bucket:
         self.at = self.clock()
 
     def describe(self, requested: int, actual: int | None) -> dict[str, Any]:
-        """Return the ``extensions`` that every answer carries."""
+        """Return the ``extensions`` of an answer."""
         status = {
             "maximumAvailable": self.maximum,
             "currentlyAvailable": max(0, int(self.available)),

@@ -1,4 +1,4 @@
-"""Every object of one shop of the sandbox that GraphQL can reach, read from its records and its stock."""
+"""The GraphQL objects of one shop of the sandbox, from its records and its stock."""
 
 from datetime import datetime
 from functools import partial
@@ -90,7 +90,7 @@ class Graph:
         return [node for body in bodies if (node := self.get(kind, int(body["id"])))]
 
     def shop(self) -> WebhookNode:
-        """Return the Shop as its last ``shop/update`` states it."""
+        """Return the Shop with the values of its last ``shop/update``."""
         usual = {
             "id": 1,
             "name": self._domain.partition(".")[0],
@@ -113,7 +113,7 @@ class Graph:
         return product, (known or [product.child("ProductVariant", bare)])[0] if variant else None
 
     def item(self, number: int) -> WebhookNode:
-        """Return the InventoryItem, even if nothing is known of it."""
+        """Return the InventoryItem, even if no webhook described it."""
         product = self.get("Product", self.records.variants.get(number, 0))
         variants = product.body.get("variants") or () if product else ()
         variant: Body = next((one for one in variants if one.get("inventory_item_id") == number), {})
@@ -123,7 +123,7 @@ class Graph:
         return WebhookNode("InventoryItem", usual | given | {"id": number}, self)
 
     def location(self, number: int) -> WebhookNode:
-        """Return the Location, even if nothing is known of it."""
+        """Return the Location, even if no webhook described it."""
         body = self.records.bodies[kinds.LOCATIONS].get(number) or {}
         name = body.get("name") or f"Location {number}"
         return WebhookNode("Location", {**body, "id": number, "name": name}, self)
@@ -177,7 +177,7 @@ def _deny(name: str, **_args: Any) -> None:
 def _describe(error: graphql.GraphQLError) -> Node:
     if isinstance(error.original_error, ValueError):
         code = "INVALID_FIELD_ARGUMENTS"
-    else:  # a value that a variable may not have is found before anything runs, and has no path
+    else:  # an invalid value of a variable is found before the query runs: its error has no path
         code = "INTERNAL_SERVER_ERROR" if error.path else "INVALID_VARIABLE"
     described: Node = {"message": error.message, "extensions": {"code": code} | (error.extensions or {})}
     return described | ({"path": list(error.path)} if error.path else {})

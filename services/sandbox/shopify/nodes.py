@@ -2,8 +2,7 @@
 
 A field has the value of the webhook's field of the same name, written as the field's type requires:
 ``createdAt`` is ``created_at`` in UTC, ``totalPriceSet`` is ``total_price_set`` or ``total_price`` as a
-MoneyBag. ``FIELDS`` lists the others. A field without a value that must have one is empty, zero or
-``LONG_AGO``.
+MoneyBag. ``FIELDS`` lists the other fields. A required field without a value is empty, zero or ``LONG_AGO``.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from services.sandbox.shopify.graph import Graph
 
 LONG_AGO = "2020-01-01T00:00:00Z"
-"""When an object was made or changed whose webhook has no time."""
+"""Times of an object whose webhook has none."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({"Boolean": False, "DateTime": LONG_AGO, "Int": 0, "String": ""})
 _TRUE_BY_DEFAULT = frozenset(("active", "requires_shipping", "taxable", "tracked"))
@@ -39,7 +38,7 @@ class WebhookNode:
 
     @property
     def __typename(self) -> str:
-        """What graphql-core reads to find the type behind an interface."""
+        """The type of an object behind an interface, for graphql-core."""
         return self.kind
 
     def get(self, name: str, **args: Any) -> Any:
@@ -100,7 +99,7 @@ def _parts(kind: str) -> Callable[..., list[WebhookNode]]:
 
 
 def _refunded(node: WebhookNode) -> Node:
-    """Return what the refund's transactions paid back, in the shop's currency."""
+    """Return the sum of the refund's successful transactions, in the shop's currency."""
     paid_back = Decimal(0)
     for entry in node.body.get("transactions") or ():
         if entry.get("status") == "success":
@@ -110,7 +109,7 @@ def _refunded(node: WebhookNode) -> Node:
 
 
 def _adjustments(node: WebhookNode, **_args: Any) -> list[WebhookNode]:
-    """Refunded shipping is not among them: the API has a line of the refund for it."""
+    """Return the adjustments without refunded shipping, which is a line of the refund in the API."""
     return [
         node.child("OrderAdjustment", {**entry, "id": entry.get("id") or place})
         for place, entry in enumerate(node.body.get("order_adjustments") or (), start=1)
@@ -132,7 +131,7 @@ def _parent_transaction(node: WebhookNode) -> WebhookNode | None:
 
 
 def _quantities(node: WebhookNode, *, names: list[str]) -> list[Node]:
-    # In the sandbox nothing is reserved, damaged or incoming: what is on hand is available or committed.
+    # The sandbox has no reserved, damaged or incoming stock: on hand is available plus committed.
     available, on_hand = node.body["available"], node.body["on_hand"]
     amounts = {"available": available, "on_hand": on_hand, "committed": on_hand - available}
     return [{"name": name, "quantity": amounts.get(name, 0)} for name in names]
@@ -229,4 +228,4 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "InventoryLevel.quantities": _quantities,
     }
 )
-"""Where a field's value is, if not under its own name: another name in the body, or a function."""
+"""Sources of fields whose names differ: the name in the body, or a function."""

@@ -1,7 +1,7 @@
-"""Connections: a list searched, sorted and cut into pages as Shopify cuts them. Pure.
+"""Connections: lists that are searched, sorted and paged as at Shopify. Pure.
 
 A cursor contains the last node's id and its value of the sort key, not a position: a node that changes during
-paging moves to its new position and appears again or later, as at Shopify.
+paging moves to its new position and can appear twice, as at Shopify.
 
 Searches (https://shopify.dev/docs/api/usage/search-syntax) are comparisons of ``updated_at`` joined by AND.
 Shopify ignores a filter that it does not know and lists everything; the sandbox refuses it.
@@ -41,8 +41,8 @@ def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
     keyed = [(_key_of(args.get("sortKey"), node, place), node) for place, node in enumerate(found)]
     keyed.sort(key=lambda pair: pair[0])
     if args.get("after"):
-        mark = _read_cursor(args["after"])
-        keyed = [pair for pair in keyed if pair[0] > mark]
+        cursor = _read_cursor(args["after"])
+        keyed = [pair for pair in keyed if pair[0] > cursor]
     page = keyed[:size]
     return {
         "nodes": [node for _, node in page],
@@ -54,17 +54,17 @@ def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
 
 
 def _key_of(sort_key: str | None, node: Any, place: int) -> Key:
-    """Return what ``node`` is sorted by; parts of an object have no sort key and stay at their ``place``."""
+    """Return the sort key of ``node``; parts of an object have none and stay at their ``place``."""
     if sort_key is None:
         return 0, place
-    # A level's id is its location's, and its item's behind the question mark: both make it.
+    # The id of a level consists of its location's and, after the question mark, its item's.
     number, _, item = node.get("id").rpartition("/")[2].partition("?inventory_item_id=")
     own = int(number) << 64 | int(item) if item else int(number)
     return (_time_of(node, _TIMES[sort_key]) if sort_key in _TIMES else 0), own
 
 
 def _time_of(node: Any, field: str) -> str:
-    """Return the time by which lists find and sort ``node``; a change of its parts counts as its own."""
+    """Return the time by which lists find and sort ``node``; a change of its parts counts."""
     return str(node.get(f"_{field}") or node.get(field))
 
 

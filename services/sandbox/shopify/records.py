@@ -1,7 +1,7 @@
 """The newest state of every object of a sandbox shop except stock, from the bodies of its webhooks.
 
-The API therefore returns what a lost webhook contained. Of two states of one object the newer one wins;
-within one second, the one that was received later.
+So the API returns what a lost webhook contained. Of two states of one object the newer one is stored; of two
+within one second, the one received later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,11 +47,11 @@ class Records:
     items_of_variants: dict[int, int] = field(default_factory=dict)
     shop: Body = field(default_factory=dict)
 
-    def feed(self, kind: str, bodies: Iterable[Body]) -> None:
-        """Keep the newest state of each of ``bodies``; what an order or a refund contains is kept as well."""
+    def store(self, kind: str, bodies: Iterable[Body]) -> None:
+        """Store the newest state of each of ``bodies`` and of the objects in them."""
         for body in bodies:
             try:
-                self._keep(kind, body)
+                self._store_newest(kind, body)
             except (KeyError, TypeError, ValueError) as fault:
                 wrong = f"{kind} needs webhook bodies: {type(fault).__name__} {fault} in {body.get('id')!r}"
                 raise ControlInvalid(wrong) from None
@@ -61,15 +61,15 @@ class Records:
         found = [self.bodies[kind][number] for number in self.of_order[kind].get(order_id, ())]
         return sorted(found, key=lambda body: (_time_of(kind, body), body["id"]))
 
-    def _keep(self, kind: str, body: Body) -> None:
+    def _store_newest(self, kind: str, body: Body) -> None:
         number, at = int(body["id"]), _time_of(kind, body)
         known = self.bodies[kind].get(number)
         if known is None or _time_of(kind, known) <= at:
             self.bodies[kind][number] = body
         if kind == ORDERS:
             self._touch(number, at)
-            self.feed(REFUNDS, body.get("refunds") or ())
-            self.feed(FULFILLMENTS, body.get("fulfillments") or ())
+            self.store(REFUNDS, body.get("refunds") or ())
+            self.store(FULFILLMENTS, body.get("fulfillments") or ())
         elif kind in self.of_order:
             order_id = int(body["order_id"])
             numbers = self.of_order[kind].setdefault(order_id, [])
@@ -77,7 +77,7 @@ class Records:
                 numbers.append(number)
             self._touch(order_id, at)
             if kind == REFUNDS:
-                self.feed(TRANSACTIONS, body.get("transactions") or ())
+                self.store(TRANSACTIONS, body.get("transactions") or ())
         elif kind == PRODUCTS:
             for variant in body.get("variants") or ():
                 if variant.get("inventory_item_id"):
@@ -89,7 +89,7 @@ class Records:
 
 
 def kind_of(type_name: str) -> str:
-    """Return where the bodies of a GraphQL type are kept: ``OrderTransaction`` in ``order_transactions``."""
+    """Return the kind of a GraphQL type: ``order_transactions`` for ``OrderTransaction``."""
     return to_snake_case(type_name) + "s"
 
 

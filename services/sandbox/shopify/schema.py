@@ -1,4 +1,4 @@
-"""Shopify's Admin schema, as far as the sandbox has it: how fields get their values, and documents."""
+"""Shopify's Admin schema, as far as the sandbox has it: resolvers of fields, and documents."""
 
 import re
 from functools import cache, lru_cache
@@ -16,7 +16,7 @@ _CONNECTION_FIELD = re.compile(r"(\w+)(?:\(([^)]*)\))?: (\w+)Connection!")
 
 
 class DocumentRefused(Exception):
-    """A document that is no GraphQL or does not match the schema. ``errors`` are the answer's."""
+    """A document that is not GraphQL or does not match the schema; ``errors`` are for the answer."""
 
     def __init__(self, errors: list[Node]) -> None:
         super().__init__(errors[0]["message"])
@@ -62,9 +62,9 @@ def _describe(wrong: graphql.GraphQLError, code: str) -> Node:
 
 def _choose_resolver(parent: str, field: graphql.GraphQLField) -> Any:
     if graphql.get_named_type(field.type).name.endswith("Connection"):
-        # Shopify keeps lists without a sort key in the order of ids, but the parts of an object in their own.
-        usual = {"sortKey": "ID"} if parent == "QueryRoot" or "query" in field.args else {}
-        return lambda source, info, **args: page_of(_resolve(source, info, **args) or [], usual | args)
+        # Shopify sorts lists without a sort key by id, except the parts of an object.
+        defaults = {"sortKey": "ID"} if parent == "QueryRoot" or "query" in field.args else {}
+        return lambda source, info, **args: page_of(_resolve(source, info, **args) or [], defaults | args)
     return _resolve_list if "first" in field.args else _resolve
 
 

@@ -35,7 +35,7 @@ _DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 @dataclass
 class ShopifyShop:
-    """The shop's state, and its answers."""
+    """The state and the answers of a shop."""
 
     domain: str
     clock: Callable[[], float] = time.monotonic
@@ -52,7 +52,7 @@ class ShopifyShop:
         self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions)
 
     def control(self, request: dict[str, Any]) -> None:
-        """Take over what a control request asks for; ``services.sandbox.serve`` lists it."""
+        """Apply a control request; ``services.sandbox.serve`` lists its fields."""
         self.tokens.control(request)
         self.faults.set(request)
         if "bucket" in request:
@@ -69,7 +69,7 @@ class ShopifyShop:
         self._set_levels("levels", request.get("levels", ()), now)
         self._set_levels(kinds.LEVELS, request.get(kinds.LEVELS, ()), now)
         for kind in kinds.KINDS:
-            self.records.feed(kind, request.get(kind, ()))
+            self.records.store(kind, request.get(kind, ()))
         for webhook in request.get("webhooks", ()):
             self._apply_webhook(str(webhook["topic"]), webhook["body"], now)
         for sale in request.get("sales", ()):
@@ -112,7 +112,7 @@ class ShopifyShop:
             )
             error = {"message": text, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested,
                      "maxCost": MOST_POINTS, "documentation": _DOCUMENTATION}}  # fmt: skip
-            return self._count("too_dear", (200, {"errors": [error]}))
+            return self._count("too_expensive", (200, {"errors": [error]}))
         if not self.bucket.take(requested):
             code = {"code": "THROTTLED", "documentation": _DOCUMENTATION}
             error = {"message": "Throttled", "extensions": code}
@@ -140,7 +140,7 @@ class ShopifyShop:
         """Apply a webhook that Shopify sent, whether it arrived or not."""
         kind, _, what = topic.partition("/")
         if kind in (kinds.FULFILLMENT_ORDERS, kinds.RETURNS):
-            return  # its body is a part: the whole object is given under the kind's own name
+            return  # its body is partial: the whole object comes under the name of the kind
         if topic == "inventory_levels/disconnect":
             self._set_levels(topic, [body | {"available": None}], now)
         elif kind == kinds.LEVELS:
@@ -150,7 +150,7 @@ class ShopifyShop:
         elif kind in kinds.KINDS and what == "delete":
             self.records.bodies[kind].pop(int(body["id"]), None)
         elif kind in kinds.KINDS:
-            self.records.feed(kind, [body])
+            self.records.store(kind, [body])
 
     def _sell(self, topic: str, body: dict[str, Any]) -> None:
         """Change the stock by an order's lines (found by their variants) or by what a refund restocks."""

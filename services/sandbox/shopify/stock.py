@@ -1,4 +1,4 @@
-"""Stock of one shop of the sandbox: levels, every change ever made to them, every idempotency key ever used.
+"""Stock of one shop of the sandbox: levels, all their changes, and all idempotency keys.
 
 It follows the description of ``inventorySetQuantities`` in the 2026-07 schema.
 """
@@ -44,8 +44,8 @@ class _Attempt:
 
 @dataclass
 class Stock:
-    """Levels by (inventory item id, location id). A level never heard of starts at the quantity expected of
-    it, unless ``is_strict``: then it is not stocked there."""
+    """Levels by (inventory item id, location id). An unknown level starts at the expected quantity, unless
+    ``is_strict``: then the item is not stocked there."""
 
     domain: str
     faults: Faults
@@ -58,16 +58,16 @@ class Stock:
     attempts: dict[str, _Attempt] = field(default_factory=dict)
     deleted_items: set[int] = field(default_factory=set)
     committed: dict[Place, int] = field(default_factory=dict)
-    """Pieces that open orders hold: on hand, and not available."""
+    """Pieces of open orders: on hand, and not available."""
     sold: dict[int, tuple[Place, int]] = field(default_factory=dict)
-    """What each line of an order took, by its id."""
+    """The stock that each line of an order took, by its id."""
     restocked: set[int] = field(default_factory=set)
-    """Lines of refunds whose pieces are back."""
+    """Ids of restocked lines of refunds."""
     is_strict: bool = False
     replayed: int = 0
 
     def set_level(self, place: Place, available: int | None, at: str) -> None:
-        """The level is ``available`` since ``at``; None: the item is not stocked there any more."""
+        """Set the level to ``available`` at ``at``; None: the item is not stocked there any more."""
         if available is None:
             self.levels.pop(place, None)
             self.changed_at.pop(place, None)
@@ -80,17 +80,17 @@ class Stock:
             self.items_at.setdefault(place[1], set()).add(place[0])
 
     def on_hand(self, place: Place) -> int:
-        """Return the pieces that lie there: available and committed."""
+        """Return the available and committed pieces."""
         return self.levels[place] + self.committed.get(place, 0)
 
     def find_place(self, item: int, location: int | None) -> Place | None:
-        """Return where ``item`` is sold from: ``location``, else the first that stocks it; None: nowhere."""
+        """Return the place that sells ``item``: ``location``, else the first that stocks it, else None."""
         stocked = sorted(self.locations_of.get(item, ()))
         chosen = location if location in stocked or not stocked else stocked[0]
         return (item, chosen) if chosen in stocked and chosen is not None else None
 
     def sell(self, line_id: int, place: Place, quantity: int, at: str, *, is_open: bool) -> None:
-        """The line has taken ``quantity`` pieces, whatever it took before; ``is_open``: still there."""
+        """Set the pieces that a line takes to ``quantity``; ``is_open``: they are still on hand."""
         place, before = self.sold.get(line_id, (place, 0))
         if place in self.levels and quantity != before:
             self.set_level(place, self.levels[place] - (quantity - before), at)
@@ -99,7 +99,7 @@ class Stock:
         self.sold[line_id] = (place, quantity)
 
     def restock(self, refund_line_id: int, line_id: int, location: int, quantity: int, at: str) -> None:
-        """Pieces of a sold line are back at ``location``, once."""
+        """Return pieces of a sold line to ``location``, once per refund line."""
         if refund_line_id in self.restocked or line_id not in self.sold:
             return
         self.restocked.add(refund_line_id)
@@ -112,7 +112,7 @@ class Stock:
     def set_quantities(self, request: dict[str, Any], key: str, now: datetime) -> Node:
         """Return the payload of ``inventorySetQuantities``: all quantities changed, or none.
 
-        A repeated ``key`` with the same values gets the same answer and changes nothing.
+        A repeated ``key`` with the same values returns the same payload and changes nothing.
         """
         quantities = request.get("quantities") or []
         if not key:

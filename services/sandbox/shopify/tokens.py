@@ -1,8 +1,8 @@
-"""Access tokens of one shop of the sandbox: any, one that stays, or such as expire and are refreshed.
+"""Access tokens of one shop of the sandbox: any token, a fixed one, or tokens that expire.
 
-https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens: a refresh answers with a new
-access token and a new refresh token; the refresh token before it stays good until the new one is used, so
-that the client can ask again after a lost answer.
+https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens: a refresh returns a new access
+token and a new refresh token. The previous refresh token is valid until the new one is used, so that the
+client can repeat the request after a lost answer.
 """
 
 import hmac
@@ -21,7 +21,7 @@ class Tokens:
 
     clock: Callable[[], float]
     fixed: str = ""
-    """The only token accepted for good; empty accepts any, unless tokens expire here."""
+    """The only token that does not expire; empty: any token is accepted, unless tokens expire."""
     client: tuple[str, str] = ("", "")
     refresh_token: str = ""
     previous_refresh_token: str = ""
@@ -33,7 +33,7 @@ class Tokens:
     refreshed: int = 0
 
     def control(self, request: dict[str, Any]) -> None:
-        """Take over ``token``, ``oauth`` {client_id, client_secret, refresh_token, access_token, expires_in,
+        """Set ``token``, ``oauth`` {client_id, client_secret, refresh_token, access_token, expires_in,
         refresh_token_expires_in}, and ``expire_tokens``."""
         self.fixed = str(request.get("token", self.fixed))
         if "oauth" in request:
@@ -65,11 +65,11 @@ class Tokens:
         if (request.get("client_id"), request.get("client_secret")) != self.client:
             return _refuse("invalid_client", "The client id or secret is wrong")
         given = str(request.get("refresh_token") or "")
-        good = (self.refresh_token, self.previous_refresh_token)
-        if not given or given not in good or self.clock() >= self.refresh_good_until:
+        valid = (self.refresh_token, self.previous_refresh_token)
+        if not given or given not in valid or self.clock() >= self.refresh_good_until:
             return _refuse("invalid_grant", "This refresh token is not valid any more")
         self.refreshed += 1
-        # A repeated previous token is answered again; the token that was issued in between is dropped.
+        # A repeated previous token gets new tokens; those issued in between are dropped.
         access_token = f"shpat_{self.refreshed:032x}"
         self._issue(f"shprt_{self.refreshed:032x}", given, access_token)
         return 200, {

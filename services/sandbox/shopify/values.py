@@ -1,4 +1,4 @@
-"""How Shopify's GraphQL writes what its webhooks write otherwise: ids, times, money, enums. Pure."""
+"""Converts ids, times, money and enums of Shopify's webhooks to their GraphQL form. Pure."""
 
 import re
 from datetime import UTC, datetime
@@ -8,8 +8,8 @@ from typing import Any
 from services.sandbox.faults import ControlInvalid
 
 Node = dict[str, Any]
-"""An object as GraphQL reads it: values by field name, or functions that take the field's arguments.
-A name that begins with "_" is no field of Shopify's."""
+"""A GraphQL object: values by field name, or functions of the field's arguments.
+Names that begin with "_" are not Shopify's."""
 
 
 def to_snake_case(name: str) -> str:
@@ -29,12 +29,12 @@ def id_of(text: object, kind: str) -> int:
 
 
 def utc_text(at: datetime) -> str:
-    """Return ``at`` as GraphQL writes it: whole seconds, a Z. Such texts sort as their moments do."""
+    """Return ``at`` as GraphQL writes it: whole seconds, a Z. The texts sort by time."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def instant(text: str | None) -> str | None:
-    """Return a webhook's time, which has its shop's offset, in UTC."""
+    """Return a webhook's time in UTC."""
     return None if text is None else utc_text(datetime.fromisoformat(text))
 
 
@@ -43,14 +43,14 @@ def enum(text: str | None) -> str | None:
 
 
 def money(amount: object, currency: str) -> Node:
-    """Return a MoneyV2. Its Decimal has no needless zeros, yet always a decimal place: "10.0", "1999.0"."""
+    """Return a MoneyV2. Its Decimal has at least one decimal and else no trailing zeros: "10.0"."""
     text = format(Decimal(str(amount)).normalize(), "f")
     return {"amount": text if "." in text else f"{text}.0", "currencyCode": currency}
 
 
 def bag(price_set: Node | None, amount: object, currency: str) -> Node:
-    """Return a MoneyBag of a webhook's ``..._set``, or where it has none of ``amount`` in ``currency``."""
-    # Webhooks of order transactions say "currency", all others "currency_code".
+    """Return the MoneyBag of a webhook's ``..._set``, or without one, of ``amount`` in ``currency``."""
+    # Webhooks of order transactions have "currency", all others "currency_code".
     given = {
         name: money(part["amount"], str(part.get("currency_code") or part["currency"]))
         for name, part in (price_set or {}).items()

@@ -1,4 +1,4 @@
-"""One Stripe account of the sandbox: its objects and events, answered as Stripe does."""
+"""One Stripe account of the sandbox: its objects, events and answers."""
 
 import itertools
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from services.sandbox.stripe.lists import FILTERS, Object, ParameterInvalid, Que
 Answer = tuple[int, dict[str, Any]]
 
 LISTS = tuple(FILTERS)
-"""Where objects are listed: each under the plural of the name it calls itself."""
+"""The lists: each has the plural of its objects' type as its name."""
 
 _NEEDED = MappingProxyType(
     {
@@ -30,19 +30,19 @@ class StripeAccount:
     key: str
     objects: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in LISTS})
     by_url: dict[str, Object] = field(default_factory=dict)
-    """What thin events and the second version of the API point to, and these events themselves."""
+    """Objects of API v2, thin events, and the objects that these refer to."""
     event_time: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The version of an object's state that an event set."""
     fees: dict[str, int] = field(default_factory=dict)
     given: dict[str, Object] = field(default_factory=dict)
-    """Balance transactions that were put there, which stay as they are."""
+    """Balance transactions of control requests; they are not computed."""
     faults: Faults = field(default_factory=Faults)
     requests: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def control(self, params: dict[str, Any]) -> None:
         """Apply a control request; ``services.sandbox.serve`` lists what it may contain.
 
-        An event is listed, and its object has the newest state of any event.
+        An object has the state of its newest event.
         """
         self.fees |= {str(name): int(fee) for name, fee in params.get("fees", {}).items()}
         for name in LISTS:
@@ -161,12 +161,12 @@ def refuse_key(key: str) -> Answer:
 
 
 def _fill(name: str, one: Object) -> Object:
-    """Return ``one`` with what its list always has; a failed charge is neither paid nor captured."""
-    usual: Object = {"object": name[:-1], "livemode": False, "metadata": {}}
+    """Return ``one`` with the defaults of its list; a failed charge is neither paid nor captured."""
+    defaults: Object = {"object": name[:-1], "livemode": False, "metadata": {}}
     if name == "charges":
         status = one.get("status", "succeeded")
         paid = status == "succeeded"
-        usual |= {
+        defaults |= {
             "amount_captured": one["amount"] if paid else 0,
             "amount_refunded": 0,
             "captured": paid,
@@ -174,7 +174,7 @@ def _fill(name: str, one: Object) -> Object:
             "refunded": False,
             "status": status,
         }
-    whole = usual | one
+    whole = defaults | one
     return whole | ({"currency": str(one["currency"]).lower()} if "currency" in one else {})
 
 

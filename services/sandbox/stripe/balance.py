@@ -1,4 +1,4 @@
-"""Balance transactions: what charges, refunds, disputes and payouts did to the money at Stripe. Pure.
+"""Balance transactions of charges, refunds, disputes and payouts. Pure.
 
 Kinds and signs: https://docs.stripe.com/reports/balance-transaction-types. Amounts are minor units.
 """
@@ -20,9 +20,9 @@ def usual_fee(amount: int) -> int:
 
 
 def entries_of(one: Object, fee: int | None = None) -> list[Object]:
-    """Return the balance transactions that ``one`` has caused so far; ``fee`` instead of the usual one.
+    """Return the balance transactions of ``one`` in its current state; ``fee`` replaces the usual one.
 
-    A dispute takes the money and a fee; one that is won gives both back. An inquiry takes nothing.
+    A dispute debits its amount and a fee, and credits both if it is won. An inquiry debits nothing.
     """
     entries: list[Object] = []
     status = one.get("status", "succeeded")
@@ -48,7 +48,7 @@ def entries_of(one: Object, fee: int | None = None) -> list[Object]:
 
 
 def in_payout(payout: Object, payouts: Iterable[Object], entries: Iterable[Object]) -> list[Object]:
-    """Return what an automatic payout pays out (all of its currency since the one before it), and its own."""
+    """Return the entries of an automatic payout: all of its currency since the previous one, and its own."""
     earlier = [
         one["created"]
         for one in payouts

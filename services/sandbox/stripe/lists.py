@@ -1,6 +1,4 @@
-"""Stripe's lists: newest first, cut into pages between objects, filtered by time and by what Stripe lets one
-filter. Pure. Source: https://docs.stripe.com/api/pagination.
-"""
+"""Stripe's lists: newest first, paged and filtered (https://docs.stripe.com/api/pagination). Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import eq, ge, gt, le, lt
@@ -9,7 +7,7 @@ from typing import Any
 
 Object = dict[str, Any]
 Query = Sequence[tuple[str, str]]
-"""The query string as it came: a name may come twice."""
+"""The pairs of the query string: a name may occur twice."""
 Params = Mapping[str, list[str]]
 """Values by parameter; a bound of ``created`` is named ``created.gte``."""
 
@@ -53,7 +51,7 @@ def read_query(kind: str, query: Query) -> Params:
 
 
 def page_of(kind: str, objects: Iterable[Object], params: Params) -> Object:
-    """Return the page of a list of ``kind`` for ``params``; ``payout`` and ``expand`` are the caller's."""
+    """Return the page of a list of ``kind`` for ``params``; the caller applies ``payout`` and ``expand``."""
     limit = _read_limit(params.get("limit", ["10"])[-1])
     wanted = [one for one in objects if all(_fits(one, *param) for param in params.items())]
     wanted.sort(key=lambda one: (one["created"], one["id"]), reverse=True)

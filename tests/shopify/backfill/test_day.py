@@ -101,7 +101,7 @@ def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
 
     counts = httpx.get(f"{shops.url}/_control").json()["shops"][DOMAIN]["counts"]
     assert counts["throttled"] > 0
-    assert "too_dear" not in counts
+    assert "too_expensive" not in counts
     assert_whole(shops)
 
 
