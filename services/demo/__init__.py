@@ -1,1 +1,1 @@
-"""``fleet demo``: a day of three made-up shops, played through a whole fleet with faults, and checked."""
+"""``fleet demo``: a day of four sample shops runs through a whole fleet, with faults, and is checked."""

@@ -1,4 +1,4 @@
-"""The demo's checks: compare what was sent with the final state. Pure."""
+"""The demo's checks: compare the sent webhooks with the final state. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ CODES = {UNREADABLE: "unreadable", INCOMPLETE: "shopify.unreadable_order"}
 
 
 class Check(NamedTuple):
-    """One condition. ``seen`` is what was found; ``look`` is where to look if it does not hold."""
+    """One condition. ``seen`` is the observed state; ``look`` is where to find more if it does not hold."""
 
     name: str
     holds: bool
@@ -22,52 +22,52 @@ class Check(NamedTuple):
 
 
 def check_accounts(answers: Answers, figures: Figures) -> Check:
-    """Every acknowledged event is a row, and every row is done, waiting or dead."""
+    """Check that every acknowledged event is a row, and every row done, waiting or dead."""
     lost = answers.ids - figures.event_ids
-    unasked = figures.event_ids - answers.ids
+    unanswered = figures.event_ids - answers.ids
     account = figures.account
     seen = f"{len(answers.ids)} accepted = " + " + ".join(
         f"{account.get(name, 0)} {name}" for name in ("done", "waiting", "dead")
     )
-    if lost or unasked:
-        seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows without an answer"
-    holds = not lost and not unasked and sum(account.values()) == len(answers.ids)
+    if lost or unanswered:
+        seen += f"; {len(lost)} acknowledged without a row, {len(unanswered)} rows without an answer"
+    holds = not lost and not unanswered and sum(account.values()) == len(answers.ids)
     return Check("accepted = accounted", holds, seen, "fleet events list")
 
 
 def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
-    """Forged and stale requests were refused, and each repetition was recognized."""
+    """Check that forged and stale requests were refused, and all repetitions recognized."""
     plans = list(plans)
     accepted, repeated = sum(len(plan.accepted) for plan in plans), sum(plan.repeated for plan in plans)
     refused = sum((plan.refused for plan in plans), Counter[str]())
     seen = list_counts(sorted(answers.refused.items()))
-    known = answers.outcomes["duplicate"]
+    duplicates = answers.outcomes["duplicate"]
     return [
         Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
               seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
-        Check("each webhook kept once", len(answers.ids) == accepted and known >= repeated,
-              f"{len(answers.ids)} kept of {accepted} sent, {known} repetitions known again",
+        Check("each webhook stored once", len(answers.ids) == accepted and duplicates >= repeated,
+              f"{len(answers.ids)} stored of {accepted} sent, {duplicates} duplicates recognized",
               "fleet events list"),
     ]  # fmt: skip
 
 
 def check_dead(sent: Iterable[Delivery], figures: Figures) -> Check:
-    """Unreadable bodies are dead with their error code; no other work is dead."""
+    """Check that unreadable bodies are dead with their error code, and no other work is dead."""
     wanted = Counter(CODES[delivery.fault] for delivery in sent if delivery.fault in CODES)
     seen = list_counts(figures.dead.items()) or "none"
     return Check("only broken bodies dead", figures.dead == wanted, seen, "fleet work list --status dead")
 
 
 def check_effects(expected: ExpectedState, state: ExpectedState, outside: SandboxFigures) -> list[Check]:
-    """Every effect exists once and matches the webhooks; Shopify has the same stock."""
+    """Check that every effect exists once and matches the webhooks, and that Shopify has the same stock."""
     twice = [key for key, count in outside.applied.items() if count > 1]
     return [
-        _compare("orders as the webhooks say", expected.orders, state.orders, "orders"),
-        _compare("transactions as at Stripe", expected.transactions, state.transactions, "transactions"),
-        _compare("stock as counted and sold", expected.levels, state.levels, "inventory_levels"),
-        _compare("Shopify holds that stock", expected.levels, outside.levels,
+        _compare("orders match the webhooks", expected.orders, state.orders, "orders"),
+        _compare("transactions match Stripe", expected.transactions, state.transactions, "transactions"),
+        _compare("stock matches counts and sales", expected.levels, state.levels, "inventory_levels"),
+        _compare("Shopify has that stock", expected.levels, outside.levels,
                  "fleet work list --topic inventory_push"),
-        _compare("messages kept", dict.fromkeys(expected.interactions), dict.fromkeys(state.interactions),
+        _compare("messages stored", dict.fromkeys(expected.interactions), dict.fromkeys(state.interactions),
                  "interactions"),
         Check("no effect twice", not twice,
               f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
@@ -76,42 +76,42 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
 
 
 def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
-    brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.lost_until_night)
-    seen = f"{lost} webhooks lost, {brought_in} events brought in"
-    return Check("gaps healed", brought_in > 0, seen, "fleet backfill status")
+    backfilled, lost = figures.counts["backfilled"], len(plan.lost) + len(plan.lost_until_night)
+    seen = f"{lost} webhooks lost, {backfilled} events backfilled"
+    return Check("lost webhooks backfilled", backfilled > 0, seen, "fleet backfill status")
 
 
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
-    """The night found the planted breaks, mailed their shops, and repaired what a lost webhook explains."""
-    left = {one for one in plan.breaks if "missing_there" in one}
-    unhappy = len({shop for shop, _, _ in plan.breaks})
+    """Check that the planted breaks were found and mailed, and those of lost webhooks repaired."""
+    lasting = {one for one in plan.breaks if "missing_there" in one}
+    with_breaks = len({shop for shop, _, _ in plan.breaks})
     found = f"{len(night.breaks & plan.breaks)} found of {len(plan.breaks)} planted"
     if more := night.breaks - plan.breaks:
-        found += f", {len(more)} invented, such as {' '.join(min(more))}"
+        found += f", {len(more)} not planted, such as {' '.join(min(more))}"
     closed = night.counts["runs_done"]
     mailed = morning.mails.get("daily_anomalies", 0)
     return [
         Check("the night finds the breaks", night.breaks == plan.breaks and closed == shops,
               f"{found}, {closed} of {shops} shops closed", "fleet payments breaks, fleet jobs history"),
-        Check("a lost webhook's break is repaired", morning.breaks == left,
+        Check("breaks of lost webhooks are repaired", morning.breaks == lasting,
               f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet payments breaks"),
-        Check("a mail to each shop with breaks", mailed == unhappy,
-              f"{mailed} of {unhappy} mails", "fleet mail list"),
+        Check("a mail to each shop with breaks", mailed == with_breaks,
+              f"{mailed} of {with_breaks} mails", "fleet mail list"),
         Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,
               list_counts(morning.mails.items()), "the folder mail"),
     ]  # fmt: skip
 
 
 def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
-    """The jobs that ran in their own processes succeeded."""
+    """Check that the jobs that ran as processes succeeded."""
     jobs = list(jobs)
     seen = ", ".join(f"{job.get('job')} {job.get('status')}" for job in jobs)
-    good = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)
-    return Check("jobs run as processes", good, seen, "fleet jobs history")
+    holds = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)
+    return Check("jobs run as processes", holds, seen, "fleet jobs history")
 
 
 def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id: int) -> list[Check]:
-    """The chains verify, and verification names the altered row."""
+    """Check that the chains verify, and that verification names the altered row."""
     rows, chains = clean.get("rows", 0), clean.get("chains", ())
     found: Mapping[str, Any] = next(iter(altered.get("findings", ())), {})
     seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
@@ -125,7 +125,7 @@ def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id
 
 
 def check_settled(waiting: int) -> Check:
-    return Check("nothing left to do", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
+    return Check("no work left", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
 
 
 def _compare(name: str, wanted: Mapping[Any, Any], found: Mapping[Any, Any], look: str) -> Check:

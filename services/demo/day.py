@@ -1,4 +1,4 @@
-"""The whole day: four shops, with duplicates, re-orderings, forgeries and broken bodies. Pure."""
+"""The day of four shops, with duplicates, changed order, forged requests and broken bodies. Pure."""
 
 import random
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ REPEATED = 0.08
 DISPLACED = 0.15
 LOST = 0.05
 REACH = 40
-"""By how many positions a webhook may arrive too early or too late."""
+"""The most positions by which a webhook arrives too early or too late."""
 
 
 def plan_opening(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> DayPlan:
-    """Return what comes before the day: each shop's goods and its stock."""
+    """Return the webhooks before the day: each shop's items and its stock."""
     days = [ShopDay(shop, shop.yesterday(now)[1], rng) for shop in shops]
     for day in days:
         day.open()
@@ -28,15 +28,15 @@ def plan_opening(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -
 
 
 def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: datetime) -> DayPlan:
-    """Return yesterday as about ``events`` webhooks, with what the providers hold and what was planted."""
+    """Return yesterday as about ``events`` webhooks, with the lost ones and the planted breaks."""
     orders = max(2, round(events / len(shops) / WEBHOOKS_PER_ORDER))
     days = [ShopDay(shop, shop.yesterday(now)[1], rng) for shop in shops]
     for day in days:
         day.sell(orders)
         if day.shop.slug != FOLLOWER:
             _recount(day, rng)
-        _spoil(day, rng)
-    lost = [delivery for day in days for delivery in _lose(day, rng)]
+        _add_invalid(day, rng)
+    lost = [delivery for day in days for delivery in _choose_lost(day, rng)]
     planted = _plant_breaks(days, rng)
     sent = [(one.at - day.begins, one) for day in days for one in day.deliveries if one not in lost]
     sent.sort(key=lambda pair: pair[0])
@@ -44,7 +44,7 @@ def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: da
 
 
 def shuffle(deliveries: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
-    """Return ``deliveries`` as a network delivers it: some too late or too early, some twice."""
+    """Return ``deliveries`` as a network delivers them: some too late or too early, some twice."""
     placed: list[tuple[float, Delivery]] = []
     for place, delivery in enumerate(deliveries):
         shift = rng.uniform(-REACH, REACH) if rng.random() < DISPLACED else 0.0
@@ -55,14 +55,14 @@ def shuffle(deliveries: Sequence[Delivery], rng: random.Random) -> list[Delivery
 
 
 def _recount(day: ShopDay, rng: random.Random) -> None:
-    """Count levels at two o'clock; an hour later the webhook of an older count arrives."""
+    """Count levels at 14:00; an hour later the webhook of an older count arrives."""
     for place in rng.sample(range(len(day.shop.items)), 3):
         at = day.begins + 14 * HOUR
         day.count_stock(place, rng.randrange(3000, 4000), at, is_news=True)
         day.count_stock(place, rng.randrange(2000, 3000), at - 10 * MINUTE, is_news=False)
 
 
-def _spoil(day: ShopDay, rng: random.Random) -> None:
+def _add_invalid(day: ShopDay, rng: random.Random) -> None:
     """Add forged requests, replayed old requests, and signed bodies that cannot be read."""
     noon = day.begins + 12 * HOUR
     for number in range(3):
@@ -76,15 +76,15 @@ def _spoil(day: ShopDay, rng: random.Random) -> None:
     day.shopify("orders/create", no_total, noon, fault=INCOMPLETE)
 
 
-def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
-    """Return some webhooks of orders and payments: they never arrive."""
+def _choose_lost(day: ShopDay, rng: random.Random) -> list[Delivery]:
+    """Return some webhooks of orders and payments, which will not arrive."""
     prefixes = ("orders/", "refunds/", "charge.", "refund.", "payment_intent.")
     candidates = [one for one in day.deliveries if not one.fault and one.topic.startswith(prefixes)]
     return rng.sample(candidates, max(2, round(len(candidates) * LOST)))
 
 
 def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
-    """Return a plan without posts: the first shop lacks a payment and an amount, Stripe one of the second."""
+    """Return a plan without posts: a payment is missing here, one at Stripe, and one amount differs."""
     first, second = days[0], days[1]
     wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
     before = len(first.deliveries)
@@ -102,5 +102,5 @@ def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
         (first.shop.slug, "amount", wrong["id"]),
         (second.shop.slug, "missing_there", unknown["id"]),
     )
-    forgotten = [(second.shop.slug, unknown["id"])]
-    return DayPlan((), lost_until_night=lost, forgotten=forgotten, breaks=frozenset(breaks))
+    removed = [(second.shop.slug, unknown["id"])]
+    return DayPlan((), lost_until_night=lost, removed=removed, breaks=frozenset(breaks))

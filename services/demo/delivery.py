@@ -1,4 +1,4 @@
-"""A webhook of the demo, and the plan of what is posted. Pure data."""
+"""A webhook of the demo, and the plan of a day. Pure data."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ INCOMPLETE = "incomplete body"
 class Delivery:
     """A webhook as its provider sends it, once or several times.
 
-    ``at`` is when it happened in the shop's day; ``fault`` is what is wrong with it on purpose.
-    ``before`` is sent to the sandbox just before the first post: what the provider itself has then.
+    ``at`` is the time of the event; ``fault`` is its planned fault. ``before`` is a control request for the
+    sandbox, sent just before the first post: the state at the provider.
     """
 
     shop: str
@@ -42,26 +42,26 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DayPlan:
-    """What is posted, in order and with repetitions, what never arrives, and the planted breaks."""
+    """The posts, in order and with repetitions, the webhooks that never arrive, and the planted breaks."""
 
     posts: Sequence[Delivery]
     lost: Sequence[Delivery] = ()
-    """Webhooks that never arrive: the providers' own lists contain their objects."""
+    """Webhooks that never arrive; the providers' lists contain their objects."""
     lost_until_night: Sequence[Delivery] = ()
-    """Lost after the backfill, so that the reconciliation of the night finds them."""
-    forgotten: Sequence[tuple[str, str]] = ()
-    """(shop, id) of what Stripe does not contain, in contrast to its events."""
+    """Lost after the backfill, so that the nightly reconciliation finds them."""
+    removed: Sequence[tuple[str, str]] = ()
+    """(shop, id) of charges with events that Stripe does not contain."""
     breaks: frozenset[tuple[str, str, str]] = frozenset()
     """(shop, kind, charge id) of each planted difference between Stripe and the ledger."""
 
     @property
     def accepted(self) -> list[Delivery]:
-        """Each webhook that must be recorded, once."""
+        """Each webhook that must be stored, once."""
         return list(dict.fromkeys(post for post in self.posts if not post.is_refused))
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """All deliveries of the final state: the accepted ones, and the lost ones that come by backfill."""
+        """All deliveries of the final state: the accepted ones and the backfilled lost ones."""
         return [*self.accepted, *self.lost, *self.lost_until_night]
 
     @property

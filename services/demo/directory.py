@@ -1,4 +1,4 @@
-"""The demo's own folder, emptied for each run, and its own settings."""
+"""The demo's folder, emptied for each run, and its settings."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def clear_home(home: Path) -> None:
 
 @contextmanager
 def isolated_environment(home: Path) -> Iterator[None]:
-    """Hide the user's settings but the ports, and ``.env``: a real fleet's accounts must not be used."""
+    """Hide ``.env`` and all settings except ports: the demo must not use a real fleet's accounts."""
     folder = Path.cwd()
     with _restored_environment():
         for name in {each.name.upper() for each in fields(Settings)}.union(_ALSO_SET) - set(PORTS):

@@ -1,4 +1,4 @@
-"""The state that follows from the webhooks that were sent, computed from their bytes only. Pure.
+"""The expected state, computed from the bytes of the sent webhooks only. Pure.
 
 It shares no code with the services, so that an error there is not repeated here.
 """
@@ -34,8 +34,8 @@ def recompute(
 ) -> ExpectedState:
     """Return the state that follows from ``deliveries`` in any order and with any repetition.
 
-    The shops ``counted`` own their stock figures: the count at opening and the movements since. Another
-    shop's level is what Shopify reported last; a shop that ``follows`` another one has its levels.
+    The shops ``counted`` own their stock figures: the count at opening plus the later movements. The level of
+    another shop is Shopify's last one; a shop that ``follows`` another one has that shop's levels.
     """
     parsed = [(one, json.loads(one.body)) for one in deliveries if not one.fault]
     shopify = [(one.shop, one.topic, body) for one, body in parsed if one.provider == "shopify"]
@@ -131,7 +131,7 @@ def _transactions(deliveries: list[tuple[str, dict[str, Any]]]) -> dict[Key, tup
 
 
 def minor_units(text: str, currency: str) -> int:
-    """Return money as Shopify writes it in minor units; the demo's currencies have two digits or none."""
+    """Return Shopify's money text in minor units; the demo's currencies have two decimals or none."""
     return int(Decimal(text) * (1 if currency == "JPY" else 100))
 
 

@@ -25,11 +25,11 @@ select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done
 _DEAD = "select error_code, count(*) from work_queue where status = 'dead' group by 1 order by 1"
 _MAILS = "select kind, count(*) from mail_outbox where status = 'sent' group by kind order by kind"
 _COUNTS = """
-select (select count(*) from inbound_events where origin = 'backfill') as brought_in,
+select (select count(*) from inbound_events where origin = 'backfill') as backfilled,
        (select count(*) from work_queue where status = 'done') as work_done,
        (select count(*) from work_queue where status = 'done' and result = 'stale') as work_stale,
        (select count(*) from work_queue where retry_count > 0) as work_retried,
-       (select coalesce(sum(retry_count), 0) from work_queue) as tries_again,
+       (select coalesce(sum(retry_count), 0) from work_queue) as failed_tries,
        (select count(*) from work_queue where dispatch_count > 1) as sent_again,
        (select count(*) from work_queue where topic = 'inventory_push' and result = 'pushed') as pushes,
        (select count(*) from orders) as orders, (select count(*) from transactions) as transactions,
@@ -69,7 +69,7 @@ class Figures:
 
 
 def wait_settled(timeout_seconds: float, *, report: Callable[[int], None] = lambda _: None) -> int:
-    """Return 0 once no work waits, or the count after the timeout. ``report`` is called with each count."""
+    """Return 0 once no work waits, else the count after the timeout. Calls ``report`` with each count."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         with transaction() as tx:
@@ -97,12 +97,12 @@ def read_figures(mail_folder: Path) -> Figures:
 
 
 def read_state() -> ExpectedState:
-    """Return the state of the fleet's tables, in the form of the expected state."""
+    """Return the state of the fleet's tables."""
     with transaction() as tx:
         return ExpectedState(
-            orders={(slug, own): tuple(state) for slug, own, *state in _read(tx, _ORDERS)},
-            levels={(slug, own): available for slug, own, available in _read(tx, _LEVELS)},
-            transactions={(slug, own): tuple(state) for slug, own, *state in _read(tx, _TRANSACTIONS)},
+            orders={(slug, gid): tuple(state) for slug, gid, *state in _read(tx, _ORDERS)},
+            levels={(slug, item): available for slug, item, available in _read(tx, _LEVELS)},
+            transactions={(slug, ref): tuple(state) for slug, ref, *state in _read(tx, _TRANSACTIONS)},
             interactions=set(_read(tx, _INTERACTIONS)),
         )
 
@@ -113,7 +113,7 @@ def _read(tx: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class SandboxFigures:
-    """Levels at the sandbox's Shopify, and how often each was changed under each idempotency key."""
+    """Levels at the sandbox's Shopify, and the number of changes of each per idempotency key."""
 
     levels: dict[Key, int]
     applied: Counter[str]

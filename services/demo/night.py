@@ -30,7 +30,7 @@ returning e.id, e.shop_id, e.seq, c.staff_label
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Runs ``fleet`` commands for ``fleet`` in processes of their own, and prints what they did."""
+    """Runs ``fleet`` commands as processes, and prints their results."""
 
     stage: Stage
     fleet: RunningFleet
@@ -46,7 +46,7 @@ class Operator:
             self.stage.say(f"fleet {' '.join(command)}")
 
     def repair_breaks(self, shop: DemoShop) -> None:
-        """Run ``fleet payments repair`` for the shop, and compare the day again."""
+        """Run ``fleet payments repair --rerun`` for the shop."""
         day = shop.yesterday(self.now)[0].isoformat()
         command = ("payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
         self.stage.say(f"fleet {' '.join(command)}: exit {self._run(*command)['exit']}")
@@ -66,13 +66,13 @@ class Operator:
         self.stage.say(f"POST /cron/daily-reconciliation: {runs} shops close their day")
 
     def run_job(self, job: str) -> dict[str, Any]:
-        """Run ``job`` in a process of its own; return the last line of its output, and ``exit``."""
+        """Run ``job`` as a process; return the last JSON object of its output, and ``exit``."""
         result = self._run("jobs", "run", job)
         self.stage.say(f"fleet jobs run {job}: exit {result['exit']}, {result.get('stats')}")
         return result
 
     def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """Verify the chains, unchanged and with one altered row; return both outputs and its id."""
+        """Verify the chains, unchanged and with one altered row; return both outputs and the row's id."""
         clean = self._run("audit", "verify", "--full", "--json")
         self.stage.say(
             f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"

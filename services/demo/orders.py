@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 class ShopDay:
-    """Adds one shop's webhooks of the day from ``begins``; states of an object are a second or more apart."""
+    """Makes one shop's webhooks of the day from ``begins``, at least 1 s apart for each object."""
 
     def __init__(
         self, shop: DemoShop, begins: datetime, rng: random.Random, first_number: int = 1001
@@ -31,7 +31,7 @@ class ShopDay:
         self._number = first_number
 
     def open(self) -> None:
-        """Shopify sends the products and the stock before the first order."""
+        """Add Shopify's webhooks of products and stock, before the first order."""
         product = make_product(
             self.shop.items, updated_at=self.begins, currency=self.shop.currency, zone=self.shop.zone
         )
@@ -40,7 +40,7 @@ class ShopDay:
             self.count_stock(place, STOCK_AT_OPENING, self.begins, is_news=True)
 
     def count_stock(self, place: int, available: int, at: datetime, *, is_news: bool) -> None:
-        """Count a level at ``at``. Without ``is_news`` its webhook arrives after that of a newer count."""
+        """Add a count of a level. Without ``is_news`` its webhook arrives after that of a newer count."""
         item = self.shop.items[place]
         level = make_shopify_body(
             "inventory_levels/update",
@@ -55,7 +55,7 @@ class ShopDay:
         self.shopify("inventory_levels/update", level, at if is_news else at + HOUR, before=before)
 
     def sell(self, orders: int) -> None:
-        """Add ``orders`` orders, evenly over the opening hours, with what follows from them."""
+        """Add ``orders`` orders over the opening hours, with their payments, refunds and messages."""
         opens, closes = OPEN_HOURS
         for place in range(orders):
             at = self.begins + opens * HOUR + place * (closes - opens) * HOUR / orders
@@ -64,7 +64,7 @@ class ShopDay:
                 self.message(at + MINUTE)
 
     def shopify(self, topic: str, body: dict[str, Any] | bytes, at: datetime, **more: Any) -> None:
-        """Shopify sends a webhook; ``more``: fault, before."""
+        """Add a webhook of Shopify; ``more``: fault, before."""
         self._add("shopify", topic, body, at, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
@@ -100,7 +100,7 @@ class ShopDay:
         )
 
     def message(self, at: datetime, *, fault: str = "") -> None:
-        """A customer writes; Quo sends it in the format of the system that this shop uses."""
+        """Add a customer's message, in the format of Quo that this shop uses."""
         provider = "openphone" if self.shop.legacy_quo else "quo"
         body = make_message(self._rng, sent_at=at, provider=provider)
         self._add(provider, "message.received", body, at, fault=fault)
@@ -136,14 +136,11 @@ class ShopDay:
         if outcome < 0.12:
             self._refund(order, charge, at + HOUR)
         elif outcome < 0.18:
-            gone_at = at + 20 * MINUTE
-            self.shopify(
-                "orders/cancelled", make_order_update(order, updated_at=gone_at, cancelled=True), gone_at
-            )
+            cancelled = make_order_update(order, updated_at=at + 20 * MINUTE, cancelled=True)
+            self.shopify("orders/cancelled", cancelled, at + 20 * MINUTE)
         elif outcome < 0.38:
-            noted_at = at + 10 * MINUTE
-            changed = make_order_update(order, updated_at=noted_at, note="Call before delivery")
-            self.shopify("orders/updated", changed, noted_at)
+            changed = make_order_update(order, updated_at=at + 10 * MINUTE, note="Call before delivery")
+            self.shopify("orders/updated", changed, at + 10 * MINUTE)
 
     def _refund(self, order: dict[str, Any], charge: dict[str, Any], at: datetime) -> None:
         rng = self._rng
@@ -153,5 +150,5 @@ class ShopDay:
         changed = make_order_update(order, updated_at=at + SECOND, financial_status="partially_refunded")
         self.shopify("orders/updated", changed, at + SECOND)
         self.stripe("charge.refunded", stripe_payloads.make_refunded_charge(charge, cents), at + 2 * SECOND)
-        given_back = stripe_payloads.make_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
-        self.stripe("refund.created", given_back, at + 2 * SECOND)
+        refunded = stripe_payloads.make_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
+        self.stripe("refund.created", refunded, at + 2 * SECOND)

@@ -1,4 +1,4 @@
-"""The demo: starts the fleet, posts a day's webhooks, causes faults, runs the night's jobs, and checks."""
+"""The demo: starts the fleet, posts a day's webhooks, causes faults, runs the nightly jobs, and checks."""
 
 import contextlib
 import os
@@ -52,7 +52,7 @@ JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify")
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
 
-# It starts below zero: a day has so few push calls that a small bucket would throttle none of them.
+# It starts below zero: a small bucket would not throttle the few push calls of a day.
 _SMALL_BUCKET = {"maximum": 100.0, "restore_per_second": 60.0, "available": -300.0}
 _USUAL_BUCKET = {"maximum": 2000.0, "restore_per_second": 100.0}
 
@@ -67,10 +67,10 @@ Played = tuple[Answers, Figures, SandboxFigures, list[checks.Check]]
 def run_demo(
     console: Console, home: Path, *, seed: int, events: int, auto_ports: bool, stays_up: bool
 ) -> list[checks.Check]:
-    """Play the demo and print the result; return the checks that do not hold.
+    """Run the demo and print the result; return the checks that do not hold.
 
-    ``stays_up`` keeps the fleet running afterwards until Ctrl-C. Raises ``FleetError`` when it cannot
-    start, ``NotTaken`` when ingress does not accept a webhook.
+    ``stays_up`` keeps the fleet running until Ctrl-C. Raises ``FleetError`` when it cannot
+    start, ``NotAccepted`` when ingress does not accept a webhook.
     """
     home = home.resolve()
     clear_home(home)
@@ -115,10 +115,10 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         _settle(stage, "the shops open")
         count_stock_levels(shops, now)
         fill_pool(shops, now)
-        stage.say("harbour owns its stock figures and counted; linden's are Shopify's")
+        stage.say("harbour owns its stock figures and has counted; Shopify owns linden's")
         stage.say(f"{LEADER} and {FOLLOWER} share their stock: pool {POOL}")
         _play_day(stage, fleet, sender, shops, day)
-        _settle(stage, "work goes on")
+        _settle(stage, "remaining work")
         return _play_night(stage, fleet, sender, shops, (opening, day), now)
 
 
@@ -127,15 +127,15 @@ def _play_day(
 ) -> None:
     """Post the day's webhooks; meanwhile kill workers, flush the broker and make Shopify fail."""
     load_providers(shops, [*day.accepted, *day.lost], sender.control)
-    stage.say(f"{len(day.lost)} webhooks will be lost on the way")
+    stage.say(f"{len(day.lost)} webhooks will be lost")
     throttled, failing, slow = (shop.domain for shop in (shops[3], shops[0], shops[2]))
     sender.control({"shop": throttled, "bucket": _SMALL_BUCKET})
     stage.say(f"{throttled} throttles from now on")
-    # Once each: all that is waiting goes out in one call, and each failure doubles its wait.
+    # One fault each: one call pushes all waiting levels, and each failure doubles their wait.
     sender.control(
         {"shop": failing, "fail_next": {"status": 503, "count": 1}, "drop_next": 1, "stale_next": 1}
     )
-    stage.say(f"{failing} fails a call, loses the answer to another, and says once that the stock moved")
+    stage.say(f"{failing} fails a call, loses an answer, and returns once that the stock has changed")
     sender.control({"shop": slow, "slow_seconds": 0.3})
     total = len(day.posts)
     stage.begin("the day", total)
@@ -149,7 +149,7 @@ def _play_day(
         stage.say("worker-webhooks killed with SIGKILL")
 
     def flush() -> None:
-        stage.say(f"the broker flushed: {flush_broker(fleet.values['BROKER_URL'])} keys gone")
+        stage.say(f"the broker flushed: {flush_broker(fleet.values['BROKER_URL'])} keys deleted")
 
     faults = {total // 6: kill_outbound, total // 3: kill_webhooks, total * 2 // 3: flush}
     running: list[threading.Thread] = []
@@ -176,17 +176,17 @@ def _play_night(
     plans: tuple[DayPlan, DayPlan],
     now: datetime,
 ) -> Played:
-    """Backfill what was lost, close the day, repair its breaks, and test the audit proof."""
+    """Backfill lost webhooks, close the day, repair its breaks, and test the audit proof."""
     opening, day = plans
     operator = Operator(stage, fleet, now)
-    for shop in shops:  # the day's faults end here: they must not disturb the backfill
+    for shop in shops:  # the faults must not affect the backfill
         no_failure = {"fail_next": {"status": 503, "count": 0}, "drop_next": 0, "stale_next": 0}
         sender.control({"shop": shop.domain, "bucket": _USUAL_BUCKET} | no_failure)
     expected = recompute([*opening.accepted, *day.deliveries], find_owning(shops), {FOLLOWER: LEADER})
     stage.begin("backfill")
     set_shopify_levels(shops, expected.levels, read_outside(sender.sandbox_url).levels, sender.control)
     operator.backfill_gaps(shops)
-    _settle(stage, "what was lost")
+    _settle(stage, "lost webhooks")
     stage.begin("the night")
     alter_stripe(shops, day, sender.control)
     operator.start_night()

@@ -1,4 +1,4 @@
-"""The contents of the demo's Shopify and Stripe: everything they sent, also what did not arrive."""
+"""The contents of the demo's Shopify and Stripe, including the objects of lost webhooks."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from services.shopify.stock.pool_checks import find_members, find_skus, plan_lin
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
 
-AT_ONCE = 100
+_BATCH = 100
 _STOCK = ("inventory_levels/", "products/")
 
 Control = Callable[[dict[str, Any]], None]
 
 
 def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], control: Control) -> None:
-    """Give the sandbox the objects of ``deliveries``, without stock: pushes and counts change it."""
+    """Store the objects of ``deliveries`` in the sandbox, except stock, which pushes and counts change."""
     for shop in shops:
         own = [one for one in deliveries if one.shop == shop.slug and not one.fault]
         webhooks = [
@@ -34,10 +34,10 @@ def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], co
             if one.provider == "shopify" and not one.topic.startswith(_STOCK)
         ]
         events = [json.loads(one.body) for one in own if one.provider == "stripe"]
-        for start in range(0, len(webhooks), AT_ONCE):
-            control({"shop": shop.domain, "webhooks": webhooks[start : start + AT_ONCE]})
-        for start in range(0, len(events), AT_ONCE):
-            control({"stripe_key": shop.secrets["stripe-key"], "events": events[start : start + AT_ONCE]})
+        for start in range(0, len(webhooks), _BATCH):
+            control({"shop": shop.domain, "webhooks": webhooks[start : start + _BATCH]})
+        for start in range(0, len(events), _BATCH):
+            control({"stripe_key": shop.secrets["stripe-key"], "events": events[start : start + _BATCH]})
 
 
 def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
@@ -73,7 +73,7 @@ def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
 def set_shopify_levels(
     shops: Sequence[DemoShop], expected: Mapping[Key, int], known: Mapping[Key, int], control: Control
 ) -> None:
-    """Set Shopify's levels to ``expected``: it counts its own sales, also those whose webhook was lost."""
+    """Set Shopify's levels to ``expected``: they include sales whose webhook was lost."""
     for shop in shops:
         levels = [
             {"inventory_item_id": int(item), "location_id": LOCATION_ID, "available": available}
@@ -85,8 +85,8 @@ def set_shopify_levels(
 
 
 def alter_stripe(shops: Sequence[DemoShop], plan: DayPlan, control: Control) -> None:
-    """Make the planted breaks at Stripe: an unknown payment, another amount, and a missing payment."""
+    """Plant the breaks at Stripe: an unknown payment, another amount, and a missing payment."""
     load_providers(shops, plan.lost_until_night, control)
     keys = {shop.slug: shop.secrets["stripe-key"] for shop in shops}
-    for slug, own in plan.forgotten:
-        control({"stripe_key": keys[slug], "forget": [own]})
+    for slug, charge_id in plan.removed:
+        control({"stripe_key": keys[slug], "forget": [charge_id]})

@@ -18,12 +18,12 @@ from services.fleet.ports import LOOPBACK
 
 
 def make_console() -> Console:
-    """Return the console: as wide as the terminal, or as a log can hold."""
+    """Return the console: as wide as the terminal; 110 characters in a log."""
     return Console(width=None if sys.stdout.isatty() else 110, highlight=False, emoji=False)
 
 
 class Stage(Progress):
-    """The progress bar, which is gone afterwards. ``say`` prints a line above it, ``go`` moves it."""
+    """The progress bar, removed at the end. ``say`` prints a line above it, ``go`` moves it."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -36,7 +36,7 @@ class Stage(Progress):
         self.console.print(Text(f"  {line}"))
 
     def begin(self, what: str, total: int | None = None) -> None:
-        """Show ``what`` from now on, with a bar up to ``total``, or one without an end."""
+        """Show ``what`` from now on, with a bar up to ``total``; None: without an end."""
         self.reset(self._task, description=what, total=total, completed=0)
 
     def go(self, done: int) -> None:
@@ -46,17 +46,17 @@ class Stage(Progress):
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
     counts, account = figures.counts, figures.account
     names = {"throttled": "throttled", "failed_503": "failed", "dropped": "answers lost"}
-    faults = [(what, outside.answers[name]) for name, what in names.items() if outside.answers[name]]
+    faults = [(label, outside.answers[name]) for name, label in names.items() if outside.answers[name]]
     rows: list[tuple[str, int, str]] = [
         ("received", answers.posts, f"{answers.tried_again} sent again after no or a 5xx answer"),
         ("accepted", len(answers.ids), ""),
-        ("duplicate", answers.outcomes["duplicate"], "known again, and nothing done twice"),
+        ("duplicate", answers.outcomes["duplicate"], "recognized, nothing done twice"),
         ("refused", answers.refused.total(), list_counts(sorted(answers.refused.items()))),
         ("done", account.get("done", 0), f"events; {counts['work_done']} items of work,"
                                          f" {counts['work_stale']} of them stale"),
-        ("retried", counts["work_retried"], f"items, {counts['tries_again']} failed tries"),
+        ("retried", counts["work_retried"], f"items, {counts['failed_tries']} failed tries"),
         ("sent again", counts["sent_again"], "items whose message was lost or late, by the sweep"),
-        ("brought in", counts["brought_in"], "events without a webhook, from the providers' own lists"),
+        ("backfilled", counts["backfilled"], "events without a webhook, from the providers' lists"),
         ("dead", account.get("dead", 0), list_counts(figures.dead.items())),
         ("waiting", account.get("waiting", 0), ""),
         ("orders", counts["orders"], ""),
@@ -75,7 +75,7 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: S
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Print each check with what it saw, and where to look if it does not hold."""
+    """Print each check with its observed state and, if it does not hold, where to find more."""
     table = Table(title="\nChecks", box=None, title_justify="left", pad_edge=False, show_header=False)
     for check in checks:
         mark = Text("holds", style="green") if check.holds else Text("FAILS", style="bold red")
@@ -88,13 +88,13 @@ def print_next(console: Console, values: dict[str, str], home: Path, log: Path) 
     user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
     base = f"http://{LOOPBACK}"
     console.print(Text.assemble(("\nLook", "bold")))
-    for what, where in (
+    for label, where in (
         ("console", f"{base}:{values['CONSOLE_PORT']}/"),
         ("Flower", f"{base}:{values['FLOWER_PORT']}/   user {user}, password {password}"),
         ("health", f"{base}:{values['INGRESS_PORT']}/health"),
         ("log", log),
     ):
-        console.print(Text(f"  {what:<8} {where}"), soft_wrap=True)
+        console.print(Text(f"  {label:<8} {where}"), soft_wrap=True)
     console.print(Text.assemble(("\nTry, in another terminal", "bold")))
     bin_folder = quote(_shown(Path(sys.executable).parent))
     for command in (
@@ -108,6 +108,6 @@ def print_next(console: Console, values: dict[str, str], home: Path, log: Path) 
 
 
 def _shown(path: Path) -> str:
-    """Return ``path`` as one would type it from here."""
+    """Return ``path``, relative to the current folder if it is below it."""
     here = Path(os.environ.get("PWD") or Path.cwd())
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""Posts webhooks over HTTP as providers do: freshly signed, several at once, with retries."""
+"""Posts webhooks over HTTP as providers do: signed at each try, in parallel, with retries."""
 
 import time
 from collections import Counter
@@ -16,22 +16,22 @@ from services.demo.delivery import BAD_SIGNATURE, STALE, Delivery
 from services.demo.shops import DemoShop
 from services.providers.registry import SENDERS, sign
 
-AT_ONCE = 8
+POST_THREADS = 8
 STALE_BY = timedelta(minutes=10)
 
 
-class NotTaken(ShopfleetError):
-    """Ingress did not accept a webhook in any of the tries."""
+class NotAccepted(ShopfleetError):
+    """Ingress did not accept a webhook in any try."""
 
 
 @dataclass(slots=True)
 class Answers:
-    """What ingress answered. ``ids`` are the events it acknowledged with 200."""
+    """The answers of ingress. ``ids`` are the events it acknowledged with 200."""
 
     posts: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    """Posts answered 401, by what was wrong with them."""
+    """Posts answered 401, by their fault."""
     tried_again: int = 0
     ids: set[int] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
@@ -55,8 +55,8 @@ class WebhookPoster:
         self._http.close()
 
     def send_all(self, posts: Sequence[Delivery], sent: Callable[[int], None] = lambda _: None) -> None:
-        """Send ``posts``; call ``sent`` with their number, in this thread. Raises ``NotTaken``."""
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sender") as pool:
+        """Send ``posts``; call ``sent`` with their number, in this thread. Raises ``NotAccepted``."""
+        with ThreadPoolExecutor(POST_THREADS, thread_name_prefix="sender") as pool:
             futures = [pool.submit(self.send, post) for post in posts]
             try:
                 for count, future in enumerate(as_completed(futures), start=1):
@@ -67,7 +67,7 @@ class WebhookPoster:
                 raise
 
     def send(self, delivery: Delivery) -> None:
-        """Post ``delivery`` until it is answered for good: 5xx and a lost connection are tried again."""
+        """Post ``delivery``; retry after a 5xx answer and a lost connection."""
         with self._lock:
             is_first = id(delivery) not in self._begun
             self._begun.add(id(delivery))
@@ -84,11 +84,11 @@ class WebhookPoster:
                 why = type(fault).__name__
             else:
                 if answer.status_code < 500:
-                    self._note(delivery, answer)
+                    self._count(delivery, answer)
                     return
                 why = f"{answer.status_code} {answer.text[:80]}"
             if time.monotonic() > deadline:
-                raise NotTaken(f"{delivery.path} {delivery.topic} was not taken: {why}")
+                raise NotAccepted(f"{delivery.path} {delivery.topic} was not accepted: {why}")
             with self._lock:
                 self.answers.tried_again += 1
             time.sleep(pause)
@@ -114,7 +114,7 @@ class WebhookPoster:
             now=now,
         )
 
-    def _note(self, delivery: Delivery, answer: httpx.Response) -> None:
+    def _count(self, delivery: Delivery, answer: httpx.Response) -> None:
         document = answer.json()
         outcome = str(document.get("status") or document.get("error"))
         with self._lock:

@@ -1,4 +1,4 @@
-"""The four shops of the demo: their zones, their currencies, their goods, and the secrets of each."""
+"""The four shops of the demo: zones, currencies, items and secrets."""
 
 import random
 import secrets
@@ -16,13 +16,13 @@ from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 
 LOCATION_ID = 65_536_001
-GOODS = 12
+ITEM_COUNT = 12
 OPENED_BEFORE = timedelta(days=30)
-"""How old the shops become for the night: yesterday must be after their opening."""
+"""By how much the shops are made older for the night: they must be older than yesterday."""
 
 POOL = "tokyo"
 LEADER, FOLLOWER = "sakura", "momiji"
-"""They share their stock. The second shop's own stock is not counted: it has the first one's."""
+"""Two shops that share their stock. The follower has the counts of the leader."""
 
 _SHOPS = (
     ("harbour", "Harbour Goods", "America/Vancouver", "CAD", "shopfleet"),
@@ -34,7 +34,7 @@ _SHOPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoShop:
-    """A shop as its providers know it. ``legacy_quo``: its messages have OpenPhone's older format."""
+    """A shop of the demo. ``legacy_quo``: its messages have OpenPhone's old format."""
 
     slug: str
     name: str
@@ -54,19 +54,19 @@ class DemoShop:
         return f"{self.slug}.myshopify.com"
 
     def yesterday(self, now: datetime) -> tuple[date, datetime]:
-        """Return the last day that is over in its zone, and when that day began (UTC)."""
+        """Return the last complete day in the shop's zone, and its begin (UTC)."""
         day = find_due_day(self.zone, now)
         return day, day_bounds(self.zone, day)[0]
 
 
 def make_shops(rng: random.Random) -> list[DemoShop]:
-    """Return the shops. Goods come from ``rng``; secrets are fresh each time, whatever the seed."""
+    """Return the shops. Items depend on ``rng``; secrets do not."""
     items = {
-        slug: make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)
+        slug: make_items(rng, ITEM_COUNT, minor_units=1 if currency == "JPY" else 100)
         for slug, _, _, currency, _ in _SHOPS
     }
     pairs = zip(items[FOLLOWER], items[LEADER], strict=True)
-    items[FOLLOWER] = [replace(item, sku=same.sku) for item, same in pairs]
+    items[FOLLOWER] = [replace(item, sku=leading.sku) for item, leading in pairs]
     return [
         DemoShop(
             slug=slug,
@@ -111,7 +111,7 @@ def find_owning(shops: Sequence[DemoShop]) -> set[str]:
 
 
 def age_shops(tx: Connection, now: datetime) -> None:
-    """Move the opening of the shops back by a month, before the demo's day. Safe to repeat."""
+    """Move the creation of the shops back by ``OPENED_BEFORE``. Safe to repeat."""
     statement = text("update shops set created_at = created_at - :by where created_at > :since")
     tx.execute(statement, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
 

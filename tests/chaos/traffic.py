@@ -10,7 +10,7 @@ from datetime import datetime
 from services.demo.day import shuffle
 from services.demo.delivery import Delivery
 from services.demo.orders import ShopDay
-from services.demo.sender import AT_ONCE, WebhookPoster
+from services.demo.sender import POST_THREADS, WebhookPoster
 from services.demo.shops import DemoShop
 
 ORDERS_AT_A_TIME = 20
@@ -34,7 +34,7 @@ class Traffic:
     def __init__(self, sender: WebhookPoster, posts: Iterator[Delivery], per_second: float) -> None:
         self.sent: list[Delivery] = []
         self._sender, self._posts, self._pause_seconds = sender, posts, 1 / per_second
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="traffic")
+        self._pool = ThreadPoolExecutor(POST_THREADS, thread_name_prefix="traffic")
         self._futures: list[Future[None]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)

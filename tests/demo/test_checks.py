@@ -33,5 +33,5 @@ def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:
 
     failed = {check.name: check.seen for check in check_effects(expected, state, outside) if not check.holds}
 
-    assert failed.keys() == {"stock as counted and sold", "no effect twice"}
-    assert "harbour/7: wanted 4, found 3" in failed["stock as counted and sold"]
+    assert failed.keys() == {"stock matches counts and sales", "no effect twice"}
+    assert "harbour/7: wanted 4, found 3" in failed["stock matches counts and sales"]
