@@ -1,1 +1,1 @@
-"""Prove: who changed what, in a chain of hashes per shop."""
+"""Audit: who changed what, in a chain of hashes per shop."""

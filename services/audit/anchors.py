@@ -32,7 +32,7 @@ select seq, mutations from audit_events where shop_id is null and action = %(act
 
 
 class Anchor(NamedTuple):
-    """An anchor to store: its key, its bytes, and its number of heads."""
+    """An anchor to store."""
 
     key: str
     data: bytes
@@ -40,7 +40,7 @@ class Anchor(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of its bytes; the next anchor and the fleet's chain contain it."""
+        """The SHA-256 of ``data``; the next anchor and the fleet's chain contain it."""
         return _sha256(self.data)
 
 
@@ -83,15 +83,15 @@ def read_anchors(
     keys = keys[-newest:] if newest else keys
     signed_heads: dict[int | None, list[SignedHead]] = {}
     findings: list[AuditFinding] = []
-    vouched: dict[str, str] = {}
+    trusted: dict[str, str] = {}
     for key in reversed(keys):
         data = store.get(key)
-        if key in vouched and _sha256(data) != vouched[key]:
-            findings.append(_find("altered", key, "the next anchor names another SHA-256"))
+        if key in trusted and _sha256(data) != trusted[key]:
+            findings.append(_finding("altered", key, "the next anchor names another SHA-256"))
             continue
-        document, fault = read_signed(data, ANCHOR_FORMAT, signer, is_vouched=key in vouched)
+        document, fault = read_signed(data, ANCHOR_FORMAT, signer, is_trusted=key in trusted)
         if fault:
-            findings.append(_find("altered", key, fault))
+            findings.append(_finding("altered", key, fault))
             continue
         source = f"the anchor of {document['at']}"
         for head in document["heads"]:
@@ -100,17 +100,17 @@ def read_anchors(
             if not known or known[-1][:2] != (head["seq"], head["hash"]):
                 known.append(SignedHead(head["seq"], head["hash"], source))
         if previous := document["previous"]:
-            vouched[previous["key"]] = previous["sha256"]
+            trusted[previous["key"]] = previous["sha256"]
     findings += [
-        _find("missing", key, "the next anchor names it, and it is gone")
-        for key in sorted(vouched.keys() - set(keys))
+        _finding("missing", key, "the next anchor names it, but it is missing")
+        for key in sorted(trusted.keys() - set(keys))
         if _find_sha256(store, key) is None
     ]
     return signed_heads, findings, len(keys)
 
 
 def check_named_anchor(tx: Connection, store: ObjectStore) -> list[AuditFinding]:
-    """Return a finding if the newest anchor that the fleet's chain names is gone or changed."""
+    """Return a finding if the newest anchor in the fleet's chain is missing or changed in the store."""
     row = tx.exec_driver_sql(_NAMED, {"action": ANCHOR_ACTION}).first()
     if row is None:
         return []
@@ -121,11 +121,12 @@ def check_named_anchor(tx: Connection, store: ObjectStore) -> list[AuditFinding]
         return []
     names = f"row {row.seq} of the fleet's chain names"
     if not _KEY.fullmatch(key):
-        return [_find("altered", key[:200], f"{names} it, and no anchor has such a key")]
+        return [_finding("altered", key[:200], f"{names} it, which is not a valid key")]
     found = _find_sha256(store, key)
     if found is None:
-        return [_find("missing", key, f"{names} it; it is not in {store.describe()}")]
-    return [] if found == sha256 else [_find("altered", key, f"{names} the SHA-256 {sha256}, it has {found}")]
+        return [_finding("missing", key, f"{names} it; it is not in {store.describe()}")]
+    detail = f"{names} the SHA-256 {sha256}, it has {found}"
+    return [] if found == sha256 else [_finding("altered", key, detail)]
 
 
 def _sha256(data: bytes) -> str:
@@ -139,5 +140,5 @@ def _find_sha256(store: ObjectStore, key: str) -> str | None:
         return None
 
 
-def _find(kind: FindingKind, key: str, detail: str) -> AuditFinding:
+def _finding(kind: FindingKind, key: str, detail: str) -> AuditFinding:
     return AuditFinding(kind, None, 0, detail, subject=f"the anchor {key}")

@@ -1,7 +1,7 @@
 """Append to the audit chains, in the transaction that makes the changes.
 
-Callers add entries anywhere in a transaction. The transaction appends all of them as its last work before the
-commit, with one lock statement: so no two transactions wait for each other, and a chain is locked briefly.
+Callers add entries anywhere in a transaction. The transaction appends all of them just before the commit,
+with one lock statement: so there is no deadlock, and a chain is locked briefly.
 """
 
 import logging
@@ -31,15 +31,15 @@ from services.core.pg_copy import copy_rows
 __all__ = ["Entry", "Mutation", "append_all", "append_now"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": the advisory locks of the chains
-_FLEET = 0  # the fleet's own chain where a number is needed: shop ids begin at 1
+_FLEET = 0  # the fleet's chain, where a number is needed: shop ids begin at 1
 
 _LOCK = Lock.CHAINS.mark("""
 select pg_advisory_xact_lock(%(space)s, shop_id)
   from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
 """)
 
-# One round trip for two queries: the heads of the chains, and (hash null) the work items that are in a chain
-# already. Nearly always every item is newer than all audited ones: then reading the newest is enough.
+# One round trip for two queries: the heads of the chains, and (hash null) work items that are in a chain.
+# Nearly always all items are newer than all audited ones: then reading the newest is enough.
 _HEADS = f"""
 select v.shop_id, h.seq, h.hash
   from unnest(%(shop_id)s::int[]) as v(shop_id)
@@ -65,7 +65,7 @@ WORK_ID_TAKEN = "audit.work_id_taken"
 _log = logging.getLogger(__name__)
 
 _Prepared = tuple[int, Entry, str, datetime]
-"""The number of a chain, an entry of it, the text of its mutations and its time."""
+"""The number of a chain, an entry, the text of its mutations and its time."""
 
 _Content = tuple[int, str, str, str, str]
 """Chain, label, action, request id and mutations: equal for two events of one work item."""
@@ -83,9 +83,9 @@ _chain_of = itemgetter(0)
 def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
     """Append ``entries``, dated ``now``, when ``tx`` commits: each chain in the order of the calls.
 
-    An entry whose ``work_id`` is in a chain already is skipped where that event has the same content. Where
-    it has not (the application's role can write events of future work), the entry is appended without its
-    ``work_id``, and an event ``WORK_ID_TAKEN`` follows it. ``seq`` counts from 1 without a gap.
+    An entry whose ``work_id`` is in a chain is skipped if that event has the same content. If not (the
+    application's role can write events of future work), the entry is appended without its ``work_id``, and an
+    event ``WORK_ID_TAKEN`` follows it. ``seq`` counts from 1 without a gap.
     """
     if entries:
         add_at_commit(tx, _append, [_prepare(entry, now) for entry in entries])
@@ -109,7 +109,7 @@ def _append(tx: Connection, prepared: list[_Prepared]) -> None:
     prepared.sort(key=_chain_of)
     shops = sorted({shop for shop, *_ in prepared})
     tx.exec_driver_sql(_LOCK, {"space": _LOCK_SPACE, "shop_id": int_array(shops)})
-    # A new statement: only that sees what the previous holder of the lock committed.
+    # A new statement, because only that reads what the previous holder of the lock committed.
     work_ids = [entry.work_id for _, entry, *_ in prepared if entry.work_id is not None]
     heads, known = _find_heads(tx, shops, work_ids)
     rows: list[tuple[Any, ...]] = []
@@ -124,7 +124,7 @@ def _append(tx: Connection, prepared: list[_Prepared]) -> None:
 
 
 def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> Iterator[_Prepared]:
-    """Yield what is to be appended; ``known`` has the content of work items that are in a chain."""
+    """Yield the events to append; ``known`` has the content of work items that are in a chain."""
     for one in prepared:
         shop, entry, mutations, now = one
         if entry.work_id is None:
@@ -143,8 +143,8 @@ def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> I
 
 def _note_taken(entry: Entry) -> Entry:
     summary = (
-        f"work item {entry.work_id} has another event in the audit already: the event before this one is its "
-        "change as well"
+        f"work item {entry.work_id} already has another event in the audit: the event before this one is "
+        "also its change"
     )
     noted = Mutation("audit_events", str(entry.work_id), summary, None, {"action": entry.action})
     return Entry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])

@@ -1,10 +1,9 @@
 """Archive: move events older than 90 days from the database to the store.
 
 First the whole chain is verified against every checkpoint and anchor: a rewritten chain is not archived.
-Then, in steps that the next call continues after a crash: store the events, store their signed manifest,
-append an event about both, read all of it back from the store and compare it with the rows; only then the
-archive role deletes the rows. Rows of ``audit_archives`` prove nothing: the application's role can write
-them.
+Then, in steps that the next call continues after a crash: store the events and their signed manifest, append
+an event about both, read both back from the store and compare them with the rows; only then the archive role
+deletes the rows. Rows of ``audit_archives`` prove nothing: the application's role can write them.
 """
 
 import hashlib
@@ -43,18 +42,18 @@ from services.core.db import make_engine, transaction
 from services.core.errors import Misconfigured, Refused, RetryLater
 
 KEPT = timedelta(days=90)
-"""How long events stay in the database. ``audit_truncate`` checks it again by the database's clock."""
+"""How long events stay in the database. ``audit_truncate`` also checks it, by the database's clock."""
 
-AT_ONCE = 20_000
-"""Most rows of one archive: all are in memory."""
+MAX_ROWS = 20_000
+"""Rows of one archive: all are in memory."""
 
-Cut = Callable[[Archive], int]
+Truncate = Callable[[Archive], int]
 """Deletes the rows of an archive and returns how many. The caller has verified the archive."""
 
 Begin = Callable[[], AbstractContextManager[Connection]]
-"""Opens a transaction, which commits when its block ends."""
+"""Opens a transaction."""
 
-# The last row before the first young one. All old rows may go: the event about the archive is the new head.
+# The last row before the first one under 90 days. All rows may be deleted: the archive's event is the head.
 _OLD = per_chain("""
 select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)) as last,
        coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false) as has_news
@@ -76,7 +75,7 @@ _TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)
 
 @dataclass(slots=True)
 class Archived:
-    """The result of one call. ``kept`` rows are in the store and, without an archive role, also here."""
+    """The result of one call. Without an archive role, ``kept`` rows are in the store and the database."""
 
     archives: int = 0
     rows: int = 0
@@ -99,24 +98,24 @@ def archive_chain(
     shop_id: int | None,
     store: ObjectStore,
     signer: Signer,
-    cut: Cut | None,
+    truncate: Truncate | None,
     *,
     now: datetime,
     retain_until: datetime | None,
     by: str,
     request_id: str,
 ) -> Archived:
-    """Store every event of the chain that is older than 90 days, and delete its row with ``cut``.
+    """Store every event of the chain that is older than 90 days, and delete its row with ``truncate``.
 
-    Without ``cut`` the rows stay. The event about the archive stays, so the chain is never empty. Events that
-    are only about archives wait. Raises ``ChainAltered`` if the chain does not verify, ``Refused`` if the
-    objects in the store do not: then nothing was deleted.
+    Without ``truncate`` the rows stay. The event about the archive stays, so the chain is never empty; a
+    range of only such events is not archived. Raises ``ChainAltered`` if the chain does not verify,
+    ``Refused`` if the objects in the store do not: then nothing was deleted.
     """
     with begin() as tx:
-        uncut, start = _find_state(tx, shop_id)
+        undeleted, start = _find_state(tx, shop_id)
         has_old = start is not None and _find_piece_end(tx, shop_id, start, now) is not None
-    kept = sum(archive.last_seq - archive.first_seq + 1 for archive in uncut)
-    if not has_old and (cut is None or not uncut):
+    kept = sum(archive.last_seq - archive.first_seq + 1 for archive in undeleted)
+    if not has_old and (truncate is None or not undeleted):
         return Archived(kept=kept)
     anchored, faults, _ = read_anchors(store, signer, newest=None)
     put = store.find_keys(archive_folder(shop_id))
@@ -130,26 +129,26 @@ def archive_chain(
         if findings := [*verified.findings, *faults]:
             advice = "nothing was archived or deleted: see `fleet audit verify --full --archives`"
             raise ChainAltered(findings, advice)
-        uncut, start = _find_state(tx, shop_id)
-        for archive in uncut:
+        undeleted, start = _find_state(tx, shop_id)
+        for archive in undeleted:
             _prove(tx, store, archive, signer)
-            _cut(done, archive, cut)
+            _truncate(done, archive, truncate)
         for piece in _find_pieces(tx, shop_id, start, put, now):
             archive, size = _store_piece(begin, piece, store, signer, now, retain_until, by, request_id)
             _prove(tx, store, archive, signer)
             done.archives += 1
             done.rows += len(piece.rows)
             done.bytes_stored += size
-            _cut(done, archive, cut)
+            _truncate(done, archive, truncate)
     return done
 
 
-def _cut(done: Archived, archive: Archive, cut: Cut | None) -> None:
-    """Delete the rows of the proven ``archive`` with ``cut``, if there is one; count them in ``done``."""
-    if cut is None:
+def _truncate(done: Archived, archive: Archive, truncate: Truncate | None) -> None:
+    """Delete the rows of the verified ``archive`` with ``truncate``, if given; count them in ``done``."""
+    if truncate is None:
         done.kept += archive.last_seq - archive.first_seq + 1
     else:
-        done.deleted += cut(archive)
+        done.deleted += truncate(archive)
 
 
 def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], ChainPosition | None]:
@@ -162,7 +161,7 @@ def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], Cha
 
 
 def _prove(tx: Connection, store: ObjectStore, archive: Archive, signer: Signer) -> None:
-    """Raise ``Refused`` unless the store holds a signed manifest and exactly the rows of the database."""
+    """Raise ``Refused`` unless the store has a signed manifest and exactly the rows of the database."""
     finding = check_manifest(store, archive, signer)
     rows: list[RowTuple] = []
     if finding is None:
@@ -172,13 +171,13 @@ def _prove(tx: Connection, store: ObjectStore, archive: Archive, signer: Signer)
     found = stream_rows(tx, archive.shop_id, archive.first_seq - 1, archive.last_seq)
     if rows != [row for chunk in found for row in chunk]:
         seqs = f"{archive.first_seq} to {archive.last_seq}"
-        detail = f"{archive.object_key} holds other rows than {seqs} of the chain; no row was deleted"
+        detail = f"{archive.object_key} contains other rows than {seqs} of the chain; no row was deleted"
         raise Refused("audit.archive_broken", detail)
 
 
 def _find_piece_end(tx: Connection, shop_id: int | None, start: ChainPosition, now: datetime) -> int | None:
     """Return the number of the last row of the next archive, or None where there is nothing to archive."""
-    values = {"first": start.seq + 1, "at_once": AT_ONCE, "before": now - KEPT, "archived": ARCHIVE_ACTION}
+    values = {"first": start.seq + 1, "at_once": MAX_ROWS, "before": now - KEPT, "archived": ARCHIVE_ACTION}
     row = query_chain(tx, _OLD, shop_id, **values).one()
     return int(row.last) if row.last is not None and row.last > start.seq and row.has_news else None
 
@@ -186,7 +185,7 @@ def _find_piece_end(tx: Connection, shop_id: int | None, start: ChainPosition, n
 def _find_pieces(
     tx: Connection, shop_id: int | None, start: ChainPosition | None, put: Sequence[str], now: datetime
 ) -> Iterator[_Piece]:
-    """Yield the rows to archive, piece by piece; a piece that was ``put`` before a crash keeps its range."""
+    """Yield the rows to archive, by archive; one that was ``put`` before a crash keeps its range."""
     while start is not None and (last := _find_piece_end(tx, shop_id, start, now)) is not None:
         begun = f"{archive_folder(shop_id)}{start.seq + 1:012d}-"
         for key in put:
@@ -223,7 +222,7 @@ def _store_piece(
     except ObjectExists:
         data, guarded = store.get(object_key), None
         if read_object(data, piece.shop_id) != (piece.rows, ""):
-            detail = f"{object_key} is there already with other content: move it away first"
+            detail = f"{object_key} exists with other content: move it away first"
             raise Refused("audit.archive_taken", detail) from None
     sha256 = hashlib.sha256(data).hexdigest()
     contents = {"key": object_key, "sha256": sha256, "bytes": len(data)}
@@ -233,8 +232,8 @@ def _store_piece(
         store.put(manifest_key, manifest, retain_until)
     except ObjectExists:
         manifest = store.get(manifest_key)  # stored before a crash, maybe signed with the previous key
-        if fault := find_manifest_fault(manifest, chain, [contents], signer, is_vouched=False):
-            detail = f"{manifest_key} is there already: {fault}. Move it away first"
+        if fault := find_manifest_fault(manifest, chain, [contents], signer, is_trusted=False):
+            detail = f"{manifest_key} exists: {fault}. Move it away first"
             raise Refused("audit.archive_taken", detail) from None
     after = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
@@ -249,7 +248,7 @@ def _store_piece(
 
 
 @contextmanager
-def open_cut(url: str) -> Iterator[Cut | None]:
+def open_truncate(url: str) -> Iterator[Truncate | None]:
     """Yield a function that deletes archived rows as the role of ``url``; None where ``url`` is empty.
 
     It raises ``Refused`` where the database refuses the range, ``Misconfigured`` where the role may not
@@ -260,7 +259,7 @@ def open_cut(url: str) -> Iterator[Cut | None]:
         return
     engine = make_engine(url, application="shopfleet-archive", pool_size=1)
 
-    def cut(archive: Archive) -> int:
+    def truncate(archive: Archive) -> int:
         try:
             with transaction(engine) as tx:
                 return int(tx.exec_driver_sql(_TRUNCATE, archive._asdict()).scalar_one())
@@ -269,7 +268,7 @@ def open_cut(url: str) -> Iterator[Cut | None]:
             raise
 
     try:
-        yield cut
+        yield truncate
     finally:
         engine.dispose()
 

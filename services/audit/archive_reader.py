@@ -68,10 +68,10 @@ def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
     return [Archive(**row._mapping) for row in query_chain(tx, _FIND, shop_id)]
 
 
-def check_ties(
+def check_links(
     chain: StoredChain, archives: Sequence[Archive], first_seq: int
 ) -> tuple[ChainPosition, list[AuditFinding]]:
-    """Return the position before the row ``first_seq``, and where the archives do not fit together.
+    """Return the position before the row ``first_seq``, and the gaps between the archives.
 
     Each archive must follow the previous one, and an event of the chain, if it is still in the database, must
     have the sum of its manifest.
@@ -81,13 +81,13 @@ def check_ties(
     for archive in archives:
         if archive.start != last:
             detail = f"it does not follow the one that ends with row {last.seq}"
-            findings.append(_find("altered", archive, detail))
+            findings.append(_finding("altered", archive, detail))
         last = archive.end
         if archive.last_seq < first_seq:
             start = archive.end
         if archive.event_seq >= first_seq and not _names_archive(chain.find_at(archive.event_seq), archive):
             detail = f"row {archive.event_seq} should have its manifest's SHA-256 and does not"
-            findings.append(_find("altered", archive, detail))
+            findings.append(_finding("altered", archive, detail))
     return start, findings
 
 
@@ -112,14 +112,14 @@ def check_manifests(
     """
     findings = []
     for archive in reversed(archives):
-        finding = check_manifest(store, archive, signer, is_vouched=archive.end == trusted)
+        finding = check_manifest(store, archive, signer, is_trusted=archive.end == trusted)
         trusted = archive.start if finding is None else None
         findings += [finding] if finding else []
     return findings[::-1]
 
 
 def check_manifest(
-    store: ObjectStore, archive: Archive, signer: Signer, *, is_vouched: bool = False
+    store: ObjectStore, archive: Archive, signer: Signer, *, is_trusted: bool = False
 ) -> AuditFinding | None:
     """Return the fault of an archive's manifest in the store, if any."""
     key = archive.manifest_key
@@ -128,13 +128,13 @@ def check_manifest(
     try:
         data = store.get(key)
     except ObjectMissing:
-        return _find("missing", archive, f"{key} is gone from {store.describe()}")
+        return _finding("missing", archive, f"{key} is gone from {store.describe()}")
     if (found := hashlib.sha256(data).hexdigest()) != archive.manifest_sha256:
         detail = f"{key} has the SHA-256 {found}, it was stored with {archive.manifest_sha256}"
-        return _find("altered", archive, detail)
+        return _finding("altered", archive, detail)
     contents = {"key": archive.object_key, "sha256": archive.object_sha256, "bytes": archive.object_bytes}
-    fault = find_manifest_fault(data, archive._asdict(), [contents], signer, is_vouched=is_vouched)
-    return _find("altered", archive, f"{key}: {fault}") if fault else None
+    fault = find_manifest_fault(data, archive._asdict(), [contents], signer, is_trusted=is_trusted)
+    return _finding("altered", archive, f"{key}: {fault}") if fault else None
 
 
 def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], AuditFinding | None]:
@@ -144,7 +144,7 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     try:
         data = store.get(archive.object_key)
     except ObjectMissing:
-        return [], _find("missing", archive, f"{archive.object_key} is gone from {store.describe()}")
+        return [], _finding("missing", archive, f"{archive.object_key} is gone from {store.describe()}")
     found = hashlib.sha256(data).hexdigest()
     rows, fault = read_object(data, archive.shop_id)
     if not fault:
@@ -152,17 +152,17 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
         if broken is not None:
             return rows, diagnose(archive.shop_id, place, broken, Chain(lambda: rows))
         if place != archive.end:
-            fault = f"it ends with row {place.seq}, and the chain says {archive.last_seq}"
+            fault = f"it ends with row {place.seq} instead of {archive.last_seq}"
     if not fault and found != archive.object_sha256:
-        fault = f"its rows hold, but its SHA-256 is {found}; it was stored with {archive.object_sha256}"
-    return rows, _find("altered", archive, f"{archive.object_key}: {fault}") if fault else None
+        fault = f"its rows are right, but its SHA-256 is {found}; it was stored with {archive.object_sha256}"
+    return rows, _finding("altered", archive, f"{archive.object_key}: {fault}") if fault else None
 
 
 def _find_wrong_key(archive: Archive, key: str, ending: str) -> AuditFinding | None:
     """Return a finding unless ``key`` is the key of these rows; no other object is read."""
     expected = archive_key(archive.shop_id, archive.first_seq, archive.last_seq) + ending
-    detail = f"its key is {key[:200]!r}, and these rows are stored as {expected!r}"
-    return None if key == expected else _find("altered", archive, detail)
+    detail = f"its key is {key[:200]!r}, it should be {expected!r}"
+    return None if key == expected else _finding("altered", archive, detail)
 
 
 def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
@@ -180,6 +180,6 @@ def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
     return rows, ""
 
 
-def _find(kind: FindingKind, archive: Archive, detail: str) -> AuditFinding:
+def _finding(kind: FindingKind, archive: Archive, detail: str) -> AuditFinding:
     subject = f"the archive of rows {archive.first_seq} to {archive.last_seq}"
     return AuditFinding(kind, archive.shop_id, archive.first_seq, detail, subject=subject)

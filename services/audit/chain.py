@@ -1,6 +1,6 @@
-"""The canonical text and the hash of an audit event. Pure: no clock, no database.
+"""The canonical text and the hash of an audit event. Pure.
 
-The hash covers the previous event's hash, so the next event shows that one was altered, removed or inserted.
+The hash covers the previous event's hash, so an altered, removed or inserted event does not match the next.
 The text of the mutations is stored as it was hashed and never formatted again, so a newer library cannot make
 an unaltered row look altered. Writer, verifier and offline verifier use these functions.
 """
@@ -29,7 +29,7 @@ _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHR
 
 
 class Mutation(NamedTuple):
-    """The change of one row. ``before`` and ``after`` have the changed columns; None: there is no row."""
+    """The change of one row. ``before`` and ``after`` have the changed columns, or None: no row."""
 
     table_name: str
     row_id: str
@@ -41,8 +41,8 @@ class Mutation(NamedTuple):
 class Entry(NamedTuple):
     """A change to append to a chain (``shop_id`` None: the fleet's own).
 
-    ``work_id`` is the item of ``work_queue`` that made it, if any: an item is audited once, also where its
-    entry is appended twice.
+    ``work_id`` is the item of ``work_queue`` that made it, if any: an item is audited once, even if its entry
+    is appended twice.
     """
 
     shop_id: int | None
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 
 RowTuple = tuple[int, str, str, str, str, int | None, str, str, str]
-"""The first nine fields of ``ChainRow``, as a cursor or a file gives them."""
+"""The first nine fields of ``ChainRow``, as a cursor or a file returns them."""
 
 
 class ChainRow(NamedTuple):
@@ -70,7 +70,7 @@ class ChainRow(NamedTuple):
     prev_hash: str
     hash: str
     id: int | None = None
-    """The row's id in the database; a file has none."""
+    """The row's id in the database; None in a file."""
 
 
 class ChainPosition(NamedTuple):
@@ -87,7 +87,7 @@ def mutations_text(mutations: Sequence[Mutation]) -> str:
     """Return ``mutations`` in canonical form: UTF-8 JSON in the given order, keys sorted, no spaces.
 
     Times become text in UTC with microseconds; decimals, dates and ids become text. Raises ``TypeError`` for
-    a value without an exact form, and for a NUL character, which PostgreSQL's jsonb cannot store.
+    a value without an exact form, and for a NUL character, which jsonb cannot store.
     """
     rows = [
         {"after": m.after, "before": m.before, "row_id": m.row_id, "summary": m.summary,
@@ -96,7 +96,7 @@ def mutations_text(mutations: Sequence[Mutation]) -> str:
     ]  # fmt: skip
     text = orjson.dumps(rows, default=_to_text, option=_CANONICAL).decode()
     if "\\u0000" in text:
-        raise TypeError("a text with a NUL character cannot be shown by jsonb")
+        raise TypeError("jsonb cannot store a text with a NUL character")
     return text
 
 
@@ -130,7 +130,7 @@ def walk(
     """Check ``rows`` in order, from the one after ``place``; return the last good position and the bad row.
 
     The row is None where all are good: each has the next number, the hash of the row before it as its
-    ``prev_hash``, and the hash of its own text. One loop over tuples: each night reads millions of rows.
+    ``prev_hash``, and the hash of its own text. A loop over tuples: each night reads millions of rows.
     """
     seq, last = place
     for fields in rows:

@@ -1,6 +1,6 @@
 """Checkpoints: verified and signed heads in the database, where the next verification may begin.
 
-Signing one needs ``SECRET_KEY``; adding a row does not.
+A signature needs ``SECRET_KEY``; a row alone does not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,8 +53,8 @@ def check_checkpoints(
 ) -> tuple[list[SignedHead], list[AuditFinding]]:
     """Return the heads of trusted checkpoints, newest first, and a finding for each forged one.
 
-    Stops at the newest trusted one unless ``all_of_them``. Skips one with a valid signature of a key of two
-    rotations ago where a newer one is trusted.
+    Stops at the newest trusted one unless ``all_of_them``. If a newer one is trusted, skips those signed with
+    a key from before the last two rotations.
     """
     signed_heads: list[SignedHead] = []
     findings: list[AuditFinding] = []

@@ -1,7 +1,7 @@
-"""Diagnose what happened to a chain at its first bad row. Pure.
+"""Diagnoses the first bad row of a chain. Pure.
 
-A row's hash covers its number and the previous hash, so a moved row still matches its original number. That
-tells rows that were inserted, removed or moved from rows that were altered.
+A row's hash covers its number and the previous hash, so a moved row still matches its original number. This
+distinguishes inserted, removed and moved rows from altered ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,14 +14,14 @@ from services.audit.chain import MAX_SEQ, ChainPosition, ChainRow, RowTuple, has
 FindingKind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
 
 SEARCHED = 5000
-"""How many numbers up and down are tried for a moved row: about 10 ms, once."""
+"""How many numbers up and down are tried for a moved row: about 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
-    """The first bad row of a chain, and what happened to it.
+    """The first bad row of a chain, and its fault.
 
-    With a ``subject`` the fault is not of a row but of a signed head or archive: ``checkpoint 7``.
+    With a ``subject``: the fault of an anchor, checkpoint or archive, such as ``checkpoint 7``.
     """
 
     kind: FindingKind
@@ -39,7 +39,7 @@ class AuditFinding:
 
 
 class Chain:
-    """The rows of one chain, which ``read`` returns; ``StoredChain`` finds them in the database."""
+    """The rows of one chain, from ``read``; ``StoredChain`` finds them in the database."""
 
     def __init__(self, read: Callable[[], Iterable[RowTuple]]) -> None:
         self._read = read
@@ -57,29 +57,29 @@ class Chain:
 
 
 def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
-    """Return what happened to ``row``, the first that does not follow ``last``."""
+    """Return the finding of ``row``, the first that does not follow ``last``."""
     row = chain.find_at(row.seq) or row
     if row.seq != last.seq + 1:
         return _diagnose_gap(shop_id, last, row, chain)
     if row.prev_hash != last.hash:
         if row.hash == hash_row(row, shop_id, prev_hash=last.hash):
-            return _find("altered", shop_id, row, "the hash before it is not the one it was written with")
+            return _finding("altered", shop_id, row, "the hash before it is not the one it was written with")
         original = _find_original_seq(row, shop_id)
         if original is not None and original != row.seq:
             return _diagnose_displaced(shop_id, last, row, original, chain)
     following = chain.find_at(row.seq + 1)
     if following is not None and _belongs(following, shop_id, last):
-        return _find("inserted", shop_id, row, "the row after it follows the one before it")
+        return _finding("inserted", shop_id, row, "the row after it follows the one before it")
     if row.prev_hash == last.hash:
         is_hash_alone = following is not None and following.prev_hash == hash_row(row, shop_id)
-        what = "is not the one it was written with" if is_hash_alone else "is of other content"
-        return _find("altered", shop_id, row, f"its hash {what}")
+        fault = "is not the one it was written with" if is_hash_alone else "is of other content"
+        return _finding("altered", shop_id, row, f"its hash {fault}")
     return _diagnose_unlinked(shop_id, last, row, following, chain)
 
 
 def find_number_fault(shop_id: int | None, row: ChainRow) -> AuditFinding:
     """Return the finding of a row with an invalid number."""
-    return _find("inserted", shop_id, row, f"rows are numbered from 1 to {MAX_SEQ}")
+    return _finding("inserted", shop_id, row, f"rows are numbered from 1 to {MAX_SEQ}")
 
 
 def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
@@ -87,45 +87,45 @@ def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain
     if not 0 < row.seq <= MAX_SEQ:
         return find_number_fault(shop_id, row)
     if row.seq < expected:
-        return _find("inserted", shop_id, row, f"there is a row {row.seq} already")
+        return _finding("inserted", shop_id, row, f"there is a row {row.seq} already")
     for other in chain.find_after(last.hash):
         if other.seq != expected and _belongs(other, shop_id, last):
-            return _find("reordered", shop_id, other, f"it was written as row {expected}")
+            return _finding("reordered", shop_id, other, f"it was written as row {expected}")
     return _missing(shop_id, expected, row.seq - 1, f"the next is row {row.seq}")
 
 
 def _diagnose_displaced(
     shop_id: int | None, last: ChainPosition, row: ChainRow, original: int, chain: Chain
 ) -> AuditFinding:
-    """The row was written as number ``original``: rows were moved, or inserted or removed before it."""
+    """Diagnose a row that was written as number ``original``."""
     written = f"what is now row {row.seq} was written as row {original}"
     if original < row.seq:
         there = chain.find_at(original)
         if there is None or there.hash == row.hash:
-            return _find("inserted", shop_id, row, f"it repeats row {original}")
-        return _find("inserted", shop_id, there, written)
+            return _finding("inserted", shop_id, row, f"it repeats row {original}")
+        return _finding("inserted", shop_id, there, written)
     if any(_belongs(other, shop_id, last) for other in chain.find_after(last.hash)):
-        return _find("reordered", shop_id, row, f"it was written as row {original}")
+        return _finding("reordered", shop_id, row, f"it was written as row {original}")
     return _missing(shop_id, row.seq, original - 1, written)
 
 
 def _diagnose_unlinked(
     shop_id: int | None, last: ChainPosition, row: ChainRow, following: ChainRow | None, chain: Chain
 ) -> AuditFinding:
-    """The row's ``prev_hash`` is of no row of this chain."""
+    """Diagnose a row whose ``prev_hash`` is not the hash of a row of this chain."""
     if row.hash != hash_row(row, shop_id):
         if following is None:
-            return _find("inserted", shop_id, row, "it follows no row of this chain, and no row follows it")
-        return _find("altered", shop_id, row, "neither its hash nor the hash before it is what was written")
+            return _finding("inserted", shop_id, row, "it follows no row of this chain, no row follows it")
+        return _finding("altered", shop_id, row, "its hash and its previous hash are altered")
     before = chain.find_at(last.seq)
     if before is None or (following is not None and following.prev_hash != row.hash):
-        return _find("altered", shop_id, row, "altered and hashed again, after a hash that is no row's")
+        return _finding("altered", shop_id, row, "altered and hashed again, after a hash that is no row's")
     detail = f"altered and hashed again, maybe with rows before it: row {row.seq} follows another hash"
-    return _find("altered", shop_id, before, detail)
+    return _finding("altered", shop_id, before, detail)
 
 
 def _belongs(row: ChainRow, shop_id: int | None, last: ChainPosition) -> bool:
-    """Whether ``row`` was written as the row after ``last``, whatever its number is now."""
+    """Whether ``row`` was written as the row after ``last``; its number may differ."""
     return row.prev_hash == last.hash and row.hash == hash_row(row, shop_id, seq=last.seq + 1)
 
 
@@ -138,7 +138,7 @@ def _find_original_seq(row: ChainRow, shop_id: int | None) -> int | None:
     return None
 
 
-def _find(kind: FindingKind, shop_id: int | None, row: ChainRow, detail: str) -> AuditFinding:
+def _finding(kind: FindingKind, shop_id: int | None, row: ChainRow, detail: str) -> AuditFinding:
     return AuditFinding(kind, shop_id, row.seq, detail, row.id)
 
 

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
-from services.audit.archive_reader import check_ties, find_archives
+from services.audit.archive_reader import check_links, find_archives
 from services.audit.chain import BEGINNING, RowTuple, to_utc_text
 from services.audit.checkpoints import find_checkpoints
 from services.audit.jsonl import FORMAT, write_lines
@@ -37,7 +37,7 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
     for shop_id in shop_ids:
         archives = find_archives(tx, shop_id)
         first, head = find_ends(tx, shop_id) or (1, BEGINNING)
-        start, _ = check_ties(StoredChain(tx, shop_id), archives, first)
+        start, _ = check_links(StoredChain(tx, shop_id), archives, first)
         chains.append(
             {
                 "shop_id": shop_id,

@@ -23,7 +23,7 @@ _TEXTS = tuple(name for name in _FIELDS if name not in ("seq", "work_id"))
 
 
 class FileInvalid(ShopfleetError):
-    """The file has no audit events, or is cut off. The message names the line."""
+    """The file has no audit events or is incomplete. The message names the line."""
 
 
 def write_lines(
@@ -56,7 +56,7 @@ def _read_header(found: Any) -> Mapping[str, Any]:
         raise ValueError(f"it should be a header with the format {FORMAT!r}")
     if (version := found.get("text_version", TEXT_VERSION)) != TEXT_VERSION:
         raise ValueError(
-            f"its text_version is {version!r}, and this verifier knows {TEXT_VERSION}: use the verifier of "
+            f"its text_version is {version!r}, this verifier supports {TEXT_VERSION}: use the verifier of "
             "the release that made the file"
         )
     return found

@@ -17,14 +17,14 @@ from services.audit.diagnose import AuditFinding, Chain, diagnose
 from services.audit.jsonl import FileInvalid, read_lines
 from services.audit.signing import Checkpoint, SignaturesUnavailable, canonical_json, is_signed
 
-AT_ONCE = 5000
+CHUNK_ROWS = 5000
 Print = Callable[[str], object]
 
 
 def verify_file(path: Path, public_key: str, report: Print) -> list[AuditFinding]:
     """Return the faults of the events in the file; raise ``FileInvalid`` if it cannot be read.
 
-    Only signatures of ``public_key`` count; without one, the file's own key is trusted, and printed.
+    Only signatures of ``public_key`` count; if it is empty, the file's own key is trusted, and printed.
     """
     with path.open("rb") as file:
         lines = read_lines(file)
@@ -60,7 +60,7 @@ def _verify_chain(
 ) -> AuditFinding | None:
     shop_id = chain["shop_id"]
     place = ChainPosition(chain["first_seq"] - 1, chain["first_prev_hash"])
-    while block := list(islice(rows, AT_ONCE)):
+    while block := list(islice(rows, CHUNK_ROWS)):
         place, broken = walk(block, shop_id, place)
         if broken is not None:
             return diagnose(shop_id, place, broken, Chain(partial(_read_rows, path, shop_id)))
@@ -68,7 +68,7 @@ def _verify_chain(
             if signed.get(seq, row_hash) != row_hash:
                 return AuditFinding("rewritten", shop_id, seq, f"its hash was {signed[seq]} in a checkpoint")
     if place != ChainPosition(chain["last_seq"], chain["last_hash"]):
-        detail = f"the file ends with row {place.seq}, its header says {chain['last_seq']}"
+        detail = f"the file ends with row {place.seq} instead of {chain['last_seq']}"
         return AuditFinding("missing", shop_id, place.seq + 1, detail)
     return None
 

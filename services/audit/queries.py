@@ -1,4 +1,4 @@
-"""Queries of the stored chains: streams for the verification, single rows for a diagnosis."""
+"""Queries of the stored chains: streams for verification, single rows for diagnosis."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import date, datetime
@@ -13,14 +13,14 @@ from services.audit.chain import ChainPosition, ChainRow, RowTuple
 from services.audit.diagnose import Chain
 from services.core.pg_arrays import int_array
 
-AT_ONCE = 5000
+CHUNK_ROWS = 5000
 """Rows in memory at a time: a few MB."""
 
-A_STATEMENT = 50_000
-"""Rows of one statement: a reader that stops early waits for the rest of it, 0.1 s."""
+STATEMENT_ROWS = 50_000
+"""Rows of one statement: a reader that stops early still reads the rest of it, 0.1 s."""
 
 ALL_ROWS = -(2**63) - 1
-"""Less than every number that the column can hold."""
+"""Less than every number of the column."""
 
 # to_char writes years without a sign, so 2026 BC would look like 2026; of an infinite time it is null.
 _AT_TEXT = """
@@ -91,7 +91,7 @@ select shop_id from chains where shop_id is not null
 
 
 def use_snapshot(tx: Connection) -> None:
-    """Let ``tx`` read one snapshot. Call it first: rows archived meanwhile would look missing."""
+    """Let ``tx`` read one snapshot, or rows archived meanwhile would look missing. Call it first."""
     tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
 
 
@@ -129,23 +129,23 @@ def count_events(tx: Connection, action: str, since: datetime) -> list[tuple[int
 def stream_rows(
     tx: Connection, shop_id: int | None, after: int = ALL_ROWS, until: int = 2**63 - 1
 ) -> Generator[list[RowTuple], None, None]:
-    """Yield the rows with numbers above ``after`` up to ``until``, in order, ``AT_ONCE`` at a time.
+    """Yield the rows with numbers above ``after`` up to ``until``, in order, ``CHUNK_ROWS`` at a time.
 
-    Without limits: every stored row, whatever its number, so that rows beyond the head are found. The server
-    sends while we hash, and neither side has all rows in memory.
+    Without limits: every stored row, with invalid numbers too. Rows are sent while others are hashed, and
+    neither side has all rows in memory.
     """
     driver = tx.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sets it
     statement = _STREAM[shop_id is None]
-    values = {"shop_id": shop_id, "until": until, "limit": A_STATEMENT}
+    values = {"shop_id": shop_id, "until": until, "limit": STATEMENT_ROWS}
     try:
         with driver.cursor() as cursor:
-            read = A_STATEMENT
-            while read == A_STATEMENT:
+            read = STATEMENT_ROWS
+            while read == STATEMENT_ROWS:
                 read = 0
                 rows = cursor.stream(statement, {**values, "first": after + 1}, binary=True, size=200)
                 try:
-                    while chunk := list(islice(rows, AT_ONCE)):
+                    while chunk := list(islice(rows, CHUNK_ROWS)):
                         read, after = read + len(chunk), chunk[-1][0]
                         yield chunk
                 finally:

@@ -1,8 +1,8 @@
 """Signatures of verified hashes and of documents: Ed25519, with a key derived from ``SECRET_KEY``.
 
-A chain proves order and content to a reader who trusts one of its hashes. The signature makes a hash
-trustworthy: a writer of the database without the key cannot make one. A manifest is a signed document in the
-store with the range of one archive and the sums of its objects, so it proves no other range or chain.
+A chain proves order and content to a reader who trusts one of its hashes. A signature proves a hash: writing
+to the database is not enough to make one. A manifest is a signed document in the store with the range of one
+archive and the sums of its objects, so it proves no other range or chain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class SignaturesUnavailable(ShopfleetError):
 
 
 class Signer:
-    """Signs with the current key; knows the public key of the previous one, too. Its repr has no key."""
+    """Signs with the current key; has the public key of the previous one, too. Its repr has no key."""
 
     __slots__ = ("_key", "known_keys", "public_key")
 
@@ -55,7 +55,7 @@ def unknown_key(public_key: str) -> str:
 
 
 def is_signed(message: bytes, public_key: str, signature: str) -> bool:
-    """Whether ``signature`` matches ``message`` and ``public_key``, whosever key that is."""
+    """Whether ``signature`` matches ``message`` and ``public_key``, which may be any key."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -82,7 +82,7 @@ class Checkpoint(NamedTuple):
     signature: str
 
     def is_genuine(self) -> bool:
-        """Whether the signature matches this head and the key it names."""
+        """Whether the signature matches this head and ``public_key``."""
         message = checkpoint_message(self.shop_id, self.seq, self.hash, self.at)
         return is_signed(message, self.public_key, self.signature)
 
@@ -104,11 +104,11 @@ def sign_document(made_as: str, content: Mapping[str, Any], signer: Signer) -> d
     return document | {"signature": signer.sign(canonical_json(document))}
 
 
-def read_signed(data: bytes, made_as: str, signer: Signer, *, is_vouched: bool) -> tuple[dict[str, Any], str]:
+def read_signed(data: bytes, made_as: str, signer: Signer, *, is_trusted: bool) -> tuple[dict[str, Any], str]:
     """Return the document of the format ``made_as`` in ``data``, and why it is not trusted, or "".
 
-    A signature of the current or the previous key is valid. One of an older key is valid if ``is_vouched``: a
-    trusted hash or document confirms this one.
+    A signature of the current or the previous key is valid. One of an older key is valid if
+    ``is_trusted``: a trusted hash or document confirms it.
     """
     try:
         document: dict[str, Any] = orjson.loads(data)
@@ -116,11 +116,11 @@ def read_signed(data: bytes, made_as: str, signer: Signer, *, is_vouched: bool) 
         if found != made_as:
             return document, f"its format is {found!r}, not {made_as!r}"
         if version != TEXT_VERSION:
-            return document, f"its text_version is {version!r}; this release knows {TEXT_VERSION}"
+            return document, f"its text_version is {version!r}; this release supports {TEXT_VERSION}"
         signature, public_key = document.pop("signature"), document["public_key"]
         if not is_signed(canonical_json(document), public_key, signature):
             return document, "its signature is not that of its content"
-        return document, "" if is_vouched or public_key in signer.known_keys else unknown_key(public_key)
+        return document, "" if is_trusted or public_key in signer.known_keys else unknown_key(public_key)
     except (ValueError, LookupError, TypeError, AttributeError) as fault:
         return {}, f"it cannot be read: {type(fault).__name__}"
 
@@ -136,22 +136,22 @@ def find_manifest_fault(
     objects: Sequence[Mapping[str, Any]],
     signer: Signer,
     *,
-    is_vouched: bool,
+    is_trusted: bool,
 ) -> str:
     """Return why the manifest ``data`` does not prove the range ``expected`` and its ``objects``, or "".
 
-    ``is_vouched``: a trusted hash after the range covers its last hash.
+    ``is_trusted``: a trusted hash after the range covers its last hash.
     """
-    document, fault = read_signed(data, MANIFEST_FORMAT, signer, is_vouched=is_vouched)
+    document, fault = read_signed(data, MANIFEST_FORMAT, signer, is_trusted=is_trusted)
     if document.get("format") == _UNSIGNED_MANIFEST:
         return (
             f"its format {_UNSIGNED_MANIFEST!r} is not signed: check it with the release that made it, and "
-            f"keep that release with the archive; this one reads {MANIFEST_FORMAT!r}"
+            f"store that release with the archive; this one reads {MANIFEST_FORMAT!r}"
         )
     wanted = {**{name: expected[name] for name in _RANGE}, "objects": list(objects)}
     for name, value in () if fault else wanted.items():
         if (found := document.get(name)) != value:
-            return f"its {name} is {found!r}, and the archive's is {value!r}"
+            return f"its {name} is {found!r}, the archive's is {value!r}"
     return fault
 
 

@@ -1,4 +1,4 @@
-"""ObjectStore: the store of anchors and archives, outside the database. Nothing in it is overwritten."""
+"""ObjectStore: the store of anchors and archives, outside the database. Objects are never overwritten."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ class ObjectStore(Protocol):
     """
 
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
-        """Store ``data``, or raise ``ObjectExists``; return until when the store locks it, None: no lock."""
+        """Store ``data``, or raise ``ObjectExists``; return the end of the store's lock, or None: no lock."""
 
     def get(self, key: str) -> bytes:
         """Return the object, or raise ``ObjectMissing``."""
@@ -37,4 +37,4 @@ class ObjectStore(Protocol):
         """
 
     def describe(self) -> str:
-        """Return what the store is and whether it locks objects, for people; no credentials."""
+        """Return the address of the store and whether it locks objects, for people; no credentials."""

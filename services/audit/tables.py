@@ -1,6 +1,6 @@
-"""The audit chain's tables. The application's role may add rows and read them, nothing else.
+"""The audit chain's tables. The application's role may only insert and read rows.
 
-``audit_mutations`` is a view over ``audit_events.mutations``, which keeps the very text that was hashed.
+``audit_mutations`` is a view over ``audit_events.mutations``, which has the text that was hashed.
 """
 
 from sqlalchemy import (
@@ -28,7 +28,7 @@ def _check_seq(column: str) -> CheckConstraint:
 
 
 def _check_time(column: str) -> CheckConstraint:
-    """An infinite time, or one that Python cannot hold, cannot be read back."""
+    """Refuse infinite times and those that Python cannot represent."""
     return CheckConstraint(f"{column} >= '1970-01-01Z' and {column} < '3000-01-01Z'", name=column)
 
 
@@ -57,13 +57,12 @@ audit_events = Table(
     # A trigger, audit_events_follow, accepts only rows that follow the row before them.
     _check_seq("seq"),
     _check_time("at"),
-    # Rows come in the order of time: a few pages of summary find a day, and an insert pays nothing.
+    # Rows are in the order of time: a small index finds a day, and inserts cost nothing.
     Index("ix_audit_events_at", "at", postgresql_using="brin"),
-    # An item of work is audited once.
     Index("uq_audit_events_work_id", "work_id", unique=True, postgresql_where=text("work_id is not null")),
 )
 
-# A head that was verified and signed: the next verification may begin here.
+# Verified and signed heads: the next verification may begin at one.
 audit_checkpoints = Table(
     "audit_checkpoints",
     metadata,
@@ -76,13 +75,13 @@ audit_checkpoints = Table(
     Column("signature", Text, nullable=False),
     _check_seq("seq"),
     _check_time("at"),
-    # The key is part of it: after a rotation a head that did not move is signed again.
+    # After a rotation of the key an unchanged head is signed again.
     UniqueConstraint(
         "shop_id", "seq", "public_key", name="uq_audit_checkpoints_seq", postgresql_nulls_not_distinct=True
     ),
 )
 
-# A run of events that left for the archive store: what stands there, and how it ties into the chain.
+# Ranges of archived events: their objects in the store, and their place in the chain.
 audit_archives = Table(
     "audit_archives",
     metadata,
@@ -97,7 +96,7 @@ audit_archives = Table(
     Column("object_bytes", BigInteger, nullable=False),
     Column("manifest_key", Text, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
-    # The row of the same chain that carries the manifest's sum.
+    # The row of the same chain with the manifest's sum.
     Column("event_seq", BigInteger, nullable=False),
     Column("archived_at", _at, nullable=False),
     Column("retained_until", _at),

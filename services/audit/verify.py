@@ -1,8 +1,7 @@
-"""Verify the chains, and name the first altered row of each.
+"""Verifies the chains, and finds the first altered row of each.
 
-Two checks: do the rows of a chain hash to what they say (``walk``), and do they have the hashes that were
-signed earlier (checkpoints, anchors)? Only the second finds a chain that was cut off at its end or rewritten
-as a whole.
+Two checks: each row matches its own hash (``walk``), and the hashes match those that were signed earlier
+(checkpoints, anchors). Only the second finds a chain whose end was removed, or that was rewritten as a whole.
 """
 
 import time
@@ -15,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.archive_reader import Archive, check_manifests, check_ties, find_archives, read_archive
+from services.audit.archive_reader import Archive, check_links, check_manifests, find_archives, read_archive
 from services.audit.chain import BEGINNING, TEXT_VERSION, ChainPosition, ChainRow, walk
 from services.audit.checkpoints import SignedHead, check_checkpoints, find_checkpoints
 from services.audit.diagnose import AuditFinding, diagnose, find_number_fault
@@ -33,13 +32,13 @@ from services.audit.store import ObjectStore
 from services.core.errors import Refused, WorkError
 
 ANCHORS_READ, ANCHORS_READ_FULL = 30, 120
-"""How many of the newest anchors are compared. They are nightly: 120 cover all rows that are not archived."""
+"""How many of the newest anchors are compared. One is made per night: 120 cover all rows not archived."""
 
 TURN_DAYS = 15
 """The nightly verification reads an archive's body every 15 days: twice in 30, because a night may fail."""
 
 ReportProgress = Callable[[int | None, int], None]
-"""Called from time to time with a chain and how many of its rows are done."""
+"""Called during a verification with a chain and the number of its verified rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +61,10 @@ class VerifyOptions:
 
     @property
     def reads_bodies(self) -> bool:
-        """Whether bodies are read: those need their manifests, and are as old as the oldest anchors."""
+        """Whether bodies are read. Those need their manifests and all anchors."""
         return self.archives or self.turn is not None
 
     def reads_body(self, archive: Archive) -> bool:
-        """Whether the body of ``archive`` is read."""
         return self.archives or (self.turn is not None and (archive.id + self.turn) % TURN_DAYS == 0)
 
 
@@ -80,7 +78,7 @@ class ChainAltered(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainResult:
-    """The result for one chain. ``rows`` were hashed again: those after ``began_after``."""
+    """The result for one chain. ``rows``: how many were hashed, those after ``began_after``."""
 
     shop_id: int | None
     rows: int = 0
@@ -89,7 +87,7 @@ class ChainResult:
     began_after: int = 0
     head: ChainPosition = BEGINNING
     is_whole: bool = False
-    """Everything up to ``head`` is proven, by this verification or by the checkpoint where it began."""
+    """Whether all rows up to ``head`` are proven, by this verification or the checkpoint where it began."""
     findings: Sequence[AuditFinding] = ()
 
 
@@ -110,12 +108,10 @@ class VerifyReport:
 
     @property
     def rows(self) -> int:
-        """How many rows were hashed."""
         return sum(chain.rows + chain.archived_rows for chain in self.chains)
 
     @property
     def rows_per_second(self) -> int:
-        """Rows hashed per second."""
         return round(self.rows / self.seconds) if self.seconds else 0
 
 
@@ -183,7 +179,7 @@ def _verify_chain(
     read = [archive for archive in archives if options.reads_body(archive)]
     checkpoints = find_checkpoints(tx, shop_id, min([first, *(archive.first_seq for archive in read)]))
     signed, forged = check_checkpoints(shop_id, checkpoints, signer, all_of_them=options.full)
-    start, untied = check_ties(chain, archives, first)
+    start, unlinked = check_links(chain, archives, first)
     signed_heads = [*signed, *anchored]
     hashes = find_hashes(tx, shop_id, [head.seq for head in signed_heads])
     archived_rows, unread = _read_archives(store, read, hashes)
@@ -192,15 +188,15 @@ def _verify_chain(
     place = start if first != start.seq + 1 else _choose_place(tx, chain, options, start, trusted)
     rows, head, broken = _walk_chain(tx, chain, place, report_progress)
     if broken is None and head != stored_head:
-        detail = f"the chain ends with row {head.seq}, and row {stored_head.seq} is the highest"
+        detail = f"the chain ends with row {head.seq}, but row {stored_head.seq} exists"
         broken = AuditFinding("inserted", shop_id, stored_head.seq, detail)
     unnumbered = chain.find_unnumbered()
     unproven: list[AuditFinding] = []
     if checks_manifests := options.manifests or options.reads_bodies:
-        is_vouched = any(w.seq > start.seq and hashes.get(w.seq) == w.hash for w in signed_heads)
-        unproven = check_manifests(store, archives, signer, start if is_vouched else None)
-    strays = [find_number_fault(shop_id, unnumbered)] if unnumbered else []
-    found = [*([broken] if broken else []), *strays, *rewritten, *forged, *untied, *unproven, *unread]
+        is_trusted = any(w.seq > start.seq and hashes.get(w.seq) == w.hash for w in signed_heads)
+        unproven = check_manifests(store, archives, signer, start if is_trusted else None)
+    misnumbered = [find_number_fault(shop_id, unnumbered)] if unnumbered else []
+    found = [*([broken] if broken else []), *misnumbered, *rewritten, *forged, *unlinked, *unproven, *unread]
     return ChainResult(
         shop_id=shop_id,
         rows=rows,
@@ -271,7 +267,7 @@ def _check_signed_heads(
 ) -> list[AuditFinding]:
     """Return the first row whose hash differs from the signed one, if any.
 
-    Skips rows that are neither stored nor read from an archive: ``walk`` finds gaps.
+    Skips rows that are neither stored nor read from an archive; ``walk`` finds gaps.
     """
     known = {archive.last_seq: archive.last_hash for archive in archives} | dict(hashes)
     for seq, row_hash, source in sorted(signed_heads):

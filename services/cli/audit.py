@@ -48,7 +48,7 @@ def command() -> None:
 @command.command("verify")
 @click.option("--shop", default="", help="Only this shop's chain (its slug).")
 @click.option("--since", default="", help="Only events since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
-@click.option("--full", is_flag=True, help="From the first event, with the manifests of all archives.")
+@click.option("--full", is_flag=True, help="From the first event on, with the manifests of all archives.")
 @click.option("--archives", is_flag=True, help="Also read every archive and every anchor.")
 @json_option
 @click.pass_context
@@ -69,7 +69,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
     now = utc_now()
     with transaction() as tx:
         slugs = find_slugs(tx)
-        wanted = VerifyOptions(
+        options = VerifyOptions(
             shop_id=find_shop_id(tx, shop),
             is_one_chain=bool(shop),
             since=parse_moment(since, now) if since else None,
@@ -78,9 +78,9 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
             archives=archives,
         )
     with transaction() as tx:
-        report = verify_audit(tx, wanted, signer, store, _progress(slugs))
+        report = verify_audit(tx, options, signer, store, _progress(slugs))
     with transaction() as tx:
-        unresolved = find_open_findings(tx, *([wanted.shop_id] if shop else []))
+        unresolved = find_open_findings(tx, *([options.shop_id] if shop else []))
         record_checkpoints(tx, find_signable(report, unresolved), signer, now)
     if as_json:
         print_json(to_document(report, slugs, unresolved))
@@ -96,7 +96,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
 @report_errors
 def export(shop: str, out: Path | None) -> None:
-    """Export the chains to a file that can be verified offline: python -m services.audit.offline FILE.
+    """Export the chains to a file for verification offline: python -m services.audit.offline FILE.
 
     \b
     Example: fleet audit export --shop harbour --out harbour.jsonl.gz
@@ -111,7 +111,7 @@ def export(shop: str, out: Path | None) -> None:
         with path.open("xb") as file, transaction() as tx:
             written = export_chains(tx, chains, file, signer, now)
     except FileExistsError:
-        raise click.ClickException(f"{path} is there already: name another with --out") from None
+        raise click.ClickException(f"{path} exists already: name another file with --out") from None
     except OSError as fault:
         raise click.ClickException(f"{path}: {fault.strerror or fault}") from fault
     rows = sum(chain["last_seq"] - chain["first_seq"] + 1 for chain in written)
@@ -158,7 +158,7 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
 def to_document(
     report: VerifyReport, slugs: dict[int, str], unresolved: Sequence[Row[Any]]
 ) -> dict[str, Any]:
-    """Return the report for programs."""
+    """Return the report as JSON values."""
     found = "finding_open" if unresolved else "verified"
     return {
         "status": "altered" if report.findings else found,
@@ -197,7 +197,7 @@ def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> No
         "hash": lambda chain: f"{chain.head.hash[:16]}...",
         "result": lambda chain: chain.findings[0].kind if chain.findings else "verified",
     }
-    print_lines("", columns, report.chains, "No chains yet: nothing was changed here.")
+    print_lines("", columns, report.chains, "No chains yet: no change was made.")
     for found in report.findings:
         click.secho(safe_text(str(found)), fg="red", bold=True)
     speed = f"{report.rows} rows in {report.seconds:.2f} s, {report.rows_per_second} rows/s"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import WORK_ID_TAKEN
-from services.audit.archive import archive_chain, open_cut
+from services.audit.archive import archive_chain, open_truncate
 from services.audit.chain import ChainPosition
 from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import AuditFinding
@@ -143,7 +143,7 @@ def archive_events(run: Run) -> JobResult:
     if unresolved:
         raise Refused("audit.altered", f"nothing was archived or deleted: {describe_open(unresolved[0])}")
     try:
-        with open_cut(settings.audit_archive_database_url) as cut:
+        with open_truncate(settings.audit_archive_database_url) as cut:
             done = archive_chain(
                 transaction,
                 run.shop_id,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import Entry, append_now
-from services.audit.archive import Archived, archive_chain, open_cut
+from services.audit.archive import Archived, archive_chain, open_truncate
 from services.audit.chain import (
     FIRST_PREV_HASH,
     ChainRow,
@@ -79,10 +79,10 @@ def archive_old(
     now: datetime,
     *,
     retain_until: datetime | None = None,
-    may_cut: bool = True,
+    may_delete: bool = True,
 ) -> Archived:
     """Archive as the job does: read and noted by the application's role, deleted by the archive role."""
-    with open_cut(get_settings().audit_archive_database_url if may_cut else "") as cut:
+    with open_truncate(get_settings().audit_archive_database_url if may_delete else "") as cut:
         return archive_chain(
             lambda: transaction(engine), shop_id, store, signer, cut, now=now, retain_until=retain_until,
             by="job", request_id="r-1",

@@ -186,7 +186,7 @@ def test_an_anchor_names_its_text_version_and_one_of_another_is_refused(
     assert b'"text_version":1' in made.data
     swap(folder, made.key, made.data.replace(b'"text_version":1', b'"text_version":2'))
 
-    assert "its text_version is 2; this release knows 1" in str(verify(engine, store).findings[0])
+    assert "its text_version is 2; this release supports 1" in str(verify(engine, store).findings[0])
 
 
 def test_anchors_outlive_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:

@@ -106,7 +106,7 @@ def test_the_chain_tells_of_the_archive_and_carries_its_manifests_sum(
 def test_a_long_past_leaves_in_pieces_that_follow_each_other(
     engine: Engine, chain: int | None, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "AT_ONCE", 3)
+    monkeypatch.setattr(archive_module, "MAX_ROWS", 3)
 
     assert archive(engine, chain, store).archives == 3
 
@@ -227,7 +227,7 @@ def test_a_cut_without_an_archive_is_missing_rows(
 def test_an_archive_that_is_no_longer_noted_leaves_a_gap_between_the_others(
     engine: Engine, owner_engine: Engine, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "AT_ONCE", 3)
+    monkeypatch.setattr(archive_module, "MAX_ROWS", 3)
     with transaction(engine) as tx:
         append_chain(tx, 8, 1, OLD)
     archive(engine, 1, store)

@@ -68,7 +68,7 @@ def test_a_checkpoint_comes_back_by_name(engine: Engine) -> None:
 def test_an_archive_comes_back_by_name(engine: Engine, tmp_path: Path) -> None:
     with transaction(engine) as tx:
         append_chain(tx, 4, 5, utc_now() - timedelta(days=100))
-    archive_old(engine, 5, FolderStore(tmp_path), SIGNER, utc_now(), may_cut=False)
+    archive_old(engine, 5, FolderStore(tmp_path), SIGNER, utc_now(), may_delete=False)
 
     with transaction(engine) as tx:
         (found,) = find_archives(tx, 5)

@@ -119,7 +119,7 @@ def test_an_export_is_written_once_and_proves_itself(tmp_path: Path, archive: Se
     assert verify_file(path, make_signer(archive).public_key, lambda _: None) == []
     again = run("export", "--out", str(path))
     assert again.exit_code == 1
-    assert "is there already" in again.output
+    assert "exists already" in again.output
     assert "Error: " in run("export", "--out", str(tmp_path / "no" / "folder")).output
 
 

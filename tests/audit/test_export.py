@@ -170,7 +170,7 @@ def test_a_file_of_another_text_version_is_refused_by_name(exported: Path) -> No
 
     code, said = check(exported)
     assert code == 2
-    assert "its text_version is 2, and this verifier knows 1" in said
+    assert "its text_version is 2, this verifier supports 1" in said
 
 
 def test_signatures_that_cannot_be_checked_are_said_and_the_chain_is_still_verified(

@@ -53,8 +53,8 @@ def count(engine: Engine) -> int:
         return int(tx.execute(text("select count(*) from audit_events where shop_id = 1")).scalar_one())
 
 
-def fault(data: bytes, *, signer: Signer = SIGNER, is_vouched: bool = False, **other: object) -> str:
-    return find_manifest_fault(data, RANGE | other, OBJECTS, signer, is_vouched=is_vouched)
+def fault(data: bytes, *, signer: Signer = SIGNER, is_trusted: bool = False, **other: object) -> str:
+    return find_manifest_fault(data, RANGE | other, OBJECTS, signer, is_trusted=is_trusted)
 
 
 def signed(**other: object) -> bytes:
@@ -98,7 +98,7 @@ def test_a_manifest_without_a_signature_is_refused_by_its_format() -> None:
 
 
 def test_a_manifest_of_another_text_version_is_refused_by_name() -> None:
-    assert fault(edited(text_version=2)) == "its text_version is 2; this release knows 1"
+    assert fault(edited(text_version=2)) == "its text_version is 2; this release supports 1"
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"format": "shopfleet-audit-manifest/2"}'])
@@ -110,8 +110,8 @@ def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for
     other = Signer("z" * 32)
 
     assert "neither our current key" in fault(signed(), signer=other)
-    assert fault(signed(), signer=other, is_vouched=True) == ""
-    assert fault(edited(rows=7), signer=other, is_vouched=True) == "its signature is not that of its content"
+    assert fault(signed(), signer=other, is_trusted=True) == ""
+    assert fault(edited(rows=7), signer=other, is_trusted=True) == "its signature is not that of its content"
 
 
 def forge(
@@ -151,8 +151,8 @@ def forge(
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({}, "its first_seq is 1, and the archive's is 4"),
-        ({"manifest_key": f"{archive_key(1, 1, 3)}{MANIFEST}"}, "and these rows are stored as"),
+        ({}, "its first_seq is 1, the archive's is 4"),
+        ({"manifest_key": f"{archive_key(1, 1, 3)}{MANIFEST}"}, "it should be"),
         ({"manifest_sha256": "d" * 64}, "has the SHA-256"),
     ],
 )
@@ -183,7 +183,7 @@ def test_an_old_signed_manifest_noted_for_another_chain_makes_the_honest_job_cut
     archive_old(engine, 1, store, SIGNER, NOW)
     forge(engine, store, get_archives(engine)[0], 2, first_seq=1, first_prev_hash="0" * 64)
 
-    with pytest.raises(Refused, match="its shop_id is 1, and the archive's is 2"):
+    with pytest.raises(Refused, match="its shop_id is 1, the archive's is 2"):
         archive_old(engine, 2, store, SIGNER, NOW)
 
 
@@ -191,7 +191,7 @@ def test_a_note_that_fits_in_all_but_the_stored_rows_cuts_nothing(engine: Engine
     """Signed with our key, as the holder of SECRET_KEY can: the rows in the store are still compared."""
     with transaction(engine) as tx:
         append_chain(tx, 6, 1, OLD)
-    archive_old(engine, 1, store, SIGNER, NOW, may_cut=False)
+    archive_old(engine, 1, store, SIGNER, NOW, may_delete=False)
     noted = get_archives(engine)[0]
     path = next(Path(store._folder).rglob("*.gz"))
     data = path.read_bytes()
