@@ -8,7 +8,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
 from services.core.broker import make_queue, transport_options
-from services.core.db import forget_engine
+from services.core.db import drop_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
@@ -94,7 +94,7 @@ def _after_fork(**_: Any) -> None:
     """Drop the parent's connections, because children that share one would mix up its responses."""
     from services.ledger.dispatch import reset_sender
 
-    forget_engine()
+    drop_engine()
     reset_sender()
     init_sentry(get_settings(), process_name())
 

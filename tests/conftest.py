@@ -134,4 +134,4 @@ def samples() -> Path:
 def _forget() -> None:
     get_settings.cache_clear()
     get_sealer.cache_clear() if hasattr(get_sealer, "cache_clear") else None
-    db.forget_engine()
+    db.drop_engine()

@@ -23,7 +23,7 @@ from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
 from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import CostLine, Costs, get_figures, to_stored
-from services.core.csv_files import csv_file, uncell
+from services.core.csv_files import csv_file, read_cell
 from services.core.errors import Refused
 from services.shops.shops import Shop
 
@@ -170,7 +170,7 @@ def find_costs(store: ObjectStore, closed: ClosedMonth) -> Costs | None:
         return None
     rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     return {
-        (row["currency"], uncell(row["sku"])): int(cost) if (cost := row["cost_minor_units"]) else None
+        (row["currency"], read_cell(row["sku"])): int(cost) if (cost := row["cost_minor_units"]) else None
         for row in rows
     }
 

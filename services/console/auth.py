@@ -46,7 +46,7 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
             return None
         if request.endpoint not in SECRET_ROUTES:
             abort(403, f"{request.path} is closed: there is no sign-in yet")
-        if knows_secret(request.headers, cron_secrets):
+        if has_secret(request.headers, cron_secrets):
             return None
         return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secrets else HOW_TO_SET}, 403
 
@@ -56,7 +56,7 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
         return response
 
 
-def knows_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
+def has_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
     """Return, in constant time, whether one of the three headers has one of ``cron_secrets``.
 
     An empty secret matches nothing.

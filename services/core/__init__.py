@@ -1,1 +1,1 @@
-"""Ground: settings, clock, database, errors, logs, broker, crypto. Imports nothing above it."""
+"""The base package: settings, clock, database, errors, logs, broker, crypto. Imports no other package."""

@@ -19,7 +19,7 @@ class _Waiting(Generic[Value, Result]):
 
 
 class BatchWriter(Generic[Value, Result]):
-    """Calls ``write`` with all waiting values. A value never waits for others to join it."""
+    """Calls ``write`` with all waiting values. A single value is written without a delay."""
 
     def __init__(self, write: Callable[[Sequence[Value]], Sequence[Result]]) -> None:
         self._write = write

@@ -19,8 +19,8 @@ from kombu.transport.virtual import base as virtual_transport
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
 
-# Without ``ack_emulation`` kombu's redis transport needs two round trips less per message, and workers of
-# celery 5.7.0 do not crash when the broker goes away while they have an unacknowledged message.
+# Without ``ack_emulation`` kombu's redis transport saves two round trips per message, and workers of celery
+# 5.7.0 do not crash when the connection is lost while they have an unacknowledged message.
 REDIS_OPTIONS: dict[str, Any] = {
     "ack_emulation": False,
     "socket_timeout": 5,
@@ -37,17 +37,17 @@ _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
 _IDS_SHOWN = 20
 
 
-def _forget_messages(messages: Sequence[Any], **_: Any) -> str:
-    """Log how many messages a dead broker cannot take back; the sweep sends them again."""
+def _drop_messages(messages: Sequence[Any], **_: Any) -> str:
+    """Log the number of messages that an unreachable broker cannot take back; the sweep sends them again."""
     log.warning("messages_not_returned", extra={"fields": {"count": len(messages)}})
     return ""
 
 
-# kombu would write them to a temporary file that is never removed.
-virtual_transport.emergency_dump_state = _forget_messages
+# kombu would write the messages to a temporary file that is never removed.
+virtual_transport.emergency_dump_state = _drop_messages
 
 
-class BrokerAway(ShopfleetError):
+class BrokerUnreachable(ShopfleetError):
     """The broker cannot be reached. Nothing is lost: the sweep sends the messages again."""
 
 
@@ -62,7 +62,7 @@ def transport_options(url: str) -> dict[str, Any]:
 
 
 def make_queue(name: str, url: str) -> kombu.Queue:
-    """Return the declaration of queue ``name``: a list on Redis, a quorum queue on RabbitMQ."""
+    """Return the queue ``name``: a list on Redis, a quorum queue on RabbitMQ."""
     arguments = None if is_redis(url) else {"x-queue-type": "quorum"}
     return kombu.Queue(
         name, exchange=kombu.Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments
@@ -109,7 +109,7 @@ def task_message(topic: str, ids: Sequence[int], task_id: str) -> tuple[dict[str
 
 
 class Sender:
-    """Sends messages over one kept connection. Not thread-safe."""
+    """Sends messages over one connection. Not thread-safe."""
 
     def __init__(self, url: str = "") -> None:
         self._url = url or get_settings().broker_url
@@ -118,7 +118,7 @@ class Sender:
         self._declared: set[str] = set()
 
     def send(self, queue: str, topic: str, ids: Sequence[int]) -> None:
-        """Put one message for ``ids`` on ``queue``, or raise ``BrokerAway`` within seconds."""
+        """Put one message for ``ids`` on ``queue``, or raise ``BrokerUnreachable`` within seconds."""
         task_id = str(uuid4())
         headers, body = task_message(topic, ids, task_id)
         try:
@@ -139,7 +139,7 @@ class Sender:
             )
         except (OperationalError, ConnectionError, OSError, *self._errors()) as fault:
             self.close()
-            raise BrokerAway(f"the broker refused a message: {type(fault).__name__}") from fault
+            raise BrokerUnreachable(f"the broker refused a message: {type(fault).__name__}") from fault
 
     def _open(self) -> kombu.Producer:
         self._connection = connect(self._url)
@@ -189,7 +189,7 @@ def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict
 def _redis_depths(connection: kombu.Connection, queues: Sequence[str]) -> dict[str, int]:
     """Return the lengths of the lists of each queue, one per priority, in one round trip.
 
-    Queue by queue, as with AMQP, kombu needs some sixty round trips, and the sweep asks every two seconds.
+    With kombu's own method this takes some sixty round trips, and the sweep does it every two seconds.
     Source of the keys: https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities
     """
     channel = connection.default_channel

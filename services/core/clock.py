@@ -1,9 +1,9 @@
-"""The clock: the only module that reads the current time. Below the edges, ``now`` is an argument."""
+"""The clock: the only module that reads the current time. Pure functions get ``now`` as an argument."""
 
 from datetime import UTC, date, datetime
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
-"""The accepted years of a time from outside: with another one, date arithmetic can overflow."""
+"""The accepted years of a time from outside. With others, date arithmetic can overflow."""
 
 
 def utc_now() -> datetime:

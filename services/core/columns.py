@@ -1,4 +1,4 @@
-"""Columns of tables, several of one type at a time."""
+"""Makes several columns of one type at a time."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ _PURPOSE = b"shopfleet/seal/v1"
 
 
 class SealBroken(ShopfleetError):
-    """A sealed value cannot be opened: it was sealed with another key or context, or altered."""
+    """A sealed value cannot be opened: it was altered, or sealed with another key or context."""
 
 
 def _fernet(secret_key: str) -> "Fernet":
@@ -31,8 +31,8 @@ def _fernet(secret_key: str) -> "Fernet":
 class Sealer:
     """Seals with the current key, and opens values of the current and the previous key.
 
-    ``context`` names the place of a value (``shop/7/stripe-key``). It is sealed with the value, so a sealed
-    value that is copied to another shop's row does not open there.
+    ``context`` is the place of a value (``shop/7/stripe-key``). It is sealed with the value, so a value that
+    is copied to another shop's row cannot be opened there.
     """
 
     __slots__ = ("_keys",)
@@ -45,7 +45,7 @@ class Sealer:
         self._keys = MultiFernet([_fernet(key) for key in (secret_key, previous) if key])
 
     def seal(self, value: bytes, context: str) -> bytes:
-        """Return ``value`` sealed for ``context``; each call returns another result."""
+        """Return ``value`` sealed for ``context``. Equal values have different results."""
         return self._keys.encrypt(_prefix(context) + value)
 
     def open(self, sealed: bytes, context: str) -> bytes:
@@ -56,12 +56,12 @@ class Sealer:
             opened = self._keys.decrypt(sealed)
         except InvalidToken:
             raise SealBroken(
-                f"the sealed value of {context} does not open: set SECRET_KEY_PREVIOUS to the key "
-                "it was sealed under, or record the secret again"
+                f"the sealed value of {context} cannot be opened: set SECRET_KEY_PREVIOUS to the key "
+                "it was sealed with, or record the secret again"
             ) from None
         prefix = _prefix(context)
         if not opened.startswith(prefix):
-            raise SealBroken(f"the sealed value of {context} was sealed for another place")
+            raise SealBroken(f"the sealed value of {context} was sealed for another context")
         return opened[len(prefix) :]
 
 
@@ -73,6 +73,6 @@ def _prefix(context: str) -> bytes:
 
 @cache
 def get_sealer() -> Sealer:
-    """Return this process's sealer, keyed by its settings."""
+    """Return this process's sealer."""
     settings = get_settings()
     return Sealer(settings.secret_key, settings.secret_key_previous)

@@ -1,8 +1,8 @@
-"""CSV: files that a spreadsheet shows and never runs, and files that a person prepared. Pure.
+"""CSV: writes files in which no spreadsheet runs a formula, and parses files of people. Pure.
 
 RFC 4180: commas, CRLF, quotes doubled inside quotes. Files begin with a byte order mark: without one, Excel
-takes UTF-8 for the machine's old code page and shows "CafÃ©"; programs read it with ``utf-8-sig``.
-Source of what is dangerous: OWASP, "CSV Injection".
+reads UTF-8 in the machine's old code page and shows "CafÃ©"; programs read it with ``utf-8-sig``.
+Source of the dangerous characters: OWASP, "CSV Injection".
 """
 
 import csv
@@ -20,7 +20,7 @@ T = TypeVar("T")
 MAX_FAULTS = 20
 CSV_TYPE = "text/csv; charset=utf-8"
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
-"""The three bytes with which a file begins."""
+"""The first three bytes of a file."""
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
@@ -28,7 +28,7 @@ _QUOTED = frozenset(',"\r\n')
 
 
 def csv_line(cells: Iterable[object]) -> bytes:
-    """Return one row of a file, its line end with it. None is an empty cell."""
+    """Return one row of a file with its line end. None is an empty cell."""
     return (",".join(["" if cell is None else csv_cell(str(cell)) for cell in cells]) + "\r\n").encode(
         "utf-8", "replace"
     )
@@ -36,29 +36,29 @@ def csv_line(cells: Iterable[object]) -> bytes:
 
 @lru_cache(maxsize=16_384)
 def csv_cell(value: str) -> str:
-    """Return ``value`` as a cell: quoted where it must be, led by an apostrophe where it would be run.
+    """Return ``value`` as a cell: quoted if necessary, with an apostrophe before a formula.
 
-    What begins like a formula, spaces before it or not, is text afterwards. A plain number such as -12.50
-    stays one: it must add up in the reader's sheet. Most cells of a file are of few kinds, hence the cache.
+    A value that begins like a formula, after spaces too, becomes text. A plain number such as -12.50 stays a
+    number, because spreadsheets add it up. Cached, because most values of a file repeat.
     """
     safe = f"'{value}" if is_formula(value) else value
     return '"' + safe.replace('"', '""') + '"' if _QUOTED & set(safe) else safe
 
 
 def is_formula(value: str) -> bool:
-    """Whether a spreadsheet might take ``value`` for more than text or a number."""
+    """Whether a spreadsheet might read ``value`` as a formula."""
     if value[:1] in ("\t", "\r", "\n"):
         return True
     return value.lstrip()[:1] in _FORMULA and _NUMBER.fullmatch(value) is None
 
 
-def uncell(value: str) -> str:
-    """Return what ``csv_cell`` was given, from what a CSV reader made of its cell."""
+def read_cell(value: str) -> str:
+    """Return the value that ``csv_cell`` wrote, from the text that a CSV reader returns."""
     return value[1:] if value[:1] == "'" and is_formula(value[1:]) else value
 
 
 def csv_file(columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> Iterator[bytes]:
-    """Yield a file's lines: the names of ``columns``, then what each makes of each of ``rows``."""
+    """Yield a file's lines: the names of ``columns``, then a line of their values for each of ``rows``."""
     yield BOM + csv_line(columns)
     cells = tuple(columns.values())
     for row in rows:
@@ -72,10 +72,10 @@ def parse_csv(
     parse: Callable[[Mapping[str, str], int], T],
     refusal: type[ShopfleetError],
 ) -> list[T]:
-    """Return what ``parse`` makes of each line below the first, which names the columns in any order.
+    """Return the results of ``parse`` for each line below the first, which names the columns in any order.
 
-    ``parse`` gets the cells by column, without spaces around them and empty where there is none, and the
-    number of the line; it raises ``ValueError`` for a wrong cell. Raises ``refusal`` naming all wrong lines.
+    ``parse`` gets the cells by column, stripped, empty for a missing one, and the number of the line; it
+    raises ``ValueError`` for a wrong cell. Raises ``refusal`` naming all wrong lines.
     """
     reader = csv.DictReader(StringIO(text.removeprefix("\ufeff")), strict=True)
     parsed: list[T] = []
@@ -102,7 +102,7 @@ def parse_csv(
 
 
 def raise_faults(faults: Collection[str], refusal: type[ShopfleetError]) -> None:
-    """Raise ``refusal`` with the first ``MAX_FAULTS`` of ``faults``, where there are any."""
+    """Raise ``refusal`` with the first ``MAX_FAULTS`` of ``faults``, if there are any."""
     if faults:
         more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         lines = [*list(faults)[:MAX_FAULTS], *more]
@@ -117,9 +117,9 @@ def parse_count(cell: str, name: str, highest: int) -> int:
 
 
 def find_id(cell: str, name: str) -> int | None:
-    """Return an id of the provider's; None for an empty cell."""
+    """Return a Shopify id; None for an empty cell."""
     if not cell:
         return None
     if not (cell.isascii() and cell.isdecimal()) or not 0 < int(cell) <= LARGEST_ID:
-        raise ValueError(f"{name}={cell!r} should be a number of Shopify's, digits only")
+        raise ValueError(f"{name}={cell!r} should be an id of Shopify, digits only")
     return int(cell)

@@ -25,11 +25,11 @@ _KEEPALIVES = (
     "-c tcp_user_timeout=25000"
 )
 """A machine that loses power closes no connection. With these settings the server frees its locks after half
-a minute; with the defaults, after two hours."""
+a minute, with the defaults after two hours."""
 
 _PLANS = "-c plan_cache_mode=force_custom_plan -c enable_memoize=off"
-"""A generic plan joins two sets of 500 with a nested loop. Memoize caches a lookup per row of a set, and no
-two rows look up the same: that was a third of a claim, spent on copying bodies."""
+"""A generic plan joins two batches of 500 rows with a nested loop. Memoize caches lookups that never repeat:
+copying bodies into its cache took a third of the time of a claim."""
 
 _engine: Engine | None = None
 
@@ -72,7 +72,7 @@ def get_engine() -> Engine:
     return _engine
 
 
-def forget_engine() -> None:
+def drop_engine() -> None:
     """Drop the inherited engine without closing the parent's sockets; call this after a fork."""
     global _engine  # noqa: PLW0603
     if _engine is not None:
@@ -86,7 +86,7 @@ _AT_COMMIT = "at_commit"
 
 
 class _Collected:
-    """What ``add_at_commit`` collected, by hook: for the transaction, or for a ``savepoint`` of it."""
+    """Items of ``add_at_commit`` by hook: of the transaction, or of a ``savepoint`` of it."""
 
     def __init__(self, savepoint: NestedTransaction | None = None) -> None:
         self.savepoint = savepoint
@@ -111,10 +111,10 @@ def transaction(engine: Engine | None = None) -> Iterator[Connection]:
 
 
 def add_at_commit(tx: Connection, hook: AtCommit, items: Iterable[Any]) -> None:
-    """``hook`` gets ``items``, with all others of this transaction, as the last work before the commit.
+    """Call ``hook`` immediately before the commit with ``items`` and all others of this transaction.
 
-    A transaction that ``transaction`` did not open has no such moment: there the hook is called now.
-    Raises ``RuntimeError`` inside a savepoint, as its rollback would leave the items; see ``rolled_back``.
+    In a transaction that ``transaction`` did not open, the hook is called now. Raises ``RuntimeError`` inside
+    a savepoint, because its rollback would not remove the items; see ``rolled_back``.
     """
     collected: _Collected | None = tx.info.get(_AT_COMMIT)
     if collected is None:
@@ -127,7 +127,7 @@ def add_at_commit(tx: Connection, hook: AtCommit, items: Iterable[Any]) -> None:
 
 @contextmanager
 def rolled_back(tx: Connection) -> Iterator[None]:
-    """Roll back what the block does, and drop what it adds for the commit; ``tx`` goes on after it."""
+    """Roll back the block, and drop its items for the commit. ``tx`` stays usable."""
     before = tx.info.get(_AT_COMMIT)
     savepoint = tx.begin_nested()
     if before is not None:
@@ -141,20 +141,19 @@ def rolled_back(tx: Connection) -> Iterator[None]:
 
 
 def is_connection_fault(fault: BaseException) -> bool:
-    """Tell whether ``fault`` is a lost or refused connection: then no statement is at fault."""
+    """Return whether ``fault`` is a lost or refused connection, not an error of a statement."""
     if isinstance(fault, PoolTimeout):
         return True
     if not isinstance(fault, DBAPIError):
         return False
     state = getattr(fault.orig, "sqlstate", None)
-    # No state: the connection was never made. Class 08: connection; 57P0x: the server stops; 53300: it is
-    # full.
+    # No state: no connection was made. 08: connection; 57P: the server stops; 53300: it has no slot left.
     is_shutdown = state is None or state.startswith(("08", "57P")) or state == "53300"
     return fault.connection_invalidated or (type(fault) is OperationalError and is_shutdown)
 
 
 class KeptConnection:
-    """One connection that a single thread keeps, for single statements that commit by themselves.
+    """One connection of a single thread, for single statements that commit by themselves.
 
     One round trip per statement instead of five: no check by the pool, no BEGIN, no COMMIT.
     """

@@ -8,7 +8,7 @@ from services.core.errors import InputInvalid
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36_525)
-"""A hundred years: added to or subtracted from now, the result is still a date."""
+"""A hundred years. Now plus or minus this is still a valid date."""
 _PART = re.compile(r"(\d{1,7})([smhdw])")
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 
 class ShopfleetError(Exception):
-    """An error for a person: the message says what is wrong, and what would be right."""
+    """An error for a person: the message contains the fault, and what would be right."""
 
 
 class InputInvalid(ShopfleetError):
@@ -33,7 +33,7 @@ class WorkError(ShopfleetError):
 
 
 class RetryLater(WorkError):
-    """Nothing happened, and it may work later. ``wait`` is the provider's ``Retry-After``, if any."""
+    """Nothing happened; a retry may succeed. ``wait`` is the provider's ``Retry-After``, if any."""
 
     def __init__(self, code: str, detail: str = "", *, wait: timedelta | None = None) -> None:
         super().__init__(code, detail)
@@ -41,11 +41,11 @@ class RetryLater(WorkError):
 
 
 class NotYet(RetryLater):
-    """It was not tried yet, so no try is counted; ``wait`` is how long it waits."""
+    """It was not tried yet, so no try is counted; ``wait`` is the time until it is."""
 
 
 class OutcomeUnknown(WorkError):
-    """The request was sent and no response came: it may have happened.
+    """The request was sent without a response: it may have had its effect.
 
     Try again only with the same idempotency key, or check first.
     """

@@ -24,9 +24,9 @@ _WITHIN_YEARS = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 class Unreadable(Exception):
-    """One field of a body is missing or is not what it should be.
+    """One field of a body is missing or wrong.
 
-    ``code`` is the error code of the refusal, where it is another than that of the kind of body.
+    ``code`` is the error code of the refusal, if it differs from that of the kind of body.
     """
 
     code = ""
@@ -36,12 +36,12 @@ class Unreadable(Exception):
         self.field, self.found, self.wanted = field, found, wanted
 
     def within(self, place: str) -> "Unreadable":
-        """Return the same fault, its field named from ``place`` on: ``line_items[2].price``."""
+        """Return the same fault with the full path of its field: ``line_items[2].price``."""
         return Unreadable(f"{place}.{self.field}", self.found, self.wanted)
 
 
 def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> list[T | Refused]:
-    """Return what ``read`` makes of each item, in order; one that is ``Unreadable`` refuses alone."""
+    """Return the result of ``read`` for each item, in order; ``Refused`` for an ``Unreadable`` one."""
     answers: list[T | Refused] = []
     for item in items:
         try:
@@ -52,7 +52,7 @@ def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> lis
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that ``body`` is."""
+    """Return the JSON object in ``body``."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as fault:
@@ -63,7 +63,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def as_id(value: object, name: str) -> int:
-    """Return ``value`` as a provider's id: a whole number from 1 to 2**63 - 1, beyond 2**53 included."""
+    """Return ``value`` as a provider's id: a whole number from 1 to 2**63 - 1."""
     if type(value) is int and 0 < value <= LARGEST_ID:
         return value
     raise Unreadable(name, value, "a whole number from 1 to 2**63 - 1")
@@ -82,14 +82,14 @@ def as_count(value: object, name: str) -> int:
 
 
 def as_text(value: object, name: str) -> str:
-    """Return ``value`` as text that is not empty, as ``text_or_empty`` does."""
+    """Return ``value`` as text that is not empty, without NUL characters."""
     if type(value) is str and value:
         return value.replace("\0", "")
     raise Unreadable(name, value, "text")
 
 
 def text_or_empty(value: object) -> str:
-    """Return ``value`` where it is text, else nothing. A zero character is left out: PostgreSQL has none."""
+    """Return ``value`` if it is text, else "". Removes NUL characters, which PostgreSQL cannot store."""
     return value.replace("\0", "") if type(value) is str else ""
 
 

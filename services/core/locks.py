@@ -11,20 +11,19 @@ from services.core.pg_arrays import int_array, text_array
 class Lock(IntEnum):
     """Kinds of locks, in the order in which every transaction takes them.
 
-    A transaction takes all locks of one kind in one statement, sorted, and then none of a smaller kind; a
-    lock that it has may be taken again. So there is no deadlock. The test suite checks the order in every
-    transaction.
+    A transaction takes all locks of one kind in one statement, sorted, and afterwards none of a smaller kind;
+    it may take a lock again. So there is no deadlock. The test suite checks the order in every transaction.
     """
 
     PRODUCTS = 1
-    """Before the objects: only a product's row lists its inventory items."""
+    """Before the objects, because only a product's row lists its inventory items."""
     OBJECTS = 2
     STOCK = 3
     """Buckets of skus, after the objects: the sku of a locked inventory item cannot change."""
     LEVELS = 4
     """Rows of ``inventory_levels``, by shop and key of their pushes."""
     INCIDENTS = 5
-    """Incidents of pool items: sets of orders and results of pushes write them, after the levels."""
+    """Incidents of pool items: batches of orders and of push results write them, after the levels."""
     CHAINS = 6
     """Audit chains: locked last, immediately before the commit."""
 
@@ -54,7 +53,7 @@ select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
 def lock_objects(tx: Connection, objects: Collection[tuple[int, str]], kind: Lock = Lock.OBJECTS) -> None:
     """Lock these (shop, key) for ``tx`` until it ends.
 
-    Read after this, in a new statement: only that sees what the previous holder committed. Call it once per
+    Read after this, in a new statement: only that reads what the previous holder committed. Call it once per
     transaction and ``kind``; see ``Lock``.
     """
     if objects:

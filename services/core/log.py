@@ -1,8 +1,7 @@
 """Log lines of all processes: one JSON object, or one coloured line for a terminal.
 
-All code logs with the standard library, through ``LineHandler``. Only the two lines that are written
-thousands of times per second, one per request and one per settled batch, skip redaction: their fields are
-fixed and have no secrets.
+All code logs with the standard library, through ``LineHandler``. Only the two frequent lines, one per request
+and one per settled batch, skip redaction: their fields are fixed and have no secrets.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ from services.core.settings import Settings
 
 STDOUT_FD = 1
 LONGEST_FIELD = 200
-"""Most characters of a field that a stranger can choose (the shop in a URL, a topic in a header)."""
+"""Most characters of a field from outside (the shop in a URL, a topic in a header)."""
 LONGEST_TRACE_LINE = 500
 
-# Celery logs every message twice and httpx every call; our request and batch lines say more in one.
-_CHATTY = (
+# Celery logs every message twice and httpx every call; our request and batch lines contain more.
+_NOISY_LOGGERS = (
     "celery.beat",
     "celery.worker.strategy",
     "celery.app.trace",
@@ -37,7 +36,7 @@ _CHATTY = (
 )
 
 _Render = Callable[[MutableMapping[str, Any]], bytes]
-_write_wide: Callable[[dict[str, Any]], None] | None = None
+_write_event: Callable[[dict[str, Any]], None] | None = None
 
 
 def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) -> None:
@@ -46,7 +45,7 @@ def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) 
     ``process`` is in every line (``ingress``, ``worker-webhooks``, ``beat``). May be called again, for
     instance in a forked child. Request and batch lines are not written before the first call.
     """
-    global _write_wide  # noqa: PLW0603 - one log per process
+    global _write_event  # noqa: PLW0603 - one log per process
     level = getattr(logging, settings.log_level.upper())
     render = _make_render(settings.log_format, process, coloured=os.isatty(fd))
 
@@ -56,10 +55,10 @@ def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) 
     handler = LineHandler(fd=fd, process=process, log_format=settings.log_format)
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
-    for name in _CHATTY:
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
     logging.captureWarnings(capture=True)
-    _write_wide = write if level <= logging.INFO else None
+    _write_event = write if level <= logging.INFO else None
 
 
 def log_request(
@@ -75,9 +74,9 @@ def log_request(
     event_id: int | None = None,
 ) -> None:
     """Write the line of a request: ``event=request``."""
-    if _write_wide is None:
+    if _write_event is None:
         return
-    _write_wide(
+    _write_event(
         {
             "level": "info",
             "event": "request",
@@ -106,9 +105,9 @@ def log_batch_settled(
     worker: str,
 ) -> None:
     """Write the line of a settled batch: ``event=batch_settled``, with at most ten of its request ids."""
-    if _write_wide is None:
+    if _write_event is None:
         return
-    _write_wide(
+    _write_event(
         {
             "level": "info",
             "event": "batch_settled",
@@ -154,14 +153,14 @@ class LineHandler(logging.Handler):
 
 
 def _shorten(line: str) -> str:
-    """Return ``line`` of a traceback, cut where its message quotes a long value."""
+    """Return ``line`` of a traceback, shortened if it quotes a long value."""
     return line if len(line) <= LONGEST_TRACE_LINE else f"{line[:LONGEST_TRACE_LINE]}..."
 
 
 def granian_log_config(settings: Settings, process: str) -> dict[str, Any]:
-    """Return the ``log_dictconfig`` that lets granian's processes, its workers too, write our lines.
+    """Return the ``log_dictconfig`` with which granian's processes and workers write our lines.
 
-    The workers configure logging again before they load the application, so the handler needs nothing else.
+    The workers configure logging again before they load the application, so the handler is self-contained.
     """
     handler = {"()": LineHandler, "process": process, "log_format": settings.log_format}
     logger = {"handlers": ["lines"], "level": "INFO", "propagate": False}
@@ -219,17 +218,14 @@ def _console_render(process: str, *, coloured: bool) -> _Render:
 
 
 def _printable(name: str, value: Any) -> Any:
-    """Return ``value`` with control characters escaped: a stranger's text must not control a terminal."""
+    """Return ``value`` with control characters escaped: text from outside must not control a terminal."""
     if name == "exception" or not isinstance(value, str) or value.isprintable():
         return value
     return ascii(value)
 
 
 def _write_line(fd: int, line: bytes) -> None:
-    """Write one line with one call, so that lines of several processes on one pipe do not mix.
-
-    Ignores a closed pipe.
-    """
+    """Write one line with one call: lines of several processes do not mix. Ignores a closed pipe."""
     with contextlib.suppress(OSError):
         while line:
             line = line[os.write(fd, line) :]

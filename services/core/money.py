@@ -21,7 +21,7 @@ _AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,8}))?")
 _ANY_DECIMALS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,60})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 LARGEST_MINOR = 2**63 - 1
-"""What a ``bigint`` column holds."""
+"""The largest ``bigint``."""
 
 
 class MoneyInvalid(ShopfleetError, ValueError):
@@ -44,7 +44,7 @@ def to_minor(amount: str, currency: str) -> int:
     """
     exponent = exponent_of(currency)
     if exponent == 2 and isinstance(amount, str) and amount[-3:-2] == "." and len(amount) <= 18:
-        digits = amount[:-3] + amount[-2:]  # nearly every amount: skips the pattern
+        digits = amount[:-3] + amount[-2:]  # nearly all amounts: faster than the pattern
         if len(digits) > 2 and digits.isascii() and digits.isdigit():
             return int(digits)
     match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
@@ -76,7 +76,7 @@ def _not_decimal(amount: object) -> MoneyInvalid:
 
 def _check_size(minor: int, amount: str, currency: str) -> int:
     if abs(minor) > LARGEST_MINOR:
-        raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
+        raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than a bigint can hold")
     return minor
 
 

@@ -1,4 +1,4 @@
-"""COPY and binary results, for large sets, with the driver itself; failures are raised as SQLAlchemy's."""
+"""COPY and binary results for large batches, with the driver; errors are raised as SQLAlchemy's."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ COPY_FORMAT = r"format csv, null 'null', escape '\'"
 """Options of COPY for the lines of ``csv_rows``: a quoted text is never NULL, not even an empty one."""
 
 _ESCAPE = re.compile(rb'\\[^"]')
-"""The escapes of JSON that mean something else to COPY, and \\\\, which does not but is as rare."""
+"""The escapes of JSON that COPY reads differently, and the equally rare \\\\."""
 
 
 def fetch_binary(tx: Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -28,8 +28,8 @@ def fetch_binary(tx: Connection, statement: str, values: Mapping[str, Any]) -> l
 def copy_rows(tx: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert ``rows``, with values in the order of ``columns``, into ``table``; none may exist already.
 
-    It costs two thirds of an INSERT from arrays. Not for personal data: PostgreSQL's error message quotes the
-    beginning of a line that it cannot read.
+    Takes two thirds of the time of an INSERT from arrays. Not for personal data: PostgreSQL's error message
+    quotes the beginning of a line that it cannot read.
     """
     if rows:
         copy_in(tx, f"copy {table} ({', '.join(columns)}) from stdin with ({COPY_FORMAT})", [csv_rows(rows)])
@@ -45,8 +45,8 @@ def copy_in(tx: Connection, statement: str, blocks: Iterable[bytes]) -> None:
 def csv_rows(rows: Sequence[Sequence[Any]]) -> bytes:
     r"""Return ``rows`` of texts, numbers, booleans, times and None as lines for COPY with ``COPY_FORMAT``.
 
-    JSON of plain tuples or lists is this CSV but for its brackets, and nothing writes JSON faster. Rows with
-    a text that the two write differently (a line break) are written one by one. A text must hold no ``\0``.
+    Without its brackets, JSON of tuples or lists is this CSV, and orjson is fast. Rows with a text that the
+    two write differently (a line break) are written one by one. A text must not contain ``\0``.
     Source: PostgreSQL, COPY, "CSV Format".
     """
     text = orjson.dumps(rows)
@@ -66,8 +66,8 @@ def _cell(value: object) -> bytes:
 def write_new(tx: Connection, write: Callable[[], T], correct: Callable[[], T]) -> T:
     """Write rows with ``write``; if one exists already, write all of them with ``correct``.
 
-    ``on conflict`` costs PostgreSQL 2 us per row, a third of the insert: it writes each row twice into its
-    log. A savepoint is cheaper for large sets of rows that are nearly always new.
+    ``on conflict`` takes 2 us per row, a third of the insert: PostgreSQL writes each row twice into its log.
+    A savepoint is cheaper for large batches of rows that are nearly always new.
     """
     try:
         with tx.begin_nested():
@@ -79,7 +79,7 @@ def write_new(tx: Connection, write: Callable[[], T], correct: Callable[[], T]) 
 @contextmanager
 def _driver(tx: Connection, statement: str) -> Iterator[psycopg.Connection]:
     driver = tx.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sets it
     try:
         yield driver
     except psycopg.OperationalError as fault:

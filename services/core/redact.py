@@ -1,7 +1,7 @@
 """Removes secrets and personal data from log lines and error reports. Pure.
 
-Two checks, because each alone misses some: a field whose name says "secret" is hidden, and values that look
-like a credential, a mail address or a phone number are removed from any text, such as an exception's message.
+Two checks, because each alone misses some: fields with secret names are hidden, and values that look like a
+credential, a mail address or a phone number are removed from any text, such as an exception's message.
 """
 
 import re
@@ -14,7 +14,7 @@ DEEPEST = 6
 LONGEST_QUOTE = 64
 """Most characters of a value in an error."""
 _LONGEST_READ = 4096
-"""Characters of such a value that are searched: the rest cannot become part of the quote."""
+"""Characters of such a value that are searched; the quote contains no others."""
 
 _SECRET_NAME = re.compile(
     r"secret|token|passw|authorization|signature|hmac|dsn|cookie|credential|api_?-?key|private_?-?key"
@@ -38,7 +38,7 @@ _PERSONAL_TEXT = re.compile(
     r"|(?<![\w+])\(?[0-9]{3}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![0-9])"
 )
 _LONG_NUMBER = re.compile(r"(?<![\w/])[0-9](?:[ -]?[0-9]){9,18}(?!\w)")
-"""A phone number without its plus, in a value that is not a path: there it is an id."""
+"""A phone number without its plus, except in a path, where it is an id."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
 # SQLAlchemy and PostgreSQL quote the values of a failed statement, which are customers' data.
 _SQL_VALUES = re.compile(
@@ -58,10 +58,10 @@ def redact_text(text: str) -> str:
 
 
 def quote_value(value: object, name: str = "") -> str:
-    """Return ``value``, from outside in the field ``name``, as an error may quote it.
+    """Return ``value`` of the field ``name``, from outside, as an error may quote it.
 
-    It is short, without credentials, mail addresses and phone numbers; a field with such a name is hidden. Of
-    an object, a list or bytes only the size is shown.
+    It is short, without credentials, mail addresses and phone numbers; a field with such a name is hidden. An
+    object, a list or bytes are replaced by their size.
     """
     if value is not None and (is_secret_name(name) or _PERSONAL_NAME.search(name)):
         return HIDDEN

@@ -1,4 +1,4 @@
-"""Error reports to Sentry, with the ids that lead to the row and without personal data.
+"""Error reports to Sentry, with the ids of the row and without personal data.
 
 No request body, no local variable, few headers and no value that looks like a secret leaves the process.
 Nothing here blocks or raises: events wait in a bounded queue of the SDK's thread, and are dropped while
@@ -56,7 +56,7 @@ def init_sentry(settings: Settings, component: str) -> bool:
         before_breadcrumb=_scrub_breadcrumb,
         max_breadcrumbs=20,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        # A fixed list: the automatic integrations send the command line, and statements with their values.
+        # A fixed list: automatic integrations send the command line, and statements with their values.
         default_integrations=False,
         auto_enabling_integrations=False,
         integrations=_integrations(component),
@@ -69,7 +69,7 @@ def init_sentry(settings: Settings, component: str) -> bool:
 def capture_dead_work(
     *, topic: str, work_id: int, code: str, shop: str, request_id: str, last_error: str
 ) -> None:
-    """Report an item that gave up or was refused. Items of one topic and code are one issue."""
+    """Report a dead item. Items of one topic and code are one issue."""
     with _reporting({"topic": topic, "shop": shop, "request_id": request_id, "code": code}) as scope:
         if scope is not None:
             scope.fingerprint = [topic, code]
@@ -83,7 +83,7 @@ def capture_sweep_failed(exc: BaseException) -> None:
 
 
 def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: str) -> None:
-    """Report an unexpected error, with ``topic``, ``shop`` and ``request_id``, which lead to its row."""
+    """Report an unexpected error, with ``topic``, ``shop`` and ``request_id``, which identify its row."""
     with _reporting(tags) as scope:
         if scope is not None:
             scope.fingerprint = list(fingerprint) or None
@@ -140,7 +140,7 @@ def _integrations(component: str) -> "list[Integration]":
     elif component.startswith(("worker", "beat")):
         from sentry_sdk.integrations.celery import CeleryIntegration
 
-        # The SDK's headers would be larger than the message; the sweep sends messages without them.
+        # The SDK's headers are larger than the message; the sweep sends messages without them.
         chosen.append(CeleryIntegration(propagate_traces=False, monitor_beat_tasks=False))
     return chosen
 

@@ -25,7 +25,7 @@ BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
 SHORTEST_SECRET = 32
-"""Characters of a secret that can be guessed over HTTP."""
+"""Characters that a secret for HTTP requests needs against guessing."""
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 MAIL_NEEDS = MappingProxyType(
     {
@@ -97,7 +97,7 @@ def _archive(raw: str) -> str:
     if not is_folder and not (parts.scheme == "s3" and parts.netloc):
         raise SettingsInvalid(f"={raw!r} should be file:///folder or s3://bucket/prefix")
     if parts.query or parts.fragment or raw.endswith(("?", "#")):
-        raise SettingsInvalid(f"={raw!r} holds ? or #, which end its path: write %3F or %23 for them")
+        raise SettingsInvalid(f"={raw!r} contains ? or #, which end its path: write %3F or %23 for them")
     return raw
 
 
@@ -130,7 +130,7 @@ def _secret(parse: Parse = str, unset: str | Callable[[Values], str] = "") -> An
 
 
 def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | None = None) -> Any:
-    """A setting; ``unset`` computes its text from the settings before it where the environment has none."""
+    """Return a setting; without a value in the environment, ``unset`` computes it from earlier settings."""
     return field(default=default, metadata={"parse": parse, "unset": unset or str(default)})
 
 
@@ -219,12 +219,12 @@ class Settings:
 
     @property
     def cron_secrets(self) -> tuple[str, ...]:
-        """The secrets that open the routes for machines: none where ``CRON_SECRET`` is empty."""
+        """The secrets of the routes for machines: none if ``CRON_SECRET`` is empty."""
         return (self.cron_secret, self.cron_secret_previous) if self.cron_secret else ()
 
     @property
     def short_secrets(self) -> dict[str, int]:
-        """The secrets of machines that are short enough to guess, each with its length."""
+        """The secrets for machines that are too short, each with its length."""
         secrets = {"CRON_SECRET": self.cron_secret, "CRON_SECRET_PREVIOUS": self.cron_secret_previous}
         return {name: len(value) for name, value in secrets.items() if 0 < len(value) < SHORTEST_SECRET}
 
@@ -251,7 +251,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     faults += _find_shared_role(values)
     if faults:
         is_embedded = not environ.get("DATABASE_URL", "").strip()
-        hint = "\n  (or start an embedded fleet with `fleet up`, and this joins it)" if is_embedded else ""
+        hint = "\n  (or start an embedded fleet: `fleet up`)" if is_embedded else ""
         raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults) + hint)
     return Settings(**values)
 
@@ -270,10 +270,10 @@ def _find_shared_role(values: Values) -> list[str]:
 
 @cache
 def get_settings() -> Settings:
-    """Return the process's settings: the environment over ``.env`` over a running embedded fleet's own.
+    """Return the process's settings: the environment, else ``.env``, else those of a running embedded fleet.
 
-    The last lets ``celery -A tasks ...`` in another terminal join the fleet of ``fleet up``, through the file
-    ``env`` under ``FLEET_HOME``.
+    Through these (the file ``env`` under ``FLEET_HOME``), ``celery -A tasks ...`` in another terminal uses
+    the fleet of ``fleet up``.
     """
     merged = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
     home = Path(merged.get("FLEET_HOME") or ".fleet")

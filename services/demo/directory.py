@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from services.core.db import forget_engine, get_engine
+from services.core.db import drop_engine, get_engine
 from services.core.settings import Settings, get_settings
 from services.fleet.embedded.state import HomeLock, make_folder, remove_data, write_private
 from services.fleet.errors import FleetError
@@ -67,12 +67,12 @@ def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
     with _restored_environment():
         os.environ.update(values)
         get_settings.cache_clear()
-        forget_engine()
+        drop_engine()
         try:
             yield
         finally:
             get_engine().dispose()
-            forget_engine()
+            drop_engine()
     get_settings.cache_clear()
 
 

@@ -143,13 +143,13 @@ def archive_events(run: Run) -> JobResult:
     if unresolved:
         raise Refused("audit.altered", f"nothing was archived or deleted: {describe_open(unresolved[0])}")
     try:
-        with open_truncate(settings.audit_archive_database_url) as cut:
+        with open_truncate(settings.audit_archive_database_url) as truncate:
             done = archive_chain(
                 transaction,
                 run.shop_id,
                 open_store(settings.archive_url),
                 make_signer(settings),
-                cut,
+                truncate,
                 now=now,
                 retain_until=now + timedelta(days=settings.archive_retain_days),
                 by=f"job {run.job}",

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 
-from services.core.broker import BrokerAway, Sender
+from services.core.broker import BrokerUnreachable, Sender
 from services.ledger.accept import WorkRef
 from services.ledger.topics import TOPICS
 
@@ -33,7 +33,7 @@ def send_messages(refs: Sequence[WorkRef]) -> bool:
     try:
         for queue, topic, ids in plan_messages(refs):
             sender.send(queue, topic, ids)
-    except BrokerAway:
+    except BrokerUnreachable:
         return False
     return True
 

@@ -241,7 +241,7 @@ def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
     )  # fmt: skip
     forge(engine, store, note, first_seq=1, first_prev_hash=FIRST_PREV_HASH, last_hash=last)
 
-    with pytest.raises(Refused, match="holds other rows than 1 to 6 of the chain; no row was deleted"):
+    with pytest.raises(Refused, match="contains other rows than 1 to 6 of the chain; no row was deleted"):
         archive_old(engine, 1, store, SIGNER, NOW)
 
     assert count(engine) == 7

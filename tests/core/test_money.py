@@ -49,7 +49,7 @@ def test_yen_have_no_decimals_and_none_are_dropped() -> None:
 
 
 def test_sum_that_a_column_cannot_hold_is_refused() -> None:
-    with pytest.raises(MoneyInvalid, match="more than the books can hold"):
+    with pytest.raises(MoneyInvalid, match="more than a bigint can hold"):
         to_minor("9" * 15, "CLF")
 
 

@@ -53,7 +53,7 @@ def log_file() -> Iterator[tuple[int, Read]]:
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
     logging.captureWarnings(capture=False)
-    log._write_wide = None
+    log._write_event = None
 
 
 def test_a_request_is_one_line_with_its_whole_story(log_file: tuple[int, Read]) -> None:
