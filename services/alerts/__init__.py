@@ -1,1 +1,1 @@
-"""Alerts: rules over figures in the database, and the incidents that they open."""
+"""Alerts: rules on figures in the database, and the incidents that they open."""

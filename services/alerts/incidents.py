@@ -62,11 +62,11 @@ select lower(severity) || '_open' as kind, severity as label, rule || ' ' || per
        opened_at as since, null::timestamptz as until, '' as by, summary as why
   from incidents where status = 'open'
 """
-"""SQL: every open incident as a condition, see ``services.jobs.conditions``."""
+"""SQL: open incidents as conditions, see ``services.jobs.conditions``."""
 
 
 class IncidentInvalid(InputInvalid):
-    """There is no such incident, or the decision has no reason."""
+    """The incident does not exist, or the decision has no reason."""
 
 
 class IncidentResolved(ShopfleetError):
@@ -74,7 +74,7 @@ class IncidentResolved(ShopfleetError):
 
 
 class Incident(NamedTuple):
-    """A problem that a person should know of.
+    """A problem for a person.
 
     ``severity`` is P1 (act now), P2 (act today) or P3 (act when there is time).
     """
@@ -92,7 +92,7 @@ def find_incidents(
 ) -> Sequence[Row[Any]]:
     """Return open incidents by severity, then the newest first; ``is_all`` adds resolved ones.
 
-    ``rule`` is a whole rule (``cron_did_not_run:monthly-close``) or the part before its colon.
+    ``rule`` is a rule (``cron_did_not_run:monthly-close``) or the part before its colon.
     """
     column = incidents.c
     wanted = _SELECT.order_by(column.status, column.severity, column.id.desc()).limit(limit)
@@ -124,9 +124,9 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     """Open each of ``found`` once, or update it; return how many changed.
 
     One that a person resolved stays resolved in its period while its ``detail`` (without a detail: its
-    summary) is the same and its severity does not rise. An incident that lists ``findings`` in its ``detail``
-    opens, in any period, only with a finding that is in no incident of its shop and rule that is open or that
-    a person resolved. An open list grows and never loses a finding.
+    summary) is the same and its severity does not rise. An incident with ``findings`` in its ``detail``
+    opens, in any period, only for a finding that no open or person-resolved incident of its shop and rule
+    contains. Findings are added to an open list, never removed.
     """
     if not found:
         return 0
@@ -145,7 +145,7 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
 def resolve_incident(
     tx: Connection, shop_id: int | None, rule: str, period: str | None, now: datetime, how: str
 ) -> int:
-    """Resolve the open incident of (shop, rule, period) and add ``how`` to it; None: of every period."""
+    """Resolve the open incident of (shop, rule, period) and add ``how``; ``period`` None: all periods."""
     values = {"shop_id": shop_id, "rule": rule, "period": period, "now": now, "how": how}
     return tx.exec_driver_sql(_RESOLVE, values).rowcount
 
@@ -153,13 +153,13 @@ def resolve_incident(
 def resolve_by_person(
     tx: Connection, incident_id: int, *, now: datetime, by: str, reason: str, request_id: str
 ) -> Row[Any]:
-    """Resolve an incident, with who and why in it and in its shop's audit chain; return it as it was.
+    """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
 
     The same cause does not open it again: see ``record_incidents``. Raises ``IncidentInvalid`` or
     ``IncidentResolved``.
     """
     if not reason.strip():
-        raise IncidentInvalid("reason is empty: it should say why this incident needs no more work")
+        raise IncidentInvalid("reason is empty: it should explain why this incident needs no more work")
     found = get_incident(tx, incident_id, for_update=True)
     if found.status != "open":
         raise IncidentResolved(f"incident {incident_id} is resolved already: nothing was changed")

@@ -1,4 +1,4 @@
-"""Topic ``posthog_capture``: sends events to PostHog, which counts each once."""
+"""Topic ``posthog_capture``: sends events to PostHog."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.providers.http import get_http_client
 
 
 class PosthogCapture:
-    """Sends events. An event that is sent twice has the same uuid, and PostHog counts it once."""
+    """Sends events. An event that is sent twice has the same uuid, so PostHog counts it once."""
 
     def prepare(
         self,
@@ -22,7 +22,7 @@ class PosthogCapture:
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the call; ``disabled`` where no ``POSTHOG_KEY`` is set any more."""
+        """Return a call per item, or ``disabled`` if ``POSTHOG_KEY`` is not set any more."""
         settings = get_settings()
         if not settings.posthog_key:
             return [Done("disabled") for _ in items]

@@ -1,4 +1,4 @@
-"""Incidents. One row per (shop, rule, period), however often the rule fires in it."""
+"""Incidents: one row per (shop, rule, period)."""
 
 from sqlalchemy import (
     BigInteger,
@@ -30,10 +30,10 @@ incidents = Table(
     Column("opened_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("resolved_at", DateTime(timezone=True)),
-    # Who closed it and why; null where the rule itself found the cause gone.
+    # The person who closed it, and why; null if the rule closed it.
     Column("resolved_by", Text),
     Column("resolved_reason", Text),
-    # When a mail to the operator last named it.
+    # When a mail to the operator last contained it.
     Column("mailed_at", DateTime(timezone=True)),
     Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
     Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),

@@ -1,8 +1,8 @@
-"""Rules about work: ``work_dead``, an incident per shop, topic and day for all items that died, and
-``pause_long``, one per pause that lasts too long, until the pause ends.
+"""Rules about work: ``work_dead``, an incident per shop, topic and day of dead items, and ``pause_long``, one
+per pause that is too long.
 
-An incident of dead work follows its items: its count goes down as they are requeued and done, or discarded,
-and it is resolved when none is left. An item that dies again belongs to the day of its last death.
+The count of ``work_dead`` decreases as items are requeued and done, or discarded; at zero it is resolved. An
+item that dies again counts on the day of its last death.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.su
       where v.shop_id is not distinct from i.shop_id and v.rule = i.rule and v.period = i.period)
 """
 
-# One statement, so that dead items and open incidents are of the same moment. A person who resolved an
-# incident decided about every death until then.
+# One statement: dead items and open incidents of the same moment. A person who resolves an incident has
+# decided about all deaths until then.
 _FIND_DEAD = """
 with died as (
   select id, shop_id, topic, error_code, finished_at as died_at, true as is_dead from work_queue
@@ -58,7 +58,7 @@ select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.
 
 
 def record_dead_work(tx: Connection, now: datetime) -> int:
-    """Open an incident for dead work; resolve those whose work is done or discarded. Return the changes."""
+    """Open incidents for dead work; resolve those without such work. Return the number of changes."""
     changed, incidents = 0, []
     for row in tx.exec_driver_sql(_FIND_DEAD, {}):
         if row.dead is None:
@@ -75,7 +75,7 @@ def record_dead_work(tx: Connection, now: datetime) -> int:
 
 
 def record_long_pauses(tx: Connection, now: datetime) -> int:
-    """Open an incident for each pause past ``LIMIT``; resolve those of ended pauses. Return the changes."""
+    """Open incidents for pauses past ``LIMIT``; resolve those of ended ones. Return the number of changes."""
     incidents = plan_long_pauses(find_pauses(tx), now)
     in_force = {
         "now": now,

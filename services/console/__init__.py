@@ -1,1 +1,1 @@
-"""Show: the operators' pages. Listens on loopback; every route has a gate or is listed as public."""
+"""Console: the operators' pages. Listens on loopback; every route is gated or listed as public."""

@@ -1,4 +1,4 @@
-"""What the machine routes of the console share: flags of the query, and refusals as JSON."""
+"""Shared by the console's machine routes: flags of the query, and refusals as JSON."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ Answer = tuple[Response, int]
 
 
 def is_set(flag: str) -> bool:
-    """Return whether the query switches ``flag`` on, as with ``?force=1``."""
+    """Return whether the query has ``flag`` set, as in ``?force=1``."""
     return request.args.get(flag, "").lower() in ("1", "true", "yes")
 
 
 def refuse(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return an answer with the slug ``code``, and ``detail`` for a person."""
+    """Return an answer with the error ``code``, and ``detail`` for a person."""
     answer = jsonify(error=code, detail=detail)
     answer.headers.update(headers or {})
     return answer, status

@@ -1,4 +1,4 @@
-"""The console: front page (health, waiting work, link to Flower) and its other routes."""
+"""The console's application: front page (health, waiting work, link to Flower) and other routes."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -19,12 +19,12 @@ from services.ledger.health import Health, age_seconds, classify_health, sum_con
 from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCheck, result_within
 
 HEADLINES = {
-    ("ok", False): "The fleet is well.",
+    ("ok", False): "Everything works.",
     ("degraded", False): "Webhooks are accepted and work is done, but something needs a person.",
-    ("degraded", True): "Webhooks are accepted, but some work stands still.",
+    ("degraded", True): "Webhooks are accepted, but some work has stopped.",
     ("unavailable", True): "Nothing can be accepted or done.",
 }
-"""By status, and whether a queue, beat or the sweep stands still."""
+"""By status, and whether a queue, beat or the sweep has stopped."""
 
 CONDITION_LABELS = {
     "pauses": "Paused",
@@ -58,9 +58,9 @@ def make_app(settings: Settings | None = None, probe: HealthCheck | None = None)
 
 
 def _conditions_reader(cron_secrets: tuple[str, ...]) -> Callable[[], Details | None]:
-    """Return what adds ``conditions`` to ``/health`` for a request with one of ``cron_secrets``.
+    """Return the reader of ``conditions`` for ``/health``, if a request has one of ``cron_secrets``.
 
-    They say what needs a person, with shop, person and reason; null when they could not be read in time.
+    They list what needs a person, with shop, person and reason; null if they could not be read in time.
     """
     check = CachedCheck("conditions", _list_conditions)
 

@@ -23,8 +23,8 @@ PUBLIC_ROUTES: Final = frozenset(
 SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports"})
 """Endpoints for machines, which send ``CRON_SECRET``."""
 
-HOW_TO_SHOW: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"
-HOW_TO_SET: Final = "CRON_SECRET is not set, so this route is closed: set it and restart the console"
+HOW_TO_SEND_IT: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"
+HOW_TO_SET_IT: Final = "CRON_SECRET is not set, so this route is closed: set it and restart the console"
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
@@ -48,7 +48,7 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
             abort(403, f"{request.path} is closed: there is no sign-in yet")
         if has_secret(request.headers, cron_secrets):
             return None
-        return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secrets else HOW_TO_SET}, 403
+        return {"error": "forbidden", "detail": HOW_TO_SEND_IT if cron_secrets else HOW_TO_SET_IT}, 403
 
     @app.after_request
     def harden(response: Response) -> Response:
@@ -68,6 +68,6 @@ def has_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
     found = False
     for wanted in filter(None, cron_secrets):
         for candidate in given:
-            # Bytes as received: text that is not ASCII cannot be compared in constant time.
+            # Bytes, because ``compare_digest`` does not accept text that is not ASCII.
             found |= compare_digest(candidate.encode("latin-1", "replace"), wanted.encode())
     return found

@@ -1,4 +1,4 @@
-"""``POST /cron/<job>``: manual trigger of a job, the same way as beat.
+"""``POST /cron/<job>``: manual trigger of a job, as beat does it.
 
 Always answers JSON, with the ``X-Request-Id`` of the run, its log lines and its audit events.
 """
@@ -54,7 +54,7 @@ def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
     @wraps(route)
     def answer(*args: Any, **kwargs: Any) -> Answer:
         if request.method != "POST":
-            detail = "starting a job changes things: use POST"
+            detail = "starting a job needs POST"
             return refuse(405, "method_not_allowed", detail, {"Allow": "POST"})
         try:
             return route(*args, **kwargs)
@@ -69,10 +69,10 @@ def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
 
 
 def start_job(name: str) -> Answer:
-    """Start the job's run, per shop where it has shops, and say for each whether it runs or was done already.
+    """Start the job's run, one per shop if it has shops, and answer with the outcome of each.
 
     ``?shop=`` names one shop, ``?period=`` another period than the newest, ``?force=1`` repeats a finished
-    one. Messages are sent after the commit; without the broker the sweep sends them later.
+    run. Messages are sent after the commit; without the broker the sweep sends them later.
     """
     try:
         triggered = _start(name)
@@ -81,16 +81,16 @@ def start_job(name: str) -> Answer:
     except (PeriodInvalid, ScopeInvalid) as fault:
         code = "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period"
         return refuse(422, code, str(fault))
-    started = [one for one in triggered if one.found is StartOutcome.STARTED]
-    send_messages([ref for start in started for ref in (start.ref, *start.checkins) if ref])
-    runs = [_document(name, one) for one in triggered]
+    started = [result for result in triggered if result.found is StartOutcome.STARTED]
+    send_messages([ref for result in started for ref in (result.ref, *result.checkins) if ref])
+    runs = [_to_json(name, result) for result in triggered]
     if not runs:
         return jsonify(run=None, status="no_shops", job=name, runs=[]), 200
-    under_way = [run for run in runs if run["status"] != StartOutcome.ALREADY_DONE]
-    status = 202 if under_way else 200
+    running = [run for run in runs if run["status"] != StartOutcome.ALREADY_DONE]
+    status = 202 if running else 200
     if triggered[0].shop is None or request.args.get("shop"):
         return jsonify(runs[0]), status
-    return jsonify((under_way or runs)[0] | {"shop": None, "runs": runs}), status
+    return jsonify((running or runs)[0] | {"shop": None, "runs": runs}), status
 
 
 def _start(name: str) -> list[StartResult]:
@@ -111,7 +111,7 @@ def _start(name: str) -> list[StartResult]:
         )
 
 
-def _document(job: str, run: StartResult) -> dict[str, Any]:
+def _to_json(job: str, run: StartResult) -> dict[str, Any]:
     return {
         "run": run.run_id,
         "status": run.found.value,

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def start_app() -> Flask:
     """Return the application of one server process, with logging and error reports configured.
 
-    It also runs the overdue monitor, because a process apart from beat must notice that beat is dead.
+    It also runs the overdue monitor, because another process than beat must find that beat is dead.
     """
     settings = get_settings()
     configure_logging(settings, "console")

@@ -1,8 +1,8 @@
--- What a new database has besides the tables and indexes of the rooms' tables.py.
+-- The parts of a new database that no tables.py defines.
 
 -- Bodies are stored as received: compressing 4 KB of JSON costs more than the insert around it.
 alter table inbound_events alter column body set storage external, set (toast_tuple_target = 8160);
--- Rows of the queue are updated several times and finish soon: vacuum has to keep up.
+-- Rows of the queue are updated several times and finish soon, so vacuum must run often.
 alter table work_queue set (
   fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05,
   autovacuum_analyze_scale_factor = 0.05
@@ -18,8 +18,8 @@ select e.id as event_id, m.table_name, m.row_id, m.summary, nullif(m.before, 'nu
            as (table_name text, row_id text, summary text, before jsonb, after jsonb)
        ) with ordinality as m(table_name, row_id, summary, before, after, n);
 
--- Runs once per statement, not per row. It uses a subquery, because a join may read the whole table, and asks twice,
--- because "is not distinct from" uses no index.
+-- Runs once per statement, not per row. A join could read the whole table: hence subqueries. "is not distinct from"
+-- uses no index: hence two of them.
 create function audit_events_follow() returns trigger language plpgsql as $$
 declare
   wrong record;

@@ -1,7 +1,7 @@
 """Migrations of the database, and the rights of the application's and the archive's role.
 
-A new database is created from the rooms' ``tables.py`` and ``after_tables.sql``, and marked as being at the
-newest revision; migrations in ``versions/`` only change a database that exists.
+A new database is created from the packages' ``tables.py`` and ``after_tables.sql``, at the newest
+revision; migrations in ``versions/`` only change a database that exists.
 Source: https://alembic.sqlalchemy.org/en/latest/cookbook.html#building-uptodate
 """
 
@@ -54,7 +54,7 @@ do $do$ declare grantee record; begin
   loop execute format('revoke all on function {_CUT} from %s', grantee.role); end loop;
 end $do$
 """  # noqa: S608 - the text is our own
-"""Takes the archive's rights from every role but the owner; the configured one gets them again."""
+"""Revokes the archive's rights from every role except the owner; the configured role gets them again."""
 
 
 class SchemaUnknown(ShopfleetError):
@@ -62,7 +62,7 @@ class SchemaUnknown(ShopfleetError):
 
 
 def alembic_config() -> Config:
-    """Return Alembic's configuration; it needs no ini file."""
+    """Return Alembic's configuration, without an ini file."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -75,14 +75,14 @@ def find_revision(tx: Connection) -> str | None:
 
 
 def head_revision() -> str:
-    """Return the newest revision that this package knows."""
+    """Return the newest revision of this package."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert head is not None  # noqa: S101 - the package ships at least one migration
     return head
 
 
 def check_revision(tx: Connection) -> str | None:
-    """Return the database's revision, or None; raise ``SchemaUnknown`` if no migration here starts there."""
+    """Return the database's revision, or None; raise ``SchemaUnknown`` if it is not a known one."""
     revision = find_revision(tx)
     if revision in REMOVED:
         raise SchemaUnknown(
@@ -102,9 +102,9 @@ def check_revision(tx: Connection) -> str | None:
 def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tuple[str | None, str]:
     """Migrate the database at ``url`` to the newest revision and grant both roles their rights.
 
-    Only ``archive_role`` may then delete archived audit events; without one, only the owner. Returns the
+    Only ``archive_role`` may then delete archived audit events; if it is empty, only the owner. Returns the
     revisions before and after. All of it is one transaction. ``url`` is a role that owns the schema;
-    ``app_role`` may be that same role (then there is nothing to grant). Raises ``SchemaUnknown``.
+    ``app_role`` may be the same role (then nothing is granted). Raises ``SchemaUnknown``.
     """
     engine = create_engine(driver_url(url))
     try:

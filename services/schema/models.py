@@ -1,4 +1,4 @@
-"""Imports every table of the project, so that ``metadata`` has all of them."""
+"""Imports every table of the project into ``metadata``."""
 
 from services.alerts import tables as alerts
 from services.audit import tables as audit

@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # A migration that waits for its lock makes every query behind it wait: it gives up instead.
+    # A migration that waits for its lock blocks every later query: it fails after 5 s instead.
     op.execute("set local lock_timeout = '5s'")
     ${upgrades if upgrades else "pass"}
 

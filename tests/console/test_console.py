@@ -36,7 +36,7 @@ def test_the_front_page_shows_a_fleet_in_peace(engine: Engine) -> None:
     page = open_client(engine).get("/")
 
     assert page.status_code == 200
-    assert "The fleet is well." in page.text
+    assert "Everything works." in page.text
     assert "1,234" in page.text
     assert all(queue in page.text for queue in QUEUES)
     assert "http://localhost:5999/" in page.text
@@ -48,8 +48,8 @@ def test_the_front_page_names_what_is_missing(engine: Engine) -> None:
 
     page = open_client(engine).get("/").text
 
-    assert "some work stands still" in page
-    assert "The fleet is well." not in page
+    assert "some work has stopped" in page
+    assert "Everything works." not in page
     assert "<code>beat</code>" in page
     assert "<code>worker:email</code>" in page
 

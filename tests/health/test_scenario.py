@@ -147,7 +147,7 @@ def test_the_console_gives_shop_person_and_reason_to_the_machine_secret_alone(
 def test_the_front_page_is_not_well_and_counts_each(troubled: Engine, settings: Settings) -> None:
     page = make_app(settings).test_client().get("/").text
 
-    assert "The fleet is well." not in page
+    assert "Everything works." not in page
     assert "something needs a person" in page
     for count in ("Paused: 1", "Broken connections: 1", "Open P1 incidents: 1", "Failed runs: 2"):
         assert count in page
