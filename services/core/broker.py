@@ -174,11 +174,11 @@ def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
     return (time.perf_counter() - started) * 1000
 
 
-def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict[str, int] | None:
+def queue_depths(queues: Sequence[str]) -> dict[str, int] | None:
     """Return the number of messages in each queue, or None when the broker cannot be reached."""
     try:
-        with connect(timeout_seconds=timeout_seconds) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
+        with connect() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2.0)
             if is_redis(get_settings().broker_url):
                 return _redis_depths(connection, queues)
             return {queue: _depth(connection, queue) for queue in queues}

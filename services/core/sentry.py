@@ -90,16 +90,6 @@ def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: 
             scope.capture_exception(exc)
 
 
-def tag_request(*, request_id: str, shop: str, topic: str) -> None:
-    """Tag all reports of the rest of this request."""
-    if not _is_on:
-        return
-    from sentry_sdk import get_isolation_scope
-
-    with contextlib.suppress(Exception):
-        _tag(get_isolation_scope(), {"topic": topic, "shop": shop, "request_id": request_id})
-
-
 @contextlib.contextmanager
 def _reporting(tags: Mapping[str, str]) -> "Iterator[Scope | None]":
     """Yield a scope for one report, or None while Sentry is off; errors of the SDK are dropped."""
@@ -109,14 +99,10 @@ def _reporting(tags: Mapping[str, str]) -> "Iterator[Scope | None]":
     from sentry_sdk import new_scope
 
     with contextlib.suppress(Exception), new_scope() as scope:
-        _tag(scope, tags)
+        for name, value in tags.items():
+            if value:
+                scope.set_tag(name, value)
         yield scope
-
-
-def _tag(scope: "Scope", tags: Mapping[str, str]) -> None:
-    for name, value in tags.items():
-        if value:
-            scope.set_tag(name, value)
 
 
 def _integrations(component: str) -> "list[Integration]":

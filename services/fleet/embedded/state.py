@@ -219,13 +219,13 @@ def get_passwords(home: Path) -> dict[str, str]:
     return passwords
 
 
-def tail(path: Path, lines: int = 5) -> str:
-    """Return the last lines of a log, for the error of a server that did not start."""
+def tail(path: Path) -> str:
+    """Return the last five lines of a log, for the error of a server that did not start."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-5:])
 
 
 def open_log(home: Path, name: str) -> Path:

@@ -160,20 +160,17 @@ def make_order_transaction(
     *,
     processed_at: datetime,
     payment_ref: str = "",
-    amount_cents: int | None = None,
     **more: Any,
 ) -> Body:
-    """Return the body of ``order_transactions/create``: all of ``order`` unless ``amount_cents`` is given.
+    """Return the body of ``order_transactions/create``, for the total of ``order``.
 
     ``payment_ref`` is the payment provider's own id, such as Stripe's ``ch_...``. ``more``: kind (default
     sale), status (success), gateway (stripe), parent_id.
     """
-    currency = order["currency"]
-    amount = order["total_price"] if amount_cents is None else decimal_text(amount_cents, currency)
     values = {"kind": "sale", "status": "success", "gateway": "stripe", "parent_id": None} | more
     return make(
         "shopify", "order_transactions/create", rng, order=order, at=processed_at, zone=_zone_of(order),
-        currency=currency, amount=amount, payment_ref=payment_ref or None, **values,
+        currency=order["currency"], amount=order["total_price"], payment_ref=payment_ref or None, **values,
     )  # fmt: skip
 
 
@@ -182,7 +179,6 @@ def make_fulfillment(
     order: Body,
     *,
     updated_at: datetime,
-    created_at: datetime | None = None,
     location_id: int | None = None,
     **more: Any,
 ) -> Body:
@@ -191,7 +187,7 @@ def make_fulfillment(
     values = {"status": "success", "shipment_status": None, "location_id": location_id} | more
     return make(
         "shopify", "fulfillments/create", rng, order=order, at=updated_at, zone=_zone_of(order),
-        created_at=created_at or updated_at, lines=lines, **values,
+        lines=lines, **values,
     )  # fmt: skip
 
 

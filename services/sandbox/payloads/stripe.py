@@ -55,13 +55,10 @@ def make_dispute(
     created_at: datetime,
     status: str = "needs_response",
     amount_cents: int | None = None,
-    reason: str = "fraudulent",
 ) -> Body:
     """Return a dispute of ``charge``, of its whole amount unless ``amount_cents`` is given."""
     amount = charge["amount"] if amount_cents is None else amount_cents
-    return make(
-        "stripe", "dispute", rng, at=created_at, charge=charge, amount=amount, status=status, reason=reason
-    )
+    return make("stripe", "dispute", rng, at=created_at, charge=charge, amount=amount, status=status)
 
 
 def make_payout(
