@@ -32,8 +32,6 @@ select seq, mutations from audit_events where shop_id is null and action = %(act
 
 
 class Anchor(NamedTuple):
-    """An anchor to store."""
-
     key: str
     data: bytes
     heads: int
@@ -45,7 +43,6 @@ class Anchor(NamedTuple):
 
 
 def find_heads(tx: Connection) -> list[tuple[int | None, ChainPosition]]:
-    """Return the head of every chain."""
     ends = [(shop_id, find_ends(tx, shop_id)) for shop_id in find_chains(tx)]
     return [(shop_id, found[1]) for shop_id, found in ends if found is not None]
 

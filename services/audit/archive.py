@@ -51,7 +51,6 @@ Truncate = Callable[[Archive], int]
 """Deletes the rows of an archive and returns how many. The caller has verified the archive."""
 
 Begin = Callable[[], AbstractContextManager[Connection]]
-"""Opens a transaction."""
 
 # The last row before the first one under 90 days. All rows may be deleted: the archive's event is the head.
 _OLD = per_chain("""
@@ -85,8 +84,6 @@ class Archived:
 
 
 class _Piece(NamedTuple):
-    """Verified rows of one archive."""
-
     shop_id: int | None
     start: ChainPosition
     end: ChainPosition

@@ -45,7 +45,6 @@ class Chain:
         self._read = read
 
     def find_at(self, seq: int) -> ChainRow | None:
-        """Return the row numbered ``seq``."""
         return next((row for row in self._rows() if row.seq == seq), None)
 
     def find_after(self, prev_hash: str) -> Sequence[ChainRow]:

@@ -157,8 +157,6 @@ def stream_rows(
 
 
 class StoredChain(Chain):
-    """The stored chain of ``shop_id``."""
-
     def __init__(self, tx: Connection, shop_id: int | None) -> None:
         self._tx, self.shop_id = tx, shop_id
 

@@ -45,7 +45,6 @@ class Signer:
 
 
 def make_signer(settings: "Settings") -> Signer:
-    """Return the signer of this installation."""
     return Signer(settings.secret_key, settings.secret_key_previous)
 
 

@@ -93,8 +93,6 @@ class ChainResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """The result of a verification."""
-
     chains: Sequence[ChainResult]
     anchors: int
     seconds: float

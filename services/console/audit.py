@@ -16,7 +16,6 @@ from services.shops.shops import ShopUnknown, find_shops
 
 
 def audit_blueprint(settings: Settings) -> Blueprint:
-    """Return the blueprint of the route."""
     blueprint = Blueprint("audit", __name__)
 
     @blueprint.get("/api/v1/platform/verify-audit")

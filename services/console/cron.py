@@ -21,12 +21,10 @@ from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
 
 BY = "cron secret"
-"""Label of the caller in the audit."""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def cron_blueprint() -> Blueprint:
-    """Return the blueprint of the routes that start jobs."""
     blueprint = Blueprint("cron", __name__)
 
     @blueprint.route("/cron/<job>", methods=_METHODS)

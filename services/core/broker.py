@@ -57,7 +57,6 @@ def is_redis(url: str) -> bool:
 
 
 def transport_options(url: str) -> dict[str, Any]:
-    """Return kombu's transport options for the broker at ``url``."""
     return dict(REDIS_OPTIONS) if is_redis(url) else {"confirm_publish": True}
 
 

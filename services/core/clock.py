@@ -12,5 +12,4 @@ def utc_now() -> datetime:
 
 
 def is_plausible(at: date) -> bool:
-    """Return whether the date or time ``at`` is within the accepted years."""
     return FIRST_YEAR <= at.year <= LAST_YEAR

@@ -73,6 +73,5 @@ def _prefix(context: str) -> bytes:
 
 @cache
 def get_sealer() -> Sealer:
-    """Return this process's sealer."""
     settings = get_settings()
     return Sealer(settings.secret_key, settings.secret_key_previous)

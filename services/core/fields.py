@@ -52,7 +52,6 @@ def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> lis
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``body``."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as fault:
@@ -128,14 +127,12 @@ def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
 
 
 def as_object(value: object, name: str) -> dict[str, Any]:
-    """Return ``value`` as a JSON object."""
     if isinstance(value, dict):
         return value
     raise Unreadable(name, value, "an object")
 
 
 def as_list(value: object, name: str) -> list[dict[str, Any]]:
-    """Return ``value`` as a list of JSON objects."""
     if type(value) is list and all(type(entry) is dict for entry in value):
         return value
     raise Unreadable(name, value, "a list of objects")

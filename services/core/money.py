@@ -21,7 +21,6 @@ _AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,8}))?")
 _ANY_DECIMALS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,60})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 LARGEST_MINOR = 2**63 - 1
-"""The largest ``bigint``."""
 
 
 class MoneyInvalid(ShopfleetError, ValueError):

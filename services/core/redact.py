@@ -79,7 +79,6 @@ def quote_value(value: object, name: str = "") -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a field of this name is secret."""
     return _SECRET_NAME.search(name) is not None
 
 

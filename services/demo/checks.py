@@ -103,7 +103,6 @@ def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> 
 
 
 def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
-    """Check that the jobs that ran as processes succeeded."""
     jobs = list(jobs)
     seen = ", ".join(f"{job.get('job')} {job.get('status')}" for job in jobs)
     holds = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)

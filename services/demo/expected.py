@@ -19,8 +19,6 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class ExpectedState:
-    """The state that the fleet must have at the end."""
-
     orders: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
     """(total, refunded, currency, financial status, is cancelled)"""
     levels: dict[Key, int] = field(default_factory=dict)

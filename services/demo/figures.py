@@ -57,8 +57,6 @@ _INTERACTIONS = "select s.slug, i.provider_id from interactions i join shops s o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Counts of events, work, effects, runs and mails."""
-
     counts: dict[str, int]
     account: dict[str, int]
     dead: dict[str, int]
@@ -97,7 +95,6 @@ def read_figures(mail_folder: Path) -> Figures:
 
 
 def read_state() -> ExpectedState:
-    """Return the state of the fleet's tables."""
     with transaction() as tx:
         return ExpectedState(
             orders={(slug, gid): tuple(state) for slug, gid, *state in _read(tx, _ORDERS)},

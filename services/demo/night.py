@@ -46,7 +46,6 @@ class Operator:
             self.stage.say(f"fleet {' '.join(command)}")
 
     def repair_breaks(self, shop: DemoShop) -> None:
-        """Run ``fleet payments repair --rerun`` for the shop."""
         day = shop.yesterday(self.now)[0].isoformat()
         command = ("payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
         self.stage.say(f"fleet {' '.join(command)}: exit {self._run(*command)['exit']}")

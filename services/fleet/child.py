@@ -90,7 +90,6 @@ class Account:
 
 
 def popen_account(account: Account | None) -> dict[str, Any]:
-    """Return the arguments of ``subprocess.Popen`` for ``account``."""
     return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 

@@ -19,7 +19,6 @@ def is_free(port: int) -> bool:
 
 
 def find_free_port() -> int:
-    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

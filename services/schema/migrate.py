@@ -62,7 +62,6 @@ class SchemaUnknown(ShopfleetError):
 
 
 def alembic_config() -> Config:
-    """Return Alembic's configuration, without an ini file."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -75,7 +74,6 @@ def find_revision(tx: Connection) -> str | None:
 
 
 def head_revision() -> str:
-    """Return the newest revision of this package."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert head is not None  # noqa: S101 - the package ships at least one migration
     return head

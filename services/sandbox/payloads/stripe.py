@@ -33,7 +33,6 @@ def make_charge(
 
 
 def make_refunded_charge(charge: Body, amount_cents: int) -> Body:
-    """Return ``charge`` with ``amount_cents`` more refunded."""
     refunded_cents = charge["amount_refunded"] + amount_cents
     return charge | {"amount_refunded": refunded_cents, "refunded": refunded_cents >= charge["amount"]}
 

@@ -26,7 +26,6 @@ class Graph:
     def execute(
         self, tree: graphql.DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
     ) -> tuple[dict[str, Any] | None, list[Node]]:
-        """Return data and errors of the operation ``name``."""
         roots = self._queries() | self._mutations(now) | {root: partial(_deny, root) for root in self.denied}
         result = graphql.execute_sync(
             load_schema(), tree, root_value=roots, variable_values=variables, operation_name=name

@@ -35,8 +35,6 @@ _DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 @dataclass
 class ShopifyShop:
-    """The state and the answers of a shop."""
-
     domain: str
     clock: Callable[[], float] = time.monotonic
     state: str = "open"

@@ -25,8 +25,6 @@ _NEEDED = MappingProxyType(
 
 @dataclass
 class StripeAccount:
-    """Objects by list and id, and faults on demand."""
-
     key: str
     objects: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in LISTS})
     by_url: dict[str, Object] = field(default_factory=dict)
