@@ -156,7 +156,7 @@ def hash_row(
 def to_utc_text(at: datetime) -> str:
     """Return an aware time in UTC, always with microseconds, as ``2026-11-21T08:00:00.000000+00:00``.
 
-    Cached: the events of a batch share one time, and equal times have the same text, whatever their zone.
+    Cached: the events of a batch share one time, and equal times of two zones have the same text.
     """
     if at.tzinfo is not UTC:
         if at.tzinfo is None:

@@ -22,7 +22,7 @@ def export_chains(
     """Write the events of the chains to ``out``, with signed heads; return the header's line of each chain.
 
     Reads one snapshot: ``tx`` must be new. The header names archived events with their sums; they are not in
-    the file. Verifies nothing, so every stored row is in the file, whatever its number.
+    the file. Verifies nothing, so the file has every stored row, also with an invalid number.
     """
     use_snapshot(tx)
     header = _header(tx, shop_ids, signer, now)

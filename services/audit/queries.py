@@ -74,7 +74,7 @@ select shop_id, (at at time zone 'UTC')::date as day, count(*) as count, max(seq
  where at >= %(since)s and action = %(action)s group by 1, 2 order by 1, 2
 """
 
-# One index lookup per chain, whatever the length of the chains.
+# One index lookup per chain, independent of its length.
 _CHAINS = """
 with recursive chains(shop_id) as (
   select min(shop_id) from audit_events

@@ -37,7 +37,7 @@ def start_app() -> Flask:
 def main() -> None:
     """Serve the console until stopped; running requests are finished.
 
-    Always listens on loopback, whatever ``BIND_ADDRESS`` is: there is no sign-in yet.
+    Listens on loopback only and ignores ``BIND_ADDRESS``: there is no sign-in yet.
     """
     settings = get_settings()
     configure_logging(settings, "console")

@@ -1,4 +1,4 @@
-"""Files with personal data or secrets: only their owner may read them, whatever the umask is."""
+"""Files with personal data or secrets: only their owner may read them, with any umask."""
 
 import os
 from pathlib import Path

@@ -89,4 +89,4 @@ def alter_stripe(shops: Sequence[DemoShop], plan: DayPlan, control: Control) -> 
     load_providers(shops, plan.lost_until_night, control)
     keys = {shop.slug: shop.secrets["stripe-key"] for shop in shops}
     for slug, charge_id in plan.removed:
-        control({"stripe_key": keys[slug], "forget": [charge_id]})
+        control({"stripe_key": keys[slug], "remove": [charge_id]})

@@ -19,7 +19,7 @@ inventory_behaviour}] are orders and refunds that also change the shop's stock, 
 
 A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
 ``balance_transactions``, ``events`` (with their objects), ``objects`` {path: object}, ``fees`` {id:
-minor units} and ``forget`` [ids to remove].
+minor units} and ``remove`` [ids].
 
 Both take faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
 applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/log?shop=`` lists every applied

@@ -197,7 +197,7 @@ def test_thin_event_and_what_it_points_to_are_read_by_their_paths(sandbox, clien
 
 def test_forgotten_object_is_gone_with_its_money(sandbox, client):
     put(sandbox, charges=[made(1, id="ch_1"), made(2, id="ch_2")])
-    put(sandbox, forget=["ch_1"])
+    put(sandbox, remove=["ch_1"])
 
     assert [one.id for one in client.v1.charges.list()] == ["ch_2"]
     assert {one.source for one in client.v1.balance_transactions.list()} == {"ch_2"}

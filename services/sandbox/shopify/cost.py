@@ -15,7 +15,7 @@ import graphql
 from services.sandbox.shopify.schema import load_schema
 
 MOST_POINTS = 1000
-"""The limit of a single query, whatever the bucket contains."""
+"""The limit of a single query."""
 
 
 def count_points(

@@ -4,7 +4,7 @@ A cursor contains the last node's id and its value of the sort key, not a positi
 paging moves to its new position and can appear twice, as at Shopify.
 
 Searches (https://shopify.dev/docs/api/usage/search-syntax) are comparisons of ``updated_at`` joined by AND.
-Shopify ignores a filter that it does not know and lists everything; the sandbox refuses it.
+Shopify ignores an unknown filter and lists everything; the sandbox refuses it.
 """
 
 import base64
@@ -59,8 +59,8 @@ def _key_of(sort_key: str | None, node: Any, place: int) -> Key:
         return 0, place
     # The id of a level consists of its location's and, after the question mark, its item's.
     number, _, item = node.get("id").rpartition("/")[2].partition("?inventory_item_id=")
-    own = int(number) << 64 | int(item) if item else int(number)
-    return (_time_of(node, _TIMES[sort_key]) if sort_key in _TIMES else 0), own
+    combined = int(number) << 64 | int(item) if item else int(number)
+    return (_time_of(node, _TIMES[sort_key]) if sort_key in _TIMES else 0), combined
 
 
 def _time_of(node: Any, field: str) -> str:

@@ -52,8 +52,8 @@ class StripeAccount:
                     self._put(name, one)
         for path, one in params.get("objects", {}).items():
             self.by_url[str(path)] = one
-        for own in params.get("forget", ()):
-            self._remove(str(own))
+        for object_id in params.get("remove", ()):
+            self._remove(str(object_id))
         self.faults.set(params)
 
     def answer(self, path: str, query: Query) -> Answer:
@@ -64,14 +64,14 @@ class StripeAccount:
         if path in self.by_url:
             return 200, self.by_url[path]
         version, _, rest = path.lstrip("/").partition("/")
-        name, _, own = rest.partition("/")
+        name, _, object_id = rest.partition("/")
         if version == "v2":
             return 404, {"error": {"code": "not_found", "message": f"Nothing was found at {path}."}}
         if version != "v1" or name not in self.objects:
             wrong = f"Unrecognized request URL (GET: {path})."
             return 404, _error("invalid_request_error", wrong)
         try:
-            return self._get(name, own, query) if own else self._list(name, query)
+            return self._get(name, object_id, query) if object_id else self._list(name, query)
         except ParameterInvalid as invalid:
             return 400, _error("invalid_request_error", str(invalid), invalid.code, invalid.param)
 
@@ -79,19 +79,19 @@ class StripeAccount:
         params = read_query(name, query)
         objects: Iterable[Object] = self.objects[name].values()
         if "payout" in params:
-            own = params["payout"][-1]
-            payout = self.objects["payouts"].get(own)
+            payout_id = params["payout"][-1]
+            payout = self.objects["payouts"].get(payout_id)
             if payout is None:
-                raise ParameterInvalid(f"No such payout: '{own}'", "resource_missing", "payout")
+                raise ParameterInvalid(f"No such payout: '{payout_id}'", "resource_missing", "payout")
             objects = in_payout(payout, self.objects["payouts"].values(), objects)
         page = page_of(name, objects, params)
         expand = [path.removeprefix("data.") for path in params.get("expand", ()) if path.startswith("data.")]
         return 200, page | {"data": [self._expand(one, expand) for one in page["data"]]}
 
-    def _get(self, name: str, own: str, query: Query) -> Answer:
-        one = self.objects[name].get(own)
+    def _get(self, name: str, object_id: str, query: Query) -> Answer:
+        one = self.objects[name].get(object_id)
         if one is None:
-            missing = f"No such {name[:-1]}: '{own}'"
+            missing = f"No such {name[:-1]}: '{object_id}'"
             return 404, _error("invalid_request_error", missing, "resource_missing", "id")
         return 200, self._expand(one, [value for name, value in query if name.startswith("expand")])
 
@@ -99,10 +99,10 @@ class StripeAccount:
         """Return ``one`` with whole objects in place of the ids in ``fields``."""
         ids = {one[name]: name for name in fields if isinstance(one.get(name), str)}
         return one | {
-            name: objects[own]
+            name: objects[object_id]
             for objects in self.objects.values()
-            for own, name in ids.items()
-            if own in objects
+            for object_id, name in ids.items()
+            if object_id in objects
         }
 
     def _apply_event(self, event: Object) -> None:
@@ -137,11 +137,11 @@ class StripeAccount:
             whole["balance_transactions"] = entries
         self.objects["balance_transactions"] |= self.given
 
-    def _remove(self, own: str) -> None:
+    def _remove(self, object_id: str) -> None:
         for objects in self.objects.values():
-            objects.pop(own, None)
+            objects.pop(object_id, None)
         entries = self.objects["balance_transactions"]
-        for entry in [one for one in entries.values() if one.get("source") == own]:
+        for entry in [one for one in entries.values() if one.get("source") == object_id]:
             del entries[entry["id"]]
             self.given.pop(entry["id"], None)
 

@@ -70,12 +70,12 @@ def in_payout(payout: Object, payouts: Iterable[Object], entries: Iterable[Objec
 
 
 def _entry(one: Object, kind: str, amount: int, fee: int, *, suffix: str = "", category: str = "") -> Object:
-    named = one.get("balance_transaction")
-    own = named if isinstance(named, str) and not suffix else f"txn_{one['id']}{suffix}"
+    given = one.get("balance_transaction")
+    entry_id = given if isinstance(given, str) and not suffix else f"txn_{one['id']}{suffix}"
     details = {"amount": fee, "application": None, "currency": one["currency"], "type": "stripe_fee",
                "description": "Stripe processing fees"}  # fmt: skip
     return {
-        "id": own,
+        "id": entry_id,
         "object": "balance_transaction",
         "amount": amount,
         "available_on": one["created"],

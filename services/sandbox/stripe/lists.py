@@ -95,8 +95,8 @@ def _fits(one: Object, name: str, values: list[str]) -> bool:
 
 
 def _find_place(objects: Sequence[Object], params: Params, kind: str, param: str) -> int:
-    own = params[param][-1]
+    object_id = params[param][-1]
     for place, one in enumerate(objects):
-        if one["id"] == own:
+        if one["id"] == object_id:
             return place
-    raise ParameterInvalid(f"No such {kind[:-1]}: '{own}'", "resource_missing", param)
+    raise ParameterInvalid(f"No such {kind[:-1]}: '{object_id}'", "resource_missing", param)
