@@ -112,7 +112,7 @@ def find_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:
 
 
 def get_incident(tx: Connection, incident_id: int, *, for_update: bool = False) -> Row[Any]:
-    """Return one incident, locked where ``for_update``; raise ``IncidentInvalid`` for an unknown id."""
+    """Return one incident, locked if ``for_update``; raise ``IncidentInvalid`` for an unknown id."""
     wanted = _SELECT.where(incidents.c.id == incident_id)
     row = tx.execute(wanted.with_for_update() if for_update else wanted).first()
     if row is None:

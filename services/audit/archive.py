@@ -248,8 +248,8 @@ def _store_piece(
 def open_truncate(url: str) -> Iterator[Truncate | None]:
     """Yield a function that deletes archived rows as the role of ``url``; None where ``url`` is empty.
 
-    It raises ``Refused`` where the database refuses the range, ``Misconfigured`` where the role may not
-    execute ``audit_truncate``, ``RetryLater`` where the role cannot connect.
+    It raises ``Refused`` if the database refuses the range, ``Misconfigured`` if the role may not
+    execute ``audit_truncate``, ``RetryLater`` if the role cannot connect.
     """
     if not url:
         yield None

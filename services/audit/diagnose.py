@@ -97,7 +97,7 @@ def _diagnose_displaced(
     shop_id: int | None, last: ChainPosition, row: ChainRow, original: int, chain: Chain
 ) -> AuditFinding:
     """Diagnose a row that was written as number ``original``."""
-    written = f"what is now row {row.seq} was written as row {original}"
+    written = f"the present row {row.seq} was written as row {original}"
     if original < row.seq:
         there = chain.find_at(original)
         if there is None or there.hash == row.hash:

@@ -18,7 +18,7 @@ class ObjectMissing(ShopfleetError):
 class ObjectStore(Protocol):
     """A bucket or a folder. A key is a relative path such as ``anchors/20261122T080000.json``.
 
-    Raises ``RetryLater`` where the store cannot be reached, ``Misconfigured`` where it refuses access.
+    Raises ``RetryLater`` if the store cannot be reached, ``Misconfigured`` if it refuses access.
     """
 
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
@@ -33,7 +33,7 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Delete the object in every version, if it exists.
 
-        Only for personal data, never for proof: raises ``Misconfigured`` where the store locks the object.
+        Only for personal data, never for proof: raises ``Misconfigured`` if the store locks the object.
         """
 
     def describe(self) -> str:

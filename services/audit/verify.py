@@ -149,7 +149,7 @@ def verify_chain(
     """Verify one chain against itself, its checkpoints, its archives and the heads in anchors, ``anchored``.
 
     If the chain cannot be read the result is a finding, and ``tx`` can verify the next chain. Raises
-    ``OperationalError`` or ``WorkError`` where the database or the store is unavailable.
+    ``OperationalError`` or ``WorkError`` if the database or the store is unavailable.
     """
     try:
         with tx.begin_nested():

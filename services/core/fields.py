@@ -100,7 +100,7 @@ def find_text(source: Mapping[str, Any], name: str) -> str:
 def as_money(value: object, name: str, currency: str) -> int:
     """Return ``value``, a decimal string, in minor units of ``currency``."""
     try:
-        return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
+        return to_minor(value, currency)  # type: ignore[arg-type] # it refuses other types
     except MoneyInvalid as fault:
         raise Unreadable(name, value, f"an amount of money ({fault})") from None
 
@@ -108,7 +108,7 @@ def as_money(value: object, name: str, currency: str) -> int:
 def as_instant(value: object, name: str) -> datetime:
     """Return ``value``, an ISO 8601 text with an offset, as an aware moment in UTC."""
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type] # it refuses what is not text
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type] # it refuses other types
         if moment.tzinfo is not None and is_plausible(at := moment.astimezone(UTC)):
             return at
     except (ValueError, TypeError, OverflowError):

@@ -40,7 +40,7 @@ def clear_home(home: Path) -> None:
             if entry.name in ("lock", MARK):
                 continue
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        write_private(home / MARK, "Each `fleet demo` removes what is in this folder.\n")
+        write_private(home / MARK, "Each `fleet demo` empties this folder.\n")
         make_folder(home / "logs", 0o700)
     finally:
         lock.release()

@@ -67,7 +67,7 @@ class Reaper:
                 os.write(self._writing, b"- %d\n" % pid)
 
     def close(self) -> None:
-        """End the reaper, which first ends what it still watches."""
+        """End the reaper, which first ends all processes that it watches."""
         with self._lock:
             os.close(self._writing)
             if self._process is not None:

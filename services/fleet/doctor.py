@@ -48,7 +48,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
-        remedy = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
+        remedy = "set the named settings in the environment or in .env; in an embedded fleet, " + _UP
         return [*findings, Finding("settings", False, str(error), remedy)]
     short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
     seen = "; ".join(short) or "long enough, or not set"

@@ -132,7 +132,7 @@ class Graph:
         return [node for place in places if (node := self.level(place))]
 
     def level(self, place: Place) -> WebhookNode | None:
-        """Return the InventoryLevel, or None where the item is not stocked there."""
+        """Return the InventoryLevel, or None if the item is not stocked there."""
         if place not in self._stock.levels:
             return None
         item, location = place

@@ -42,7 +42,7 @@ class WebhookNode:
         return self.kind
 
     def get(self, name: str, **args: Any) -> Any:
-        """Return the field ``name`` for the arguments ``args``; None where the type has no such field."""
+        """Return the field ``name`` for the arguments ``args``; None if the type has no such field."""
         special = FIELDS.get(f"{self.kind}.{name}")
         if special is not None and not isinstance(special, str):
             return special(self, **args)

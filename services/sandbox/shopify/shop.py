@@ -151,7 +151,7 @@ class ShopifyShop:
             self.records.store(kind, [body])
 
     def _sell(self, topic: str, body: dict[str, Any]) -> None:
-        """Change the stock by an order's lines (found by their variants) or by what a refund restocks."""
+        """Change the stock by an order's lines (found by their variants) or by a refund."""
         if topic.startswith("orders/") and topic not in ("orders/delete", "orders/edited"):
             at = instant(body.get("updated_at")) or utc_text(utc_now())
             for line in body.get("line_items") or ():

@@ -38,7 +38,7 @@ class StripeAccount:
     requests: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def control(self, params: dict[str, Any]) -> None:
-        """Apply a control request; ``services.sandbox.serve`` lists what it may contain.
+        """Apply a control request; ``services.sandbox.serve`` lists its fields.
 
         An object has the state of its newest event.
         """
