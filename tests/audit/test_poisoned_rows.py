@@ -281,4 +281,4 @@ def test_an_event_that_names_an_impossible_anchor_is_a_finding(
     (found,) = verify(engine, store).findings
 
     assert (found.kind, found.shop_id) == ("altered", None)
-    assert "no anchor has such a key" in str(found)
+    assert "which is not a valid key" in str(found)
