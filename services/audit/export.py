@@ -1,13 +1,13 @@
 """Export: one file of events that can be verified without a database or settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import IO, Any
 
 from sqlalchemy import Connection
 
 from services.audit.archive_reader import check_links, find_archives
-from services.audit.chain import BEGINNING, RowTuple, to_utc_text
+from services.audit.chain import BEGINNING, to_utc_text
 from services.audit.checkpoints import find_checkpoints
 from services.audit.jsonl import FORMAT, write_lines
 from services.audit.queries import StoredChain, find_ends, stream_rows, use_snapshot
@@ -26,8 +26,9 @@ def export_chains(
     """
     use_snapshot(tx)
     header = _header(tx, shop_ids, signer, now)
-    write_lines(out, header, _read_all(tx, header["chains"]))
     chains: list[dict[str, Any]] = header["chains"]
+    read = ((chain["shop_id"], stream_rows(tx, chain["shop_id"])) for chain in chains)
+    write_lines(out, header, ((shop_id, row) for shop_id, blocks in read for rows in blocks for row in rows))
     return chains
 
 
@@ -51,9 +52,3 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
         checkpoints += [found._asdict() for _, found in find_checkpoints(tx, shop_id)]
     content = {"made_at": to_utc_text(now), "chains": chains, "checkpoints": checkpoints}
     return sign_document(FORMAT, content, signer)
-
-
-def _read_all(tx: Connection, chains: Sequence[dict[str, Any]]) -> Iterator[tuple[int | None, RowTuple]]:
-    for chain in chains:
-        for rows in stream_rows(tx, chain["shop_id"]):
-            yield from ((chain["shop_id"], row) for row in rows)

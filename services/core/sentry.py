@@ -17,7 +17,7 @@ from services.core.settings import Settings
 if TYPE_CHECKING:
     from sentry_sdk import Scope
     from sentry_sdk.integrations import Integration
-    from sentry_sdk.types import Breadcrumb, Event, Hint
+    from sentry_sdk.types import Event, Hint
 
 WEB_COMPONENTS = ("ingress", "console")
 HARMLESS_HEADERS = frozenset({"content-length", "content-type", "host", "user-agent", "x-request-id"})
@@ -53,7 +53,7 @@ def init_sentry(settings: Settings, component: str) -> bool:
         max_request_body_size="never",
         include_local_variables=False,
         before_send=_scrub,
-        before_breadcrumb=_scrub_breadcrumb,
+        before_breadcrumb=lambda crumb, _hint: redact(crumb),
         max_breadcrumbs=20,
         shutdown_timeout=SHUTDOWN_SECONDS,
         # A fixed list: automatic integrations send the command line, and statements with their values.
@@ -150,11 +150,6 @@ def _scrub(event: "Event", _hint: "Hint") -> "Event | None":
     except Exception:  # noqa: BLE001 - an event that cannot be cleaned is not sent
         return None
     return event
-
-
-def _scrub_breadcrumb(crumb: "Breadcrumb", _hint: "Hint") -> "Breadcrumb":
-    cleaned: Breadcrumb = redact(crumb)
-    return cleaned
 
 
 def _harmless_headers(headers: object) -> dict[str, str]:
