@@ -203,7 +203,6 @@ OF_SETTINGS = {
     "providers/graph_mail.py",
     "providers/http.py",
     "providers/mail_file.py",
-    "providers/shopify_oauth.py",
 }
 """They quote a setting, which a person has to see to correct it."""
 
