@@ -10,7 +10,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_id, read_set
 from services.core.locks import lock_objects
-from services.core.pg_arrays import int_array
+from services.core.pg_arrays import int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.entities import (
@@ -35,7 +35,6 @@ from services.shopify.orders.store import (
     LineChanges,
     find_changed_lines,
     find_known,
-    key_arrays,
     record_deletions,
     record_orders,
 )
@@ -79,10 +78,11 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     orders = [update.data for _, update in updates if update.data]
     newest: dict[OrderKey, Order] = {}
     for order in orders:
-        if order.key not in newest or order.version > newest[order.key].version:
+        other = newest.setdefault(order.key, order)
+        if other is not order and order.version > other.version:
             newest[order.key] = order
     shared = _find_shared_lines(
-        tx, [(*order.key, line.line_id) for order in newest.values() for line in order.lines]
+        tx, [(*key, line.line_id) for key, order in newest.items() for line in order.lines]
     )
     for key in {key[:2] for key in shared}:
         newest[key] = _add_shared_doubts(newest[key], shared)
@@ -170,7 +170,11 @@ def _find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[Li
     """
     if not lines:
         return frozenset()
-    values = key_arrays(key[:2] for key in lines) | {"line_id": int_array(line_id for _, _, line_id in lines)}
+    values = {
+        "shop_id": int_array([shop_id for shop_id, _, _ in lines]),
+        "order_gid": text_array([gid for _, gid, _ in lines]),
+        "line_id": int_array([line_id for _, _, line_id in lines]),
+    }
     rows = tx.exec_driver_sql(_FIND_SHARED, values)
     shared: set[LineKey] = {(row.shop_id, row.order_gid, row.line_id) for row in rows}
     by_id: dict[tuple[int, int], list[LineKey]] = defaultdict(list)
@@ -212,14 +216,16 @@ def _record_sales(
     shared |= _find_shared_lines(tx, [(*order.key, old.line_id) for order, old in gone])
 
     def source(order: Order, line_id: int) -> str:
-        number = order.order_gid.rpartition("/")[2]
-        return f"order-line:{line_id}" + (f":{number}" if (*order.key, line_id) in shared else "")
+        if shared and (*order.key, line_id) in shared:
+            return f"order-line:{line_id}:{order.order_gid.rpartition('/')[2]}"
+        return f"order-line:{line_id}"
 
     sales = [
         (order.work_id, Movement(order.shop_id, source(order, line.line_id), line.sku, -line.quantity,
-                                 order.placed_at, variant_id, order.location_id, gid_number(order.order_gid)))
+                                 order.placed_at, variant_id, order.location_id, order_id))
         for order in orders
         if not order.is_test
+        for order_id in (gid_number(order.order_gid),)
         for line in order.lines
         for variant_id in (order.variant_ids.get(line.line_id),)
         if line.sku or variant_id
