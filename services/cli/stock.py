@@ -1,4 +1,4 @@
-"""``fleet stock``: what a shop has and what runs out, reorder points, counts and corrections."""
+"""``fleet stock``: stock and low stock, reorder points, counts and corrections."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_store import adjust_level, record_counts
 from services.shopify.stock.counts import (
-    MOST_PIECES,
+    MAX_PIECES,
     CountLine,
     CountRefused,
     parse_counts_csv,
@@ -46,7 +46,7 @@ from services.shopify.stock.low_stock import (
 from services.shops.shops import get_shop
 
 MAX_READS = 3
-"""How often the levels are read, where one changes during the read."""
+"""How often the levels are read at most, if one changes during the read."""
 
 _COLUMNS: Columns = {
     "sku": "sku",
@@ -67,17 +67,17 @@ _level_options = add_options(
         "--item", "inventory_item_id", type=click.IntRange(min=1),
         help="The inventory item (its number at Shopify).",
     ),
-    click.option("--sku", default="", help="The item's sku, where no other item of the shop has it."),
+    click.option("--sku", default="", help="The item's sku, if no other item of the shop has it."),
     click.option(
         "--location", "location_id", type=click.IntRange(min=1),
-        help="The location (its number at Shopify); without it the shop's stock_location_id.",
+        help="The location (its number at Shopify); by default the shop's stock_location_id.",
     ),
 )  # fmt: skip
 
 
 @click.group()
 def command() -> None:
-    """Show stock and what is running out, set reorder points, enter counts, and share stock between shops.
+    """Show stock and low stock, set reorder points, enter counts, and share stock between shops.
 
     \b
     Example: fleet stock low --shop harbour
@@ -93,10 +93,10 @@ command.add_command(pools)
 @json_option
 @report_errors
 def low(shop: str, as_json: bool) -> None:
-    """List what is under its reorder point, the one that runs out first at the top.
+    """List the levels below their reorder point; the one that runs out first is first.
 
-    Days of cover: how long the pieces last at the pace of the last 30 days. A level without a reorder point
-    is not watched.
+    Days left: how long the pieces last at the sales rate of the last 30 days. Levels without a reorder point
+    are left out.
 
     \b
     Example: fleet stock low --shop harbour
@@ -106,7 +106,7 @@ def low(shop: str, as_json: bool) -> None:
     if as_json:
         print_json([line._asdict() for line in found])
     else:
-        print_lines(f"Low stock of {shop}", _LOW_COLUMNS, found, "Nothing is under its reorder point.")
+        print_lines(f"Low stock of {shop}", _LOW_COLUMNS, found, "Nothing is below its reorder point.")
 
 
 @command.command("show")
@@ -115,7 +115,7 @@ def low(shop: str, as_json: bool) -> None:
 @json_option
 @report_errors
 def show(shop: str, sku: str, as_json: bool) -> None:
-    """Show the stock of SHOP, or of one SKU: what we count, and what Shopify is known to hold.
+    """Show the stock of SHOP, or of one SKU: our figure, and Shopify's last known figure.
 
     \b
     Example: fleet stock show harbour MUG-0001
@@ -126,7 +126,7 @@ def show(shop: str, sku: str, as_json: bool) -> None:
         print_json([line._asdict() for line in found])
         return
     what = f" of {sku}" if sku else ""
-    print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock{what} that we know of.")
+    print_lines(f"Stock of {shop}", _COLUMNS, found, f"No stock{what} of {shop} is recorded.")
 
 
 @command.command("reorder-point")
@@ -136,7 +136,7 @@ def show(shop: str, sku: str, as_json: bool) -> None:
 @click.option("--location", type=click.IntRange(min=1), help="Only at this location (its number at Shopify).")
 @_change_options
 def reorder_point(shop: str, sku: str, point: str, location: int | None, **options: Any) -> None:
-    """Watch SKU: it is low with fewer than N pieces. N may be "none": not watched any more.
+    """Set the reorder point of SKU: with fewer than N pieces it is low. N may be "none".
 
     \b
     Example: fleet stock reorder-point harbour MUG-0001 12
@@ -154,10 +154,9 @@ def reorder_point(shop: str, sku: str, point: str, location: int | None, **optio
 @csv_option("sku,reorder_point[,location_id]")
 @_change_options
 def reorder_points(shop: str, file: Path, **options: Any) -> None:
-    """Set the reorder points of a file, all of them or, where one line is wrong, none.
+    """Set the reorder points in a file: all of them or, if one line is wrong, none.
 
-    An empty reorder_point: the sku is not watched any more. Without a location a line is about every
-    location of its sku.
+    An empty reorder_point removes the point. A line without a location is for all locations of its sku.
 
     \b
     Example: fleet stock reorder-points harbour --csv points.csv --dry-run
@@ -175,7 +174,7 @@ def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor:
         print_json({"changed": not dry_run, "changes": [change._asdict() for change in changes]})
         return
     columns = {"sku": "sku", "location": "location_id", "was": "before", "is": "after"}
-    print_lines("", columns, changes, "That is how it is already.")
+    print_lines("", columns, changes, "Nothing to change.")
     if changes:
         levels = format_count(len(changes), "level")
         click.echo(f"Would change {levels}." if dry_run else f"Changed {levels}.")
@@ -184,13 +183,13 @@ def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor:
 @command.command("count")
 @click.argument("shop")
 @_level_options
-@click.option("--pieces", required=True, type=click.IntRange(0, MOST_PIECES), help="Pieces in stock.")
+@click.option("--pieces", required=True, type=click.IntRange(0, MAX_PIECES), help="Pieces in stock.")
 @_change_options
 def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> None:
-    """Record a count: the pieces in stock, those of open orders included.
+    """Record a count: the pieces in stock, including those of open orders.
 
-    What Shopify holds back for open orders, damage and the like is read at the same moment and subtracted;
-    the rest is pushed as available.
+    The pieces that Shopify holds back for open orders, damage and so on are read at the same moment and
+    subtracted; the rest is pushed as available.
 
     \b
     Example: fleet stock count harbour --sku MUG-0001 --location 65536001 --pieces 24
@@ -203,7 +202,7 @@ def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> 
 @csv_option("pieces, location_id and inventory_item_id or sku")
 @_change_options
 def import_counts(shop: str, file: Path, **options: Any) -> None:
-    """Record the counts of a file: all of them or, where one line is wrong, none.
+    """Record the counts in a file: all of them or, if one line is wrong, none.
 
     \b
     Example: fleet stock import harbour --csv counts.csv --dry-run
@@ -220,7 +219,7 @@ def import_counts(shop: str, file: Path, **options: Any) -> None:
 @json_option
 @report_errors
 def adjust(shop: str, delta: int, reason: str, actor: str, as_json: bool, **level: Any) -> None:
-    """Correct a counted level by --delta pieces; the figure is pushed.
+    """Correct a counted level by --delta pieces, and push the new figure.
 
     \b
     Example: fleet stock adjust harbour --sku MUG-0001 --location 65536001 --delta -2 --reason "broken"
@@ -265,4 +264,4 @@ def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: 
     columns = ("sku", "item", "location", "pieces", "held back", "was", "available")
     print_table("", columns, changes, "The file has no counts.")
     levels = format_count(len(changes), "level")
-    click.echo(f"Would count {levels}." if dry_run else f"Counted {levels}; what differs is pushed.")
+    click.echo(f"Would count {levels}." if dry_run else f"Counted {levels}; differences are pushed.")

@@ -34,7 +34,7 @@ from services.shopify.stock.pool_checks import (
     plan_links,
     plan_wanted_links,
 )
-from services.shopify.stock.pool_links import HeldLevels, plan_figures, record_links, set_buffer, take_out
+from services.shopify.stock.pool_links import HeldLevels, plan_figures, record_links, set_buffer, unlink_items
 from services.shops.shops import Shop
 
 
@@ -135,7 +135,7 @@ def pool(
         done["removed"] = sorted(wanted)
         if not dry_run:
             with transaction() as tx:
-                take_out(tx, name, wanted, utc_now(), **who)
+                unlink_items(tx, name, wanted, utc_now(), **who)
     elif links:
         new = [link for link in links if link.key not in {read_key(one) for one in known}]
         held = _read_levels(new)

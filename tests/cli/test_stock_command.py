@@ -49,7 +49,7 @@ def test_reorder_point_is_set_and_cleared_and_a_dry_run_changes_nothing(harbour:
     assert "Changed 1 level." in fleet("reorder-point", "harbour", "TEA", "60").output
     fleet("reorder-point", "harbour", "MUG", "none", "--location", str(LOCATION))
     assert rows(harbour, POINTS) == [("MUG", None), ("TEA", 60)]
-    assert "That is how it is already." in fleet("reorder-point", "harbour", "TEA", "60").output
+    assert "Nothing to change." in fleet("reorder-point", "harbour", "TEA", "60").output
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_shops_share_a_shelf_from_the_figure_that_is_named(shops: Engine) -> Non
     join()
     disputed = fleet("stock", "pool", "mugs", "--all")
     assert disputed.exit_code == 1
-    assert "sku='MUG': the shops hold harbour 10, linden 7: name the one that is right" in disputed.output
+    assert "sku='MUG': the shops hold harbour 10, linden 7: name the shop that is right" in disputed.output
     assert rows(shops, GOODS) == []
 
     tried = fleet("stock", "pool", "mugs", "--all", "--from", "linden", "--dry-run")
@@ -144,7 +144,7 @@ def test_shop_that_leaves_has_its_levels_back_and_the_last_takes_the_goods_along
 def test_other_skus_of_a_shop_are_named_in_a_file(shops: Engine, tmp_path: Path) -> None:
     ingest(shops, ingest_products, product("TASSE", 5, number=101, variant=601)._replace(shop_id=2))
     join()
-    assert "linden: sku='MUG': no item has it" in fleet("stock", "pool", "mugs", "--sku", "MUG").output
+    assert "linden: sku='MUG': no item has this sku" in fleet("stock", "pool", "mugs", "--sku", "MUG").output
 
     file = tmp_path / "own.csv"
     file.write_text("sku,shop,shop_sku\nMUG,linden,TASSE\n")
@@ -198,7 +198,7 @@ def test_sku_with_two_items_and_untracked_item_are_refused_and_listed(shops: Eng
     (shown,) = json.loads(fleet("stock", "pools", "--json").output)
     assert shown["faults"] == [
         "linden: sku='CUP': Shopify does not track item 102: turn its quantity tracking on",
-        "harbour: sku='MUG': the items 1, 9 have it: give each its own sku in Shopify",
+        "harbour: sku='MUG': the items 1, 9 have this sku: give each its own sku in Shopify",
     ]
     assert shown["faults"][1] in fleet("stock", "pools").output
     assert shown["faults"][1] in fleet("stock", "pool", "mugs", "--sku", "MUG").output
@@ -229,4 +229,4 @@ def test_location_of_a_shop_in_a_pool_stays(shops: Engine) -> None:
 def test_shop_of_a_pool_takes_no_count(shops: Engine) -> None:
     join("harbour")
     refused = fleet("stock", "count", "harbour", "--sku", "MUG", "--pieces", "3")
-    assert "the shop's stock is a pool's: correct the figure in Shopify's admin" in refused.output
+    assert "the shop's stock belongs to a pool: correct the figure in Shopify's admin" in refused.output

@@ -67,7 +67,7 @@ def test_disconnected_level_is_off_the_shelf_and_keeps_its_figure(shelves: Engin
     effects = ingest(shelves, ingest_inventory_levels, cut(5))
 
     assert verdicts(effects) == ["done"]
-    assert said(effects)[0] == f"{MUGS}: not stocked any more"
+    assert said(effects)[0] == f"{MUGS}: no longer stocked"
     assert rows(shelves, LEVELS) == [(LOCATION, 8, False), (LOCATION + 1, 5, True)]
     assert effects.new_work == []
 
@@ -112,7 +112,7 @@ def test_levels_of_what_is_deleted_are_off_the_shelf_for_good(
 ) -> None:
     effects = ingest(shelves, effect, end)
     assert verdicts(effects) == ["done"]
-    assert f"{MUGS}: not stocked any more" in said(effects)
+    assert f"{MUGS}: no longer stocked" in said(effects)
     assert effects.new_work == []
 
     late = ingest(shelves, ingest_inventory_levels, level(9, 20), level(3, 20, location=LOCATION + 2))

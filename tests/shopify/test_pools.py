@@ -11,7 +11,7 @@ from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import Level
 from services.shopify.stock.pool_links import set_buffer
-from services.shopify.stock.pool_store import record_written
+from services.shopify.stock.pool_store import record_own_changes
 from services.shopify.stock.push_item import Push
 from tests.shopify.pool_world import POOL, WHO, World, fresh
 from tests.shopify.sample_payloads import LOCATION, NOW, ingest, item, line, order, rows
@@ -45,7 +45,7 @@ def test_order_moves_no_pool_and_explains_what_moved_it(engine: Engine) -> None:
         "select m ->> 'summary' from audit_events, jsonb_array_elements(mutations::jsonb) m "
         "where m ->> 'table_name' = 'stock_pool_items' and m ->> 'summary' like '%->%'",
     )
-    assert summary == "pool mugs: MUG 10 -> 7, as Shopify went 10 -> 7 at location 77; order #911"
+    assert summary == "pool mugs: MUG 10 -> 7, as Shopify changed 10 -> 7 at location 77; order #911"
 
 
 def test_restock_reaches_the_other_shops(engine: Engine) -> None:
@@ -134,7 +134,7 @@ def test_oversell_is_one_incident_that_names_both_orders_and_ends_with_a_restock
     world.settle()
     assert world.figures()["MUG"] == -1
     ((_, summary),) = rows(engine, INCIDENTS)
-    assert "order #10 of shop1; no order of shop2 is known yet" in summary
+    assert "order #10 of shop1; no order of shop2 is recorded yet" in summary
 
     ingest(engine, ingest_orders, placed._replace(shop_id=2))
     ((status, summary),) = rows(engine, INCIDENTS)
@@ -230,7 +230,7 @@ def test_webhook_that_missed_a_call_under_way_is_made_good_by_a_reading(engine: 
     work = item("inventory_push", b"{}")
     with transaction(engine) as tx:
         call = Push(work, level, 8, 10, 10, changed_at=world.now.replace(microsecond=0))
-        record_written(tx, [call], NOW)
+        record_own_changes(tx, [call], NOW)
     assert rows(
         engine, "select shopify_available, doubts from inventory_levels where shop_id = 2 and sku = 'MUG'"
     ) == [(7, 1)]

@@ -13,7 +13,7 @@ from services.shopify.stock.pool_checks import (
     plan_links,
     plan_wanted_links,
 )
-from services.shopify.stock.pool_links import set_buffer, take_out
+from services.shopify.stock.pool_links import set_buffer, unlink_items
 from services.shops.shops import get_shop_by_id, set_shop
 from tests.shopify.pool_world import POOL, SKUS, WHO, World, fresh
 from tests.shopify.sample_payloads import NOW, rows
@@ -34,7 +34,7 @@ def oversell(engine: Engine) -> World:
 def test_incident_of_an_oversell_ends_when_its_sku_is_taken_out(engine: Engine) -> None:
     oversell(engine)
     with transaction(engine) as tx:
-        take_out(tx, POOL, {"MUG"}, utc_now(), **WHO)
+        unlink_items(tx, POOL, {"MUG"}, utc_now(), **WHO)
     assert rows(engine, INCIDENTS) == [("resolved",)]
 
 
@@ -49,7 +49,7 @@ def test_shop_that_left_while_its_levels_were_read_is_not_linked(engine: Engine)
     world = fresh(engine, 10)
     world.leave(2)
 
-    with pytest.raises(PoolRefused, match="shop2: not in pool mugs any more"):
+    with pytest.raises(PoolRefused, match="shop2: no longer in pool mugs"):
         world.link(2)
 
 
@@ -70,11 +70,11 @@ def test_one_level_is_not_two_goods_of_a_pool(engine: Engine) -> None:
     world = fresh(engine, 10)
     with transaction(engine) as tx:
         shops = [get_shop_by_id(tx, shop_id) for shop_id in world.shops]
-        with pytest.raises(PoolRefused, match="item 2001 is 'MUG' of a pool already"):
+        with pytest.raises(PoolRefused, match="item 2001 is already 'MUG' of a pool"):
             plan_links(tx, plan_wanted_links(shops, ["CUP"], {("shop2", "CUP"): "MUG"}))
     with transaction(engine) as tx:
-        take_out(tx, POOL, SKUS, utc_now(), **WHO)
-        with pytest.raises(PoolRefused, match="'CUP' and 'MUG' of the pool would both be it"):
+        unlink_items(tx, POOL, SKUS, utc_now(), **WHO)
+        with pytest.raises(PoolRefused, match="'CUP' and 'MUG' of the pool would both be this item"):
             plan_links(tx, plan_wanted_links(shops, SKUS, {("shop2", "CUP"): "MUG"}))
 
 

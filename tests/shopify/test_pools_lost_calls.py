@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shopify.stock.pool_checks import PoolRefused
-from services.shopify.stock.pool_links import take_out
+from services.shopify.stock.pool_links import unlink_items
 from tests.shopify.pool_world import POOL, WHO, World, fresh
 from tests.shopify.sample_payloads import rows
 
@@ -98,7 +98,7 @@ def test_level_that_leaves_a_pool_shows_what_shopify_told_last(engine: Engine, i
         world.leave(2)
     else:
         with transaction(engine) as tx:
-            take_out(tx, POOL, {"MUG"}, utc_now(), **WHO)
+            unlink_items(tx, POOL, {"MUG"}, utc_now(), **WHO)
     world.settle()
     world.heal()
     world.settle()

@@ -14,7 +14,7 @@ from services.providers.shopify_answers import (
 )
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push_call import KEY_GOOD_FOR
+from services.shopify.stock.push_call import KEY_TTL
 from tests.shopify.push_shop import BUCKET, FIGURES, TOKEN, FakeStockApi, again, run, take, verdict
 from tests.shopify.sample_payloads import (
     ITEM,
@@ -107,7 +107,7 @@ def test_push_in_doubt_is_asked_again_although_the_figures_agree_by_now(
 def test_push_in_doubt_for_longer_than_its_key_is_looked_at_first(shop: Engine, api: FakeStockApi) -> None:
     item, api.lose = take(shop), True
     run(shop, api, item)
-    long_ago = {"asked_at": (NOW - 2 * KEY_GOOD_FOR).isoformat()}
+    long_ago = {"asked_at": (NOW - 2 * KEY_TTL).isoformat()}
 
     late = again(shop, item)
     outcome, _ = run(shop, api, late._replace(payload=late.payload | long_ago))
@@ -196,7 +196,7 @@ def test_figure_that_we_wrote_ourselves_is_not_recorded_as_shopifys_word(
     run(shop, api, item)
     api.seen_at = NOW
     late = again(shop, item)
-    long_ago = {"asked_at": (NOW - 2 * KEY_GOOD_FOR).isoformat()}
+    long_ago = {"asked_at": (NOW - 2 * KEY_TTL).isoformat()}
 
     assert verdict(run(shop, api, late._replace(payload=late.payload | long_ago))[0]) == "in_sync"
 

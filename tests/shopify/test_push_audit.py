@@ -56,7 +56,7 @@ def test_stock_read_without_a_newer_time_is_audited_as_what_shopify_holds(
 
     run(shop, api, take(shop))
 
-    words = f"Shopify holds 8, not 10: {LABEL} is left to a later push"
+    words = f"Shopify holds 8, not 10: a later push sets {LABEL}"
     assert [row[2:] for row in rows(shop, AUDITED)] == [
         (words, {"shopify_available": 10}, {"shopify_available": 8})
     ]

@@ -19,7 +19,7 @@ from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
 from services.shopify.admin import Access
 from services.shopify.stock.push import InventoryPush
-from services.shopify.stock.push_call import BATCH_ITEMS, MAX_CALLS
+from services.shopify.stock.push_call import MAX_BATCH_ITEMS, MAX_CALLS
 from services.shops.secrets import record_secret
 from tests.shopify.push_batches import TOPIC, WORK, counted, plan, push, sizes, work
 from tests.shopify.push_shop import FakeStockApi
@@ -41,7 +41,7 @@ def shop(engine: Engine) -> Engine:
 
 
 def test_call_carries_what_shopify_takes_and_what_a_shop_may_have_in_hand() -> None:
-    assert SET_AT_MOST == BATCH_ITEMS == TOPIC.call_items == TOPIC.shop_cap
+    assert SET_AT_MOST == MAX_BATCH_ITEMS == TOPIC.call_items == TOPIC.shop_cap
 
 
 def test_six_hundred_levels_go_out_in_three_calls(shop: Engine, api: FakeStockApi) -> None:

@@ -1,4 +1,4 @@
-"""Levels follow their items: a new SKU or variant, or a deletion of the item, changes all its levels."""
+"""Updates all levels of an item after a change of its SKU or variant, or its deletion."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,10 +15,10 @@ from services.shopify.stock.levels import ItemKey, SkuKey, lock_levels, lock_sto
 from services.shopify.stock.push_plan import plan_pushes, push_cause
 
 SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
-"""SQL: the SKU of an item by its variant ``t`` or its inventory item ``i``, the newer of them; or null."""
+"""SQL: the SKU in the variant ``t`` or the inventory item ``i``, whichever is newer; or null."""
 
-# An item is gone once it, or its product, is deleted; the earlier of the two counts.
-_OF_ITEMS = f"""
+# An item is gone once it or its product is deleted: the earlier time counts.
+_FIND_OUTDATED = f"""
 select b.shop_id, b.inventory_item_id, b.location_id, coalesce({SKU_OF_ITEM}, b.sku) as sku, b.sku as old_sku,
        b.available as before, b.disconnected_at as old_gone_at,
        coalesce(least(t.deleted_at, i.deleted_at), b.disconnected_at) as gone_at
@@ -32,7 +32,7 @@ select b.shop_id, b.inventory_item_id, b.location_id, coalesce({SKU_OF_ITEM}, b.
 
 _ALIGN = f"""
 update inventory_levels l set sku = c.sku, changed_at = %(now)s, disconnected_at = c.gone_at
-  from ({_OF_ITEMS}) c
+  from ({_FIND_OUTDATED}) c
  where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
 returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.old_sku, c.before, l.available as after,
           c.old_gone_at, c.gone_at
@@ -42,17 +42,17 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.old_sku, c.bef
 def align_levels(
     tx: Connection, of_item: Mapping[ItemKey, WorkItem], mutations: dict[int, list[Mutation]], now: datetime
 ) -> list[NewWork]:
-    """Give levels the SKU of their item; disconnect them where it is gone; return the pushes due.
+    """Set the SKU of each item on its levels; disconnect those of deleted items; return the pushes to send.
 
-    ``of_item`` has the event that changed each item; changes of levels are added to its ``mutations``, by
-    work item. Counted levels of the items, and of others with an old or a new SKU, are counted again. The
-    caller holds the items' locks and has written their variants.
+    ``of_item`` has the work item that changed each item. The changes of levels are added to ``mutations``, by
+    work item. Counted levels of the items, and of others with an old or new SKU, are computed again. The
+    caller has locked the items and written their variants.
     """
     if not of_item:
         return []
     arrays = {"shop_id": int_array(s for s, _ in of_item), "item": int_array(item for _, item in of_item)}
     lock_stock(tx, {shop_id for shop_id, _ in of_item})
-    found = tx.exec_driver_sql(_OF_ITEMS, arrays).all()
+    found = tx.exec_driver_sql(_FIND_OUTDATED, arrays).all()
     skus = {(row.shop_id, sku) for row in found for sku in (row.sku, row.old_sku) if sku}
     counted = lock_levels(tx, read_keys(found), items=of_item, skus=skus).counted
     aligned = tx.exec_driver_sql(_ALIGN, arrays | {"now": now}).all() if found else ()

@@ -1,4 +1,4 @@
-"""Audit summaries of stock: which change took a level from which figure to which. Pure."""
+"""Audit summaries of stock: the cause of each change of a level, and its figures. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,19 +14,19 @@ LevelStep = tuple[Level, Change]
 
 
 def describe_level(level: Level, step: Change | LevelChange, why: str) -> Mutation:
-    """Return a level's change: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
+    """Return the mutation of a level: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
     summary = f"{level.label} {step.before} -> {step.after} by {why}"
     return level_mutation(level, summary, {"available": step.before}, {"available": step.after})
 
 
 def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
-    """Return that a level is not stocked any more, or is stocked again where ``after`` is None."""
-    summary = f"{level.label}: {'stocked again' if after is None else 'not stocked any more'}"
+    """Return the mutation of a level that is no longer stocked; stocked again if ``after`` is None."""
+    summary = f"{level.label}: {'stocked again' if after is None else 'no longer stocked'}"
     return level_mutation(level, summary, {"disconnected_at": before}, {"disconnected_at": after})
 
 
 def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
-    """Return that a level got another SKU, and with it another figure where the SKUs' movements differ."""
+    """Return the mutation of a level with another SKU, and another figure if the SKUs' movements differ."""
     before: dict[str, Any] = {"sku": old_sku}
     after: dict[str, Any] = {"sku": level.sku}
     summary = f"{level._replace(sku='').label}: sku {old_sku or 'unknown'} -> {level.sku or 'unknown'}"
@@ -42,10 +42,10 @@ def describe_recounts(
     of_item: Mapping[ItemKey, WorkItem],
     of_sku: Mapping[SkuKey, WorkItem],
 ) -> None:
-    """Add ``changes`` to ``mutations``: to the work item of the level's item, else to that of its SKU."""
+    """Add ``changes`` to the mutations of the work item of the level's item, or else of its SKU."""
     for change in changes:
         item = of_item.get(change.level.key.item) or of_sku[change.level.sku_key]
-        row = describe_level(change.level, change, "a new count of its item")
+        row = describe_level(change.level, change, "a recount of its item")
         mutations.setdefault(item.id, []).append(row)
 
 
@@ -54,15 +54,15 @@ def plan_level_steps(
 ) -> dict[Owner, list[LevelStep]]:
     """Return the steps of ``changes`` that each owner's movements made, in the order of ``moves``.
 
-    Each step of a level begins where the one before ends. A recounted level has one step, of the last owner
-    whose movement is among its sources.
+    Each step of a level starts at the figure of the step before. A recounted level has one step, of the last
+    owner whose movement is among its sources.
     """
     owners = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
     steps: dict[Owner, list[LevelStep]] = {}
     for change in changes:
         level, whole = change.level, Change(change.before, change.after)
         path = sorted(owners[level.shop_id, source] for source in change.sources.split())
-        # The pieces of one movement are not the change of a recount: the last owner has all of it.
+        # A recount's change is not the pieces of one movement: the last owner gets all of it.
         moved = [(owner, move.delta) for _, owner, move in (path[-1:] if change.is_recount else path)]
         for owner, step in split_change(whole, moved).items():
             steps.setdefault(owner, []).append((level, step))
@@ -72,7 +72,7 @@ def plan_level_steps(
 def describe_observation(
     level: Level, before: Mapping[str, Any] | None, after: Mapping[str, Any]
 ) -> Mutation:
-    """Return what Shopify's figure changed in a level; ``before`` is None where the level is new.
+    """Return the mutation of a level by Shopify's figure; ``before`` is None if the level is new.
 
     Both hold ``available``, ``observed_available``, ``observed_at``, ``shopify_available`` and ``sku``.
     """
@@ -92,9 +92,9 @@ def describe_observation(
 def describe_push(
     level: Level, result: str, available: int, change_from: int | None, known: int | None
 ) -> Sequence[Mutation]:
-    """Return the result of a push: Shopify holds ``available``. Empty where nothing changed.
+    """Return the mutations of a push after which Shopify holds ``available``; empty if nothing changed.
 
-    ``known`` is what the row held before. A push that set the figure is always shown, as it changed the shop.
+    ``known`` is the figure in the row before. A push that set the figure always has a mutation.
     """
     if result == "pushed":
         was = "" if change_from is None else f" (was {change_from})"
@@ -104,7 +104,7 @@ def describe_push(
     elif result == "in_sync":
         summary = f"Shopify holds {available} already: {level.label}"
     else:
-        summary = f"Shopify holds {available}, not {change_from}: {level.label} is left to a later push"
+        summary = f"Shopify holds {available}, not {change_from}: a later push sets {level.label}"
     if known == available:
         return [level_mutation(level, summary, None, None)]
     return [level_mutation(level, summary, {"shopify_available": known}, {"shopify_available": available})]
@@ -113,5 +113,4 @@ def describe_push(
 def level_mutation(
     level: Level, summary: str, before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> Mutation:
-    """Return a change of the row of ``level``."""
     return Mutation("inventory_levels", level.key.row_id, summary, before, after)

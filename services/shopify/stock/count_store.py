@@ -1,4 +1,4 @@
-"""Record counts and corrections of stock, and give levels back to Shopify."""
+"""Records counts and corrections of stock, and returns levels to Shopify's figures."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ from services.shopify.stock.pool_store import LAST_REPORTED
 from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push_plan import record_pushes
 
-_COUNT = """
+_SET_COUNTS = """
 update inventory_levels l set counted_available = v.available, counted_at = v.at, shopify_available = v.held
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
               %(at)s::timestamptz[], %(held)s::int[]) as v(shop_id, item, location, available, at, held)
@@ -78,24 +78,24 @@ def record_counts(
     by: str,
     request_id: str,
 ) -> None:
-    """Set each level of ``changes`` to its count at ``counted_at`` plus what moved since, and push it."""
-    levels = [Level(shop_id, one.inventory_item_id, one.location_id, one.sku) for one in changes]
+    """Set each level of ``changes`` to its count plus the movements since ``counted_at``, and push it."""
+    levels = [Level(shop_id, c.inventory_item_id, c.location_id, c.sku) for c in changes]
     keys = [level.key for level in levels]
     _lock(tx, shop_id, keys)
     values = {
-        "available": int_array(one.available for one in changes),
+        "available": int_array(change.available for change in changes),
         "at": instant_array([counted_at] * len(changes)),
         "held": int_array(held[ShopLevelKey(item, location)].available for _, item, location in keys),
     }
-    tx.exec_driver_sql(_COUNT, level_arrays(keys) | values)
+    tx.exec_driver_sql(_SET_COUNTS, level_arrays(keys) | values)
     figures = {change.level.key: change.after for change in recount_levels(tx, keys, now)}
     rows: list[Mutation] = []
-    for level, one in zip(levels, changes, strict=True):
-        after = figures.get(level.key, one.before)
-        counted = f"{one.pieces} pieces counted, {one.held_back} held back"
-        summary = f"{level.label}: {counted}, {one.before} -> {after}"
-        new = {"available": after, "pieces": one.pieces, "held_back": one.held_back}
-        rows.append(level_mutation(level, summary, {"available": one.before}, new))
+    for level, change in zip(levels, changes, strict=True):
+        after = figures.get(level.key, change.before)
+        counted = f"{change.pieces} pieces counted, {change.held_back} held back"
+        summary = f"{level.label}: {counted}, {change.before} -> {after}"
+        new = {"available": after, "pieces": change.pieces, "held_back": change.held_back}
+        rows.append(level_mutation(level, summary, {"available": change.before}, new))
     record_pushes(tx, levels, now, request_id)
     append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 
@@ -111,14 +111,14 @@ def adjust_level(
     by: str,
     request_id: str,
 ) -> Change:
-    """Add ``delta`` pieces to a counted level and push it; the audit has the reason."""
+    """Add ``delta`` pieces to a counted level and push it; the audit contains the reason."""
     check_owner(tx, shop_id)
     key = LevelKey(shop_id, *shop_key)
     _lock(tx, shop_id, [key])
     row = find_levels(tx, [key]).get(key)
     if row is None or not row.is_counted or not row.is_stocked:
         name = f"item {key.inventory_item_id} at location {key.location_id}"
-        raise CountRefused(f"{name} was not counted yet: `fleet stock count` takes its first count")
+        raise CountRefused(f"{name} was not counted yet: `fleet stock count` records a first count")
     tx.exec_driver_sql(_ADJUST, shop_key._asdict() | {"shop_id": shop_id, "delta": delta})
     recount_levels(tx, [key], now)
     change, level = Change(row.available, row.available + delta), read_level(row)
@@ -130,11 +130,11 @@ def adjust_level(
 
 
 def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Give levels that the shop's stock owner does not own back to Shopify; return how many there were.
+    """Return to Shopify's figure every level that the shop's stock owner does not own; return how many.
 
-    This drops their counts and their links to a pool; items that no shop of a pool has any more leave it.
-    Call it in a transaction of its own, after the owner is set: stock is locked before an audit chain,
-    everywhere. If it fails, call it again.
+    Deletes their counts and their links to a pool, and pool items without a level. Call it in a separate
+    transaction after the owner is set: stock is always locked before an audit chain. If it fails, call it
+    again.
     """
     values = {"shop_id": shop_id, "now": now}
     lock_stock(tx, {shop_id})

@@ -1,7 +1,7 @@
 """Stock counts and corrections that people enter: a counted level is ours, and is pushed.
 
-A count is the pieces in stock, those of open orders included. What can be sold is the count less what Shopify
-holds back at that moment: ``available = pieces - (on_hand - available)``, both read from Shopify. Its
+A count is the pieces in stock, including those of open orders. The pieces for sale are the count less what
+Shopify holds back at that moment: ``available = pieces - (on_hand - available)``, both read from Shopify. Its
 ``on_hand`` is ``available`` plus committed, reserved, damaged, safety stock and quality control.
 Source: https://shopify.dev/docs/apps/build/orders-fulfillment/inventory-management-apps
 """
@@ -17,17 +17,17 @@ from services.core.errors import ShopfleetError
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, find_stock_owners, level_arrays, read_key
 
-MOST_PIECES = 1_000_000_000
+MAX_PIECES = 1_000_000_000
 
 
 class CountRefused(ShopfleetError):
-    """A count or a correction cannot be taken. The message names every wrong line, and the reason."""
+    """A count or correction cannot be recorded. The message names every wrong line, and the reason."""
 
 
 class CountLine(NamedTuple):
-    """A count as it is entered: an item by its id or its SKU; ``location_id`` None is the shop's own.
+    """A count as entered: an item by its id or its SKU; ``location_id`` None is the shop's own.
 
-    ``number`` is the line of a file; 0 where there is none.
+    ``number`` is the line in a file; 0 without a file.
     """
 
     inventory_item_id: int | None
@@ -38,7 +38,7 @@ class CountLine(NamedTuple):
 
 
 class Count(NamedTuple):
-    """``pieces`` of an item are at a location, those of open orders included."""
+    """``pieces`` of an item are at a location, including those of open orders."""
 
     inventory_item_id: int
     location_id: int
@@ -46,7 +46,7 @@ class Count(NamedTuple):
 
 
 class CountChange(NamedTuple):
-    """What a count changes in a level; ``held_back`` is what Shopify keeps from sale at that moment."""
+    """The change of a level by a count; ``held_back`` pieces are not for sale at Shopify at that moment."""
 
     sku: str
     inventory_item_id: int
@@ -80,14 +80,14 @@ def parse_counts_csv(text: str) -> list[CountLine]:
 
 def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
     item, location = (find_id(cells[name], name) for name in ("inventory_item_id", "location_id"))
-    pieces = parse_count(cells["pieces"], "pieces", MOST_PIECES)
+    pieces = parse_count(cells["pieces"], "pieces", MAX_PIECES)
     return CountLine(item, cells["sku"], location, pieces, number)
 
 
 def resolve_counts(
     tx: Connection, shop_id: int, stock_location_id: str, lines: Sequence[CountLine]
 ) -> list[Count]:
-    """Return the counts of ``lines``; raise ``CountRefused`` naming every line whose level is not clear.
+    """Return the counts of ``lines``; raise ``CountRefused`` naming every line without one clear level.
 
     ``stock_location_id`` is the shop's own location: the default of lines without one.
     """
@@ -119,7 +119,7 @@ def _get_item(tx: Connection, shop_id: int, sku: str) -> int:
     if len(items) == 1:
         return int(items[0])
     if not items:
-        raise CountRefused(f"sku={sku!r} should be of an inventory item: see `fleet stock show SHOP`")
+        raise CountRefused(f"sku={sku!r} has no inventory item: see `fleet stock show SHOP`")
     numbers = ", ".join(map(str, items))
     raise CountRefused(f"sku={sku!r} belongs to the inventory items {numbers}: name one with --item")
 
@@ -130,7 +130,7 @@ def plan_counts(
     counts: Sequence[Count],
     held: Mapping[ShopLevelKey, ShopifyLevel] | None = None,
 ) -> list[CountChange]:
-    """Return what ``counts`` change in the shop's levels, where Shopify holds ``held`` at this moment.
+    """Return the changes of the shop's levels by ``counts``; ``held`` are Shopify's levels at this moment.
 
     Without ``held`` this only checks the counts. Raises ``CountRefused`` naming every level that is unknown
     or not stocked.
@@ -141,16 +141,16 @@ def plan_counts(
     changes: list[CountChange] = []
     for one in counts:
         key = ShopLevelKey(one.inventory_item_id, one.location_id)
-        level, there = known.get(LevelKey(shop_id, *key)), (held or {}).get(key)
+        level, at_shopify = known.get(LevelKey(shop_id, *key)), (held or {}).get(key)
         name = f"item {one.inventory_item_id} at location {one.location_id}"
         if level is None or not level.is_stocked:
-            faults.append(f"{name}: no such level is known; `fleet backfill run` reads the shop's levels")
+            faults.append(f"{name}: no such level is recorded; `fleet backfill run` reads the shop's levels")
         elif held is None:
             continue
-        elif there is None or there.on_hand is None:
+        elif at_shopify is None or at_shopify.on_hand is None:
             faults.append(f"{name}: Shopify does not stock the item there; activate it in Shopify first")
         else:
-            held_back = there.on_hand - there.available
+            held_back = at_shopify.on_hand - at_shopify.available
             available = one.pieces - held_back
             changes.append(CountChange(level.sku, *one, held_back, level.available, available))
     raise_faults(faults, CountRefused)
@@ -158,12 +158,11 @@ def plan_counts(
 
 
 def check_owner(tx: Connection, shop_id: int) -> None:
-    """Raise ``CountRefused`` where the shop's stock owner is not ``shopfleet``."""
     counting, pooling = find_stock_owners(tx, {shop_id})
     if pooling:
         raise CountRefused(
-            "the shop's stock is a pool's: correct the figure in Shopify's admin of one of the pool's shops, "
-            "and the pool and the other shops follow"
+            "the shop's stock belongs to a pool: correct the figure in Shopify's admin of one of its shops, "
+            "which updates the pool and its other shops"
         )
     if not counting:
         raise CountRefused(
@@ -173,5 +172,4 @@ def check_owner(tx: Connection, shop_id: int) -> None:
 
 
 def find_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
-    """Return the rows of ``keys``: level, ``available``, ``is_counted``, ``is_stocked``."""
     return {read_key(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}

@@ -1,4 +1,4 @@
-"""Inventory level webhooks: each level holds its newest observation from Shopify."""
+"""Handler of inventory level webhooks: records the newest observation of each level."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ from services.shopify.stock.store import WrittenLevels, find_known_levels, known
 
 
 def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Record the newest observation of each level; a level that was not counted here shows it.
+    """Record the newest observation of each level; it is the figure of a level without a count.
 
     An older observation is ``stale``. A counted level that differs from Shopify gets a push. An event of an
     item that Shopify does not track (``available`` is null) is ``not_tracked``. A level of a pool changes the
@@ -29,27 +29,27 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     whose item is deleted, is not stocked and not pushed.
     """
     parsed = read_set(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
-    best: dict[LevelKey, LevelObservation] = {}
-    cuts: dict[LevelKey, LevelDisconnection] = {}
+    latest: dict[LevelKey, LevelObservation] = {}
+    removed: dict[LevelKey, LevelDisconnection] = {}
     for event in parsed:
         if isinstance(event, LevelObservation):
-            rivals = best.get(event.key, event), event
-            best[event.key] = max(rivals, key=lambda e: (e.version, e.is_connected))
+            candidates = latest.get(event.key, event), event
+            latest[event.key] = max(candidates, key=lambda e: (e.version, e.is_connected))
         elif isinstance(event, LevelDisconnection):
-            cuts[event.key] = max(event, cuts.get(event.key, event), key=lambda e: e.disconnected_at)
-    keys = best.keys() | cuts.keys()
+            removed[event.key] = max(event, removed.get(event.key, event), key=lambda e: e.disconnected_at)
+    keys = latest.keys() | removed.keys()
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     known = find_known_levels(tx, keys)
-    newer = {k: e for k, e in best.items() if (have := known_version(known[k])) is None or e.version > have}
-    written = record_levels(tx, newer, cuts, _find_unclear(parsed, best, known), known, now)
-    applied: list[LevelEvent] = [*newer.values(), *(cuts[key] for key in written.disconnected)]
+    newer = {k: e for k, e in latest.items() if (old := known_version(known[k])) is None or e.version > old}
+    written = record_levels(tx, newer, removed, _find_unclear(parsed, latest, known), known, now)
+    applied: list[LevelEvent] = [*newer.values(), *(removed[key] for key in written.disconnected)]
 
     def settle(event: LevelEvent | Refused | None) -> Outcome:
         if isinstance(event, LevelObservation):
             newest = newer[event.key].version if event.key in newer else known_version(known[event.key])
             return Done() if event.version == newest else Done("stale")
         if isinstance(event, LevelDisconnection):
-            recorded = cuts[event.key].disconnected_at if event.key in written.disconnected else None
+            recorded = removed[event.key].disconnected_at if event.key in written.disconnected else None
             is_recorded = event.disconnected_at in (recorded, known[event.key].disconnected_at)
             return Done() if is_recorded else Done("stale")
         return event or Done("not_tracked")
@@ -67,21 +67,21 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
         for level, work_id in written.pools.levels.items()
     }
     causes |= {(event.key.shop_id, known[event.key].sku): push_cause(event.item) for event in applied}
-    mutations = _describe(newer, cuts, applied, known, written)
+    mutations = _describe(newer, removed, applied, known, written)
     audit = [audit_entry(by_id[work_id], rows) for work_id, rows in mutations.items()]
     return HandlerResult([settle(event) for event in parsed], plan_pushes(tx, to_push, causes, now), audit)
 
 
 def _find_unclear(
     parsed: Sequence[LevelEvent | Refused | None],
-    best: Mapping[LevelKey, LevelObservation],
+    latest: Mapping[LevelKey, LevelObservation],
     known: Mapping[LevelKey, Row[Any]],
 ) -> dict[LevelKey, LevelObservation]:
-    """Return the newest observations of levels that have another figure in the same second."""
+    """Return the newest observations of levels that have two figures in the same second."""
     unclear: dict[LevelKey, LevelObservation] = {}
     for event in parsed:
         if isinstance(event, LevelObservation):
-            newest, row = best[event.key], known[event.key]
+            newest, row = latest[event.key], known[event.key]
             figures = {(event.observed_at, event.available), (row.observed_at, row.observed_available)}
             if any(at == newest.observed_at and held != newest.available for at, held in figures):
                 unclear[event.key] = newest
@@ -90,15 +90,15 @@ def _find_unclear(
 
 def _describe(
     newer: Mapping[LevelKey, LevelObservation],
-    cuts: Mapping[LevelKey, LevelDisconnection],
+    removed: Mapping[LevelKey, LevelDisconnection],
     applied: Sequence[LevelEvent],
     known: Mapping[LevelKey, Row[Any]],
     written: WrittenLevels,
 ) -> dict[int, list[Mutation]]:
-    """Return the audit's rows by work item.
+    """Return the mutations by work item.
 
-    A counted level without an event of its own changes where others decide the location of a movement of its
-    item: the last event of the item, else of the SKU, gets its row.
+    A counted level may change without its own event, if another level decides the location of a movement of
+    its item: the mutation is then of the last event of the item, otherwise of the SKU.
     """
     mutations: dict[int, list[Mutation]] = {}
     recounted = {change.level.key: change.after for change in written.changes}
@@ -115,8 +115,8 @@ def _describe(
             mutations[event.item.id].append(describe_disconnection(level, row.disconnected_at, None))
     for key in written.disconnected:
         level, before = Level(*key, known[key].sku), known[key].disconnected_at
-        cut = describe_disconnection(level, before, cuts[key].disconnected_at)
-        mutations.setdefault(cuts[key].item.id, []).append(cut)
+        mutation = describe_disconnection(level, before, removed[key].disconnected_at)
+        mutations.setdefault(removed[key].item.id, []).append(mutation)
     others = [change for change in written.changes if change.level.key not in newer]
     of_item = {event.key.item: event.item for event in applied}
     of_sku = {

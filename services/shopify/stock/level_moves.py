@@ -1,9 +1,9 @@
-"""Which movements belong to which level, and the figures of counted levels that follow from them.
+"""Finds the level of each movement, and computes the figures of counted levels.
 
-A movement belongs to the item of its variant. Its SKU counts only where no variant with that id is recorded
-and no other item has the SKU. Its location is the one that the payload states (point of sale, restock), else
-the assigned location of its order's fulfilment orders where they agree, else the only location that stocks
-the item. Until one of them is known the movement has no location and changes no figure.
+A movement belongs to the item of its variant. Its SKU counts only if no variant with that id is recorded and
+no other item has the SKU. Its location is, in this order: the one in the payload (point of sale, restock);
+the assigned location of its order's fulfilment orders if all have the same; the only location that stocks
+the item. While none of these is known, the movement changes no figure.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ from services.shopify.stock.levels import (
 
 
 def _locate(item: str) -> str:
-    """Return the SQL that finds the location of movement ``m`` of ``item`` where its payload states none."""
+    """Return the SQL that finds the location of movement ``m`` of ``item`` if its payload has none."""
     return f"""
     left join lateral (
       select min(f.location_id) as location_id from fulfillment_orders f
@@ -46,7 +46,7 @@ def movements_sql(line: str, since: str) -> str:
     """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
 
     ``line`` is the alias of a row with ``shop_id``, ``inventory_item_id`` and ``sku``. The columns are
-    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both arguments are constants of the code.
+    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both arguments are constants in the code.
     """
     return f"""(
   select m.source, m.delta, m.at, m.order_id, {LOCATION} as location_id
@@ -74,12 +74,12 @@ LAST_MOVEMENT_AT = """(select max(at) from (
   (select x.at from stock_movements x
     where x.shop_id = l.shop_id and x.sku = l.sku and l.sku <> '' and x.at > l.counted_at
     order by x.at desc limit 1)) last)"""
-"""SQL: the time of the last movement of the variant or the SKU of counted level ``l``, anywhere; or null.
+"""SQL: the time of the last movement of the variant or SKU of counted level ``l``, at any location; or null.
 
-It includes movements of another item with the same SKU: two index probes replace a scan of all movements.
+Includes movements of other items with the same SKU: two index probes replace a scan of all movements.
 """
 
-# New movements are added to the figures: earlier movements are not read again.
+# Adds new movements to the figures without reading earlier ones.
 _APPLY = f"""
 with fresh as materialized (
   select x.* from unnest(%(t_shop)s::int[], %(t_source)s::text[]) as t(shop_id, source)
@@ -150,8 +150,8 @@ def recount_levels(
 ) -> list[LevelChange]:
     """Set every counted level of ``levels`` to its count plus its movements since; return the changes.
 
-    ``touched`` are the movements that were written, changed or removed, and ``new`` the (shop, source) of
-    those that are new: the changes name them. The caller has locked the rows of the levels.
+    The changes name their cause: ``touched`` are the movements that were written, changed or removed, and
+    ``new`` the (shop, source) of the new ones. The caller has locked the rows of the levels.
     """
     if not levels:
         return []

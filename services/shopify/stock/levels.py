@@ -1,4 +1,4 @@
-"""Stock levels, what changes them, and the locks under which their figures change."""
+"""Stock levels, their movements, and the locks that protect their figures."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -19,7 +19,7 @@ ItemKey = tuple[int, int]
 
 
 class LevelKey(NamedTuple):
-    """Which level: an inventory item of a shop at a location."""
+    """The key of a level: an inventory item of a shop at a location."""
 
     shop_id: int
     inventory_item_id: int
@@ -53,15 +53,15 @@ class Level(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The level's name for people: ``stock of SKU-1 at location 655441491``."""
+        """The level's label: ``stock of SKU-1 at location 655441491``."""
         return f"stock of {self.sku or f'item {self.inventory_item_id}'} at location {self.location_id}"
 
 
 class Movement(NamedTuple):
     """``delta`` pieces left (negative) or entered stock at ``at``. ``source`` is unique in the shop.
 
-    ``variant_id`` and ``location_id`` are None where the payload does not state them. Then the fulfilment
-    orders of ``order_id`` give the location.
+    ``variant_id`` and ``location_id`` are None if the payload does not contain them. Then the location is
+    that of the fulfilment orders of ``order_id``.
     """
 
     shop_id: int
@@ -77,8 +77,8 @@ class Movement(NamedTuple):
 class LevelChange(NamedTuple):
     """The figure of a counted level changed from ``before`` to ``after``.
 
-    ``sources`` are the movements that caused it, separated by spaces: each by its pieces or, where
-    ``is_recount``, all of them together. A level that is not ``is_stocked`` is not pushed.
+    ``sources`` are the movements that caused it, separated by spaces. If ``is_recount``, the change is of all
+    of them together, not the sum of their pieces. A level that is not ``is_stocked`` is not pushed.
     """
 
     level: Level
@@ -90,7 +90,7 @@ class LevelChange(NamedTuple):
 
 
 class LockedLevels(NamedTuple):
-    """Of the locked levels, those that were counted here and those of a pool."""
+    """The locked levels that have a count, and those of a pool."""
 
     counted: set[LevelKey]
     pooled: set[LevelKey]
@@ -134,15 +134,15 @@ select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null a
 
 
 def item_lock(inventory_item_id: int) -> str:
-    """Return the lock key under which the levels and the variant of an inventory item change."""
+    """Return the lock key of an inventory item: it protects its levels and its variant."""
     return f"inventory-item:{inventory_item_id}"
 
 
 def lock_stock(tx: Connection, shops: Collection[int], *, is_shared: bool = False) -> None:
-    """Until ``tx`` ends, no other transaction changes what the counted levels of ``shops`` are computed from.
+    """Lock, until ``tx`` ends, everything that the counted levels of ``shops`` are computed from.
 
-    Transactions that only record movements share the lock (``is_shared``). One that adds a level, records a
-    count, or changes the item of a SKU or a variant holds it alone: it misses no movement being recorded.
+    Transactions that only record movements share the lock (``is_shared``). A transaction that adds a level,
+    records a count, or changes the item of a SKU or a variant locks exclusively, so it misses no movement.
     """
     lock_stock_buckets(tx, {(shop_id, "stock") for shop_id in shops}, is_shared=is_shared)
 
@@ -158,7 +158,7 @@ def lock_levels(
     """Lock the rows of ``levels`` and of the counted levels of ``items``, ``variants`` and ``skus``.
 
     With a level of a pool, the pool's levels of the same item in every shop are locked. One statement takes
-    all these locks: see ``services.core.locks.Lock``.
+    all locks: see ``services.core.locks.Lock``.
     """
     values = {
         "level_shop": int_array(key.shop_id for key in levels),
@@ -186,28 +186,25 @@ def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:
 
 
 def read_key(row: Row[Any]) -> LevelKey:
-    """Return the key of the level that ``row`` is about."""
     return LevelKey(row.shop_id, row.inventory_item_id, row.location_id)
 
 
 def read_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
-    """Return the keys of the levels in ``rows``."""
     return {read_key(row) for row in rows}
 
 
 def read_level(row: Row[Any]) -> Level:
-    """Return the level that ``row`` is about."""
     return Level(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
 
 
-_OWNED = """
+_FIND_OWNERS = """
 select shop_id, stock_owner from shop_config
  where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
 """
 
 
 def find_stock_owners(tx: Connection, shops: Collection[int]) -> tuple[set[int], set[int]]:
-    """Return which of ``shops`` count their stock here, and which share a pool."""
-    rows = tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}).all()
+    """Return those of ``shops`` with the stock owner ``shopfleet``, and those in a pool."""
+    rows = tx.exec_driver_sql(_FIND_OWNERS, {"shop_id": int_array(sorted(shops))}).all()
     counting = {row.shop_id for row in rows if row.stock_owner == "shopfleet"}
     return counting, {row.shop_id for row in rows} - counting

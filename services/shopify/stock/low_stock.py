@@ -1,4 +1,4 @@
-"""Which stock runs out: reorder points, the levels below theirs, and how many days they last."""
+"""Low stock: reorder points, the levels below them, and how many days each lasts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from services.shopify.stock.levels import Level
 MAX_REORDER_POINT = 1_000_000
 
 WINDOW = timedelta(days=30)
-"""The sales of this time before the report give the pace of a SKU."""
+"""The time before the report whose sales determine the days of cover."""
 
 
 class LowStock(NamedTuple):
-    """A level below its reorder point. ``location`` is its name, or "" where it is not known.
+    """A level below its reorder point. ``location`` is its name, or "" if it is not known.
 
-    ``days_cover`` is how long the pieces last at the pace of the last 30 days; None where none was sold.
+    ``days_cover`` is how long the pieces last at the sales rate of the last 30 days; None without sales.
     """
 
     sku: str
@@ -41,7 +41,7 @@ class LowStock(NamedTuple):
 
 
 class StockLine(NamedTuple):
-    """A level. ``shopify_available`` is what Shopify is known to hold."""
+    """A level. ``shopify_available`` is Shopify's last known figure."""
 
     sku: str
     title: str
@@ -56,8 +56,8 @@ class StockLine(NamedTuple):
     observed_at: datetime
 
 
-# Sales are summed once per item. A level that Shopify disconnected, and one whose item, variant or location
-# was deleted there, is no stock.
+# Sales are summed once per item. Excludes levels that Shopify disconnected, and those whose item, variant or
+# location was deleted.
 _FIND = f"""
 with lines as (
   select l.shop_id, l.sku, coalesce(v.title, '') as title, l.inventory_item_id, l.location_id,
@@ -84,11 +84,10 @@ select lines.*, coalesce(sales.sold, 0)::int as sold_30d,
 
 
 def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowStock]:
-    """Return the shop's levels below their reorder point, the one that runs out first at the top.
+    """Return the shop's levels below their reorder point; the one that runs out first is first.
 
-    A level without a reorder point is not watched. Pieces sold are those of the 30 days before ``as_of``
-    (aware), less returns, of the item at all locations: each location of an item is compared with all its
-    sales. Stock without sales comes last.
+    Excludes levels without a reorder point. Pieces sold are those of the 30 days before ``as_of`` (aware),
+    less returns, of the item at all locations. Levels without sales come last.
     """
     names, rows = LowStock._fields, _find(tx, shop_id, as_of, is_all=False)
     return sorted((LowStock(**{name: getattr(row, name) for name in names}) for row in rows), key=_urgency)
@@ -134,7 +133,7 @@ class ReorderInvalid(ShopfleetError):
 
 
 class ReorderPoint(NamedTuple):
-    """The new point of a SKU (None: not watched) at one location or at all; ``line`` is that of its file."""
+    """The new point of a SKU (None: no point) at one location or all; ``line`` is the line in its file."""
 
     sku: str
     point: int | None
@@ -143,7 +142,7 @@ class ReorderPoint(NamedTuple):
 
 
 class ReorderChange(NamedTuple):
-    """A level's reorder point changes from ``before`` to ``after``; None is not watched."""
+    """A level's reorder point changes from ``before`` to ``after``; None: no point."""
 
     sku: str
     inventory_item_id: int
@@ -153,7 +152,7 @@ class ReorderChange(NamedTuple):
 
 
 def parse_point(text: str) -> int | None:
-    """Return the reorder point in ``text``; None where it is empty. Raises ``ReorderInvalid``."""
+    """Return the reorder point in ``text``; None if it is empty. Raises ``ReorderInvalid``."""
     try:
         return parse_count(text.strip(), "reorder_point", MAX_REORDER_POINT) if text.strip() else None
     except ValueError as fault:
@@ -178,9 +177,9 @@ def _parse_line(cells: Mapping[str, str], line: int) -> ReorderPoint:
 
 
 def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderPoint]) -> list[ReorderChange]:
-    """Return what ``wanted`` changes, and lock those levels; a point that is set already changes nothing.
+    """Return the changes by ``wanted``, and lock those levels; a point that is already set is no change.
 
-    Raises ``ReorderInvalid`` for a SKU that the shop has no level of, and for two lines about one level.
+    Raises ``ReorderInvalid`` for a SKU without a level in the shop, and for two lines about one level.
     """
     values = {
         "shop_id": shop_id,
@@ -189,7 +188,7 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
     }
     rows = tx.exec_driver_sql(_FIND_POINTS, values).all()
     places = {row.place for row in rows}
-    often = Counter((row.inventory_item_id, row.location_id) for row in rows)
+    counts = Counter((row.inventory_item_id, row.location_id) for row in rows)
     faults: list[str] = []
     lines = [f"line {point.line}: " if point.line else "" for point in wanted]
     for place, point in enumerate(wanted, start=1):
@@ -199,7 +198,7 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
     changes: list[ReorderChange] = []
     for row in rows:
         point = wanted[row.place - 1]
-        if often[row.inventory_item_id, row.location_id] > 1:
+        if counts[row.inventory_item_id, row.location_id] > 1:
             where = f"the level of {row.sku!r} at location {row.location_id}"
             faults.append(f"{lines[row.place - 1]}{where} is named more than once")
         elif row.reorder_point != point.point:
@@ -213,7 +212,7 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
 def record_reorder_points(
     tx: Connection, shop_id: int, changes: Sequence[ReorderChange], now: datetime, *, by: str, request_id: str
 ) -> None:
-    """Set the reorder points of ``changes``; the audit says who set them."""
+    """Set the reorder points of ``changes``; ``by`` is the author in the audit."""
     if not changes:
         return
     values = {

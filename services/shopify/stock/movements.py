@@ -1,4 +1,4 @@
-"""What orders and refunds take from stock and return to it, each recorded once."""
+"""Records what orders and refunds take from stock and return to it, each movement once."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -31,8 +31,8 @@ select * from unnest({array_parameters(stock_movements, Movement._fields)}) as v
 
 _UPSERT = f"{_INSERT} on conflict (shop_id, source) do update set {_VALUES} where {_IS_CHANGED}"
 
-# ``stock_movements`` in the outer selects shows the rows as they were when the statement began.
-_TOUCH = f"""
+# ``stock_movements`` in the outer selects has the rows as they were before the statement.
+_UPSERT_RETURNING = f"""
 with written as ({_UPSERT} returning m.*)
 select w.shop_id, w.source, w.sku, w.delta, w.at, w.variant_id, o.source is null as is_new from written w
   left join stock_movements o on o.shop_id = w.shop_id and o.source = w.source
@@ -41,14 +41,14 @@ select o.shop_id, o.source, o.sku, o.delta, o.at, o.variant_id, false from writt
   join stock_movements o on o.shop_id = w.shop_id and o.source = w.source
 """  # noqa: S608
 
-_TAKE_BACK = """
+_DELETE = """
 delete from stock_movements m
  using unnest(%(shop_id)s::int[], %(source)s::text[]) as v(shop_id, source)
  where m.shop_id = v.shop_id and m.source = v.source
 returning m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id
 """
 
-_OF_ORDERS = """
+_FIND_OF_ORDERS = """
 select v.gid, m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join order_lines l on l.shop_id = v.shop_id and l.order_gid = v.gid
@@ -63,25 +63,25 @@ def record_movements(
     tx: Connection,
     movements: Sequence[Movement],
     now: datetime,
-    taken_back: Sequence[Movement] = (),
+    deleted: Sequence[Movement] = (),
     *,
     are_new: bool = False,
 ) -> list[LevelChange]:
-    """Record each movement once; return how the counted levels change.
+    """Record each movement once; return the changes of counted levels.
 
-    A movement that differs from its recorded row (an edited order) replaces it. Those ``taken_back`` are
-    deleted: their order lines were removed by an edit. A level that is not counted here keeps its figure:
-    Shopify changes its own. Pass ``are_new`` for many movements of orders that have no earlier event.
+    A movement that differs from its recorded row (an edited order) replaces it. Movements in ``deleted`` are
+    deleted: an edit removed their order lines. A level without a count keeps its figure: Shopify changes it.
+    Pass ``are_new`` for many movements of orders without an earlier event.
     """
-    if not movements and not taken_back:
+    if not movements and not deleted:
         return []
-    shops = {m.shop_id for m in (*movements, *taken_back)}
+    shops = {m.shop_id for m in (*movements, *deleted)}
     lock_stock(tx, shops, is_shared=True)
-    touched, new = _take_back(tx, taken_back), set[tuple[int, str]]()
+    touched, new = _delete_movements(tx, deleted), set[tuple[int, str]]()
     counting, pooling = find_stock_owners(tx, shops)
     _write(tx, [m for m in movements if m.shop_id not in counting], are_new=are_new)
     if counted := [m for m in movements if m.shop_id in counting]:
-        rows = tx.exec_driver_sql(_TOUCH, _movement_arrays(counted)).all()
+        rows = tx.exec_driver_sql(_UPSERT_RETURNING, _movement_arrays(counted)).all()
         touched += map(_read_movement, rows)
         new = {(row.shop_id, row.source) for row in rows if row.is_new}
     changes: list[LevelChange] = []
@@ -91,7 +91,7 @@ def record_movements(
             changes = apply_movements(tx, touched, now)
         else:
             changes = recount_levels(tx, levels, now, touched, new)
-    if pooling:  # Last, as incidents are locked after levels.
+    if pooling:  # last, because incidents are locked after levels
         variants = {(m.shop_id, m.variant_id) for m in movements if m.variant_id}
         update_oversold_incidents_of_variants(tx, {v for v in variants if v[0] in pooling}, now)
     return changes
@@ -107,7 +107,7 @@ def recount_routed_orders(
         return []
     values = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
     lock_stock(tx, {shop_id for shop_id, _ in keys})
-    rows = tx.exec_driver_sql(_OF_ORDERS, values).all()
+    rows = tx.exec_driver_sql(_FIND_OF_ORDERS, values).all()
     order_of = {(row.shop_id, row.source): (row.shop_id, row.gid) for row in rows}
     moved = [_read_movement(row) for row in rows]
     changes = recount_levels(tx, _lock_counted(tx, moved), now, moved)
@@ -122,14 +122,14 @@ def _lock_counted(tx: Connection, movements: Collection[Movement]) -> set[LevelK
     ).counted
 
 
-def _take_back(tx: Connection, taken_back: Sequence[Movement]) -> list[Movement]:
-    if not taken_back:
+def _delete_movements(tx: Connection, deleted: Sequence[Movement]) -> list[Movement]:
+    if not deleted:
         return []
     values = {
-        "shop_id": int_array(m.shop_id for m in taken_back),
-        "source": text_array([m.source for m in taken_back]),
+        "shop_id": int_array(m.shop_id for m in deleted),
+        "source": text_array([m.source for m in deleted]),
     }
-    return [_read_movement(row) for row in tx.exec_driver_sql(_TAKE_BACK, values)]
+    return [_read_movement(row) for row in tx.exec_driver_sql(_DELETE, values)]
 
 
 def _write(tx: Connection, movements: Sequence[Movement], *, are_new: bool) -> None:

@@ -1,4 +1,4 @@
-"""Parse Shopify's webhooks of inventory levels: a figure at a time, or a disconnection. Pure."""
+"""Parses Shopify's webhooks of inventory levels. Pure."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class LevelObservation(NamedTuple):
 
     @property
     def is_read(self) -> bool:
-        """A push read it: ``services.shopify.stock.pools.record_pool_reads`` decides what a pool does."""
+        """Whether a push read it: then ``pools.record_pool_reads`` changes the pool."""
         return self.item.topic == PUSH_TOPIC
 
     @property
@@ -28,10 +28,9 @@ class LevelObservation(NamedTuple):
 
     @property
     def version(self) -> tuple[datetime, int]:
-        """The newer observation has the higher version; in one second the lower figure has it.
+        """The time; in the same second the lower figure is the newer version.
 
-        Shopify's times are whole seconds. Overselling costs more than offering too little until the next
-        observation.
+        Shopify's times are whole seconds. Overselling costs more than offering too little.
         """
         return (self.observed_at, -self.available)
 
@@ -48,12 +47,12 @@ LevelEvent = LevelObservation | LevelDisconnection
 
 
 def parse_level(item: WorkItem, now: datetime) -> LevelEvent | None:
-    """Return what ``item``'s event states; None where Shopify does not track the item. ``Unreadable``."""
+    """Return the event of ``item``; None if Shopify does not track the item. Raises ``Unreadable``."""
     source = read_event(item)
     is_disconnected = item.event_topic == "inventory_levels/disconnect"
     if not is_disconnected and source.get("available") is None:
         return None
     key = LevelKey(item.shop_id, read_id(source, "inventory_item_id"), read_id(source, "location_id"))
-    if is_disconnected:  # The body has no time: the headers of the delivery have one.
+    if is_disconnected:  # the body has no time, only the delivery's headers
         return LevelDisconnection(key, item, item.event_time(now))
     return LevelObservation(key, item, read_count(source, "available"), read_instant(source, "updated_at"))

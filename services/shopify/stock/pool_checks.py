@@ -1,6 +1,6 @@
-"""Which levels belong to a pool, and which may: one item of the SKU, tracked, stocked at one location.
+"""Checks which levels may belong to a pool: one item of the SKU, tracked, stocked at one location.
 
-The shops of a pool are those with the stock owner ``pool:NAME``, each with its ``stock_location_id``.
+The shops of a pool are those with the stock owner ``pool:NAME``, each at its ``stock_location_id``.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ from services.shopify.stock.levels import LevelKey
 from services.shops.shops import OF_POOL, Shop, find_shops
 
 NOT_SOLD = "-"
-"""In place of a shop's SKU: the shop does not sell the item."""
+"""Given instead of a shop's SKU: the shop does not sell the item."""
 
 
 class PoolRefused(ShopfleetError):
-    """Items cannot be in a pool. The message names each shop and SKU, and the reason."""
+    """Items cannot be linked. The message names each shop and SKU, and the reason."""
 
 
 class WantedLink(NamedTuple):
@@ -44,9 +44,9 @@ class PoolLink(NamedTuple):
 
 
 class PoolView(NamedTuple):
-    """A pool: its shops, its goods with what each shop holds, and in words what is wrong.
+    """A pool: its shops, its items with each shop's figure, and its faults as text.
 
-    ``goods`` are ``{"sku": ..., "available": ..., "held": {SHOP: what Shopify holds, and a planned push}}``.
+    ``goods`` are ``{"sku": ..., "available": ..., "held": {SHOP: Shopify's figure, and a planned push}}``.
     """
 
     name: str
@@ -97,17 +97,14 @@ _FIND_POOL_ITEMS = "select sku, available from stock_pool_items where pool = %(p
 
 
 def find_members(tx: Connection, pool: str) -> list[Shop]:
-    """Return the shops of the pool, by slug."""
     return [shop for shop in find_shops(tx) if shop.stock_owner == OF_POOL + pool]
 
 
 def find_linked(tx: Connection, pool: str) -> Sequence[Row[Any]]:
-    """Return the levels of the pool, by SKU and shop: see ``_FIND_LINKED``."""
     return tx.exec_driver_sql(_FIND_LINKED, {"pool": pool}).all()
 
 
 def find_skus(tx: Connection, shop: Shop) -> list[str]:
-    """Return the SKUs that the shop stocks at its location."""
     values = {"shop_id": shop.id, "location": int(shop.stock_location_id or 0)}
     return list(tx.exec_driver_sql(_FIND_SKUS, values).scalars())
 
@@ -150,7 +147,7 @@ def _format(level: Row[Any]) -> str:
         return "not stocked"
     held = "unknown" if level.shopify_available is None else str(level.shopify_available)
     if level.must_read:
-        return f"{held}, is read again"
+        return f"{held}, will be read again"
     return held if level.shopify_available == level.available else f"{held} -> {level.available}"
 
 
@@ -164,12 +161,12 @@ def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
 
 def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[PoolLink], list[str]]:
     """Return the level of each of ``wanted`` that can be linked, and the faults of the others."""
-    sold = [one for one in wanted if one.shop_sku != NOT_SOLD]
+    sold = [link for link in wanted if link.shop_sku != NOT_SOLD]
     values = {
         "n": int_array(range(len(sold))),
-        "shop_id": int_array(one.shop.id for one in sold),
-        "sku": text_array([one.shop_sku for one in sold]),
-        "location": int_array(int(one.shop.stock_location_id or 0) for one in sold),
+        "shop_id": int_array(link.shop.id for link in sold),
+        "sku": text_array([link.shop_sku for link in sold]),
+        "location": int_array(int(link.shop.stock_location_id or 0) for link in sold),
     }
     items: list[list[Row[Any]]] = [[] for _ in sold]
     for row in tx.exec_driver_sql(_FIND_ITEMS, values):
@@ -182,24 +179,24 @@ def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[Pool
             continue
         link = PoolLink(one.sku, one.shop, ShopLevelKey(found[0].item, int(one.shop.stock_location_id)))
         if (other := links.setdefault(link.key, link)).sku != one.sku:
-            both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
+            both = f"{other.sku!r} and {one.sku!r} of the pool would both be this item"
             faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
     return list(links.values()), faults
 
 
 def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
-    """Yield what is wrong with the link, the cause first."""
+    """Yield the faults of the link, the cause first."""
     slug, location = one.shop.slug, one.shop.stock_location_id
     if not location:
         yield f"the shop has no location: `fleet shops set {slug} --stock-location-id N`"
     if not found:
-        todo = f"name the shop's own in --csv ({NOT_SOLD} where the shop does not sell it)"
-        yield f"no item has it: correct the sku in Shopify, or {todo}"
+        todo = f"name the shop's own sku in --csv ({NOT_SOLD} if the shop does not sell it)"
+        yield f"no item has this sku: correct it in Shopify, or {todo}"
         return
     row, item = found[0], found[0].item
     if len(found) > 1:
         items = ", ".join(str(other.item) for other in found)
-        yield f"the items {items} have it: give each its own sku in Shopify"
+        yield f"the items {items} have this sku: give each its own sku in Shopify"
     if not row.is_tracked:
         yield f"Shopify does not track item {item}: turn its quantity tracking on"
     if not row.is_here:
@@ -208,14 +205,14 @@ def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
         todo = f"move it to location {location} in Shopify"
         yield f"item {item} has stock elsewhere, at {row.elsewhere}: {todo}"
     if row.linked_sku not in (None, one.sku):
-        todo = f"take that out first with --sku {row.linked_sku} --remove"
-        yield f"item {item} is {row.linked_sku!r} of a pool already: {todo}"
+        todo = f"unlink that first with --sku {row.linked_sku} --remove"
+        yield f"item {item} is already {row.linked_sku!r} of a pool: {todo}"
 
 
 def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> None:
-    """Raise ``PoolRefused`` where items of the pool that the shop stocks cannot be linked.
+    """Raise ``PoolRefused`` if items of the pool that the shop stocks cannot be linked.
 
-    Returns for any ``owner`` that is no pool, and for the owner that the shop has.
+    Accepts any ``owner`` that is not a pool, and the shop's current owner.
     """
     if not owner.startswith(OF_POOL) or owner == shop.stock_owner:
         return
@@ -227,7 +224,7 @@ def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> N
 def plan_wanted_links(
     members: Collection[Shop], skus: Collection[str], shop_skus: Mapping[tuple[str, str], str]
 ) -> list[WantedLink]:
-    """Return the links of ``skus`` in every shop, by ``shop_skus`` (slug, sku) or the same SKU. Pure."""
+    """Return the links of ``skus`` in every shop; ``shop_skus``, by (slug, sku), has other SKUs. Pure."""
     return [
         WantedLink(sku, shop, shop_skus.get((shop.slug, sku), sku))
         for sku in sorted(skus)

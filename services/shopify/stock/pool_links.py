@@ -1,4 +1,4 @@
-"""Link items to a pool and take them out: their levels show the pool's figure and are pushed."""
+"""Links items to a pool and unlinks them. Linked levels show the pool's figure and are pushed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -23,13 +23,13 @@ from services.shopify.stock.levels import (
     read_keys,
 )
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
-from services.shopify.stock.pool_store import LAST_REPORTED, show_pools
+from services.shopify.stock.pool_store import LAST_REPORTED, update_levels
 from services.shopify.stock.pools import update_oversold_incidents
-from services.shopify.stock.push_item import INTENT, LOST
+from services.shopify.stock.push_item import CALL_KEYS, LOST
 from services.shopify.stock.push_plan import record_pushes
 
 HeldLevels = Mapping[int, Mapping[ShopLevelKey, ShopifyLevel]]
-"""What Shopify holds, by shop and level."""
+"""Shopify's levels, by shop and level key."""
 
 _SET_BUFFER = """
 insert into stock_pools (name, safety_buffer) values (%(pool)s, coalesce(%(pieces)s, 0))
@@ -44,7 +44,7 @@ select %(pool)s, sku, available, %(now)s
 on conflict (pool, sku) do nothing
 """
 
-# A level that a webhook changed since it was read is not linked: the figure lacks that change.
+# A level that a webhook changed since the read is not linked: the figure read lacks that change.
 _LINK = """
 update inventory_levels l
    set pool = %(pool)s, pool_sku = v.sku, shopify_available = v.held, known_at = v.at, doubts = 0,
@@ -56,15 +56,14 @@ update inventory_levels l
 returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
-_TAKE_OUT = f"""
+_UNLINK = f"""
 update inventory_levels l
    set pool = null, pool_sku = null, doubts = 0, available = {LAST_REPORTED},
        shopify_available = {LAST_REPORTED}, changed_at = %(now)s
  where l.pool = %(pool)s and l.pool_sku = any(%(sku)s::text[])
 """  # noqa: S608
 
-# A call without an answer may or may not be in the figure that was read. A call that was given up counts as
-# included.
+# The figure read may or may not include a call without an answer. A given-up call counts as included.
 _FIND_UNANSWERED = """
 select v.shop_id, v.item as inventory_item_id, v.location as location_id
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
@@ -85,7 +84,7 @@ _DELETE_ITEMS = "delete from stock_pool_items where pool = %(pool)s and sku = an
 
 
 class StartFigure(NamedTuple):
-    """The first figure of an item in its pool: what the shop ``slug`` holds."""
+    """The first figure of an item in its pool: that of the shop ``slug``."""
 
     sku: str
     available: int
@@ -95,20 +94,20 @@ class StartFigure(NamedTuple):
 def plan_figures(
     links: Sequence[PoolLink], held: HeldLevels, known: Collection[str], source: str = ""
 ) -> list[StartFigure]:
-    """Return the figure of each item that is new to its pool; raise ``PoolRefused`` naming each in dispute.
+    """Return the figure of each item that is new to its pool; raise ``PoolRefused`` naming each conflict.
 
-    The figure is what the shop ``source`` holds; without a source, what all shops hold alike. SKUs ``known``
+    The figure is that of the shop ``source``; without a source, the one that all shops have. SKUs ``known``
     to the pool keep their figure. Pure.
     """
     faults: list[str] = []
     by_sku: dict[str, dict[str, int]] = {}
-    for one in links:
-        level = held.get(one.shop.id, {}).get(one.shop_key)
+    for link in links:
+        level = held.get(link.shop.id, {}).get(link.shop_key)
         if level is None:
-            item, location = one.shop_key
-            faults.append(f"{one.shop.slug}: Shopify does not stock item {item} at location {location}")
+            item, location = link.shop_key
+            faults.append(f"{link.shop.slug}: Shopify does not stock item {item} at location {location}")
         else:
-            by_sku.setdefault(one.sku, {})[one.shop.slug] = level.available
+            by_sku.setdefault(link.sku, {})[link.shop.slug] = level.available
     figures: list[StartFigure] = []
     for sku in sorted(by_sku.keys() - set(known)):
         pieces = by_sku[sku]
@@ -118,8 +117,8 @@ def plan_figures(
             slug = source or min(pieces)
             figures.append(StartFigure(sku, pieces[slug], slug))
         else:
-            dispute = ", ".join(f"{slug} {count}" for slug, count in sorted(pieces.items()))
-            faults.append(f"sku={sku!r}: the shops hold {dispute}: name the one that is right with --from")
+            counts = ", ".join(f"{slug} {count}" for slug, count in sorted(pieces.items()))
+            faults.append(f"sku={sku!r}: the shops hold {counts}: name the shop that is right with --from")
     if faults:
         raise PoolRefused("; ".join(faults))
     return figures
@@ -136,93 +135,93 @@ def record_links(
     by: str,
     request_id: str,
 ) -> int:
-    """Link the levels of ``links`` to the pool; return how many pushes that plans.
+    """Link the levels of ``links`` to the pool; return the number of planned pushes.
 
-    Raises ``PoolRefused`` where a level changed since it was read: then nothing is linked.
+    Raises ``PoolRefused`` if a level changed since it was read: then nothing is linked.
     """
-    skus = {one.sku for one in links}
-    keys = [one.key for one in links]
+    skus = {link.sku for link in links}
+    keys = [link.key for link in links]
     _lock(tx, pool, keys, skus)
-    _check_links_still_hold(tx, pool, links)
+    _check_links_are_current(tx, pool, links)
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": None})
     items = {
-        "sku": text_array([one.sku for one in figures]),
-        "available": int_array(one.available for one in figures),
+        "sku": text_array([figure.sku for figure in figures]),
+        "available": int_array(figure.available for figure in figures),
     }
     tx.exec_driver_sql(_ADD_ITEMS, {"pool": pool, "now": now} | items)
-    at_shopify = [held[one.shop.id][one.shop_key] for one in links]
+    at_shopify = [held[link.shop.id][link.shop_key] for link in links]
     values = level_arrays(keys) | {
         "pool": pool,
         "now": now,
-        "sku": text_array([one.sku for one in links]),
+        "sku": text_array([link.sku for link in links]),
         "held": int_array(level.available for level in at_shopify),
         "at": instant_array(level.updated_at or now for level in at_shopify),
     }
     linked = read_keys(tx.exec_driver_sql(_LINK, values))
-    if moved := _name([one for one in links if one.key not in linked]):
-        raise PoolRefused(f"{moved}: the level changed while it was read: run it again")
+    if changed := _format_links([link for link in links if link.key not in linked]):
+        raise PoolRefused(f"{changed}: the level changed while it was read: run it again")
     rows: dict[int | None, list[Mutation]] = {}
-    for one in links:
-        level = Level(*one.key, one.sku)
+    for link in links:
+        level = Level(*link.key, link.sku)
         row = level_mutation(level, f"{level.label} is in pool {pool}", None, {"pool": pool})
-        rows.setdefault(one.shop.id, []).append(row)
+        rows.setdefault(link.shop.id, []).append(row)
     for start in figures:
-        summary = f"pool {pool}: {start.sku} begins with {start.available}, as {start.slug} holds"
+        summary = f"pool {pool}: {start.sku} starts with {start.available}, the figure of {start.slug}"
         after = {"available": start.available}
         row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
         rows.setdefault(None, []).append(row)
     action = "stock.pool_link"
     append_all(tx, [Entry(shop, by, action, request_id, of_shop) for shop, of_shop in rows.items()], now)
-    return record_pushes(tx, show_pools(tx, {(pool, sku) for sku in skus}, now), now, request_id)
+    return record_pushes(tx, update_levels(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
 def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Keep ``pieces`` of each item of the pool from sale; return how many pushes that plans."""
+    """Keep ``pieces`` of each item of the pool from sale; return the number of planned pushes."""
     skus = _lock(tx, pool, [])
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
     summary = f"pool {pool} keeps {pieces} of each sku back"
     row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
     append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
-    return record_pushes(tx, show_pools(tx, {(pool, sku) for sku in skus}, now), now, request_id)
+    return record_pushes(tx, update_levels(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
-def take_out(
+def unlink_items(
     tx: Connection, pool: str, skus: Collection[str], now: datetime, *, by: str, request_id: str
 ) -> int:
-    """Take items out of the pool: each level shows what Shopify holds. Return how many levels."""
+    """Unlink items from the pool: each level gets Shopify's figure. Returns the number of levels."""
     _lock(tx, pool, [], skus)
     ordered = sorted(skus)
     values = {"pool": pool, "sku": text_array(ordered), "now": now}
-    count = tx.exec_driver_sql(_TAKE_OUT, values).rowcount
+    count = tx.exec_driver_sql(_UNLINK, values).rowcount
     tx.exec_driver_sql(_DELETE_ITEMS, values)
     update_oversold_incidents(tx, {(pool, sku) for sku in skus}, now)
     rows = [
-        Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is taken out") for sku in ordered
+        Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is unlinked") for sku in ordered
     ]
     append_all(tx, [Entry(None, by, "stock.pool_remove", request_id, rows)], now)
     return count
 
 
-def _check_links_still_hold(tx: Connection, pool: str, links: Sequence[PoolLink]) -> None:
-    """Raise ``PoolRefused`` where a shop left the pool, or a push of a level has no answer.
+def _check_links_are_current(tx: Connection, pool: str, links: Sequence[PoolLink]) -> None:
+    """Raise ``PoolRefused`` if a shop left the pool, or a push of a level has no answer.
 
-    Calls that were given up are deleted: the figures that were read include what became of them.
+    Deletes calls that were given up: the figures that were read include their effect.
     """
     members = {shop.id: shop.stock_location_id for shop in find_members(tx, pool)}
     if gone := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
-        raise PoolRefused(f"{', '.join(gone)}: not in pool {pool} any more, or at another location")
-    arrays = level_arrays([one.key for one in links])
+        raise PoolRefused(f"{', '.join(gone)}: no longer in pool {pool}, or at another location")
+    arrays = level_arrays([link.key for link in links])
     unanswered = read_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
-    if waiting := _name([one for one in links if one.key in unanswered]):
+    if waiting := _format_links([link for link in links if link.key in unanswered]):
         raise PoolRefused(
             f"{waiting}: a push of the level has no answer yet: run it again when "
             "`fleet work list --topic inventory_push` shows it as done"
         )
-    tx.exec_driver_sql(_DELETE_LINKED_CALLS, arrays | {"names": [*INTENT, LOST]})
+    tx.exec_driver_sql(_DELETE_LINKED_CALLS, arrays | {"names": [*CALL_KEYS, LOST]})
 
 
-def _name(links: Sequence[PoolLink]) -> str:
-    return ", ".join(f"{one.sku} of {one.shop.slug}" for one in links)
+def _format_links(links: Sequence[PoolLink]) -> str:
+    return ", ".join(f"{link.sku} of {link.shop.slug}" for link in links)
 
 
 def _lock(
@@ -230,10 +229,10 @@ def _lock(
 ) -> set[str]:
     """Lock the levels of ``keys`` and of the pool's ``skus`` (None: all); return the pool's SKUs.
 
-    Until the transaction ends, no other one links levels to the pool.
+    Until the transaction ends, no other transaction links levels to the pool.
     """
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key.shop_id for key in keys)})
     linked = find_linked(tx, pool)
-    lock_levels(tx, {*keys, *(read_key(one) for one in linked if skus is None or one.sku in skus)})
-    return {one.sku for one in linked}
+    lock_levels(tx, {*keys, *(read_key(row) for row in linked if skus is None or row.sku in skus)})
+    return {row.sku for row in linked}

@@ -1,4 +1,4 @@
-"""Rows of pools: the levels that are linked to a pool, its figures, and how they change."""
+"""SQL of pools: the levels that are linked to a pool, and its figures."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -24,18 +24,18 @@ PoolItemKey = tuple[str, str]
 
 LAST_REPORTED = """
 case when l.observed_at > l.known_at then l.observed_available else l.shopify_available end"""
-"""SQL: what Shopify last reported of pool level ``l``. An observation may be newer than what is known: it
-counts only once the level is read, as long as a call of ours has no answer."""
+"""SQL: Shopify's last reported figure of pool level ``l``. An observation may be newer than the known figure:
+while one of our calls has no answer, it counts only after the level is read."""
 
 
 class PoolReport(NamedTuple):
-    """Shopify holds ``known`` of the level ``here`` since ``at``, as the work item ``work_id`` reported.
+    """Shopify holds ``known`` of ``level`` since ``at``, as the work item ``work_id`` reported.
 
-    ``before`` is what it held at ``here.known_at`` with our own calls since, where the difference changes the
-    pool; ``until`` is the end of that time. ``must_read``: the level has to be read before it is pushed.
+    ``before`` is Shopify's figure at ``level.known_at`` plus our own calls since; None if the report does not
+    change the pool. ``until`` is the end of that time. ``must_read``: read the level before the next push.
     """
 
-    here: Row[Any]
+    level: Row[Any]
     known: int
     at: datetime
     work_id: int
@@ -45,15 +45,15 @@ class PoolReport(NamedTuple):
 
     @property
     def item(self) -> PoolItemKey:
-        return (self.here.pool, self.here.pool_sku)
+        return (self.level.pool, self.level.pool_sku)
 
     @property
     def change(self) -> int:
         return 0 if self.before is None else self.known - self.before
 
 
-# Shopify held ``known`` at ``known_at``, by its own clock; ``doubts`` counts the events since then that do
-# not state what it holds now. An open call may be sent again, or was given up and may have happened: see
+# Shopify held ``known`` at ``known_at``, by its own clock. ``doubts`` counts later events after which its
+# figure is not clear. An open call may be sent again, or was given up and may have happened: see
 # ``find_unanswered_pushes``.
 _FIND = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku,
@@ -68,7 +68,7 @@ select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku,
  order by l.shop_id, l.inventory_item_id, l.location_id
 """  # noqa: S608
 
-_KNOW = """
+_UPDATE_KNOWN = """
 update inventory_levels l
    set shopify_available = v.known, known_at = greatest(l.known_at, v.at),
        doubts = case when v.is_doubt = 1 then l.doubts + 1 else 0 end, changed_at = %(now)s
@@ -78,9 +78,9 @@ update inventory_levels l
  where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
 """
 
-# The change that our call made is added to what is known: a webhook that arrived meanwhile may report the
-# time before the call, or the call itself. Where the two do not fit, the level is read.
-_WRITTEN = """
+# Adds our call's change to the known figure: a webhook that arrived meanwhile may report the figure before
+# the call, or after it. Where the two do not match, the level is read.
+_ADD_OWN_CHANGES = """
 update inventory_levels l
    set shopify_available = l.shopify_available + v.quantity - v.change_from,
        known_at = greatest(l.known_at, v.at), changed_at = %(now)s,
@@ -93,18 +93,18 @@ update inventory_levels l
 returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
-_FIGURES = f"""
+_FIND_FIGURES = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.available, l.shopify_available {LEVELS_BY_KEY}
 """
 
-_MOVE = """
+_UPDATE_ITEMS = """
 update stock_pool_items i set available = i.available + v.delta, changed_at = %(now)s
   from unnest(%(pool)s::text[], %(sku)s::text[], %(delta)s::int[]) as v(pool, sku, delta)
  where i.pool = v.pool and i.sku = v.sku
 returning i.pool, i.sku, i.available - v.delta as before
 """
 
-_SHOW = """
+_UPDATE_LEVELS = """
 update inventory_levels l set available = greatest(i.available - p.safety_buffer, 0), changed_at = %(now)s
   from unnest(%(pool)s::text[], %(sku)s::text[]) as v(pool, sku)
   join stock_pool_items i on i.pool = v.pool and i.sku = v.sku
@@ -122,17 +122,17 @@ def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKe
 
 
 def record_known_figures(tx: Connection, reports: Sequence[PoolReport], now: datetime) -> None:
-    """Record what Shopify holds of each level, and count a doubt or end all doubts."""
-    values = level_arrays([read_key(one.here) for one in reports]) | {
-        "known": int_array(one.known for one in reports),
-        "at": instant_array(one.at for one in reports),
-        "is_doubt": int_array(int(one.must_read) for one in reports),
+    """Record Shopify's figure of each level; add a doubt if it must be read, else clear its doubts."""
+    values = level_arrays([read_key(report.level) for report in reports]) | {
+        "known": int_array(report.known for report in reports),
+        "at": instant_array(report.at for report in reports),
+        "is_doubt": int_array(int(report.must_read) for report in reports),
     }
-    tx.exec_driver_sql(_KNOW, values | {"now": now})
+    tx.exec_driver_sql(_UPDATE_KNOWN, values | {"now": now})
 
 
-def record_written(tx: Connection, pushes: Sequence[Push], now: datetime) -> set[LevelKey]:
-    """Record what calls of ours changed in levels of pools, from a known figure; return these levels."""
+def record_own_changes(tx: Connection, pushes: Sequence[Push], now: datetime) -> set[LevelKey]:
+    """Record what our calls changed in levels of pools, from a known figure; return these levels."""
     if not pushes:
         return set()
     values = level_arrays([push.level for push in pushes]) | {
@@ -140,26 +140,26 @@ def record_written(tx: Connection, pushes: Sequence[Push], now: datetime) -> set
         "change_from": int_array(push.change_from for push in pushes),
         "at": instant_array(push.changed_at or EPOCH for push in pushes),
     }
-    return read_keys(tx.exec_driver_sql(_WRITTEN, values | {"now": now}))
+    return read_keys(tx.exec_driver_sql(_ADD_OWN_CHANGES, values | {"now": now}))
 
 
-def move_pool_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
+def update_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
     """Add ``deltas`` to the figures of pool items; return the figures before."""
     ordered = sorted(deltas)
     values = {"delta": int_array(deltas[item] for item in ordered), "now": now}
-    rows = tx.exec_driver_sql(_MOVE, values | pool_item_arrays(ordered))
+    rows = tx.exec_driver_sql(_UPDATE_ITEMS, values | pool_item_arrays(ordered))
     return {(row.pool, row.sku): row.before for row in rows}
 
 
-def show_pools(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
+def update_levels(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
     """Set every level of ``items`` to the pool's figure less the safety buffer; return the levels."""
-    rows = tx.exec_driver_sql(_SHOW, pool_item_arrays(items) | {"now": now})
+    rows = tx.exec_driver_sql(_UPDATE_LEVELS, pool_item_arrays(items) | {"now": now})
     return {read_level(row): (row.pool, row.pool_sku) for row in rows}
 
 
 def find_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
     """Return our figure and Shopify's of each level."""
-    rows = tx.exec_driver_sql(_FIGURES, level_arrays(keys))
+    rows = tx.exec_driver_sql(_FIND_FIGURES, level_arrays(keys))
     return {read_key(row): (row.available, row.shopify_available) for row in rows}
 
 

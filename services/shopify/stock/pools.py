@@ -1,8 +1,8 @@
-"""Pools: several shops sell the same goods from one stock, with one figure for all of them.
+"""Pools: several shops sell the same items from one stock, with one figure for all of them.
 
-A pool's figure moves by one signal: the difference between what Shopify holds at a level of the pool and what
-is known of it, less what our own calls changed. Orders never move it. Each level of the pool shows the figure
-less the safety buffer, and is pushed where Shopify holds another figure.
+Only one signal changes a pool's figure: the difference between Shopify's figure of a level and the last known
+one, without what our own calls changed. Orders never change it. Each level of the pool shows the figure less
+the safety buffer, and is pushed if Shopify's figure is another one.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,24 +24,24 @@ from services.shopify.stock.pool_store import (
     PoolReport,
     find_figures,
     find_pool_levels,
-    move_pool_items,
     pool_item_arrays,
     record_known_figures,
-    show_pools,
+    update_items,
+    update_levels,
 )
 from services.shopify.stock.push_item import LOST, Push
 
-NEAR = timedelta(seconds=2)
-"""Shopify dates levels and calls in whole seconds: of two this close, the order is not known."""
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""Shopify's times are whole seconds: if two are this close, their order is not known."""
 
 OVERSOLD = "stock_oversold"
 
-_MAX_DISTANCE = timedelta(seconds=60)
-"""Most time between Shopify's date of an order and that of the order's change of stock."""
+_MAX_ORDER_LAG = timedelta(seconds=60)
+"""Maximum time between Shopify's time of an order and of the order's stock change."""
 
-_SALES_SINCE = timedelta(days=7)
+_SALES_WINDOW = timedelta(days=7)
 
-_EXPLAIN = f"""
+_FIND_ORDERS = f"""
 select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int as delta
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[],
               %(since)s::timestamptz[], %(until)s::timestamptz[])
@@ -52,8 +52,8 @@ select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int 
  group by g.n, what order by g.n, what
 """  # noqa: S608
 
-# The last sale in each shop of the pool, the latest first. Sales are read only for items below zero.
-_LAST_SALES = f"""
+# The last sale in each shop of the pool, newest first. Sales are read only for items below zero.
+_FIND_LAST_SALES = f"""
 select i.pool, i.sku, i.available, s.slug, sale.name
   from unnest(%(pool)s::text[], %(sku)s::text[]) as t(pool, sku)
   join stock_pool_items i on i.pool = t.pool and i.sku = t.sku
@@ -66,7 +66,7 @@ select i.pool, i.sku, i.available, s.slug, sale.name
  order by i.pool, i.sku, sale.at desc nulls last, s.slug
 """  # noqa: S608
 
-_BELOW_ZERO = """
+_FIND_BELOW_ZERO = """
 select distinct l.pool, l.pool_sku
   from unnest(%(shop_id)s::int[], %(variant)s::bigint[]) as t(shop_id, variant_id)
   join variants v using (shop_id, variant_id)
@@ -77,10 +77,10 @@ select distinct l.pool, l.pool_sku
 
 
 class PoolChanges(NamedTuple):
-    """Changes of pools: ``levels`` that may have to be pushed, each with the work item that changed it.
+    """Changes of pools: ``levels`` that may need a push, each with the work item that changed it.
 
-    ``mutations`` are the audit's, by work item. ``figures`` are ours and Shopify's of the given levels.
-    ``unread`` are the levels that have to be read again.
+    ``mutations`` are by work item. ``figures`` has our figure and Shopify's of each given level. ``unread``
+    are the levels that must be read again.
     """
 
     levels: Mapping[Level, int]
@@ -99,51 +99,51 @@ def observe_pools(
     back: Collection[LevelKey],
     now: datetime,
 ) -> PoolChanges:
-    """Move the pools by what webhooks report of their levels; where that is not clear, plan a read.
+    """Change the pools by what webhooks report of their levels; if that is unclear, plan a read.
 
-    ``unclear`` levels have two figures in one second. Those ``back`` were disconnected before: what such a
-    level holds is no sale and no restock. The caller has locked the rows of the pool's levels.
+    ``unclear`` levels have two figures in one second. Levels in ``back`` were disconnected before: their
+    figure is neither a sale nor a restock. The caller has locked the rows of the pool's levels.
     """
     reports: list[PoolReport] = []
     found = find_pool_levels(tx, observations)
-    for key, here in found.items():
+    for key, level in found.items():
         event = observations[key]
         at, work_id = event.observed_at, event.item.id
         if key in back:
-            reports.append(PoolReport(here, event.available, at, work_id))
-        elif key in unclear or _is_unclear(here, event):
-            reports.append(PoolReport(here, here.known, EPOCH, work_id, must_read=True))
-        elif here.known_at is None or at > here.known_at + NEAR:
-            reports.append(PoolReport(here, event.available, at, work_id, before=here.known, until=at))
+            reports.append(PoolReport(level, event.available, at, work_id))
+        elif key in unclear or _is_unclear(level, event):
+            reports.append(PoolReport(level, level.known, EPOCH, work_id, must_read=True))
+        elif level.known_at is None or at > level.known_at + CLOCK_TOLERANCE:
+            reports.append(PoolReport(level, event.available, at, work_id, before=level.known, until=at))
     return _record_reports(tx, reports, found, now)
 
 
 def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, Push], now: datetime) -> PoolChanges:
-    """Move the pools by what pushes read of their levels; a level that changed meanwhile is read again.
+    """Change the pools by what pushes read of their levels; a level that changed meanwhile is read again.
 
-    Pushes of one level run one at a time, so a read includes all calls of ours except a lost one. See
-    ``estimate_own_change`` for that. Keys that belong to no pool are ignored. The caller has locked the rows.
+    Pushes of one level run one at a time, so a read includes all our calls except a lost one (see
+    ``estimate_own_change``). Keys that belong to no pool are ignored. The caller has locked the rows.
     """
     reports: list[PoolReport] = []
     found = find_pool_levels(tx, reads)
-    for key, here in found.items():
+    for key, level in found.items():
         read = reads[key]
         work_id, at = read.item.id, read.changed_at or EPOCH
-        if (here.known, here.known_at, here.doubts) != (read.known, read.known_at, read.doubts):
-            reports.append(PoolReport(here, here.known, EPOCH, work_id, must_read=True))
+        if (level.known, level.known_at, level.doubts) != (read.known, read.known_at, read.doubts):
+            reports.append(PoolReport(level, level.known, EPOCH, work_id, must_read=True))
             continue
-        known = here.known + estimate_own_change(read)
-        until = max(read.changed_at or now, here.known_at or EPOCH)
-        reports.append(PoolReport(here, read.available, at, work_id, before=known, until=until))
+        known = level.known + estimate_own_change(read)
+        until = max(read.changed_at or now, level.known_at or EPOCH)
+        reports.append(PoolReport(level, read.available, at, work_id, before=known, until=until))
     return _record_reports(tx, reports, found, now)
 
 
 def estimate_own_change(read: Push) -> int:
-    """Return how many pieces the lost call changed, as far as ``read`` tells. Pure.
+    """Return by how many pieces the lost call changed the level, estimated from ``read``. Pure.
 
-    The call counts as done if Shopify holds what it requested, and as not done if Shopify did not change the
-    level since it was known. Else the lower figure for the pool counts: overselling costs more than offering
-    too little.
+    The call counts as done if Shopify has the requested figure, and as not done if Shopify did not change the
+    level since its last known figure. Otherwise the lower figure for the pool counts: overselling costs more
+    than offering too little.
     """
     lost = read.lost_call
     if lost is None or lost.change_from is None:
@@ -156,9 +156,9 @@ def estimate_own_change(read: Push) -> int:
 
 
 def plan_read_payload(read: Push, *, is_unread: bool) -> dict[str, Any]:
-    """Return the payload of the level's next push; empty where it is like any other. Pure.
+    """Return the payload of the level's next push; empty if it is an ordinary one. Pure.
 
-    Where the read did not count (``is_unread``), the next push inherits a lost call of this item.
+    If the read did not count (``is_unread``), the payload includes the lost call.
     """
     payload: dict[str, Any] = {"hops": read.moves} if read.moves else {}
     lost = read.lost_call
@@ -167,45 +167,45 @@ def plan_read_payload(read: Push, *, is_unread: bool) -> dict[str, Any]:
     return payload
 
 
-def _is_unclear(here: Row[Any], event: LevelObservation) -> bool:
-    """Whether ``event`` may be from before or after what is known, or from an open call."""
-    if here.known_at is None:
-        return bool(here.has_open_call)
-    newer_by: timedelta = event.observed_at - here.known_at
-    if here.has_open_call:
-        return newer_by >= -NEAR
-    return event.available != here.known and abs(newer_by) <= NEAR
+def _is_unclear(level: Row[Any], event: LevelObservation) -> bool:
+    """Return whether ``event`` may be older than the known figure, or the effect of an open call."""
+    if level.known_at is None:
+        return bool(level.has_open_call)
+    newer_by: timedelta = event.observed_at - level.known_at
+    if level.has_open_call:
+        return newer_by >= -CLOCK_TOLERANCE
+    return event.available != level.known and abs(newer_by) <= CLOCK_TOLERANCE
 
 
 def _record_reports(
     tx: Connection, reports: Sequence[PoolReport], keys: Collection[LevelKey], now: datetime
 ) -> PoolChanges:
-    """Record ``reports`` and move the pools by them. ``keys`` are levels of pools."""
+    """Record ``reports`` and change the pools by them. ``keys`` are levels of pools."""
     if not keys:
         return NO_POOL_CHANGES
     record_known_figures(tx, reports, now)
-    levels = {read_level(one.here): one.work_id for one in reports}
+    levels = {read_level(report.level): report.work_id for report in reports}
     mutations: dict[int, list[Mutation]] = {}
-    if moves := [one for one in reports if one.change]:
-        causes = {one.item: one.work_id for one in moves}
+    if moves := [report for report in reports if report.change]:
+        causes = {move.item: move.work_id for move in moves}
         mutations = _move_items(tx, moves, now)
-        levels |= {level: causes[item] for level, item in show_pools(tx, causes, now).items()}
+        levels |= {level: causes[item] for level, item in update_levels(tx, causes, now).items()}
         update_oversold_incidents(tx, causes, now)
-    unread = {read_key(one.here) for one in reports if one.must_read}
+    unread = {read_key(report.level) for report in reports if report.must_read}
     return PoolChanges(levels, mutations, find_figures(tx, keys), unread)
 
 
 def _move_items(tx: Connection, moves: Sequence[PoolReport], now: datetime) -> dict[int, list[Mutation]]:
     deltas: dict[PoolItemKey, int] = {}
-    for one in moves:
-        deltas[one.item] = deltas.get(one.item, 0) + one.change
-    figures = move_pool_items(tx, deltas, now)
+    for move in moves:
+        deltas[move.item] = deltas.get(move.item, 0) + move.change
+    figures = update_items(tx, deltas, now)
     mutations: dict[int, list[Mutation]] = {}
-    for one, orders in zip(moves, _explain_by_orders(tx, moves), strict=True):
-        pool, sku = one.item
-        before = figures[one.item]
-        figures[one.item] = after = before + one.change
-        where = f"Shopify went {one.before} -> {one.known} at location {one.here.location_id}"
+    for move, orders in zip(moves, _explain_by_orders(tx, moves), strict=True):
+        pool, sku = move.item
+        before = figures[move.item]
+        figures[move.item] = after = before + move.change
+        where = f"Shopify changed {move.before} -> {move.known} at location {move.level.location_id}"
         row = Mutation(
             "stock_pool_items",
             f"{pool}:{sku}",
@@ -213,40 +213,40 @@ def _move_items(tx: Connection, moves: Sequence[PoolReport], now: datetime) -> d
             {"available": before},
             {"available": after},
         )
-        mutations.setdefault(one.work_id, []).append(row)
+        mutations.setdefault(move.work_id, []).append(row)
     return mutations
 
 
 def _explain_by_orders(tx: Connection, moves: Sequence[PoolReport]) -> list[str]:
     values = {
         "n": int_array(range(len(moves))),
-        "shop_id": int_array(one.here.shop_id for one in moves),
-        "item": int_array(one.here.inventory_item_id for one in moves),
-        "sku": text_array([one.here.sku for one in moves]),
-        "since": instant_array((one.here.known_at or one.until) - _MAX_DISTANCE for one in moves),
-        "until": instant_array(one.until + _MAX_DISTANCE for one in moves),
+        "shop_id": int_array(move.level.shop_id for move in moves),
+        "item": int_array(move.level.inventory_item_id for move in moves),
+        "sku": text_array([move.level.sku for move in moves]),
+        "since": instant_array((move.level.known_at or move.until) - _MAX_ORDER_LAG for move in moves),
+        "until": instant_array(move.until + _MAX_ORDER_LAG for move in moves),
     }
     orders: list[list[Row[Any]]] = [[] for _ in moves]
-    for row in tx.exec_driver_sql(_EXPLAIN, values):
+    for row in tx.exec_driver_sql(_FIND_ORDERS, values):
         orders[row.n].append(row)
     texts = []
-    for found, one in zip(orders, moves, strict=True):
+    for found, move in zip(orders, moves, strict=True):
         explained = sum(row.delta for row in found)
-        text = ", ".join(row.what for row in found) or "no order is known for it yet"
-        texts.append(text if explained == one.change or not found else f"{text} (of it {explained:+d})")
+        text = ", ".join(row.what for row in found) or "no order is recorded for it yet"
+        texts.append(text if explained == move.change or not found else f"{text} (of it {explained:+d})")
     return texts
 
 
 def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> None:
-    """Open an incident for each pool item below zero; resolve those of the others.
+    """Open an incident for each pool item below zero; resolve the incidents of the others.
 
-    Call this after the transaction's last lock of levels, once: it locks the incidents (see ``Lock``).
+    Call this once, after the transaction's last lock of levels: it locks the incidents (see ``Lock``).
     """
     if not items:
         return
     lock_objects(tx, {(0, f"{OVERSOLD}:{pool} {sku}") for pool, sku in items}, Lock.INCIDENTS)
     sales: dict[PoolItemKey, list[Row[Any]]] = {item: [] for item in sorted(items)}
-    for row in tx.exec_driver_sql(_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_SINCE}):
+    for row in tx.exec_driver_sql(_FIND_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_WINDOW}):
         sales[row.pool, row.sku].append(row)
     incidents = []
     opened = {incident.period for incident in find_open_incidents(tx, OVERSOLD)}
@@ -258,13 +258,13 @@ def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], no
                 resolve_incident(tx, None, OVERSOLD, period, now, ending)
             continue
         texts = [
-            f"order {row.name} of {row.slug}" if row.name else f"no order of {row.slug} is known yet"
+            f"order {row.name} of {row.slug}" if row.name else f"no order of {row.slug} is recorded yet"
             for row in last[:2]
         ]
         pieces = f"{-available} piece" + ("" if available == -1 else "s")
         summary = (
-            f"pool {pool}: {sku} is sold beyond its stock by {pieces}. Last sales: {'; '.join(texts)}. "
-            f"Send one from elsewhere, cancel one, or restock: `fleet stock pools {pool}`."
+            f"pool {pool}: {sku} is oversold by {pieces}. Last sales: {'; '.join(texts)}. "
+            f"Ship one from another place, cancel one, or restock: `fleet stock pools {pool}`."
         )
         incidents.append(Incident(None, OVERSOLD, period, "P2", summary))
     record_incidents(tx, incidents, now)
@@ -273,7 +273,7 @@ def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], no
 def update_oversold_incidents_of_variants(
     tx: Connection, variants: Collection[tuple[int, int]], now: datetime
 ) -> None:
-    """Name the latest orders of ``variants``, (shop, variant), in the incidents of items below zero."""
+    """Update the incidents of items of ``variants``, (shop, variant), below zero with their last orders."""
     values = {"shop_id": int_array(s for s, _ in variants), "variant": int_array(v for _, v in variants)}
-    items = {(row.pool, row.pool_sku) for row in tx.exec_driver_sql(_BELOW_ZERO, values)}
+    items = {(row.pool, row.pool_sku) for row in tx.exec_driver_sql(_FIND_BELOW_ZERO, values)}
     update_oversold_incidents(tx, items, now)

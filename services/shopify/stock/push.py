@@ -1,7 +1,7 @@
 """Topic ``inventory_push``: set up to 250 levels of a shop at Shopify in one call.
 
-No level is set before Shopify's own figure is known: by an observation at least ``SETTLE`` newer than the
-last movement, else by a read.
+No level is set before Shopify's own figure is known: by an observation at least ``SETTLE_TIME`` newer than
+the last movement, otherwise by a read.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", 
 
 
 class InventoryPush:
-    """Pushes levels. ``open_api`` opens a shop's stock; ``clock`` dates the answers."""
+    """Pushes levels. ``open_api`` opens a shop's Admin API; ``clock`` returns the time of an answer."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class InventoryPush:
         self._open_api, self._clock = open_api, clock
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
-        """Return, per item, the call that gives Shopify the level's present figure, or an outcome.
+        """Return, per item, the call that sets the level's current figure at Shopify, or an outcome.
 
         Levels of one shop share a call. Its input is stored with the items, and a retry sends the same input
-        under the same idempotency key; a figure that changed since is left to a later push. While another
-        push of the level has no answer, this one waits. An unknown figure of Shopify's is only read.
+        with the same idempotency key; a later push sends a figure that changed since. While another push of
+        the level has no answer, this one waits. If Shopify's figure is not known, the level is only read.
         """
         levels = find_push_levels(tx, items)
         waiting, given_up = find_unanswered_pushes(tx, [i for i in items if not may_have_been_sent(i)], now)
@@ -87,9 +87,9 @@ def _plan_push(
     *,
     is_waiting: bool,
 ) -> Push | Outcome:
-    """Return the push of ``item``, or the outcome of one that needs no call, or cannot have one now.
+    """Return the push of ``item``, or an outcome if it needs no call or cannot have one now.
 
-    A call that may have been sent is repeated with its stored figures: only its own answer is sure.
+    A call that may have been sent is repeated with its stored figures: only the answer to it is certain.
     """
     if level is None or not level.is_ours:
         return Done("no_level" if level is None else "not_ours")

@@ -1,6 +1,6 @@
-"""One call that sets up to 250 levels of a shop; its input is stored, so that a retry sends the same.
+"""One call that sets up to 250 levels of a shop; its input is stored, so that a retry sends the same input.
 
-An idempotency key is valid for exactly the input of its first use, and the items of one call may be claimed
+An idempotency key is valid only for the input of its first use, and the items of one call may be claimed
 again in parts. So a retry reads the input from all items of the call, not only from the claimed ones.
 """
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from services.providers.shopify_admin import SetLevelsResult, ShopifyAdmin, ShopifyLevel
 
 NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
-"""Idempotency keys are UUIDs in this namespace of the items of a call, their figures and its time."""
+"""Idempotency keys are UUIDs in this namespace, made of a call's items, figures and time."""
 
-BATCH_ITEMS = 250
-"""Most quantities in one call. Source: Shopify's limit on input arrays."""
+MAX_BATCH_ITEMS = 250
+"""Maximum quantities in one call. Source: Shopify's limit on input arrays."""
 
-KEY_GOOD_FOR = timedelta(hours=1)
-"""How long a key is relied on. Shopify does not document how long it keeps them."""
+KEY_TTL = timedelta(hours=1)
+"""How long a key is used. Shopify does not document how long it keeps keys."""
 
 MAX_MOVES = 10
-"""How often in a row the shop's stock may move before a push, until a person has to look."""
+"""How often in a row the stock may change before a push, until a person has to act."""
 
 MAX_CALLS = 5
-"""How often one attempt repeats the call for the levels that were not refused."""
+"""How many calls one attempt makes at most for the levels that were not refused."""
 
 _RETRY_WAIT = timedelta(seconds=2)
 
 
 class CallMember(NamedTuple):
-    """One level of a call, as it was requested."""
+    """One level of a call, as requested."""
 
     id: int
     key: str
@@ -56,8 +56,8 @@ class CallMember(NamedTuple):
 class PushCall:
     """One call: all levels that it sets, the claimed pushes, and then its results.
 
-    ``members`` is empty where the input cannot be repeated, or nothing is to be set: then the levels are
-    read. ``is_fresh``: the call was never sent.
+    If ``members`` is empty, the levels are only read: the input cannot be repeated, or nothing must be set.
+    ``is_fresh``: the call was never sent.
     """
 
     shop_id: int
@@ -73,7 +73,7 @@ class PushCall:
 
     @property
     def payloads(self) -> Sequence[dict[str, Any] | None]:
-        """The payloads to store before the call, one per push; None where it is stored already."""
+        """The payloads to store before the call, one per push; None if it is stored already."""
         if not self.is_fresh:
             return [None] * len(self.pushes)
         ids = [member.id for member in self.members]
@@ -86,10 +86,10 @@ class PushCall:
         return payloads
 
     def set_levels(self, api: "ShopifyAdmin") -> None:
-        """Set the whole call; where Shopify refuses some levels, set the others under another key.
+        """Set all levels of the call; if Shopify refuses some, set the others with another key.
 
-        Shopify sets all or none. After ``MAX_CALLS`` the rest waits for a later attempt, which counts as no
-        try. A push left without an outcome has to be read: its stock moved, or the call may have happened.
+        Shopify sets all or none. After ``MAX_CALLS`` the rest waits for a later attempt, which is not counted
+        as a retry. A push without an outcome must be read: its stock changed, or the call may have happened.
         """
         members = self.members
         for turn in range(MAX_CALLS):
@@ -101,7 +101,7 @@ class PushCall:
             except IdempotencyKeyUsed:
                 return
             except WorkError as fault:
-                # A throttled call did not happen: a later try may send the figures of its own time.
+                # A throttled call did not happen: a later try may send newer figures.
                 is_void = isinstance(fault, ShopifyThrottled) and (turn > 0 or self.is_fresh)
                 self.fail(pushes, fault, is_void=is_void)
                 return
@@ -126,7 +126,7 @@ class PushCall:
         self.fail(self._pushes_of(members), refused, is_void=True)
 
     def read_levels(self, api: "ShopifyAdmin") -> None:
-        """Read the levels of pushes without an outcome, and settle these by what Shopify holds."""
+        """Read the levels of pushes without an outcome, and settle them by Shopify's figures."""
         from services.providers.shopify_admin import ShopLevelKey
 
         pushes = [push for push in self.pushes if push.item.id not in self.outcomes]
@@ -172,7 +172,7 @@ class PushCall:
 
 
 def _settle_read(push: Push, level: "ShopifyLevel | None") -> Outcome:
-    """Note in ``push`` what was read of its level (None: not stocked); return its outcome."""
+    """Store in ``push`` what was read of its level (None: not stocked); return its outcome."""
     if level is None:
         return Done("not_stocked")
     is_moved = push.moves > 0
@@ -182,7 +182,7 @@ def _settle_read(push: Push, level: "ShopifyLevel | None") -> Outcome:
         push.is_void = True
         return Refused(
             "shopify.stock_contended",
-            f"the shop's stock moved {push.moves} times in a row before a push of {push.quantity}: "
+            f"the shop's stock changed {push.moves} times in a row before a push of {push.quantity}: "
             "find the other system that sets this level, then requeue",
         )
     is_lost = not is_moved and may_have_been_sent(push.item)
@@ -196,21 +196,20 @@ def _settle_read(push: Push, level: "ShopifyLevel | None") -> Outcome:
 
 
 def may_have_been_sent(item: WorkItem) -> bool:
-    """Whether a call for ``item`` may have been sent already."""
     return "quantity" in item.payload
 
 
 def plan_calls(pushes: Sequence[Push], now: datetime) -> list[PushCall]:
-    """Return the calls for new ``pushes``: per shop, one that reads, and others that set, by key. Pure."""
+    """Return the calls for new ``pushes``: per shop one that reads, and those that set levels. Pure."""
     calls: list[PushCall] = []
     ordered = sorted(pushes, key=lambda push: (push.item.shop_id, push.must_read, push.item.key))
     for (shop_id, must_read), group in groupby(ordered, lambda push: (push.item.shop_id, push.must_read)):
         if must_read:
             calls.append(PushCall(shop_id=shop_id, pushes=list(group)))
             continue
-        whole = list(group)
-        for start in range(0, len(whole), BATCH_ITEMS):
-            part = whole[start : start + BATCH_ITEMS]
+        to_set = list(group)
+        for start in range(0, len(to_set), MAX_BATCH_ITEMS):
+            part = to_set[start : start + MAX_BATCH_ITEMS]
             members = [CallMember(p.item.id, p.item.key, p.quantity, p.change_from) for p in part]
             call = PushCall(
                 shop_id=shop_id, asked_at=now.isoformat(), members=members, pushes=part, is_fresh=True

@@ -1,4 +1,4 @@
-"""A push of one level: its work item, what its call requests, and what Shopify answered."""
+"""The push of one level: its work item, its request, and Shopify's answer."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,17 +7,17 @@ from typing import NamedTuple
 from services.ledger.work import WorkItem
 from services.shopify.stock.levels import Level
 
-INTENT = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
-"""The keys in a payload of a call that may have been sent."""
+CALL_KEYS = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
+"""The payload keys of a call that may have been sent."""
 
 LOST = "lost"
-"""The key in a payload of an earlier push's lost call: its quantity and the one it replaced."""
+"""The payload key of an earlier push's lost call: its quantity and the one that it replaced."""
 
 
 class LostCall(NamedTuple):
     """A call without an answer: it may have set a level from ``change_from`` to ``quantity``.
 
-    ``given_up`` are the ids of the items that sent it and are not tried again.
+    ``given_up`` are the ids of the items that sent it and will not be retried.
     """
 
     quantity: int
@@ -27,17 +27,17 @@ class LostCall(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Push:
-    """A work item, what its call requests, and then what Shopify answered.
+    """A work item, what its call requests, and then Shopify's answer.
 
-    ``known`` (``shopify_available``), ``known_at`` and ``doubts`` are the level's at planning. ``lost_call``
-    is an earlier item's call, or after a read this one's, that may have happened. ``must_read``: it is not
-    known what Shopify holds, so the level is only read. ``is_void``: the call did not happen, so the item may
-    send another one.
+    ``known`` (``shopify_available``), ``known_at`` and ``doubts`` are the level's values at planning.
+    ``lost_call`` may have happened: the call of an earlier item or, after a read, of this one. ``must_read``:
+    Shopify's figure is not known, so the level is only read. ``is_void``: the call did not happen, so the
+    item may send another one.
 
-    Of the answer: ``result`` is ``pushed``, ``in_sync``, ``superseded`` or empty (not known). Shopify holds
-    ``available`` since ``changed_at``. ``observed_at`` is None where that is no observation of Shopify's:
-    without a time, known already, or equal to what an unanswered call of ours requested. ``moves`` is how
-    often the stock moved before a push.
+    The answer: ``result`` is ``pushed``, ``in_sync``, ``superseded`` or empty (not known). Shopify holds
+    ``available`` since ``changed_at``. ``observed_at`` is None if that is no new observation: without a time,
+    known already, or equal to what an unanswered call requested. ``moves`` counts the stock changes before a
+    push.
     """
 
     item: WorkItem

@@ -1,7 +1,7 @@
 """Plan pushes of stock levels to Shopify: one per level, however often it changes before the push runs.
 
-Only figures that are ours are pushed: of a shop whose ``stock_owner`` says so, and there of a level that was
-counted here or that is linked to the shop's pool.
+Only our own figures are pushed: counted levels of a shop with the ``stock_owner`` ``shopfleet``, and levels
+that are linked to the shop's pool.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,18 +16,18 @@ from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
 from services.shopify.stock.levels import LEVELS_BY_KEY, PUSH_TOPIC, Level, SkuKey, level_arrays, read_key
 
-SETTLE = timedelta(seconds=60)
-"""How long after a sale Shopify's own figure and its webhooks may still be on their way."""
+SETTLE_TIME = timedelta(seconds=60)
+"""How long after a sale Shopify's figure and its webhooks may still be out of date."""
 
 IS_OURS = """(c.stock_owner = 'shopfleet' and l.counted_at is not null
   or l.pool is not null and c.stock_owner = 'pool:' || l.pool)"""
-"""SQL: whether the figure of level ``l``, of a shop with config ``c``, is ours to push."""
+"""SQL: whether the figure of level ``l`` is ours to push; ``c`` is the config of its shop."""
 
 IN_SYNC = """(l.available is not distinct from l.shopify_available
   or l.pool is not null and l.available = 0 and l.shopify_available < 0)"""
-"""SQL: whether Shopify holds the figure of level ``l``. A pool's level below zero counts as zero."""
+"""SQL: whether Shopify has the figure of level ``l``. A pool's level below zero counts as zero."""
 
-_DUE = f"""
+_FIND_DUE = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku,
        case when l.pool is null then greatest(l.observed_at, {LAST_MOVEMENT_AT}) end as changed_at
        {LEVELS_BY_KEY}
@@ -35,10 +35,9 @@ select l.shop_id, l.inventory_item_id, l.location_id, l.sku,
  where {IS_OURS} and l.disconnected_at is null and (l.doubts > 0 or not {IN_SYNC})
 """
 
-# A row that a worker is claiming now is skipped. A row that is found stays unclaimed until this transaction
-# ends, so that its push reads the level after this change. A row with a call in its payload asks for an older
-# figure and does not count.
-_WAITING = """
+# Skips rows that a worker is claiming. A row that is found stays unclaimed until this transaction ends, so
+# its push reads the level after this change. A row with a call in its payload has an older figure: skipped.
+_FIND_WAITING = """
 select w.shop_id, w.key from work_queue w
  where w.topic = 'inventory_push' and w.shop_id = any(%(shops)s::int[]) and w.status = 'pending'
    and w.locked_at is null and w.retry_count = 0 and not w.payload ? 'quantity'
@@ -55,7 +54,6 @@ class PushCause(NamedTuple):
 
 
 def push_cause(item: WorkItem) -> PushCause:
-    """Return ``item``'s event as the cause of a push."""
     return PushCause(item.event_id, item.request_id)
 
 
@@ -68,19 +66,19 @@ def plan_pushes(
     follow_up: Mapping[str, Any] | None = None,
     not_before: datetime | None = None,
 ) -> list[NewWork]:
-    """Return a push for each of ``levels`` that is ours to push and differs from what Shopify holds.
+    """Return a push for each of ``levels`` whose figure is ours and differs from Shopify's.
 
-    The push of a counted level waits until ``SETTLE`` after the last sale or observation, as Shopify takes
-    its own orders off its own figure; that of a pool's level is due at once. A level whose push waits gets no
+    The push of a counted level waits until ``SETTLE_TIME`` after the last sale or observation: Shopify
+    subtracts its orders itself. The push of a pool's level does not wait. A level with a waiting push gets no
     second one, except a ``follow_up``: the payload of a push that continues another, for ``not_before``. Call
     this after the levels are written, in the same transaction.
     """
     if not levels:
         return []
     due: dict[tuple[int, str], NewWork] = {}
-    for row in tx.exec_driver_sql(_DUE, level_arrays(levels)):
+    for row in tx.exec_driver_sql(_FIND_DUE, level_arrays(levels)):
         key, cause = read_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
-        settled_at = row.changed_at + SETTLE if row.changed_at else now
+        settled_at = row.changed_at + SETTLE_TIME if row.changed_at else now
         if follow_up is None:
             not_before = settled_at if settled_at > now else None
         due[row.shop_id, key] = NewWork(
@@ -94,7 +92,7 @@ def plan_pushes(
         )
     if due and follow_up is None:
         values = {"shops": int_array({shop for shop, _ in due}), "key": text_array([key for _, key in due])}
-        for row in tx.exec_driver_sql(_WAITING, values):
+        for row in tx.exec_driver_sql(_FIND_WAITING, values):
             due.pop((row.shop_id, row.key), None)
     return list(due.values())
 

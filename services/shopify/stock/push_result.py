@@ -1,4 +1,4 @@
-"""Record the results of push calls when their items settle: once per call, not once per level."""
+"""Record the results of push calls when their items settle: once per call, not per level."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from services.shopify.stock.levels import (
     lock_levels,
     lock_stock,
 )
-from services.shopify.stock.pool_store import find_figures, record_written
+from services.shopify.stock.pool_store import find_figures, record_own_changes
 from services.shopify.stock.pools import plan_read_payload, record_pool_reads
 from services.shopify.stock.push_call import PushCall, may_have_been_sent
 from services.shopify.stock.push_item import Push
@@ -32,20 +32,20 @@ from services.shopify.stock.push_store import delete_calls, record_shopify_figur
 from services.shopify.stock.store import find_known_levels, list_skus
 
 WEBHOOK_WAIT = timedelta(seconds=15)
-"""Time for the webhook of a change to arrive that is newer than what was read."""
+"""Time to wait for the webhook of a change that is newer than the read figure."""
 
 IS_READ = "is_read"
-"""In the payload of a push whose level was just read: it is sent without another read."""
+"""Payload key of a push whose level was just read: it is sent without another read."""
 
 
-def record_calls(tx: Connection, calls: Sequence[PushCall], held: Collection[int]) -> FollowUp:
-    """Record the levels and the rate limits that ``calls`` returned; return the work that follows.
+def record_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Collection[int]) -> FollowUp:
+    """Record the levels and rate limits that ``calls`` returned; return the follow-up work.
 
-    ``held`` are the items whose lease still holds. The results of other items are left to their new worker.
+    ``leased_ids`` are the items whose lease is still valid. Another worker records the others' results.
     """
     calls = sorted(calls, key=lambda call: call.shop_id)
     now = max(call.ended_at for call in calls)
-    settled = [push for call in calls for push in call.pushes if push.item.id in held]
+    settled = [push for call in calls for push in call.pushes if push.item.id in leased_ids]
     applied = [push for push in settled if push.result == "pushed"]
     observed = [push for push in settled if push.result and push.result != "pushed"]
     pushes: list[NewWork] = []
@@ -65,9 +65,9 @@ def record_calls(tx: Connection, calls: Sequence[PushCall], held: Collection[int
 
 
 def _lock_levels(tx: Connection, applied: Sequence[Push], observed: Sequence[Push]) -> set[LevelKey]:
-    """Lock all that is written here, in the order of a level webhook (see ``Lock``); return levels of pools.
+    """Lock all levels to write, in the order of a level webhook (see ``Lock``); return those of pools.
 
-    The SKUs of the locked items cannot change, so these are read before the stock of their shops is locked.
+    The SKUs of locked items cannot change, so they are read before the stock of their shops is locked.
     """
     keys = {push.level.key for push in observed}
     levels = keys | {push.level.key for push in applied}
@@ -80,8 +80,8 @@ def _lock_levels(tx: Connection, applied: Sequence[Push], observed: Sequence[Pus
 def _record_applied(
     tx: Connection, applied: Sequence[Push], now: datetime, pushes: list[NewWork], entries: list[Entry]
 ) -> None:
-    """Record what Shopify holds now. A level that changed during the call is pushed once more."""
-    recorded = record_written(tx, [push for push in applied if push.change_from is not None], now)
+    """Record the pushed figures. A level that changed during the call is pushed again."""
+    recorded = record_own_changes(tx, [push for push in applied if push.change_from is not None], now)
     recorded |= record_shopify_figures(tx, [push for push in applied if push.level.key not in recorded])
     for push in applied:
         entries += _describe(push, push.known if push.level.key in recorded else push.available)
@@ -96,10 +96,10 @@ def _record_observed(
     pushes: list[NewWork],
     entries: list[Entry],
 ) -> None:
-    """Record what was read as an observation, like a webhook's; push our figure where it differs.
+    """Record read figures as observations, like those of webhooks; push our figure if it differs.
 
-    Where a webhook recorded something newer, or Shopify gave no time, the figure is recorded like an
-    answer's, and the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
+    If a webhook recorded a newer one, or Shopify gave no time, the figure is recorded as a call's answer, and
+    the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
     """
     dated = [_observation(push) for push in observed if push.observed_at is not None]
     result = ingest_inventory_levels(tx, dated, now)
@@ -130,7 +130,7 @@ def _record_observed(
 def _record_pools(
     tx: Connection, observed: Sequence[Push], now: datetime, pushes: list[NewWork], entries: list[Entry]
 ) -> None:
-    """Move the pools by what was read of their levels, and push the new figures to the other shops."""
+    """Change the pools by the figures read, and push the new ones to the other shops."""
     changes = record_pool_reads(tx, {push.level.key: push for push in observed}, now)
     items = {push.item.id: push.item for push in observed}
     entries += [_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
@@ -152,7 +152,7 @@ def _record_pools(
 
 
 def _observation(push: Push) -> WorkItem:
-    """Return the webhook that would have reported what was read, with the push's own id."""
+    """Return the read figure as a level webhook, with the push's own id."""
     _, item, location = push.level.key
     seen = {"available": push.available, "updated_at": push.observed_at}
     body = orjson.dumps({"inventory_item_id": item, "location_id": location, **seen})

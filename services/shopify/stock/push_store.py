@@ -1,4 +1,4 @@
-"""SQL of pushes: the levels they are about, earlier calls without an answer, and what Shopify holds."""
+"""SQL of pushes: their levels, earlier calls without an answer, and Shopify's figures."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -11,19 +11,19 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.levels import LevelKey, level_arrays, read_keys
-from services.shopify.stock.push_call import KEY_GOOD_FOR, CallMember, PushCall
-from services.shopify.stock.push_item import INTENT, LOST, LostCall, Push
-from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE
+from services.shopify.stock.push_call import KEY_TTL, CallMember, PushCall
+from services.shopify.stock.push_item import CALL_KEYS, LOST, LostCall, Push
+from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE_TIME
 
 IN_DOUBT = "shopify.push_in_doubt"
-"""The error code of a push that waits for the answer of another push of its level."""
+"""The error code of a push that waits until another push of its level has an answer."""
 
 PushKey = tuple[int, str]
 """(shop, ``work_queue.key``) of a level's pushes."""
 
 
-# ``is_settled``: Shopify's figure was observed at least ``SETTLE`` after the last movement. ``is_located``:
-# the location of each movement since the count is known.
+# ``is_settled``: Shopify's figure was observed at least ``SETTLE_TIME`` after the last movement.
+# ``is_located``: the location of each movement since the count is known.
 _FIND_LEVELS = f"""
 select v.key, l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
        {IS_OURS} as is_ours, {IN_SYNC} and l.doubts = 0 as is_in_sync,
@@ -40,9 +40,8 @@ select v.key, l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available,
  where l.disconnected_at is null
 """  # noqa: S608
 
-# A call without an answer that will be sent again holds back other pushes of its level. One that was given up
-# may still arrive while its key is valid. It moves no pool, so a pool's level has to know of it until the
-# level is read.
+# A call without an answer that will be sent again delays other pushes of its level. A call that was given up
+# may still have an effect while its key is valid; for a pool's level, until the level is read.
 _FIND_UNANSWERED = """
 with wanted as (
   select * from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
@@ -70,7 +69,7 @@ select o.shop_id, o.key, false, (o.payload->'lost'->>'quantity')::int,
  order by 1, 2, 3, 6
 """
 
-_MEMBERS = """
+_FIND_MEMBERS = """
 select b.leader, w.id, w.key, (w.payload->>'quantity')::int as quantity,
        (w.payload->>'change_from_quantity')::int as change_from,
        coalesce(w.status in ('pending', 'error', 'done') and w.payload->'batch' = to_jsonb(b.leader)
@@ -82,8 +81,8 @@ select b.leader, w.id, w.key, (w.payload->>'quantity')::int as quantity,
  order by b.leader, m.place
 """
 
-# A webhook that arrived during the call has a newer figure than the call's answer: then nothing is written.
-_LEARN = """
+# If a webhook changed the figure during the call, nothing is written: it is newer than the call's answer.
+_UPDATE_FIGURES = """
 update inventory_levels l set shopify_available = v.available
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
               %(known)s::int[]) as v(shop_id, item, location, available, known)
@@ -94,7 +93,7 @@ returning l.shop_id, l.inventory_item_id, l.location_id
 
 _DELETE_CALLS = "update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])"
 
-# A row that a worker is claiming now finds the answer itself.
+# Skips rows that a worker is claiming: that worker reads the answer.
 _RELEASE = """
 update work_queue set next_retry_at = %(now)s where id in (
   select w.id from work_queue w
@@ -107,22 +106,22 @@ update work_queue set next_retry_at = %(now)s where id in (
 
 def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[PushKey, Row[Any]]:
     """Return the rows of the stocked levels that ``items`` push."""
-    rows = tx.exec_driver_sql(_FIND_LEVELS, _key_arrays(items) | {"settle": SETTLE})
+    rows = tx.exec_driver_sql(_FIND_LEVELS, _key_arrays(items) | {"settle": SETTLE_TIME})
     return {(row.shop_id, row.key): row for row in rows}
 
 
 def find_unanswered_pushes(
     tx: Connection, items: Sequence[WorkItem], now: datetime
 ) -> tuple[set[PushKey], dict[PushKey, LostCall]]:
-    """Return the levels of ``items`` with a push that waits to be sent again, and those given up.
+    """Return the levels of ``items`` whose unanswered push will be sent again, and the calls given up.
 
-    Where several were given up, the last one states the figures.
+    If several were given up, the figures are those of the last one.
     """
     if not items:
         return set(), {}
     waiting: set[PushKey] = set()
     given_up: dict[PushKey, LostCall] = {}
-    for row in tx.exec_driver_sql(_FIND_UNANSWERED, _key_arrays(items) | {"since": now - KEY_GOOD_FOR}):
+    for row in tx.exec_driver_sql(_FIND_UNANSWERED, _key_arrays(items) | {"since": now - KEY_TTL}):
         key = (row.shop_id, row.key)
         if row.is_waiting:
             waiting.add(key)
@@ -135,50 +134,50 @@ def find_unanswered_pushes(
 def find_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[PushCall]:
     """Return the earlier calls of ``pushes`` with their original input.
 
-    A call has no members where an item of it is missing, dead or discarded, where it has another call since,
-    or where the key is older than ``KEY_GOOD_FOR``.
+    A call has no members if one of its items is missing, dead, discarded or in a newer call, or if the key is
+    older than ``KEY_TTL``.
     """
     if not pushes:
         return []
     payloads = [push.item.payload for push in pushes]
     leaders = sorted({int(payload["batch"]) for payload in payloads if "batch" in payload})
     stored: dict[int, list[Row[Any]]] = {}
-    for row in tx.exec_driver_sql(_MEMBERS, {"leader": int_array(leaders)}):
+    for row in tx.exec_driver_sql(_FIND_MEMBERS, {"leader": int_array(leaders)}):
         stored.setdefault(row.leader, []).append(row)
     calls: list[PushCall] = []
     for (shop_id, leader, asked_at), group in groupby(sorted(pushes, key=_call_of), key=_call_of):
         part, rows = list(group), stored.get(leader, [])
-        is_whole = {push.item.id for push in part} <= {row.id for row in rows}
-        is_good = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_GOOD_FOR
+        is_complete = {push.item.id for push in part} <= {row.id for row in rows}
+        is_valid = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_TTL
         members = []
-        if is_whole and is_good and all(row.is_unchanged for row in rows):
+        if is_complete and is_valid and all(row.is_unchanged for row in rows):
             members = [CallMember(row.id, row.key, row.quantity, row.change_from) for row in rows]
         calls.append(PushCall(shop_id=shop_id, asked_at=asked_at, members=members, pushes=part))
     return calls
 
 
 def record_shopify_figures(tx: Connection, pushes: Collection[Push]) -> set[LevelKey]:
-    """Record what Shopify holds of the level of each push; return the levels that were written."""
+    """Record Shopify's figure of each push's level; return the levels that were written."""
     if not pushes:
         return set()
     values = level_arrays([push.level for push in pushes]) | {
         "available": int_array(push.available for push in pushes),
         "known": int_array(push.known for push in pushes),
     }
-    return read_keys(tx.exec_driver_sql(_LEARN, values))
+    return read_keys(tx.exec_driver_sql(_UPDATE_FIGURES, values))
 
 
 def delete_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
     """Delete the call from the payloads of these items: it did not happen, or its level was read.
 
-    ``with_lost``: delete the lost call of an earlier item too.
+    ``with_lost``: also delete the lost call of an earlier item.
     """
-    names = [*INTENT, LOST] if with_lost else list(INTENT)
+    names = [*CALL_KEYS, LOST] if with_lost else list(CALL_KEYS)
     tx.exec_driver_sql(_DELETE_CALLS, {"names": names, "id": int_array(ids)})
 
 
 def release_waiting(tx: Connection, pushes: Collection[Push], now: datetime) -> None:
-    """Make the pushes due that wait for the answer of one of ``pushes``."""
+    """Make the pushes ready that wait for the answer of one of ``pushes``."""
     values = _key_arrays([push.item for push in pushes])
     tx.exec_driver_sql(_RELEASE, values | {"code": IN_DOUBT, "now": now})
 

@@ -1,4 +1,4 @@
-"""Rows of inventory levels: read what is known, and write what Shopify reported."""
+"""SQL of inventory levels: finds the recorded rows, and writes what Shopify reported."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -25,9 +25,9 @@ from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_p
 
 
 class WrittenLevels(NamedTuple):
-    """What a set of events wrote: changes of counted levels, levels observed and stocked, disconnected ones.
+    """What a set of events changed: counted levels, levels that are stocked, and disconnected ones.
 
-    ``pools`` is what changed in pools, in levels of other shops too.
+    ``pools`` has the changes of pools, also of levels of other shops.
     """
 
     changes: list[LevelChange]
@@ -36,8 +36,8 @@ class WrittenLevels(NamedTuple):
     pools: PoolChanges = NO_POOL_CHANGES
 
 
-# ``sku`` is the item's SKU where that is known, else the row's; ``gone_at`` is when the item was deleted;
-# ``is_ours``: the figure is a count entered here, or a pool's.
+# ``sku`` is the item's SKU if that is known, otherwise the row's. ``gone_at``: when the item was deleted.
+# ``is_ours``: the figure comes from a count or from a pool.
 _FIND = f"""
 select v.shop_id, v.item as inventory_item_id, v.location as location_id,
        coalesce({SKU_OF_ITEM}, l.sku, '') as sku, coalesce(l.sku, '') as row_sku, l.observed_at,
@@ -50,8 +50,8 @@ select v.shop_id, v.item as inventory_item_id, v.location as location_id,
   left join inventory_items i on i.shop_id = v.shop_id and i.inventory_item_id = v.item
 """  # noqa: S608
 
-# A level that is observed after its disconnection, or in the same second, is stocked again: Shopify dates
-# observations in whole seconds and deliveries in nanoseconds. A deleted item is never stocked again.
+# A level that is observed after its disconnection, or in the same second, is stocked again: the time of an
+# observation is in whole seconds, that of a delivery in nanoseconds. A deleted item is never stocked again.
 _UPSERT = """
 insert into inventory_levels as l (shop_id, inventory_item_id, location_id, sku, available,
                                    observed_available, observed_at, shopify_available, changed_at,
@@ -70,7 +70,7 @@ on conflict (shop_id, inventory_item_id, location_id) do update set
 returning shop_id, inventory_item_id, location_id, disconnected_at is null as is_stocked
 """
 
-# A level that was never observed gets a row that is older than any observation.
+# The row of a level that was never observed has ``observed_at`` before any observation.
 _DISCONNECT = """
 insert into inventory_levels as l (shop_id, inventory_item_id, location_id, sku, available,
                                    observed_available, observed_at, changed_at, disconnected_at)
@@ -93,12 +93,12 @@ def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelK
 
 
 def known_version(row: Row[Any]) -> tuple[datetime, int] | None:
-    """Return the version of the observation that ``row`` has, as ``LevelObservation.version``."""
+    """Return the version of the observation in ``row``, as ``LevelObservation.version``."""
     return None if row.observed_at is None else (row.observed_at, -row.observed_available)
 
 
 def list_skus(known: Mapping[LevelKey, Row[Any]]) -> set[SkuKey]:
-    """Return the (shop, sku) of ``known`` levels: what they have and what they should have."""
+    """Return the (shop, sku) of ``known`` levels: of their rows and of their items."""
     return {(key.shop_id, sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
 
 
@@ -113,8 +113,8 @@ def record_levels(
     """Write the newest observations and disconnections.
 
     A counted level keeps its figure, unless a level of the same item decides the location of a movement.
-    ``unclear`` levels have two figures in one second. What a push read changes no pool here: see
-    ``services.shopify.stock.pools.record_pool_reads``.
+    ``unclear`` levels have two figures in one second. A figure that a push read does not change a pool here:
+    see ``services.shopify.stock.pools.record_pool_reads``.
     """
     keys = observed.keys() | disconnected.keys() | unclear.keys()
     if not keys:
@@ -136,7 +136,7 @@ def record_levels(
         values = level_arrays(disconnected) | {
             "sku": text_array([known[key].sku for key in disconnected]),
             "at": instant_array(
-                known[key].gone_at or cut.disconnected_at for key, cut in disconnected.items()
+                known[key].gone_at or event.disconnected_at for key, event in disconnected.items()
             ),
         }
         gone = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
@@ -148,8 +148,8 @@ def record_levels(
     return WrittenLevels(changes, stocked, gone, pools)
 
 
-def _is_back(known: Row[Any], seen: LevelObservation, cut: LevelDisconnection | None) -> bool:
-    """Whether a stocked level was disconnected since its last observation."""
-    if known.disconnected_at is not None or seen.is_connected:
+def _is_back(known: Row[Any], observed: LevelObservation, cut: LevelDisconnection | None) -> bool:
+    """Return whether a stocked level was disconnected since its last observation."""
+    if known.disconnected_at is not None or observed.is_connected:
         return True
     return cut is not None and (known.observed_at is None or cut.disconnected_at > known.observed_at)
