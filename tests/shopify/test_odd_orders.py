@@ -45,7 +45,7 @@ def taxed(*taxes: dict[str, Any], **fields: Any) -> dict[str, Any]:
         (
             {"line_items": [taxed(GST), taxed(GST, PST) | {"price": "90.00"}]},
             "quantity, price_cents * quantity - discount_cents, taxes -> 0 -> 'cents'", [(2, 19000, 1000)],
-            "line_items[1].id is that of another line: they are recorded as one",
+            "line_items[1].id is also that of another line: they are recorded as one",
         ),
     ],
 )  # fmt: skip

@@ -310,7 +310,7 @@ def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(she
     assert summaries(effects) == [
         (
             f"stock of MUG at location {LOCATION - 1} recorded: 5",
-            f"{MUGS} 9 -> 12 by a new count of its item",
+            f"{MUGS} 9 -> 12 by a recount of its item",
         )
     ]
 

@@ -197,8 +197,8 @@ def test_money_that_nothing_states_in_the_shops_currency_waits_for_what_does(eng
     ingest(engine, ingest_refunds, refund(**bare, transactions=[foreign]))
     assert rows(engine, BOOKED) == [("success", 0, 0, 0, 0, 0)]
     assert rows(engine, "select doubts from order_notices") == [
-        (f"refunds[{ORDER + 500}].transactions[0].amount is '8.75' EUR: 0 is recorded, as nothing states it"
-         " in CAD",)
+        (f"refunds[{ORDER + 500}].transactions[0].amount is '8.75' EUR: 0 is recorded, because its amount"
+         " in CAD is not known",)
     ]  # fmt: skip
 
     stated = foreign | {"amount_set": shop_money("12.50")}

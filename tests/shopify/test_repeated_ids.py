@@ -33,7 +33,7 @@ from tests.shopify.sample_payloads import (
 from tests.shopify.stock_shop import routed
 
 OTHER = ORDER + 50
-SHARED = "line_items[0].id is that of a line of another order: both are recorded"
+SHARED = "line_items[0].id is also that of another order's line: both are recorded"
 
 
 def deliver(engine: Engine, effect: Ingest, events: list[WorkItem], *, in_one_set: bool) -> list[str]:
@@ -124,8 +124,8 @@ def test_lines_and_payments_of_one_id_in_a_refund_are_both_recorded_and_noted(en
     place = f"refunds[{ORDER + 500}]"
     assert rows(engine, "select doubts from order_notices") == [
         (
-            f"{place}.refund_line_items[1].id is that of another line: they are recorded as one\n"
-            f"{place}.transactions[1].id is that of another payment: both are recorded",
+            f"{place}.refund_line_items[1].id is also that of another line: they are recorded as one\n"
+            f"{place}.transactions[1].id is also that of another payment: both are recorded",
         )
     ]
 
@@ -144,7 +144,7 @@ def test_a_transaction_id_of_two_orders_is_recorded_once_and_noted_of_both(
     assert set(deliver(engine, ingest_order_transactions, pair, in_one_set=in_one_set)) <= {"done", "stale"}
 
     assert rows(engine, "select amount_cents from order_transactions") == [(2000,)]
-    noted = "transactions[7].id is that of another order's: one is recorded"
+    noted = "transactions[7].id is also that of another order's: one is recorded"
     assert rows(engine, "select order_gid, doubts from order_notices order by 1") == [
         (f"gid://shopify/Order/{number}", noted) for number in (ORDER, OTHER)
     ]

@@ -1,6 +1,6 @@
 """Audit summaries of orders and refunds, with the values before and after. Pure.
 
-They hold ids, amounts, statuses and SKUs only, never a customer's name or address, nor free text that may
+They contain only ids, amounts, statuses and SKUs, never a customer's name or address, nor free text that may
 contain one: entries of a chain cannot be erased.
 """
 
@@ -41,11 +41,11 @@ _CHANGES: Mapping[str, Callable[[Any, Order], str] | str] = {
     "discount_cents": "discount changed",
     "customer_id": "customer changed",
 }
-"""The compared columns, in the order of a summary, and how it words their change; empty: not at all."""
+"""The compared columns, in the order of a summary, and the text of their change; empty: no text."""
 
 
 def order_label(name: str, gid: str) -> str:
-    """Return an order's label: ``order #1001``, or Shopify's number where it has no name."""
+    """Return an order's label: ``order #1001``, or Shopify's number if it has no name."""
     return f"order {name or gid.rpartition('/')[2]}"
 
 
@@ -58,8 +58,8 @@ def describe_order(
     changed = [name for name in _CHANGES if getattr(known, name) != getattr(order, name)]
     before: dict[str, Any] = {name: getattr(known, name) for name in changed}
     after: dict[str, Any] = {name: getattr(order, name) for name in changed}
-    words = (_CHANGES[name] for name in changed)
-    texts = [text for word in words if (text := word if isinstance(word, str) else word(known, order))]
+    formats = (_CHANGES[name] for name in changed)
+    texts = [text for form in formats if (text := form if isinstance(form, str) else form(known, order))]
     if refunded:
         texts.append(f"refunded {format_money_change(*refunded, order.currency)}")
         before["refunded_cents"], after["refunded_cents"] = refunded
@@ -94,13 +94,12 @@ def _describe_new_order(order: Order, refunded: Change | None) -> Mutation:
 
 
 def describe_deletion(name: str, gid: str, deleted_at: datetime) -> Mutation:
-    """Return the mutation of an order that Shopify deleted; its row stays."""
     summary = f"{order_label(name, gid)}: deleted at Shopify, no longer counted as revenue"
     return Mutation("orders", gid, summary, {"deleted_at": None}, {"deleted_at": deleted_at})
 
 
 def describe_refunded_sum(gid: str, refunded: RefundedSum, change: Change) -> Mutation:
-    """Return the mutation of an order of whose sum ``refunded`` one event made ``change``."""
+    """Return the mutation of an order: the part ``change`` of the change of its sum ``refunded``."""
     summary = f"{order_label(refunded.name, gid)}: refunded {format_money_change(*change, refunded.currency)}"
     before, after = ({"refunded_cents": cents} for cents in change)
     return Mutation("orders", gid, summary, before, after)
@@ -136,7 +135,6 @@ def describe_refund(
 
 
 def describe_settled_refunds(order_gid: str, refunds: Mapping[int, RefundChange]) -> list[Mutation]:
-    """Return the mutations of those refunds of an order whose settlement changed."""
     return [
         describe_refund(number, order_gid, change)
         for number, change in refunds.items()

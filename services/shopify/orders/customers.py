@@ -1,4 +1,4 @@
-"""Customers: the only Shopify table with personal data. Every order also carries its customer."""
+"""Customers: the only Shopify table with personal data. Every order also contains its customer."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,8 +27,8 @@ from services.shopify.tables import customers
 
 _COLUMNS = ("shop_id", "customer_id", "updated_at", "name", "email", "phone", "deleted_at")
 
-# A statement of its own: every order carries its customer, so it finds, compares and writes in one round trip
-# and needs no lock of its own. A redacted customer gets no name back. ``old`` is the row before.
+# Every order contains its customer, so one statement finds, compares and writes in one round trip, without
+# another lock. A redacted customer stays without a name. ``old`` is the row before.
 _UPSERT = f"""
 with received as (
   select * from unnest({array_parameters(customers, _COLUMNS)}) as v({", ".join(_COLUMNS)})
@@ -67,7 +67,7 @@ _DESCRIBING_FIELDS = frozenset({"first_name", "last_name", "email", "phone"})
 
 
 class Customer(NamedTuple):
-    """A customer. Only the table ``customers`` has this; never the audit, never a log."""
+    """A customer. These data are only in the table ``customers``, never in the audit or a log."""
 
     updated_at: datetime
     name: str
@@ -87,7 +87,7 @@ _BLANK = Customer(EPOCH, "", "", "")
 
 
 def describes_customer(source: Mapping[str, Any]) -> bool:
-    """Return whether ``source`` describes a customer; one with an id alone does not."""
+    """Return whether ``source`` contains more of a customer than the id."""
     return not _DESCRIBING_FIELDS.isdisjoint(source)
 
 
@@ -104,8 +104,8 @@ def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
 def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Upsert customers; a redacted customer stays redacted, and a deletion is final.
 
-    A deletion of a customer that is not recorded changes nothing. Topics that do not describe a customer
-    (merges, consents) are ``ignored``: what they changed is in ``customers/update``.
+    A deletion of an unknown customer changes nothing. Topics that do not describe a customer (merges,
+    consents) are ``ignored``: their changes are in ``customers/update``.
     """
     parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_customer")
     updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
@@ -138,9 +138,9 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
 def upsert_customers(
     tx: Connection, states: Mapping[EntityKey, EntityState[Customer]]
 ) -> dict[EntityKey, Mutation]:
-    """Bring customers up to date with ``states``; return what to audit of those that changed.
+    """Update customers to ``states``; return the mutations of those that changed.
 
-    Where only ``updated_at`` is newer it is written and not audited: every order carries its customer. The
+    If only ``updated_at`` is newer, it is written and not audited: every order contains its customer. The
     statement waits for a redaction of the same customer by another transaction.
     """
     if not states:
@@ -151,7 +151,7 @@ def upsert_customers(
 
 
 def _describe(row: Row[Any]) -> Mutation:
-    """Return which fields of a customer changed, without their values."""
+    """Return the mutation of a customer: the names of the changed fields, without values."""
     texts = [*(["recorded"] if row.is_recorded else []), *(f"another {name}" for name in row.changed)]
     texts += ["deleted at Shopify"] if row.deleted_at else []
     summary = f"customer {row.customer_id}: {', '.join(texts)}"

@@ -1,4 +1,4 @@
-"""Orders: upserts orders with their lines, and records what they take from stock, once for each line."""
+"""Orders: upserts orders with their lines, and records the stock movement of each line once."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -47,7 +47,6 @@ from services.shopify.stock.push_plan import PushCause, plan_pushes
 LineKey = tuple[int, str, int]
 """(shop, order gid, line)."""
 
-# The movement of a line's id belongs to the order that recorded it first.
 _FIND_SHARED = """
 select v.shop_id, v.order_gid, v.line_id
   from unnest(%(shop_id)s::int[], %(order_gid)s::text[], %(line_id)s::bigint[])
@@ -60,17 +59,17 @@ select v.shop_id, v.order_gid, v.line_id
 
 
 def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert the orders in ``items``, and record that each of their lines left stock, once.
+    """Upsert the orders in ``items``, and record once that each of their lines left stock.
 
-    Events may come late, twice, in any order, and several of one order in a set: the newest by
-    ``order_version`` wins; an older one is ``stale`` and changes nothing. A payload without a required field
-    is refused alone. A cancellation moves no stock: Shopify sends a refund for that. A line that the newest
-    state lacks is deleted, and its pieces are back in stock. A test order takes nothing from stock. Two
-    orders may have a line with one id: both take stock.
+    Events may come late, twice and in any order. The newest by ``order_version`` wins; an older one is
+    ``stale`` and changes nothing. A payload without a required field is refused alone. A cancellation moves
+    no stock: Shopify sends a refund for that. A line that is not in the newest state is deleted, and its
+    pieces are back in stock. A test order takes nothing from stock. Two orders may have a line with the same
+    id: both take stock.
 
-    A deleted order keeps its row, its lines and its stock movements; ``deleted_at`` takes it out of revenue
-    and is never undone. A deletion of an unknown order changes nothing. The newest state of each customer
-    in a payload is recorded, also from a stale event. Doubts about fields are recorded in ``order_notices``.
+    A deleted order keeps its row, its lines and its stock movements. ``deleted_at`` takes it out of revenue
+    and is never cleared. A deletion of an unknown order changes nothing. The newest state of each customer
+    in a payload is recorded, even from a stale event. Doubts about fields are recorded in ``order_notices``.
     """
     by_id = {item.id: item for item in items}
     parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_order")
@@ -101,16 +100,16 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
             deletions[update.key] = min(deletions.get(update.key, (at, item.id)), (at, item.id))
     known = {key: row for key, row in rows.items() if key in newest}
     versions = {key: order_version(row) for key, row in known.items()}
-    won = [order for key, order in newest.items() if key not in known or order.version > versions[key]]
+    applied = [order for key, order in newest.items() if key not in known or order.version > versions[key]]
 
-    changed = find_changed_lines(tx, [order for order in won if order.key in known])
-    refunded = record_orders(tx, won, known, changed) if won else []
+    changed = find_changed_lines(tx, [order for order in applied if order.key in known])
+    refunded = record_orders(tx, applied, known, changed) if applied else []
     totals = recount_refunds(tx, refunded) if refunded else NO_TOTALS
     deleted = record_deletions(tx, {key: at for key, (at, _) in deletions.items()})
-    won_ids = {order.work_id for order in won}
-    noted = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in won_ids])
-    new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
-    # Late: two sets often share a customer, whose row stays locked from here to the commit.
+    applied_ids = {order.work_id for order in applied}
+    doubt_mutations = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in applied_ids])
+    new_work, steps = _record_sales(tx, applied, changed, shared, now, are_new=not known)
+    # Late: sets of orders often share a customer, whose row stays locked until the commit.
     customers, sources = apply_updates(
         {},
         [
@@ -122,14 +121,14 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     recorded_customers = upsert_customers(tx, customers)
 
     mutations: dict[int, list[Mutation]] = defaultdict(list)
-    for order in won:
+    for order in applied:
         key, label = order.key, order_label(order.name, order.order_gid)
         sums = totals.orders.get(key)
         mutations[order.work_id] += [
             describe_order(order, known.get(key), changed.get(key, {}), sums and sums.change),
             *(describe_level(level, step, label) for level, step in steps.get(order.work_id, ())),
             *describe_settled_refunds(order.order_gid, totals.refunds.get(key, {})),
-            *noted.get(order.work_id, ()),
+            *doubt_mutations.get(order.work_id, ()),
         ]
     for key, name in deleted.items():
         at, work_id = deletions[key]
@@ -154,7 +153,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
 
 
 def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Order] | Done:
-    if item.event_topic == "orders/edited":  # the difference alone: the order itself is in orders/updated
+    if item.event_topic == "orders/edited":  # only the difference: the whole order is in orders/updated
         return Done("skipped_followup")
     if item.event_topic == "orders/delete":
         gid = order_gid(read_id(read_event(item), "id"))
@@ -164,9 +163,9 @@ def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Order] | Done:
 
 
 def _find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[LineKey]:
-    """Return those of ``lines`` whose id another order's line has, which keeps its movement's source.
+    """Return those of ``lines`` whose id is also the id of another order's line with the plain source.
 
-    Of two new ``lines`` with one id the first by global id keeps it.
+    Of two new ``lines`` with one id, the first by global id gets the plain source.
     """
     if not lines:
         return frozenset()
@@ -186,7 +185,7 @@ def _find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[Li
 
 def _add_shared_doubts(order: Order, shared: Collection[LineKey]) -> Order:
     doubts = [
-        f"line_items[{index}].id is that of a line of another order: both are recorded"
+        f"line_items[{index}].id is also that of another order's line: both are recorded"
         for index, line in enumerate(order.lines)
         if (*order.key, line.line_id) in shared
     ]
@@ -204,16 +203,16 @@ def _record_sales(
 ) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
     """Record that each line with a variant or a SKU left stock when its order was placed.
 
-    The movement of a line that is gone, or has another SKU now, is taken back. Returns the pushes due, and
-    the steps of stock levels by work item.
+    The movement of a line that was removed, or has another SKU now, is deleted. Returns the pushes to send,
+    and the steps of stock levels by work item.
     """
-    gone = [
+    removed = [
         (order, line.old)
         for order in orders
         for line in changed.get(order.key, {}).values()
         if line.old and (line.new is None or line.new.sku != line.old.sku)
     ]
-    shared |= _find_shared_lines(tx, [(*order.key, old.line_id) for order, old in gone])
+    shared |= _find_shared_lines(tx, [(*order.key, old.line_id) for order, old in removed])
 
     def source(order: Order, line_id: int) -> str:
         if shared and (*order.key, line_id) in shared:
@@ -230,16 +229,16 @@ def _record_sales(
         for variant_id in (order.variant_ids.get(line.line_id),)
         if line.sku or variant_id
     ]  # fmt: skip
-    undone = [
+    removed_sales = [
         (order.work_id, Movement(order.shop_id, source(order, old.line_id), old.sku, -old.quantity,
                                  order.placed_at))
-        for order, old in gone
+        for order, old in removed
     ]  # fmt: skip
     shifts = record_movements(
         tx,
         [sale for _, sale in sales],
         now,
-        [sale for _, sale in undone],
+        [sale for _, sale in removed_sales],
         are_new=are_new and len(sales) >= MANY_LINES,
     )
     if not shifts:
@@ -250,4 +249,4 @@ def _record_sales(
         for line in order.lines
     }
     levels = [shift.level for shift in shifts if shift.is_stocked]
-    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*undone, *sales])
+    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*removed_sales, *sales])

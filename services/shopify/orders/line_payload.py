@@ -12,7 +12,7 @@ from services.core.fields import Unreadable, as_count, as_id, as_list, find_text
 from services.shopify.payload import MoneyReader, gid_number, is_number
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
-"""Names of a line's property or an order's note attribute, in any case, whose value is the staff member."""
+"""Names of line properties and order note attributes, in any case, whose value is the staff member."""
 _LONGEST_STAFF = 80
 _RATE_PLACES = Decimal("0.0000001")
 _TIP_TITLES = frozenset({"tip", "pourboire"})
@@ -22,11 +22,11 @@ Taxes = dict[tuple[str, str, bool], int]
 
 
 class OrderLine(NamedTuple):
-    """A line as Shopify describes it; the fields are the columns of its row.
+    """A line of an order; the fields are the columns of its row.
 
-    ``discount_cents`` is the line's share of all discounts. ``taxes`` is JSON, None where there are none.
-    ``staff_label`` is empty where the order's counts. ``current_quantity`` is what refunds and edits left,
-    None where the event does not state it. A named tuple: thousands are made per second.
+    ``discount_cents`` is the line's share of all discounts. ``taxes`` is JSON, None without taxes.
+    ``staff_label`` is empty if the order's label counts. ``current_quantity`` is what refunds and edits left,
+    None if the event does not contain it. A named tuple: thousands are made per second.
     """
 
     line_id: int
@@ -45,12 +45,12 @@ class OrderLine(NamedTuple):
 
     @property
     def net_cents(self) -> int:
-        """The price of all pieces after discounts, with the tax where the order's prices include it."""
+        """The price of all pieces after discounts, with tax if the order's prices include it."""
         return self.quantity * self.price_cents - self.discount_cents
 
 
 class LineChange(NamedTuple):
-    """What a line is and what it was; None where it is gone, or is new."""
+    """A line before and after a change; None if it is new or removed."""
 
     new: OrderLine | None
     old: OrderLine | None
@@ -71,13 +71,13 @@ def parse_priced(source: Any, money: MoneyReader) -> tuple[list[OrderLine], int 
 
 
 def _parse_lines(lines: Sequence[Any], money: MoneyReader) -> list[OrderLine]:
-    """Return the lines. Lines with one id become one line, with a doubt: the id is the key of the row."""
+    """Return the lines. Lines with the same id become one line, with a doubt: the id is the row's key."""
     parsed: dict[int, OrderLine] = {}
     for source in money.each("line_items", lines):
         line = _parse_line(source, money)
-        if twin := parsed.get(line.line_id):
-            money.doubt("id is that of another line: they are recorded as one")
-            line = _merge_lines(twin, line)
+        if earlier := parsed.get(line.line_id):
+            money.doubt("id is also that of another line: they are recorded as one")
+            line = _merge_lines(earlier, line)
         parsed[line.line_id] = line
     return list(parsed.values())
 
@@ -106,7 +106,7 @@ def _parse_line(line: Any, money: MoneyReader) -> OrderLine:
 
 
 def _parse_discount(line: Any, money: MoneyReader) -> int:
-    """Return the line's share of every discount; ``total_discount`` holds only the line's own."""
+    """Return the line's share of all discounts; ``total_discount`` is only the line's own."""
     if not line.discount_allocations:
         return money.amount_or_none(line.total_discount, "total_discount") or 0
     shares = as_list(line.discount_allocations, "discount_allocations")
@@ -116,7 +116,7 @@ def _parse_discount(line: Any, money: MoneyReader) -> int:
 
 
 def _merge_lines(one: OrderLine, other: OrderLine) -> OrderLine:
-    """Return one line for two with one id: the pieces, taxes and net amounts of both."""
+    """Return one line for two with the same id: the pieces, taxes and net amounts of both."""
     quantity, price = one.quantity + other.quantity, max(one.price_cents, other.price_cents)
     taxes = load_taxes(one.taxes)
     _add_taxes(taxes, load_taxes(other.taxes))
@@ -131,10 +131,10 @@ def _merge_lines(one: OrderLine, other: OrderLine) -> OrderLine:
 
 
 def _mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
-    """Return ``lines`` with the tips marked where only ``total_tip_received`` states a tip.
+    """Return ``lines`` with the tips marked, for payloads that have a tip only in ``total_tip_received``.
 
-    The Admin API names no gateway of a tip's line. There the tips are the lines with a tip's title and no
-    product whose sum is ``tip_cents``.
+    The Admin API has no gateway in the line of a tip. There the tips are the lines with the title of a tip
+    and without a product, if their sum is ``tip_cents``.
     """
     is_tip = [line.product_id is None and line.title.strip().casefold() in _TIP_TITLES for line in lines]
     titled_cents = sum(line.net_cents for line, found in zip(lines, is_tip, strict=True) if found)
@@ -146,30 +146,30 @@ def _mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
 def _share_taxes(
     lines: Sequence[OrderLine], shipping_cents: int, taxes: Taxes
 ) -> tuple[list[OrderLine], str | None]:
-    """Return ``lines``, and the taxes on shipping, with the order's ``taxes`` shared out by amount.
+    """Split the order's ``taxes`` by amount; return ``lines`` with their taxes, and the taxes on shipping.
 
-    Taxable lines bear them. Shipping bears a share where the stated rates then come closer to the tax.
+    Only taxable lines get a share. Shipping gets one if the tax then matches the tax rates better.
     """
-    goods = [line for line in lines if not line.is_gift_card and not line.is_tip]
-    bearing = [line for line in goods if line.is_taxable] or goods
-    amounts = [max(0, line.net_cents) for line in bearing]
+    items = [line for line in lines if not line.is_gift_card and not line.is_tip]
+    taxed = [line for line in items if line.is_taxable] or items
+    amounts = [max(0, line.net_cents) for line in taxed]
     if shipping_cents > 0 and _is_shipping_taxed(taxes, sum(amounts), shipping_cents):
         *shares, shipping = _split_taxes(taxes, [*amounts, shipping_cents])
     else:
         shares, shipping = _split_taxes(taxes, amounts), Taxes()
-    of_line = {line.line_id: _format_taxes(share) for line, share in zip(bearing, shares, strict=True)}
+    of_line = {line.line_id: _format_taxes(share) for line, share in zip(taxed, shares, strict=True)}
     return [line._replace(taxes=of_line.get(line.line_id)) for line in lines], _format_taxes(shipping)
 
 
-def _is_shipping_taxed(taxes: Taxes, goods_cents: int, shipping_cents: int) -> bool:
+def _is_shipping_taxed(taxes: Taxes, items_cents: int, shipping_cents: int) -> bool:
     rates = sum(float(rate) for _, rate, _ in taxes if rate)
     cents = sum(taxes.values())
-    with_shipping = rates * (goods_cents + shipping_cents)
-    return not goods_cents or abs(cents - with_shipping) < abs(cents - rates * goods_cents)
+    with_shipping = rates * (items_cents + shipping_cents)
+    return not items_cents or abs(cents - with_shipping) < abs(cents - rates * items_cents)
 
 
 def find_staff(properties: object) -> str:
-    """Return the value of the first property that names staff; empty where none does."""
+    """Return the value of the first property that names staff; empty without one."""
     for entry in properties if isinstance(properties, list) else ():
         is_staff = isinstance(entry, dict) and find_text(entry, "name").strip().casefold() in STAFF_NAMES
         if is_staff and (value := find_text(entry, "value").strip()):
@@ -178,18 +178,17 @@ def find_staff(properties: object) -> str:
 
 
 def _find_attributed_staff(staff: object) -> str:
-    """Return the first staff member to whom Shopify attributes a line, as ``user:<id>``."""
+    """Return the first staff member that Shopify attributes to a line, as ``user:<id>``."""
     first = staff[0] if isinstance(staff, list) and staff else None
     return format_staff(gid_number(find_text(first, "id")) if isinstance(first, dict) else None)
 
 
 def format_staff(user_id: int | None) -> str:
-    """Return the label of a Shopify user; empty where there is none."""
     return "" if user_id is None else f"user:{user_id}"
 
 
 def _parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
-    """Return the taxes of a line. A price that is null is that of ``price_set``, else 0, with a doubt."""
+    """Return the taxes of a line. A null price is read from ``price_set``, else 0, with a doubt."""
     taxes = Taxes()
     for tax in money.each("tax_lines", as_list(tax_lines, "tax_lines") if tax_lines else ()):
         rate, price = tax.get("rate"), tax.get("price")
@@ -205,10 +204,10 @@ def _parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
 
 
 def _parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -> tuple[int | None, Taxes]:
-    """Return the price of shipping before discounts, None where nothing states it, and the taxes on it.
+    """Return the price of shipping before discounts (None if it is not in the payload), and its taxes.
 
-    Lines that an edit removed do not count, though Shopify leaves them in ``total``. Without ``total`` the
-    price is the sum of the lines.
+    Lines that an edit removed do not count, although they remain in Shopify's ``total``. Without ``total``
+    the price is the sum of the lines.
     """
     lines = as_list(shipping_lines, "shipping_lines") if shipping_lines else []
     cents = money.shop_amount(total, "total_shipping_price_set")
@@ -225,9 +224,9 @@ def _parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -
 
 @lru_cache(maxsize=256)
 def _format_rate(rate: float) -> str:
-    """Return a tax rate as a share: 0.05 and 5.0, which is percent, are both "0.05"; no tax is 100 % or more.
+    """Return a tax rate as a share: 0.05 and 5.0, a percentage, are both "0.05". No rate is 100 % or more.
 
-    Digits beyond the seventh decimal come from floating point and are dropped.
+    Digits beyond the seventh decimal are floating-point errors and are removed.
     """
     share = Decimal(repr(rate)) / (100 if rate >= 1 else 1)
     return format(share.quantize(_RATE_PLACES).normalize(), "f")
@@ -255,7 +254,6 @@ def split_cents(cents: int, amounts: Sequence[int]) -> list[int]:
 
 
 def _format_taxes(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:
-    """Return the JSON of the ``taxes`` columns; None where there are none."""
     if not taxes:
         return None
     return orjson.dumps(
@@ -267,7 +265,6 @@ def _format_taxes(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:
 
 
 def load_taxes(column: str | None) -> Taxes:
-    """Return the taxes of what ``_format_taxes`` made."""
     return {
         (tax["title"], tax["rate"], tax.get("liable", False)): tax["cents"]
         for tax in orjson.loads(column or "[]")

@@ -1,6 +1,6 @@
-"""Notices of an order: its risk, Shopify Protect, and fields of its payloads that are in doubt.
+"""Notices of an order: its risk, Shopify Protect, and doubtful fields of its payloads.
 
-A table of its own: a notice may come before its order, and an order's own events do not contain it.
+A separate table: a notice may come before its order, and an order's own events do not contain it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from services.shopify.payload import find_gid, order_gid, read_event, read_gid
 
 
 class OrderNotice(FieldVersions):
-    """The notices of an order. The risk level of each provider and each doubt is a field of its own."""
+    """The notices of an order. Each doubt, and the risk level of each provider, is a separate field."""
 
     ranks = rank_values(
         "pending", "none", "low", "medium", "high",
@@ -45,7 +45,7 @@ class OrderNotice(FieldVersions):
 
 
 class Doubts(NamedTuple):
-    """The fields in doubt in the payload of ``item``, of the order ``order_gid``, at the time ``at``.
+    """The doubtful fields in the payload of ``item``, of the order ``order_gid``, at the time ``at``.
 
     A line begins with the name of its field: ``total_price is '12.5': 12.50 CAD is recorded``.
     """
@@ -62,14 +62,14 @@ class Doubts(NamedTuple):
 
     @property
     def lock(self) -> tuple[int, str]:
-        """What the transaction has to lock, with the other objects that it needs."""
+        """The lock of the order's notices."""
         return _SPEC.lock_of(self.key)
 
 
 def record_doubts(tx: Connection, found: Sequence[Doubts]) -> Mapping[int, list[Mutation]]:
-    """Write the doubts into the notices of their orders; return what to audit, by work item.
+    """Write the doubts into the notices of their orders; return the mutations, by work item.
 
-    The caller holds the locks. A later doubt of the same field replaces the earlier one.
+    The caller has locked the notices. A later doubt of the same field replaces the earlier one.
     """
     if not found:
         return {}
@@ -107,4 +107,3 @@ _SPEC = PartialEntitySpec(
 )
 
 ingest_order_notices = EntityHandler(_SPEC, _parse)
-"""A notice may come before its order."""

@@ -43,16 +43,16 @@ _FINANCIAL_RANK = rank_values(
 )
 _FULFILLMENT_RANK = rank_values("partial", "fulfilled", "restocked")
 _GENERATION = "h"
-"""The first character of every digest, above any hexadecimal digit: an order whose row was written before all
-of its parts were recorded is written once more when the same state is received again."""
+"""The first character of every digest. It is greater than any hexadecimal digit, so an order whose row was
+written before all its parts were recorded is written again when the same state is received."""
 
 
 class Order(NamedTuple):
-    """One state of an order, as one event describes it. Money is in the shop's currency, not the buyer's.
+    """The state of an order in one event. Money is in the shop's currency, not the buyer's.
 
-    ``variant_ids`` has the variant of a line by the line's id, where the payload states it. None in
-    ``subtotal_cents``, ``tax_cents``, ``shipping_cents`` and ``discount_cents``: not stated.
-    ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and what is recorded.
+    ``variant_ids`` has the variants in the payload by line id. ``subtotal_cents``, ``tax_cents``,
+    ``shipping_cents`` and ``discount_cents`` are None if the payload does not contain them.
+    ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and the recorded value.
     ``content_digest`` is of all fields from ``order_gid`` on.
     """
 
@@ -115,15 +115,15 @@ COMPARED = (
     "name", "financial_status", "currency", "total_cents", "cancelled_at", "placed_at", "fulfillment_status",
     "subtotal_cents", "tax_cents", "shipping_cents", "discount_cents", "customer_id", "content_digest",
 )  # fmt: skip
-"""The columns of an order's row that a new state is compared with."""
+"""The columns of an order's row that are compared with a new state."""
 
 
 def order_version(order: Any) -> tuple[Any, ...]:
-    """Return what orders the states of one order, a row or an ``Order``: its time, then the status.
+    """Return the sort key of a state of an order (a row or an ``Order``): its time, then its status.
 
-    Shopify's times are whole seconds, and a new order is often created and paid within one. Then cancelled
-    beats open, and a later status an earlier one, in any order of arrival. Between states that are equal in
-    all of these the digest decides: no two different states have one version.
+    Shopify's times are whole seconds, and a new order is often created and paid in the same second. Then
+    cancelled wins over open, and a later status over an earlier one. If all of these are equal the digest
+    decides, so two different states never have the same version.
     """
     return (
         order.updated_at,
@@ -136,7 +136,7 @@ def order_version(order: Any) -> tuple[Any, ...]:
 
 
 def _decode_order(body: bytes) -> Any:
-    """Return the order in ``body``; raise ``Unreadable`` naming the field of another type."""
+    """Return the order in ``body``; raise ``Unreadable`` naming the field of a wrong type."""
     try:
         return _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
@@ -149,7 +149,7 @@ def _decode_order(body: bytes) -> Any:
 
 
 def parse_order(item: WorkItem) -> Order:
-    """Return the order that ``item``'s event describes; raise ``Unreadable`` naming the field.
+    """Return the order in ``item``'s event; raise ``Unreadable`` naming the field.
 
     Only id, currency, total, times and lines are required.
     """
@@ -230,10 +230,10 @@ def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
 
 
 def _find_conversion(order: Order) -> int:
-    """Return what the total has beyond the order's parts; 0 where rounding alone cannot explain it.
+    """Return the total less the order's parts; 0 if the difference is too large for rounding.
 
-    Shopify converts the total, the price of a piece, each discount, tax and charge by itself, and rounds each
-    by half a minor unit at most.
+    Shopify converts the total, the price of a piece, and each discount, tax and charge separately, and rounds
+    each by at most half a minor unit.
     """
     shipping_cents = order.shipping_cents or 0
     on_lines = sum(line.discount_cents for line in order.lines)
@@ -251,9 +251,9 @@ def _find_conversion(order: Order) -> int:
 
 
 def _find_place_of_supply(source: Any) -> str:
-    """Return the province of the shipping address; empty where the goods are handed over in the shop.
+    """Return the province of the shipping address; empty if the items are handed over in the shop.
 
-    The billing address is where a buyer lives: it counts only where nothing is handed over or shipped.
+    The billing address is the buyer's home: it counts only if nothing is handed over or shipped.
     """
     if source.shipping_address and (province := find_province(source.shipping_address)):
         return province

@@ -6,7 +6,7 @@ import msgspec
 
 
 class LinePayload(msgspec.Struct, gc=False):
-    """A line as it is decoded, see ``OrderPayload``."""
+    """A decoded line, see ``OrderPayload``."""
 
     id: Any = None
     sku: Any = None
@@ -53,8 +53,8 @@ class _AddressPayload(TypedDict, total=False):
 class OrderPayload(msgspec.Struct, gc=False):
     """The fields of an order that are decoded; all others are skipped. None: absent or null.
 
-    A payload of four kilobytes has two hundred fields, of which thirty are used: decoding only those takes
-    40% of the time. Only lists and objects are checked here; ``parse_order`` checks the other types.
+    A payload of 4 kB has 200 fields, of which 30 are used: decoding only those takes 40% of the time. Only
+    lists and objects are checked here; ``parse_order`` checks the other types.
     """
 
     line_items: list[LinePayload]

@@ -1,4 +1,4 @@
-"""Refunds: records what was given back of an order, and what is back in stock."""
+"""Handler of refunds: records the refunded money of an order, and the restocked items."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -29,11 +29,10 @@ from services.shopify.stock.push_plan import PushCause, plan_pushes
 
 
 def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Record the refunds in ``items``, settle them against their orders, and put restocked goods back.
+    """Record the refunds in ``items``, settle them against their orders, and return restocked items to stock.
 
-    A refund may come before its order, which counts it when it arrives. A copy of a refund changes nothing;
-    of several events about one the larger amounts count. A refund counts once none of its payments is
-    pending, and never where all failed.
+    A refund may arrive before its order. A copy of a refund changes nothing; of several events of one refund
+    the larger amounts count. A refund counts when none of its payments is pending, and never if all failed.
     """
     by_id = {item.id: item for item in items}
     parsed = read_set(items, parse_refund, "shopify.unreadable_refund")
@@ -52,10 +51,10 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     lock_objects(tx, orders | {doubt.lock for doubt in doubts})
     written = record_refunds(tx, refunds)
     totals = recount_refunds(tx, orders)
-    noted = record_doubts(tx, doubts)
+    doubt_mutations = record_doubts(tx, doubts)
     new_work, steps = _record_returns(tx, refunds, totals.test_orders, now)
     mutations = _describe(refunds, written, totals, steps)
-    for work_id, entries in noted.items():
+    for work_id, entries in doubt_mutations.items():
         mutations[work_id] += entries
     audit = [audit_entry(by_id[work_id], entries) for work_id, entries in mutations.items()]
     return HandlerResult(
@@ -66,10 +65,10 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
 def _record_returns(
     tx: Connection, refunds: Sequence[Refund], test_orders: Collection[OrderKey], now: datetime
 ) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
-    """Record that restocked goods are back; return the pushes due, and the steps of levels by work item.
+    """Record restocked items; return the pushes to send, and the steps of levels by work item.
 
-    A test order took nothing from stock, so nothing of it comes back. Of two refunds with a line of one id
-    the first by key has the plain source.
+    A test order took nothing from stock, so it returns nothing. Of two refunds with the same line id, the
+    first by key has the plain source.
     """
     owners: dict[tuple[int, int], RefundKey] = {}
     for refund in sorted(refunds, key=lambda refund: refund.key):
@@ -97,7 +96,7 @@ def _describe(
     totals: RefundTotals,
     steps: Mapping[int, Sequence[LevelStep]],
 ) -> defaultdict[int, list[Mutation]]:
-    """Return the mutations of each work item: of its refund, the order's sum, and stock levels."""
+    """Return the mutations by work item: of its refund, the order's sum, and stock levels."""
     mutations: defaultdict[int, list[Mutation]] = defaultdict(list)
     of_order: dict[OrderKey, list[tuple[int, int]]] = defaultdict(list)
     for refund in refunds:

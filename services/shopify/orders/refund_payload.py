@@ -26,23 +26,23 @@ from services.shopify.orders.refund_settlement import FAILED_STATUSES, Refund, R
 from services.shopify.payload import MoneyReader, find_shop_currency, order_gid, read_event
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
-"""The ``restock_type`` values by which goods are back in stock; ``no_restock`` is the other one."""
+"""The ``restock_type`` values of items that are back in stock; the only other value is ``no_restock``."""
 
 Node = Mapping[str, Any]
 
 
 def parse_refund(item: WorkItem) -> Refund:
-    """Return the refund that ``item``'s event describes; raise ``Unreadable`` naming the field."""
+    """Return the refund in ``item``'s event; raise ``Unreadable`` naming the field."""
     source = read_event(item)
     transactions, lines = read_list(source, "transactions"), read_list(source, "refund_line_items")
-    payments = [one for one in transactions if one.get("kind") == "refund"]
-    stated = (find_text(one, "currency") for one in payments)
+    payments = [payment for payment in transactions if payment.get("kind") == "refund"]
+    stated = (find_text(payment, "currency") for payment in payments)
     currency = _find_own_currency(source, lines) or next(filter(None, stated), "")
-    if not currency and any(one.get("status") == "success" for one in payments):
+    if not currency and any(payment.get("status") == "success" for payment in payments):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
     refund_id = read_id(source, "id")
     with MoneyReader(currency) as money:
-        # Shopify states shipping as lines, and again as a negative adjustment: only one of the two counts.
+        # Shipping is in the payload as lines and again as a negative adjustment: only one of them counts.
         of_shipping, others = _split_adjustments(source)
         if shipping := find_list(source, "refund_shipping_lines"):
             shipping_cents, shipping_tax_cents = _sum_amounts(money, shipping, "subtotal_amount")
@@ -70,48 +70,48 @@ def parse_refund(item: WorkItem) -> Refund:
 
 
 def _find_own_currency(source: Node, lines: Sequence[Node]) -> str:
-    """Return the shop's currency as the refund's totals or parts state it; empty where none does.
+    """Return the shop's currency in the refund's totals or parts; empty without one.
 
-    Shopify may leave it off a transaction.
+    A transaction may not contain it.
     """
     bags = [(source, "total_duties_set"), *((line, "subtotal_set") for line in lines)]
-    bags += [(one, "amount_set") for one in find_list(source, "order_adjustments")]
-    bags += [(one, "subtotal_amount_set") for one in find_list(source, "refund_shipping_lines")]
+    bags += [(node, "amount_set") for node in find_list(source, "order_adjustments")]
+    bags += [(node, "subtotal_amount_set") for node in find_list(source, "refund_shipping_lines")]
     return next((found for bag, name in bags if (found := find_shop_currency(bag, name))), "")
 
 
 def _split_adjustments(source: Node) -> tuple[list[Node], list[Node]]:
-    """Return the adjustments that are shipping, and the discrepancies: the Admin API's have no kind.
+    """Return the adjustments that are shipping, and the discrepancies (without a kind in the Admin API).
 
-    A discrepancy of pending money does not count: the pending transaction has that money.
+    A discrepancy of pending money does not count: the pending transaction contains that money.
     """
     of_shipping, others = list[Node](), list[Node]()
-    for one in find_list(source, "order_adjustments"):
-        if one.get("kind") == "shipping_refund":
-            of_shipping.append(one)
-        elif "pending" not in f"{find_text(one, 'kind')} {find_text(one, 'reason')}".casefold():
-            others.append(one)
+    for adjustment in find_list(source, "order_adjustments"):
+        if adjustment.get("kind") == "shipping_refund":
+            of_shipping.append(adjustment)
+        elif "pending" not in f"{find_text(adjustment, 'kind')} {find_text(adjustment, 'reason')}".casefold():
+            others.append(adjustment)
     return of_shipping, others
 
 
 def _sum_amounts(money: MoneyReader, nodes: Sequence[Node], name: str, sign: int = 1) -> tuple[int, int]:
-    """Return the sum of the field ``name`` and that of ``tax_amount``."""
+    """Return the sums of the fields ``name`` and ``tax_amount``."""
     amount, tax = (sum(money.field(node, field) for node in nodes) for field in (name, "tax_amount"))
     return sign * amount, sign * tax
 
 
 def _parse_lines(lines: Sequence[Node], money: MoneyReader) -> list[RefundLine]:
-    """Return the lines; those with one id become one line with the pieces and amounts of both."""
+    """Return the lines; two with the same id become one line with the pieces and amounts of both."""
     parsed: dict[int, RefundLine] = {}
     for source in money.each("refund_line_items", lines):
         line = _parse_line(source, money)
-        if twin := parsed.get(line.refund_line_id):
-            money.doubt("id is that of another line: they are recorded as one")
-            line = twin._replace(
-                quantity=twin.quantity + line.quantity,
-                is_restocked=twin.is_restocked or line.is_restocked,
-                subtotal_cents=twin.subtotal_cents + line.subtotal_cents,
-                tax_cents=twin.tax_cents + line.tax_cents,
+        if earlier := parsed.get(line.refund_line_id):
+            money.doubt("id is also that of another line: they are recorded as one")
+            line = earlier._replace(
+                quantity=earlier.quantity + line.quantity,
+                is_restocked=earlier.is_restocked or line.is_restocked,
+                subtotal_cents=earlier.subtotal_cents + line.subtotal_cents,
+                tax_cents=earlier.tax_cents + line.tax_cents,
             )
         parsed[line.refund_line_id] = line
     return list(parsed.values())
@@ -137,25 +137,25 @@ def _parse_payments(
 ) -> dict[int, RefundPayment]:
     """Return the refund's payments by id, each in the shop's currency.
 
-    One in the buyer's currency has Shopify's own amount in the shop's currency, where that is stated. Those
-    without it are together worth what the refund's parts are worth in both currencies: to the cent where
-    they pay all parts, else in proportion.
+    A payment in the buyer's currency has Shopify's own amount in the shop's currency, if the payload contains
+    it. Otherwise the amount is computed from the refund's parts, which have both currencies: exactly if the
+    payments pay all parts, else in proportion.
     """
     payments: dict[int, RefundPayment] = {}
     foreign: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
-    for index, one in enumerate(money.each("transactions", transactions)):
-        if one.get("kind") != "refund":
+    for index, payment in enumerate(money.each("transactions", transactions)):
+        if payment.get("kind") != "refund":
             continue
-        paid_in = find_text(one, "currency") or money.currency
-        number, status = find_id(one, "id") or -(index + 1), find_text(one, "status")
+        paid_in = find_text(payment, "currency") or money.currency
+        number, status = find_id(payment, "id") or -(index + 1), find_text(payment, "status")
         if number in payments:
-            money.doubt("id is that of another payment: both are recorded")
+            money.doubt("id is also that of another payment: both are recorded")
             number = -(index + 1)
-        cents = money.shop_amount(one.get("amount_set"), "amount_set")
+        cents = money.shop_amount(payment.get("amount_set"), "amount_set")
         if cents is None and paid_in:
-            cents = money.amount(one.get("amount"), "amount", paid_in)
+            cents = money.amount(payment.get("amount"), "amount", paid_in)
             if paid_in != money.currency:
-                alone = index if status in FAILED_STATUSES else None  # a failed one pays nothing
+                alone = index if status in FAILED_STATUSES else None  # a failed payment pays nothing
                 foreign[paid_in, alone].append((index, number, cents))
         payments[number] = RefundPayment(status, cents or 0, paid_in != money.currency)
     for (paid_in, _), paid in foreign.items():
@@ -166,33 +166,33 @@ def _parse_payments(
             if total is None:
                 money.doubt(
                     f"transactions[{index}].amount is {transactions[index].get('amount')!r} {paid_in}: "
-                    f"0 is recorded, as nothing states it in {money.currency}"
+                    f"0 is recorded, because its amount in {money.currency} is not known"
                 )
     return payments
 
 
 def _convert_sum(source: Node, paid: int, paid_in: str, currency: str) -> int | None:
-    """Return ``paid`` in the shop's currency, by the refund's parts; None where no part states a rate.
+    """Return ``paid`` in the shop's currency, by the refund's parts; None if no part has both currencies.
 
-    Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
-    than a minor unit for each part.
+    Shopify converts and rounds each part separately, so ``paid`` pays all parts if the two differ by less
+    than one minor unit per part.
     """
     lines, shipping = read_list(source, "refund_line_items"), find_list(source, "refund_shipping_lines")
     adjustments = [
-        one
-        for one in find_list(source, "order_adjustments")
-        if not (shipping and one.get("kind") == "shipping_refund")
+        adjustment
+        for adjustment in find_list(source, "order_adjustments")
+        if not (shipping and adjustment.get("kind") == "shipping_refund")
     ]
 
-    def worths(nodes: Iterable[Node], name: str, sign: int = 1) -> list[tuple[int, int]]:
+    def list_amounts(nodes: Iterable[Node], name: str, sign: int = 1) -> list[tuple[int, int]]:
         """Return the amounts of ``name`` in the shop's currency and in the buyer's."""
-        found = (_find_worth(node.get(name), currency, paid_in) for node in nodes)
+        found = (_find_amounts(node.get(name), currency, paid_in) for node in nodes)
         return [(sign * in_shop, sign * in_buyers) for in_shop, in_buyers in filter(None, found)]
 
-    taxes, duties = worths(lines, "total_tax_set"), worths([source], "total_duties_set")
-    others = worths(lines, "subtotal_set") + worths(shipping, "subtotal_amount_set")
-    others += worths(shipping, "tax_amount_set")
-    others += worths(adjustments, "amount_set", -1) + worths(adjustments, "tax_amount_set", -1)
+    taxes, duties = list_amounts(lines, "total_tax_set"), list_amounts([source], "total_duties_set")
+    others = list_amounts(lines, "subtotal_set") + list_amounts(shipping, "subtotal_amount_set")
+    others += list_amounts(shipping, "tax_amount_set")
+    others += list_amounts(adjustments, "amount_set", -1) + list_amounts(adjustments, "tax_amount_set", -1)
     every = [*others, *taxes, *duties]
     sums = [  # prices contain their tax and the duties, or do not
         (abs(sum(cents for _, cents in parts) - paid), sum(cents for cents, _ in parts))
@@ -202,11 +202,11 @@ def _convert_sum(source: Node, paid: int, paid_in: str, currency: str) -> int | 
     nearest = min(sums, key=lambda found: found[0], default=None)
     if nearest and nearest[0] < max(1, sum(1 for _, cents in every if cents)):
         return nearest[1]
-    in_shop, in_buyers = (sum(abs(worth[side]) for worth in every) for side in (0, 1))
+    in_shop, in_buyers = (sum(abs(amounts[side]) for amounts in every) for side in (0, 1))
     return (2 * paid * in_shop + in_buyers) // (2 * in_buyers) if in_shop and in_buyers else None
 
 
-def _find_worth(bag: object, currency: str, paid_in: str) -> tuple[int, int] | None:
+def _find_amounts(bag: object, currency: str, paid_in: str) -> tuple[int, int] | None:
     sides = bag if isinstance(bag, dict) else {}
     shops, buyers = sides.get("shop_money"), sides.get("presentment_money")
     if not (isinstance(shops, dict) and isinstance(buyers, dict)) or buyers.get("currency_code") != paid_in:

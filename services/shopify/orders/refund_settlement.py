@@ -1,4 +1,4 @@
-"""Refunds of an order: merging the events about one, and settling them against the order's money. Pure."""
+"""Refunds of an order: merges events of one refund, and assigns the refunded money to parts. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,16 +11,16 @@ from services.shopify.orders.payload import OrderKey
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 FAILED_STATUSES = frozenset({"error", "failure", "cancelled", "voided"})
-"""The statuses of a payment that gave nothing back and never will."""
+"""The final statuses of a payment that gave nothing back."""
 STATUS_RANK = {"pending": 1, "error": 2, "failure": 3, "success": 4}
-"""A transaction has no version: it starts pending, and its next status is final."""
+"""A transaction has no version: it starts as pending, and its next status is final."""
 
 RefundKey = tuple[int, str, int]
 """(shop, order gid, refund)."""
 
 
 class RefundPayment(NamedTuple):
-    """A transaction by which a refund gives money back, and its amount in the shop's currency.
+    """A transaction that gives money back, and its amount in the shop's currency.
 
     ``is_foreign``: it was paid in another currency, so its amount is a conversion.
     """
@@ -48,10 +48,10 @@ class RefundLine(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """A refund as Shopify describes it. Every amount is in ``currency``, the shop's own.
+    """A refund in an event. Every amount is in ``currency``, the shop's own.
 
-    ``currency`` is empty where the refund states no money at all. The parts are positive where the customer
-    gets them; the adjustments have Shopify's sign, negative where the customer gets more.
+    ``currency`` is empty if the refund contains no money. Parts that the customer gets are positive; the
+    adjustments have Shopify's sign, negative if the customer gets more.
     """
 
     shop_id: int
@@ -73,34 +73,32 @@ class Refund(NamedTuple):
 
     @property
     def key(self) -> RefundKey:
-        """The shop, the order and the refund's id."""
         return self.shop_id, self.order_gid, self.refund_id
 
     @property
     def order_key(self) -> OrderKey:
-        """The shop and the order."""
         return self.shop_id, self.order_gid
 
 
 PARTS = ("shipping_cents", "shipping_tax_cents", "duties_cents", "adjustment_cents", "adjustment_tax_cents")
-"""The parts of a refund that are not its lines."""
+"""The parts of a refund except its lines."""
 
 
 def merge_refunds(one: Refund, other: Refund) -> Refund:
-    """Return the refund that two events describe: the larger of each amount, and the lines of both.
+    """Return the refund of two events: the larger of each amount, and the lines of both.
 
-    A refund has no version, and what was given back is never taken again: its amounts only grow, and of a
-    payment the most advanced status counts. So the order of the two does not matter.
+    A refund has no version, but its amounts only grow, and the most advanced status of a payment counts. So
+    the order of the two does not matter.
     """
     lines = {line.refund_line_id: line for line in one.lines}
     for line in other.lines:
-        twin = lines.get(line.refund_line_id, line)
+        earlier = lines.get(line.refund_line_id, line)
         lines[line.refund_line_id] = line._replace(
-            quantity=max(line.quantity, twin.quantity),
-            is_restocked=line.is_restocked or twin.is_restocked,
-            location_id=max((at for at in (line.location_id, twin.location_id) if at), default=None),
-            subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
-            tax_cents=max(line.tax_cents, twin.tax_cents),
+            quantity=max(line.quantity, earlier.quantity),
+            is_restocked=line.is_restocked or earlier.is_restocked,
+            location_id=max((at for at in (line.location_id, earlier.location_id) if at), default=None),
+            subtotal_cents=max(line.subtotal_cents, earlier.subtotal_cents),
+            tax_cents=max(line.tax_cents, earlier.tax_cents),
         )
     payments = dict(one.payments)
     for number, payment in other.payments.items():
@@ -120,7 +118,7 @@ def merge_refunds(one: Refund, other: Refund) -> Refund:
 
 
 def later_payment(one: RefundPayment, other: RefundPayment) -> RefundPayment:
-    """Return the one of two states of a payment with the more advanced status."""
+    """Return the state of a payment with the more advanced status."""
     return max(one, other, key=lambda payment: (STATUS_RANK.get(payment.status, 0), payment))
 
 
@@ -136,7 +134,7 @@ class SettledRefund(NamedTuple):
 
 
 class RefundChange(NamedTuple):
-    """The settlement of a refund, as it was and as it is."""
+    """The settlement of a refund, before and after a change."""
 
     currency: str
     before: SettledRefund
@@ -144,7 +142,7 @@ class RefundChange(NamedTuple):
 
 
 class RefundedSum(NamedTuple):
-    """The sum that is refunded of an order changed."""
+    """A change of an order's refunded sum."""
 
     name: str
     currency: str
@@ -152,9 +150,9 @@ class RefundedSum(NamedTuple):
 
 
 class StoredRefund(NamedTuple):
-    """A refund's row with the sums of its lines, see ``refund_store``; the lines of tips are no goods.
+    """A refund's row with the sums of its lines, see ``refund_store``; lines of tips are summed separately.
 
-    ``payments`` None: the row is older than the column; its amount is final.
+    ``payments`` is None if the row is older than the column; then its amount is final.
     """
 
     row: Row[Any]
@@ -163,10 +161,10 @@ class StoredRefund(NamedTuple):
 
     @property
     def rounding_limit(self) -> int:
-        """The most that the conversion of a foreign payment can differ from its parts, in minor units.
+        """The maximum difference of a converted foreign payment and its parts, in minor units.
 
-        Shopify rounds each amount by itself, by half a unit at most: two amounts of each line, two of
-        shipping and of the adjustments, the duties and the payment. 0: nothing was paid in foreign currency.
+        Shopify rounds each amount separately, by at most half a unit: two amounts of each line, two of
+        shipping and of the adjustments, the duties and the payment. 0 without a foreign payment.
         """
         is_foreign = any(payment.is_foreign for payment in (self.payments or {}).values())
         return int(self.row.line_count) + 3 if is_foreign else 0
@@ -174,35 +172,34 @@ class StoredRefund(NamedTuple):
     def total_cents(self, order: Row[Any]) -> int:
         """Return the sum of Shopify's own parts; the lines may contain tax and duties."""
         row = self.row
-        given = row.goods_cents + row.tip_line_cents + row.shipping_cents + row.shipping_tax_cents
+        cents = row.goods_cents + row.tip_line_cents + row.shipping_cents + row.shipping_tax_cents
         tax = 0 if order.taxes_included else row.goods_tax_cents
         duties = 0 if order.duties_included else row.duties_cents
-        return int(given + tax + duties - row.adjustment_cents - row.adjustment_tax_cents)
+        return int(cents + tax + duties - row.adjustment_cents - row.adjustment_tax_cents)
 
 
 def settle_refunds(order: Row[Any] | None, refunds: Sequence[StoredRefund]) -> dict[int, SettledRefund]:
     """Return the settlement of each of an order's refunds, by id.
 
-    Money beyond a refund's parts first pays what earlier refunds, or a removed piece, left owing to the
-    customer; then it gives back the tip and additional fees, for which Shopify's refund has no field; then
-    it is rounded cash; the rest is unexplained. Parts beyond the money do not reduce sales: they were never
-    paid (a deposit), or they pay an exchange. A difference within ``rounding_limit`` is the rounding of a
-    conversion: it is unexplained with its sign, and no later refund pays it. Without its order (None) a
-    refund has none of these parts.
+    Money beyond a refund's parts is assigned in this order: to unpaid parts of earlier refunds or removed
+    pieces; to the tip and additional fees, for which Shopify's refund has no field; to rounded cash. The rest
+    is unexplained. Parts beyond the money do not reduce sales: they were never paid (a deposit), or they pay
+    an exchange. A difference within ``rounding_limit`` is the rounding of a conversion: it is unexplained
+    with its sign, and no later refund pays it. Without its order (None) a refund has none of these parts.
     """
-    states = {one.row.refund_id: _settle_payments(one) for one in refunds}
+    states = {refund.row.refund_id: _settle_payments(refund) for refund in refunds}
     if order is None:
         return states
     paid = sorted(
-        (one for one in refunds if states[one.row.refund_id].status == SUCCESS),
-        key=lambda one: (one.row.refunded_at, one.row.refund_id),
+        (refund for refund in refunds if states[refund.row.refund_id].status == SUCCESS),
+        key=lambda refund: (refund.row.refunded_at, refund.row.refund_id),
     )
     balance, explained = -order.removed_cents, 0
-    tips = order.tip_cents - sum(one.row.tip_line_cents for one in paid)
+    tips = order.tip_cents - sum(refund.row.tip_line_cents for refund in paid)
     fees, rounding = order.fees_cents, order.refund_rounding_cents
-    for one in paid:
-        state, limit = states[one.row.refund_id], one.rounding_limit
-        beyond_parts = state.amount_cents - one.total_cents(order)
+    for refund in paid:
+        state, limit = states[refund.row.refund_id], refund.rounding_limit
+        beyond_parts = state.amount_cents - refund.total_cents(order)
         converted = beyond_parts if abs(beyond_parts) <= limit else 0
         balance += beyond_parts - converted
         if 0 < abs(balance - explained) <= limit:
@@ -214,8 +211,8 @@ def settle_refunds(order: Row[Any] | None, refunds: Sequence[StoredRefund]) -> d
         fee = _take_part(beyond - tip, fees, limit)
         rounded = _take_part(beyond - tip - fee, rounding, 0)
         tips, fees, rounding = tips - tip, fees - fee, rounding - rounded
-        states[one.row.refund_id] = state._replace(
-            tip_cents=tip + one.row.tip_line_cents,
+        states[refund.row.refund_id] = state._replace(
+            tip_cents=tip + refund.row.tip_line_cents,
             additional_fees_cents=fee,
             unexplained_cents=beyond - tip - fee - rounded + converted,
         )
@@ -226,23 +223,23 @@ def settle_refunds(order: Row[Any] | None, refunds: Sequence[StoredRefund]) -> d
 
 
 def _take_part(cents: int, left: int, limit: int) -> int:
-    """Return how much of ``left`` is in ``cents``: all of it where the two differ by ``limit`` at most."""
+    """Return how much of ``left`` is in ``cents``: all of it if the two differ by at most ``limit``."""
     if cents <= limit:
         return 0
     return left if abs(cents - left) <= limit else min(cents, max(0, left))
 
 
-def _settle_payments(one: StoredRefund) -> SettledRefund:
+def _settle_payments(refund: StoredRefund) -> SettledRefund:
     """Return the status and amount of a refund by its payments.
 
-    It is pending while any of them is, and failed where all failed. One without payments moved no money, as
-    when an edit removed a line: it is a success.
+    It is pending while any of them is, and failed if all failed. Without payments it is a success that moved
+    no money, for example when an edit removed a line.
     """
-    if one.payments is None:
-        return SettledRefund(one.settled.status, one.settled.amount_cents)
-    statuses = {payment.status for payment in one.payments.values()}
+    if refund.payments is None:
+        return SettledRefund(refund.settled.status, refund.settled.amount_cents)
+    statuses = {payment.status for payment in refund.payments.values()}
     if statuses - FAILED_STATUSES - {SUCCESS}:
         return SettledRefund(PENDING, 0)
     if statuses and SUCCESS not in statuses:
         return SettledRefund(FAILED, 0)
-    return SettledRefund(SUCCESS, sum(p.cents for p in one.payments.values() if p.status == SUCCESS))
+    return SettledRefund(SUCCESS, sum(p.cents for p in refund.payments.values() if p.status == SUCCESS))

@@ -56,7 +56,7 @@ on conflict (shop_id, order_gid, refund_id, refund_line_id) do update set
 returning shop_id, order_gid, refund_id
 """  # noqa: S608 - our own names
 
-# Refunds name pieces before they are booked, and a piece that no refund names was removed by an edit.
+# Counts also the pieces of pending refunds; an edit removed the pieces that are in no refund.
 _RECOUNT_LINES = """
 update order_lines l set refunded_quantity = c.quantity
   from (select r.shop_id, r.order_gid, r.line_id, sum(r.quantity) as quantity
@@ -120,7 +120,7 @@ update orders o set refunded_cents = v.cents
 
 
 class WrittenRefund(NamedTuple):
-    """Whether a refund is new, whether its parts changed, and how many of its lines are new or have grown."""
+    """Whether a refund is new, whether its parts changed, and how many of its lines are new or larger."""
 
     is_new: bool
     is_changed: bool
@@ -130,8 +130,8 @@ class WrittenRefund(NamedTuple):
 class RefundTotals(NamedTuple):
     """The totals of the refunds of some orders.
 
-    ``orders`` has those whose sum changed, ``refunds`` every refund of each order, and ``test_orders`` those
-    that are tests.
+    ``orders`` has the orders whose sum changed, ``refunds`` every refund of each order, and ``test_orders``
+    the test orders.
     """
 
     orders: dict[OrderKey, RefundedSum]
@@ -166,7 +166,7 @@ def record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey,
 def _load_refund(row: Mapping[str, Any], refund: Refund) -> Refund:
     """Return the stored state of ``refund``, without lines.
 
-    A row without ``transactions`` may have another currency than the shop's: the event's counts.
+    A row without ``transactions`` may not be in the shop's currency: then the event's currency counts.
     """
     return refund._replace(
         currency=row["currency"] if row["transactions"] is not None else "",
@@ -179,7 +179,7 @@ def _load_refund(row: Mapping[str, Any], refund: Refund) -> Refund:
 
 
 def _upsert_lines(tx: Connection, refunds: Sequence[Refund]) -> Counter[RefundKey]:
-    """Write the lines of ``refunds``; return how many of each refund are new or have grown."""
+    """Write the lines of ``refunds``; return how many of each refund are new or larger."""
     lines = [(*refund.key, *_LINE_VALUES(line)) for refund in refunds for line in refund.lines]
     if not lines:
         return Counter()
@@ -203,11 +203,11 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
         order = orders.get(key)
         is_own = order is not None and order.currency == currency
         after = settle_refunds(order if is_own else None, refunds)
-        for one in refunds:
-            number = one.row.refund_id
-            changes[key][number] = RefundChange(currency, one.settled, after[number])
+        for refund in refunds:
+            number = refund.row.refund_id
+            changes[key][number] = RefundChange(currency, refund.settled, after[number])
         if is_own:
-            sums[key] += sum(one.amount_cents for one in after.values() if one.status == SUCCESS)
+            sums[key] += sum(state.amount_cents for state in after.values() if state.status == SUCCESS)
     settled = [
         (*key, number, *change.now)
         for key, refunds_of in changes.items()
@@ -222,7 +222,7 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
         if row.refunded_cents != sums[key]
     }
     if changed:
-        cents = int_array(one.change.after for one in changed.values())
+        cents = int_array(total.change.after for total in changed.values())
         tx.exec_driver_sql(_UPDATE_ORDERS, key_arrays(changed) | {"cents": cents})
     tests = frozenset(key for key, row in orders.items() if row.is_test)
     return RefundTotals(changed, dict(changes), tests)

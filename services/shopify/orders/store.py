@@ -1,4 +1,4 @@
-"""SQL of orders and their lines. The caller holds the lock of each order."""
+"""SQL of orders and their lines. The caller locks each order."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column
 _LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
 _ORDER_VALUES = attrgetter(*_ORDER_COLUMNS)
 
-# A probe for each key: a plain join would read all of a table that has grown since it was analyzed.
+# One index probe per key: a plain join would scan a table that has grown since it was analyzed.
 _FIND = f"""
 select o.shop_id, o.order_gid, o.updated_at, {", ".join(f"o.{name}" for name in COMPARED)}
   from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
@@ -33,7 +33,7 @@ select o.shop_id, o.order_gid, o.updated_at, {", ".join(f"o.{name}" for name in 
    select * from orders o where o.shop_id = v.shop_id and o.order_gid = v.order_gid offset 0) o
 """  # noqa: S608 - our own names
 
-# A refund may come before its order. Returns the orders with refunds: their totals are due.
+# Returns the orders with refunds, which may come before their order: their totals must be computed.
 _UPSERT_ORDERS = f"""
 with written as ({upsert_statement(tables.orders, _ORDER_COLUMNS)} returning shop_id, order_gid)
 select distinct r.shop_id, r.order_gid
@@ -47,7 +47,7 @@ select v.shop_id, v.order_gid
    select from order_refunds r where r.shop_id = v.shop_id and r.order_gid = v.order_gid offset 0)
 """
 
-# Joined both ways: an edit removed a line that is in the row and not in the event.
+# A full join: an edit removed a line that has a row and is not in the event.
 _FIND_CHANGED_LINES = f"""
 select coalesce(v.shop_id, l.shop_id) as shop_id, coalesce(v.order_gid, l.order_gid) as order_gid,
        coalesce(v.line_id, l.line_id) as line_id, v.line_id is null as is_gone, l.line_id is null as is_new,
@@ -82,7 +82,7 @@ returning o.shop_id, o.order_gid, o.name
 _SHOWN = attrgetter("line_id", "sku", "title", "quantity", "price_cents")
 
 MANY_ORDERS = MANY_LINES = 50
-"""From this many new rows on, COPY in a savepoint is faster than an upsert."""
+"""With this many new rows or more, COPY in a savepoint is faster than an upsert."""
 
 LineChanges = dict[OrderKey, dict[int, LineChange]]
 """The changed lines of each order, by line id."""
@@ -98,13 +98,13 @@ def key_arrays(keys: Iterable[OrderKey]) -> dict[str, str]:
 
 
 def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row[Any]]:
-    """Return the rows of those of ``keys`` that have one."""
+    """Return the rows of ``keys`` that exist."""
     rows = tx.exec_driver_sql(_FIND, key_arrays(keys)) if keys else ()
     return {(row.shop_id, row.order_gid): row for row in rows}
 
 
 def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
-    """Return the lines of known ``orders`` that are new, gone or changed."""
+    """Return the lines of known ``orders`` that are new, removed or changed."""
     if not orders:
         return {}
     lines = {(*o.key, line.line_id): line for o in orders for line in o.lines}
@@ -126,7 +126,7 @@ def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
 def record_orders(
     tx: Connection, orders: Sequence[Order], known: Collection[OrderKey], changed: LineChanges
 ) -> list[OrderKey]:
-    """Write ``orders`` with their lines, of known orders the ``changed`` ones; return those with refunds."""
+    """Write ``orders`` with their lines (of known orders the ``changed`` ones); return those with refunds."""
     rows = [_ORDER_VALUES(order) for order in orders]
 
     def copy() -> CursorResult[Any]:

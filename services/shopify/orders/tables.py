@@ -8,24 +8,24 @@ from services.core.db import metadata
 from services.shopify.tables import key_columns
 
 # One row per order, in the state of its newest event. Every amount is in the shop's currency.
-# ``updated_at`` is the epoch where only the deletion was received; then all other columns are empty.
-# ``placed_at``: when the sale counts: Shopify's ``processed_at``, which an import sets to the past, else
-# ``created_at``. ``is_test``: the order counts nowhere. Null in ``subtotal_cents``, ``tax_cents``,
-# ``shipping_cents``, ``discount_cents`` and ``current_...``: not stated.
-# In ``total_cents`` and no sale: ``tip_cents``, ``duties_cents``, ``additional_fees_cents`` (of shipping
-# abroad). ``duties_included``: the prices of the lines contain the duties. ``current_...``: what refunds and
-# edits left of duties and fees. ``conversion_cents``: total less parts of an order that was paid in another
-# currency, from rounding; may be negative. ``rounding_cents``, ``refund_rounding_cents``: what rounding added
-# to the cash paid, and to the cash given back; may be negative.
-# ``is_tax_exempt``: of the order or its customer. ``province``: of the shipping address; empty where the
-# goods are handed over (``location_id`` is the counter; a pickup has the location of its fulfillment order);
-# of the billing address only where nothing is delivered.
+# ``updated_at`` is the epoch if only the deletion was received; then all other columns are empty.
+# ``placed_at`` is the time of the sale: Shopify's ``processed_at`` (an import may set a past time), else
+# ``created_at``. ``is_test``: the order counts nowhere. ``subtotal_cents``, ``tax_cents``,
+# ``shipping_cents``, ``discount_cents`` and ``current_...`` are null if the payload does not contain them.
+# Part of ``total_cents``, but not sales: ``tip_cents``, ``duties_cents``, ``additional_fees_cents`` (of
+# shipping abroad). ``duties_included``: the prices of the lines contain the duties. ``current_...``: what
+# refunds and edits left of duties and fees. ``conversion_cents``: total less parts of an order that was paid
+# in another currency, from rounding; may be negative. ``rounding_cents``, ``refund_rounding_cents``: what
+# rounding added to the cash paid, and to the cash given back; may be negative.
+# ``is_tax_exempt``: of the order or its customer. ``province``: of the shipping address; empty if the items
+# are handed over (``location_id`` is the counter; a pickup has the location of its fulfillment order); of the
+# billing address only if nothing is delivered.
 # ``shipping_cents`` and ``shipping_taxes`` are without removed shipping lines. ``taxes`` and
-# ``shipping_taxes`` are lists of {"title", "rate", "cents"}: ``rate`` is a share ("0.05"), also where Shopify
-# states percent; "liable": true only where the channel remits the tax and the shop does not. A tax that is
-# stated for the whole order is split over its lines.
-# ``content_digest`` decides between two states of one second and equal status, so that the events end in the
-# same row in any order.
+# ``shipping_taxes`` are lists of {"title", "rate", "cents"}: ``rate`` is a share ("0.05"), also if Shopify
+# sends a percentage; "liable": true only if the channel, not the shop, remits the tax. A tax of the whole
+# order is split over its lines.
+# ``content_digest`` decides between two states of the same second and status, so that the events result in
+# the same row in any order.
 orders = Table(
     "orders",
     metadata,
@@ -48,9 +48,9 @@ orders = Table(
     Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )
 
-# ``is_tip``: the line is a tip and no goods; the order's ``tip_cents`` contains it. ``quantity`` was ordered,
-# ``refunded_quantity`` is in refunds, booked or not, and ``current_quantity`` is left (null: not stated).
-# greatest(0, quantity - current_quantity - refunded_quantity) pieces were removed and count nowhere.
+# ``is_tip``: the line is a tip, not an item; the order's ``tip_cents`` contains it. ``quantity``: ordered
+# pieces. ``refunded_quantity``: pieces in refunds of any status. ``current_quantity``: pieces left (null: not
+# known). greatest(0, quantity - current_quantity - refunded_quantity) pieces were removed and count nowhere.
 order_lines = Table(
     "order_lines",
     metadata,
@@ -70,18 +70,18 @@ order_lines = Table(
     Column("taxes", JSONB),
 )
 
-# Keyed by the order too: refunds of two orders, and lines of two refunds, may have one id.
+# The order is part of the key: refunds of two orders, and lines of two refunds, may have the same id.
 # A refund counts only where ``status`` is 'success' (not 'pending' or 'failed'), on the day of
 # ``refunded_at`` (Shopify's ``processed_at``, else ``created_at``). Amounts are in the shop's currency.
-# ``amount_cents`` is the money given back. Its parts, positive where the customer gets them: the lines
-# (``order_refund_lines``; a line of a tip belongs to ``tip_cents`` and is no goods), shipping, duties,
-# ``tip_cents``, ``additional_fees_cents``, ``unexplained_cents`` (beyond all parts that Shopify states; also
-# the rounding of a payment in foreign currency, which may be negative) and ``rounding_cents`` (the order's
+# ``amount_cents`` is the money given back. Its parts, positive if the customer gets them: the lines
+# (``order_refund_lines``; a tip line belongs to ``tip_cents``), shipping, duties, ``tip_cents``,
+# ``additional_fees_cents``, ``unexplained_cents`` (beyond all parts in Shopify's refund; also the rounding of
+# a payment in foreign currency, which may be negative) and ``rounding_cents`` (the order's
 # ``refund_rounding_cents``). ``adjustment_cents`` and ``adjustment_tax_cents`` have Shopify's sign, negative
-# where the customer got more than the other parts, so they are added to sales as they are. Lines beyond the
-# money were never paid or pay an exchange: they do not reduce sales. ``transactions`` is a list of {"id",
-# "status", "cents", "is_foreign"}, of which ``status`` is made; ``is_foreign``: paid in another currency, so
-# ``cents`` is a conversion.
+# if the customer got more than the other parts, so they are added to sales unchanged. Lines beyond the money
+# were never paid or pay an exchange: they do not reduce sales. ``transactions`` is a list of {"id", "status",
+# "cents", "is_foreign"} that determines ``status``; ``is_foreign``: paid in another currency, so ``cents`` is
+# a conversion.
 order_refunds = Table(
     "order_refunds",
     metadata,
@@ -117,11 +117,11 @@ DUTIES_REMOVED = """
    - (select coalesce(sum(d.duties_cents), 0)::bigint from order_refunds d
        where d.shop_id = o.shop_id and d.order_gid = o.order_gid)) end
 """
-"""Duties of the order ``o`` that an edit removed and no refund contains: they were never charged."""
+"""SQL: duties of the order ``o`` that an edit removed and no refund contains: they were never charged."""
 
-# Money that moved at Shopify for an order. ``payment_ref`` is the payment provider's id of it, where stated
-# (Stripe's ch_... or pi_...): it ties an order to its charge. ``currency`` is that of the money that moved,
-# the buyer's in a foreign sale. ``is_test``: no money moved, it counts nowhere.
+# Payments of an order at Shopify. ``payment_ref`` is the payment provider's id, if known (Stripe's ch_... or
+# pi_...): it links an order to its charge. ``currency`` is of the payment, the buyer's in a foreign sale.
+# ``is_test``: no money was paid, it counts nowhere.
 order_transactions = Table(
     "order_transactions",
     metadata,

@@ -1,9 +1,9 @@
 """Money of an order at Shopify: transactions, tender transactions, disputes. Each may precede its order.
 
-Order transactions are the steps of a payment. Tender transactions are the amounts that changed hands, also at
-the till in cash or by a card that Shopify never saw; a negative amount went back to the buyer. Disputes are
-those of Shopify Payments, an account of Shopify's of which no Stripe webhook reports: those of a shop's own
-Stripe account are ``transactions`` of kind ``dispute``.
+Order transactions are the steps of a payment. Tender transactions are the amounts paid, also in cash or by a
+card terminal without Shopify; a negative amount went back to the buyer. Disputes are those of Shopify
+Payments, for which there are no Stripe webhooks: disputes of a shop's own Stripe account are ``transactions``
+of kind ``dispute``.
 """
 
 import re
@@ -59,9 +59,9 @@ _Dispute = data_class(shopify_disputes, rank_values(
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Upsert transactions, and settle the refunds of their orders; the most advanced status wins.
 
-    One that gives money back decides whether its refund counts, whichever of the two comes first. Of two
-    with one id and different orders the more advanced one is recorded, and the notices of both orders name
-    the id.
+    A transaction that gives money back decides whether its refund counts, in any order of arrival. Of two
+    with the same id and different orders the more advanced one is recorded, and the notices of both orders
+    name the id.
     """
     parsed = read_set(items, lambda item: _parse_transaction(item, now), _TRANSACTIONS.unreadable)
     received = [
@@ -93,7 +93,7 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
 
 
 def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, Any]]) -> list[Doubts]:
-    """Return a doubt for each order of a transaction whose id is that of another order's transaction."""
+    """Return a doubt for each order of a transaction with the same id as another order's transaction."""
     gids: dict[EntityKey, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
     for item, key, data in received:
         gids[key].setdefault(data.order_gid, (item, data.processed_at))
@@ -102,32 +102,32 @@ def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, A
             first_item, _ = next(iter(gids[key].values()))
             gids[key].setdefault(state.data.order_gid, (first_item, state.data.processed_at))
     return [
-        Doubts(item, gid, at, [f"transactions[{key[1]}].id is that of another order's: one is recorded"])
-        for key, of in gids.items()
-        if len(of) > 1
-        for gid, (item, at) in of.items()
+        Doubts(item, gid, at, [f"transactions[{key[1]}].id is also that of another order's: one is recorded"])
+        for key, by_order in gids.items()
+        if len(by_order) > 1
+        for gid, (item, at) in by_order.items()
     ]
 
 
 def find_payment_ref(source: Mapping[str, Any]) -> str:
     """Return the Stripe charge (``ch_``, ``py_``) or payment intent in a transaction; empty without one.
 
-    A charge in any field is preferred, as Stripe's own lists are by charge. Which field has it depends on the
+    A charge in any field is preferred, because Stripe's own lists are by charge. The field depends on the
     gateway: the receipt, ``authorization`` or ``payment_id``.
     """
-    found = [text for text in _texts(source) if _STRIPE_ID.fullmatch(text)]
+    found = [text for text in _list_texts(source) if _STRIPE_ID.fullmatch(text)]
     return next((text for text in found if not text.startswith("pi_")), found[0] if found else "")
 
 
-def _texts(source: Mapping[str, Any]) -> Iterator[str]:
+def _list_texts(source: Mapping[str, Any]) -> Iterator[str]:
     receipt = find_object(source, "receipt")
     in_receipt = ("charge_id", "latest_charge", "charge", "id", "payment_intent", "payment_intent_id")
-    for place, names in (
+    for node, names in (
         (source, ("authorization", "payment_id")),
         (receipt, in_receipt),
         (find_object(receipt, "charge"), ("id", "payment_intent")),
     ):
-        yield from (find_text(place, name) for name in names)
+        yield from (find_text(node, name) for name in names)
 
 
 def _parse_transaction(item: WorkItem, _now: datetime) -> list[EntityUpdate[Any]]:
@@ -201,7 +201,7 @@ _DISPUTES = EntitySpec(
 )
 
 ingest_tender_transactions = EntityHandler(_TENDERS, _parse_tender)
-"""``payment_details``, a buyer's card, are not stored."""
+"""The buyer's card (``payment_details``) is not stored."""
 
 ingest_shopify_disputes = EntityHandler(_DISPUTES, _parse_dispute)
-"""The amounts of disputes are in Shopify's own payouts, not in ours."""
+"""The amounts of disputes are in Shopify's payouts, not in ours."""
