@@ -1,4 +1,4 @@
-"""``fleet backfill``: record what the providers list and no webhook delivered, and show the sync cursors."""
+"""``fleet backfill``: record provider objects without a webhook, and show the sync cursors."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ select shop_id, provider, stream, synced_until, synced_at,
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """Record what the providers list and no webhook delivered.
+    """Record the objects in the providers' lists that no webhook delivered.
 
     \b
     Example: fleet backfill run --shop harbour --since 24h --dry-run
@@ -40,8 +40,8 @@ def command() -> None:
 def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
-    The job gap-healing does the same every hour. Workers process these events like any other. An event that
-    was recorded before is not recorded again. Exit code 1 if a provider cannot be read.
+    The job gap-healing does the same every hour. Workers process these events like others. No event is
+    recorded twice. Exit code 1 if a provider cannot be read.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @json_option
 def status(shop: str, as_json: bool) -> None:
-    """Show up to when each list of a provider was read, per shop. Changes nothing.
+    """Show up to which time each list of a provider was read, per shop. Changes nothing.
 
     \b
     Example: fleet backfill status --shop harbour
@@ -79,13 +79,13 @@ def status(shop: str, as_json: bool) -> None:
         "shop": lambda row: slugs.get(row.shop_id, row.shop_id),
         "provider": "provider",
         "list": "stream",
-        "everything before": "synced_until",
+        "read up to": "synced_until",
         "read at": "synced_at",
     }
     documents = [{"shop": slugs.get(row.shop_id)} | row._asdict() for row in rows]
     for document in documents:
         del document["shop_id"]
-    empty = "Nothing was read yet: the job gap-healing reads every hour, `fleet backfill run` at once."
+    empty = "Nothing was read yet: the job gap-healing reads every hour, `fleet backfill run` reads now."
     print_list("Read up to", columns, rows, documents, empty, as_json=as_json)
 
 
@@ -100,9 +100,9 @@ def _document(result: BackfillResult) -> dict[str, Any]:
 
 
 def _print_results(results: list[BackfillResult], is_dry: bool) -> None:
-    verb = "would enter" if is_dry else "entered"
+    verb = "would be recorded" if is_dry else "recorded"
     rows = [(result.provider, topic, count) for result in results for topic, count in result.topics.items()]
     print_table("", ("provider", "topic", verb), rows, f"Nothing {verb}.")
     for result in results:
-        seen = f", {result.counts.get('seen', 0)} looked at" if result.counts else ""
+        seen = f", {result.counts.get('seen', 0)} compared" if result.counts else ""
         click.echo(f"{result.provider}: {result.state}{seen}")

@@ -50,9 +50,9 @@ def command() -> None:
 @dry_run_option
 @json_option
 def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: bool) -> None:
-    """Show which webhooks Shopify sends here, and which needed ones it does not send.
+    """Show which webhooks Shopify sends here, and which wanted ones it does not send.
 
-    Subscriptions in the app's own configuration file are not listed: Shopify does not return them.
+    Subscriptions of the app's own configuration file are not listed: Shopify does not return them.
 
     \b
     Examples:
@@ -60,13 +60,13 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
       fleet shopify subscriptions --shop harbour --create
     """
     with transaction() as tx:
-        of = get_shop(tx, shop)
-    with recorded_calls(of.id):
-        admin = open_admin(of.id)
+        record = get_shop(tx, shop)
+    with recorded_calls(record.id):
+        admin = open_admin(record.id)
         listed = list_subscriptions(admin)
     with transaction() as tx:
-        diff = read_diff(tx, of, listed)
-    made: dict[str, Subscription] = {}
+        diff = read_diff(tx, record, listed)
+    created: dict[str, Subscription] = {}
     refused: dict[str, str] = {}
     if create and not get_settings().public_url:
         raise Misconfigured(
@@ -75,52 +75,52 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
             "ingress, such as https://hooks.example.com",
         )
     if create and not dry_run:
-        with recorded_calls(of.id):
-            made, refused = create_missing(admin, diff.missing, webhook_address(of))
-        # Lost ones stay lost: the watchdog first imports their outage.
+        with recorded_calls(record.id):
+            created, refused = create_missing(admin, diff.missing, webhook_address(record))
+        # Lost ones stay lost until the watchdog has imported their missed events.
         lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
-        good = {topic: entry for topic, entry in {**diff.good, **made}.items() if topic not in lost}
+        good = {topic: entry for topic, entry in {**diff.good, **created}.items() if topic not in lost}
         now = utc_now()
         with transaction() as tx:
-            if mutations := record_check(tx, of.id, good, (), now):
-                entry = Entry(of.id, operator_label(actor), ACTION, new_request_id(), mutations)
+            if mutations := record_check(tx, record.id, good, (), now):
+                entry = Entry(record.id, operator_label(actor), ACTION, new_request_id(), mutations)
                 append_all(tx, [entry], now)
     if as_json:
         document = {
-            "shop": of.slug,
-            "address": webhook_address(of),
+            "shop": record.slug,
+            "address": webhook_address(record),
             "good": sorted(diff.good),
             "missing": list(diff.missing),
             "lost": {entry.topic: entry.seen_at for entry in diff.lost},
             "wrong": [entry._asdict() for entry in diff.wrong],
-            "made": sorted(made),
+            "made": sorted(created),
             "refused": refused,
         }
         print_json(document)
     else:
-        _print(diff, made, refused, will_make=create and dry_run)
+        _print(diff, created, refused, will_create=create and dry_run)
 
 
 def _print(
-    diff: SubscriptionDiff, made: Collection[str], refused: dict[str, str], *, will_make: bool
+    diff: SubscriptionDiff, created: Collection[str], refused: dict[str, str], *, will_create: bool
 ) -> None:
     lost = {entry.topic: entry for entry in diff.lost}
     rows = [(topic, "good", entry.uri) for topic, entry in sorted(diff.good.items())]
     rows += [(entry.topic, "wrong", entry.uri) for entry in diff.wrong]
     for topic in diff.missing:
-        if topic in made:
-            rows.append((topic, "made now", ""))
+        if topic in created:
+            rows.append((topic, "created now", ""))
         elif topic in refused:
             rows.append((topic, "refused", refused[topic]))
         elif topic in lost:
             rows.append((topic, "lost", f"last seen {lost[topic].seen_at:%Y-%m-%d %H:%M} UTC"))
         else:
-            rows.append((topic, "would be made" if will_make else "missing", ""))
+            rows.append((topic, "would be created" if will_create else "missing", ""))
     print_table("", ("topic", "state", ""), rows, "No topic is wanted.")
 
 
 def compare_domain(slug: str, wanted: str) -> None:
-    """Raise ``ShopInvalid`` if Shopify returns another domain; print it if nothing was checked."""
+    """Raise ``ShopInvalid`` if Shopify returns another domain; print a warning if it was not checked."""
     domain = normalize_domain(wanted)
     check_domain(domain)
     with transaction() as tx:
@@ -135,7 +135,7 @@ def compare_domain(slug: str, wanted: str) -> None:
         click.echo(f"{domain} was not checked: {slug} has no shopify-token; {hint}.", err=True)
     elif found != domain:
         raise ShopInvalid(
-            f"shopify_domain={domain!r} is not the domain of the shop that the token opens: "
+            f"shopify_domain={domain!r} is not the domain of the shop of the token: "
             f"use {found!r}, or record the token of {domain!r} first"
         )
 

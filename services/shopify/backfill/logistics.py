@@ -17,7 +17,7 @@ from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, ids_o
 from services.shopify.logistics.tables import fulfillment_orders, order_returns
 
 RETURN_LAG = timedelta(minutes=1)
-"""A return that a webhook changed within this time is not compared: the webhook may be the newer one."""
+"""A return that a webhook changed within this time is not compared: the webhook may be newer."""
 
 _RETURN_TOPICS = {
     "REQUESTED": "returns/request",
@@ -26,14 +26,14 @@ _RETURN_TOPICS = {
     "CANCELED": "returns/cancel",
     "CLOSED": "returns/close",
 }
-"""The webhook that brings a return into each status."""
+"""The webhook topic of each status of a return."""
 
 
 def _is_missing_fulfillment_order(node: Node, known: Stored | None) -> bool:
-    """Return whether one is unknown, has no order here, or is older and different here.
+    """Return whether a fulfillment order is unknown, has no order here, or is older and different here.
 
-    Shopify's time is that of the change and ours that of its webhook, a moment later. So one that differs
-    and is not newer is a state that a webhook has replaced since the list was made.
+    Shopify's time is that of the change, ours is that of its webhook, a moment later. So if the listed one
+    differs and is not newer, a webhook has replaced it since.
     """
     if known is None or not known["order_gid"]:
         return True
@@ -50,7 +50,7 @@ def _is_missing_fulfillment_order(node: Node, known: Stored | None) -> bool:
 
 
 def fulfillment_order_event(node: Node) -> PulledEvent:
-    """Return ``fulfillment_orders/order_routing_complete``, the topic that states nothing but the state."""
+    """Return ``fulfillment_orders/order_routing_complete``, the topic with only the state."""
     body = {
         "fulfillment_order": {
             "id": node["id"],
@@ -75,9 +75,9 @@ def _location_of(node: Node) -> int | None:
 def _find_missing_returns(
     _pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
 ) -> list[PulledEvent]:
-    """Return the returns of the orders in ``page`` that are unknown, nameless, or in another status here.
+    """Return the returns of the orders in ``page`` that are unknown, without a name, or differ in status.
 
-    A return has no time of its own: its state counts as of ``now``, less ``RETURN_LAG``.
+    A return has no time: its state counts as of ``now``, less ``RETURN_LAG``.
     """
     returns = [
         ((shop_id, number_of(node["id"])), node, order)
@@ -103,7 +103,7 @@ def _is_missing_return(node: Node, known: Stored | None, at: datetime) -> bool:
 def return_event(node: Node, order: Node, known: Stored | None, at: datetime) -> PulledEvent:
     """Return a return of ``order`` as the webhook of its status at ``at``.
 
-    ``corrects`` is no field of Shopify's: it makes corrections of different states different events.
+    ``corrects`` is not a field of Shopify: with it, corrections of different states are different events.
     """
     body = {
         **ids_of(node),

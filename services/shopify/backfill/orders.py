@@ -34,9 +34,9 @@ from services.shopify.backfill.to_webhook import (
 from services.shopify.orders.tables import orders
 
 FIRST_CHILDREN = {"transactions": 6, "refunds": 2, "fulfillments": 3}
-"""How many of an order's own lists ``LIST_ORDERS`` shows: one of that length may be longer."""
+"""The length at which ``LIST_ORDERS`` cuts each list of an order: a list of that length may be longer."""
 
-# One statement for all children of the orders: the kind, the order, the id, and what may have changed.
+# One statement for all children of the orders: the kind, the order, the id, and the compared columns.
 _FIND_CHILDREN = """
 select 'transactions' as kind, t.order_gid, t.order_transaction_id as id, t.status, '' as shipment_status,
        null::timestamptz as updated_at, 0::bigint as amount_cents
@@ -63,12 +63,10 @@ class StoredOrders(NamedTuple):
     children: Mapping[tuple[str, str], Children]
 
     def of(self, kind: str, gid: str) -> Children:
-        """Return the children of ``kind`` of the order ``gid``, by id."""
         return self.children.get((kind, gid), {})
 
 
 def find_stored_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> StoredOrders:
-    """Return the stored orders of ``page``, in two statements."""
     gids = [order["id"] for order in page]
     known = find_by_key(tx, orders, [(shop_id, gid) for gid in gids])
     children: dict[tuple[str, str], dict[int, Row[Any]]] = defaultdict(dict)
@@ -80,7 +78,7 @@ def find_stored_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> St
 def _find_missing_orders(
     pager: Pager, shop_id: int, page: Sequence[Node], _now: datetime
 ) -> list[PulledEvent]:
-    """Return what is missing of the orders of ``page``; an order of which anything may be is read in full."""
+    """Return events for missing parts of the orders of ``page``; reads an order with any in full."""
     with transaction() as tx:
         stored = find_stored_orders(tx, shop_id, page)
     return [
@@ -92,7 +90,7 @@ def _find_missing_orders(
 
 
 def is_missing_order(listed: Node, stored: Stored | None) -> bool:
-    """Return whether Shopify's state of an order is newer than ours, or of the same second and different.
+    """Return whether Shopify's state of an order is newer than ours, or different in the same second.
 
     Shopify's times are whole seconds, and an order is often placed and paid within one.
     """
@@ -109,19 +107,18 @@ def is_missing_order(listed: Node, stored: Stored | None) -> bool:
 
 
 def is_missing_transaction(listed: Node, stored: Children) -> bool:
-    """Return whether a transaction is unknown, or its status differs."""
     known = stored.get(number_of(listed["id"]))
     return known is None or known.status != listed["status"].lower()
 
 
 def is_missing_refund(listed: Node, stored: Children) -> bool:
-    """Return whether a refund is unknown, or has given back more since: its money only grows."""
+    """Return whether a refund is unknown, or its money has grown (it never decreases)."""
     known = stored.get(number_of(listed["id"]))
     return known is None or known.amount_cents < _cents(listed, "totalRefundedSet")
 
 
 def is_missing_fulfillment(listed: Node, stored: Children) -> bool:
-    """Return whether a fulfilment is unknown, newer than ours, or of the same second and different."""
+    """Return whether a fulfilment is unknown, newer than ours, or different in the same second."""
     known = stored.get(number_of(listed["id"]))
     updated_at = find_instant(listed["updatedAt"])
     if known is None or known.updated_at is None or updated_at is None or updated_at > known.updated_at:
@@ -138,7 +135,7 @@ _IS_MISSING = {
 
 
 def _may_be_missing(listed: Node, stored: StoredOrders) -> bool:
-    """Return whether to read the order in full. A list that was cut may hold anything, so it is read."""
+    """Return whether to read the order in full, as it must be if one of its lists was cut."""
     gid = listed["id"]
     return is_missing_order(listed, stored.orders.get(gid)) or any(
         len(listed[kind]) >= size
@@ -148,7 +145,7 @@ def _may_be_missing(listed: Node, stored: StoredOrders) -> bool:
 
 
 def _read_missing(pager: Pager, gid: str, stored: StoredOrders) -> Iterator[PulledEvent]:
-    """Yield what is missing of one order, the order first: its parts mean nothing without it."""
+    """Yield events for the missing parts of one order, the order first."""
     order = find_object(pager.query(READ_ORDER, {"id": gid}), "order")
     if not order:
         return  # deleted since it was listed

@@ -1,4 +1,4 @@
-"""Reads Shopify's lists page by page, within the shop's rate limit, and describes one list."""
+"""Reads Shopify's lists page by page within the shop's rate limit."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,56 +19,56 @@ if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
 
 Stored = Mapping[str, Any]
-"""A row of ours, by column name."""
+"""A row of our tables, by column name."""
 
-LONGEST_WAIT = timedelta(seconds=10)
-"""The pager waits up to this long; a longer wait is left to the ledger, where it holds no worker."""
+MAX_WAIT = timedelta(seconds=10)
+"""The pager waits up to this long. A longer wait is left to the ledger, so that no worker is blocked."""
 
-TIME_FOR_A_RUN = timedelta(minutes=10)
-"""Well under the job's time limit. The next try continues from the last cursor."""
+MAX_RUN_TIME = timedelta(minutes=10)
+"""Well below the job's time limit. The next try continues from the last cursor."""
 
-LEAVE_FREE = 0.5
-"""The share of the rate limit that a backfill leaves to the pushes of stock, which are more urgent."""
+FREE_SHARE = 0.5
+"""The share of the rate limit that a backfill leaves free for pushes of stock, which are more urgent."""
 
-GO_ON_AFTER = timedelta(seconds=5)
+RESUME_AFTER = timedelta(seconds=5)
 
 
 class Pager:
-    """Queries ``admin``: waits for short throttles, and raises ``NotYet`` when the time for a run is over."""
+    """Queries ``admin``: waits for short throttles, and raises ``NotYet`` after ``max_run_time``."""
 
     def __init__(
         self,
         admin: "ShopifyAdmin",
         *,
-        time_for_a_run: timedelta = TIME_FOR_A_RUN,
+        max_run_time: timedelta = MAX_RUN_TIME,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._admin, self._pause, self._clock = admin, pause, clock
-        self._until = clock() + time_for_a_run.total_seconds()
+        self._until = clock() + max_run_time.total_seconds()
 
     def query(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return the data of ``document``.
 
-        A throttled query is sent again after the wait that Shopify states, if that is short; a longer wait,
+        A throttled query is sent again after the wait in Shopify's answer, if that is short. A longer wait,
         and any other failure, is raised.
         """
         while True:
             if self._clock() >= self._until:
                 message = "the time for a run is over: the next try continues from the last cursor"
-                raise NotYet("backfill.time_used", message, wait=GO_ON_AFTER)
-            self._leave_room()
+                raise NotYet("backfill.time_used", message, wait=RESUME_AFTER)
+            self._wait_for_free_share()
             try:
                 return self._admin.execute(document, variables, changes=False)
             except RetryLater as fault:
-                if fault.wait is None or fault.wait > LONGEST_WAIT:
+                if fault.wait is None or fault.wait > MAX_WAIT:
                     raise
                 self._pause(max(fault.wait.total_seconds(), 0.05))
 
     def pages(
         self, document: str, variables: Mapping[str, Any], *path: str, after: str | None = None
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yield the nodes of each page of the list at ``path`` of the answers, queried when it is needed."""
+        """Yield the nodes of each page of the list at ``path`` in the answers; queries page by page."""
         while after != "":
             found = self.query(document, {**variables, "after": after})
             for name in path:
@@ -77,7 +77,7 @@ class Pager:
             yield list(found.get("nodes") or ())
 
     def complete(self, node: Mapping[str, Any], name: str, document: str, root: str) -> dict[str, Any]:
-        """Return ``node`` with all of its list ``name``; ``document`` reads more of it, under ``root``."""
+        """Return ``node`` with its complete list ``name``; ``document`` reads more of it, under ``root``."""
         found = find_object(node, name)
         nodes = list(found.get("nodes") or ())
         if after := _next_cursor(found):
@@ -85,13 +85,13 @@ class Pager:
             nodes += [more for page in rest for more in page]
         return {**node, name: {"nodes": nodes}}
 
-    def _leave_room(self) -> None:
+    def _wait_for_free_share(self) -> None:
         throttle = self._admin.throttle
         if throttle is None or throttle.restore_rate <= 0:
             return
-        missing = throttle.maximum_available * LEAVE_FREE - throttle.currently_available
+        missing = throttle.maximum_available * FREE_SHARE - throttle.currently_available
         if missing > 0:
-            self._pause(min(missing / throttle.restore_rate, LONGEST_WAIT.total_seconds()))
+            self._pause(min(missing / throttle.restore_rate, MAX_WAIT.total_seconds()))
 
 
 def is_newer(node: Node, known: Stored | None, column: str = "updated_at") -> bool:
@@ -109,7 +109,7 @@ def find_missing(
     _now: datetime,
     is_missing: Callable[[Node, Stored | None], bool] = is_newer,
 ) -> list[PulledEvent]:
-    """Return events for the nodes of ``page`` that are missing in ``table``, by default the newer ones."""
+    """Return events for the nodes of ``page`` that are missing or, by default, older in ``table``."""
     keys = [(shop_id, number_of(node["id"])) for node in page]
     with transaction() as tx:
         known = find_by_key(tx, table, keys)
@@ -117,19 +117,19 @@ def find_missing(
 
 
 def _next_cursor(connection: Mapping[str, Any]) -> str:
-    """Return the cursor of the page after that of ``connection``; empty: there is none."""
+    """Return the cursor of the page after ``connection``; empty after the last page."""
     info = find_object(connection, "pageInfo")
     return str(info.get("endCursor") or "") if info.get("hasNextPage") else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulledList:
-    """One of Shopify's lists: how it is read, and how the objects that are missing here are found.
+    """One of Shopify's lists: how to read it, and how to find the objects that are missing here.
 
-    ``path`` leads to the list in the answer to ``document``. ``nested`` is a list within each node, with the
-    document that reads its further pages and the node's name there. Where ``is_sorted``, the longest
-    unchanged node comes first, so the cursor moves with each page. ``find_missing`` takes the shop, a page
-    and the current time, and returns events for the objects that are unknown or outdated here.
+    ``path`` leads to the list in the answer to ``document``. ``nested`` is a list within each node, with
+    the document that reads its further pages and the node's name there. If ``is_sorted``, the oldest change
+    comes first, so the cursor moves with each page. ``find_missing`` takes the shop, a page and the current
+    time, and returns events for the objects that are unknown or outdated here.
     """
 
     name: str
@@ -140,9 +140,9 @@ class PulledList:
     nested: tuple[str, str, str] | None = None
     is_sorted: bool = False
     is_searchable: bool = True
-    """Whether the list can be searched by time; otherwise all of it is read."""
+    """Whether the list can be searched by time; otherwise it is read completely."""
     has_own_scope: bool = False
-    """Whether the app needs an access scope for it that it may not have."""
+    """Whether the list needs an access scope that the app may not have."""
 
     def read(self, pager: Pager, since: datetime) -> Iterator[Sequence[Node]]:
         """Yield the pages of the nodes changed at ``since`` or later."""

@@ -1,12 +1,11 @@
 """Backfill: reads Shopify's lists from their cursors on, and records missing objects as inbound events.
 
-The missing objects of a page are recorded in one transaction, and the cursor moves with them: after a crash
-the next run continues from the last page, and nothing is lost or recorded twice. A list is read again from
-ten minutes before its cursor, because Shopify's search index lags behind its objects, and its clock differs
-from ours.
+One transaction records the missing objects of a page and moves the cursor: after a crash the next run
+continues from the last page, and nothing is lost or recorded twice. A list is read again from ten minutes
+before its cursor, because Shopify's search index lags behind its objects, and its clock differs from ours.
 
-The delivery key of an event is the object and a digest of its payload, so a state enters once however often a
-list shows it. Known keys are looked up first: the ledger would count them as duplicate deliveries.
+The delivery key of an event is the object and a digest of its payload, so each state is recorded once. Known
+keys are looked up first: the ledger would count them as duplicate deliveries.
 """
 
 import hashlib
@@ -38,8 +37,8 @@ from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_o
 from services.shopify.backfill.to_webhook import Node, PulledEvent
 
 OVERLAP = timedelta(minutes=10)
-FIRST_REACH = timedelta(days=60)
-"""How far back a shop's first backfill reads: Shopify shows no older order without ``read_all_orders``."""
+FIRST_RUN_WINDOW = timedelta(days=60)
+"""The time that a shop's first backfill covers: older orders need the scope ``read_all_orders``."""
 
 NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
 """The errors of ``open_admin`` for a shop that was never connected."""
@@ -56,7 +55,7 @@ select e.topic, e.delivery_key
 
 @dataclass(slots=True)
 class BackfillStats:
-    """How many objects were compared, and the events that were recorded, by topic."""
+    """The number of compared objects, and of recorded events by topic."""
 
     seen: int = 0
     entered: Counter[str] = field(default_factory=Counter)
@@ -66,12 +65,12 @@ class BackfillStats:
 def backfill_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None = None, is_dry: bool = False
 ) -> BackfillStats:
-    """Record what is in the shop's Shopify and missing here, and move the cursors.
+    """Record the objects that are at Shopify and missing here, and move the cursors.
 
-    ``since`` reads from before the cursors, for a known outage; so does the first webhook that the ingress
-    refused by name, until a backfill an hour after the last refusal has read all lists. ``is_dry`` counts
-    what would be recorded and changes nothing. A shop that is not connected is skipped. Raises ``WorkError``
-    for Shopify's failures; pages read before stay.
+    Reads from ``since`` if that is before a cursor, for a known outage. The first webhook that the ingress
+    refused is such a time too, until a backfill an hour after the last refusal has read all lists. ``is_dry``
+    only counts what would be recorded. A shop that is not connected is skipped. Raises ``WorkError`` for
+    failures at Shopify; pages that were read before stay recorded.
     """
     try:
         pager = Pager(open_admin(shop_id))
@@ -89,7 +88,6 @@ def backfill_shopify(
 
 
 def _settle_refusals(shop_id: int, now: datetime) -> None:
-    """Delete the refusals that are over, and resolve their incidents."""
     with transaction() as tx:
         for outcome, first_at in settle_refusals(tx, shop_id, now):
             since = f"{first_at:%Y-%m-%d %H:%M} UTC"
@@ -99,7 +97,7 @@ def _settle_refusals(shop_id: int, now: datetime) -> None:
 
 @dataclass(slots=True)
 class ShopBackfill:
-    """One backfill of one shop; each list is read from its cursor or ``since`` on, the earlier one."""
+    """One backfill of one shop; each list is read from its cursor or ``since``, whichever is earlier."""
 
     shop_id: int
     pager: Pager
@@ -110,7 +108,7 @@ class ShopBackfill:
     stats: BackfillStats = field(default_factory=BackfillStats)
 
     def run(self) -> None:
-        """Backfill each list: products before the orders that name them, locations before their levels."""
+        """Backfill each list: products before orders, locations before their levels."""
         location_gids: list[str] = []
 
         def find_locations(
@@ -126,22 +124,22 @@ class ShopBackfill:
             self._backfill(levels_of(gid))
 
     def _backfill(self, pulled_list: PulledList) -> None:
-        """Backfill a list; one with an access scope of its own only where the app has it."""
+        """Backfill a list; skip it if it needs an access scope that the app does not have."""
         with transaction() as tx:
             cursor = find_cursor(tx, self.shop_id, "shopify", pulled_list.name)
-        begin = self.now - FIRST_REACH
+        begin = self.now - FIRST_RUN_WINDOW
         if cursor is not None:
             begin = max(min(cursor, self.since) - OVERLAP, begin)
         with optional_calls() if pulled_list.has_own_scope else nullcontext():
             try:
-                for page, is_last in _with_last(pulled_list.read(self.pager, begin)):
+                for page, is_last in _mark_last_page(pulled_list.read(self.pager, begin)):
                     self._backfill_page(pulled_list, page, is_last=is_last)
             except Misconfigured as fault:
                 if not (pulled_list.has_own_scope and fault.code == NO_SCOPE):
                     raise
 
     def _backfill_page(self, pulled_list: PulledList, page: Sequence[Node], *, is_last: bool) -> None:
-        """Record what is missing of ``page``, and move the cursor, in one transaction."""
+        """Record the missing objects of ``page`` and move the cursor, in one transaction."""
         missing = pulled_list.find_missing(self.pager, self.shop_id, page, self.now)
         work = []
         with transaction() as tx:
@@ -160,7 +158,7 @@ class ShopBackfill:
             send_messages(work)
 
     def _find_new_events(self, tx: Connection, missing: Sequence[PulledEvent]) -> list[NewEvent]:
-        """Return the events of ``missing`` that are not in the ledger yet."""
+        """Return the events of ``missing`` that are not recorded yet."""
         events = {event.identity: event for event in map(self._make_event, missing)}
         if not events:
             return []
@@ -189,10 +187,10 @@ class ShopBackfill:
         )
 
 
-def _with_last(pages: Iterable[Sequence[Node]]) -> Iterable[tuple[Sequence[Node], bool]]:
-    """Yield each page, and then an empty one with True: the list is complete.
+def _mark_last_page(pages: Iterable[Sequence[Node]]) -> Iterable[tuple[Sequence[Node], bool]]:
+    """Yield each page with False, and then an empty page with True: the list is complete.
 
-    Whether a page is the last is known only by querying the next one; a page is recorded before that.
+    Only a query for the next page shows whether a page is the last; the page is recorded before that.
     """
     for page in pages:
         yield page, False

@@ -42,14 +42,12 @@ def item_event(item: Node) -> PulledEvent:
 
 
 def location_event(location: Node) -> PulledEvent:
-    """Return ``locations/update`` for a location."""
     address = find_object(location, "address")
     codes = {"country_code": address.get("countryCode"), "province_code": address.get("provinceCode")}
     return make_event("locations/update", location, {**to_rest(location), **codes})
 
 
 def level_event(level: Node, location_id: int) -> PulledEvent:
-    """Return ``inventory_levels/update`` for a level of a location."""
     body = {
         "inventory_item_id": id_of(level, "item"),
         "location_id": location_id,
@@ -61,7 +59,7 @@ def level_event(level: Node, location_id: int) -> PulledEvent:
 
 
 def _find_available(level: Node) -> int | None:
-    """Return how many pieces of a level are for sale; None where Shopify does not count them."""
+    """Return the pieces of a level that are for sale; None if Shopify does not track them."""
     quantities = {entry["name"]: entry["quantity"] for entry in level["quantities"]}
     return int(quantities["available"]) if "available" in quantities else None
 
@@ -69,7 +67,7 @@ def _find_available(level: Node) -> int | None:
 def _find_missing_products(
     pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
 ) -> list[PulledEvent]:
-    """Return the products that are unknown or outdated here, or have such a variant."""
+    """Return the products that are unknown or older here, or have such a variant."""
     items = {
         (shop_id, item): variant
         for product in page
@@ -92,8 +90,7 @@ def _find_missing_levels(
 ) -> list[PulledEvent]:
     """Return the levels that are unknown, or were observed before Shopify changed them.
 
-    A level with our own figure enters too: the time of the observation decides whether a sale that is
-    received late counts.
+    Includes levels with our own figure: the time of the observation decides whether a late sale counts.
     """
     keys = [(shop_id, id_of(level, "item"), location_id) for level in page]
     with transaction() as tx:
@@ -129,7 +126,7 @@ ITEMS = PulledList(
 
 
 def levels_of(location_gid: str) -> PulledList:
-    """Return the list of a location's levels; it has no order."""
+    """Return the unsorted list of a location's levels."""
     location_id = number_of(location_gid)
     return PulledList(
         name=f"levels:{location_id}",

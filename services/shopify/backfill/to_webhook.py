@@ -1,7 +1,7 @@
 """Converts orders and their parts, as Shopify's GraphQL returns them, to webhook payloads. Pure.
 
-A missed webhook is recorded as if it had come: in the REST shape that the handlers parse, money in the shop's
-currency, ids as whole numbers. Only the modules of this package know GraphQL's shape.
+A missed webhook is recorded in the REST format that the handlers parse, with money in the shop's currency and
+ids as whole numbers. Only the modules of this package use the GraphQL format.
 Sources: the 2026-07 schema of the Admin API, and the sample payloads of the same version.
 """
 
@@ -18,10 +18,10 @@ from services.core.fields import find_object
 from services.providers.delivery import find_instant
 
 Node = Mapping[str, Any]
-"""An object of a GraphQL answer."""
+"""An object in a GraphQL answer."""
 
 FULFILLMENT_STATUS = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked"}
-"""An order's; every other display status is null in REST: nothing of it was sent."""
+"""REST status of an order by GraphQL status; every other one is null in REST: nothing was shipped."""
 
 SHIPMENT_STATUS = {
     status: status.lower()
@@ -30,7 +30,7 @@ SHIPMENT_STATUS = {
         "LABEL_PRINTED", "LABEL_PURCHASED", "OUT_FOR_DELIVERY", "READY_FOR_PICKUP",
     )
 }  # fmt: skip
-"""A fulfilment's; the others (``FULFILLED``, ``SUBMITTED``...) are not about the parcel: null in REST."""
+"""REST status of a fulfilment's parcel by GraphQL status; others (``FULFILLED``...) are null in REST."""
 
 _REFERENCES = {
     "inventoryItem": "inventory_item_id",
@@ -40,7 +40,7 @@ _REFERENCES = {
     "retailLocation": "location_id",
     "variant": "variant_id",
 }
-"""The objects of which REST has the id alone."""
+"""The objects of which REST has only the id."""
 
 _NAMES = {
     "allocatedAmountSet": "amount_set",
@@ -55,19 +55,19 @@ _NAMES = {
     "presentmentCurrencyCode": "presentment_currency",
     **_REFERENCES,
 }
-"""REST's name of a field where it is another one."""
+"""The REST names of fields that are named differently."""
 
 _ENUMS = frozenset({"displayFinancialStatus", "kind", "restockType", "status"})
-"""In lower case in REST."""
+"""Fields that are lower case in REST."""
 
-_CONVERTED_APART = frozenset(
+_CONVERTED_SEPARATELY = frozenset(
     {
         "address", "customAttributes", "displayFulfillmentStatus", "displayStatus", "duties", "fulfillments",
         "legacyResourceId", "receiptJson", "refunds", "totalCashRoundingAdjustment", "totalQuantity",
         "totalRefundedSet", "transactions", "unitCost",
     }
 )  # fmt: skip
-"""Fields of another shape in REST, and the parts of an order, which are events of their own."""
+"""Fields of another format in REST, and the parts of an order, which are separate events."""
 
 
 class PulledEvent(NamedTuple):
@@ -80,12 +80,11 @@ class PulledEvent(NamedTuple):
 
 
 def make_event(topic: str, node: Node, body: Mapping[str, Any], at: str = "updatedAt") -> PulledEvent:
-    """Return ``node`` as an event of ``topic``; its time is the field ``at``."""
     return PulledEvent(topic, node["id"], body, find_instant(node[at]))
 
 
 def number_of(gid: str | None) -> int:
-    """Return the id at the end of ``gid://shopify/Order/123`` as a whole number; 0 where there is none.
+    """Return the id at the end of ``gid://shopify/Order/123`` as a whole number; 0 without one.
 
     The ids of refund line items and inventory levels have a query after the number.
     """
@@ -94,25 +93,25 @@ def number_of(gid: str | None) -> int:
 
 
 def ids_of(node: Node) -> dict[str, Any]:
-    """Return the id of ``node`` as REST has it: the number, and the GraphQL id."""
+    """Return the two ids of ``node`` in REST: the number, and the GraphQL id."""
     return {"id": number_of(node["id"]), "admin_graphql_api_id": node["id"]}
 
 
 def id_of(node: Node, name: str) -> int | None:
-    """Return the id of the object ``name`` as a whole number; None where there is no such object."""
+    """Return the id of the object ``name`` as a whole number; None without the object."""
     return number_of(find_object(node, name).get("id")) or None
 
 
 def to_rest(node: Node) -> dict[str, Any]:
-    """Return a GraphQL object as REST writes it, by the rules that hold for all entities.
+    """Return a GraphQL object in REST format, by the rules that all entities share.
 
-    ``createdAt`` is ``created_at``; an id is a number, with ``admin_graphql_api_id`` beside it; a money bag
-    ``priceSet`` is ``price`` and ``price_set``, in the shop's currency alone; a connection is a list.
+    ``createdAt`` becomes ``created_at``; an id becomes a number and ``admin_graphql_api_id``; a money bag
+    ``priceSet`` becomes ``price`` and ``price_set``, in the shop's currency; a connection becomes a list.
     """
     body: dict[str, Any] = {}
     for field, value in node.items():
         name = _NAMES.get(field) or _snake(field)
-        if field in _CONVERTED_APART:
+        if field in _CONVERTED_SEPARATELY:
             continue
         if field == "id":
             body |= {"id": number_of(value) or None, "admin_graphql_api_id": value}
@@ -137,7 +136,7 @@ def _snake(field: str) -> str:
 
 
 def money_set_of(node: Node, name: str) -> dict[str, Any] | None:
-    """Return the money bag ``name`` with the shop's own currency alone; None where there is none."""
+    """Return the money bag ``name`` with only the shop's own currency; None without a bag."""
     money = find_object(find_object(node, name), "shopMoney")
     if not money:
         return None
@@ -145,13 +144,13 @@ def money_set_of(node: Node, name: str) -> dict[str, Any] | None:
 
 
 def amount_of(node: Node, name: str) -> str | None:
-    """Return the decimal text of the money bag ``name`` in the shop's currency; None where there is none."""
+    """Return the amount of the money bag ``name`` in the shop's currency as text; None without a bag."""
     amount = find_object(find_object(node, name), "shopMoney").get("amount")
     return amount if isinstance(amount, str) else None
 
 
-def moved_of(node: Node, name: str) -> Node:
-    """Return the amount and currency that moved, the buyer's in a foreign sale; empty where there is none."""
+def paid_money_of(node: Node, name: str) -> Node:
+    """Return the amount and currency of a payment, the buyer's in a foreign sale; empty without one."""
     bag = find_object(node, name)
     return find_object(bag, "presentmentMoney") or find_object(bag, "shopMoney")
 
@@ -173,13 +172,11 @@ def order_event(order: Node) -> PulledEvent:
 
 
 def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
-    """Return ``order_transactions/create`` for a transaction of the order ``order_gid``."""
     at = "processedAt" if transaction.get("processedAt") else "createdAt"
     return make_event("order_transactions/create", transaction, _transaction(transaction, order_gid), at)
 
 
 def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
-    """Return ``fulfillments/update``, or ``fulfillments/create`` for an unknown one."""
     body = {
         **to_rest(fulfillment),
         "order_id": number_of(order_gid),
@@ -212,7 +209,7 @@ def _attributes(node: Node) -> list[dict[str, Any]]:
 
 
 def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
-    money = moved_of(transaction, "amountSet")
+    money = paid_money_of(transaction, "amountSet")
     return {
         **to_rest(transaction),
         "order_id": number_of(order_gid),
@@ -223,7 +220,7 @@ def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
 
 
 def _receipt(receipt: object) -> dict[str, Any]:
-    """Return a gateway's receipt. The scalar ``JSON`` is text in some answers, an object in others."""
+    """Return a gateway's receipt. The scalar ``JSON`` is text in some answers and an object in others."""
     if isinstance(receipt, str):
         try:
             receipt = orjson.loads(receipt)
@@ -233,7 +230,7 @@ def _receipt(receipt: object) -> dict[str, Any]:
 
 
 def _duties(refund: Node) -> dict[str, Any]:
-    """Return the money bag of a refund's duties; 0 in the shop's currency where it has none."""
+    """Return the money bag of a refund's duties; 0 in the shop's currency without duties."""
     amounts = [amount_of(duty, "amountSet") for duty in refund["duties"]]
     total = sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
     currency = find_object(find_object(refund, "totalRefundedSet"), "shopMoney").get("currencyCode") or ""

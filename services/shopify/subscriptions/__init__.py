@@ -1,1 +1,1 @@
-"""Webhook subscriptions at Shopify: check them, create missing ones, import what was missed."""
+"""Webhook subscriptions at Shopify: check them, create missing ones, import missed events."""

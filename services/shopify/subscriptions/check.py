@@ -1,6 +1,6 @@
-"""Job ``subscription-watchdog``: create deleted webhook subscriptions again, import what they missed.
+"""Job ``subscription-watchdog``: creates deleted webhook subscriptions again, imports their missed events.
 
-Without it a deleted subscription goes unnoticed: there is no error, webhooks just stop.
+A deleted subscription causes no error: webhooks just stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import NO_ACCESS, BackfillStats, backfill_shopify
 from services.shopify.subscriptions.plan import (
     ENUM_TOPICS,
-    LONGEST_FAILURE,
+    MAX_FAILURE_TIME,
     Subscription,
     SubscriptionDiff,
     compare_subscriptions,
@@ -49,7 +49,7 @@ ACTION = "subscription_watch"
 
 @dataclass(slots=True)
 class CheckResult:
-    """The result of a check. ``refused`` has Shopify's reason for each topic that it refused."""
+    """The result of a check. ``refused`` has Shopify's reason by refused topic."""
 
     diff: SubscriptionDiff
     created: dict[str, Subscription] = field(default_factory=dict)
@@ -58,7 +58,6 @@ class CheckResult:
     backfill: BackfillStats = field(default_factory=BackfillStats)
 
     def stats(self) -> dict[str, int | str]:
-        """Return the stats of the job's run."""
         return {
             "good": len(self.diff.good),
             "missing": len(self.diff.missing),
@@ -71,9 +70,9 @@ class CheckResult:
 
 
 def watch_subscriptions(run: Run, clock: Callable[[], datetime] = utc_now) -> JobResult:
-    """Check the subscriptions of the run's shop, create missing ones, import what was missed.
+    """Check the subscriptions of the run's shop, create missing ones, import missed events.
 
-    Nothing is created without ``PUBLIC_URL``.
+    Without ``PUBLIC_URL`` nothing is created.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     now = clock()
@@ -87,8 +86,8 @@ def watch_subscriptions(run: Run, clock: Callable[[], datetime] = utc_now) -> Jo
         return JobResult(result="not_connected")
     result = _check(shop, admin, now, run.request_id)
     record = partial(_record, shop.id, result, run.zone, now, run.request_id)
-    is_well = not (result.diff.to_import or result.diff.wrong or result.diff.lost)
-    return JobResult(stats=result.stats(), result="well" if is_well else "mended", record=record)
+    has_findings = result.diff.to_import or result.diff.wrong or result.diff.lost
+    return JobResult(stats=result.stats(), result="mended" if has_findings else "well", record=record)
 
 
 def _check(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> CheckResult:
@@ -98,7 +97,7 @@ def _check(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) ->
         if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
             append_all(tx, [Entry(shop.id, ACTOR, ACTION, request_id, lost)], now)
         topics = [entry.topic for entry in diff.to_import]
-        earliest = min((entry.seen_at for entry in diff.to_import), default=now) - LONGEST_FAILURE
+        earliest = min((entry.seen_at for entry in diff.to_import), default=now) - MAX_FAILURE_TIME
         last_received = find_last_received(tx, shop.id, topics, earliest)
     result = CheckResult(diff, since=find_outage_start(diff.to_import, last_received))
     if get_settings().public_url:
@@ -111,7 +110,7 @@ def _check(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) ->
 def list_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
     """Return the webhook subscriptions that this app created in the shop.
 
-    Shopify does not list those in the app's own configuration file.
+    Shopify does not list those of the app's own configuration file.
     """
     pages = Pager(admin).pages(LIST_SUBSCRIPTIONS, {}, "webhookSubscriptions")
     return [
@@ -124,21 +123,20 @@ def list_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
 
 
 def read_diff(tx: Connection, shop: Shop, listed: Sequence[Subscription]) -> SubscriptionDiff:
-    """Return how ``listed`` differs from the subscriptions that the shop should have."""
     return compare_subscriptions(listed, list_stored(tx, shop.id), webhook_address(shop))
 
 
 def webhook_address(shop: Shop) -> str:
-    """Return the address of the shop's webhooks; only its path where ``PUBLIC_URL`` is empty."""
+    """Return the address of the shop's webhooks; only its path if ``PUBLIC_URL`` is empty."""
     return f"{get_settings().public_url}/webhooks/shopify/{shop.slug}"
 
 
 def create_missing(
     admin: "ShopifyAdmin", topics: Sequence[str], uri: str
 ) -> tuple[dict[str, Subscription], dict[str, str]]:
-    """Return the subscriptions created for ``topics``, and the reasons why the others were refused.
+    """Create subscriptions for ``topics``; return those created, and the reasons of the refused ones.
 
-    A repetition is harmless: Shopify refuses a second subscription of the same topic and address.
+    It can be repeated: Shopify refuses a second subscription of the same topic and address.
     """
     created: dict[str, Subscription] = {}
     refused: dict[str, str] = {}
@@ -171,23 +169,23 @@ def _record(
         tx, [*_plan_lost(shop_id, result, zone, now), *_plan_wrong(shop_id, diff, zone, now)], now
     )
     if not (diff.to_import or diff.lost):
-        resolve_incident(tx, shop_id, LOST, None, now, "All wanted subscriptions are there again.")
+        resolve_incident(tx, shop_id, LOST, None, now, "All wanted subscriptions exist again.")
     if not diff.wrong:
-        resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic has another address any more.")
+        resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic has another address now.")
     return FollowUp(audit=[Entry(shop_id, ACTOR, ACTION, request_id, mutations)] if mutations else ())
 
 
 def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime) -> list[Incident]:
-    """Return the incident of lost subscriptions; its day is that of the first loss, so it stays one."""
+    """Return the incident of lost subscriptions. Its period is the day of the first loss: no duplicates."""
     gone = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
     if not gone:
         return []
     since = f"{result.since:%Y-%m-%d %H:%M} UTC" if result.since else "an earlier check"
     still_missing = sorted(gone.keys() & set(result.diff.missing) - result.created.keys())
     state = (
-        f"{', '.join(still_missing)} could not be made again: set PUBLIC_URL, or make them in Shopify"
+        f"{', '.join(still_missing)} could not be created: set PUBLIC_URL, or create them in Shopify"
         if still_missing
-        else "they are there again"
+        else "all exist again"
     )
     summary = (
         f"Shopify deleted {len(gone)} of our webhook subscriptions ({', '.join(sorted(gone))}); webhooks may "

@@ -1,4 +1,4 @@
-"""Which webhooks Shopify should send, and how that differs from the subscriptions it lists. Pure.
+"""The wanted webhook topics, and the difference to the subscriptions that Shopify lists. Pure.
 
 Shopify deletes a subscription after eight failed deliveries within four hours, without notice.
 Source: shopify.dev, "HTTPS webhooks", retries; the enum ``WebhookSubscriptionTopic`` of the 2026-07 schema.
@@ -44,15 +44,15 @@ _WANTED = {
 WANTED = tuple(f"{resource}/{event}" for resource, events in _WANTED.items() for event in events.split())
 """Every Shopify topic that has work and can be subscribed to. The three mandatory privacy topics cannot: they
 are set in the app's own configuration. ``inventory_transfers/updated`` is left out: version 2026-04 does not
-have it, and it reports only that a shipment of the transfer changed, as the shipment's own topics do. Shopify
-refuses a topic whose access scope the shop did not grant; the job's result names it."""
+have it, and the topics of shipments report the same change. Shopify refuses a topic whose access scope the
+shop did not grant; the job's result names it."""
 
-LONGEST_FAILURE = timedelta(hours=5)
-"""A subscription that a check found had failed for at most the four hours of its retries, and a margin."""
+MAX_FAILURE_TIME = timedelta(hours=5)
+"""How long a subscription can have failed when a check finds it: four hours of retries, and a margin."""
 
 
 class Subscription(NamedTuple):
-    """A webhook subscription as Shopify lists it."""
+    """A webhook subscription in Shopify's list."""
 
     topic: str
     gid: str
@@ -63,7 +63,7 @@ class Subscription(NamedTuple):
 class StoredSubscription(NamedTuple):
     """A subscription as the last check found it.
 
-    ``lost_at``: a check no longer found it; ``imported_at``: its missed events were imported since.
+    ``lost_at``: when a check no longer found it; ``imported_at``: when its missed events were imported.
     """
 
     topic: str
@@ -75,16 +75,16 @@ class StoredSubscription(NamedTuple):
 
 
 class SubscriptionDiff(NamedTuple):
-    """The wanted topics against the subscriptions that Shopify lists."""
+    """The wanted topics compared with the subscriptions that Shopify lists."""
 
     good: Mapping[str, Subscription]
     """At the wanted address and in JSON, by topic."""
     wrong: Sequence[Subscription]
-    """Of a wanted topic, but at another address, or in XML."""
+    """Of a wanted topic, but with another address, or in XML."""
     missing: Sequence[str]
     """Wanted topics without a good subscription."""
     lost: Sequence[StoredSubscription]
-    """Found by an earlier check, and gone."""
+    """Found by an earlier check, and missing now."""
     returned: Sequence[StoredSubscription]
     """Lost at an earlier check that did not finish, and good again."""
 
@@ -95,7 +95,7 @@ class SubscriptionDiff(NamedTuple):
 
 
 def topic_to_enum(topic: str) -> str:
-    """Return a topic as GraphQL names it: ``orders/create`` is ``ORDERS_CREATE``."""
+    """Return the GraphQL name of a topic: ``orders/create`` is ``ORDERS_CREATE``."""
     return topic.upper().replace("/", "_")
 
 
@@ -107,7 +107,7 @@ def compare_subscriptions(
 ) -> SubscriptionDiff:
     """Return how ``listed`` differs from the wanted topics at ``address``.
 
-    An ``address`` without a host (``PUBLIC_URL`` is empty) is a path: then any host is good.
+    An ``address`` without a host (``PUBLIC_URL`` is empty) is a path: then every host matches.
     """
     wanted = [entry for entry in listed if entry.topic in WANTED]
     good = {entry.topic: entry for entry in wanted if entry.is_json and _is_at(entry.uri, address)}
@@ -123,14 +123,14 @@ def compare_subscriptions(
 def find_outage_start(
     lost: Sequence[StoredSubscription], last_received: Mapping[str, datetime]
 ) -> datetime | None:
-    """Return since when webhooks of ``lost`` may be missing; None where nothing is lost.
+    """Return the time since which webhooks of ``lost`` may be missing; None if nothing is lost.
 
-    The outage of a topic begins with its last webhook, but at most ``LONGEST_FAILURE`` before the last check
+    The outage of a topic starts at its last webhook, but at most ``MAX_FAILURE_TIME`` before the last check
     that found the subscription, and not after that check.
     """
     starts = []
     for entry in lost:
-        earliest = entry.seen_at - LONGEST_FAILURE
+        earliest = entry.seen_at - MAX_FAILURE_TIME
         received_at = last_received.get(entry.topic, earliest)
         starts.append(min(max(received_at, earliest), entry.seen_at))
     return min(starts, default=None)

@@ -1,4 +1,4 @@
-"""The table ``webhook_subscriptions``: the subscriptions found at Shopify, and those lost since."""
+"""SQL of the table ``webhook_subscriptions``: the subscriptions found at Shopify, and lost ones."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -40,7 +40,6 @@ update webhook_subscriptions set imported_at = %(now)s
 
 
 def list_stored(tx: Connection, shop_id: int) -> list[StoredSubscription]:
-    """Return the subscriptions of the shop that any check found, by topic."""
     rows = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).mappings()
     return [StoredSubscription(**row) for row in rows]
 
@@ -48,7 +47,7 @@ def list_stored(tx: Connection, shop_id: int) -> list[StoredSubscription]:
 def find_last_received(
     tx: Connection, shop_id: int, topics: Collection[str], since: datetime
 ) -> dict[str, datetime]:
-    """Return the receipt of the last webhook of each of ``topics`` that has one ``since`` then."""
+    """Return the time of the last webhook of each of ``topics`` that has one after ``since``."""
     if not topics:
         return {}
     values = {"shop_id": shop_id, "topic": text_array(sorted(topics)), "since": since}
@@ -57,10 +56,10 @@ def find_last_received(
 
 
 def mark_lost(tx: Connection, shop_id: int, topics: Collection[str], now: datetime) -> list[Mutation]:
-    """Mark ``topics`` as lost since now, unless they are already; return what to audit.
+    """Mark ``topics`` as lost now, unless they are already; return the mutations.
 
-    Written before they are created again: after a crash in between, the next check would find them good and
-    not import the missed events.
+    Call this before they are created again: otherwise, after a crash in between, the next check would find
+    them good and not import the missed events.
     """
     if not topics:
         return []
@@ -84,9 +83,9 @@ def record_check(
     imported: Collection[str],
     now: datetime,
 ) -> list[Mutation]:
-    """Store the ``good`` subscriptions as found now, and that the missed events of ``imported`` are here.
+    """Store the ``good`` subscriptions as found now, and that the missed events of ``imported`` are imported.
 
-    Returns what to audit: the subscriptions that are new or changed.
+    Returns the mutations of the subscriptions that are new or changed.
     """
     stored = {entry.topic: entry for entry in list_stored(tx, shop_id)}
     if good:

@@ -57,7 +57,7 @@ def test_run_records_what_a_dry_run_counted(shops: Shops) -> None:
         "products",
         "events",
     }
-    assert "Nothing entered." in run("run", "--shop", "holed").output
+    assert "Nothing recorded." in run("run", "--shop", "holed").output
 
 
 def test_run_that_a_provider_refuses_names_it_and_fails(shops: Shops) -> None:

@@ -18,7 +18,7 @@ from services.sandbox.payloads.catalogue import make_items, make_product
 from services.sandbox.payloads.orders import make_line, make_refund
 from services.sandbox.payloads.templates import local_text
 from services.shopify.backfill.pager import Pager
-from services.shopify.backfill.run import FIRST_REACH, OVERLAP, backfill_shopify
+from services.shopify.backfill.run import FIRST_RUN_WINDOW, OVERLAP, backfill_shopify
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
     STRIPE_KEY,
@@ -44,8 +44,8 @@ def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, in
 
 
 def test_first_backfill_reads_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
-    put_order(shops, EVENING - FIRST_REACH + timedelta(hours=1), 1)
-    put_order(shops, EVENING - FIRST_REACH - timedelta(hours=1), 2)
+    put_order(shops, EVENING - FIRST_RUN_WINDOW + timedelta(hours=1), 1)
+    put_order(shops, EVENING - FIRST_RUN_WINDOW - timedelta(hours=1), 2)
 
     backfill(shops)
 
@@ -214,7 +214,7 @@ def test_half_of_the_rate_limit_is_left_to_others() -> None:
 
 def test_run_whose_time_is_over_continues_in_the_next_try_without_counting_one() -> None:
     at = 0.0
-    reader = Pager(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
+    reader = Pager(Scripted({}, {}), max_run_time=timedelta(minutes=1), clock=lambda: at)
     reader.query("", {})
     at = 61.0
 

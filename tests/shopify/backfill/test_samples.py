@@ -19,8 +19,8 @@ from services.shopify.backfill.stock import item_event, location_event, product_
 from services.shopify.backfill.to_webhook import (
     PulledEvent,
     fulfillment_event,
-    moved_of,
     order_event,
+    paid_money_of,
     refund_event,
     transaction_event,
 )
@@ -188,7 +188,7 @@ def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: SandboxState
                 "presentmentMoney { amount currencyCode } shopMoney { amount currencyCode } } } } }",
                 id=body["admin_graphql_api_id"])["nodes"][0]  # fmt: skip
 
-    assert moved_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
+    assert paid_money_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
 
 
 def pulled(world: SandboxState, kind: str, body: dict[str, Any]) -> PulledEvent:

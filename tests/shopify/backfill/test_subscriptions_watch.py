@@ -114,7 +114,7 @@ def test_what_shopify_deleted_is_made_again_and_its_outage_imported_at_once(
     (incident,) = incidents(shops)
     assert (incident.rule, incident.status, incident.severity) == ("webhook_subscription_lost", "open", "P2")
     assert "orders/create, orders/updated" in incident.summary
-    assert "1 were imported; they are there again" in incident.summary
+    assert "1 were imported; all exist again" in incident.summary
     assert all(row.lost_at is None and row.imported_at is None for row in kept(shops).values())
 
     watch(shops, EVENING + 2 * HOUR)
