@@ -32,7 +32,7 @@ _NOT_RECORDED = "the shop has no shopify-token: record its Admin API token, then
 
 
 class Access(NamedTuple):
-    """What a call of a shop needs. ``open_access`` refreshes the token where that is due."""
+    """What a call to a shop needs. ``open_access`` refreshes the token if it expires soon."""
 
     shop_id: int
     domain: str
@@ -46,20 +46,19 @@ class Access(NamedTuple):
 def open_admin(shop_id: int) -> "ShopifyAdmin":
     """Return the Admin API of the shop, or the sandbox's where ``SHOPIFY_API_BASE`` is set.
 
-    Call it with no transaction open: a token that is about to expire is refreshed at Shopify. Raises
-    ``Misconfigured`` with what a person has to do.
+    Call it without an open transaction: a token that is about to expire is refreshed at Shopify. Raises
+    ``Misconfigured`` with the command that a person has to run.
     """
     return open_access(get_access(shop_id))
 
 
 def open_access(access: Access) -> "ShopifyAdmin":
-    """Return the Admin API of ``access``; see ``open_admin``."""
     return open_stored(_refresh(access), partial(renew_token, access.shop_id))
 
 
 def open_stored(access: Access, renew: Callable[[str], str] | None) -> "ShopifyAdmin":
-    """Return the Admin API with the stored token, of any age; a 401 calls ``renew`` for another one."""
-    # Imported here: every worker imports this module, and few of them call Shopify.
+    """Return the Admin API with the stored token, even an expired one; a 401 calls ``renew`` for another."""
+    # Imported here: every worker imports this module, but few call Shopify.
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 
     base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
@@ -67,10 +66,10 @@ def open_stored(access: Access, renew: Callable[[str], str] | None) -> "ShopifyA
 
 
 def read_domain(shop_id: int, domain: str) -> str:
-    """Return Shopify's own domain of the shop at ``domain``, by a call with our token; "" without a token.
+    """Call the shop at ``domain`` with our token; return the domain in its answer, or "" without a token.
 
-    Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises
-    the ``WorkError`` of a call that fails.
+    Stores nothing and does not renew a refused token: it may be another shop's. Raises the ``WorkError`` of a
+    failed call.
     """
     try:
         access = get_access(shop_id, domain)
@@ -82,7 +81,7 @@ def read_domain(shop_id: int, domain: str) -> str:
 
 
 def get_access(shop_id: int, domain: str = "") -> Access:
-    """Return the access to a shop, at ``domain`` if given; raise ``Misconfigured`` where there is none."""
+    """Return the access to a shop, at ``domain`` if given; raise ``Misconfigured`` without one."""
     with transaction() as tx:
         access = find_access(tx, [shop_id], domain)[shop_id]
     if isinstance(access, Misconfigured):
@@ -93,7 +92,7 @@ def get_access(shop_id: int, domain: str = "") -> Access:
 def find_access(
     tx: Connection, shop_ids: Collection[int], domain: str = ""
 ) -> dict[int, Access | Misconfigured]:
-    """Return the access to each of the shops, or what a person has to do first. Two queries."""
+    """Return the access to each of the shops, or the missing setting. Two queries."""
     shops = {row.shop_id: row for row in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
     tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
 
@@ -105,7 +104,7 @@ def find_access(
             return Misconfigured("shopify.no_token", _NOT_RECORDED)
         if isinstance(token, SealBroken):
             return Misconfigured(
-                "shopify.token_unreadable", f"the shop's shopify-token does not open: {token}"
+                "shopify.token_unreadable", f"the shop's shopify-token cannot be decrypted: {token}"
             )
         return Access(shop_id, at, token, shop.token_expires_at if shop else None)
 

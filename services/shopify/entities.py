@@ -1,7 +1,7 @@
 """Entities whose webhooks carry the full state: one row each, last write wins, deletions are final.
 
 A state is the newest data and the earliest deletion. Merging is commutative, associative and idempotent, so
-late, repeated and shuffled events end in the same state.
+events in any order, and repeated ones, result in the same state.
 """
 
 from collections import defaultdict
@@ -21,21 +21,21 @@ from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 UNKNOWN_ID = "unknown_id"
-"""The result of an event that deletes an object that is not recorded here."""
+"""The outcome of an event that deletes an object without a row."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""``updated_at`` of a row of which only the deletion is known: older than all data."""
+"""``updated_at`` of a row without data, of which only the deletion was received: older than all data."""
 
 EntityKey = tuple[int, int]
 """(shop, Shopify's id of the entity)."""
 
 
 D = TypeVar("D", bound=Any)
-"""The data in an event, a named tuple of columns or ``FieldVersions``; of one ``version`` it is the same."""
+"""The data in an event, a named tuple of columns or ``FieldVersions``; equal versions mean equal data."""
 
 
 class EntityState(NamedTuple, Generic[D]):
-    """An entity's newest data, None where only its deletion is known, and when it was deleted."""
+    """An entity's newest data (None if only its deletion is known), and when it was deleted."""
 
     data: D | None
     deleted_at: datetime | None = None
@@ -51,11 +51,11 @@ class EntityUpdate(NamedTuple, Generic[D]):
 
 ItemUpdate = tuple[WorkItem, EntityUpdate[D]]
 ParsedUpdates = Sequence[EntityUpdate[D]] | Refused
-"""The updates in one event, maybe none, or why it cannot be read."""
+"""The updates in one event (may be none), or the reason why it cannot be read."""
 
 
 def merge_states(one: EntityState[D], other: EntityState[D]) -> EntityState[D]:
-    """Return the newer data of the two and the earlier deletion; where nothing is newer, ``one`` itself."""
+    """Return the newer data of the two and the earlier deletion; ``one`` itself if nothing changes."""
     data = one.data
     if other.data is not None and (data is None or other.data.version > data.version):
         data = other.data
@@ -64,8 +64,8 @@ def merge_states(one: EntityState[D], other: EntityState[D]) -> EntityState[D]:
 
 
 def rank_values(*values: str) -> Mapping[str | int, int]:
-    """Return the place of each value, counted from 1: of two values of one time the later one wins."""
-    return {value: place for place, value in enumerate(values, start=1)}
+    """Return the rank of each value, from 1: of two values of the same time the higher rank wins."""
+    return {value: rank for rank, value in enumerate(values, start=1)}
 
 
 def apply_updates(
@@ -73,7 +73,7 @@ def apply_updates(
     updates: Iterable[ItemUpdate[D]],
     merge: Callable[[EntityState[D], EntityState[D]], EntityState[D]] = merge_states,
 ) -> tuple[dict[EntityKey, EntityState[D]], dict[EntityKey, WorkItem]]:
-    """Return the states after ``updates``, and for each state that changed the item that changed it last."""
+    """Return the states after ``updates``, and for each changed state the item that changed it last."""
     after, changed = dict(before), dict[EntityKey, WorkItem]()
     for item, update in updates:
         known, state = after.get(update.key), EntityState(update.data, update.deleted_at)
@@ -86,10 +86,10 @@ def apply_updates(
 def split_unknown_deletions(
     recorded: Collection[tuple[int, Any]], updates: Iterable[ItemUpdate[D]]
 ) -> tuple[list[ItemUpdate[D]], list[ItemUpdate[D]]]:
-    """Return the ``updates`` to apply, and the deletions of ids that nothing here has.
+    """Return the ``updates`` to apply, and the deletions of unknown ids.
 
-    A deletion of an id that neither ``recorded`` nor an earlier update has changes nothing: its payload is
-    little more than an id, so it may be of another type, and it must not block an object created later.
+    A deletion of an id that neither ``recorded`` nor an earlier update has changes nothing: its payload has
+    hardly more than the id, so it may be of another type, and it must not block an object created later.
     """
     known, accepted, unknown = set(recorded), list[ItemUpdate[D]](), list[ItemUpdate[D]]()
     for item, update in updates:
@@ -106,10 +106,10 @@ class EntitySpec(Generic[D]):
     """One kind of entity: its table, how its states merge, and what the audit shows.
 
     ``make`` builds the data from the columns of ``data_columns``. ``audited`` are the columns that the audit
-    shows, none of them personal. ``blank`` is the data of a row of which only the deletion is known.
-    ``is_current`` returns whether its second argument still has something of the first. ``lock`` returns the
-    name of an entity's lock where that is another than ``NAME:NUMBER``, ``row_key`` the primary key of its
-    row. ``find_elsewhere`` finds the keys that other tables have: a deletion of those counts too.
+    shows; none is personal. ``blank`` is the data of a row of which only the deletion is known.
+    ``is_current`` returns whether its second argument still contains a part of the first. ``lock`` returns
+    the name of an entity's lock if that is not ``NAME:NUMBER``; ``row_key`` returns the primary key of its
+    row. ``find_elsewhere`` returns the keys that other tables have: their deletion counts too.
     """
 
     name: str
@@ -128,23 +128,22 @@ class EntitySpec(Generic[D]):
 
     @property
     def unreadable(self) -> str:
-        """The error code of an event that cannot be read."""
         return f"shopify.unreadable_{self.name}"
 
     @property
     def data_columns(self) -> list[str]:
-        """The columns of the data: all but the key, ``event_id`` and the time of the deletion."""
+        """All columns except the key, ``event_id`` and the time of the deletion."""
         others = {"event_id", self.deletion_column, *self.table.primary_key.columns.keys()}
         return [column.name for column in self.table.columns if column.name not in others]
 
     def lock_of(self, key: EntityKey) -> tuple[int, str]:
-        """Return what a transaction has to lock before it reads or writes the entity."""
+        """Return the lock that a transaction needs before it reads or writes the entity."""
         shop_id, number = key
         return shop_id, self.lock(number) if self.lock else f"{self.name}:{number}"
 
 
 class UpsertResult(NamedTuple, Generic[D]):
-    """The result of a batch: an outcome for each item, the states before and after, and what to audit.
+    """The result of a batch: an outcome for each item, the states before and after, and the mutations.
 
     ``changed`` has the item that changed an entity last; ``mutations`` are by the id of the item.
     """
@@ -156,7 +155,6 @@ class UpsertResult(NamedTuple, Generic[D]):
     mutations: defaultdict[int, list[Mutation]]
 
     def to_handler_result(self, items: Sequence[WorkItem], new_work: Sequence[NewWork] = ()) -> HandlerResult:
-        """Return the result in the ledger's form."""
         by_id = {item.id: item for item in items}
         audit = [audit_entry(by_id[work_id], mutations) for work_id, mutations in self.mutations.items()]
         return HandlerResult(self.outcomes, new_work, audit)
@@ -180,10 +178,10 @@ class EntityHandler(Generic[D]):
 def upsert_parsed(
     tx: Connection, items: Sequence[WorkItem], parsed: Sequence[ParsedUpdates[D]], spec: EntitySpec[D]
 ) -> UpsertResult[D]:
-    """Lock the entities in ``parsed``, the events of ``items``, and bring their rows up to date.
+    """Lock the entities in ``parsed``, the events of ``items``, and update their rows.
 
-    Outcomes: ``stale`` where nothing of an event is current, ``ignored`` where it has no update, and
-    ``unknown_id`` where it only deletes entities that are not recorded; the audit notes such a deletion.
+    Outcomes: ``stale`` if no part of an event is current, ``ignored`` if it has no update, and ``unknown_id``
+    if it only deletes unknown entities; the audit records such a deletion.
     """
     updates = [
         (item, update)
@@ -227,7 +225,7 @@ def upsert_parsed(
 def find_states(
     tx: Connection, keys: Collection[EntityKey], spec: EntitySpec[D]
 ) -> dict[EntityKey, EntityState[D]]:
-    """Return the states of those of ``keys`` that have a row."""
+    """Return the states of ``keys`` that have a row."""
     by_row_key = {spec.row_key(key): key for key in keys}
     names = spec.data_columns
     return {
@@ -245,7 +243,7 @@ def write_states(
     changed: Mapping[EntityKey, WorkItem],
     spec: EntitySpec[D],
 ) -> None:
-    """Write those of ``states`` that an item ``changed``. The caller holds their locks."""
+    """Write the ``states`` that are in ``changed``. The caller has locked the entities."""
     if not changed:
         return
     rows = [data._asdict() if (data := states[key].data or spec.blank) else {} for key in changed]
@@ -279,7 +277,7 @@ def _describe_change(
 
 
 def describe_unknown_deletion(table: str, noun: str, number: object) -> Mutation:
-    """Return the note of a deletion that changed nothing."""
+    """Return the mutation of a deletion that changed nothing."""
     summary = f"{noun} {number}: a deletion was received, but it is not recorded here; nothing changed"
     return Mutation(table, str(number), summary, None, None)
 

@@ -1,7 +1,7 @@
-"""Entities whose webhooks carry only the fields that changed: each field has the newest value received.
+"""Entities whose webhooks carry only the changed fields: each field has the newest value received.
 
-An event about a fulfillment order, a transfer or a return contains only what it changed, and no version. So
-a row stores the time of each field (the column ``field_versions``), and a merge of two states takes the newer
+An event about a fulfillment order, a transfer or a return contains only the changed fields, and no version.
+So a row stores the time of each field (column ``field_versions``), and a merge of two states takes the newer
 value of each field: commutative, associative and idempotent.
 """
 
@@ -25,9 +25,9 @@ class FieldVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FieldVersions:
-    """The newest version of each field. A subclass derives the table's columns from them.
+    """The newest version of each field. A subclass computes the table's columns from them.
 
-    Of two values of one time the one of the higher of ``ranks`` wins.
+    Of two values of the same time, the one with the higher rank in ``ranks`` wins.
     """
 
     fields: Mapping[str, FieldVersion]
@@ -35,18 +35,18 @@ class FieldVersions:
 
     @classmethod
     def from_event(cls, at: datetime, values: Mapping[str, FieldValue | None]) -> Self:
-        """Return the fields in an event of the time ``at``; None and the empty text are no value."""
+        """Return the fields in an event of the time ``at``; None and empty text are left out."""
         fields = {name: FieldVersion(at, value) for name, value in values.items() if value not in (None, "")}
         return cls(fields)
 
     @classmethod
     def from_row(cls, field_versions: Mapping[str, Sequence[Any]], **_columns: object) -> Self:
-        """Return the fields of a row; its other columns are derived from ``field_versions``."""
+        """Return the fields of a row, from its column ``field_versions``."""
         items = field_versions.items()
         return cls({name: FieldVersion(datetime.fromisoformat(at), value) for name, (at, value) in items})
 
     def columns(self) -> dict[str, Any]:
-        """Return the table's columns that are derived from the fields."""
+        """Return the table's columns that are computed from the fields."""
         raise NotImplementedError
 
     def _asdict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class FieldVersions:
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """All fields: two with the same fields are the same."""
+        """All fields, sorted: equal fields are an equal version."""
         return tuple(sorted(self.fields.items()))
 
     @property
@@ -64,23 +64,22 @@ class FieldVersions:
         return max((field.at for field in self.fields.values()), default=EPOCH)
 
     def text(self, name: str) -> str:
-        """Return the field as text; empty where it was not received."""
+        """Return the field as text; empty if it was not received."""
         return str(self.fields[name].value) if name in self.fields else ""
 
     def number(self, name: str) -> int | None:
-        """Return the field as a number; None where it was not received."""
+        """Return the field as a number; None if it was not received."""
         return int(self.fields[name].value) if name in self.fields else None
 
     def time(self, name: str) -> datetime | None:
-        """Return the field as a time; None where it was not received."""
+        """Return the field as a time; None if it was not received."""
         return datetime.fromisoformat(self.text(name)) if name in self.fields else None
 
     def with_prefix(self, prefix: str) -> list[FieldVersion]:
-        """Return the fields whose name begins with ``prefix``."""
         return [field for name, field in self.fields.items() if name.startswith(prefix)]
 
     def total(self, prefix: str) -> int | None:
-        """Return the sum of the fields whose name begins with ``prefix``; None where there are none."""
+        """Return the sum of the fields whose name begins with ``prefix``; None without any."""
         found = self.with_prefix(prefix)
         return sum(int(field.value) for field in found) if found else None
 
@@ -110,7 +109,7 @@ def _has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartialEntitySpec(EntitySpec[F]):
-    """One kind of entity whose webhooks carry only what changed; ``make`` is ``FieldVersions.from_row``."""
+    """A kind of entity whose webhooks carry only changed fields; ``make`` is ``FieldVersions.from_row``."""
 
     merge: Callable[[EntityState[F], EntityState[F]], EntityState[F]] = _merge_field_versions
     is_current: Callable[[F, F], bool] = _has_current_field

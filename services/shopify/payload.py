@@ -1,7 +1,7 @@
-"""Reads the body of a Shopify event: is it that of its topic, and the fields that many topics share. Pure.
+"""Reads the body of a Shopify event: checks that it belongs to its topic, and reads common fields. Pure.
 
-Shopify signs the body of a webhook and none of its headers, so a genuine body of one topic can arrive with
-the header of another. A handler therefore reads a body only where its keys are those of the topic.
+Shopify signs the body of a webhook but not its headers, so a genuine body of one topic can arrive with the
+header of another. A handler therefore reads a body only if its keys are those of the topic.
 Source: the sample payloads of 2026-07 at https://shopify.dev/docs/api/webhooks
 """
 
@@ -38,11 +38,11 @@ class WrongBody(Unreadable):
 
 
 class TopicBody(NamedTuple):
-    """The shape of a topic's body.
+    """The required keys of a topic's body.
 
     ``gid_type`` is the type in its global id (``gid://shopify/Order/1``). The body has every key of
-    ``required``, null allowed; no key but ``only``, where given, so that the short body of a deletion differs
-    from all that describe the object; and another key than ``beyond``, where given.
+    ``required``, null allowed. If ``only`` is given, it has no other key: so the short body of a deletion
+    differs from all bodies that describe the object. If ``beyond`` is given, it has at least one other key.
     """
 
     gid_type: str
@@ -68,7 +68,7 @@ sms_marketing_consent"""
 _SHOP = _body("", "id iana_timezone currency plan_name")
 
 BODIES: tuple[tuple[str, TopicBody], ...] = (
-    # topic (a pattern; the first match decides), the shape of its body
+    # topic (a pattern; the first match counts), its body
     ("orders/delete", _exact("Order", "id")),
     ("orders/edited", _body("", "order_edit")),
     ("orders/risk_assessment_changed", _body("", "risk_level")),
@@ -107,7 +107,7 @@ BODIES: tuple[tuple[str, TopicBody], ...] = (
 
 
 def read_event(item: WorkItem) -> dict[str, Any]:
-    """Return the JSON object in ``item``'s event; raise ``WrongBody`` where it is not of the topic."""
+    """Return the JSON object in ``item``'s event; raise ``WrongBody`` if it does not belong to the topic."""
     source = read_object(item.body)
     check_body(item.event_topic, source)
     return source
@@ -119,17 +119,17 @@ def check_body(topic: str, source: Mapping[str, Any]) -> None:
     if body is None:
         return
     if missing := sorted(body.required - source.keys()):
-        raise WrongBody("the body", _names(source), f"that of {topic}, which has {', '.join(missing)}")
+        raise WrongBody("the body", _keys(source), f"that of {topic}, which has {', '.join(missing)}")
     if body.only and not source.keys() <= body.only:
-        raise WrongBody("the body", _names(source), f"that of {topic}: {', '.join(sorted(body.only))} only")
+        raise WrongBody("the body", _keys(source), f"that of {topic}: {', '.join(sorted(body.only))} only")
     if body.beyond and source.keys() <= body.beyond:
-        raise WrongBody("the body", _names(source), f"that of {topic}, which has more keys")
+        raise WrongBody("the body", _keys(source), f"that of {topic}, which has more keys")
     check_gid_type(topic, body.gid_type, source.get("admin_graphql_api_id"))
     check_gid_type(topic, body.gid_type, source.get("id"))
 
 
 def check_gid_type(topic: str, gid_type: str, found: object) -> None:
-    """Raise ``WrongBody`` where ``found`` is the global id of another type than ``gid_type``."""
+    """Raise ``WrongBody`` if ``found`` is a global id of another type than ``gid_type``."""
     prefix = f"{_GID}{gid_type}/"
     if gid_type and isinstance(found, str) and found.startswith(_GID) and not found.startswith(prefix):
         raise WrongBody("the global id", found, f"that of {topic}: {prefix}...")
@@ -137,11 +137,11 @@ def check_gid_type(topic: str, gid_type: str, found: object) -> None:
 
 @lru_cache(maxsize=512)
 def find_body(topic: str) -> TopicBody | None:
-    """Return the shape of the body of ``topic``; None where ``BODIES`` has none."""
+    """Return the entry of ``topic`` in ``BODIES``; None without one."""
     return next((body for pattern, body in BODIES if fnmatchcase(topic, pattern)), None)
 
 
-def _names(source: Mapping[str, Any]) -> str:
+def _keys(source: Mapping[str, Any]) -> str:
     """Return the keys of a body without their values, which may be personal."""
     return ", ".join(sorted(source)[:12]) or "empty"
 
@@ -149,8 +149,8 @@ def _names(source: Mapping[str, Any]) -> str:
 class MoneyReader:
     """Reads the amounts of one payload, in minor units of ``currency``, and collects ``doubts``.
 
-    A doubt names a field that is not as Shopify documents it, and what is recorded in its place. Inside a
-    loop over ``each``, doubts name the list and the index too; used as a context, so does ``Unreadable``.
+    A doubt names a field that is not as Shopify documents it, and the value that is recorded instead. In a
+    loop over ``each``, doubts also name the list and the index; in a ``with`` block, ``Unreadable`` does too.
     """
 
     __slots__ = ("_path", "currency", "doubts")
@@ -170,24 +170,24 @@ class MoneyReader:
         return (f"{name}[{index}]" for name, index in self._path.items())
 
     def each(self, name: str, entries: Sequence[T]) -> Iterator[T]:
-        """Yield ``entries``, the list ``name``. The loop must run to its end, or raise."""
+        """Yield ``entries``, the list ``name``. The loop must run to its end or raise."""
         for self._path[name], entry in enumerate(entries):
             yield entry
         self._path.pop(name, None)
 
     def doubt(self, text: str) -> None:
-        """Add a doubt about the field with which ``text`` begins."""
+        """Add a doubt; ``text`` begins with the name of the field."""
         self.doubts.append(".".join([*self._places(), text]))
 
     def amount(self, value: object, name: str, currency: str = "") -> int:
-        """Return ``value``, a decimal string, of ``currency`` if it is another than the reader's.
+        """Return ``value``, a decimal string, in ``currency`` or the reader's currency.
 
-        A JSON number counts as its shortest text, and decimals beyond the currency's are rounded half away
-        from zero: each is a doubt. Anything else is ``Unreadable``.
+        A JSON number is read as its shortest text, and extra decimals are rounded half away from zero: both
+        are doubts. Any other value is ``Unreadable``.
         """
         currency = currency or self.currency
         try:
-            return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
+            return to_minor(value, currency)  # type: ignore[arg-type] # it refuses other types
         except MoneyInvalid as fault:
             text = plain_number(value) if is_number(value) else value
             try:
@@ -198,13 +198,12 @@ class MoneyReader:
         return cents
 
     def amount_or_none(self, value: object, name: str) -> int | None:
-        """Return what ``amount`` does; None when ``value`` is None."""
         if value == "0.00":  # most discounts and taxes: parsing is skipped
             return 0
         return None if value is None else self.amount(value, name)
 
     def shop_amount(self, bag: object, name: str) -> int | None:
-        """Return the shop's amount in the money bag ``bag``; None where there is no such bag."""
+        """Return the shop's amount in the money bag ``bag``; None without a bag."""
         money = bag.get("shop_money") if isinstance(bag, dict) else None
         amount = money.get("amount") if isinstance(money, dict) else None
         return self.amount_or_none(amount, f"{name}.shop_money.amount")
@@ -212,7 +211,7 @@ class MoneyReader:
     def field(self, source: Mapping[str, Any], name: str) -> int:
         """Return the shop's amount in ``<name>_set``, else ``name``; 0 without either, or without a currency.
 
-        The lines of a refund state money as a number, 89.99: here its shortest text is no doubt.
+        The lines of a refund have money as a number, 89.99: here its shortest text is not a doubt.
         """
         if not self.currency:
             return 0
@@ -228,12 +227,12 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def find_shop_currency(source: Mapping[str, Any], name: str) -> str:
-    """Return the shop's own currency as a money bag states it; empty where there is none."""
+    """Return the shop's own currency in a money bag; empty without one."""
     return find_text(find_object(find_object(source, name), "shop_money"), "currency_code")
 
 
 def gid_number(gid: str | None) -> int | None:
-    """Return the id that ends a global id (``gid://shopify/Order/123``); None where it ends in none."""
+    """Return the id at the end of a global id (``gid://shopify/Order/123``); None without one."""
     number = (gid or "").rpartition("/")[2]
     is_id = len(number) < 20 and number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID
     return int(number) if is_id else None
@@ -251,7 +250,7 @@ _PROVINCES = {
 
 
 def find_province(address: Mapping[str, Any]) -> str:
-    """Return the ISO 3166-2 code of an address (``CA-BC``); the country alone where no province is known."""
+    """Return the ISO 3166-2 code of an address (``CA-BC``); only the country if no province is known."""
     country = find_text(address, "country_code")
     if not country and _plain(find_text(address, "country")) == "canada":
         country = "CA"
@@ -273,22 +272,21 @@ def plain_number(value: float | str) -> str:
 
 
 def order_gid(order_id: int) -> str:
-    """Return the global id of an order, its name in Shopify's GraphQL and in this ledger."""
+    """Return the global id of an order, as in Shopify's GraphQL and in the table ``orders``."""
     return f"{_GID}Order/{order_id}"
 
 
 def find_order_gid(source: Mapping[str, Any]) -> str:
-    """Return the global id of the order of the field ``order_id``; empty where it is absent or null."""
+    """Return the global id of the order in the field ``order_id``; empty if it is absent or null."""
     return order_gid(order_id) if (order_id := find_id(source, "order_id")) else ""
 
 
 def updated_at_or_event_time(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
-    """Return the field ``updated_at``; where it is null, the time of the event."""
     return find_instant(source, "updated_at") or item.event_time(now)
 
 
 def read_gid(source: Mapping[str, Any], name: str) -> int:
-    """Return the field, an id or the global id that ends in it (``gid://shopify/Return/12``), as an id."""
+    """Return the id in the field, an id or a global id (``gid://shopify/Return/12``)."""
     value = source.get(name)
     if isinstance(value, str) and (number := value.rpartition("/")[2]).isascii() and number.isdigit():
         value = int(number)
@@ -296,5 +294,5 @@ def read_gid(source: Mapping[str, Any], name: str) -> int:
 
 
 def find_gid(source: Mapping[str, Any], name: str) -> int | None:
-    """Return the field as ``read_gid`` does; None when it is absent or null. Junk is ``Unreadable``."""
+    """Return the field like ``read_gid``; None if it is absent or null. Raises ``Unreadable``."""
     return None if source.get(name) is None else read_gid(source, name)

@@ -1,7 +1,7 @@
-"""The shop object of Shopify: name, currency, time zone, province, plan; and which shop a payload is about.
+"""The shop object of Shopify (name, currency, time zone, province, plan), and the shop of a payload.
 
-One app secret may sign for many shops, so a valid signature does not prove which of them a payload is about.
-Whether our app is installed there is ``uninstall.py``.
+One app secret may sign for many shops, so a valid signature does not prove to which shop a payload belongs.
+See ``uninstall.py`` for whether our app is installed there.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ from services.shopify.tables import data_class, storefronts
 
 UNINSTALLED = "shopify_uninstalled"
 UNCONFIRMED = "shopify.erasure_not_confirmed"
-"""The error code of a shop's erasure that waits for its confirmation."""
+"""The error code of an erasure of a shop that waits for a confirmation."""
 
 _FIND_IDENTITIES = """
 select s.shop_id, array_prepend(s.shopify_domain, s.former_shopify_domains) as domains, t.shopify_id
@@ -53,7 +53,6 @@ _Storefront = data_class(storefronts)
 
 
 def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
-    """Return the identity of each of the shops."""
     rows = tx.exec_driver_sql(_FIND_IDENTITIES, {"shop_id": int_array(sorted(shop_ids))})
     return {
         row.shop_id: Identity(tuple(name.lower() for name in row.domains if name), row.shopify_id)
@@ -62,7 +61,7 @@ def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Iden
 
 
 def check_description(source: Mapping[str, object], known: Identity) -> None:
-    """Raise ``WrongBody`` where a payload of ``shop/update`` or ``app/uninstalled`` is of another shop."""
+    """Raise ``WrongBody`` if a payload of ``shop/update`` or ``app/uninstalled`` belongs to another shop."""
     domain = find_text(source, "myshopify_domain").lower()
     if domain and known.domains and domain not in known.domains:
         raise WrongBody("myshopify_domain", domain, f"this shop's own domain, {known.domains[0]}")
@@ -76,21 +75,21 @@ def check_named(domain: str, shopify_id: int, known: Identity) -> None:
         return
     own = "which is not set: `fleet shops set SHOP --shopify-domain NAME`"
     if known.domains:
-        own = f"{known.domains[0]}; discard it where it is forged"
+        own = f"{known.domains[0]}; discard it if it is forged"
     raise WrongBody("shop_domain", domain, f"this shop's own domain, {own}")
 
 
 def find_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
-    """Return the ids of the shop's erasures that wait for a confirmation; only that of an event, if given."""
+    """Return the ids of the shop's erasures that wait for a confirmation, or only that of ``event_id``."""
     values = {"shop_id": shop_id, "code": UNCONFIRMED, "event_id": event_id}
     return list(tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars())
 
 
 def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert Shopify's data of shops; data newer than ``uninstalled_at`` clears that.
+    """Upsert Shopify's data of shops; data newer than ``uninstalled_at`` clears it.
 
-    Where Shopify's currency or time zone differs from the shop's settings, a P3 incident names the command
-    to run: the settings never change by themselves, as the figures of days and months depend on them.
+    If Shopify's currency or time zone differs from the shop's settings, a P3 incident names the command to
+    run: only a person changes the settings, because the figures of days and months depend on them.
     """
     identities = find_identities(tx, {item.shop_id for item in items})
     parsed = read_set(
@@ -116,23 +115,22 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
 def _compare(tx: Connection, data: Any, shop: Row[Any], now: datetime) -> None:
     """Open an incident for each setting of ``shop`` that differs from Shopify's; resolve those that agree."""
     for name in ("currency", "timezone"):
-        at_shopify, ours, rule = getattr(data, name), getattr(shop, name), f"shopify_{name}_differs"
-        if not at_shopify or not ours:
+        at_shopify, recorded, rule = getattr(data, name), getattr(shop, name), f"shopify_{name}_differs"
+        if not at_shopify or not recorded:
             continue
-        if at_shopify == ours:
-            resolve_incident(tx, shop.id, rule, None, now, "They agree now.")
+        if at_shopify == recorded:
+            resolve_incident(tx, shop.id, rule, None, now, "They are equal now.")
             continue
         summary = (
-            f"{shop.slug}: Shopify says the shop's {name} is {at_shopify}, ours is {ours}: if Shopify "
-            f"is right, `fleet shops set {shop.slug} {name}={at_shopify}`; else change it in Shopify's "
-            "settings."
+            f"{shop.slug}: the shop's {name} is {at_shopify} at Shopify and {recorded} here: if Shopify is "
+            f"right, `fleet shops set {shop.slug} {name}={at_shopify}`; else change it in Shopify's settings."
         )
-        detail = {"shopify": at_shopify, "ours": ours}
+        detail = {"shopify": at_shopify, "ours": recorded}
         record_incidents(tx, [Incident(shop.id, rule, at_shopify, "P3", summary, detail)], now)
 
 
 def _merge(one: EntityState[Any], other: EntityState[Any]) -> EntityState[Any]:
-    """Return the newer data, and the later uninstallation unless the data is newer than it."""
+    """Return the newer data, and the later uninstallation unless the data is newer."""
     data = merge_states(one, other).data
     uninstalled_at = max(filter(None, (one.deleted_at, other.deleted_at)), default=None)
     if uninstalled_at is not None and data is not None and data.updated_at > uninstalled_at:

@@ -1,4 +1,4 @@
-"""Tables of shops, customers, products and stock. Those of orders and logistics are in their rooms."""
+"""Tables of shops, customers, products and stock. Orders and logistics have their own."""
 
 from collections import namedtuple
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ def key_columns(*names: str) -> list[Column[Any]]:
 def data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({})) -> Any:
     """Return a named tuple of the data in a row of ``table``.
 
-    Of two states the later ``updated_at`` wins, then the higher of ``ranks`` of the status; the other columns
-    decide between states alike in both.
+    Of two states the later ``updated_at`` wins, then the status of the higher rank in ``ranks``, then the
+    other columns decide.
     """
     others = ("event_id", "deleted_at", "uninstalled_at", *table.primary_key.columns.keys())
     names = [column.name for column in table.columns if column.name not in others]
@@ -81,7 +81,7 @@ variants = Table(
     Index("ix_variants_variant", "shop_id", "variant_id"),
 )
 
-# ``cost_cents`` is the unit cost in the shop's currency; null: not stated.
+# ``cost_cents`` is the unit cost in the shop's currency; null: not known.
 inventory_items = Table(
     "inventory_items",
     metadata,
@@ -103,7 +103,7 @@ locations = Table(
     *optional("deleted_at", AT),
 )
 
-# The shop object of Shopify. The settings ``shops.currency`` and ``timezone`` stay a person's decision.
+# The shop object of Shopify. Only a person changes the settings ``shops.currency`` and ``timezone``.
 storefronts = Table(
     "storefronts",
     metadata,
@@ -115,7 +115,7 @@ storefronts = Table(
 )
 
 # Requests of Shopify's three mandatory privacy topics. ``result`` has the counts of what was exported or
-# redacted, and the place of the export; nothing personal.
+# redacted, and where the export is stored; nothing personal.
 privacy_requests = Table(
     "privacy_requests",
     metadata,
@@ -133,7 +133,7 @@ privacy_requests = Table(
 )
 
 # The webhook subscriptions that were found at Shopify. A lost one has ``lost_at``; ``imported_at`` is when
-# the events that it missed were imported from Shopify's lists.
+# its missed events were imported from Shopify's lists.
 webhook_subscriptions = Table(
     "webhook_subscriptions",
     metadata,
@@ -146,10 +146,10 @@ webhook_subscriptions = Table(
 
 # ``shopify_available`` is the last known figure at Shopify. Without a count (``counted_at`` null)
 # ``available`` is the same figure. With a count ``available`` is ``counted_available`` plus every movement of
-# the item at the location later than ``counted_at``, and a push is due while the two differ. A level of a
+# the item at the location later than ``counted_at``, and a push is planned while the two differ. A level of a
 # pool (``pool``, ``pool_sku``) has the pool's figure as ``available``. ``known_at`` is the time of
-# ``shopify_available`` by Shopify's clock; ``doubts`` counts later signs that the figure changed without
-# saying to what, so the level is read first: see ``services.shopify.stock.pools``.
+# ``shopify_available`` by Shopify's clock. ``doubts`` counts later events after which Shopify's figure is not
+# clear, so the level is read first: see ``services.shopify.stock.pools``.
 inventory_levels = Table(
     "inventory_levels",
     metadata,
@@ -172,8 +172,7 @@ stock_pools = Table(
     *columns("safety_buffer", Integer, ZERO),
 )
 
-# ``available`` is what all shops of the pool have for sale, before the safety buffer; below zero when
-# oversold.
+# ``available``: pieces for sale in all shops of the pool, before the safety buffer; below zero if oversold.
 stock_pool_items = Table(
     "stock_pool_items",
     metadata,
@@ -183,9 +182,9 @@ stock_pool_items = Table(
     *columns("changed_at", AT),
 )
 
-# ``source`` is what moved the stock, once each: ``order-line:<id>`` or ``refund-line:<id>``, with the id of
-# its order or refund where another one has a line of that id. ``variant_id`` and ``location_id`` are as in
-# the payload, null where it has none; ``services.shopify.stock.level_moves`` resolves them to a level.
+# ``source`` is the unique cause: ``order-line:<id>`` or ``refund-line:<id>``, with the id of its order or
+# refund added if another one has a line with that id. ``variant_id`` and ``location_id`` are as in the
+# payload, null if absent; ``services.shopify.stock.level_moves`` finds their level.
 stock_movements = Table(
     "stock_movements",
     metadata,

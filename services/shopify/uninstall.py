@@ -1,7 +1,7 @@
 """Topic ``uninstall_confirm``: the app counts as uninstalled once Shopify refuses the stored token.
 
-``app/uninstalled`` has the payload of ``shop/update``, and the topic is in a header that Shopify does not
-sign. So the event alone changes nothing: the handler calls the shop with the stored token, which Shopify
+``app/uninstalled`` has the payload of ``shop/update``, and its topic is only in a header, which Shopify does
+not sign. So the event alone changes nothing: the handler calls the shop with the stored token, which Shopify
 refuses with 401 after an uninstall
 (https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens).
 """
@@ -53,9 +53,9 @@ select s.slug, t.updated_at, t.uninstalled_at from shops s left join storefronts
 def check_uninstalled(shop_id: int) -> bool:
     """Return whether Shopify refuses the shop's stored token, as it does once the app is uninstalled.
 
-    Only 401 counts, and only for a token that has not expired: one that may have expired is renewed first,
-    and a refused renewal proves nothing. 403 refuses one request, not the token. Call it with no transaction
-    open. Raises ``Misconfigured`` where there is no token, and the error of a call that proves neither.
+    Only 401 counts, and only for a token that has not expired: another one is renewed first, and a refused
+    renewal proves nothing. 403 refuses one request, not the token. Call it without an open transaction.
+    Raises ``Misconfigured`` without a token, and the error of a call that proves neither.
     """
     access = get_access(shop_id)
     unauthorized, expires_at = False, access.token_expires_at
@@ -69,7 +69,7 @@ def check_uninstalled(shop_id: int) -> bool:
     try:
         open_stored(access, renew).get_domain()
     except Misconfigured as fault:
-        # A used refresh token alone proves nothing; here Shopify also refused a token that had not expired.
+        # A refused refresh token counts only if Shopify also refused a token that had not expired.
         proofs = ("shopify.token_refused", *(["shopify.refresh_refused"] if is_unexpired else []))
         if unauthorized and fault.code in proofs:
             return True
@@ -78,14 +78,14 @@ def check_uninstalled(shop_id: int) -> bool:
 
 
 class UninstallConfirm:
-    """Handler of the topic."""
+    """Handler of the topic ``uninstall_confirm``."""
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
         """Return the call that confirms each item, and open an incident until it is confirmed.
 
-        ``stale`` where a token or an event of the shop is newer than the event: the app was installed again.
+        The outcome is ``stale`` if a token or another event is newer: the app was installed again.
         """
         return [_prepare(tx, item, now) for item in items]
 
@@ -105,7 +105,7 @@ def _prepare(tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Ou
     summary = (
         f"{shop.slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not "
         "confirmed: nothing changes until Shopify refuses the stored token. `celery -A tasks requeue "
-        f"--topic uninstall_confirm --shop {shop.slug}` asks Shopify again."
+        f"--topic uninstall_confirm --shop {shop.slug}` checks again."
     )
     incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
     record_incidents(tx, [incident], now)
@@ -128,9 +128,9 @@ def _confirm(item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
 def record_uninstalled(
     tx: Connection, item: WorkItem, slug: str, gone_at: datetime, now: datetime
 ) -> FollowUp:
-    """Record that the app is uninstalled since ``gone_at``, revoke its tokens, and requeue a waiting erasure.
+    """Record that the app is uninstalled since ``gone_at``, retire its tokens, and requeue waiting erasures.
 
-    From now on pushes end as ``shopify.no_token`` without a call. A P2 incident lists what to do.
+    Later pushes end as ``shopify.no_token`` without a call. A P2 incident contains the instructions.
     """
     shop_id, day = item.shop_id, f"{gone_at:%Y-%m-%d}"
     key = (shop_id, shop_id)
@@ -139,8 +139,8 @@ def record_uninstalled(
     write_states(tx, {key: state._replace(deleted_at=gone_at)}, {key: item}, STOREFRONTS)
     summary = (
         f"{slug}: our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: "
-        "no stock is pushed and nothing is pulled. If that was a mistake, install the app again, "
-        f"`fleet shops secret {slug} shopify-token --stdin`, then requeue what is dead; if the shop left, "
+        "no stock is pushed and nothing is read. If that was a mistake, install the app again, "
+        f"`fleet shops secret {slug} shopify-token --stdin`, then requeue dead work; if the shop left, "
         "there is nothing to do."
     )
     record_incidents(tx, [Incident(shop_id, UNINSTALLED, day, "P2", summary)], now)
@@ -160,7 +160,6 @@ def record_uninstalled(
 
 
 def record_installed(tx: Connection, shop_id: int, now: datetime) -> None:
-    """Record that the app is installed in the shop again, and resolve the incident."""
     tx.exec_driver_sql(
         "update storefronts set uninstalled_at = null where shop_id = %(shop_id)s", {"shop_id": shop_id}
     )

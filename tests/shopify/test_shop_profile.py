@@ -64,7 +64,7 @@ def test_currency_and_zone_that_differ_are_incidents_until_they_agree(shop: Engi
         ("shopify_timezone_differs", "P3", "open"),
     ]
     (summary,) = rows(shop, "select summary from incidents order by id limit 1")[0]
-    assert "Shopify says the shop's currency is USD, ours is CAD" in summary
+    assert "the shop's currency is USD at Shopify and CAD here" in summary
     assert "`fleet shops set harbour currency=USD`" in summary
     assert rows(shop, "select currency, timezone from shops") == [("CAD", "America/Los_Angeles")]
 

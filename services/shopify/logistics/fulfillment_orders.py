@@ -1,9 +1,9 @@
-"""Fulfillment orders: which location ships which part of an order, from when on, and whether it is on hold.
+"""Fulfillment orders: which location ships which part of an order, when, and whether it is on hold.
 
-Shopify's ``fulfillment_orders/*`` contain a fulfillment order by its global id with the few fields that the
-event is about; some contain several (moved, split, held in part, replaced), and none has a time or the order.
-``fulfillment_holds/added`` and ``released`` have one and the same payload, so they have no effect: status and
-holds are in ``fulfillment_orders/*``. Source: the sample payloads of version 2026-07.
+A payload of ``fulfillment_orders/*`` contains a fulfillment order by its global id with only the fields of
+the event. Some contain several (moved, split, held in part, replaced). None has a time or the order.
+``fulfillment_holds/added`` and ``released`` have the same payload, so they have no effect: status and holds
+are in ``fulfillment_orders/*``. Source: the sample payloads of version 2026-07.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _PREPARED = "fulfillment_orders/line_items_prepared_for"
 
 
 class FulfillmentOrder(FieldVersions):
-    """A fulfillment order. Each hold is a field of its own, by its id."""
+    """A fulfillment order. Each hold is a separate field, by its id."""
 
     ranks = rank_values(
         "scheduled", "open", "on_hold", "in_progress", "incomplete", "closed", "cancelled",
@@ -51,7 +51,7 @@ class FulfillmentOrder(FieldVersions):
         }
 
     def _active_holds(self) -> list[FieldVersion]:
-        """Return the holds; those of before the newest status are released, unless that is ``on_hold``."""
+        """Return the holds. Those older than the newest status are released, unless that is ``on_hold``."""
         holds = self.with_prefix("hold:")
         status = self.fields.get("status")
         if status is None or status.value == "on_hold":
@@ -60,9 +60,9 @@ class FulfillmentOrder(FieldVersions):
 
 
 def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert fulfillment orders, field by field, without messages and notes, which may name the customer.
+    """Upsert the fields of fulfillment orders, except messages and notes, which may name the customer.
 
-    A fulfillment order that names its order decides where the order's sales count: the counted levels of the
+    A fulfillment order with its order determines the location of the order's sales: the counted levels of the
     order's items are computed again.
     """
     parsed = read_set(items, lambda item: _parse(item, now), _SPEC.unreadable)
@@ -71,7 +71,7 @@ def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: da
 
 
 def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: datetime) -> list[NewWork]:
-    """Count the sales of orders with a new location there; return the pushes that are due."""
+    """Move the sales of orders with a new location to it; return the pushes to send."""
     moved: dict[tuple[int, str], WorkItem] = {}
     for key, item in result.changed.items():
         before, after = result.before.get(key), result.after[key].data
@@ -90,7 +90,7 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
 
 
 def _location(order: FulfillmentOrder | None) -> tuple[str, int | None, bool] | None:
-    """Return what decides where the sales of an order count."""
+    """Return the values that determine the location of an order's sales."""
     if order is None:
         return None
     return order.text("order_gid"), order.number("location_id"), order.text("status") == "cancelled"
@@ -100,7 +100,7 @@ def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[FulfillmentOrder]
     source, at = read_event(item), item.event_time(now)
     more = dict[str, str]()
     if item.event_topic.startswith(_PREPARED):
-        # No other topic of a fulfillment order describes how its goods reach the customer.
+        # No other topic of a fulfillment order contains its delivery method.
         if not find_object(find_object(source, "fulfillment_order"), "delivery_method"):
             raise WrongBody("fulfillment_order", "without delivery_method", f"that of {item.event_topic}")
         more["prepared_at"] = at.isoformat()

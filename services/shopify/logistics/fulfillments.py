@@ -1,6 +1,6 @@
-"""Fulfillments: what of an order was shipped, from which location; the scans of its parcels; the locations.
+"""Fulfillments (the shipped items of an order, and their location), scans of parcels, and locations.
 
-Address, tracking, city and coordinates, which show where a person lives, are not stored.
+Address, tracking, city and coordinates are not stored: they show where a person lives.
 """
 
 from datetime import datetime
@@ -32,7 +32,7 @@ _RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelle
 
 
 class Fulfillment(NamedTuple):
-    """A fulfillment; ``quantity`` is that of all its lines."""
+    """A fulfillment; ``quantity`` is the sum of its lines."""
 
     updated_at: datetime
     order_gid: str
@@ -44,7 +44,7 @@ class Fulfillment(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """The time, then the most advanced status; the rest decides between states alike in both."""
+        """The time, then the most advanced status, then the rest decides."""
         return (self.updated_at, _RANKS.get(self.status, 0), self.status, self.shipment_status,
                 self.quantity, self.location_id or 0, self.fulfilled_at, self.order_gid)  # fmt: skip
 
@@ -76,7 +76,7 @@ class Location(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """The time; within the same second closed wins over open, then the texts decide."""
+        """The time; in the same second closed wins over open, then the texts decide."""
         return (self.updated_at, not self.is_active, self.name, self.province)
 
 
@@ -140,11 +140,11 @@ _EVENTS = EntitySpec(
 )
 
 ingest_fulfillments = EntityHandler(_FULFILLMENTS, _parse_fulfillment)
-"""No stock moves: the sale has taken it already."""
+"""Changes no stock: the sale has already done so."""
 
 ingest_fulfillment_events = EntityHandler(_EVENTS, _parse_fulfillment_event)
-"""``fulfillment_events/delete`` is ``ignored``: its payload is that of ``create``, and nothing follows from a
-header alone. The fulfillment's own row follows ``fulfillments/update``."""
+"""``fulfillment_events/delete`` is ``ignored``: it has the payload of ``create``, and its topic is only in an
+unsigned header. ``fulfillments/update`` updates the fulfillment itself."""
 
 _LOCATIONS = EntitySpec(
     name="location",

@@ -1,11 +1,11 @@
-"""Transfers, their shipments, returns and reverse fulfillment orders: webhooks that carry only what changed.
+"""Transfers, their shipments, returns and reverse fulfillment orders: webhooks with only the changed fields.
 
-None of them moves stock or money: Shopify sends those in ``inventory_levels/update`` and ``refunds/create``.
-A payload of a transfer or a shipment has its id and its changed lines, without the items of the lines and
-without the transfer of a shipment. Of the payloads of a return, four have the order as an object, three as
-``order_id``, ``returns/update`` has no order and only the lines that were removed; ``returns/process`` has no
-sample, so only its id and status are read. The payload of a reverse fulfillment order does not contain its
-return. Returns have no time. Source: the sample payloads of version 2026-07.
+None changes stock or money: Shopify sends those in ``inventory_levels/update`` and ``refunds/create``.
+A payload of a transfer or a shipment has its id and its changed lines, but neither the items of the lines nor
+the transfer of a shipment. Of the payloads of a return, four have the order as an object and three as
+``order_id``; ``returns/update`` has no order and only the removed lines; ``returns/process`` has no sample,
+so only its id and status are read. The payload of a reverse fulfillment order does not contain its return.
+Returns have no time. Source: the sample payloads of version 2026-07.
 """
 
 from collections import Counter
@@ -38,12 +38,12 @@ _SHIPPED = "reverse_deliveries/attach_deliverable"
 
 
 class InventoryTransfer(FieldVersions):
-    """A transfer. The quantity of each line is a field of its own, by the line's id."""
+    """A transfer. The quantity of each line is a separate field, by the line's id."""
 
     ranks = rank_values("other", "draft", "ready_to_ship", "in_progress", "transferred", "canceled")
 
     def columns(self) -> dict[str, Any]:
-        """Return the status, the two locations, and the quantity of all known lines (None: no line known)."""
+        """Return the columns; ``quantity`` is that of all known lines, None without any."""
         return {
             "status": self.text("status"),
             "origin_id": self.number("origin"),
@@ -53,12 +53,12 @@ class InventoryTransfer(FieldVersions):
 
 
 class InventoryShipment(FieldVersions):
-    """A shipment of a transfer. Each quantity of each line is a field of its own, by the line's id."""
+    """A shipment of a transfer. Each quantity of each line is a separate field, by the line's id."""
 
     ranks = rank_values("other", "draft", "in_transit", "partially_received", "received")
 
     def columns(self) -> dict[str, Any]:
-        """Return the status, the carrier's estimate, and the quantities sent, accepted and rejected."""
+        """Return the columns; ``arrives_at`` is the carrier's estimate."""
         return {
             "status": self.text("status"),
             "arrives_at": self.time("arrives_at"),
@@ -105,7 +105,7 @@ def _parse_shipment(item: WorkItem, now: datetime) -> list[EntityUpdate[Inventor
 
 
 def _read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, int]:
-    """Return the new quantity of each line in a payload, 0 of a removed line, as fields.
+    """Return the new quantity of each line in a payload (0 if it was removed) as fields.
 
     ``id_name`` is the name of a line's id in ``items_...``; in ``line_items`` it is ``id``.
     """
@@ -127,7 +127,7 @@ class OrderReturn(FieldVersions):
     ranks = rank_values("requested", "open", "declined", "canceled", "closed")
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns; ``quantity`` is None unless every line stated it."""
+        """Return the columns; ``quantity`` is None unless it is known of every line."""
         return {
             "order_gid": self.text("order_gid"),
             "name": self.text("name"),
@@ -140,10 +140,10 @@ class OrderReturn(FieldVersions):
 
 
 class ReverseFulfillmentOrder(FieldVersions):
-    """The dispositions of returned items: each is a field of its own, by type, line, location and time."""
+    """The dispositions of returned items: each is a separate field, by type, line, location and time."""
 
     def columns(self) -> dict[str, Any]:
-        """Return the quantities; the disposed one includes items that need processing first."""
+        """Return the quantities; the disposed one includes items that must be processed first."""
         return {
             "restocked_quantity": self.total("restocked:") or 0,
             "not_restocked_quantity": self.total("not_restocked:") or 0,
@@ -175,7 +175,7 @@ def _parse_return(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderRetur
 
 
 def _count_lines(source: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts in a full payload; ``returns/update`` has an object of changes in the same place."""
+    """Return the counts in a full payload; in ``returns/update`` the field is an object of changes."""
     if source.get("total_return_line_items") is None:
         return {}
     counts = {"line_count": read_count(source, "total_return_line_items")}
@@ -189,14 +189,14 @@ def _count_lines(source: Mapping[str, Any]) -> dict[str, int]:
 def _parse_reverse_order(item: WorkItem, now: datetime) -> list[EntityUpdate[ReverseFulfillmentOrder]]:
     source, at = read_event(item), item.event_time(now)
     quantities = Counter[str]()
-    for place, disposition in enumerate(read_list(source, "dispositions")):
+    for index, disposition in enumerate(read_list(source, "dispositions")):
         try:
             line = read_gid(find_object(disposition, "reverse_fulfillment_order_line_item"), "id")
             location = find_gid(find_object(disposition, "location"), "id") or 0
             name = f"{read_text(disposition, 'type').lower()}:{line}:{location}:{at.isoformat()}"
             quantities[name] += read_count(disposition, "quantity")
         except Unreadable as fault:
-            raise fault.within(f"dispositions[{place}]") from None
+            raise fault.within(f"dispositions[{index}]") from None
     key = (item.shop_id, read_gid(source, "id"))
     return [EntityUpdate(key, ReverseFulfillmentOrder.from_event(at, quantities))] if quantities else []
 
@@ -236,8 +236,7 @@ _REVERSE_ORDERS = PartialEntitySpec(
 )
 
 ingest_returns = EntityHandler(_RETURNS, _parse_return)
-"""Notes, labels and tracking numbers are not stored. An event without a return, which only
-``returns/process`` may be, is ``ignored``."""
+"""Does not store notes, labels and tracking numbers. ``returns/process`` without a return is ``ignored``."""
 
 ingest_reverse_fulfillment_orders = EntityHandler(_REVERSE_ORDERS, _parse_reverse_order)
 """Each disposition is counted once, however often it is received."""

@@ -1,4 +1,4 @@
-"""Products and their variants: which SKU an inventory item has, and so which levels an order takes from."""
+"""Handler of products and their variants, which give the SKU of an inventory item."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,11 +27,11 @@ from services.shopify.tables import products
 
 
 def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert products and variants; the levels of a variant follow its SKU.
+    """Upsert products and variants, and set the SKU of each variant on its levels.
 
-    ``stale`` where the product and each of its variants is known in a newer state. A variant without an
-    inventory item has no stock and is ignored. The variants of a deleted product are deleted with it and
-    their levels are disconnected, for good: Shopify never uses an id twice.
+    The outcome is ``stale`` if the product and all its variants are recorded in a newer state. A variant
+    without an inventory item has no stock and is ignored. The variants of a deleted product are deleted too,
+    and their levels are disconnected: this is final, because Shopify never reuses an id.
     """
     parsed = read_set(items, lambda item: parse_product(item, now), _SPEC.unreadable)
     result = upsert_parsed(
@@ -48,10 +48,10 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     locks = newest.keys() | find_items_of(tx, deleted_by)
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item in locks})
     known = find_variants(tx, newest)
-    won = {k: v for k, v in newest.items() if k not in known or v.state > known[k]}
-    record_variants(tx, list(won.values()), {key: row.deleted_at for key, row in result.after.items()})
+    newer = {k: v for k, v in newest.items() if k not in known or v.state > known[k]}
+    record_variants(tx, list(newer.values()), {key: row.deleted_at for key, row in result.after.items()})
     of_item: dict[VariantKey, WorkItem] = {}
-    for key, variant in won.items():
+    for key, variant in newer.items():
         of_item[key] = variant.item
         result.mutations[variant.item.id].append(_describe_variant(variant, known.get(key)))
     for row in delete_variants(tx, deleted_by):
@@ -62,7 +62,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         result.mutations[item.id].append(Mutation("variants", row_id, summary, {"deleted_at": None}, after))
     pushes = align_levels(tx, of_item, result.mutations, now)
 
-    current = known | {key: variant.state for key, variant in won.items()}
+    current = known | {key: variant.state for key, variant in newer.items()}
 
     def settle(one: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
         if isinstance(one, Refused) or of_product != Done("stale"):

@@ -1,7 +1,7 @@
-"""Inventory items: SKU, unit cost, whether Shopify tracks them; and whether a variant can be bought.
+"""Inventory items (SKU, unit cost, whether Shopify tracks them), and whether a variant is in stock.
 
-The latter has a table of its own, by the variant's id: its payload is that of a variant without its product's
-title and, in Shopify's sample of 2026-07, without its inventory item, which is the key of ``variants``.
+The latter has a separate table, by the variant's id: its payload has no product title and, in Shopify's
+sample of 2026-07, no inventory item, which is the key of ``variants``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ from services.shopify.tables import inventory_items
 
 
 class InventoryItem(NamedTuple):
-    """An item. ``cost_cents`` is the unit cost in the shop's currency; None where none is stated."""
+    """An item. ``cost_cents`` is the unit cost in the shop's currency; None if it is not known."""
 
     updated_at: datetime
     sku: str
@@ -36,9 +36,9 @@ class InventoryItem(NamedTuple):
 
 
 def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert inventory items; the levels of an item follow its SKU, those of a deleted one are disconnected.
+    """Upsert inventory items; set their SKU on their levels, and disconnect the levels of deleted items.
 
-    A deletion counts where the item, a variant of it or a level of it is recorded.
+    A deletion counts if the item, its variant or one of its levels is recorded.
     """
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     parsed = read_set(items, lambda item: _parse(item, currencies, now), _SPEC.unreadable)
@@ -78,7 +78,7 @@ select v.shop_id, v.id from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(sh
 
 
 def _find_in_stock(tx: Connection, keys: Collection[EntityKey]) -> set[EntityKey]:
-    """Return those of ``keys`` of which a level or a variant is recorded."""
+    """Return the ``keys`` that have a level or a variant."""
     if not keys:
         return set()
     values = {"shop_id": int_array(shop_id for shop_id, _ in keys), "id": int_array(id_ for _, id_ in keys)}
@@ -99,7 +99,7 @@ _SPEC = EntitySpec(
 class VariantStock(NamedTuple):
     """Whether a variant is in stock for the app's channel.
 
-    ``updated_at`` is the time of the event: the variant's own does not change with its stock.
+    ``updated_at`` is the time of the event: the variant's own time does not change with its stock.
     """
 
     updated_at: datetime
@@ -108,7 +108,7 @@ class VariantStock(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """The time; of two of one time, in stock wins."""
+        """The time; of two with the same time, in stock wins."""
         return (self.updated_at, self.is_in_stock, self.product_id or 0)
 
 
@@ -124,4 +124,4 @@ def _parse_stock(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStoc
 _STOCK = EntitySpec(name="variant_stock", table=variant_stock, make=VariantStock, audited=("is_in_stock",))
 
 ingest_variant_stock = EntityHandler(_STOCK, _parse_stock)
-"""Both topics have the same payload: where its quantity contradicts the topic the event is ``ignored``."""
+"""Both topics have the same payload: if its quantity contradicts the topic, the event is ``ignored``."""

@@ -1,4 +1,4 @@
-"""Parse a Shopify product and its variants. Pure."""
+"""Parses a Shopify product and its variants. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,12 +24,12 @@ class Product(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """What makes one state newer; the texts only decide between states of one and the same second."""
+        """The time; the texts decide between states of the same second."""
         return tuple(self)
 
 
 class VariantState(NamedTuple):
-    """A variant's columns. The first makes a state newer, the rest decides within the same second."""
+    """A variant's columns. States are ordered by the time; the rest decides within the same second."""
 
     updated_at: datetime
     sku: str
@@ -72,8 +72,8 @@ def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
         return ProductUpdate(EntityUpdate(key, deleted_at=item.event_time(now)), [])
     title = find_text(source, "title")
     variants = [
-        _read_variant(item, key[1], variant, place, title)
-        for place, variant in enumerate(read_list(source, "variants"))
+        _read_variant(item, key[1], variant, index, title)
+        for index, variant in enumerate(read_list(source, "variants"))
         if variant.get("inventory_item_id") is not None
     ]
     updated_at = find_instant(source, "updated_at") or max(
@@ -86,7 +86,7 @@ def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
 
 
 def _read_tags(source: Mapping[str, Any]) -> str:
-    """Return the tags separated by commas; the Admin API has them as a list."""
+    """Return the tags separated by commas; in the Admin API they are a list."""
     tags = source.get("tags")
     if isinstance(tags, list):
         return ", ".join(tag.replace("\0", "") for tag in tags if isinstance(tag, str))
@@ -94,7 +94,7 @@ def _read_tags(source: Mapping[str, Any]) -> str:
 
 
 def _read_variant(
-    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str
+    item: WorkItem, product_id: int, variant: Mapping[str, Any], index: int, title: str
 ) -> Variant:
     try:
         own = find_text(variant, "title")
@@ -107,4 +107,4 @@ def _read_variant(
         )
         return Variant(item, read_id(variant, "inventory_item_id"), state)
     except Unreadable as fault:
-        raise fault.within(f"variants[{place}]") from None
+        raise fault.within(f"variants[{index}]") from None

@@ -1,4 +1,4 @@
-"""The rows of variants: find, write, and delete with their product."""
+"""SQL of variants: find, write, and delete with their product."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -27,7 +27,6 @@ returning t.shop_id, t.inventory_item_id, t.variant_id, t.product_id, t.deleted_
 
 
 def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantKey, VariantState]:
-    """Return those of the variants that have a row."""
     return {
         key: VariantState(
             row["updated_at"], row["sku"], row["title"], row["variant_id"], row["product_id"] or 0
@@ -46,9 +45,9 @@ def find_items_of(tx: Connection, products: Collection[EntityKey]) -> set[Varian
 def record_variants(
     tx: Connection, variants: Sequence[Variant], deleted_at: Mapping[EntityKey, datetime | None]
 ) -> None:
-    """Write ``variants``; that of a product with a time in ``deleted_at`` is deleted since then.
+    """Write ``variants``; those of a product with a time in ``deleted_at`` are deleted at that time.
 
-    The caller holds the locks of the variants and of their products.
+    The caller has locked the variants and their products.
     """
     if variants:
         columns: dict[str, Sequence[Any]] = {
@@ -61,7 +60,7 @@ def record_variants(
 
 
 def delete_variants(tx: Connection, products: Collection[EntityKey]) -> Sequence[Row[Any]]:
-    """Delete the variants of the deleted ``products``; return the rows that this changed."""
+    """Delete the variants of the deleted ``products``; return the changed rows."""
     return tx.exec_driver_sql(_DELETE, _arrays(products)).all() if products else ()
 
 
