@@ -45,7 +45,7 @@ def _backfill_from_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
 ) -> Mapping[str, int]:
     stats = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
-    return {} if stats.is_skipped else {"seen": stats.seen, **stats.entered}
+    return {} if stats.is_skipped else {"seen": stats.seen, **stats.recorded}
 
 
 PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, "stripe": backfill_stripe}

@@ -30,8 +30,8 @@ each part under its name, with the time of its event as ``at``.
 def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Upsert each call and message with its newest state and the newest version of each part.
 
-    A summary or a transcript may arrive before its call. A late event changes nothing and is ``stale``. A
-    payload without a required field is refused alone.
+    A summary or a transcript may arrive before its call. A late event changes nothing and is ``stale``. Only
+    a payload without a required field is refused.
     """
     del now
     parsed = read_set(items, parse_update, "quo.unreadable_event")

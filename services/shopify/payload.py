@@ -42,17 +42,17 @@ class TopicBody(NamedTuple):
 
     ``gid_type`` is the type in its global id (``gid://shopify/Order/1``). The body has every key of
     ``required``, null allowed. If ``only`` is given, it has no other key: so the short body of a deletion
-    differs from all bodies that describe the object. If ``beyond`` is given, it has at least one other key.
+    differs from all bodies that describe the object. It has at least one key outside ``more_than``, if given.
     """
 
     gid_type: str
     required: frozenset[str]
     only: frozenset[str] = frozenset()
-    beyond: frozenset[str] = frozenset()
+    more_than: frozenset[str] = frozenset()
 
 
-def _body(gid_type: str, required: str, beyond: str = "") -> TopicBody:
-    return TopicBody(gid_type, frozenset(required.split()), beyond=frozenset(beyond.split()))
+def _body(gid_type: str, required: str, more_than: str = "") -> TopicBody:
+    return TopicBody(gid_type, frozenset(required.split()), more_than=frozenset(more_than.split()))
 
 
 def _exact(gid_type: str, required: str, documented: str = "") -> TopicBody:
@@ -93,7 +93,7 @@ BODIES: tuple[tuple[str, TopicBody], ...] = (
     ("inventory_levels/*", _body("InventoryLevel", "inventory_item_id location_id available")),
     ("inventory_transfers/*", _body("InventoryTransfer", "id happened_at origin destination")),
     ("inventory_shipments/delete", _exact("InventoryShipment", "id happened_at")),
-    ("inventory_shipments/*", _body("InventoryShipment", "happened_at", beyond="id happened_at")),
+    ("inventory_shipments/*", _body("InventoryShipment", "happened_at", more_than="id happened_at")),
     ("locations/delete", _exact("Location", "id")),
     ("locations/*", _body("Location", "id name active")),
     ("customers/data_request", _exact("", "shop_id shop_domain customer orders_requested data_request")),
@@ -122,7 +122,7 @@ def check_body(topic: str, source: Mapping[str, Any]) -> None:
         raise WrongBody("the body", _keys(source), f"that of {topic}, which has {', '.join(missing)}")
     if body.only and not source.keys() <= body.only:
         raise WrongBody("the body", _keys(source), f"that of {topic}: {', '.join(sorted(body.only))} only")
-    if body.beyond and source.keys() <= body.beyond:
+    if body.more_than and source.keys() <= body.more_than:
         raise WrongBody("the body", _keys(source), f"that of {topic}, which has more keys")
     check_gid_type(topic, body.gid_type, source.get("admin_graphql_api_id"))
     check_gid_type(topic, body.gid_type, source.get("id"))

@@ -58,7 +58,7 @@ class BackfillStats:
     """The number of compared objects, and of recorded events by topic."""
 
     seen: int = 0
-    entered: Counter[str] = field(default_factory=Counter)
+    recorded: Counter[str] = field(default_factory=Counter)
     is_skipped: bool = False
 
 
@@ -153,7 +153,7 @@ class ShopBackfill:
                 if synced_until is not None:
                     upsert_cursor(tx, self.shop_id, "shopify", pulled_list.name, synced_until, self.now)
         self.stats.seen += len(page)
-        self.stats.entered += Counter(event.topic for event in events)
+        self.stats.recorded += Counter(event.topic for event in events)
         if work:
             send_messages(work)
 

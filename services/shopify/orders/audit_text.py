@@ -144,8 +144,8 @@ def describe_settled_refunds(order_gid: str, refunds: Mapping[int, RefundChange]
 
 def _count_lines(lines: Mapping[int, LineChange]) -> list[str]:
     added = sum(line.old is None for line in lines.values())
-    gone = sum(line.new is None for line in lines.values())
-    counts = {"added": added, "removed": gone, "changed": len(lines) - added - gone}
+    removed = sum(line.new is None for line in lines.values())
+    counts = {"added": added, "removed": removed, "changed": len(lines) - added - removed}
     return [f"{_count(count)} {what}" for what, count in counts.items() if count]
 
 

@@ -62,7 +62,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     """Upsert the orders in ``items``, and record once that each of their lines left stock.
 
     Events may come late, twice and in any order. The newest by ``order_version`` wins; an older one is
-    ``stale`` and changes nothing. A payload without a required field is refused alone. A cancellation moves
+    ``stale`` and changes nothing. Only a payload without a required field is refused. A cancellation moves
     no stock: Shopify sends a refund for that. A line that is not in the newest state is deleted, and its
     pieces are back in stock. A test order takes nothing from stock. Two orders may have a line with the same
     id: both take stock.

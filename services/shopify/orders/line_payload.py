@@ -59,9 +59,9 @@ class LineChange(NamedTuple):
 def parse_priced(source: Any, money: MoneyReader) -> tuple[list[OrderLine], int | None, str | None, int]:
     """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
     lines = _parse_lines(source.line_items, money)
-    stated = money.amount_or_none(source.total_tip_received, "total_tip_received") or 0
-    lines = _mark_tips(lines, stated) if stated else lines
-    tip_cents = max(stated, sum(line.net_cents for line in lines if line.is_tip))
+    tip_total = money.amount_or_none(source.total_tip_received, "total_tip_received") or 0
+    lines = _mark_tips(lines, tip_total) if tip_total else lines
+    tip_cents = max(tip_total, sum(line.net_cents for line in lines if line.is_tip))
     shipping_cents, taxes = _parse_shipping(source.total_shipping_price_set, source.shipping_lines, money)
     if source.tax_lines and not taxes and not any(line.taxes for line in lines):
         of_order = _parse_taxes(source.tax_lines, money)

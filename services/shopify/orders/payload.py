@@ -243,11 +243,11 @@ def _find_conversion(order: Order) -> int:
     if not order.duties_included:
         parts += order.duties_cents
     if not order.taxes_included:
-        stated = [*(line.taxes for line in order.lines), order.shipping_taxes]
-        parts += sum(sum(load_taxes(taxes).values()) for taxes in stated)
+        all_taxes = [*(line.taxes for line in order.lines), order.shipping_taxes]
+        parts += sum(sum(load_taxes(taxes).values()) for taxes in all_taxes)
     limit = sum(line.quantity + 3 for line in order.lines) // 2 + 4
-    beyond = order.total_cents - parts
-    return beyond if abs(beyond) <= limit else 0
+    difference = order.total_cents - parts
+    return difference if abs(difference) <= limit else 0
 
 
 def _find_place_of_supply(source: Any) -> str:

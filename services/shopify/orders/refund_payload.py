@@ -36,8 +36,8 @@ def parse_refund(item: WorkItem) -> Refund:
     source = read_event(item)
     transactions, lines = read_list(source, "transactions"), read_list(source, "refund_line_items")
     payments = [payment for payment in transactions if payment.get("kind") == "refund"]
-    stated = (find_text(payment, "currency") for payment in payments)
-    currency = _find_own_currency(source, lines) or next(filter(None, stated), "")
+    currencies = (find_text(payment, "currency") for payment in payments)
+    currency = _find_own_currency(source, lines) or next(filter(None, currencies), "")
     if not currency and any(payment.get("status") == "success" for payment in payments):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
     refund_id = read_id(source, "id")
@@ -155,8 +155,8 @@ def _parse_payments(
         if cents is None and paid_in:
             cents = money.amount(payment.get("amount"), "amount", paid_in)
             if paid_in != money.currency:
-                alone = index if status in FAILED_STATUSES else None  # a failed payment pays nothing
-                foreign[paid_in, alone].append((index, number, cents))
+                failed_index = index if status in FAILED_STATUSES else None  # a failed payment pays nothing
+                foreign[paid_in, failed_index].append((index, number, cents))
         payments[number] = RefundPayment(status, cents or 0, paid_in != money.currency)
     for (paid_in, _), paid in foreign.items():
         total = _convert_sum(source, sum(cents for _, _, cents in paid), paid_in, money.currency)

@@ -199,22 +199,22 @@ def settle_refunds(order: Row[Any] | None, refunds: Sequence[StoredRefund]) -> d
     fees, rounding = order.fees_cents, order.refund_rounding_cents
     for refund in paid:
         state, limit = states[refund.row.refund_id], refund.rounding_limit
-        beyond_parts = state.amount_cents - refund.total_cents(order)
-        converted = beyond_parts if abs(beyond_parts) <= limit else 0
-        balance += beyond_parts - converted
+        difference = state.amount_cents - refund.total_cents(order)
+        converted = difference if abs(difference) <= limit else 0
+        balance += difference - converted
         if 0 < abs(balance - explained) <= limit:
             converted += balance - explained
             balance = explained
-        beyond = max(0, balance - explained)
-        explained += beyond
-        tip = _take_part(beyond, tips, limit)
-        fee = _take_part(beyond - tip, fees, limit)
-        rounded = _take_part(beyond - tip - fee, rounding, 0)
+        excess = max(0, balance - explained)
+        explained += excess
+        tip = _take_part(excess, tips, limit)
+        fee = _take_part(excess - tip, fees, limit)
+        rounded = _take_part(excess - tip - fee, rounding, 0)
         tips, fees, rounding = tips - tip, fees - fee, rounding - rounded
         states[refund.row.refund_id] = state._replace(
             tip_cents=tip + refund.row.tip_line_cents,
             additional_fees_cents=fee,
-            unexplained_cents=beyond - tip - fee - rounded + converted,
+            unexplained_cents=excess - tip - fee - rounded + converted,
         )
     if paid:
         newest = paid[-1].row.refund_id

@@ -148,14 +148,14 @@ def record_orders(
         altered += new
     if altered:
         _upsert_lines(tx, altered)
-    gone = [
+    removed = [
         (key, line_id)
         for key, lines in changed.items()
         for line_id, line in lines.items()
         if line.new is None
     ]
-    if gone:
-        values = key_arrays(key for key, _ in gone) | {"line_id": int_array([line_id for _, line_id in gone])}
+    if removed:
+        values = key_arrays(key for key, _ in removed) | {"line_id": int_array(line for _, line in removed)}
         tx.exec_driver_sql(_DELETE_LINES, values)
     return refunded
 

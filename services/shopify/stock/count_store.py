@@ -142,8 +142,8 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     why = "the shop's stock owner: Shopify"
     released = tx.exec_driver_sql(_RELEASE, values).all()
     rows = [describe_level(read_level(row), Change(row.before, row.after), why) for row in released]
-    gone = {(row.pool, row.sku) for row in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
-    update_oversold_incidents(tx, gone, now)
+    unlinked = {(row.pool, row.sku) for row in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
+    update_oversold_incidents(tx, unlinked, now)
     append_all(tx, [Entry(shop_id, by, "stock.owner", request_id, rows)] if rows else [], now)
     return len(rows)
 

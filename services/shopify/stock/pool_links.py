@@ -179,7 +179,7 @@ def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str
     """Keep ``pieces`` of each item of the pool from sale; return the number of planned pushes."""
     skus = _lock(tx, pool, [])
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
-    summary = f"pool {pool} keeps {pieces} of each sku back"
+    summary = f"pool {pool} holds back {pieces} of each sku"
     row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
     append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
     return record_pushes(tx, update_levels(tx, {(pool, sku) for sku in skus}, now), now, request_id)
@@ -208,8 +208,8 @@ def _check_links_are_current(tx: Connection, pool: str, links: Sequence[PoolLink
     Deletes calls that were given up: the figures that were read include their effect.
     """
     members = {shop.id: shop.stock_location_id for shop in find_members(tx, pool)}
-    if gone := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
-        raise PoolRefused(f"{', '.join(gone)}: no longer in pool {pool}, or at another location")
+    if left := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
+        raise PoolRefused(f"{', '.join(left)}: no longer in pool {pool}, or at another location")
     arrays = level_arrays([link.key for link in links])
     unanswered = read_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
     if waiting := _format_links([link for link in links if link.key in unanswered]):

@@ -75,13 +75,13 @@ def plan_pushes(
     """
     if not levels:
         return []
-    due: dict[tuple[int, str], NewWork] = {}
+    new: dict[tuple[int, str], NewWork] = {}
     for row in tx.exec_driver_sql(_FIND_DUE, level_arrays(levels)):
         key, cause = read_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
         settled_at = row.changed_at + SETTLE_TIME if row.changed_at else now
         if follow_up is None:
             not_before = settled_at if settled_at > now else None
-        due[row.shop_id, key] = NewWork(
+        new[row.shop_id, key] = NewWork(
             shop_id=row.shop_id,
             topic=PUSH_TOPIC,
             key=key,
@@ -90,11 +90,11 @@ def plan_pushes(
             request_id=cause.request_id,
             not_before=not_before,
         )
-    if due and follow_up is None:
-        values = {"shops": int_array({shop for shop, _ in due}), "key": text_array([key for _, key in due])}
+    if new and follow_up is None:
+        values = {"shops": int_array({shop for shop, _ in new}), "key": text_array([key for _, key in new])}
         for row in tx.exec_driver_sql(_FIND_WAITING, values):
-            due.pop((row.shop_id, row.key), None)
-    return list(due.values())
+            new.pop((row.shop_id, row.key), None)
+    return list(new.values())
 
 
 def record_pushes(tx: Connection, levels: Collection[Level], now: datetime, request_id: str) -> int:

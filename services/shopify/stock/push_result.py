@@ -101,8 +101,8 @@ def _record_observed(
     If a webhook recorded a newer one, or Shopify gave no time, the figure is recorded as a call's answer, and
     the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
     """
-    dated = [_observation(push) for push in observed if push.observed_at is not None]
-    result = ingest_inventory_levels(tx, dated, now)
+    observations = [_observation(push) for push in observed if push.observed_at is not None]
+    result = ingest_inventory_levels(tx, observations, now)
     entries += result.audit
     described = {entry.work_id for entry in result.audit}
     keys = {(push.item.shop_id, push.item.key) for push in observed}

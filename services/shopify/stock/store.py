@@ -122,7 +122,7 @@ def record_levels(
     lock_stock(tx, {key.shop_id for key in keys})
     skus = list_skus({key: known[key] for key in keys})
     locked = lock_levels(tx, keys, items={key.item for key in keys}, skus=skus)
-    stocked, gone = set[LevelKey](), set[LevelKey]()
+    stocked, newly_disconnected = set[LevelKey](), set[LevelKey]()
     if observed:
         values = level_arrays(observed) | {
             "sku": text_array([known[key].sku for key in observed]),
@@ -139,13 +139,13 @@ def record_levels(
                 known[key].gone_at or event.disconnected_at for key, event in disconnected.items()
             ),
         }
-        gone = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
-    stocked -= gone
+        newly_disconnected = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
+    stocked -= newly_disconnected
     changes = recount_levels(tx, locked.counted, now)
     pooled = {k: e for k, e in {**unclear, **observed}.items() if k in locked.pooled and not e.is_read}
     back = {key for key in stocked if _is_back(known[key], observed[key], disconnected.get(key))}
     pools = observe_pools(tx, pooled, unclear.keys(), back, now) if pooled else NO_POOL_CHANGES
-    return WrittenLevels(changes, stocked, gone, pools)
+    return WrittenLevels(changes, stocked, newly_disconnected, pools)
 
 
 def _is_back(known: Row[Any], observed: LevelObservation, cut: LevelDisconnection | None) -> bool:

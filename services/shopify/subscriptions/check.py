@@ -65,7 +65,7 @@ class CheckResult:
             "wrong": len(self.diff.wrong),
             "made": len(self.created),
             "refused": len(self.refused),
-            "imported": self.backfill.entered.total(),
+            "imported": self.backfill.recorded.total(),
         }
 
 
@@ -177,27 +177,27 @@ def _record(
 
 def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime) -> list[Incident]:
     """Return the incident of lost subscriptions. Its period is the day of the first loss: no duplicates."""
-    gone = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
-    if not gone:
+    lost = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
+    if not lost:
         return []
     since = f"{result.since:%Y-%m-%d %H:%M} UTC" if result.since else "an earlier check"
-    still_missing = sorted(gone.keys() & set(result.diff.missing) - result.created.keys())
+    still_missing = sorted(lost.keys() & set(result.diff.missing) - result.created.keys())
     state = (
         f"{', '.join(still_missing)} could not be created: set PUBLIC_URL, or create them in Shopify"
         if still_missing
         else "all exist again"
     )
     summary = (
-        f"Shopify deleted {len(gone)} of our webhook subscriptions ({', '.join(sorted(gone))}); webhooks may "
-        f"be missing since {since}, {result.backfill.entered.total()} were imported; {state}."
+        f"Shopify deleted {len(lost)} of our webhook subscriptions ({', '.join(sorted(lost))}); webhooks may "
+        f"be missing since {since}, {result.backfill.recorded.total()} were imported; {state}."
     )
     detail = {
-        "topics": sorted(gone),
+        "topics": sorted(lost),
         "since": result.since,
-        "imported": dict(result.backfill.entered),
+        "imported": dict(result.backfill.recorded),
         "not_made": {topic: result.refused.get(topic, "PUBLIC_URL is empty") for topic in still_missing},
     }
-    lost_at = min(entry.lost_at or now for entry in gone.values())
+    lost_at = min(entry.lost_at or now for entry in lost.values())
     return [Incident(shop_id, LOST, _day(lost_at, zone), "P2", summary, detail)]
 
 

@@ -36,7 +36,7 @@ def told(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
 def backfill(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
     stats = backfill_shopify(shops.holed, now, "backfill")
     work_off(shops.engine)
-    return dict(stats.entered)
+    return dict(stats.recorded)
 
 
 def held(shops: Shops) -> list[Any]:

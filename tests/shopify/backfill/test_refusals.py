@@ -38,7 +38,7 @@ def reach(shops: Shops, at: datetime) -> None:
 def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> int:
     stats = backfill_shopify(shops.holed, now, "backfill", **more)
     work_off(shops.engine)
-    return stats.entered.total()
+    return stats.recorded.total()
 
 
 def state(shops: Shops) -> tuple[datetime | None, list[str]]:

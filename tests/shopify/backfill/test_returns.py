@@ -27,7 +27,7 @@ def put(shops: Shops, order_id: int, at: datetime, status: str, number: int = RE
 def backfill(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
     stats = backfill_shopify(shops.holed, now, "backfill")
     work_off(shops.engine)
-    return {topic: count for topic, count in stats.entered.items() if topic.startswith("returns/")}
+    return {topic: count for topic, count in stats.recorded.items() if topic.startswith("returns/")}
 
 
 def held(shops: Shops) -> list[Any]:

@@ -40,7 +40,7 @@ def names(shops: Shops) -> set[str]:
 def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, int]:
     stats = backfill_shopify(shops.holed, now, "backfill", **more)
     work_off(shops.engine)
-    return dict(stats.entered)
+    return dict(stats.recorded)
 
 
 def test_first_backfill_reads_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
@@ -86,7 +86,7 @@ def test_order_placed_and_paid_within_a_second_is_missing_until_it_is_paid(shops
 def test_event_that_waits_for_its_work_is_not_recorded_again(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    first, second = (backfill_shopify(shops.holed, EVENING, "backfill").entered.total() for _ in range(2))
+    first, second = (backfill_shopify(shops.holed, EVENING, "backfill").recorded.total() for _ in range(2))
 
     assert (first, second) == (1, 0)
     with transaction(shops.engine) as tx:
