@@ -22,7 +22,6 @@ from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
-from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_store import adjust_level, record_counts
 from services.shopify.stock.counts import (
@@ -226,8 +225,7 @@ def adjust(shop: str, delta: int, reason: str, actor: str, as_json: bool, **leve
     """
     with transaction() as tx:
         found = get_shop(tx, shop)
-        (one,) = resolve_counts(tx, found.id, found.stock_location_id, [CountLine(**level, pieces=0)])
-        key = ShopLevelKey(one.inventory_item_id, one.location_id)
+        ((key, _),) = resolve_counts(tx, found.id, found.stock_location_id, [CountLine(**level, pieces=0)])
         change = adjust_level(tx, found.id, key, delta, reason, utc_now(), **audit_author(actor))
     if as_json:
         print_json({"before": change.before, "after": change.after, **key._asdict()})
@@ -241,12 +239,11 @@ def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: 
         shop = get_shop(tx, slug)
         counts = resolve_counts(tx, shop.id, shop.stock_location_id, lines)
         plan_counts(tx, shop.id, counts)
-    keys = [ShopLevelKey(one.inventory_item_id, one.location_id) for one in counts]
     try:
         api = open_admin(shop.id)
         for _ in range(MAX_READS):
             counted_at = utc_now()
-            held = api.get_levels(keys)
+            held = api.get_levels([count.key for count in counts])
             if all(level.updated_at is None or level.updated_at < counted_at for level in held.values()):
                 break
         else:

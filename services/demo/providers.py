@@ -43,12 +43,12 @@ def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], co
 def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
     """Record a count of every level at the start of the day, for shops that own their stock figures."""
     for shop in (shop for shop in shops if shop.stock_owner == "shopfleet"):
-        counts = [Count(item.inventory_item_id, LOCATION_ID, STOCK_AT_OPENING) for item in shop.items]
+        keys = [ShopLevelKey(item.inventory_item_id, LOCATION_ID) for item in shop.items]
         with transaction() as tx:
             shop_id = get_shop(tx, shop.slug).id
-        known = open_admin(shop_id).get_levels([ShopLevelKey(*one[:2]) for one in counts])
+        known = open_admin(shop_id).get_levels(keys)
         with transaction() as tx:
-            changes = plan_counts(tx, shop_id, counts, known)
+            changes = plan_counts(tx, shop_id, [Count(key, STOCK_AT_OPENING) for key in keys], known)
             begun = shop.yesterday(now)[1]
             record_counts(tx, shop_id, changes, known, begun, now, by="demo", request_id="")
 

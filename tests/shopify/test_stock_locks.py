@@ -76,7 +76,7 @@ def count(engine: Engine) -> None:
 def take_count(tx: Connection) -> None:
     place = ShopLevelKey(ITEM, LOCATION)
     held = {place: ShopifyLevel(100, None, 100)}
-    changes = plan_counts(tx, 1, [Count(*place, 100)], held)
+    changes = plan_counts(tx, 1, [Count(place, 100)], held)
     record_counts(tx, 1, changes, held, NOON - timedelta(minutes=5), NOW, by="t", request_id="r")
 
 

@@ -153,8 +153,9 @@ class World:
         counts = []
         for (shop, item, location), pieces in self.model.items():
             if shop == shop_id:
-                there = held[ShopLevelKey(item, location)]
-                counts.append(Count(item, location, pieces + moved + there.on_hand - there.available))
+                key = ShopLevelKey(item, location)
+                held_back = held[key].on_hand - held[key].available
+                counts.append(Count(key, pieces + moved + held_back))
                 self.model[shop, item, location] += moved
         with transaction(self.engine) as tx:
             changes = plan_counts(tx, shop_id, counts, held)

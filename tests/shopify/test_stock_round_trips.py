@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
-from services.providers.shopify_admin import ShopifyLevel
+from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock import movements
 from services.shopify.stock.counts import Count, plan_counts
@@ -81,7 +81,7 @@ def test_level_is_found_for_a_count(engine: Engine, row: dict[str, Any]) -> None
     with transaction(engine) as tx:
         tx.exec_driver_sql("update inventory_levels set pool = null, pool_sku = null")
         held = {KEY[1:]: ShopifyLevel(20, None, 27)}
-        (change,) = plan_counts(tx, SHOP, [Count(ITEM, LOCATION, 31)], held)  # type: ignore[arg-type]
+        (change,) = plan_counts(tx, SHOP, [Count(ShopLevelKey(ITEM, LOCATION), 31)], held)  # type: ignore[arg-type]
 
     assert_fields(change, row, available="", before="available")
     assert (change.pieces, change.held_back, change.available) == (31, 7, 24)

@@ -35,11 +35,11 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     """
     parsed = read_set(items, lambda item: parse_product(item, now), _SPEC.unreadable)
     result = upsert_parsed(
-        tx, items, [[one.product] if isinstance(one, ProductUpdate) else one for one in parsed], _SPEC
+        tx, items, [[event.product] if isinstance(event, ProductUpdate) else event for event in parsed], _SPEC
     )
     newest: dict[VariantKey, Variant] = {}
-    for one in parsed:
-        for variant in one.variants if isinstance(one, ProductUpdate) else ():
+    for event in parsed:
+        for variant in event.variants if isinstance(event, ProductUpdate) else ():
             if variant.key not in newest or variant.state > newest[variant.key].state:
                 newest[variant.key] = variant
     deleted_by = {
@@ -64,10 +64,10 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
 
     current = known | {key: variant.state for key, variant in newer.items()}
 
-    def settle(one: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
-        if isinstance(one, Refused) or of_product != Done("stale"):
+    def settle(event: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
+        if isinstance(event, Refused) or of_product != Done("stale"):
             return of_product
-        return Done() if any(v.state == current[v.key] for v in one.variants) else of_product
+        return Done() if any(v.state == current[v.key] for v in event.variants) else of_product
 
     result = result._replace(outcomes=list(map(settle, parsed, result.outcomes)))
     return result.to_handler_result(items, pushes)

@@ -40,8 +40,7 @@ class CountLine(NamedTuple):
 class Count(NamedTuple):
     """``pieces`` of an item are at a location, including those of open orders."""
 
-    inventory_item_id: int
-    location_id: int
+    key: ShopLevelKey
     pieces: int
 
 
@@ -101,13 +100,13 @@ def resolve_counts(
             if (line.inventory_item_id is None) == (not line.sku):
                 raise CountRefused("name the item by its number or by its sku, not by both")
             item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
-            counts.append(Count(item, location, line.pieces))
+            counts.append(Count(ShopLevelKey(item, location), line.pieces))
         except CountRefused as fault:
             faults.append(f"line {line.number}: {fault}" if line.number else str(fault))
-    often = Counter((one.inventory_item_id, one.location_id) for one in counts)
+    occurrences = Counter(count.key for count in counts)
     faults += [
         f"item {item} at location {location} is counted twice: keep one line"
-        for (item, location), times in sorted(often.items())
+        for (item, location), times in sorted(occurrences.items())
         if times > 1
     ]
     raise_faults(faults, CountRefused)
@@ -136,13 +135,12 @@ def plan_counts(
     or not stocked.
     """
     check_owner(tx, shop_id)
-    known = find_levels(tx, [LevelKey(shop_id, one.inventory_item_id, one.location_id) for one in counts])
+    known = find_levels(tx, [LevelKey(shop_id, *count.key) for count in counts])
     faults: list[str] = []
     changes: list[CountChange] = []
-    for one in counts:
-        key = ShopLevelKey(one.inventory_item_id, one.location_id)
+    for key, pieces in counts:
         level, at_shopify = known.get(LevelKey(shop_id, *key)), (held or {}).get(key)
-        name = f"item {one.inventory_item_id} at location {one.location_id}"
+        name = f"item {key.inventory_item_id} at location {key.location_id}"
         if level is None or not level.is_stocked:
             faults.append(f"{name}: no such level is recorded; `fleet backfill run` reads the shop's levels")
         elif held is None:
@@ -151,8 +149,8 @@ def plan_counts(
             faults.append(f"{name}: Shopify does not stock the item there; activate it in Shopify first")
         else:
             held_back = at_shopify.on_hand - at_shopify.available
-            available = one.pieces - held_back
-            changes.append(CountChange(level.sku, *one, held_back, level.available, available))
+            available = pieces - held_back
+            changes.append(CountChange(level.sku, *key, pieces, held_back, level.available, available))
     raise_faults(faults, CountRefused)
     return changes
 

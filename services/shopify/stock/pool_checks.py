@@ -173,20 +173,20 @@ def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[Pool
         items[row.n].append(row)
     links: dict[LevelKey, PoolLink] = {}
     faults: list[str] = []
-    for one, found in zip(sold, items, strict=True):
-        if fault := next(_list_faults(one, found), ""):
-            faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {fault}")
+    for (sku, shop, shop_sku), found in zip(sold, items, strict=True):
+        if fault := next(_list_faults(sku, shop, found), ""):
+            faults.append(f"{shop.slug}: sku={shop_sku!r}: {fault}")
             continue
-        link = PoolLink(one.sku, one.shop, ShopLevelKey(found[0].item, int(one.shop.stock_location_id)))
-        if (other := links.setdefault(link.key, link)).sku != one.sku:
-            both = f"{other.sku!r} and {one.sku!r} of the pool would both be this item"
-            faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
+        link = PoolLink(sku, shop, ShopLevelKey(found[0].item, int(shop.stock_location_id)))
+        if (other := links.setdefault(link.key, link)).sku != sku:
+            both = f"{other.sku!r} and {sku!r} of the pool would both be this item"
+            faults.append(f"{shop.slug}: sku={shop_sku!r}: {both}: name each item once")
     return list(links.values()), faults
 
 
-def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
-    """Yield the faults of the link, the cause first."""
-    slug, location = one.shop.slug, one.shop.stock_location_id
+def _list_faults(sku: str, shop: Shop, found: Sequence[Row[Any]]) -> Iterator[str]:
+    """Yield the faults of the link of ``sku``, the cause first."""
+    slug, location = shop.slug, shop.stock_location_id
     if not location:
         yield f"the shop has no location: `fleet shops set {slug} --stock-location-id N`"
     if not found:
@@ -204,7 +204,7 @@ def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
     if row.elsewhere is not None:
         todo = f"move it to location {location} in Shopify"
         yield f"item {item} has stock elsewhere, at {row.elsewhere}: {todo}"
-    if row.linked_sku not in (None, one.sku):
+    if row.linked_sku not in (None, sku):
         todo = f"unlink that first with --sku {row.linked_sku} --remove"
         yield f"item {item} is already {row.linked_sku!r} of a pool: {todo}"
 
@@ -217,7 +217,7 @@ def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> N
     if not owner.startswith(OF_POOL) or owner == shop.stock_owner:
         return
     shop = replace(shop, stock_location_id=location_id or shop.stock_location_id)
-    skus = {one.sku for one in find_linked(tx, owner.removeprefix(OF_POOL))} & set(find_skus(tx, shop))
+    skus = {row.sku for row in find_linked(tx, owner.removeprefix(OF_POOL))} & set(find_skus(tx, shop))
     plan_links(tx, plan_wanted_links([shop], skus, {}))
 
 

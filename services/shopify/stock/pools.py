@@ -254,7 +254,7 @@ def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], no
         period, available = f"{pool} {sku}", last[0].available if last else 0
         if available >= 0:
             if period in opened:
-                ending = "It is not below zero any more." if last else "It is not in the pool any more."
+                ending = "It is no longer below zero." if last else "It is no longer in the pool."
                 resolve_incident(tx, None, OVERSOLD, period, now, ending)
             continue
         texts = [

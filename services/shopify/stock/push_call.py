@@ -61,7 +61,7 @@ class PushCall:
     """
 
     shop_id: int
-    asked_at: str = ""
+    requested_at: str = ""
     members: Sequence[CallMember] = ()
     pushes: Sequence[Push]
     is_fresh: bool = False
@@ -77,7 +77,7 @@ class PushCall:
         if not self.is_fresh:
             return [None] * len(self.pushes)
         ids = [member.id for member in self.members]
-        call = {"batch": ids[0], "asked_at": self.asked_at}
+        call = {"batch": ids[0], "asked_at": self.requested_at}
         payloads = [
             {**push.item.payload, **call, "quantity": push.quantity, "change_from_quantity": push.change_from}
             for push in self.pushes
@@ -159,7 +159,7 @@ class PushCall:
         ]
         # After a refusal the call for the other members has another key.
         content = ",".join(f"{m.id}={m.quantity}<{m.change_from}" for m in members)
-        key = str(uuid5(NAMESPACE, f"inventory_push:{self.asked_at}:{content}"))
+        key = str(uuid5(NAMESPACE, f"inventory_push:{self.requested_at}:{content}"))
         try:
             reference = f"gid://shopfleet/Work/{members[0].id}"
             return api.set_available(quantities, reference=reference, idempotency_key=key)
@@ -212,7 +212,7 @@ def plan_calls(pushes: Sequence[Push], now: datetime) -> list[PushCall]:
             part = to_set[start : start + MAX_BATCH_ITEMS]
             members = [CallMember(p.item.id, p.item.key, p.quantity, p.change_from) for p in part]
             call = PushCall(
-                shop_id=shop_id, asked_at=now.isoformat(), members=members, pushes=part, is_fresh=True
+                shop_id=shop_id, requested_at=now.isoformat(), members=members, pushes=part, is_fresh=True
             )
             calls.append(call)
     return calls

@@ -145,14 +145,14 @@ def find_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[Pu
     for row in tx.exec_driver_sql(_FIND_MEMBERS, {"leader": int_array(leaders)}):
         stored.setdefault(row.leader, []).append(row)
     calls: list[PushCall] = []
-    for (shop_id, leader, asked_at), group in groupby(sorted(pushes, key=_call_of), key=_call_of):
+    for (shop_id, leader, requested_at), group in groupby(sorted(pushes, key=_call_of), key=_call_of):
         part, rows = list(group), stored.get(leader, [])
         is_complete = {push.item.id for push in part} <= {row.id for row in rows}
-        is_valid = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_TTL
+        is_valid = bool(requested_at) and now - datetime.fromisoformat(requested_at) < KEY_TTL
         members = []
         if is_complete and is_valid and all(row.is_unchanged for row in rows):
             members = [CallMember(row.id, row.key, row.quantity, row.change_from) for row in rows]
-        calls.append(PushCall(shop_id=shop_id, asked_at=asked_at, members=members, pushes=part))
+        calls.append(PushCall(shop_id=shop_id, requested_at=requested_at, members=members, pushes=part))
     return calls
 
 
