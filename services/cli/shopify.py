@@ -98,10 +98,10 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         }
         print_json(document)
     else:
-        _print(diff, created, refused, will_create=create and dry_run)
+        _print_diff(diff, created, refused, will_create=create and dry_run)
 
 
-def _print(
+def _print_diff(
     diff: SubscriptionDiff, created: Collection[str], refused: dict[str, str], *, will_create: bool
 ) -> None:
     lost = {entry.topic: entry for entry in diff.lost}

@@ -252,16 +252,16 @@ _PROVINCES = {
 def find_province(address: Mapping[str, Any]) -> str:
     """Return the ISO 3166-2 code of an address (``CA-BC``); only the country if no province is known."""
     country = find_text(address, "country_code")
-    if not country and _plain(find_text(address, "country")) == "canada":
+    if not country and _normalize(find_text(address, "country")) == "canada":
         country = "CA"
     province = find_text(address, "province_code")
     if not province and country == "CA":
-        name = _plain(find_text(address, "province"))
+        name = _normalize(find_text(address, "province"))
         province = _PROVINCES.get(name) or (name.upper() if name.upper() in _PROVINCES.values() else "")
     return f"{country}-{province}" if country and province else country
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", name.strip().casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 

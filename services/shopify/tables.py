@@ -1,4 +1,4 @@
-"""Tables of shops, customers, products and stock. Orders and logistics have their own."""
+"""Tables of shops, customers, products and stock. Orders and logistics have other modules."""
 
 from collections import namedtuple
 from collections.abc import Mapping

@@ -110,7 +110,7 @@ def to_rest(node: Node) -> dict[str, Any]:
     """
     body: dict[str, Any] = {}
     for field, value in node.items():
-        name = _NAMES.get(field) or _snake(field)
+        name = _NAMES.get(field) or _to_snake_case(field)
         if field in _CONVERTED_SEPARATELY:
             continue
         if field == "id":
@@ -131,7 +131,7 @@ def to_rest(node: Node) -> dict[str, Any]:
 
 
 @cache
-def _snake(field: str) -> str:
+def _to_snake_case(field: str) -> str:
     return re.sub("(?=[A-Z])", "_", field).lower()
 
 
@@ -163,9 +163,9 @@ def order_event(order: Node) -> PulledEvent:
         "fulfillment_status": FULFILLMENT_STATUS.get(order["displayFulfillmentStatus"]),
         "total_cash_rounding_payment_adjustment_set": money_set_of(rounding, "paymentSet"),
         "total_cash_rounding_refund_adjustment_set": money_set_of(rounding, "refundSet"),
-        "note_attributes": _attributes(order),
+        "note_attributes": _list_attributes(order),
         "line_items": [
-            {**to_rest(line), "properties": _attributes(line)} for line in order["lineItems"]["nodes"]
+            {**to_rest(line), "properties": _list_attributes(line)} for line in order["lineItems"]["nodes"]
         ],
     }
     return make_event("orders/updated", order, body)
@@ -173,7 +173,7 @@ def order_event(order: Node) -> PulledEvent:
 
 def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
     at = "processedAt" if transaction.get("processedAt") else "createdAt"
-    return make_event("order_transactions/create", transaction, _transaction(transaction, order_gid), at)
+    return make_event("order_transactions/create", transaction, _transaction_body(transaction, order_gid), at)
 
 
 def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
@@ -194,32 +194,32 @@ def refund_event(refund: Node, order_gid: str) -> PulledEvent:
     body = {
         **to_rest(refund),
         "order_id": number_of(order_gid),
-        "total_duties_set": _duties(refund),
+        "total_duties_set": _sum_duties(refund),
         "refund_line_items": [
             {**to_rest(line), "line_item_id": number_of(line["lineItem"]["id"])}
             for line in refund["refundLineItems"]["nodes"]
         ],
-        "transactions": [_transaction(paid, order_gid) for paid in refund["transactions"]["nodes"]],
+        "transactions": [_transaction_body(paid, order_gid) for paid in refund["transactions"]["nodes"]],
     }
     return make_event("refunds/create", refund, body, "createdAt")
 
 
-def _attributes(node: Node) -> list[dict[str, Any]]:
+def _list_attributes(node: Node) -> list[dict[str, Any]]:
     return [{"name": entry["key"], "value": entry["value"]} for entry in node["customAttributes"]]
 
 
-def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
+def _transaction_body(transaction: Node, order_gid: str) -> dict[str, Any]:
     money = paid_money_of(transaction, "amountSet")
     return {
         **to_rest(transaction),
         "order_id": number_of(order_gid),
-        "receipt": _receipt(transaction.get("receiptJson")),
+        "receipt": _parse_receipt(transaction.get("receiptJson")),
         "amount": money.get("amount"),
         "currency": money.get("currencyCode"),
     }
 
 
-def _receipt(receipt: object) -> dict[str, Any]:
+def _parse_receipt(receipt: object) -> dict[str, Any]:
     """Return a gateway's receipt. The scalar ``JSON`` is text in some answers and an object in others."""
     if isinstance(receipt, str):
         try:
@@ -229,7 +229,7 @@ def _receipt(receipt: object) -> dict[str, Any]:
     return receipt if isinstance(receipt, dict) else {}
 
 
-def _duties(refund: Node) -> dict[str, Any]:
+def _sum_duties(refund: Node) -> dict[str, Any]:
     """Return the money bag of a refund's duties; 0 in the shop's currency without duties."""
     amounts = [amount_of(duty, "amountSet") for duty in refund["duties"]]
     total = sum((Decimal(amount) for amount in amounts if amount), Decimal(0))

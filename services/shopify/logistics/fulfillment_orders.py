@@ -76,7 +76,7 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
     for key, item in result.changed.items():
         before, after = result.before.get(key), result.after[key].data
         gid = after.text("order_gid") if after else ""
-        if after and gid and _location(before.data if before else None) != _location(after):
+        if after and gid and _sales_location(before.data if before else None) != _sales_location(after):
             moved[key[0], gid] = item
     causes: dict[SkuKey, PushCause] = {}
     levels: list[Level] = []
@@ -89,7 +89,7 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
     return plan_pushes(tx, levels, causes, now)
 
 
-def _location(order: FulfillmentOrder | None) -> tuple[str, int | None, bool] | None:
+def _sales_location(order: FulfillmentOrder | None) -> tuple[str, int | None, bool] | None:
     """Return the values that determine the location of an order's sales."""
     if order is None:
         return None

@@ -33,7 +33,7 @@ class RefundPayment(NamedTuple):
 class RefundLine(NamedTuple):
     """``quantity`` pieces of an order's line were refunded, and are back in stock if ``is_restocked``.
 
-    ``subtotal_cents`` is after discounts; it contains ``tax_cents`` where the order's prices do.
+    ``subtotal_cents`` is after discounts; it contains ``tax_cents`` if the order's prices do.
     """
 
     refund_line_id: int

@@ -71,7 +71,7 @@ order_lines = Table(
 )
 
 # The order is part of the key: refunds of two orders, and lines of two refunds, may have the same id.
-# A refund counts only where ``status`` is 'success' (not 'pending' or 'failed'), on the day of
+# A refund counts only if ``status`` is 'success' (not 'pending' or 'failed'), on the day of
 # ``refunded_at`` (Shopify's ``processed_at``, else ``created_at``). Amounts are in the shop's currency.
 # ``amount_cents`` is the money given back. Its parts, positive if the customer gets them: the lines
 # (``order_refund_lines``; a tip line belongs to ``tip_cents``), shipping, duties, ``tip_cents``,

@@ -1,4 +1,4 @@
-"""Records counts and corrections of stock, and returns levels to Shopify's figures."""
+"""Records counts and corrections of stock, and resets levels to Shopify's figures."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -130,7 +130,7 @@ def adjust_level(
 
 
 def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Return to Shopify's figure every level that the shop's stock owner does not own; return how many.
+    """Reset each level that the shop's stock owner does not own to Shopify's figure; return how many.
 
     Deletes their counts and their links to a pool, and pool items without a level. Call it in a separate
     transaction after the owner is set: stock is always locked before an audit chain. If it fails, call it

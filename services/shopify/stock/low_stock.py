@@ -90,7 +90,7 @@ def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowSto
     less returns, of the item at all locations. Levels without sales come last.
     """
     names, rows = LowStock._fields, _find(tx, shop_id, as_of, is_all=False)
-    return sorted((LowStock(**{name: getattr(row, name) for name in names}) for row in rows), key=_urgency)
+    return sorted((LowStock(**{name: getattr(row, name) for name in names}) for row in rows), key=_sort_key)
 
 
 def find_stock(tx: Connection, shop_id: int, as_of: datetime, sku: str = "") -> list[StockLine]:
@@ -100,7 +100,7 @@ def find_stock(tx: Connection, shop_id: int, as_of: datetime, sku: str = "") -> 
     return sorted(lines, key=lambda line: (line.sku, line.location_id, line.inventory_item_id))
 
 
-def _urgency(low: LowStock) -> tuple[bool, Decimal, int, str, int]:
+def _sort_key(low: LowStock) -> tuple[bool, Decimal, int, str, int]:
     cover = low.days_cover
     missing = low.available - low.reorder_point
     return cover is None, cover or Decimal(0), missing, low.sku, low.location_id

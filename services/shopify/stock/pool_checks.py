@@ -24,7 +24,7 @@ class PoolRefused(ShopfleetError):
 
 
 class WantedLink(NamedTuple):
-    """Item ``sku`` of a pool is ``shop_sku`` in a shop; ``NOT_SOLD`` where the shop does not sell it."""
+    """Item ``sku`` of a pool is ``shop_sku`` in a shop; ``NOT_SOLD`` if the shop does not sell it."""
 
     sku: str
     shop: Shop
@@ -130,7 +130,7 @@ def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: 
     wanted: list[WantedLink] = []
     unlinked: list[str] = []
     for item in tx.exec_driver_sql(_FIND_POOL_ITEMS, {"pool": pool}):
-        held = {slug: _format(level) for (slug, sku), level in levels.items() if sku == item.sku}
+        held = {slug: _format_level(level) for (slug, sku), level in levels.items() if sku == item.sku}
         goods.append({"sku": item.sku, "available": item.available, "held": held})
         for shop in shops:
             if level := levels.get((shop.slug, item.sku)):
@@ -142,7 +142,7 @@ def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: 
     return PoolView(pool, safety_buffer, [shop.slug for shop in shops], goods, faults)
 
 
-def _format(level: Row[Any]) -> str:
+def _format_level(level: Row[Any]) -> str:
     if not level.is_stocked:
         return "not stocked"
     held = "unknown" if level.shopify_available is None else str(level.shopify_available)

@@ -1,8 +1,8 @@
 """Pools: several shops sell the same items from one stock, with one figure for all of them.
 
 Only one signal changes a pool's figure: the difference between Shopify's figure of a level and the last known
-one, without what our own calls changed. Orders never change it. Each level of the pool shows the figure less
-the safety buffer, and is pushed if Shopify's figure is another one.
+one, without the changes by our own calls. Orders never change it. Each level shows the figure less the safety
+buffer, and is pushed if Shopify's figure differs.
 """
 
 from collections.abc import Collection, Mapping, Sequence

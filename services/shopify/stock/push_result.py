@@ -85,7 +85,7 @@ def _record_applied(
     recorded |= record_shopify_figures(tx, [push for push in applied if push.level.key not in recorded])
     for push in applied:
         entries += _describe(push, push.known if push.level.key in recorded else push.available)
-    pushes += plan_pushes(tx, [push.level for push in applied], _causes(applied), now)
+    pushes += plan_pushes(tx, [push.level for push in applied], _list_causes(applied), now)
 
 
 def _record_observed(
@@ -101,7 +101,7 @@ def _record_observed(
     If a webhook recorded a newer one, or Shopify gave no time, the figure is recorded as a call's answer, and
     the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
     """
-    observations = [_observation(push) for push in observed if push.observed_at is not None]
+    observations = [_make_observation(push) for push in observed if push.observed_at is not None]
     result = ingest_inventory_levels(tx, observations, now)
     entries += result.audit
     described = {entry.work_id for entry in result.audit}
@@ -120,7 +120,7 @@ def _record_observed(
     groups: dict[tuple[int, bool], list[Level]] = {}
     for push in others:
         groups.setdefault((push.moves, push in older), []).append(push.level)
-    causes = _causes(others)
+    causes = _list_causes(others)
     for (moves, is_older), group in groups.items():
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": moves} if moves else {})
         not_before = now + WEBHOOK_WAIT if is_older or moves else None
@@ -133,11 +133,11 @@ def _record_pools(
     """Change the pools by the figures read, and push the new ones to the other shops."""
     changes = record_pool_reads(tx, {push.level.key: push for push in observed}, now)
     items = {push.item.id: push.item for push in observed}
-    entries += [_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
+    entries += [_make_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
     causes = {
         level.sku_key: PushCause(request_id=items[work_id].request_id)
         for level, work_id in changes.levels.items()
-    } | _causes(observed)
+    } | _list_causes(observed)
     payloads: dict[Level, dict[str, Any]] = {}
     for push in observed:
         if payload := plan_read_payload(push, is_unread=push.level.key in changes.unread):
@@ -151,7 +151,7 @@ def _record_pools(
         delete_calls(tx, given_up, with_lost=True)
 
 
-def _observation(push: Push) -> WorkItem:
+def _make_observation(push: Push) -> WorkItem:
     """Return the read figure as a level webhook, with the push's own id."""
     _, item, location = push.level.key
     seen = {"available": push.available, "updated_at": push.observed_at}
@@ -159,16 +159,16 @@ def _observation(push: Push) -> WorkItem:
     return push.item._replace(event_topic="", event_provider="", payload={}, body=body, received_at=None)
 
 
-def _causes(pushes: Collection[Push]) -> dict[SkuKey, PushCause]:
+def _list_causes(pushes: Collection[Push]) -> dict[SkuKey, PushCause]:
     return {push.level.sku_key: push_cause(push.item) for push in pushes}
 
 
 def _describe(push: Push, known: int | None) -> list[Entry]:
     mutations = describe_push(push.level, push.result, push.available, push.change_from, known)
-    return [_entry(push.item, mutations)] if mutations else []
+    return [_make_entry(push.item, mutations)] if mutations else []
 
 
-def _entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
+def _make_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
     return Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id)
 
 

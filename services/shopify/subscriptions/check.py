@@ -84,13 +84,13 @@ def watch_subscriptions(run: Run, clock: Callable[[], datetime] = utc_now) -> Jo
         if fault.code not in NO_ACCESS:
             raise
         return JobResult(result="not_connected")
-    result = _check(shop, admin, now, run.request_id)
-    record = partial(_record, shop.id, result, run.zone, now, run.request_id)
+    result = _check_shop(shop, admin, now, run.request_id)
+    record = partial(_record_result, shop.id, result, run.zone, now, run.request_id)
     has_findings = result.diff.to_import or result.diff.wrong or result.diff.lost
     return JobResult(stats=result.stats(), result="mended" if has_findings else "well", record=record)
 
 
-def _check(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> CheckResult:
+def _check_shop(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> CheckResult:
     listed = list_subscriptions(admin)
     with transaction() as tx:
         diff = read_diff(tx, shop, listed)
@@ -159,7 +159,7 @@ def create_missing(
     return created, refused
 
 
-def _record(
+def _record_result(
     shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
 ) -> FollowUp:
     diff = result.diff
@@ -198,7 +198,7 @@ def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime)
         "not_made": {topic: result.refused.get(topic, "PUBLIC_URL is empty") for topic in still_missing},
     }
     lost_at = min(entry.lost_at or now for entry in lost.values())
-    return [Incident(shop_id, LOST, _day(lost_at, zone), "P2", summary, detail)]
+    return [Incident(shop_id, LOST, _format_day(lost_at, zone), "P2", summary, detail)]
 
 
 def _plan_wrong(shop_id: int, diff: SubscriptionDiff, zone: ZoneInfo, now: datetime) -> list[Incident]:
@@ -212,8 +212,8 @@ def _plan_wrong(shop_id: int, diff: SubscriptionDiff, zone: ZoneInfo, now: datet
         "Delete them."
     )
     detail = {"subscriptions": [entry.gid for entry in diff.wrong]}
-    return [Incident(shop_id, WRONG, _day(now, zone), "P3", summary, detail)]
+    return [Incident(shop_id, WRONG, _format_day(now, zone), "P3", summary, detail)]
 
 
-def _day(at: datetime, zone: ZoneInfo) -> str:
+def _format_day(at: datetime, zone: ZoneInfo) -> str:
     return f"{at.astimezone(zone):%Y-%m-%d}"

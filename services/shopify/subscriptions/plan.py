@@ -110,7 +110,7 @@ def compare_subscriptions(
     An ``address`` without a host (``PUBLIC_URL`` is empty) is a path: then every host matches.
     """
     wanted = [entry for entry in listed if entry.topic in WANTED]
-    good = {entry.topic: entry for entry in wanted if entry.is_json and _is_at(entry.uri, address)}
+    good = {entry.topic: entry for entry in wanted if entry.is_json and _has_address(entry.uri, address)}
     return SubscriptionDiff(
         good=good,
         wrong=[entry for entry in wanted if entry.topic not in good],
@@ -136,7 +136,7 @@ def find_outage_start(
     return min(starts, default=None)
 
 
-def _is_at(uri: str, address: str) -> bool:
+def _has_address(uri: str, address: str) -> bool:
     if "://" in address:
         return uri == address
     return uri.partition("://")[2].partition("/")[2] == address.lstrip("/")
