@@ -132,7 +132,7 @@ def test_movement_comes_back_by_name_and_when_it_is_taken_back(
         tx.exec_driver_sql("update shop_config set stock_owner = %(owner)s", {"owner": owner})
         record_movements(tx, made, NOW, are_new=are_new)
         assert find_movements(tx) == made
-        taken = movements._take_back(tx, made)
+        taken = movements._delete_movements(tx, made)
 
     assert {(one.source, one.sku, one.delta, one.at, one.variant_id) for one in taken} == {
         (one.source, one.sku, one.delta, one.at, one.variant_id) for one in made
