@@ -125,7 +125,7 @@ def show(shop: str, sku: str, as_json: bool) -> None:
         print_json([line._asdict() for line in found])
         return
     what = f" of {sku}" if sku else ""
-    print_lines(f"Stock of {shop}", _COLUMNS, found, f"No stock{what} of {shop} is recorded.")
+    print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock{what}.")
 
 
 @command.command("reorder-point")
