@@ -1,1 +1,1 @@
-"""Measure Shopfleet beside the ways people usually build this, in one run on one machine."""
+"""Compare Shopfleet with the usual solutions, in one run on one machine."""

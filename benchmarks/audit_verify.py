@@ -1,4 +1,4 @@
-"""How fast a chain is verified: streamed from PostgreSQL by one process and by two, and beside the limit.
+"""Speed of the verification of a chain: streamed from PostgreSQL by one and by two processes, and the limit.
 
 The limit is hashlib alone over ready bytes: no verification in Python can be faster on one core. Each
 process reports its own time, processor time and peak memory. Rows are like those of ``order_ingest``.
@@ -114,10 +114,10 @@ def _measure_once(url: str, way: str, rows: int, segments: int) -> Figures:
         )
         for after, until in pairwise(bounds)
     ]
-    told = [walker.communicate()[0] for walker in walkers]
+    outputs = [walker.communicate()[0] for walker in walkers]
     if any(walker.returncode for walker in walkers):
-        raise BenchmarkFailed(f"{way} failed", "\n".join(part.decode() for part in told))
-    parts = [json.loads(part) for part in told]
+        raise BenchmarkFailed(f"{way} failed", "\n".join(part.decode() for part in outputs))
+    parts = [json.loads(part) for part in outputs]
     done = sum(part["rows"] for part in parts)
     if segments and done != rows:
         raise BenchmarkFailed(f"{way} verified {done} of {rows} rows")
@@ -159,7 +159,7 @@ def _walk(url: str, way: str, after: int, until: int) -> Figures:
     finally:
         engine.dispose()
     if broken is not None:
-        raise BenchmarkFailed(f"row {broken.seq} does not hold")
+        raise BenchmarkFailed(f"row {broken.seq} does not verify")
     return {
         "rows": place.seq - after,
         "began": before[0],

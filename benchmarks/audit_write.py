@@ -1,7 +1,7 @@
-"""What the audit costs the ledger: the same set-based work with its chain and without, in turns.
+"""Cost of the audit for the ledger: the same set-based work with and without its chain, in turns.
 
 Two processes run the worker's own ``TransactionalRunner`` over ready rows of ``order_ingest``, with no
-broker between. ``without`` throws an effect's audit away before it is appended. Every round is a fresh
+broker between. ``without`` drops the audit of an effect before it is appended. Every round is a fresh
 copy of one database. Processor time, of the processes and of their PostgreSQL backends, is what a busy
 machine does not blur.
 """
@@ -48,7 +48,7 @@ select (select count(*) from work_queue where status = 'done' and topic = 'order
 
 
 class Scene(NamedTuple):
-    """Whose rows they are: of how many shops, and whether they also move stock."""
+    """A scenario: the number of shops, and whether the rows also move stock."""
 
     name: str
     title: str
@@ -79,7 +79,7 @@ def _measure_scene(servers: Servers, scene: Scene, *, rounds: int, rows: int) ->
     print(f"preparing {rows} rows: {scene.title}", file=sys.stderr)
     make_ready_template(servers, rows, has_levels=scene.has_levels, shops=scene.shops)
     for number in range(rounds):
-        # Who goes first takes turns too: the disk remembers the round before.
+        # The order alternates too: the previous round affects the disk.
         for way in (WITHOUT, WITH) if number % 2 else (WITH, WITHOUT):
             figures = _measure_once(servers, way, rows)
             report.add(way, figures)
@@ -119,7 +119,7 @@ def _wal_bytes(conn: psycopg.Connection[Any]) -> int:
 
 
 def _run(bench: Bench, way: str) -> tuple[float, float]:
-    """Return the seconds from the word to begin until nothing is left to do, and the processor seconds."""
+    """Return the seconds from the start signal to the last row, and the processor seconds."""
     log = bench.logs / "audit-write.log"
     argv = [sys.executable, "-m", "benchmarks.audit_write", way]
     with log.open("ab") as out:
@@ -139,17 +139,17 @@ def _run(bench: Bench, way: str) -> tuple[float, float]:
             assert worker.stdin
             worker.stdin.write(b"\n")
             worker.stdin.close()
-        told = [worker.stdout.read() for worker in workers if worker.stdout]
+        outputs = [worker.stdout.read() for worker in workers if worker.stdout]
         if codes := [code for worker in workers if (code := worker.wait(timeout=600))]:
             raise BenchmarkFailed(f"a process ended with {codes}", log.read_text(errors="replace")[-2000:])
-        return time.perf_counter() - began, sum(float(line) for line in told)
+        return time.perf_counter() - began, sum(float(line) for line in outputs)
     finally:
         for worker in workers:
             stop(worker)
 
 
 def work(way: str) -> None:
-    """One process: everything loaded and connected, then wait for the word, then sets until none is left."""
+    """One process: load, connect, wait for the start signal, then process batches until none is left."""
     import gc
 
     import psutil

@@ -1,4 +1,4 @@
-"""What an idle fleet costs: resident memory and processor time of its whole process tree.
+"""Cost of an idle fleet: resident memory and processor time of its whole process tree.
 
 PSS shares out pages that several processes map, so its sum is what the machine really gives; the sum of RSS
 counts shared pages once per process and is what most tools show. Both come from ``smaps_rollup``.
@@ -26,7 +26,7 @@ COLUMNS = {
 SETTLE_SECONDS = 20
 
 Spent = tuple[tuple[int, float], float, int]
-"""(pid and start, which name a process even when pids come round; processor seconds; pid)."""
+"""(pid and start, which identify a process even if its pid is reused; processor seconds; pid)."""
 
 
 def measure(fleet: Callable[[], AbstractContextManager[tuple[int, Path]]], *, seconds: float) -> Report:
@@ -70,7 +70,7 @@ def watch_idle(roots: Sequence[int], *, seconds: float) -> Figures:
 
 
 def find_server_pids(home: Path) -> list[int]:
-    """Return the pids that servers under ``home`` wrote down; the supervisor need not be their parent."""
+    """Return the pids in the pid files under ``home``; the supervisor may not be their parent."""
     pids = []
     for path in [*home.rglob("postmaster.pid"), *home.rglob("*.pid")]:
         words = path.read_text(errors="replace").split()

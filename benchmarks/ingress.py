@@ -1,4 +1,4 @@
-"""Accepted and durable webhooks per second, way beside way."""
+"""Accepted and durable webhooks per second, for each way."""
 
 import sys
 import time
@@ -72,7 +72,7 @@ def _measure_once(
 
 
 def _check_rows(url: str, run: str, *, answered: int, warm: int) -> None:
-    """Raise ``BenchmarkFailed`` when an accepted request has no row: then the speed is worth nothing."""
+    """Raise ``BenchmarkFailed`` if an accepted request has no row."""
     with psycopg.connect(url) as conn:
         found = conn.execute(
             "select count(*) filter (where delivery_key like %s), count(*) from inbound_events",

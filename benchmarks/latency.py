@@ -1,4 +1,4 @@
-"""From the 2xx answer to the committed effect, at ten webhooks a second: what a person would wait.
+"""From the 2xx answer to the committed effect, at ten webhooks a second.
 
 One thread posts on an even schedule and notes when each answer ended. Another asks the database every
 millisecond, over a connection of its own, which of the awaited orders are there: seeing the row means that
@@ -44,7 +44,7 @@ class FleetWay:
 
 @dataclass(slots=True)
 class Watch:
-    """What the two threads share: which orders are awaited since when, and how long the others took."""
+    """Shared by the two threads: start times of the awaited orders, and the latencies of the others."""
 
     awaited: dict[str, float] = field(default_factory=dict)
     waits_ms: list[float] = field(default_factory=list)
@@ -130,7 +130,9 @@ def _await_none(watch: Watch) -> None:
     deadline = time.monotonic() + LATE_SECONDS
     while watch.awaited:
         if watch.fault or time.monotonic() > deadline:
-            raise BenchmarkFailed(watch.fault or f"{len(watch.awaited)} effects not within {LATE_SECONDS} s")
+            raise BenchmarkFailed(
+                watch.fault or f"{len(watch.awaited)} effects missing after {LATE_SECONDS} s"
+            )
         time.sleep(0.01)
 
 

@@ -1,8 +1,8 @@
-"""Post signed webhooks as fast as the other side answers, and say how fast that was.
+"""Post signed webhooks as fast as the server answers, and measure the rate.
 
 ``wrk`` is used where it is installed (Debian: ``apt-get install wrk``). Without it a Python client
 on asyncio does the same and takes far more of the machine: enough for functional runs, but a fast way is
-then limited by its client. The result says which client measured it.
+then limited by its client. The result names the client.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ LUA = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one round of posting came to. ``errors`` are answers beyond 2xx/3xx and broken connections."""
+    """Result of one round of posting. ``errors`` are answers beyond 2xx/3xx and broken connections."""
 
     client: str
     per_second: float
@@ -49,7 +49,7 @@ def write_bodies(path: Path) -> Path:
 
 
 def has_wrk() -> bool:
-    """Tell whether the fast client is installed."""
+    """Return whether the fast client is installed."""
     return shutil.which("wrk") is not None
 
 
@@ -95,7 +95,7 @@ def _post_with_python(url: str, *, clients: int, seconds: float, ids: str) -> Lo
         parts = [part.result() for part in began]
     waits = sorted(wait for part in parts for wait in part[0])
     if not waits:
-        raise BenchmarkFailed(f"no answer at all from {urlsplit(url).path}")
+        raise BenchmarkFailed(f"no response from {urlsplit(url).path}")
     return Load(
         client="python",
         per_second=round(len(waits) / max(part[2] for part in parts), 1),
@@ -125,11 +125,11 @@ async def _post_many(url: str, clients: int, seconds: float, ids: str) -> tuple[
             while time.perf_counter() - began < seconds:
                 body = bodies[(sent * clients + number) % len(bodies)]
                 sent += 1
-                asked = time.perf_counter()
+                requested_at = time.perf_counter()
                 writer.write(raw_request(parts.path, body, f"{ids}-{number}-{sent}"))
                 status = await _read_answer(reader)
                 if status < 300:
-                    waits.append(time.perf_counter() - asked)
+                    waits.append(time.perf_counter() - requested_at)
                 else:
                     errors += 1
         except (OSError, EOFError):

@@ -1,4 +1,4 @@
-"""Mails a second into a local sink: the usual ways beside the outbox, in one run.
+"""Mails per second into a local sink: the usual ways and the outbox, in one run.
 
 All ways begin with the same rows that wait and end with rows that say ``sent``. The usual ones read a row,
 build the mail with the standard library, send it and commit; the outbox does so through the ledger's runner,
@@ -46,10 +46,10 @@ class _Sink:
     def counts(self) -> tuple[int, int, int]:
         """Return (mails, different mails, connections) so far."""
         with SMTP("127.0.0.1", self.port) as server:
-            code, said = server.docmd("XSTA")
+            code, reply = server.docmd("XSTA")
         if code != 250:
-            raise BenchmarkFailed(f"the sink says {code}")
-        mails, different, connections = said.split()
+            raise BenchmarkFailed(f"the sink answered {code}")
+        mails, different, connections = reply.split()
         return int(mails), int(different), int(connections)
 
 
@@ -127,7 +127,7 @@ def _fill(url: str, count: int) -> None:
 
 
 def _read_rate(url: str, count: int, *, is_ours: bool) -> float:
-    """Return mails a second after the first tenth, by the rows' own stamps."""
+    """Return mails per second after the first tenth, by the timestamps of the rows."""
     engine = make_engine(url, application="bench")
     try:
         with transaction(engine) as tx:
@@ -173,7 +173,7 @@ def _program(way: str, sink: _Sink, count: int, env: dict[str, str]) -> Iterator
 def _start(programs: list[subprocess.Popen[str]]) -> None:
     for program in programs:
         if _line(program) != "ready":
-            raise BenchmarkFailed("a program did not get ready")
+            raise BenchmarkFailed("a program did not become ready")
     for program in programs:
         assert program.stdin is not None
         program.stdin.write("go\n")

@@ -97,8 +97,8 @@ if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        asyncio.run(serve(asked.port, asked.delay_ms / 1000))
+        asyncio.run(serve(args.port, args.delay_ms / 1000))
     except KeyboardInterrupt:
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""The ways to send mail that are compared, each a program of its own: ``python -m benchmarks.mail_ways WAY``.
+"""The compared ways to send mail, each a program: ``python -m benchmarks.mail_ways WAY``.
 
 A way says ``ready`` once it is loaded, waits for a line, sends, and says how long that took in seconds.
 """
@@ -155,7 +155,7 @@ FROM_ROWS: dict[str, Callable[[int, list[int]], None]] = {
 
 
 def work_through_outbox() -> None:
-    """Send what waits in the outbox until nothing does, as a worker of queue ``email`` would."""
+    """Send all mails that wait in the outbox, as a worker of queue ``email`` would."""
     from services.core.db import get_engine
     from services.ledger.runner_external import ExternalRunner
     from services.ledger.topics import TOPICS

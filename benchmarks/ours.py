@@ -1,4 +1,4 @@
-"""How the product is started for a benchmark: its real ingress, its real workers, its real messages."""
+"""Starts the product for a benchmark: its real ingress, workers and messages."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ NAME = "Shopfleet"
 BIN = Path(sys.executable).parent
 MESSAGE_IDS = 500
 OUTSIDE = ("DATABASE_URL", "BROKER_URL", "MIGRATE_DATABASE_URL")
-"""Settings that would let an embedded fleet use somebody's own servers."""
+"""Settings that would make an embedded fleet use other servers."""
 
 
 def env(bench: Bench) -> dict[str, str]:
@@ -73,7 +73,7 @@ def serve(bench: Bench, more: Mapping[str, str] = MappingProxyType({})) -> Itera
 
 
 def fill(bench: Bench, count: int) -> None:
-    """Ring the workers for rows 1..N as dispatch does under load: one message for a set."""
+    """Send the messages for rows 1..N as dispatch does under load: one message for a batch."""
     from services.core.broker import Sender
 
     sender = Sender(bench.servers.broker_url)
@@ -107,7 +107,7 @@ def serve_naive_fleet(bench: Bench) -> Iterator[str]:
 
 @contextmanager
 def idle_fleet() -> Iterator[tuple[int, Path]]:
-    """Run ``fleet up`` on a state of its own and yield its pid and its home."""
+    """Run ``fleet up`` in a new home and yield its pid and its home."""
     if not _has("services.cli.main"):
         raise BenchmarkFailed("services.cli.main does not exist")
     with tempfile.TemporaryDirectory(prefix="bench-idle-", ignore_cleanup_errors=True) as folder:

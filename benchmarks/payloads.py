@@ -1,4 +1,4 @@
-"""Made-up Shopify orders of 2 to 5 KB, the same for the same seed, and their signatures.
+"""Generated Shopify orders of 2 to 5 KB, equal for equal seeds, and their signatures.
 
 Shapes follow Shopify's ``orders/create`` (API 2026-07): 64-bit ids beyond 2**53, money as decimal
 strings, times with an offset.
@@ -15,7 +15,7 @@ from typing import Any
 SECRET = "benchmark-webhook-secret"
 """Signs the benchmark's requests; protects nothing."""
 SKUS = 20_000
-"""So many that nearly every line touches a level that no waiting push covers: the hard case."""
+"""So many that nearly every line changes a level without a waiting push: the worst case."""
 FIRST_VARIANT_ID = 8_400_000_000_000_000
 FIRST_ORDER_ID = 9_100_000_000_000_000
 FIRST_PLACED = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Plain Celery around the product's own effect: what the queue alone is worth, as all else is the same code.
+"""Plain Celery around the product's own effect: shows the value of the queue, as all other code is the same.
 
 One message, one transaction and one commit an event, as in ``peers_workers/plain_celery.py``; but each event
 is read, ordered among the states of its order, counted and proven just as the product does it.
@@ -30,7 +30,7 @@ def _runner() -> TransactionalRunner:
 
     @event.listens_for(engine, "connect")
     def plan_once(connection: Any, _: object) -> None:
-        """Plan each statement once for all, as the product does for small sets: much the faster here."""
+        """Plan each statement once, as the product does for small batches: much faster here."""
         connection.execute("set plan_cache_mode = force_generic_plan")
         connection.commit()
 
@@ -39,7 +39,7 @@ def _runner() -> TransactionalRunner:
 
 @app.task
 def inventory_push(work_id: int) -> None:
-    """Nothing takes these here: what is measured is the work that sends them."""
+    """No worker receives these: only the sending work is measured."""
 
 
 @app.task

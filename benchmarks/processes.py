@@ -1,4 +1,4 @@
-"""Start other programs, know when they are ready, and leave none of them behind."""
+"""Starts other programs, waits until they are ready, and ends all of them."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ NODE_FOLDER = ROOT / "benchmarks" / "peers_ingress" / "node"
 
 
 class BenchmarkFailed(Exception):
-    """A measurement is worthless. The message says why, without a path; ``detail`` is a log's last words."""
+    """A measurement is invalid. The message has the reason, without a path; ``detail`` the end of a log."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -32,7 +32,7 @@ def find_free_port() -> int:
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_seconds: float = 15) -> None:
-    """End the process and everything in its session: politely first, then for good."""
+    """End the process and everything in its session: SIGTERM first, then SIGKILL."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sig)
@@ -67,7 +67,7 @@ def running(
 
 
 def run_once(argv: Argv, *, log: Path, env: Mapping[str, str], cwd: Path = ROOT) -> None:
-    """Run ``argv`` to its end; raise ``BenchmarkFailed`` with its last words if it failed."""
+    """Run ``argv`` to its end; raise ``BenchmarkFailed`` with the end of its output if it failed."""
     with log.open("ab") as out:
         code = subprocess.run(
             [str(part) for part in argv],
@@ -105,7 +105,7 @@ def await_true(
 
 
 def is_answering(url: str) -> bool:
-    """Tell whether ``url`` answers 200: the program behind a listening port may still be loading."""
+    """Return whether ``url`` answers 200: the program behind a listening port may still be loading."""
     try:
         with urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -119,7 +119,7 @@ def await_answer(url: str, *, what: str, log: Path, process: subprocess.Popen[by
 
 
 def is_listening(port: int) -> bool:
-    """Tell whether something accepts connections on the loopback ``port``."""
+    """Return whether something accepts connections on the loopback ``port``."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0

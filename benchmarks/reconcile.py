@@ -1,4 +1,4 @@
-"""How fast a day is reconciled: both books held together in PostgreSQL, and by an ORM and a dictionary.
+"""Speed of the reconciliation of a day: matched in PostgreSQL, and by an ORM and a dictionary.
 
 Both sides have the same rows, with breaks of every kind planted among them. A way's result is compared with
 what was planted as a set: one break missed or invented voids it. Each way runs in a process of its own,

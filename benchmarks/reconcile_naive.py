@@ -1,4 +1,4 @@
-"""The usual way: the ORM loads the day's transactions, a dictionary holds them against Stripe's rows.
+"""The usual way: the ORM loads the day's transactions, a dictionary compares them with Stripe's rows.
 
 It does what the product does in the same step: finds breaks of each kind, keeps them with both sides, and
 sums both books.
@@ -48,7 +48,7 @@ class Found(Base):
 
 
 def compare(session: Session, path: Path) -> set[Break]:
-    """Keep the breaks between the day's transactions and Stripe's rows, and sum both; return the breaks."""
+    """Store the breaks between the day's transactions and Stripe's rows, and sum both; return the breaks."""
     wanted = select(Transaction).where(
         transactions.c.shop_id == DAY.shop_id,
         transactions.c.kind.in_(("charge", "refund", "dispute", "payout")),
@@ -102,7 +102,7 @@ def compare(session: Session, path: Path) -> set[Break]:
 
 
 def side(one: Transaction | StripeRow | None) -> Side:
-    """Return what is kept of one side."""
+    """Return the stored fields of one side."""
     if one is None:
         return None
     return {"amount_cents": one.amount_cents, "currency": one.currency, "status": one.status}

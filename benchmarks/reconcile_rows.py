@@ -1,4 +1,4 @@
-"""The two books of the reconciliation benchmark, and the breaks planted in them.
+"""Recorded rows and Stripe rows of the reconciliation benchmark, with planted breaks.
 
 Row ``n`` and what is planted in it follow from ``n`` alone, so neither side is ever held as a whole. Of a
 thousand rows seven are broken, one of each kind.
@@ -21,7 +21,7 @@ ENDS = BEGINS + timedelta(days=1)
 NOW = ENDS + timedelta(minutes=5)
 DAY = Comparison(1, date(2026, 11, 20), BEGINS, ENDS, "bench", NOW)
 KINDS = ("missing_here", "missing_there", "amount", "currency", "status", "fee", "duplicate")
-"""What is planted in rows 100, 200, ... of every thousand."""
+"""Breaks planted in rows 100, 200, ... of every thousand."""
 
 Break = tuple[str, str]
 """(kind, provider id)."""
@@ -51,12 +51,12 @@ def _row(n: int) -> StripeRow:
 
 
 def our_rows(count: int) -> Iterator[StripeRow]:
-    """Yield our book: without what is planted as missing here."""
+    """Yield the recorded rows, without those planted as missing here."""
     return (_row(n) for n in range(count) if _plant(n) != "missing_here")
 
 
 def their_rows(count: int) -> Iterator[StripeRow]:
-    """Yield Stripe's book: without what is planted as missing there, and with the other differences."""
+    """Yield Stripe's rows, without those planted as missing there and with the other differences."""
     for n in range(count):
         row, planted = _row(n), _plant(n)
         match planted:
@@ -75,12 +75,12 @@ def their_rows(count: int) -> Iterator[StripeRow]:
 
 
 def planted_breaks(count: int) -> set[Break]:
-    """Return every break there is between the two."""
+    """Return every planted break."""
     return {(kind, _row(n).provider_id) for n in range(100, count, 100) if (kind := _plant(n))}
 
 
 def write_their_rows(path: Path, count: int) -> None:
-    """Stripe's book is in ``path``, in blocks that cost little to read."""
+    """Write Stripe's rows to ``path``, in blocks that are fast to read."""
     rows = (tuple(row) for row in their_rows(count))
     with path.open("wb") as file:
         while block := list(islice(rows, ROWS_PER_BLOCK)):

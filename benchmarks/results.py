@@ -23,7 +23,7 @@ Figures = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Report:
-    """What one benchmark found: the rounds of each way, and why some ways did not run."""
+    """Result of one benchmark: the rounds of each way, and why some ways did not run."""
 
     name: str
     title: str
@@ -36,11 +36,11 @@ class Report:
     is_less_better: bool = False
 
     def add(self, way: str, figures: Figures) -> None:
-        """Keep one round's figures of one way."""
+        """Add the figures of one round of one way."""
         self.rounds.setdefault(way, []).append(figures)
 
     def fail(self, way: str, failed: BenchmarkFailed) -> None:
-        """Keep why a way could not be measured; the log's last words go to stderr only."""
+        """Record why a way could not be measured; print the end of the log to stderr only."""
         self.not_run[way] = str(failed)
         print(f"{way}: {failed}\n{failed.detail}", file=sys.stderr)
 
@@ -97,7 +97,7 @@ def write_json(report: Report, folder: Path, versions: Mapping[str, str]) -> Pat
 
 
 def machine_facts(versions: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a reader needs to judge the figures by."""
+    """Return the facts of the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

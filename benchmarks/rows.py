@@ -1,4 +1,4 @@
-"""The rows that workers find ready: events with real bodies and their planned work, in a template database.
+"""Rows that wait for workers: events with real bodies and their planned work, in a template database.
 
 Every measured run gets its own copy of the same prepared database, so none of them inherits another's bloat.
 """
@@ -99,6 +99,6 @@ def make_ready_template(
             conn.execute(LEVELS, values)
         last = conn.execute("select max(id) from work_queue").fetchone()
     if last is None or last[0] != count:
-        raise BenchmarkFailed(f"prepared rows should end at id {count}, not {last}")
+        raise BenchmarkFailed(f"the last prepared row should have id {count}, not {last}")
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("vacuum analyze")

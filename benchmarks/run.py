@@ -1,4 +1,4 @@
-"""``python -m benchmarks.run WHAT``: measure, print a table, keep a JSON file."""
+"""``python -m benchmarks.run WHAT``: measure, print a table, write a JSON file."""
 
 import argparse
 import signal
@@ -31,7 +31,7 @@ from benchmarks.worker_ways import WAYS as WORKER_WAYS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what is asked for; return 1 when something asked for could not be measured."""
+    """Measure the requested benchmarks; return 1 if one could not be measured."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
     wanted = [*_MEASURES, "idle"] if args.what == "all" else [args.what]
@@ -132,7 +132,7 @@ def _chosen(ways: list[Way], only: str) -> list[Way]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
     parser.add_argument("what", choices=(*_MEASURES, "idle", "all"))
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the result is the median")
     parser.add_argument("--seconds", type=float, default=10, help="length of a round")
     parser.add_argument("--clients", type=int, nargs="+", default=[128], help="connections at once (ingress)")
     parser.add_argument("--rows", type=int, default=60_000, help="prepared rows (workers)")
@@ -140,14 +140,14 @@ def _parser() -> argparse.ArgumentParser:
         "--audit-rows", type=int, default=1_000_000, help="length of the chain (audit-verify)"
     )
     parser.add_argument(
-        "--reconcile-rows", type=int, default=1_000_000, help="rows a side (reconcile); 100000 is quick"
+        "--reconcile-rows", type=int, default=1_000_000, help="rows per side (reconcile); 100000 is quick"
     )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")
-    parser.add_argument("--only", default="", help="parts of names of ways, with commas between")
+    parser.add_argument("--only", default="", help="parts of names of ways, separated by commas")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the JSON")
-    parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="keep no JSON")
+    parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="write no JSON")
     return parser
 
 

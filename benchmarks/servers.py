@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey for a benchmark: durable, fresh, on free loopback ports, gone afterwards.
+"""PostgreSQL and Valkey for a benchmark: durable, new, on free loopback ports, removed afterwards.
 
 The same settings hold for every way that is measured. ``fsync`` and ``synchronous_commit`` are on:
 a number that a power cut can take back is not compared here.
@@ -70,7 +70,7 @@ def _valkey_server() -> str:
 
 
 def _server_user() -> str | None:
-    """Return whom PostgreSQL runs as; it refuses root."""
+    """Return the user of PostgreSQL, which refuses root."""
     if os.geteuid():
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -151,7 +151,7 @@ def serving(home: Path) -> Iterator[Servers]:
 
 
 def create_database(servers: Servers, name: str, *, template: str = "template1") -> str:
-    """Make database ``name`` anew as a copy of ``template`` and return its URL."""
+    """Create database ``name`` as a new copy of ``template`` and return its URL."""
     drop_database(servers, name)
     with psycopg.connect(servers.database_url("postgres"), autocommit=True) as admin:
         admin.execute(
@@ -164,20 +164,20 @@ def create_database(servers: Servers, name: str, *, template: str = "template1")
 
 
 def drop_database(servers: Servers, name: str) -> None:
-    """Leave no database ``name``, whoever is connected to it."""
+    """Drop database ``name`` and its connections."""
     with psycopg.connect(servers.database_url("postgres"), autocommit=True) as admin:
         admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 
 def empty_brokers(servers: Servers) -> None:
-    """Leave both brokers empty."""
+    """Empty both brokers."""
     for url in (servers.broker_url, servers.aof_broker_url):
         with redis.Redis.from_url(url) as client:
             client.flushall()
 
 
 def server_versions(servers: Servers) -> dict[str, str]:
-    """Return what the servers say they are."""
+    """Return the versions of the servers."""
     with psycopg.connect(servers.database_url("postgres")) as conn:
         row = conn.execute("show server_version").fetchone()
     with redis.Redis.from_url(servers.broker_url) as client:

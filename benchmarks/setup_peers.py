@@ -1,4 +1,4 @@
-"""``python -m benchmarks.setup_peers``: install what Shopfleet is measured against, apart from the product.
+"""``python -m benchmarks.setup_peers``: install the peers of the benchmarks, separate from the product.
 
 Python peers go into ``benchmarks/.venv-peers``, Node peers into the ``node_modules`` beside their programs.
 Node.js and ``wrk`` are used if they are there; without them the benchmark runs and says what it left out.

@@ -1,7 +1,7 @@
-"""What a genuine sender waits while strangers hold connections: paced deliveries, a connection each.
+"""Latency of genuine deliveries while unsigned senders keep connections: paced, a connection each.
 
-The strangers are unsigned: they announce 5 MiB and send one byte, or leave a kept connection idle, and come
-again when they are cut. Deliveries go out on an even schedule, whatever the answers take.
+Unsigned senders announce 5 MiB and send one byte, or leave a kept connection idle, and come
+again when they are cut. Deliveries are sent on an even schedule, independent of the response times.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A way: one manner of doing the job, which the harness can start, or a reason why it cannot."""
+"""A way: one solution to compare, which the harness can start, or a reason why it cannot."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ NOT_INSTALLED = "the peers are not installed: python -m benchmarks.setup_peers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where one run happens: its servers, its own database and a folder for logs."""
+    """One run: its servers, its database and a folder for logs."""
 
     servers: Servers
     database_url: str
@@ -30,7 +30,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngressWay:
-    """A manner of accepting webhooks. ``serve`` yields the URL to post to while it is up."""
+    """A way to accept webhooks. ``serve`` yields the URL to post to while it is up."""
 
     name: str
     serve: Callable[[Bench], AbstractContextManager[str]]
@@ -41,24 +41,24 @@ class IngressWay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerWay:
-    """A manner of carrying out work. ``fill`` queues rows 1..N; ``workers`` are the commands to run."""
+    """A way to process work. ``fill`` queues rows 1..N; ``workers`` are the commands to run."""
 
     name: str
     fill: Callable[[Bench, int], None]
     workers: Callable[[Bench, int], Sequence[Argv]]
     why_not: Callable[[], str | None]
     is_fast: bool = False
-    """Fast ways work through all prepared rows, the others through fewer, in about the same time."""
+    """Fast ways process all prepared rows, the others fewer, in about the same time."""
     env: Callable[[Bench], Mapping[str, str]] = field(default=lambda bench: peer_env(bench))
     cwd: Path | None = None
     can_push: bool = False
-    """Whether it knows work that follows from work (the effect ``pushes``)."""
+    """Whether it supports follow-up work (the effect ``pushes``)."""
 
 
 def in_turn(ways: Sequence[T], number: int, rounds: int) -> Sequence[T]:
     """Return ``ways`` as round ``number`` of ``rounds`` has them: each round another begins.
 
-    Who came after the busiest would else do so in every round, on a machine that tires.
+    Otherwise the same way would follow the busiest one in every round.
     """
     first = number * len(ways) // rounds
     return [*ways[first:], *ways[:first]]

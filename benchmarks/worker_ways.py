@@ -1,4 +1,4 @@
-"""The usual ways to carry out queued work, all with the same effect on the same rows, two processes each."""
+"""The usual ways to process queued work, all with the same effect on the same rows, two processes each."""
 
 from collections.abc import Sequence
 

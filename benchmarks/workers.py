@@ -1,6 +1,6 @@
-"""Effects per second on rows that are ready, way beside way.
+"""Effects per second on waiting rows, for each way.
 
-Every round copies the same prepared database, queues the rows in the way's own manner, then starts its
+Every round copies the same prepared database, queues the rows as the way requires, then starts its
 workers. The clock is the database's: the first tenth of the finished rows is warm-up for everyone, and the
 rate is what finished after it, over the time until the last one finished.
 """
@@ -32,7 +32,7 @@ with done as (
 select warm.total, count(*), extract(epoch from max(done.finished_at) - warm.at)::float8
 from warm join done on done.finished_at > warm.at group by warm.total, warm.at
 """
-# What must have become of the done rows: every order, and every line of the first thousand.
+# Expected result of the done rows: every order, and every line of the first thousand.
 PROOF = """
 with done as (
   select w.id, w.shop_id, e.body from work_queue w join inbound_events e on e.id = w.event_id
@@ -141,7 +141,7 @@ def _await_end(
             raise BenchmarkFailed(f"a worker ended with {codes()}", words())
         if first is None and now - started > FIRST_EFFECT_SECONDS:
             raise BenchmarkFailed(f"no effect within {FIRST_EFFECT_SECONDS} s", words())
-        time.sleep(0.25 if first is None else 1)  # counting is work too
+        time.sleep(0.25 if first is None else 1)  # counting costs time too
 
 
 def _read_rate(conn: psycopg.Connection[Any]) -> Figures:

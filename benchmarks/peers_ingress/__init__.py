@@ -1,1 +1,1 @@
-"""Programs of the usual ways to accept a webhook. They run in the peers' own environment."""
+"""Programs of the usual ways to accept a webhook. They run in the environment of the peers."""

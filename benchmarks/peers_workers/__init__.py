@@ -1,1 +1,1 @@
-"""Programs of the usual ways to carry out queued work. They run in the peers' own environment."""
+"""Programs of the usual ways to process queued work. They run in the environment of the peers."""

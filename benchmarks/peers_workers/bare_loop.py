@@ -1,4 +1,4 @@
-"""The limit: no queue at all. Two processes walk half of the rows each, in sets of 100, a commit per set."""
+"""The limit: no queue. Two processes read half of the rows each, in sets of 100, a commit per set."""
 
 import sys
 

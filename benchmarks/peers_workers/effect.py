@@ -64,7 +64,7 @@ where id = any(%s) and status = 'pending'
 """
 
 EFFECT = os.environ.get("BENCH_EFFECT", "orders")
-"""``orders``, ``stock`` or ``pushes``: how much of what the product does is done here too."""
+"""``orders``, ``stock`` or ``pushes``: the part of the product's work that is done here too."""
 
 Level = tuple[int, int]
 """(shop, inventory item)."""
@@ -73,7 +73,7 @@ _local = threading.local()
 
 
 def connection() -> psycopg.Connection[Any]:
-    """Return this thread's own kept connection."""
+    """Return the connection of this thread."""
     if not hasattr(_local, "connection"):
         _local.connection = psycopg.connect(
             os.environ["BENCH_DATABASE_URL"], autocommit=True, prepare_threshold=1
@@ -82,19 +82,19 @@ def connection() -> psycopg.Connection[Any]:
 
 
 def ingest_one(work_id: int) -> list[Level]:
-    """Leave the order of one work row written and the row done, in one commit; return its changed levels."""
+    """Write the order of one work row and mark the row done, in one commit; return its changed levels."""
     return ingest_set([work_id])
 
 
 def ingest_event(event_id: int) -> None:
-    """Leave the order of one event written; for ways that know no work rows."""
+    """Write the order of one event; for ways without work rows."""
     conn = connection()
     with conn.transaction():
         write(conn, conn.execute(READ_EVENT, [event_id]).fetchall())
 
 
 def ingest_set(work_ids: Sequence[int]) -> list[Level]:
-    """Leave the orders of all these rows written and the rows done, in one commit; return changed levels."""
+    """Write the orders of all these rows and mark the rows done, in one commit; return changed levels."""
     conn = connection()
     with conn.transaction():
         rows = conn.execute(READ, [list(work_ids)]).fetchall()

@@ -14,7 +14,7 @@ app.conf.update(
 
 @app.task(queue="inventory")
 def inventory_push(shop_id: int, item_id: int) -> None:
-    """Nothing takes these here: what is measured is the work that sends them."""
+    """No worker receives these: only the sending work is measured."""
 
 
 @app.task
