@@ -1,4 +1,4 @@
-"""The suite's ground: a real PostgreSQL and a real Valkey for each process of the run, from wheels."""
+"""Shared fixtures: each test process starts its own PostgreSQL and Valkey from wheels."""
 
 import os
 import shutil
@@ -19,33 +19,33 @@ from tests.lock_order import UNWATCHED, watch_locks
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
 
-_PLACES = {
-    "tests/journeys/": "houses",
-    "tests/tasks/": "houses",
-    "tests/audit/test_object_store.py": "stores",
-    "tests/audit/test_anchors.py": "stores",
-    "tests/audit/test_archive.py": "stores",
-    "tests/closing/test_month_run.py": "stores",
-    "tests/mail/test_look.py": "looks",
+_SCOPES = {
+    "tests/journeys/": "fleet",
+    "tests/tasks/": "fleet",
+    "tests/audit/test_object_store.py": "object store",
+    "tests/audit/test_anchors.py": "object store",
+    "tests/audit/test_archive.py": "object store",
+    "tests/closing/test_month_run.py": "object store",
+    "tests/mail/test_look.py": "browser",
 }
-"""Tests that share something slow to start (a fleet, an S3 server, a browser) share a worker of the run."""
+"""Path -> scope. Tests that share a slow resource (fleet, S3 server, browser) run in one xdist worker."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Tests that share a house of processes run in one worker of the run; all others anywhere."""
+    """Run the tests of one scope of ``_SCOPES`` in the same xdist worker."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByHouse(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+    class ByScope(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
         def _split_scope(self, nodeid: str) -> str:
-            return next((place for start, place in _PLACES.items() if nodeid.startswith(start)), nodeid)
+            return next((scope for start, scope in _SCOPES.items() if nodeid.startswith(start)), nodeid)
 
-    return ByHouse(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return ByScope(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    """The servers of this test process, with a migrated database."""
+    """Start the servers of this test process and migrate the database."""
     home = tmp_path_factory.mktemp("fleet home")
     with EmbeddedServers.start(home, auto_ports=True, durable=False, throwaway=True) as started:
         apply_migrations(started.migrate_database_url, "shopfleet_app", "shopfleet_archive")
@@ -54,8 +54,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
 
 @pytest.fixture(scope="session")
 def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
-    """The settings under which the suite's processes run, in ``os.environ`` while it does."""
-    wanted = {
+    """Put the settings of the test servers into ``os.environ`` for the session."""
+    values = {
         "DATABASE_URL": servers.database_url,
         "MIGRATE_DATABASE_URL": servers.migrate_database_url,
         "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url,
@@ -65,27 +65,27 @@ def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
         "CRON_SECRET": "tests-only-cron-secret-" + "c" * 32,
         "LOG_LEVEL": "warning",
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    _forget()
-    yield wanted
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    _clear_caches()
+    yield values
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    _forget()
+    _clear_caches()
 
 
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
-    """The process's settings."""
+    """Settings of the test process."""
     return get_settings()
 
 
 @pytest.fixture(scope="session")
 def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
-    """The role that owns the tables; for what the application's role may not do."""
+    """Engine of the role that owns the tables, for statements that the application role may not run."""
     engine = db.make_engine(servers.migrate_database_url, application="tests-owner", pool_size=1)
     yield engine
     engine.dispose()
@@ -93,11 +93,11 @@ def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine]:
-    """The application's engine over an empty database."""
+    """Engine of the application role; all tables are empty."""
     names = ", ".join(table.name for table in metadata.sorted_tables)
     with owner_engine.begin() as tx:
         tx.execute(text(f"truncate {names} restart identity cascade"))
-    # Or the anchors of one test would contradict the chains of the next.
+    # Anchors of one test would contradict the chains of the next one.
     shutil.rmtree(Path(environment["FLEET_HOME"]) / "archive", ignore_errors=True)
     with watch_locks(db.get_engine()) as watch:
         yield db.get_engine()
@@ -107,7 +107,7 @@ def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine
 
 @pytest.fixture
 def tx(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is rolled back when the test ends; it may stand for several of the product's."""
+    """Transaction that is rolled back after the test; a test may use it for several transactions."""
     with engine.connect().execution_options(**UNWATCHED) as connection, connection.begin() as outer:
         yield connection
         outer.rollback()
@@ -115,7 +115,7 @@ def tx(engine: Engine) -> Iterator[Connection]:
 
 @pytest.fixture
 def broker_url(servers: EmbeddedServers, environment: dict[str, str]) -> str:
-    """An emptied broker."""
+    """Flush the broker and return its URL."""
     import redis
 
     with redis.Redis.from_url(servers.broker_url) as client:
@@ -125,13 +125,13 @@ def broker_url(servers: EmbeddedServers, environment: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The providers' sample payloads, which are not part of the project."""
+    """Folder of the providers' sample payloads, which are not part of the project."""
     if not SAMPLES.is_dir():
-        pytest.skip("the providers' samples (../shared/samples) are not here")
+        pytest.skip("the providers' samples (../shared/samples) are missing")
     return SAMPLES
 
 
-def _forget() -> None:
+def _clear_caches() -> None:
     get_settings.cache_clear()
     get_sealer.cache_clear() if hasattr(get_sealer, "cache_clear") else None
     db.drop_engine()

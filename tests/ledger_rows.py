@@ -1,4 +1,4 @@
-"""Rows for tests of the ledger, made by the ledger's own functions."""
+"""Helpers that insert ledger rows with the functions of the ledger."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 def new_event(number: int, *, shop_id: int = 1, body: bytes = b"{}", **changes: object) -> NewEvent:
-    """A planned Shopify order event."""
+    """Return a planned Shopify order event."""
     values: dict[str, object] = {
         "shop_id": shop_id,
         "provider": "shopify",
@@ -45,12 +45,12 @@ def plan(
 
 
 def statuses(engine: Engine) -> dict[str, int]:
-    """How many rows are in each status: the runbook's own query."""
+    """Return the number of rows by status, with the query of the runbook."""
     with transaction(engine) as tx:
         rows = tx.execute(text("select status, count(*) from work_queue group by status"))
         return {row[0]: row[1] for row in rows}
 
 
 def rows_of(tx: Connection) -> list[dict[str, object]]:
-    """Every row of the queue, by id."""
+    """Return every row of the queue, by id."""
     return [dict(r._mapping) for r in tx.execute(text("select * from work_queue order by id"))]

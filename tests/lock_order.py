@@ -1,4 +1,4 @@
-"""Watches which locks each transaction takes, in which order: see ``services.core.locks.Lock``."""
+"""Records the order of the locks of each transaction: see ``services.core.locks.Lock``."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ MARK = re.compile(r"/\* lock (\d+) (\w+) \*/")
 
 @dataclass
 class Taken:
-    """What one transaction holds: of each kind, the names of what it locked, with how."""
+    """Locks of one transaction: the locked names (with their mode) of each kind."""
 
     last: int = 0
     held: dict[int, set[tuple[Any, ...]]] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Taken:
 
 @dataclass
 class Watch:
-    """``order`` is the kinds that each transaction took, ``faults`` what was out of order."""
+    """``order``: the lock kinds of each transaction; ``faults``: the locks out of order."""
 
     order: list[list[str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Watch:
 
 @contextmanager
 def watch_locks(engine: Engine) -> Iterator[Watch]:
-    """Every statement of ``engine`` that is marked as a lock is seen, by transaction."""
+    """Record every statement of ``engine`` that is marked as a lock, by transaction."""
     watch = Watch()
     open_: dict[Connection, tuple[Taken, list[str]]] = {}
 
@@ -43,14 +43,14 @@ def watch_locks(engine: Engine) -> Iterator[Watch]:
         if mark is None or connection not in open_ or connection.get_execution_options().get("unwatched"):
             return
         taken, order = open_[connection]
-        kind, asked = int(mark[1]), _names(values)
-        if asked <= taken.held.get(kind, set()):
+        kind, wanted = int(mark[1]), _names(values)
+        if wanted <= taken.held.get(kind, set()):
             return
         if kind <= taken.last:
-            watch.faults.append(f"{mark[2]} after {order}: {sorted(asked)[:5]}")
+            watch.faults.append(f"{mark[2]} after {order}: {sorted(wanted)[:5]}")
         order.append(mark[2])
         taken.last = max(kind, taken.last)
-        taken.held.setdefault(kind, set()).update(asked)
+        taken.held.setdefault(kind, set()).update(wanted)
 
     def ended(connection: Connection) -> None:
         open_.pop(connection, None)
@@ -66,13 +66,13 @@ def watch_locks(engine: Engine) -> Iterator[Watch]:
 
 
 UNWATCHED = {"unwatched": True}
-"""Options of a connection whose transaction stands for several of the product's."""
+"""Options of a connection whose one transaction replaces several of the product."""
 
 COLUMNS = (("shop_id", "key"), ("shop_id", "sku"), ("level_shop", "item", "location"), ("space", "shop_id"))
 
 
 def _names(values: Mapping[str, Any]) -> set[tuple[Any, ...]]:
-    """Return what is locked, each with its mode: an exclusive lock is another than a shared one."""
+    """Return the locked names, each with its mode: shared and exclusive locks differ."""
     mode = values.get("is_shared", False)
     names: set[tuple[Any, ...]] = set()
     for columns in COLUMNS:

@@ -1,4 +1,4 @@
-"""The incident of dead work follows its items: fewer with each that is done or discarded, gone at none."""
+"""The incident of dead work counts its open items and is resolved at zero."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ def again(tx: Connection, *ids: int) -> None:
     requeue(tx, WorkFilter(ids=ids), now=NOW, by="ada", reason="")
 
 
-def look(tx: Connection, now: datetime = NOW) -> list[tuple[object, ...]]:
+def check_incidents(tx: Connection, now: datetime = NOW) -> list[tuple[object, ...]]:
     record_dead_work(tx, now)
     return [
         (line.shop_id, line.rule, line.period, line.detail["count"], line.detail["requeued"])
@@ -44,92 +44,94 @@ def look(tx: Connection, now: datetime = NOW) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def work(tx: Connection) -> list[int]:
-    """Three pushes of one shop that died today."""
+    """Three dead pushes of one shop, from today."""
     new = [NewWork(shop_id=1, topic="inventory_push", key=str(n)) for n in range(3)]
     ids = [ref.id for ref in record_work(tx, new, NOW)]
     die(tx, *ids)
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
     return ids
 
 
 def test_requeued_work_keeps_its_incident_open_until_it_is_done(tx: Connection, work: list[int]) -> None:
     again(tx, *work)
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 0, 3)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 0, 3)]
     done(tx, *work[:2])
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 0, 1)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 0, 1)]
     done(tx, work[2])
-    assert look(tx) == []
+    assert check_incidents(tx) == []
     (line,) = find_incidents(tx, is_all=True)
     assert (line.status, line.resolved_by) == ("resolved", None)
 
 
-def test_discarded_work_counts_down_to_its_end(tx: Connection, work: list[int]) -> None:
+def test_incident_counts_down_with_discarded_work_and_resolves_at_zero(
+    tx: Connection, work: list[int]
+) -> None:
     discard(tx, WorkFilter(ids=tuple(work[:1])), now=NOW, by="ada", reason="shop closed")
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 2, 0)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 2, 0)]
     discard(tx, WorkFilter(ids=tuple(work[1:])), now=NOW, by="ada", reason="shop closed")
-    assert look(tx) == []
+    assert check_incidents(tx) == []
 
 
 def test_an_incident_opens_again_when_work_dies_later_that_day(tx: Connection, work: list[int]) -> None:
     again(tx, *work)
     done(tx, *work)
-    assert look(tx) == []
+    assert check_incidents(tx) == []
     (other,) = record_work(tx, [NewWork(shop_id=1, topic="inventory_push", key="9")], NOW)
     die(tx, other.id, at=NOW + timedelta(hours=2))
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 1, 0)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 1, 0)]
 
 
 def test_work_that_dies_again_the_next_day_moves_to_that_day(tx: Connection, work: list[int]) -> None:
     again(tx, *work)
     done(tx, *work[1:])
     die(tx, work[0], at=NOW + timedelta(days=1))
-    assert look(tx, NOW + timedelta(days=1)) == [(1, "work_dead:inventory_push", "2026-11-22", 1, 0)]
+    assert check_incidents(tx, NOW + timedelta(days=1)) == [
+        (1, "work_dead:inventory_push", "2026-11-22", 1, 0)
+    ]
 
 
-def test_an_incident_outlives_its_day_while_its_work_is_dead(tx: Connection, work: list[int]) -> None:
-    assert look(tx, NOW + timedelta(days=3)) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
+def test_incident_stays_open_after_its_day_while_its_work_is_dead(tx: Connection, work: list[int]) -> None:
+    assert check_incidents(tx, NOW + timedelta(days=3)) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
     done(tx, *work)
-    assert look(tx, NOW + timedelta(days=3)) == []
+    assert check_incidents(tx, NOW + timedelta(days=3)) == []
 
 
-def test_what_a_person_closed_opens_again_only_when_more_dies(tx: Connection, work: list[int]) -> None:
+def test_resolved_incident_reopens_only_when_more_work_dies(tx: Connection, work: list[int]) -> None:
     (line,) = find_incidents(tx)
     closed_at = NOW + timedelta(hours=1)
     resolve_by_person(tx, line.id, now=closed_at, by="ada", reason="known", request_id="r")
     discard(tx, WorkFilter(ids=tuple(work[:1])), now=NOW, by="ada", reason="shop closed")
-    assert look(tx) == []
+    assert check_incidents(tx) == []
     (other,) = record_work(tx, [NewWork(shop_id=1, topic="inventory_push", key="9")], NOW)
     die(tx, other.id, at=closed_at + timedelta(seconds=1))
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
 
 
-def test_what_a_person_closed_opens_again_when_the_same_items_die_again(
-    tx: Connection, work: list[int]
-) -> None:
+def test_resolved_incident_reopens_when_the_same_items_die_again(tx: Connection, work: list[int]) -> None:
     (line,) = find_incidents(tx)
     resolve_by_person(tx, line.id, now=NOW, by="ada", reason="known", request_id="r")
     again(tx, *work)
     die(tx, *work, at=NOW + timedelta(hours=2))
-    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
+    assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
 
 
-def test_the_fleets_own_work_has_its_incident_without_a_shop(tx: Connection) -> None:
+def test_work_without_a_shop_has_an_incident_without_a_shop(tx: Connection) -> None:
     (ref,) = record_work(tx, [NewWork(shop_id=FLEET, topic="audit_verify")], NOW)
     die(tx, ref.id, code="audit.altered")
-    assert look(tx) == [(None, "work_dead:audit_verify", TODAY, 1, 0)]
+    assert check_incidents(tx) == [(None, "work_dead:audit_verify", TODAY, 1, 0)]
     (line,) = find_incidents(tx)
     assert line.summary == "1 audit_verify dead, last: audit.altered"
     done(tx, ref.id)
-    assert look(tx) == []
+    assert check_incidents(tx) == []
 
 
-def test_a_second_look_writes_nothing(tx: Connection, work: list[int]) -> None:
+def test_second_check_writes_nothing(tx: Connection, work: list[int]) -> None:
     assert record_dead_work(tx, NOW + timedelta(minutes=1)) == 0
 
 
-def test_work_that_only_waits_for_another_try_is_not_dead(tx: Connection) -> None:
+def test_work_that_waits_for_a_retry_is_not_dead(tx: Connection) -> None:
     (ref,) = record_work(tx, [NewWork(shop_id=1, topic="inventory_push")], NOW)
     tx.execute(
         text("update work_queue set status = 'error', error_code = 'x' where id = :id"), {"id": ref.id}
     )
-    assert look(tx) == []
+    assert check_incidents(tx) == []

@@ -1,4 +1,4 @@
-"""Each rule that opens incidents has its line in docs/operations.md, those included that are yet to come."""
+"""Each rule that opens incidents has a line in docs/operations.md."""
 
 import ast
 import importlib
@@ -15,11 +15,11 @@ FROM_SQL = {
         "webhook_duplicate_header",
     },
 }
-"""Rules whose names a query or an outcome makes."""
+"""Rules whose names come from a query or an outcome."""
 
 
 def rules_of(path: Path) -> set[str]:
-    """The rules that the module at ``path`` gives to ``Incident``, without what follows a colon."""
+    """Return the rules of ``Incident`` in the module at ``path``, up to a colon."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tree = ast.parse(path.read_text())
     found: set[str] = set()
@@ -28,13 +28,13 @@ def rules_of(path: Path) -> set[str]:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Incident":
                 rule = next((key.value for key in call.keywords if key.arg == "rule"), None)
                 rules = FROM_SQL.get(name) or texts_of(rule or call.args[1], function, name)
-                assert rules, f"{name}:{call.lineno}: which rule is this? Use a constant of the module"
+                assert rules, f"{name}:{call.lineno}: unknown rule: use a constant of the module"
                 found |= rules
     return found
 
 
 def texts_of(node: ast.expr, function: ast.FunctionDef, module: str) -> set[str]:
-    """What ``node`` can be: a text, a constant, the start of an f-string, or the variable of a loop."""
+    """Return the texts of ``node``: a literal, a constant, the start of an f-string or a loop variable."""
     if isinstance(node, ast.Constant):
         return {str(node.value).partition(":")[0]}
     if isinstance(node, ast.JoinedStr):

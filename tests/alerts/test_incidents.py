@@ -1,4 +1,4 @@
-"""Incidents: one row per shop, rule and period, and what a person closed stays closed until there is news."""
+"""Incidents: one row per shop, rule and period; a resolved one reopens only with a new finding."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def findings(tx: Connection) -> list[Mapping[str, Any]]:
         ({"period": "2026-11-21"}, True),
     ],
 )
-def test_what_a_person_closed_opens_again_only_with_news(
+def test_resolved_incident_reopens_only_with_a_new_finding(
     tx: Connection, news: dict[str, Any], opens: bool
 ) -> None:
     fire(tx, **{"count": 1})
@@ -68,7 +68,7 @@ def test_without_a_detail_the_summary_is_what_was_found(tx: Connection) -> None:
     assert (fire(tx), fire(tx, summary="it fails in another way")) == (0, 1)
 
 
-def test_what_its_rule_resolved_opens_again_with_the_same_cause(tx: Connection) -> None:
+def test_incident_resolved_by_its_rule_reopens_with_the_same_cause(tx: Connection) -> None:
     fire(tx, count=1)
     resolve_incident(tx, 1, "a_rule", None, NOW, "It is gone.")
     assert open_periods(tx) == []
@@ -104,7 +104,7 @@ def test_an_open_list_of_findings_never_loses_one(tx: Connection) -> None:
     assert findings(tx) == [["row 2", "row 9"]]
 
 
-def test_another_shop_has_its_own(tx: Connection) -> None:
+def test_each_shop_has_its_own_incident(tx: Connection) -> None:
     fire(tx, findings=["row 2"])
     close(tx)
     other = Incident(2, "a_rule", "2026-11-20", "P2", "it fails", {"findings": ["row 2"]})

@@ -22,7 +22,7 @@ def incidents(tx: Connection) -> list[tuple[Any, ...]]:
 INCIDENT = (7, "pause_long:inventory_push", "2026-11-20T12:00:00Z", "P2")
 
 
-def test_a_pause_past_the_limit_is_one_incident_that_says_who_and_why(tx: Connection) -> None:
+def test_pause_past_the_limit_is_one_incident_with_person_and_reason(tx: Connection) -> None:
     record_pause(tx, SCOPE, "hold", now=BEGAN, by="ada", reason="counting stock")
 
     assert record_long_pauses(tx, BEGAN + LIMIT) == 0
@@ -36,7 +36,9 @@ def test_a_pause_past_the_limit_is_one_incident_that_says_who_and_why(tx: Connec
 
 
 @pytest.mark.parametrize("rate", [None, 5.0])
-def test_its_end_resolves_it_and_a_later_pause_is_another(tx: Connection, rate: float | None) -> None:
+def test_end_of_the_pause_resolves_the_incident_and_a_later_pause_opens_another(
+    tx: Connection, rate: float | None
+) -> None:
     record_pause(tx, SCOPE, "refuse", now=BEGAN, by="ada")
     record_long_pauses(tx, LONG_AFTER)
 
@@ -49,7 +51,7 @@ def test_its_end_resolves_it_and_a_later_pause_is_another(tx: Connection, rate: 
     assert [row[4] for row in incidents(tx)] == ["resolved", "open"]
 
 
-def test_a_pause_with_an_end_is_never_one(tx: Connection) -> None:
+def test_pause_with_an_end_opens_no_incident(tx: Connection) -> None:
     ends_at = LONG_AFTER + timedelta(hours=1)
     record_pause(tx, PauseScope(), "hold", now=BEGAN, by="ada", ends_at=ends_at)
     assert record_long_pauses(tx, LONG_AFTER) == 0
@@ -88,7 +90,7 @@ def test_other_incidents_stay_as_they_are(tx: Connection) -> None:
     assert record_long_pauses(tx, LONG_AFTER) == 0
 
 
-def test_the_drift_task_records_it(engine: Any, broker_url: str) -> None:
+def test_drift_task_records_the_incident(engine: Any, broker_url: str) -> None:
     from tasks.ops import drift
 
     with engine.begin() as tx:

@@ -17,7 +17,7 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"
 
 
-def test_incident_comes_back_by_name_and_by_each_finder(tx: Connection) -> None:
+def test_incident_is_read_back_by_name_and_by_each_finder(tx: Connection) -> None:
     made = Incident(7, f"rule {ODD}", f"period {ODD}", "P3", f"summary {ODD}", {"detail": ODD})
     record_incidents(tx, [made], NOW)
     tx.exec_driver_sql("update incidents set opened_at = opened_at - interval '1 day'")

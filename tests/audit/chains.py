@@ -1,4 +1,4 @@
-"""Chains for the tests: made as the product makes them, and altered as only the tables' owner can."""
+"""Chains for the tests: appended by the product's code, altered by the owner of the tables."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
 
 class AuditEvent(NamedTuple):
-    """What of an event is hashed, as the database gives it."""
+    """The hashed columns of an event."""
 
     shop_id: int | None
     seq: int
@@ -65,7 +65,7 @@ def entry(shop_id: int | None, number: int) -> Entry:
 def append_chain(
     tx: Connection, count: int = 6, shop_id: int | None = 1, now: datetime = NOW, first: int = 1
 ) -> None:
-    """Append ``count`` events, a minute apart, as that many transactions would."""
+    """Append ``count`` events, one minute apart."""
     tx.execution_options(**UNWATCHED)
     for number in range(first, first + count):
         append_now(tx, entry(shop_id, number), now + timedelta(minutes=number))
@@ -81,7 +81,7 @@ def archive_old(
     retain_until: datetime | None = None,
     may_delete: bool = True,
 ) -> Archived:
-    """Archive as the job does: read and noted by the application's role, deleted by the archive role."""
+    """Archive as the job does: the application role records, the archive role deletes."""
     with open_truncate(get_settings().audit_archive_database_url if may_delete else "") as cut:
         return archive_chain(
             lambda: transaction(engine), shop_id, store, signer, cut, now=now, retain_until=retain_until,
@@ -91,7 +91,7 @@ def archive_old(
 
 @contextmanager
 def altering(owner_engine: Engine, table: str = "audit_events") -> Iterator[Connection]:
-    """A transaction of the owner, in which numbers may clash and ``table`` has no checks until it ends."""
+    """Transaction of the owner, without the unique constraint and the checks of ``table``."""
     with owner_engine.begin() as tx:
         checks = tx.execute(_CHECKS, {"table": table}).all()
         tx.execute(text("alter table audit_events drop constraint uq_audit_events_seq"))
@@ -132,8 +132,8 @@ def make_rows(count: int, shop_id: int | None = 1) -> list[ChainRow]:
 
 
 @dataclass
-class Kept:
-    """A chain in memory; answers ``diagnose``."""
+class InMemoryChain:
+    """A chain in memory with the queries of ``diagnose``."""
 
     rows: Sequence[ChainRow] = field(default_factory=list)
 

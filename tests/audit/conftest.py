@@ -1,4 +1,4 @@
-"""Stores to keep proofs in: a folder, a bucket that locks and one that does not."""
+"""Object stores (a folder, a bucket with and without object lock) and chains."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +17,11 @@ from services.fleet.embedded.servers import EmbeddedServers
 from services.providers.object_store import FolderStore, open_store
 from tests.audit.chains import append_chain
 from tests.audit.seaweed import LOCKED, PLAIN, find_weed, seaweed
-from tests.audit.verifying import SIGNER, Verify
+from tests.audit.verification import SIGNER, Verify
 
 _NOT_VALID = text("select conrelid::regclass::text, conname from pg_constraint where not convalidated")
 
-# A shared machine may stall for longer than any one example should take.
+# A shared machine may pause longer than the deadline of an example.
 settings.register_profile("shopfleet", deadline=None, database=None)
 settings.load_profile("shopfleet")
 
@@ -38,7 +38,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 @pytest.fixture
 def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The same, set."""
+    """The same, set in the environment."""
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return s3_server
@@ -57,7 +57,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 def archive(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Settings]:
-    """The process's settings with an archive of the test's own."""
+    """Settings with an archive folder of the test."""
     monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
     get_settings.cache_clear()
     yield get_settings()
@@ -65,8 +65,8 @@ def archive(
 
 
 @pytest.fixture(autouse=True)
-def checks_hold_again(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What ``altering`` wrote goes with the test, so that every check is valid for the next one."""
+def restore_checks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delete the rows written by ``altering`` and validate the checks again."""
     owner_engine = request.getfixturevalue("owner_engine") if "owner_engine" in request.fixturenames else None
     yield
     if owner_engine is not None:
@@ -78,7 +78,7 @@ def checks_hold_again(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def archive_engine(servers: EmbeddedServers, engine: Engine) -> Iterator[Engine]:
-    """The role that may cut archived events, and nothing else."""
+    """Engine of the archive role, which may only delete archived events."""
     role = make_engine(servers.archive_database_url, application="tests-archive", pool_size=1)
     yield role
     role.dispose()
@@ -86,7 +86,7 @@ def archive_engine(servers: EmbeddedServers, engine: Engine) -> Iterator[Engine]
 
 @pytest.fixture
 def verify(engine: Engine, tmp_path: Path) -> Verify:
-    """Verifies all chains against an empty store of the test."""
+    """Verify all chains with an empty store."""
 
     def run(signer: Signer = SIGNER, **wanted: object) -> VerifyReport:
         with transaction(engine) as tx:
@@ -97,7 +97,7 @@ def verify(engine: Engine, tmp_path: Path) -> Verify:
 
 @pytest.fixture
 def chains(engine: Engine) -> None:
-    """Six events each of two shops and of the fleet."""
+    """Append six events to the chains of two shops and of the fleet."""
 
     with transaction(engine) as tx:
         for shop_id in (1, None, 2):

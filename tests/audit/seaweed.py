@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS, from its wheel) on free loopback ports, for as long as a block lasts."""
+"""A real S3 server (SeaweedFS, from its wheel) on free loopback ports."""
 
 import os
 import shutil
@@ -24,9 +24,9 @@ _PORTS = (
 
 
 def find_weed() -> str | None:
-    """Return the server's program, if the wheel is there."""
-    beside = Path(sys.executable).with_name("weed")
-    return str(beside) if beside.exists() else shutil.which("weed")
+    """Return the path of the server, or None without the wheel."""
+    packaged = Path(sys.executable).with_name("weed")
+    return str(packaged) if packaged.exists() else shutil.which("weed")
 
 
 @contextmanager
@@ -51,12 +51,12 @@ def seaweed(weed: str, home: Path) -> Iterator[dict[str, str]]:
         client.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
         yield environment
     finally:
-        server.kill()  # its polite end takes 20 s, and nothing here is kept
+        server.kill()  # a graceful stop takes 20 s
         server.wait()
 
 
 def make_client(environment: dict[str, str]) -> Any:
-    """Return a client of the server, for what the product itself never does."""
+    """Return an S3 client for calls that the product never makes."""
     return boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
@@ -68,7 +68,7 @@ def make_client(environment: dict[str, str]) -> Any:
 
 
 def _await_bucket(client: Any, bucket: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """The bucket is there and takes an object; the server's parts find each other one after the other."""
+    """Wait until the bucket exists and accepts an object."""
     deadline = time.monotonic() + 60
     while True:
         try:

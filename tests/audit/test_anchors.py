@@ -1,4 +1,4 @@
-"""Heads in the store outlast whatever is done to the database, and say so when something was."""
+"""Anchors in the object store prove later changes of the database."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain
-from tests.audit.verifying import rewrite_from
+from tests.audit.verification import rewrite_from
 
 SIGNER = Signer("k" * 32)
 
@@ -64,7 +64,7 @@ def swap(folder: Path, key: str, data: bytes) -> None:
     (folder / key).write_bytes(data)
 
 
-def test_heads_that_still_hold_are_no_finding(engine: Engine, any_store: ObjectStore) -> None:
+def test_unchanged_heads_are_no_finding(engine: Engine, any_store: ObjectStore) -> None:
     anchor(engine, any_store)
     with transaction(engine) as tx:
         append_chain(tx, 2, 1, first=7)
@@ -76,7 +76,7 @@ def test_heads_that_still_hold_are_no_finding(engine: Engine, any_store: ObjectS
     assert report.anchors == 2
 
 
-def test_an_anchor_holds_every_head_and_names_the_one_before(engine: Engine, store: FolderStore) -> None:
+def test_anchor_contains_every_head_and_the_previous_anchor(engine: Engine, store: FolderStore) -> None:
     first = anchor(engine, store)
     second = orjson.loads(anchor(engine, store, day=1).data)
 
@@ -84,7 +84,7 @@ def test_an_anchor_holds_every_head_and_names_the_one_before(engine: Engine, sto
     assert second["previous"] == {"key": first.key, "sha256": first.sha256}
 
 
-def test_a_chain_written_anew_as_a_whole_is_rewritten(
+def test_rehashed_chain_is_reported_as_rewritten(
     engine: Engine, owner_engine: Engine, store: FolderStore
 ) -> None:
     anchor(engine, store)
@@ -98,7 +98,7 @@ def test_a_chain_written_anew_as_a_whole_is_rewritten(
     assert "in the anchor of 2026-11-20" in found.detail
 
 
-def test_a_chain_cut_off_at_its_end_is_missing(
+def test_chain_truncated_at_its_end_is_missing_rows(
     engine: Engine, owner_engine: Engine, store: FolderStore
 ) -> None:
     anchor(engine, store)
@@ -108,7 +108,7 @@ def test_a_chain_cut_off_at_its_end_is_missing(
     assert (only(verify(engine, store)).kind, only(verify(engine, store)).seq) == ("missing", 5)
 
 
-def test_a_chain_that_is_gone_without_a_trace_in_the_database_is_missing(
+def test_deleted_chain_is_reported_as_missing(
     engine: Engine, owner_engine: Engine, store: FolderStore
 ) -> None:
     anchor(engine, store)
@@ -121,7 +121,7 @@ def test_a_chain_that_is_gone_without_a_trace_in_the_database_is_missing(
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_anchor_that_is_gone_is_missing(
+def test_deleted_anchor_is_reported_as_missing(
     engine: Engine, store: FolderStore, folder: Path, which: int
 ) -> None:
     made = [anchor(engine, store), anchor(engine, store, day=1)][which]
@@ -139,13 +139,13 @@ def test_an_anchor_altered_is_found_by_its_signature(
     made = anchor(engine, store)
     swap(folder, made.key, made.data.replace(b'"seq":6', b'"seq":5', 1))
 
-    said = [str(found) for found in verify(engine, store).findings]
+    texts = [str(found) for found in verify(engine, store).findings]
 
-    assert any("its signature is not that of its content" in one for one in said)
-    assert any("names the SHA-256" in one for one in said)
+    assert any("its signature is not that of its content" in one for one in texts)
+    assert any("names the SHA-256" in one for one in texts)
 
 
-def test_an_anchor_signed_anew_with_our_own_key_contradicts_the_one_after_it(
+def test_anchor_signed_again_with_our_key_contradicts_the_next_one(
     engine: Engine, store: FolderStore, folder: Path
 ) -> None:
     made = anchor(engine, store)
@@ -159,7 +159,7 @@ def test_an_anchor_signed_anew_with_our_own_key_contradicts_the_one_after_it(
     assert "the next anchor names another SHA-256" in only(verify(engine, store)).detail
 
 
-def test_an_anchor_signed_by_somebody_else_is_found(engine: Engine, store: FolderStore, folder: Path) -> None:
+def test_anchor_signed_with_another_key_is_found(engine: Engine, store: FolderStore, folder: Path) -> None:
     made = anchor(engine, store)
     forger = Signer("f" * 32)
     document = orjson.loads(made.data) | {"public_key": forger.public_key}
@@ -189,7 +189,7 @@ def test_an_anchor_names_its_text_version_and_one_of_another_is_refused(
     assert "its text_version is 2; this release supports 1" in str(verify(engine, store).findings[0])
 
 
-def test_anchors_outlive_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:
+def test_anchors_verify_after_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:
     for day, key in enumerate("abcd"):
         anchor(engine, store, day, Signer(key * 32, previous=chr(ord(key) - 1) * 32))
 
@@ -198,7 +198,7 @@ def test_anchors_outlive_any_number_of_key_rotations(engine: Engine, store: Fold
     assert any("neither our current key" in str(f) for f in verify(engine, store, Signer("z" * 32)).findings)
 
 
-def test_only_the_newest_anchors_are_read_unless_all_are_asked_for(
+def test_only_the_newest_anchors_are_read_unless_all_are_requested(
     engine: Engine, store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from services.audit import verify as module

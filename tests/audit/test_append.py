@@ -31,7 +31,7 @@ def append(tx: Connection, shop_id: int | None = 1, *mutations: Mutation) -> int
 
 
 def read_event(tx: Connection, event_id: int) -> tuple[AuditEvent, str, str]:
-    """An event as the database has it, with the hash before it and its own."""
+    """Return an event of the database with its previous hash and its hash."""
     row = tx.execute(text("select * from audit_events where id = :id"), {"id": event_id}).one()
     event = AuditEvent(
         row.shop_id, row.seq, row.at, row.staff_label, row.action, row.request_id, row.work_id, row.mutations
@@ -69,7 +69,7 @@ def test_chain_begins_at_one_and_each_hash_covers_the_one_before(tx: Connection)
     assert [prev for _, prev, _ in events] == [FIRST_PREV_HASH, events[0][2], events[1][2]]
 
 
-def test_shops_and_the_fleet_have_chains_of_their_own(tx: Connection) -> None:
+def test_each_shop_and_the_fleet_has_a_separate_chain(tx: Connection) -> None:
     places = [(shop_id, read_event(tx, append(tx, shop_id))[0].seq) for shop_id in (1, 2, None, 1, None)]
 
     assert places == [(1, 1), (2, 1), (None, 1), (1, 2), (None, 2)]
@@ -101,7 +101,7 @@ def test_a_set_is_appended_to_each_chain_in_the_order_given(tx: Connection) -> N
     ]  # fmt: skip
 
 
-def test_shop_0_of_fleet_work_is_the_fleets_own_chain(tx: Connection) -> None:
+def test_fleet_work_with_shop_0_uses_the_fleet_chain(tx: Connection) -> None:
     (event_id,) = appended(tx, [entry(0, 11)])
 
     event, prev_hash, stored = read_event(tx, event_id)
@@ -163,10 +163,16 @@ def test_an_event_of_work_to_come_suppresses_no_other_event_of_that_work(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_any_text_comes_back_as_it_was_hashed(tx: Connection, texts: list[str]) -> None:
+def test_any_text_is_read_back_as_it_was_hashed(tx: Connection, texts: list[str]) -> None:
     entries = [
-        Entry(1, said, said, said, [Mutation(said, said, said, {said: said}, {"b": said, "a": said})])
-        for said in texts
+        Entry(
+            1,
+            sample,
+            sample,
+            sample,
+            [Mutation(sample, sample, sample, {sample: sample}, {"b": sample, "a": sample})],
+        )
+        for sample in texts
     ]
 
     event_ids = appended(tx, entries)
@@ -179,11 +185,11 @@ def test_any_text_comes_back_as_it_was_hashed(tx: Connection, texts: list[str]) 
             text("select table_name, row_id, summary, before from audit_mutations where event_id = :id"),
             {"id": event_id},
         ).one()
-        said = event.staff_label
-        assert tuple(shown) == (said, said, said, {said: said})
+        sample = event.staff_label
+        assert tuple(shown) == (sample, sample, sample, {sample: sample})
 
 
-def test_nothing_before_is_null_and_not_the_json_word(tx: Connection) -> None:
+def test_missing_before_is_sql_null_and_not_json_null(tx: Connection) -> None:
     append(tx, 1, Mutation("t", "1", "made", None, {"a": None}))
 
     row = tx.execute(
@@ -192,7 +198,7 @@ def test_nothing_before_is_null_and_not_the_json_word(tx: Connection) -> None:
     assert (row.absent, row.kept) == (True, True)
 
 
-def test_appends_at_once_make_one_chain_without_gap_or_fork(engine: Engine) -> None:
+def test_concurrent_appends_make_one_chain_without_gap_or_fork(engine: Engine) -> None:
     def append_ten() -> None:
         for _ in range(10):
             with transaction(engine) as tx:
@@ -222,7 +228,7 @@ def test_change_that_is_rolled_back_leaves_no_gap(engine: Engine) -> None:
     "statement",
     ["update audit_events set staff_label = 'ben'", "delete from audit_events", "truncate audit_events"],
 )
-def test_application_role_cannot_alter_the_past(tx: Connection, statement: str) -> None:
+def test_application_role_cannot_change_old_events(tx: Connection, statement: str) -> None:
     append(tx)
 
     with pytest.raises(ProgrammingError, match="permission denied"), tx.begin_nested():

@@ -1,4 +1,4 @@
-"""A transaction appends all its audit entries itself, as its last statements before the commit."""
+"""A transaction appends its audit entries with its last statements before the commit."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Old events leave for the store, nothing is deleted unproven, and the chain verifies over the cut."""
+"""Old events are archived, only proven rows are deleted, and the chain verifies across the cut."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture(params=[1, None])
 def chain(engine: Engine, request: pytest.FixtureRequest) -> int | None:
-    """Eight events past 90 days and three that are not."""
+    """Eight events older than 90 days and three newer ones."""
     shop_id: int | None = request.param
     with transaction(engine) as tx:
         append_chain(tx, 8, shop_id, OLD)
@@ -56,7 +56,7 @@ def first_and_head(engine: Engine, shop_id: int | None) -> tuple[int, int]:
     return ends[0], ends[1].seq
 
 
-def test_old_events_leave_and_the_chain_verifies_over_the_cut(
+def test_old_events_are_archived_and_the_chain_verifies_across_the_cut(
     engine: Engine, chain: int | None, store: FolderStore
 ) -> None:
     done = archive(engine, chain, store)
@@ -70,7 +70,7 @@ def test_old_events_leave_and_the_chain_verifies_over_the_cut(
     assert archive(engine, chain, store) == Archived()
 
 
-def test_in_any_store_old_events_leave_anchors_stay_and_the_chain_verifies(
+def test_with_any_store_events_are_archived_anchors_stay_and_the_chain_verifies(
     engine: Engine, any_store: ObjectStore
 ) -> None:
     with transaction(engine) as tx:
@@ -90,7 +90,7 @@ def test_in_any_store_old_events_leave_anchors_stay_and_the_chain_verifies(
     assert (report.findings, report.chains[0].archived_rows) == ([], 5)
 
 
-def test_the_chain_tells_of_the_archive_and_carries_its_manifests_sum(
+def test_chain_records_the_archive_and_the_checksum_of_its_manifest(
     engine: Engine, chain: int | None, store: FolderStore
 ) -> None:
     archive(engine, chain, store)
@@ -103,7 +103,7 @@ def test_the_chain_tells_of_the_archive_and_carries_its_manifests_sum(
     assert store.find_keys("events/") == sorted([found.object_key, found.manifest_key])
 
 
-def test_a_long_past_leaves_in_pieces_that_follow_each_other(
+def test_many_old_events_are_archived_in_consecutive_parts(
     engine: Engine, chain: int | None, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "MAX_ROWS", 3)
@@ -116,7 +116,7 @@ def test_a_long_past_leaves_in_pieces_that_follow_each_other(
         assert [(a.first_seq, a.last_seq) for a in find_archives(tx, chain)] == [(1, 3), (4, 6), (7, 8)]
 
 
-def test_when_all_is_old_what_tells_of_the_archive_stays(engine: Engine, store: FolderStore) -> None:
+def test_archive_events_stay_when_all_events_are_old(engine: Engine, store: FolderStore) -> None:
     with transaction(engine) as tx:
         append_chain(tx, 3, 1, OLD)
 
@@ -125,9 +125,7 @@ def test_when_all_is_old_what_tells_of_the_archive_stays(engine: Engine, store: 
     assert verify(engine, store, full=True, archives=True).findings == []
 
 
-def test_events_that_tell_of_archiving_wait_for_others(
-    engine: Engine, chain: int | None, store: FolderStore
-) -> None:
+def test_archive_events_alone_are_not_archived(engine: Engine, chain: int | None, store: FolderStore) -> None:
     long_ago = NOW - timedelta(days=120)
     with transaction(engine) as tx:
         append_chain(tx, 5, 7, NOW - timedelta(days=300))
@@ -140,7 +138,7 @@ def test_events_that_tell_of_archiving_wait_for_others(
     assert first_and_head(engine, 7) == rest
 
 
-def test_what_the_store_gives_back_altered_deletes_nothing(
+def test_altered_object_from_the_store_deletes_nothing(
     engine: Engine, chain: int | None, tmp_path: Path
 ) -> None:
     class Lossy(FolderStore):
@@ -170,7 +168,7 @@ Break = Callable[[Path], object]
 @pytest.mark.parametrize(
     ("suffix", "kind"), [("gz", "missing"), ("json", "missing"), ("gz", "altered"), ("json", "altered")]
 )
-def test_an_archive_that_is_gone_or_altered_is_found_when_archives_are_read(
+def test_missing_or_altered_archive_is_found_when_archives_are_read(
     engine: Engine, chain: int | None, store: FolderStore, tmp_path: Path, suffix: str, kind: str
 ) -> None:
     archive(engine, chain, store)
@@ -202,7 +200,7 @@ def test_an_event_altered_inside_an_archive_is_named(
     assert (found.kind, found.seq) == ("altered", 4)
 
 
-def test_a_cut_that_no_event_of_the_chain_vouches_for_is_found(
+def test_cut_without_an_archive_event_is_found(
     engine: Engine, owner_engine: Engine, chain: int | None, store: FolderStore
 ) -> None:
     archive(engine, chain, store)
@@ -224,7 +222,7 @@ def test_a_cut_without_an_archive_is_missing_rows(
     assert (found.kind, found.seq) == ("missing", 1)
 
 
-def test_an_archive_that_is_no_longer_noted_leaves_a_gap_between_the_others(
+def test_archive_without_its_row_is_reported_as_a_gap(
     engine: Engine, owner_engine: Engine, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_module, "MAX_ROWS", 3)
@@ -240,7 +238,7 @@ def test_an_archive_that_is_no_longer_noted_leaves_a_gap_between_the_others(
     assert "does not follow the one that ends with row 3" in found.detail
 
 
-def test_what_is_archived_meanwhile_does_not_look_missing(engine: Engine, tmp_path: Path) -> None:
+def test_events_archived_during_the_verification_are_not_missing(engine: Engine, tmp_path: Path) -> None:
     class Busy(FolderStore):
         """Archives the rest of the chain while the verification reads the first archive."""
 

@@ -64,7 +64,7 @@ def test_a_crash_at_any_step_loses_nothing_and_the_next_run_finishes(
 
     assert verify(engine, store, full=True, archives=True).findings == []
     assert first_and_head(engine, 1)[0] == 1
-    # A later night, so that more is old by then: what was begun is finished as it was cut.
+    # In a later night more events are old; the started archive still ends at its first cut.
     archive(engine, 1, store, NOW + timedelta(hours=1))
     assert first_and_head(engine, 1) == (9, 12)
     assert len(store.find_keys("events/")) == 2

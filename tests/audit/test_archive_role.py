@@ -1,4 +1,4 @@
-"""Only the archive role cuts, and only what is noted and old; the application's role cannot cut at all."""
+"""Only the archive role deletes events, and only recorded ones older than 90 days."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ MAY_EXECUTE = {"audit_truncate(integer, bigint, text)": {"shopfleet_owner", "sho
 
 @pytest.fixture(autouse=True)
 def chain(engine: Engine) -> None:
-    """Eight events past 90 days and three that are not."""
+    """Eight events older than 90 days and three newer ones."""
     with transaction(engine) as tx:
         append_chain(tx, 8, 1, OLD)
         append_chain(tx, 3, 1, NOW - timedelta(days=1), first=9)
@@ -37,7 +37,7 @@ def count(engine: Engine) -> int:
 
 
 def note(engine: Engine, carried: dict[str, object], noted: dict[str, object]) -> None:
-    """Write the event and the row of an archive, as the application's role can for none at all."""
+    """Write the event and the row of an archive that does not exist."""
     with transaction(engine) as tx:
         last_hash = tx.scalar(text("select hash from audit_events where shop_id = 1 and seq = 8"))
         sums: dict[str, object] = {
@@ -84,7 +84,7 @@ def cut(role: Engine, through: int, manifest: str = MANIFEST) -> int:
         (12, {"last_seq": 12}, {}, "is not before the head"),
     ],
 )
-def test_the_function_refuses_the_archive_role_a_cut_that_is_not_noted(
+def test_function_refuses_the_archive_role_an_unrecorded_cut(
     engine: Engine,
     archive_engine: Engine,
     through: int,
@@ -122,7 +122,9 @@ def test_the_function_refuses_the_archive_role_rows_younger_than_90_days(
     assert count(engine) == 11
 
 
-def test_the_archive_role_cuts_what_is_noted_and_old(engine: Engine, archive_engine: Engine) -> None:
+def test_archive_role_deletes_recorded_rows_older_than_90_days(
+    engine: Engine, archive_engine: Engine
+) -> None:
     note(engine, {}, {})
 
     assert cut(archive_engine, 8) == 8
@@ -159,7 +161,7 @@ DENIED = r"permission denied|must be owner|must be able to|must have|[Oo]nly rol
 
 @pytest.mark.parametrize("statement", OF_ALL_ROLES)
 @pytest.mark.parametrize("name", ["application", "archive"])
-def test_neither_role_may(engine: Engine, archive_engine: Engine, name: str, statement: str) -> None:
+def test_neither_role_is_allowed(engine: Engine, archive_engine: Engine, name: str, statement: str) -> None:
     role = engine if name == "application" else archive_engine
     note(engine, {}, {})
 
@@ -225,7 +227,7 @@ SHADOWS = (
 def test_temporary_tables_and_functions_that_shadow_names_change_nothing_in_the_function(
     servers: EmbeddedServers, engine: Engine
 ) -> None:
-    """As the owner, who may make them all: a role that may not is no proof of the function."""
+    """Run as the owner, who may create them: another role would prove nothing about the function."""
     with psycopg.connect(servers.migrate_database_url) as owner:
         for statement in SHADOWS:
             owner.execute(statement)

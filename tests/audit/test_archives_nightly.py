@@ -1,4 +1,4 @@
-"""What the nightly verification covers of the archives: every manifest, and each body in its turn."""
+"""The nightly verification reads every manifest, and each archive body in turn."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def test_archives_outlive_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:
+def test_archives_verify_after_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:
     first = 1
     for number, key in enumerate("abcd"):
         then = NOW - timedelta(days=600 - 100 * number)
@@ -43,11 +43,11 @@ def test_archives_outlive_any_number_of_key_rotations(engine: Engine, store: Fol
 
 
 def rotated(key: str) -> Signer:
-    """Return the signer of ``key``, after the letter before it."""
+    """Return the signer of ``key`` whose previous key is the letter before it."""
     return Signer(key * 32, previous=chr(ord(key) - 1) * 32)
 
 
-def test_bodies_come_in_turn_each_at_least_twice_in_thirty_nights() -> None:
+def test_each_archive_body_is_read_at_least_twice_in_thirty_nights() -> None:
     first = date(2026, 2, 20).toordinal()
     for archive_id in range(1, 100):
         archive = Archive._make([archive_id, *[None] * (len(Archive._fields) - 1)])
@@ -66,7 +66,7 @@ def damage(store: FolderStore, kind: str) -> None:
 
 
 @pytest.mark.parametrize("chain", [1, None])
-def test_a_body_is_found_in_its_turn_and_a_manifest_every_night(
+def test_altered_body_is_found_in_its_turn_and_altered_manifest_every_night(
     engine: Engine, store: FolderStore, chain: int | None
 ) -> None:
     with transaction(engine) as tx:

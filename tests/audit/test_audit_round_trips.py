@@ -1,4 +1,4 @@
-"""Rows of the audit tables come back by the names under which they were written."""
+"""Rows of the audit tables are read back by column name."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ SIGNER = Signer("k" * 32)
 CHANGE = Mutation("orders", "7", "paid", {"status": "open"}, {"status": "paid"})
 
 
-def test_an_event_comes_back_by_name_from_every_finder(engine: Engine) -> None:
+def test_an_event_is_read_back_by_name_from_every_finder(engine: Engine) -> None:
     with transaction(engine) as tx:
         append_chain(tx, 2, shop_id=5)
         append_chain(tx, 1, shop_id=6)
@@ -51,7 +51,7 @@ def test_an_event_comes_back_by_name_from_every_finder(engine: Engine) -> None:
     assert (shown.before, shown.after, shown.place) == ({"status": "open"}, {"status": "paid"}, 1)
 
 
-def test_a_checkpoint_comes_back_by_name(engine: Engine) -> None:
+def test_a_checkpoint_is_read_back_by_name(engine: Engine) -> None:
     with transaction(engine) as tx:
         assert record_checkpoints(tx, [(5, ChainPosition(3, "h" * 64))], SIGNER, NOW) == 1
     with transaction(engine) as tx:
@@ -65,7 +65,7 @@ def test_a_checkpoint_comes_back_by_name(engine: Engine) -> None:
     assert found.is_genuine()
 
 
-def test_an_archive_comes_back_by_name(engine: Engine, tmp_path: Path) -> None:
+def test_an_archive_is_read_back_by_name(engine: Engine, tmp_path: Path) -> None:
     with transaction(engine) as tx:
         append_chain(tx, 4, 5, utc_now() - timedelta(days=100))
     archive_old(engine, 5, FolderStore(tmp_path), SIGNER, utc_now(), may_delete=False)

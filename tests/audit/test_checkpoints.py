@@ -1,4 +1,4 @@
-"""Signed heads: where the next verification begins, and what it finds because of them."""
+"""Signed heads: start of the next verification, and alterations found with them."""
 
 import pytest
 from sqlalchemy import Engine, text
@@ -7,7 +7,7 @@ from services.audit.checkpoints import record_checkpoints
 from services.audit.signing import Signer, checkpoint_message, is_signed
 from services.core.db import transaction
 from tests.audit.chains import NOW, altering, append_chain
-from tests.audit.verifying import SIGNER, Verify, alter, only, rewrite_from, sign_heads
+from tests.audit.verification import SIGNER, Verify, alter, only, rewrite_from, sign_heads
 
 
 @pytest.mark.usefixtures("chains")
@@ -48,9 +48,7 @@ def test_a_chain_cut_off_at_its_end_is_missing_its_rows(
 
 
 @pytest.mark.usefixtures("chains")
-def test_a_chain_that_is_gone_as_a_whole_is_missing(
-    verify: Verify, engine: Engine, owner_engine: Engine
-) -> None:
+def test_deleted_chain_is_missing(verify: Verify, engine: Engine, owner_engine: Engine) -> None:
     sign_heads(engine, verify())
     alter(owner_engine, "delete from audit_events where shop_id = 1")
 
@@ -58,7 +56,9 @@ def test_a_chain_that_is_gone_as_a_whole_is_missing(
 
 
 @pytest.mark.usefixtures("chains")
-def test_a_chain_written_anew_is_rewritten(verify: Verify, engine: Engine, owner_engine: Engine) -> None:
+def test_rehashed_rows_are_reported_as_rewritten(
+    verify: Verify, engine: Engine, owner_engine: Engine
+) -> None:
     sign_heads(engine, verify())
     with altering(owner_engine) as tx:
         tx.execute(text("update audit_events set staff_label = 'mallory' where shop_id = 1 and seq = 3"))
@@ -71,7 +71,7 @@ def test_a_chain_written_anew_is_rewritten(verify: Verify, engine: Engine, owner
 
 
 @pytest.mark.usefixtures("chains")
-def test_rows_cut_off_at_the_beginning_are_missing_to_the_incremental_one_too(
+def test_rows_deleted_at_the_beginning_are_missing_in_the_incremental_one_too(
     verify: Verify, engine: Engine, owner_engine: Engine
 ) -> None:
     sign_heads(engine, verify())
@@ -81,7 +81,7 @@ def test_rows_cut_off_at_the_beginning_are_missing_to_the_incremental_one_too(
 
 
 @pytest.mark.usefixtures("chains")
-def test_a_forged_checkpoint_is_a_finding_and_no_place_to_begin(verify: Verify, engine: Engine) -> None:
+def test_forged_checkpoint_is_a_finding_and_not_used_as_start(verify: Verify, engine: Engine) -> None:
     forger = Signer("f" * 32)
     head = next(chain.head for chain in verify().chains if chain.shop_id == 1)
     with transaction(engine) as tx:

@@ -1,4 +1,4 @@
-"""What an operator types on ``fleet audit``, and what a machine asks over HTTP."""
+"""``fleet audit`` commands and the HTTP verification."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ URL = "/api/v1/platform/verify-audit"
 
 @pytest.fixture(autouse=True)
 def harbour(engine: Engine) -> int:
-    """A shop with seven events, beside the fleet's own chain of three."""
+    """A shop with seven events, and the fleet chain with three."""
     with transaction(engine) as tx:
         shop = add_shop(tx, slug="harbour", name="Harbour", timezone="UTC", currency="CAD", now=utc_now())
         append_chain(tx, 6, shop.id, now=utc_now())
@@ -44,7 +44,7 @@ def alter(owner_engine: Engine, shop_id: int, seq: int = 3) -> None:
         )
 
 
-def test_whole_chains_end_with_zero_and_are_signed(engine: Engine) -> None:
+def test_intact_chains_exit_0_and_are_signed(engine: Engine) -> None:
     first = run("verify")
 
     assert first.exit_code == 0, first.output
@@ -58,22 +58,20 @@ def test_whole_chains_end_with_zero_and_are_signed(engine: Engine) -> None:
     assert [(chain["shop"], chain["rows"]) for chain in full["chains"]] == [(None, 3), ("harbour", 7)]
 
 
-def test_an_altered_chain_ends_with_one_and_names_the_row(
-    engine: Engine, owner_engine: Engine, harbour: int
-) -> None:
+def test_altered_chain_exits_1_and_names_the_row(engine: Engine, owner_engine: Engine, harbour: int) -> None:
     alter(owner_engine, harbour)
 
-    said = run("verify", "--shop", "harbour")
+    outcome = run("verify", "--shop", "harbour")
 
-    assert said.exit_code == 1
-    assert "altered: row 3 (event 3) of the chain of shop" in said.output
+    assert outcome.exit_code == 1
+    assert "altered: row 3 (event 3) of the chain of shop" in outcome.output
     found = json.loads(run("verify", "--json", "--shop", "harbour").output)["findings"]
     assert [(one["kind"], one["seq"], one["shop"]) for one in found] == [("altered", 3, "harbour")]
     with engine.connect() as tx:
         assert tx.scalar(text("select count(*) from audit_checkpoints")) == 0
 
 
-def test_since_looks_at_what_is_newer(owner_engine: Engine, harbour: int) -> None:
+def test_since_verifies_newer_rows(owner_engine: Engine, harbour: int) -> None:
     alter(owner_engine, harbour)
 
     assert run("verify", "--since", "2h").exit_code == 1
@@ -89,7 +87,9 @@ def test_an_unknown_shop_is_wrong_usage(arguments: list[str]) -> None:
     assert "there is no shop 'nowhere'" in result.output
 
 
-def test_an_anchor_is_stored_and_the_chain_says_so(engine: Engine, archive: Settings, tmp_path: Path) -> None:
+def test_anchor_is_stored_and_recorded_in_the_chain(
+    engine: Engine, archive: Settings, tmp_path: Path
+) -> None:
     dry = run("anchor", "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert "Would be anchored" in dry.output
@@ -109,7 +109,7 @@ def test_an_anchor_is_stored_and_the_chain_says_so(engine: Engine, archive: Sett
     assert json.loads(run("verify", "--json").output)["anchors"] == 1
 
 
-def test_an_export_is_written_once_and_proves_itself(tmp_path: Path, archive: Settings) -> None:
+def test_export_is_written_once_and_verifies_offline(tmp_path: Path, archive: Settings) -> None:
     path = tmp_path / "out.jsonl.gz"
 
     first = run("export", "--out", str(path))
@@ -171,7 +171,7 @@ def test_over_http_the_first_altered_row_is_named(
     assert (first["shop"], first["kind"], first["seq"], first["event_id"]) == ("harbour", "altered", 3, 3)
 
 
-def test_over_http_old_rows_are_looked_at_when_asked(
+def test_over_http_old_rows_are_verified_on_request(
     client: FlaskClient, secret: dict[str, str], owner_engine: Engine, harbour: int
 ) -> None:
     run("verify")
@@ -187,7 +187,7 @@ def test_over_http_an_unknown_shop_is_not_found(client: FlaskClient, secret: dic
     assert (answer.status_code, answer.json and answer.json["error"]) == (404, "unknown_shop")
 
 
-def test_over_http_nothing_is_said_without_the_secret(client: FlaskClient, archive: Settings) -> None:
+def test_over_http_the_secret_is_required(client: FlaskClient, archive: Settings) -> None:
     wrong = [
         {},
         {"X-Cron-Secret": ""},
@@ -199,7 +199,7 @@ def test_over_http_nothing_is_said_without_the_secret(client: FlaskClient, archi
     assert client.post(URL, headers={"X-Cron-Secret": archive.cron_secret}).status_code == 405
 
 
-def test_over_http_a_store_that_is_away_is_said(
+def test_over_http_an_unreachable_store_is_reported(
     client: FlaskClient, secret: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "archive").write_text("no folder")

@@ -1,4 +1,4 @@
-"""Whatever an event changes is in the chain: worked by the real runner, table by table."""
+"""Every table that an event changes is in the audit chain; real runner."""
 
 from collections.abc import Callable
 from random import Random
@@ -92,7 +92,7 @@ SAMPLES: dict[str, tuple[TransactionalHandler, str, str, Callable[[], WorkItem]]
     "transaction_ingest": (ingest_transactions, "stripe", "charge.succeeded", charge),
     "interaction_ingest": (ingest_interactions, "openphone", "call.completed", call),
 }  # fmt: skip
-"""One event for each topic that works on our own rows, with what works it."""
+"""One event for each transactional topic, with its effect."""
 
 WITHOUT_ROWS = {"event_review": "it plans work and changes nothing that the work would not audit itself"}
 
@@ -106,7 +106,7 @@ EXEMPT = {
     "stock_movements": "told by the step of the level that they moved; the event names its order",
     "inbound_events": "what providers sent, kept as it came",
 }
-"""Tables that effects write to and mutations need not name, and why."""
+"""Tables that need no mutation in the audit, and why."""
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def shop(engine: Engine) -> Engine:
 
 
 def contents(engine: Engine) -> dict[str, Any]:
-    """Every table's rows as text."""
+    """Return the rows of every table as text."""
     with transaction(engine) as tx:
         return {
             table.name: tx.execute(
@@ -178,7 +178,7 @@ def test_event_leaves_one_audit_event_that_names_each_table_it_changed(shop: Eng
 
 
 @pytest.mark.parametrize("topic", SAMPLES)
-def test_event_told_twice_is_audited_once(shop: Engine, topic: str) -> None:
+def test_event_received_twice_is_audited_once(shop: Engine, topic: str) -> None:
     effect, provider, event_topic, make = SAMPLES[topic]
     body = make().body
     accept(
@@ -198,7 +198,7 @@ def test_event_told_twice_is_audited_once(shop: Engine, topic: str) -> None:
         assert tx.execute(text("select count(*) from audit_events")).scalar_one() == known + 1
 
 
-def test_review_changes_no_table_of_ours(shop: Engine) -> None:
+def test_review_changes_no_table(shop: Engine) -> None:
     accepted = accept(shop, new_event(1, topic="orders/create", body=order(30).body))
     with transaction(shop) as tx:
         tx.exec_driver_sql("delete from work_queue")

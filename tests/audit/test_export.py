@@ -1,4 +1,4 @@
-"""An export proves itself where nothing of ours is set up, and an altered one is found."""
+"""An export is verified without configuration, and an altered one is found."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ SIGNER = Signer("k" * 32)
 
 @pytest.fixture
 def exported(engine: Engine, tmp_path: Path) -> Path:
-    """A file with three chains, of which one has a checkpoint."""
+    """Export of three chains, one of them with a checkpoint."""
     with transaction(engine) as tx:
         for shop_id in (1, None, 2):
             append_chain(tx, 6, shop_id)
@@ -61,31 +61,31 @@ def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     path.write_bytes(gzip.compress(b"".join(change(lines))))
 
 
-def test_a_good_export_is_verified_with_nothing_set_up(exported: Path) -> None:
-    code, said = check(exported, "--public-key", SIGNER.public_key)
+def test_good_export_is_verified_without_configuration(exported: Path) -> None:
+    code, output = check(exported, "--public-key", SIGNER.public_key)
 
-    assert code == 0, said
-    assert "verified" in said
-    assert "the fleet's chain: rows 1 to 6: verified" in said
-    assert "the chain of shop 1: rows 1 to 7: verified" in said
+    assert code == 0, output
+    assert "verified" in output
+    assert "the fleet's chain: rows 1 to 6: verified" in output
+    assert "the chain of shop 1: rows 1 to 7: verified" in output
 
 
-def test_without_a_key_the_files_own_is_said(exported: Path) -> None:
-    code, said = check(exported)
+def test_without_a_key_the_key_of_the_file_is_shown(exported: Path) -> None:
+    code, output = check(exported)
 
     assert code == 0
-    assert f"signed with {SIGNER.public_key}: compare it" in said
+    assert f"signed with {SIGNER.public_key}: compare it" in output
 
 
 def test_another_key_does_not_verify_it(exported: Path) -> None:
-    code, said = check(exported, "--public-key", Signer("x" * 32).public_key)
+    code, output = check(exported, "--public-key", Signer("x" * 32).public_key)
 
     assert code == 1
-    assert "the header" in said
+    assert "the header" in output
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "expected_text"),
     [
         (lambda lines: [*lines[:3], *lines[4:]], "missing: row 3 of the fleet's chain"),
         (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "row 3 of the fleet's chain"),
@@ -107,18 +107,18 @@ def test_another_key_does_not_verify_it(exported: Path) -> None:
     ],
 )
 def test_an_altered_export_is_found(
-    exported: Path, change: Callable[[list[bytes]], list[bytes]], says: str
+    exported: Path, change: Callable[[list[bytes]], list[bytes]], expected_text: str
 ) -> None:
     edit(exported, change)
 
-    code, said = check(exported, "--public-key", SIGNER.public_key)
+    code, output = check(exported, "--public-key", SIGNER.public_key)
 
-    assert code == 1, said
-    assert says in said
-    assert said.endswith("altered\n")
+    assert code == 1, output
+    assert expected_text in output
+    assert output.endswith("altered\n")
 
 
-def test_an_export_whose_chain_was_written_anew_contradicts_its_checkpoint(exported: Path) -> None:
+def test_export_of_a_rehashed_chain_contradicts_its_checkpoint(exported: Path) -> None:
     def forge(lines: list[bytes]) -> list[bytes]:
         header = orjson.loads(lines[0])
         del header["signature"]
@@ -130,36 +130,36 @@ def test_an_export_whose_chain_was_written_anew_contradicts_its_checkpoint(expor
 
     edit(exported, forge)
 
-    code, said = check(exported)
+    code, output = check(exported)
 
     assert code == 1
-    assert "a checkpoint of the chain of shop 1" in said
-    assert "rewritten: row 6 of the chain of shop 1" in said
+    assert "a checkpoint of the chain of shop 1" in output
+    assert "rewritten: row 6 of the chain of shop 1" in output
 
 
 @pytest.mark.parametrize(
     "data",
     [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"{}\n"), gzip.compress(b"[1\n")],
-    ids=["nothing", "no gzip", "empty", "no header", "no JSON"],  # the bytes of gzip hold the time
+    ids=["nothing", "no gzip", "empty", "no header", "no JSON"],  # gzip contains the time
 )
-def test_what_is_no_export_ends_with_two(tmp_path: Path, data: bytes) -> None:
+def test_file_that_is_no_export_exits_2(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
 
-    code, said = check(path)
+    code, output = check(path)
 
     assert code == 2
-    assert str(path) in said
-    assert "Traceback" not in said
+    assert str(path) in output
+    assert "Traceback" not in output
 
 
-def test_an_export_cut_off_ends_with_two_and_names_the_line(exported: Path) -> None:
+def test_truncated_export_exits_2_and_names_the_line(exported: Path) -> None:
     exported.write_bytes(exported.read_bytes()[:-20])
 
-    code, said = check(exported)
+    code, output = check(exported)
 
     assert code == 2
-    assert "cannot be read" in said
+    assert "cannot be read" in output
 
 
 def test_a_file_of_another_text_version_is_refused_by_name(exported: Path) -> None:
@@ -168,15 +168,15 @@ def test_a_file_of_another_text_version_is_refused_by_name(exported: Path) -> No
 
     edit(exported, lambda lines: [lines[0].replace(b'"text_version":1', b'"text_version":2'), *lines[1:]])
 
-    code, said = check(exported)
+    code, output = check(exported)
     assert code == 2
-    assert "its text_version is 2, this verifier supports 1" in said
+    assert "its text_version is 2, this verifier supports 1" in output
 
 
-def test_signatures_that_cannot_be_checked_are_said_and_the_chain_is_still_verified(
+def test_unchecked_signatures_are_reported_and_the_chain_is_still_verified(
     exported: Path, tmp_path: Path
 ) -> None:
-    # A package of that name that is not there, for a machine that has only Python and orjson.
+    # Hides the package, as on a machine with only Python and orjson.
     (tmp_path / "cryptography").mkdir()
     (tmp_path / "cryptography" / "__init__.py").write_text("raise ImportError\n")
     ran = subprocess.run(
@@ -203,7 +203,7 @@ def test_the_verifier_loads_nothing_but_orjson_and_the_standard_library(exported
     assert not loaded & {"sqlalchemy", "psycopg", "flask", "kombu", "celery", "boto3", "click", "dotenv"}
 
 
-def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_proves_itself(
+def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_verifies_alone(
     engine: Engine, tmp_path: Path
 ) -> None:
     now = utc_now()
@@ -214,11 +214,11 @@ def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_proves_itse
     archive_old(engine, 1, store, SIGNER, now)
     path = write(engine, tmp_path)
 
-    code, said = check(path, "--public-key", SIGNER.public_key)
-    assert (code, "rows 6 to 8: verified" in said) == (0, True), said
+    code, output = check(path, "--public-key", SIGNER.public_key)
+    assert (code, "rows 6 to 8: verified" in output) == (0, True), output
     archive = next((tmp_path / "store").rglob("*.gz"))
-    code, said = check(archive)
-    assert (code, "rows 1 to 5: verified" in said, "not signed" in said) == (0, True, True), said
+    code, output = check(archive)
+    assert (code, "rows 1 to 5: verified" in output, "not signed" in output) == (0, True, True), output
     edit(archive_copy := _copy(archive, tmp_path), lambda lines: [*lines[:2], *lines[3:]])
     assert "missing: row 2" in check(archive_copy)[1]
 
@@ -239,9 +239,9 @@ def test_the_same_events_give_the_same_file(engine: Engine, exported: Path) -> N
     assert again.getvalue() == exported.read_bytes()
 
 
-def test_what_is_archived_meanwhile_is_still_in_the_export(engine: Engine, tmp_path: Path) -> None:
+def test_events_archived_during_the_export_are_still_in_it(engine: Engine, tmp_path: Path) -> None:
     class Busy(io.FileIO):
-        """Has the chain archived before the first byte is written."""
+        """Archives the chain before the first byte is written."""
 
         def write(self, data: object) -> int:
             if not self.tell():
@@ -253,5 +253,5 @@ def test_what_is_archived_meanwhile_is_still_in_the_export(engine: Engine, tmp_p
     with Busy(str(tmp_path / "file"), "w") as file, transaction(engine) as tx:
         export_chains(tx, [1], file, SIGNER, NOW)
 
-    code, said = check(tmp_path / "file", "--public-key", SIGNER.public_key)
-    assert (code, "rows 1 to 5: verified" in said) == (0, True), said
+    code, output = check(tmp_path / "file", "--public-key", SIGNER.public_key)
+    assert (code, "rows 1 to 5: verified" in output) == (0, True), output

@@ -1,4 +1,4 @@
-"""The night's jobs on the audit, as the ledger runs them."""
+"""The nightly audit jobs, run by the ledger."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -36,7 +36,7 @@ def finish(
     shop_id: int | None = None,
     period: str = "2026-11-20",
 ) -> JobResult:
-    """Do the work and write down what it recorded, as the ledger does in one transaction."""
+    """Run the work and record its result in one transaction, as the ledger does."""
     run = Run(
         id=1, job="a-job", shop_id=shop_id, period=period, covers=Covers.DAY, zone=ZoneInfo("UTC"),
         request_id="r-9", work_id=1,
@@ -48,7 +48,7 @@ def finish(
     return finished
 
 
-def test_a_night_anchors_verifies_and_archives(engine: Engine, tmp_path: Path) -> None:
+def test_nightly_jobs_anchor_verify_and_archive(engine: Engine, tmp_path: Path) -> None:
     anchored = finish(engine, anchor_heads)
     verified = finish(engine, verify_chains)
     archived = finish(engine, archive_events, shop_id=1)

@@ -1,4 +1,4 @@
-"""A manifest proves one range of one chain; a note without one, or with another's, cuts nothing."""
+"""A manifest proves one range of one chain; without its own manifest an archive row cuts nothing."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.providers.object_store import FolderStore
 from tests.audit.chains import altering, append_chain, archive_old
-from tests.audit.verifying import rewrite_from
+from tests.audit.verification import rewrite_from
 
 SIGNER = Signer("k" * 32)
 NOW = utc_now()
@@ -106,7 +106,7 @@ def test_what_is_no_manifest_is_a_fault(data: bytes) -> None:
     assert "it cannot be read" in fault(data)
 
 
-def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for_it() -> None:
+def test_manifest_of_an_unknown_key_counts_only_if_later_ones_confirm_it() -> None:
     other = Signer("z" * 32)
 
     assert "neither our current key" in fault(signed(), signer=other)
@@ -117,9 +117,9 @@ def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for
 def forge(
     engine: Engine, store: FolderStore, like: Archive, shop_id: int = 1, first_seq: int = 4, **other: object
 ) -> None:
-    """As the application's role: note rows up to 6 as archived, in table and chain, with objects of ``like``.
+    """Record rows up to 6 as archived, in table and chain, with objects of ``like``, as the application role.
 
-    The objects are in the store under the keys of the noted rows as well, where there are none.
+    The objects are also stored under the keys of the recorded rows.
     """
     key = archive_key(shop_id, first_seq, 6)
     for copied, to in ((like.object_key, key + EVENTS), (like.manifest_key, key + MANIFEST)):
@@ -156,7 +156,7 @@ def forge(
         ({"manifest_sha256": "d" * 64}, "has the SHA-256"),
     ],
 )
-def test_an_old_signed_manifest_noted_for_another_range_makes_the_honest_job_cut_nothing(
+def test_manifest_recorded_for_another_range_makes_the_job_cut_nothing(
     engine: Engine, store: FolderStore, other: dict[str, object], message: str
 ) -> None:
     with transaction(engine) as tx:
@@ -174,7 +174,7 @@ def test_an_old_signed_manifest_noted_for_another_range_makes_the_honest_job_cut
     assert message in str(verify(engine, store, manifests=True).findings[0])
 
 
-def test_an_old_signed_manifest_noted_for_another_chain_makes_the_honest_job_cut_nothing(
+def test_manifest_recorded_for_another_chain_makes_the_job_cut_nothing(
     engine: Engine, store: FolderStore
 ) -> None:
     with transaction(engine) as tx:
@@ -187,8 +187,10 @@ def test_an_old_signed_manifest_noted_for_another_chain_makes_the_honest_job_cut
         archive_old(engine, 2, store, SIGNER, NOW)
 
 
-def test_a_note_that_fits_in_all_but_the_stored_rows_cuts_nothing(engine: Engine, store: FolderStore) -> None:
-    """Signed with our key, as the holder of SECRET_KEY can: the rows in the store are still compared."""
+def test_archive_row_that_differs_from_the_stored_rows_cuts_nothing(
+    engine: Engine, store: FolderStore
+) -> None:
+    """Signed with SECRET_KEY; the rows in the store are still compared."""
     with transaction(engine) as tx:
         append_chain(tx, 6, 1, OLD)
     archive_old(engine, 1, store, SIGNER, NOW, may_delete=False)
@@ -212,7 +214,7 @@ def test_a_note_that_fits_in_all_but_the_stored_rows_cuts_nothing(engine: Engine
 def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
     engine: Engine, store: FolderStore
 ) -> None:
-    """As who has the application's role, SECRET_KEY and the store: all of it fits, except the rows."""
+    """With the application role, SECRET_KEY and the store: only the rows differ."""
     with transaction(engine) as tx:
         append_chain(tx, 6, 1, OLD)
         rows = [ChainRow(*row) for chunk in stream_rows(tx, 1, 0) for row in chunk]
@@ -247,7 +249,7 @@ def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
     assert count(engine) == 7
 
 
-def test_a_manifest_exchanged_with_all_its_sums_is_found_by_its_signature(
+def test_replaced_manifest_with_its_checksums_is_found_by_its_signature(
     engine: Engine, owner_engine: Engine, store: FolderStore, tmp_path: Path
 ) -> None:
     with transaction(engine) as tx:

@@ -1,4 +1,4 @@
-"""A store keeps what it was given, under the name it was given, and never lets it be written over."""
+"""An object store keeps objects under their names and never overwrites them."""
 
 import hashlib
 from datetime import timedelta
@@ -22,7 +22,7 @@ NEEDED = {
 }
 
 
-def test_what_was_put_is_got_and_listed(any_store: ObjectStore) -> None:
+def test_stored_object_is_read_and_listed(any_store: ObjectStore) -> None:
     any_store.put("anchors/2.json", b"two")
     any_store.put("anchors/1.json", b"one")
     any_store.put("events/shop-1/1", b"\0\xff" * 40_000)
@@ -34,7 +34,7 @@ def test_what_was_put_is_got_and_listed(any_store: ObjectStore) -> None:
     assert len(any_store.find_keys("")) == 3
 
 
-def test_nothing_is_ever_written_over(any_store: ObjectStore) -> None:
+def test_no_object_is_overwritten(any_store: ObjectStore) -> None:
     any_store.put("a/b", b"first")
 
     with pytest.raises(ObjectExists, match=r"a/b exists already"):
@@ -42,7 +42,7 @@ def test_nothing_is_ever_written_over(any_store: ObjectStore) -> None:
     assert any_store.get("a/b") == b"first"
 
 
-def test_what_was_deleted_is_gone_and_may_be_put_anew(any_store: ObjectStore) -> None:
+def test_deleted_object_is_missing_and_can_be_stored_again(any_store: ObjectStore) -> None:
     any_store.put("privacy/1.json", b"first")
     any_store.put("privacy/1.json.more", b"other")
 
@@ -56,7 +56,7 @@ def test_what_was_deleted_is_gone_and_may_be_put_anew(any_store: ObjectStore) ->
     assert any_store.get("privacy/1.json") == b"second"
 
 
-def test_of_a_bucket_that_keeps_versions_none_is_left(s3: dict[str, str]) -> None:
+def test_delete_in_a_versioned_bucket_leaves_no_version(s3: dict[str, str]) -> None:
     store = open_store(f"s3://{LOCKED}/forgotten")
     store.put("a", b"personal")
 
@@ -66,7 +66,7 @@ def test_of_a_bucket_that_keeps_versions_none_is_left(s3: dict[str, str]) -> Non
     assert left.get("Versions", []) + left.get("DeleteMarkers", []) == []
 
 
-def test_what_a_bucket_guards_is_not_deleted_and_a_person_is_told(s3: dict[str, str]) -> None:
+def test_locked_object_is_not_deleted_and_needs_a_person(s3: dict[str, str]) -> None:
     store = open_store(f"s3://{LOCKED}/kept")
     store.put("a", b"proof", utc_now() + timedelta(days=30))
 
@@ -74,12 +74,12 @@ def test_what_a_bucket_guards_is_not_deleted_and_a_person_is_told(s3: dict[str, 
         store.delete("a")
 
 
-def test_what_is_not_there_is_missing(any_store: ObjectStore) -> None:
+def test_unknown_object_is_missing(any_store: ObjectStore) -> None:
     with pytest.raises(ObjectMissing, match="a/b does not exist"):
         any_store.get("a/b")
 
 
-def test_a_bucket_with_object_lock_guards_an_object_until_its_time(s3: dict[str, str]) -> None:
+def test_bucket_with_object_lock_keeps_an_object_until_its_date(s3: dict[str, str]) -> None:
     until = utc_now().replace(microsecond=0) + timedelta(days=30)
     store = open_store(f"s3://{LOCKED}/guarded")
 
@@ -99,14 +99,14 @@ def test_a_bucket_with_object_lock_guards_an_object_until_its_time(s3: dict[str,
         )  # fmt: skip
 
 
-def test_a_bucket_without_object_lock_says_that_it_guards_nothing(s3: dict[str, str]) -> None:
+def test_bucket_without_object_lock_reports_no_lock(s3: dict[str, str]) -> None:
     store = open_store(f"s3://{PLAIN}/free")
 
     assert store.put("a", b"kept", utc_now() + timedelta(days=30)) is None
     assert "without object lock" in store.describe()
 
 
-def test_wrong_credentials_and_buckets_are_for_a_person(
+def test_wrong_credentials_and_buckets_need_a_person(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Misconfigured, match="NoSuchBucket"):
@@ -117,15 +117,13 @@ def test_wrong_credentials_and_buckets_are_for_a_person(
     assert "wrong-and-secret" not in str(caught.value)
 
 
-def test_a_store_that_does_not_answer_is_tried_later(
-    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_that_does_not_answer_is_retried(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(RetryLater, match="EndpointConnectionError"):
         open_store(f"s3://{PLAIN}/x").get("a")
 
 
-def test_a_bucket_without_credentials_is_for_a_person(
+def test_bucket_without_credentials_needs_a_person(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -136,7 +134,7 @@ def test_a_bucket_without_credentials_is_for_a_person(
         open_store(f"s3://{PLAIN}/x").get("a")
 
 
-def test_a_put_into_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_put_into_a_folder_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path)
     monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
 
@@ -158,7 +156,7 @@ def test_a_key_does_not_lead_out_of_the_folder(tmp_path: Path, key: str) -> None
         FolderStore(tmp_path / "store").put(key, b"")
 
 
-def test_the_archive_is_a_folder_of_the_fleet_unless_said(tmp_path: Path) -> None:
+def test_archive_is_a_folder_of_the_fleet_by_default(tmp_path: Path) -> None:
     store = open_store(read_settings(NEEDED).archive_url)
 
     assert isinstance(store, FolderStore)
@@ -178,7 +176,7 @@ def test_archive_url_whose_path_ends_early_is_refused(url: str) -> None:
         read_settings(NEEDED | {"ARCHIVE_URL": url})
 
 
-def test_archive_lies_in_the_home_whatever_the_home_is_named(tmp_path: Path) -> None:
+def test_archive_is_in_the_home_for_any_name_of_the_home(tmp_path: Path) -> None:
     home = tmp_path / "fl#e?t %41 home"
     store = open_store(read_settings(NEEDED | {"FLEET_HOME": str(home)}).archive_url)
     store.put("anchors/1", b"a head")

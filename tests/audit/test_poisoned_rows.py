@@ -1,4 +1,4 @@
-"""Rows that are no rows of a chain: the database refuses them, and the verification finds those it has."""
+"""Rows that do not belong to a chain: the database refuses them, and the verification finds them."""
 
 import hashlib
 import io
@@ -94,7 +94,7 @@ def put_in(tx: Connection, seq: int, shop_id: int | None, prev_hash: str = "d" *
 
 @contextmanager
 def as_before(owner_engine: Engine, table: str = "audit_events") -> Iterator[Connection]:
-    """A transaction in which the table accepts what it accepted before it had checks and a trigger."""
+    """Transaction without the checks and the trigger of the table."""
     with altering(owner_engine, table) as tx:
         yield tx
 
@@ -133,7 +133,7 @@ def test_the_applications_role_cannot_insert_a_row_after_another_hash_or_before_
         )
 
 
-def test_names_that_are_shadowed_let_no_row_in(engine: Engine) -> None:
+def test_shadowed_names_do_not_bypass_the_trigger(engine: Engine) -> None:
     with pytest.raises(IntegrityError, match="does not follow the row before"), engine.begin() as tx:
         for name in ("audit_events", "added"):
             tx.execute(text(f"create temporary table {name} (like public.audit_events)"))
@@ -160,7 +160,7 @@ def test_a_first_row_that_comes_back_after_it_was_archived_is_found(
 @pytest.mark.parametrize("wanted", [{"full": True}, {"full": False}])
 @pytest.mark.parametrize("shop_id", SHOPS)
 @pytest.mark.parametrize("seq", NUMBERS)
-def test_a_row_that_is_no_row_of_the_chain_is_found_with_what_it_hides_and_offline_as_well(
+def test_row_that_does_not_belong_to_the_chain_is_found_online_and_offline(
     engine: Engine,
     owner_engine: Engine,
     store: FolderStore,
@@ -218,7 +218,7 @@ def test_the_command_exits_1_for_a_row_of_an_impossible_number(owner_engine: Eng
 
 
 @pytest.mark.parametrize("poison", POISON)
-def test_the_applications_role_cannot_note_what_cannot_be_read_back(engine: Engine, poison: str) -> None:
+def test_application_role_cannot_record_an_unreadable_archive(engine: Engine, poison: str) -> None:
     with pytest.raises(IntegrityError, match="ck_audit_"), engine.begin() as tx:
         tx.exec_driver_sql(POISON[poison][1])
 
@@ -240,10 +240,10 @@ def test_a_note_that_cannot_be_read_back_is_a_finding_and_hides_no_alteration_of
     assert [chain.shop_id for chain in report.chains if not chain.findings] == [None]
 
 
-def test_a_chain_that_cannot_be_read_at_all_is_a_finding_and_hides_no_other(
+def test_unreadable_chain_is_a_finding_and_hides_no_other(
     engine: Engine, owner_engine: Engine, store: FolderStore
 ) -> None:
-    """A policy of the owner fails, on the server and in the middle of the chain of shop 1."""
+    """A row policy of the owner raises in the middle of the chain of shop 1."""
     with altering(owner_engine) as tx:
         tx.execute(text("update audit_events set action = 'x' where shop_id = 2 and seq = 3"))
         tx.execute(text("alter table audit_events enable row level security"))

@@ -1,4 +1,4 @@
-"""Whatever is done to a chain, the walk stops at the first row it shows at, and the diagnosis names it."""
+"""The verification stops at the first altered row, and the diagnosis names the alteration."""
 
 from datetime import UTC, datetime
 
@@ -16,19 +16,19 @@ from services.audit.chain import (
     walk,
 )
 from services.audit.diagnose import AuditFinding, diagnose
-from tests.audit.chains import AuditEvent, Kept, hash_event, make_rows
+from tests.audit.chains import AuditEvent, InMemoryChain, hash_event, make_rows
 
 FIELDS = ("at", "staff_label", "action", "request_id", "work_id", "mutations", "prev_hash", "hash")
 
 
 def judge(rows: list[ChainRow], shop_id: int | None = 1) -> AuditFinding | None:
-    """The verdict on ``rows``, read in the order of their numbers as the database gives them."""
+    """Return the result for ``rows``, read in the order of their numbers."""
     ordered = sorted(rows, key=lambda row: row.seq)
     place, broken = walk([row[:9] for row in ordered], shop_id, BEGINNING)
-    return None if broken is None else diagnose(shop_id, place, broken, Kept(ordered))
+    return None if broken is None else diagnose(shop_id, place, broken, InMemoryChain(ordered))
 
 
-def said(rows: list[ChainRow]) -> tuple[str, int] | None:
+def diagnose_rows(rows: list[ChainRow]) -> tuple[str, int] | None:
     finding = judge(rows)
     return None if finding is None else (finding.kind, finding.seq)
 
@@ -44,35 +44,35 @@ def rehash(row: ChainRow, prev_hash: str | None = None) -> ChainRow:
 
 @given(
     at=st.datetimes(min_value=datetime(1971, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
-    words=st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=8)] * 3),
+    texts=st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=8)] * 3),
     work_id=st.none() | st.integers(0, 2**62),
     shop_id=st.none() | st.integers(1, 2**31 - 1),
 )
 def test_the_walk_hashes_exactly_as_the_chain_is_written(
-    at: datetime, words: tuple[str, str, str], work_id: int | None, shop_id: int | None
+    at: datetime, texts: tuple[str, str, str], work_id: int | None, shop_id: int | None
 ) -> None:
-    event = AuditEvent(shop_id, 1, at, *words, work_id, '[{"a":"é"}]')
+    event = AuditEvent(shop_id, 1, at, *texts, work_id, '[{"a":"é"}]')
     digest = hash_event(FIRST_PREV_HASH, event)
-    row = ChainRow(1, to_utc_text(at), *words, work_id, event.mutations, FIRST_PREV_HASH, digest)
+    row = ChainRow(1, to_utc_text(at), *texts, work_id, event.mutations, FIRST_PREV_HASH, digest)
 
     assert walk([row[:9]], shop_id, BEGINNING) == (ChainPosition(1, digest), None)
     assert hash_row(row, shop_id) == digest
 
 
-def test_a_whole_chain_holds_and_its_head_is_told() -> None:
+def test_intact_chain_returns_its_head() -> None:
     rows = make_rows(20)
 
     assert walk([row[:9] for row in rows], 1, BEGINNING) == (ChainPosition(20, rows[-1].hash), None)
 
 
-def test_a_walk_goes_on_from_where_the_last_one_ended() -> None:
+def test_verification_continues_where_the_last_one_ended() -> None:
     rows = [row[:9] for row in make_rows(20)]
     place, _ = walk(rows[:7], 1, BEGINNING)
 
     assert walk(rows[7:], 1, place)[0].seq == 20
 
 
-def test_another_shops_chain_does_not_hold_here() -> None:
+def test_chain_of_another_shop_does_not_verify() -> None:
     finding = judge(make_rows(3, shop_id=2))
 
     assert finding is not None
@@ -96,26 +96,26 @@ def test_a_row_altered_and_hashed_again_is_named_and_not_the_one_after_it() -> N
     rows = make_rows(6)
     rows[2] = rehash(rows[2]._replace(staff_label="mallory"))
 
-    assert said(rows) == ("altered", 3)
+    assert diagnose_rows(rows) == ("altered", 3)
 
 
 @pytest.mark.parametrize("place", [1, 3, 5])
-def test_a_row_taken_out_is_missing(place: int) -> None:
+def test_deleted_row_is_missing(place: int) -> None:
     rows = make_rows(6)
     del rows[place - 1]
 
-    assert said(rows) == ("missing", place)
+    assert diagnose_rows(rows) == ("missing", place)
 
 
 @pytest.mark.parametrize("place", [1, 3, 5])
-def test_a_row_taken_out_is_missing_even_when_the_others_close_ranks(place: int) -> None:
+def test_deleted_row_is_missing_even_when_the_others_are_renumbered(place: int) -> None:
     rows = make_rows(6)
     del rows[place - 1]
 
-    assert said(renumber(rows)) == ("missing", place)
+    assert diagnose_rows(renumber(rows)) == ("missing", place)
 
 
-def test_several_rows_taken_out_are_counted() -> None:
+def test_several_deleted_rows_are_counted() -> None:
     rows = make_rows(9)
     finding = judge(renumber(rows[:2] + rows[5:]))
 
@@ -124,11 +124,11 @@ def test_several_rows_taken_out_are_counted() -> None:
     assert "rows 3 to 5 are gone" in finding.detail
 
 
-def test_numbers_passed_over_are_missing_even_where_the_hashes_hold() -> None:
+def test_skipped_numbers_are_missing_even_if_the_hashes_are_valid() -> None:
     rows = make_rows(6)
     rows[5] = rehash(rows[5]._replace(seq=9))
 
-    assert said(rows) == ("missing", 6)
+    assert diagnose_rows(rows) == ("missing", 6)
 
 
 @pytest.mark.parametrize("place", [1, 3, 5])
@@ -136,21 +136,21 @@ def test_two_rows_that_changed_places_are_reordered(place: int) -> None:
     rows = make_rows(6)
     rows[place - 1], rows[place] = rows[place], rows[place - 1]
 
-    assert said(renumber(rows)) == ("reordered", place)
+    assert diagnose_rows(renumber(rows)) == ("reordered", place)
 
 
 def test_a_row_moved_far_away_is_reordered() -> None:
     rows = make_rows(9)
     rows.insert(2, rows.pop(7))
 
-    assert said(renumber(rows)) == ("reordered", 3)
+    assert diagnose_rows(renumber(rows)) == ("reordered", 3)
 
 
 def test_a_row_that_only_got_another_number_is_reordered() -> None:
     rows = make_rows(6)
     rows[2] = rows[2]._replace(seq=77)
 
-    assert said(rows) == ("reordered", 77)
+    assert diagnose_rows(rows) == ("reordered", 77)
 
 
 @pytest.mark.parametrize("place", [1, 3, 5])
@@ -169,25 +169,25 @@ def test_a_row_put_in_with_a_wrong_hash_is_inserted(prev_hash: str | None) -> No
     rows = make_rows(6)
     forged = rows[2]._replace(prev_hash=prev_hash or rows[1].hash, hash="e" * 64)
 
-    assert said(renumber([*rows[:2], forged, *rows[2:]])) == ("inserted", 3)
+    assert diagnose_rows(renumber([*rows[:2], forged, *rows[2:]])) == ("inserted", 3)
 
 
 def test_a_row_written_twice_is_inserted() -> None:
     rows = make_rows(6)
 
-    assert said(renumber([*rows[:4], rows[1], *rows[4:]])) == ("inserted", 5)
+    assert diagnose_rows(renumber([*rows[:4], rows[1], *rows[4:]])) == ("inserted", 5)
 
 
-def test_a_row_of_nowhere_at_the_end_is_inserted() -> None:
+def test_unrelated_row_at_the_end_is_inserted() -> None:
     rows = make_rows(6)
     rows.append(rows[5]._replace(seq=7, prev_hash="f" * 64, hash="e" * 64))
 
-    assert said(rows) == ("inserted", 7)
+    assert diagnose_rows(rows) == ("inserted", 7)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_no_single_alteration_goes_unseen(data: st.DataObject) -> None:
+def test_every_single_alteration_is_found(data: st.DataObject) -> None:
     rows = make_rows(8, shop_id := data.draw(st.sampled_from([1, None])))
     at = data.draw(st.integers(0, 6))
     match data.draw(st.sampled_from(["field", "number", "drop", "close", "swap", "copy", "rehash"])):

@@ -1,4 +1,4 @@
-"""Chains in PostgreSQL, altered as only the tables' owner can, and what the verification says."""
+"""Verification of chains in PostgreSQL that the owner of the tables altered."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from services.audit.verify import VerifyOptions, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, entry
-from tests.audit.verifying import SIGNER, Verify, alter, only
+from tests.audit.verification import SIGNER, Verify, alter, only
 
 
 @pytest.mark.usefixtures("chains")
@@ -26,7 +26,7 @@ def test_whole_chains_are_verified_with_their_heads(verify: Verify) -> None:
     assert all(chain.is_whole for chain in report.chains)
 
 
-def test_no_chains_at_all_are_whole(verify: Verify) -> None:
+def test_no_chain_is_no_finding(verify: Verify) -> None:
     assert verify().findings == []
 
 
@@ -73,7 +73,7 @@ def test_a_row_given_to_another_shop_is_missing_here_and_does_not_belong_there(
 
 
 @pytest.mark.usefixtures("chains")
-def test_a_row_taken_out_is_missing(verify: Verify, owner_engine: Engine) -> None:
+def test_deleted_row_is_missing(verify: Verify, owner_engine: Engine) -> None:
     alter(owner_engine, "delete from audit_events where shop_id = 1 and seq = 3")
 
     assert (only(verify()).kind, only(verify()).seq) == ("missing", 3)
@@ -129,7 +129,7 @@ def test_chains_are_found_without_reading_them(tx: Connection) -> None:
 
 
 @pytest.mark.parametrize("seq", [3, 5_001, 50_001, 60_000])
-def test_a_long_chain_is_left_where_it_breaks(
+def test_verification_stops_at_the_first_break_of_a_chain(
     verify: Verify, engine: Engine, owner_engine: Engine, seq: int
 ) -> None:
     with transaction(engine) as tx:
@@ -143,9 +143,11 @@ def test_a_long_chain_is_left_where_it_breaks(
 
 
 @pytest.mark.usefixtures("chains")
-def test_every_row_is_told_of_on_the_way(engine: Engine, tmp_path: Path) -> None:
-    told: list[tuple[int | None, int]] = []
+def test_progress_counts_every_row(engine: Engine, tmp_path: Path) -> None:
+    heads: list[tuple[int | None, int]] = []
     with transaction(engine) as tx:
-        verify_audit(tx, VerifyOptions(), SIGNER, FolderStore(tmp_path), lambda *said: told.append(said))
+        verify_audit(
+            tx, VerifyOptions(), SIGNER, FolderStore(tmp_path), lambda *progress: heads.append(progress)
+        )
 
-    assert told == [(None, 6), (1, 6), (2, 6)]
+    assert heads == [(None, 6), (1, 6), (2, 6)]

@@ -1,9 +1,8 @@
-"""``python -m tests.chaos``: is anything lost, done twice, or stuck, whatever breaks?
+"""``python -m tests.chaos`` checks that faults lose nothing, repeat nothing and leave nothing stuck.
 
-Starts a durable fleet in a temporary home, keeps webhooks coming, and lets one fault after the other
-happen. After each: every acknowledged webhook has its row and its effect, no effect is there twice, every
-audit chain is whole, no worker ended that need not, and all that within a minute without a hand. Exit code 0
-if all of it holds.
+Starts a durable fleet in a temporary home, sends webhooks without a pause, and injects one fault after the
+other. Within a minute of each fault, without a person, every acknowledged webhook has its row and its effect
+once, every audit chain verifies, and no worker ended unnecessarily. Exit code 0 if all checks pass.
 """
 
 import argparse
@@ -43,7 +42,7 @@ RESULT = Path(__file__).parents[2] / "docs" / "benchmarks" / "chaos.json"
 
 @dataclass(slots=True)
 class Outcome:
-    """What one fault did."""
+    """Result of one fault."""
 
     fault: str
     acknowledged: int
@@ -55,13 +54,13 @@ class Outcome:
 
 
 class Chaos:
-    """A fleet under load, and everything that was sent to it."""
+    """A fleet under load, and the webhooks sent to it."""
 
     def __init__(self, fleet: RunningFleet, per_second: float, outages: Outages) -> None:
         self._fleet, self._per_second, self._outages = fleet, per_second, outages
         now = utc_now()
         rng = random.Random(7)
-        # Every push is one of a count: what it comes to depends on no order of arrival.
+        # Every push sets a count, so the result does not depend on the order of arrival.
         self._shops = [
             replace(shop, stock_owner="shopfleet") if shop.stock_owner.startswith(OF_POOL) else shop
             for shop in make_shops(rng)
@@ -84,15 +83,15 @@ class Chaos:
         """Close the connections."""
         self._sender.close()
 
-    def suffer(self, fault: Fault) -> Outcome:
-        """Let ``fault`` happen under load, and return what came of it."""
+    def run_fault(self, fault: Fault) -> Outcome:
+        """Inject ``fault`` under load and return its outcome."""
         supervisor, answers = self._fleet.supervisor, self._sender.answers
         acknowledged = len(answers.ids)
         starts = _worker_starts(self._fleet)
         traffic = Traffic(self._sender, self._posts, self._per_second)
         traffic.start()
         time.sleep(BEFORE_SECONDS)
-        fault.happen(self._fleet, self._outages)
+        fault.inject(self._fleet, self._outages)
         over_at = time.monotonic()
         time.sleep(AFTER_SECONDS)
         traffic.stop()
@@ -115,7 +114,7 @@ class Chaos:
         failed += _find_broken_chains()
         if recovery_seconds > RECOVER_WITHIN_SECONDS:
             failed.append(f"took {recovery_seconds:.0f} s to recover")
-        if fault.spares_workers and ended:
+        if fault.keeps_workers and ended:
             failed.append(f"{ended} workers ended")
         return Outcome(
             fault=fault.name,
@@ -129,7 +128,7 @@ class Chaos:
 
 
 def _find_broken_chains() -> list[str]:
-    """Return what is wrong with the audit's chains: none may have a gap, a fork or a row out of its place."""
+    """Return what is wrong with the audit's chains: a gap, a fork or a misplaced row."""
     settings = get_settings()
     with transaction() as tx:
         report = verify_audit(
@@ -143,20 +142,22 @@ def _worker_starts(fleet: RunningFleet) -> int:
 
 
 def main() -> int:
-    """Run the faults once, or again until ``--minutes`` are over; return 0 if everything held."""
+    """Run the faults once, or again until ``--minutes`` are over; return 0 if all checks passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--events", type=float, default=30, help="webhooks a second (default 30)")
-    parser.add_argument("--minutes", type=float, default=0, help="go round again until this long has passed")
-    parser.add_argument("--quick", action="store_true", help="servers are away for seconds, not for a minute")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="repeat the faults until this time has passed"
+    )
+    parser.add_argument("--quick", action="store_true", help="outages of seconds instead of a minute")
     parser.add_argument("--only", default="", help="only faults whose name contains this")
     parser.add_argument("--keep", type=Path, help="an empty folder for the fleet, which keeps its log")
-    asked = parser.parse_args()
-    outages = Outages(broker=10.0, database=5.0) if asked.quick else Outages()
-    wanted = [fault for fault in FAULTS if asked.only in fault.name]
+    args = parser.parse_args()
+    outages = Outages(broker=10.0, database=5.0) if args.quick else Outages()
+    wanted = [fault for fault in FAULTS if args.only in fault.name]
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="shopfleet-chaos-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        home = asked.keep.resolve() if asked.keep else Path(folder) / "fleet"
+        home = args.keep.resolve() if args.keep else Path(folder) / "fleet"
         home.mkdir(parents=True, exist_ok=True)
         with isolated_environment(home), (home / "fleet.log").open("w") as out:
             os.environ["LOG_LEVEL"] = "warning"
@@ -165,13 +166,13 @@ def main() -> int:
                 use_fleet_settings(fleet.values),
             ):
                 fleet.supervisor.wait_healthy(90)
-                chaos = Chaos(fleet, asked.events, outages)
-                outcomes = _run_rounds(chaos, wanted, asked.minutes)
+                chaos = Chaos(fleet, args.events, outages)
+                outcomes = _run_rounds(chaos, wanted, args.minutes)
                 chaos.close()
     failed = [outcome for outcome in outcomes if outcome.failed]
-    if not asked.only and not asked.quick:  # what is kept is the whole of it
-        _write(outcomes, asked.events, outages)
-    print("everything held" if not failed else f"{len(failed)} faults left something wrong")
+    if not args.only and not args.quick:  # only a full run is recorded
+        _write(outcomes, args.events, outages)
+    print("all checks passed" if not failed else f"{len(failed)} faults failed a check")
     return 1 if failed else 0
 
 
@@ -181,7 +182,7 @@ def _run_rounds(chaos: Chaos, wanted: list[Fault], minutes: float) -> list[Outco
     print(f"{'fault':<26}{'acknowledged':>13}{'lost':>6}{'twice':>7}{'recovery':>10}  workers ended")
     while not outcomes or time.monotonic() < until:
         for fault in wanted:
-            outcome = chaos.suffer(fault)
+            outcome = chaos.run_fault(fault)
             outcomes.append(outcome)
             print(
                 f"{outcome.fault:<26}{outcome.acknowledged:>13}{outcome.lost:>6}{outcome.applied_twice:>7}"

@@ -1,4 +1,4 @@
-"""What is done to the fleet. Each fault returns once it is over and the fleet is left to itself."""
+"""Faults of the chaos run. Each function returns when its fault is over."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ BUSY = (("worker-webhooks", "order_ingest"), ("worker-outbound", "inventory_push
 
 @dataclass(frozen=True, slots=True)
 class Outages:
-    """How long servers are away, in seconds."""
+    """Length of outages, in seconds."""
 
     broker: float = 60.0
     database: float = 10.0
@@ -28,15 +28,15 @@ class Outages:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. ``spares_workers``: no worker may end because of it."""
+    """One fault. ``keeps_workers``: no worker may exit because of it."""
 
     name: str
-    happen: Callable[[RunningFleet, Outages], None]
-    spares_workers: bool = False
+    inject: Callable[[RunningFleet, Outages], None]
+    keeps_workers: bool = False
 
 
 def _kill_children(fleet: RunningFleet, _: Outages) -> None:
-    """Every child of the busy workers, three times."""
+    """Kill every child of the busy workers, three times."""
     for _round in range(3):
         for name, _topic in BUSY:
             pid = fleet.supervisor.pids()[name]
@@ -64,7 +64,7 @@ def _freeze_broker(fleet: RunningFleet, outages: Outages) -> None:
 
 
 def _stop_broker(fleet: RunningFleet, outages: Outages) -> None:
-    """Killed, and away for a while; what it held is gone."""
+    """Kill the broker and start it again later; its messages are lost."""
     fleet.supervisor.kill("valkey", signal.SIGKILL)
     fleet.supervisor.hold("valkey", grace_seconds=0.0)
     time.sleep(outages.broker)
@@ -86,13 +86,13 @@ def _freeze_database(fleet: RunningFleet, outages: Outages) -> None:
 
 
 def _stop_database(fleet: RunningFleet, outages: Outages) -> None:
-    """An immediate stop, as a power cut is: it recovers from its log."""
+    """Stop the database at once, as in a power cut; it recovers from its log."""
     fleet.supervisor.hold("postgres", grace_seconds=0.0)
     time.sleep(outages.database)
     fleet.supervisor.release("postgres")
 
 
-def _kill_doors_and_clocks(fleet: RunningFleet, _: Outages) -> None:
+def _kill_ingress_and_beats(fleet: RunningFleet, _: Outages) -> None:
     for name in ("ingress", "beat-1", "beat-2"):
         fleet.supervisor.kill(name)
 
@@ -106,11 +106,11 @@ def _purge(fleet: RunningFleet, _: Outages) -> None:
 FAULTS = (
     Fault("worker children killed", _kill_children),
     Fault("workers killed", _kill_workers),
-    Fault("broker flushed", _flush, spares_workers=True),
-    Fault("celery purge", _purge, spares_workers=True),
-    Fault("broker frozen", _freeze_broker, spares_workers=True),
-    Fault("broker killed", _stop_broker, spares_workers=True),
-    Fault("database frozen", _freeze_database, spares_workers=True),
-    Fault("database stopped", _stop_database, spares_workers=True),
-    Fault("ingress and beats killed", _kill_doors_and_clocks, spares_workers=True),
+    Fault("broker flushed", _flush, keeps_workers=True),
+    Fault("celery purge", _purge, keeps_workers=True),
+    Fault("broker frozen", _freeze_broker, keeps_workers=True),
+    Fault("broker killed", _stop_broker, keeps_workers=True),
+    Fault("database frozen", _freeze_database, keeps_workers=True),
+    Fault("database stopped", _stop_database, keeps_workers=True),
+    Fault("ingress and beats killed", _kill_ingress_and_beats, keeps_workers=True),
 )

@@ -1,4 +1,4 @@
-"""Webhooks at a steady rate, each tried again until it is taken, as its provider would."""
+"""Webhooks at a steady rate, each sent again until it is accepted, as by its provider."""
 
 import random
 import threading
@@ -29,7 +29,7 @@ def make_posts(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> 
 
 
 class Traffic:
-    """Posts ``per_second`` in the background while it lasts. ``stop`` returns once all were taken."""
+    """Posts ``per_second`` webhooks in the background until ``stop``."""
 
     def __init__(self, sender: WebhookPoster, posts: Iterator[Delivery], per_second: float) -> None:
         self.sent: list[Delivery] = []
@@ -40,11 +40,11 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
     def start(self) -> None:
-        """Begin to post."""
+        """Start to post."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Post no more; return when everything that was posted is taken. Raises what a post raised."""
+        """Stop posting; return when all posts are accepted. Raises the error of a failed post."""
         self._over.set()
         self._thread.join()
         for future in self._futures:

@@ -1,4 +1,4 @@
-"""A shop for the tests of commands."""
+"""Fixtures of the command tests."""
 
 import pytest
 from sqlalchemy import Engine

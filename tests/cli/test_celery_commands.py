@@ -1,4 +1,4 @@
-"""What an operator types on the celery command, against a real ledger."""
+"""Operator commands of ``celery -A tasks``, with a real ledger."""
 
 import json
 import subprocess
@@ -30,14 +30,14 @@ def run(command: click.Command, *arguments: str, answer: str | None = None) -> R
 
 
 def dead(engine: Engine, count: int, *, shop_id: int = 1) -> list[int]:
-    """Work that gave up."""
+    """Three dead work items."""
     ids = plan(engine, "inventory_push", count, shop_id=shop_id)
     with transaction(engine) as tx:
         tx.execute(update(work_queue).where(work_queue.c.id.in_(ids)).values(status="dead", retry_count=3))
     return ids
 
 
-def said_in_audit(engine: Engine) -> list[tuple[Any, ...]]:
+def audit_summaries(engine: Engine) -> list[tuple[Any, ...]]:
     with transaction(engine) as tx:
         rows = tx.execute(
             text(
@@ -63,12 +63,12 @@ def test_requeue_asks_and_acts_on_yes(engine: Engine, broker_url: str) -> None:
     assert "requeue 2 items?" in result.output
     assert "2 items requeued." in result.output
     assert statuses(engine) == {"pending": 2}
-    assert said_in_audit(engine) == [("work.requeue", "ada", "mended")]
+    assert audit_summaries(engine) == [("work.requeue", "ada", "mended")]
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
 @pytest.mark.parametrize("command", [requeue, discard])
-def test_nothing_happens_without_a_yes(engine: Engine, command: click.Command, answer: str) -> None:
+def test_nothing_changes_without_confirmation(engine: Engine, command: click.Command, answer: str) -> None:
     dead(engine, 1)
     reason = ("--reason", "x")
 
@@ -88,7 +88,7 @@ def test_dry_run_counts_and_changes_nothing(engine: Engine) -> None:
     assert (answer["count"], answer["changed"]) == (12, 0)
     assert [row["id"] for row in answer["examples"]] == ids[:10]
     assert statuses(engine) == {"dead": 12}
-    assert said_in_audit(engine) == []
+    assert audit_summaries(engine) == []
 
 
 def test_shop_is_named_by_its_slug(engine: Engine, broker_url: str, harbour: int) -> None:
@@ -141,10 +141,10 @@ def test_discard_needs_a_reason_and_keeps_it(engine: Engine) -> None:
 
     assert run(discard, "-f", "--reason", "shop closed", "--as", "ada").exit_code == 0
     assert statuses(engine) == {"discarded": 1}
-    assert said_in_audit(engine) == [("work.discard", "ada", "shop closed")]
+    assert audit_summaries(engine) == [("work.discard", "ada", "shop closed")]
 
 
-def test_unlock_frees_only_locks_older_than_asked(engine: Engine, broker_url: str) -> None:
+def test_unlock_frees_only_locks_older_than_given(engine: Engine, broker_url: str) -> None:
     old, young = plan(engine, "inventory_push", 2)
     with transaction(engine) as tx:
         for row_id, age in ((old, "40 minutes"), (young, "20 minutes")):
@@ -213,21 +213,21 @@ _SCOPES = [
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
 @pytest.mark.parametrize("wanted", _SCOPES)
-def test_resume_that_matches_no_pause_ends_with_two_and_lists_the_pauses(
+def test_resume_that_matches_no_pause_exits_2_and_lists_the_pauses(
     engine: Engine, harbour: int, wanted: list[str], dry_run: list[str]
 ) -> None:
     assert "nothing is paused" in run(resume, *wanted, *dry_run, "-f").output
     for scope in _SCOPES:
         if scope != wanted:
             run(pause, *scope, "-f")
-    held = json.loads(run(backlog, "--json").output)["pauses"]
+    listed = json.loads(run(backlog, "--json").output)["pauses"]
 
     result = run(resume, *wanted, *dry_run, "-f")
 
     if wanted:
         assert result.exit_code == 2
         assert "paused: everything; " in result.output
-        assert json.loads(run(backlog, "--json").output)["pauses"] == held
+        assert json.loads(run(backlog, "--json").output)["pauses"] == listed
     else:
         assert result.exit_code == 0
 
@@ -248,7 +248,7 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "said"),
+    ("command", "arguments", "message"),
     [
         (pause, ["--for", "soon"], "for='soon' should be a duration such as"),
         (pause, ["--for", "0"], "for='0' should be longer than 0"),
@@ -262,13 +262,13 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
         (resume, ["--rate", "fast"], "should be a number above 0"),
     ],
 )
-def test_wrong_usage_ends_with_two_and_says_what_is_right(
-    engine: Engine, command: click.Command, arguments: list[str], said: str
+def test_wrong_usage_exits_2_and_says_what_is_right(
+    engine: Engine, command: click.Command, arguments: list[str], message: str
 ) -> None:
     result = run(command, *arguments, "-f")
 
     assert result.exit_code == 2
-    assert said in result.output
+    assert message in result.output
 
 
 @pytest.mark.parametrize(("text_", "rate"), [("20/s", 20), ("300/m", 5), ("20", 20), ("0.5/s", 0.5)])
@@ -282,7 +282,7 @@ def test_rate_that_makes_no_sense_is_refused(text_: str) -> None:
         read_rate(text_)
 
 
-def test_backlog_is_a_word_of_the_celery_command(engine: Engine, broker_url: str, settings: Settings) -> None:
+def test_backlog_is_a_celery_command(engine: Engine, broker_url: str, settings: Settings) -> None:
     plan(engine, "inventory_push", 2)
     celery = [sys.executable, "-m", "celery", "-A", "tasks"]
 

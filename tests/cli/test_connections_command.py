@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.fleet.doctor import Finding, examine
 from services.mail.connection_lines import REMEDIES
 from services.shops.connections import record_connection_broken, record_connection_ok
-from tests.jobs.moments import add_shops
+from tests.jobs.job_rows import add_shops
 
 ROOT = Path(__file__).parents[2]
 SINCE = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)

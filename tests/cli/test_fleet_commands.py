@@ -29,7 +29,7 @@ def test_no_shops_yet_says_what_to_do(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["add", "harbour", *ADD], "'harbour' is taken"),
         (["add", "Bad!", *ADD], "slug='Bad!' should be"),
@@ -47,13 +47,11 @@ def test_no_shops_yet_says_what_to_do(engine: Engine) -> None:
         ),
     ],
 )
-def test_wrong_usage_ends_with_two_and_says_what_is_right(
-    harbour: str, arguments: list[str], said: str
-) -> None:
+def test_wrong_usage_exits_2_and_says_what_is_right(harbour: str, arguments: list[str], message: str) -> None:
     result = run("shops", *arguments)
 
     assert result.exit_code == 2
-    assert said in result.output
+    assert message in result.output
 
 
 def test_secret_from_stdin_is_recorded_and_never_printed(harbour: str) -> None:
@@ -178,8 +176,8 @@ def test_control_characters_are_spelled_out() -> None:
 
 
 @pytest.mark.parametrize("month", ["9999-12", "9998-06", "0001-01", "1999-12"])
-def test_a_month_or_a_day_of_another_age_is_wrong_usage(harbour: str, month: str) -> None:
-    """Their sums with a day or a month would leave the calendar."""
+def test_month_or_day_outside_the_calendar_is_wrong_usage(harbour: str, month: str) -> None:
+    """Adding a day or a month would overflow."""
     for command in (
         ("close", "show", harbour, month),
         ("books", "breaks", "--shop", harbour, "--day", f"{month}-30"),

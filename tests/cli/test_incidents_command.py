@@ -1,4 +1,4 @@
-"""``fleet incidents``: what an operator reads, and what closing one leaves in the audit."""
+"""``fleet incidents``: output, and the audit of a resolved incident."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.core.db import transaction
 from services.core.settings import get_settings
-from tests.jobs.moments import add_shops
+from tests.jobs.job_rows import add_shops
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def incidents(engine: Engine) -> None:
         )
 
 
-def test_open_incidents_are_listed_the_gravest_first() -> None:
+def test_open_incidents_are_listed_most_severe_first() -> None:
     assert [(row["severity"], row["shop"], row["rule"]) for row in rows()] == [
         ("P1", None, "audit_chain_failed"),
         ("P2", "west", "work_dead:reconcile"),
@@ -90,7 +90,7 @@ def test_a_resolved_incident_says_who_and_why_and_the_audit_too(engine: Engine) 
     ]
 
 
-def test_one_of_the_fleet_is_audited_in_the_fleets_chain(engine: Engine) -> None:
+def test_incident_of_the_fleet_is_audited_in_the_fleet_chain(engine: Engine) -> None:
     assert run("resolve", "2", "--reason", "restored").exit_code == 0
     with engine.connect() as tx:
         assert tx.execute(text("select shop_id, action from audit_events")).all() == [
@@ -98,7 +98,7 @@ def test_one_of_the_fleet_is_audited_in_the_fleets_chain(engine: Engine) -> None
         ]
 
 
-def test_what_is_resolved_already_is_refused_with_exit_code_1(engine: Engine) -> None:
+def test_resolved_incident_is_refused_with_exit_code_1(engine: Engine) -> None:
     run("resolve", "1", "--reason", "first")
     again = run("resolve", "1", "--reason", "second")
     assert (again.exit_code, again.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""What ``fleet send`` makes is what the effects read."""
+"""The samples of ``fleet send`` are valid for the effects."""
 
 import random
 from datetime import UTC, datetime

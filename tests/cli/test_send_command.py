@@ -20,7 +20,7 @@ from tests.cli.commands import run
 
 
 class Received(ThreadingHTTPServer):
-    """An HTTP server that keeps what was posted, and answers with the next of ``answers``."""
+    """HTTP server that stores the posts and returns the next of ``answers``."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -120,7 +120,7 @@ def test_file_is_sent_byte_for_byte(
     assert ingress.requests[0][2] == b'{ "id": 1 }\n'
 
 
-def test_answer_that_is_not_2xx_ends_with_one(harbour: str, ingress: Received) -> None:
+def test_response_other_than_2xx_exits_1(harbour: str, ingress: Received) -> None:
     run("shops", "secret", "harbour", "shopify-webhook", "--generate")
     ingress.answers = [200, 503]
 
@@ -131,21 +131,21 @@ def test_answer_that_is_not_2xx_ends_with_one(harbour: str, ingress: Received) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["shopify", "harbour"], 1, "harbour has no shopify-webhook: record it"),
         (["nobody", "harbour"], 2, "should be shopify, stripe"),
         (["shopify", "nowhere"], 2, "there is no shop 'nowhere'"),
     ],
 )
-def test_send_that_cannot_be_says_why(harbour: str, arguments: list[str], code: int, said: str) -> None:
+def test_impossible_send_says_why(harbour: str, arguments: list[str], code: int, message: str) -> None:
     result = run("send", *arguments)
 
     assert result.exit_code == code
-    assert said in result.output
+    assert message in result.output
 
 
-def test_ingress_that_is_away_is_named(harbour: str) -> None:
+def test_unreachable_ingress_is_named(harbour: str) -> None:
     run("shops", "secret", "harbour", "shopify-webhook", "--generate")
 
     result = run("send", "shopify", "harbour", "--url", "http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""``fleet stock``, as an operator types it."""
+"""``fleet stock`` commands."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def harbour(engine: Engine) -> Engine:
     return engine
 
 
-def test_low_lists_what_to_buy(harbour: Engine) -> None:
+def test_low_lists_items_to_reorder(harbour: Engine) -> None:
     shown = fleet("low", "--shop", "harbour")
     (line,) = json.loads(fleet("low", "--shop", "harbour", "--json").output)
 
@@ -53,7 +53,7 @@ def test_reorder_point_is_set_and_cleared_and_a_dry_run_changes_nothing(harbour:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("reorder-point", "harbour", "MUG", "few"), 2, "whole number"),
         (("reorder-point", "harbour", "SOAP", "1"), 1, "the shop has no stock of 'SOAP'"),
@@ -61,14 +61,16 @@ def test_reorder_point_is_set_and_cleared_and_a_dry_run_changes_nothing(harbour:
         (("low", "--shop", "nowhere"), 2, "nowhere"),
     ],
 )
-def test_what_is_wrong_is_said(harbour: Engine, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_error_names_what_is_wrong(
+    harbour: Engine, arguments: tuple[str, ...], code: int, message: str
+) -> None:
     refused = fleet(*arguments)
 
     assert refused.exit_code == code
-    assert words in refused.output
+    assert message in refused.output
 
 
-def test_file_of_points_is_taken_whole_or_not_at_all(harbour: Engine, tmp_path: Path) -> None:
+def test_file_of_reorder_points_is_all_or_nothing(harbour: Engine, tmp_path: Path) -> None:
     file = tmp_path / "points.csv"
     file.write_text("sku,reorder_point\nTEA,60\nSOAP,1\n")
     refused = fleet("reorder-points", "harbour", "--csv", str(file))

@@ -1,4 +1,4 @@
-"""``fleet stock pool|pools``, as an operator types them, against the sandbox's Shopify."""
+"""``fleet stock pool|pools`` commands with the sandbox's Shopify."""
 
 import json
 import threading
@@ -39,7 +39,7 @@ def number(slug: str, sku: str) -> int:
 
 @pytest.fixture
 def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """Two shops with the same goods; Shopify holds seven mugs in the second and ten in the first."""
+    """Two shops with the same items; Shopify has ten mugs in the first and seven in the second."""
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -54,10 +54,10 @@ def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
             item_id = number(slug, sku)
             held = {"inventory_item_id": item_id, "location_id": LOCATION, "available": available}
             control(server.url, shop=domain, levels=[held])
-            goods = product(sku, number=item_id, variant=item_id + 500)
-            ingest(engine, ingest_products, goods._replace(shop_id=shop_id))
-            told = level(available, -1, number=item_id)._replace(shop_id=shop_id)
-            ingest(engine, ingest_inventory_levels, told)
+            event = product(sku, number=item_id, variant=item_id + 500)
+            ingest(engine, ingest_products, event._replace(shop_id=shop_id))
+            observed = level(available, -1, number=item_id)._replace(shop_id=shop_id)
+            ingest(engine, ingest_inventory_levels, observed)
     yield engine
     get_settings.cache_clear()
     server.shutdown()
@@ -78,7 +78,7 @@ def held(slug: str, sku: str) -> int:
     return open_admin(shop_id).get_levels([place])[place].available
 
 
-def test_shops_share_a_shelf_from_the_figure_that_is_named(shops: Engine) -> None:
+def test_shops_share_stock_from_the_given_figure(shops: Engine) -> None:
     join()
     disputed = fleet("stock", "pool", "mugs", "--all")
     assert disputed.exit_code == 1
@@ -100,7 +100,7 @@ def test_shops_share_a_shelf_from_the_figure_that_is_named(shops: Engine) -> Non
     assert shown["goods"][1] == {"sku": "MUG", "available": 7, "held": {"harbour": "7", "linden": "7"}}
 
 
-def test_buffer_is_pushed_and_a_sku_that_is_taken_out_is_shopifys_again(shops: Engine) -> None:
+def test_buffer_is_pushed_and_a_removed_sku_follows_shopify_again(shops: Engine) -> None:
     join()
     fleet("stock", "pool", "mugs", "--all", "--from", "harbour")
     assert (
@@ -116,7 +116,7 @@ def test_buffer_is_pushed_and_a_sku_that_is_taken_out_is_shopifys_again(shops: E
     assert "sku=MUG is not in pool mugs" in missing.output
 
 
-def test_goods_that_a_shop_does_not_sell_and_a_sku_too_many_do_no_harm(shops: Engine) -> None:
+def test_items_that_a_shop_does_not_sell_and_an_extra_sku_are_ignored(shops: Engine) -> None:
     join()
     file = "sku,shop,shop_sku\nMUG,linden,-\n"
     assert "Linked 1 level." in fleet("stock", "pool", "mugs", "--csv", "-", typed=file).output
@@ -129,7 +129,7 @@ def test_goods_that_a_shop_does_not_sell_and_a_sku_too_many_do_no_harm(shops: En
     assert "Took MUG out of pool mugs." in fleet("stock", "pool", "mugs", "--all", "--remove").output
 
 
-def test_shop_that_leaves_has_its_levels_back_and_the_last_takes_the_goods_along(shops: Engine) -> None:
+def test_shop_that_leaves_gets_its_levels_back_and_the_last_one_empties_the_pool(shops: Engine) -> None:
     join()
     fleet("stock", "pool", "mugs", "--all", "--from", "harbour")
 
@@ -141,7 +141,7 @@ def test_shop_that_leaves_has_its_levels_back_and_the_last_takes_the_goods_along
     assert rows(shops, LINKED) == [(0,)]
 
 
-def test_other_skus_of_a_shop_are_named_in_a_file(shops: Engine, tmp_path: Path) -> None:
+def test_different_skus_of_a_shop_are_named_in_a_file(shops: Engine, tmp_path: Path) -> None:
     ingest(shops, ingest_products, product("TASSE", 5, number=101, variant=601)._replace(shop_id=2))
     join()
     assert "linden: sku='MUG': no item has this sku" in fleet("stock", "pool", "mugs", "--sku", "MUG").output
@@ -160,18 +160,18 @@ def test_other_skus_of_a_shop_are_named_in_a_file(shops: Engine, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "message"),
     [
         ("shop\nlinden\n", "line 1: the columns should be of sku, shop, shop_sku"),
         ("sku,shop\nMUG,acme\n", "line 2: shop='acme' should be one of harbour, linden"),
         ("sku,shop\n,linden\n", "line 2: sku='' should be a sku"),
     ],
 )
-def test_wrong_file_names_the_line(shops: Engine, file: str, words: str) -> None:
+def test_wrong_file_names_the_line(shops: Engine, file: str, message: str) -> None:
     join()
     refused = fleet("stock", "pool", "mugs", "--csv", "-", typed=file)
     assert refused.exit_code == 1
-    assert words in refused.output
+    assert message in refused.output
 
 
 def test_shop_with_stock_of_a_pooled_sku_elsewhere_is_refused_by_name(shops: Engine) -> None:
@@ -192,8 +192,8 @@ def test_sku_with_two_items_and_untracked_item_are_refused_and_listed(shops: Eng
     twin = product("MUG", number=9, variant=509)
     ingest(shops, ingest_products, twin)
     untracked = {"id": 102, "sku": "CUP", "tracked": False, "updated_at": "2026-11-20T20:10:00Z"}
-    told = item("x", untracked, event_topic="inventory_items/update")._replace(shop_id=2)
-    ingest(shops, ingest_inventory_items, told)
+    observed = item("x", untracked, event_topic="inventory_items/update")._replace(shop_id=2)
+    ingest(shops, ingest_inventory_items, observed)
 
     (shown,) = json.loads(fleet("stock", "pools", "--json").output)
     assert shown["faults"] == [
@@ -205,7 +205,7 @@ def test_sku_with_two_items_and_untracked_item_are_refused_and_listed(shops: Eng
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("shops", "set", "harbour", "stock_owner=pool:Mugs"), "should be shopify, shopfleet or pool:NAME"),
         (("shops", "set", "harbour", "stock_owner=pool:mugs"), "should be the location of this shop in pool"),
@@ -214,10 +214,10 @@ def test_sku_with_two_items_and_untracked_item_are_refused_and_listed(shops: Eng
         (("stock", "pools", "mugs"), "there is no pool 'mugs'"),
     ],
 )
-def test_what_is_wrong_is_said(shops: Engine, arguments: tuple[str, ...], words: str) -> None:
+def test_error_names_what_is_wrong(shops: Engine, arguments: tuple[str, ...], message: str) -> None:
     refused = fleet(*arguments)
     assert refused.exit_code in (1, 2)
-    assert words in refused.output
+    assert message in refused.output
 
 
 def test_location_of_a_shop_in_a_pool_stays(shops: Engine) -> None:

@@ -1,4 +1,4 @@
-"""An archive store of a test's own, and all that a month close leaves behind."""
+"""An archive store, and the rows and objects of a month close."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ DECEMBER = datetime(2026, 12, 1, 10, 0, tzinfo=UTC)
 
 
 def stored(archive: Path) -> dict[str, bytes]:
-    """Every object of a package, by key."""
+    """Return every object of a package by key."""
     return {
         path.relative_to(archive).as_posix(): path.read_bytes()
         for path in sorted((archive / "close").rglob("*"))
@@ -25,7 +25,7 @@ def stored(archive: Path) -> dict[str, bytes]:
 
 
 def outcome(engine: Engine, archive: Path) -> dict[str, Any]:
-    """Everything that a closing leaves behind."""
+    """Return all rows and objects of a month close."""
     return {
         "files": stored(archive),
         "row": rows(engine, "select period, begins_on, ends_before, figures, files, manifest_key,"
@@ -43,7 +43,7 @@ def outcome(engine: Engine, archive: Path) -> dict[str, Any]:
 
 @contextmanager
 def own_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """An archive store of the test's own."""
+    """Use an archive store of the test."""
     monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
     get_settings.cache_clear()
     yield tmp_path / "archive"

@@ -1,4 +1,4 @@
-"""A small October with every case of the tax office in it, as rows of the books; and runs of its closing."""
+"""Rows of a small October with every tax case, and its month close."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -85,7 +85,7 @@ def add_refund(
     currency: str = "CAD",
     **more: Any,
 ) -> None:
-    """Give back ``lines`` of (line, pieces, subtotal, tax)."""
+    """Insert a refund of ``lines`` as (line, pieces, subtotal, tax)."""
     gid = f"gid://shopify/Order/{number}"
     parts = sum(subtotal + tax_cents for _, _, subtotal, tax_cents in lines)
     parts += more.get("shipping_cents", 0) + more.get("shipping_tax_cents", 0)
@@ -105,7 +105,7 @@ def add_cost(tx: Connection, item_id: int, sku: str, cost_cents: int | None) -> 
 
 
 def add_october(engine: Engine) -> None:
-    """A shop in Vancouver, and its October."""
+    """Insert a shop in Vancouver and its October."""
     add_shop(engine)
     with transaction(engine) as tx:
         tx.exec_driver_sql("update shops set name = 'Harbour & Söhne'")
@@ -122,7 +122,7 @@ def add_october(engine: Engine) -> None:
 
 
 def _add_sales(tx: Connection) -> None:
-    # Two mugs with a discount, a book that is not taxable, and shipping: GST and PST apart.
+    # Two mugs with a discount, a book that is not taxable, and shipping: separate GST and PST.
     add_order(
         tx, 1001, at(5),
         [
@@ -139,12 +139,12 @@ def _add_sales(tx: Connection) -> None:
     )
     # Quebec, both taxes in one line.
     add_order(tx, 1004, at(8), [line(41, 10_000, [tax("TPS/TVQ", "0.14975", 1498)])], province="CA-QC")
-    # A title and a SKU that a spreadsheet would run; PST forgotten.
+    # A title and a SKU that look like formulas; PST is missing.
     add_order(
         tx, 1005, at(9),
         [line(51, 2000, [tax("GST", "0.05", 100)], sku="-5+3", title='=HYPERLINK("http://x.example","Mug")')],
     )  # fmt: skip
-    # A gift card beside a mug, over the counter: the order has no province, its location has.
+    # A gift card and a mug, over the counter: the order has no province, its location has.
     insert(tx, "locations", shop_id=1, location_id=9, name="Main", province="CA-BC", updated_at=at(1))
     add_order(
         tx, 1006, at(10),
@@ -165,7 +165,7 @@ def _add_sales(tx: Connection) -> None:
 
 
 def _add_odd_orders(tx: Connection) -> None:
-    # Half an hour of November here is still October there, and the other way round.
+    # One order is in October in UTC-7 and in November in UTC, the other in November in both.
     add_order(
         tx,
         1011,
@@ -183,16 +183,16 @@ def _add_refunds(tx: Connection) -> None:
     # One of the two mugs, with a tax that does not split evenly; and a part of the shipping.
     add_refund(tx, 1, 1001, at(20), 1125 + 135 + 400 + 48, [(11, 1, 1125, 135)],
                shipping_cents=400, shipping_tax_cents=48)  # fmt: skip
-    # Sold at 15% in Nova Scotia, given back at what it was sold.
+    # Sold at 15% in Nova Scotia, refunded at the same rate.
     add_order(
         tx, 500, at(30, month=3, year=2025), [line(5001, 10_000, [tax("HST", "0.15", 1500)])],
         province="CA-NS",
     )  # fmt: skip
     add_refund(tx, 2, 500, at(21), 11_500, [(5001, 1, 10_000, 1500)])
-    # A gesture of five dollars, and a refund with tax within the price.
+    # A goodwill refund of five dollars, and a refund with tax within the price.
     add_refund(tx, 3, 1002, at(22), 500, [])
     add_refund(tx, 4, 1003, at(23), 1130, [(31, 1, 1130, 130)])
-    # A refund of an order that the books do not have.
+    # A refund of an order that is not recorded.
     add_refund(tx, 5, 77, at(24), 100, [])
 
 
@@ -217,7 +217,7 @@ def _add_money(tx: Connection) -> None:
 
 
 def close(period: str = PERIOD, now: datetime = NOW, zone: ZoneInfo = ZONE) -> JobResult:
-    """Run the closing as a worker does."""
+    """Run the month close as a worker does."""
     run = Run(
         id=1, job="monthly-close", shop_id=1, period=period, covers=Covers.MONTH, zone=zone,
         request_id="req-1", work_id=1,

@@ -1,4 +1,4 @@
-"""Random orders and refunds as Shopify's payloads, each with what its customer finally paid."""
+"""Random orders and refunds as Shopify payloads, each with the amount finally paid."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -9,10 +9,10 @@ DAY = "2026-10-{:02}T12:00:00-07:00"
 
 @dataclass(slots=True)
 class History:
-    """Events of one order. ``paid`` is money in less money out, ``apart`` what of it is no sale.
+    """Events of one order. ``paid``: money in minus money out; ``apart``: its part that is no sale.
 
-    ``rate`` is what a dollar of the shop is in the buyer's currency; 0 where both have one currency.
-    ``duties`` and ``fees`` are what is left of them.
+    ``rate``: a dollar of the shop in the buyer's currency, 0 if both use one currency.
+    ``duties`` and ``fees``: the amounts not refunded.
     """
 
     number: int
@@ -27,7 +27,7 @@ class History:
 
     @property
     def goods_and_shipping(self) -> int:
-        """What was finally paid for goods and shipping, without tax, tips, duties and gift cards."""
+        """Amount finally paid for goods and shipping, without tax, tips, duties and gift cards."""
         return self.paid - self.apart if self.counts else 0
 
 
@@ -59,13 +59,13 @@ def text(cents: int) -> str:
 
 def money(cents: int, history: History) -> dict[str, Any]:
     """Return an amount in the shop's currency and in the buyer's."""
-    own = {"amount": text(cents), "currency_code": "CAD"}
-    abroad = {"amount": text(round(cents * history.rate)), "currency_code": "USD"}
-    return {"shop_money": own, "presentment_money": abroad if history.rate else own}
+    local = {"amount": text(cents), "currency_code": "CAD"}
+    foreign = {"amount": text(round(cents * history.rate)), "currency_code": "USD"}
+    return {"shop_money": local, "presentment_money": foreign if history.rate else local}
 
 
 def convert(cents: int, history: History) -> int:
-    """Return what Shopify states of a refund's amount in the shop's currency: converted from the buyer's."""
+    """Return a refund amount in the shop's currency, converted from the buyer's as Shopify does."""
     return round(round(cents * history.rate) / history.rate) if history.rate else cents
 
 
@@ -88,7 +88,7 @@ def draw_history(rng: Random, number: int) -> History:
     total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + fees
     total += 0 if history.duties_included else history.duties
     if history.rate and history.duties == duties and not any(line.removed for line in lines):
-        total += rng.choice((-2, 0, 1))  # Shopify converts the total by itself
+        total += rng.choice((-2, 0, 1))  # Shopify converts the total separately
     history.paid += total
     history.apart += sum(tax for _, tax in sold) + shipping.tax + history.duties + fees
     history.apart += sum(sold[i][0] for i, line in enumerate(lines) if line.kind != "goods")
@@ -164,7 +164,7 @@ def _line_body(line: _Line, history: History, rng: Random, *, included: bool) ->
 def _add_refund(
     rng: Random, history: History, lines: list[_Line], shipping: _Line, place: int, *, included: bool
 ) -> None:
-    """Add a refund of some pieces, the shipping at times, and a gesture or a fee beyond them."""
+    """Add a refund of some pieces, sometimes with shipping, a goodwill amount or a fee."""
     refund_id = history.number * 10 + place
     status = rng.choices(("success", "pending", "failure"), (8, 1, 1))[0]
     given, back, apart = [], _RefundSum(history), 0
@@ -174,7 +174,7 @@ def _add_refund(
             continue
         pieces = rng.randint(1, left)
         net, tax = line.of_pieces(pieces)
-        line.removed += pieces  # no later refund names these
+        line.removed += pieces  # no later refund contains these
         subtotal, tax_set = back.add(net + (tax if included else 0)), back.add(tax, counts=not included)
         apart += convert(tax, history) + (convert(net, history) if line.kind != "goods" else 0)
         given.append(
@@ -188,7 +188,7 @@ def _add_refund(
         stated = {"amount_set": _RefundSum(history).add(-shipping.net),
                   "tax_amount_set": _RefundSum(history).add(-shipping.tax)}  # fmt: skip
         adjustments.append({"id": refund_id, "kind": "shipping_refund", **stated})
-        if rng.random() < 0.5:  # one fact in two places
+        if rng.random() < 0.5:  # the same amount in two fields
             shipped.append({"id": refund_id, "subtotal_amount_set": net_set, "tax_amount_set": tax_set})
     if beyond := rng.choice((0, 0, 500, -min(300, back.shop))):
         back.add(beyond)
@@ -218,21 +218,21 @@ def _add_refund(
 
 @dataclass(slots=True)
 class _RefundSum:
-    """What a refund gives back: ``shop`` is the sum of its parts as stated here, ``there`` the buyer's."""
+    """Sum of the parts of a refund: ``shop`` in the shop's currency, ``there`` in the buyer's."""
 
     history: History
     shop: int = 0
     there: int = 0
 
     def add(self, cents: int, *, counts: bool = True) -> dict[str, Any]:
-        """Return a part of the refund; one that is within another part does not count."""
+        """Add a part and return it as money; ``counts=False`` for a part within another part."""
         if counts:
             self.shop += convert(cents, self.history)
             self.there += round(cents * self.history.rate)
         return money(convert(cents, self.history), self.history)
 
     def pay(self, number: int, status: str, *, is_stated: bool) -> tuple[dict[str, Any], int]:
-        """Return the payment of all parts, and what it is worth; Shopify converts the sum by itself."""
+        """Return the payment of all parts and its value; Shopify converts the sum itself."""
         payment = {"id": number, "kind": "refund", "status": status, "amount": text(self.shop),
                    "currency": "CAD"}  # fmt: skip
         if not self.history.rate:

@@ -1,4 +1,4 @@
-"""Corrections: found against what was told, merged per month that tells them."""
+"""Corrections: differences from the last statement, merged by the month that states them."""
 
 import pytest
 
@@ -10,18 +10,18 @@ from services.closing.corrections import (
 )
 
 
-def test_a_difference_is_found_against_the_last_that_was_told() -> None:
-    told = {"CAD": {"gross_sales": 100, "returns": -5}, "JPY": {"shipping": 7}}
+def test_difference_is_found_against_the_last_stated_value() -> None:
+    stated = {"CAD": {"gross_sales": 100, "returns": -5}, "JPY": {"shipping": 7}}
     since = [Correction("2026-10", "gross_sales", "CAD", 100, 120)]
     today = {"CAD": {"gross_sales": 120, "tax:CA-BC:GST": 9}, "JPY": {"shipping": 7}}
 
-    assert plan_corrections("2026-10", told, since, today) == [
+    assert plan_corrections("2026-10", stated, since, today) == [
         Correction("2026-10", "returns", "CAD", -5, 0),
         Correction("2026-10", "tax:CA-BC:GST", "CAD", 0, 9),
     ]
 
 
-def test_an_account_found_twice_goes_from_first_to_last_and_one_that_came_back_is_gone() -> None:
+def test_account_corrected_twice_is_merged_and_a_reverted_one_is_dropped() -> None:
     first = Correction("2026-08", "returns", "CAD", 10, 20)
     other = Correction("2026-08", "shipping", "CAD", 5, 6)
 

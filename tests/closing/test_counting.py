@@ -1,4 +1,4 @@
-"""What counts, when and where: one rule for the statement, the tax files and the digest."""
+"""Which amounts count, when and where: one rule for statement, tax files and digest."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -72,9 +72,7 @@ SOLD = {"gross_sales": 10_000, "tax:CA-BC:GST": 500, "tax:CA-BC:PST": 700}
         {"financial_status": "authorized", "cancelled_at": at(6)},
     ],
 )
-def test_an_order_of_which_no_sale_came_counts_nowhere_and_neither_does_its_refund(
-    shop: Engine, order: dict[str, Any]
-) -> None:
+def test_order_without_a_sale_and_its_refund_count_nowhere(shop: Engine, order: dict[str, Any]) -> None:
     sell(shop, shipping_cents=800, tip_cents=100, duties_cents=50, rounding_cents=2, **order)
     give_back(shop, 11_200, (10, 1, 10_000, 1200), shipping_cents=100, adjustment_cents=-40, tip_cents=5)
 
@@ -104,7 +102,7 @@ def test_a_refund_counts_once_its_money_is_given_back(shop: Engine, status: str)
     assert accounts(shop) == {"gross_sales": 10_000, "returns": -10_000}
 
 
-def test_tips_duties_and_rounding_are_apart_from_net_sales(shop: Engine) -> None:
+def test_tips_duties_and_rounding_are_not_net_sales(shop: Engine) -> None:
     tip = line(12, 1500, sku="", title="Tip", is_tip=True)
     sell(shop, line(10, 10_000, gst_pst(500, 700)), tip, tip_cents=1500, duties_cents=2000, rounding_cents=-2)
     give_back(shop, 0, tip_cents=300, duties_cents=700, rounding_cents=1)
@@ -124,7 +122,7 @@ def test_duties_within_the_prices_are_no_sale_and_no_return(shop: Engine) -> Non
 
     found = accounts(shop)
 
-    # Of the duties 5.00 are left and 14.00 were given back: 1.00 was removed, and never charged.
+    # Duties: 5.00 are left, 14.00 were refunded, 1.00 was removed and never charged.
     assert found == {"gross_sales": 8_100, "returns": -5_600, "duties": 500}
     assert net_sales(found) == 2_500
 
@@ -139,7 +137,7 @@ def test_the_rounding_of_a_converted_order_is_a_part_of_its_gross_sales(shop: En
     assert net_sales(found) == 0
 
 
-def test_additional_fees_are_apart_from_net_sales(shop: Engine) -> None:
+def test_additional_fees_are_not_net_sales(shop: Engine) -> None:
     sell(shop, line(10, 10_000), additional_fees_cents=900)
     give_back(shop, 400, additional_fees_cents=400, adjustment_cents=0)
 
@@ -154,7 +152,7 @@ def test_a_refunded_tip_is_no_return(shop: Engine) -> None:
     assert accounts(shop) == {"gross_sales": 10_000, "returns": -10_000}
 
 
-def test_an_adjustment_is_what_shopify_states_with_its_tax_in_the_shares_of_the_sale(shop: Engine) -> None:
+def test_adjustment_is_shopifys_amount_with_tax_shared_as_in_the_sale(shop: Engine) -> None:
     sell(shop)
     give_back(shop, 3000, adjustment_cents=-2000, adjustment_tax_cents=-120, unexplained_cents=880)
 
@@ -172,9 +170,9 @@ def test_a_deposit_that_is_given_back_with_the_lines_is_no_revenue(shop: Engine)
 
 def test_pieces_that_an_edit_removed_were_never_sold(shop: Engine) -> None:
     removed = line(10, 5000, gst_pst(450, 630), quantity=2, discount_cents=1000, current_quantity=1)
-    gone = line(11, 700, gst_pst(35, 49), current_quantity=0)
+    removed_line = line(11, 700, gst_pst(35, 49), current_quantity=0)
     refunded = line(12, 700, gst_pst(35, 49), current_quantity=0, refunded_quantity=1)
-    sell(shop, removed, gone, refunded)
+    sell(shop, removed, removed_line, refunded)
 
     assert accounts(shop) == {
         "gross_sales": 5700, "discounts": -500, "tax:CA-BC:GST": 260, "tax:CA-BC:PST": 364,
@@ -218,7 +216,7 @@ def test_a_dispute_lost_in_a_foreign_currency_costs_what_left_the_balance(shop: 
     assert accounts(shop, currency="USD") == {"disputes_lost": -7000}
 
 
-def test_four_digests_come_to_the_month_that_is_made_of_those_weeks(shop: Engine) -> None:
+def test_four_weekly_digests_add_up_to_their_month(shop: Engine) -> None:
     """February 2027 begins on a Monday and has 28 days."""
     odd: list[dict[str, Any]] = [
         {}, {"financial_status": "pending"}, {"financial_status": "voided"}, {"is_test": True},
@@ -229,10 +227,10 @@ def test_four_digests_come_to_the_month_that_is_made_of_those_weeks(shop: Engine
         for number in range(1, 29):
             placed = datetime(2027, 2, number, 23, 59, tzinfo=ZONE)
             card = line(number * 10 + 1, 2500, is_gift_card=True)
-            goods = line(
+            physical = line(
                 number * 10, 3333, gst_pst(155, 217), quantity=3, discount_cents=101, current_quantity=2
             )
-            add_order(tx, number, placed, [goods, card], **odd[number % len(odd)])
+            add_order(tx, number, placed, [physical, card], **odd[number % len(odd)])
             lines = [] if number % 3 else [(number * 10, 1, 3299, 123)]
             add_refund(tx, number, number, placed.astimezone(UTC), 4000, lines, unexplained_cents=number * 7,
                        shipping_cents=60, shipping_tax_cents=7)  # fmt: skip

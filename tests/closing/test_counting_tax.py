@@ -1,4 +1,4 @@
-"""Tax of what counts: what is to be remitted, what a channel remits, doubts, exports and exempt goods."""
+"""Tax of sales: remitted by the shop or a channel, unclear, exports and exempt goods."""
 
 import pytest
 from sqlalchemy import Engine
@@ -121,7 +121,7 @@ def test_what_is_handed_over_is_taxed_where_the_counter_or_pickup_is(shop: Engin
     assert figures(shop).taxes.sums["CAD", "CA-AB", "GST"].expected == 500
 
 
-def test_a_registration_holds_where_the_shop_is_also_if_only_shopify_states_the_province(
+def test_registration_counts_in_the_shops_province_even_if_only_shopify_states_it(
     shop: Engine,
 ) -> None:
     with transaction(shop) as tx:

@@ -1,4 +1,4 @@
-"""Job ``daily-reconciliation``: the day is closed, its summary kept, the owner told only of what is amiss."""
+"""Job ``daily-reconciliation``: closes the day, stores its summary, mails the owner only findings."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +24,7 @@ SUMMARY = "select last_daily_run from shop_config"
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    """A shop whose owner can be told, with some audit of its own."""
+    """A shop with an owner address and some audit events."""
     add_shop(engine)
     with transaction(engine) as tx:
         tx.execute(text("update shop_config set owner_email = 'owner@example.com'"))
@@ -34,12 +34,12 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def payments(verdict: str = "clean", **stats: int) -> Mapping[str, Any]:
-    return {"result": verdict, "stats": {"ours": 2, "theirs": 2, "breaks": 0} | stats}
+def payments(run_result: str = "clean", **stats: int) -> Mapping[str, Any]:
+    return {"result": run_result, "stats": {"ours": 2, "theirs": 2, "breaks": 0} | stats}
 
 
 def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = NOW) -> JobResult:
-    """The day is closed as a worker does it, with ``found`` as what the payments came to."""
+    """Close the day as a worker does, with ``found`` as the result of the payments."""
     outcome = JobResult(**(found or payments()), record=_record_breaks(day, found))
     run = Run(
         id=1, job="daily-reconciliation", shop_id=1, period=day, covers=Covers.DAY,
@@ -86,7 +86,7 @@ def mails(engine: Engine) -> list[str]:
     return [row[0] for row in rows(engine, "select text from mail_outbox order by id")]
 
 
-def test_day_that_is_fine_is_summed_up_and_told_to_nobody(shop: Engine) -> None:
+def test_day_without_findings_has_a_summary_and_no_mail(shop: Engine) -> None:
     stock(shop, "MUG", 50, 10)
 
     finished = close(shop)
@@ -113,13 +113,13 @@ def test_breaks_and_low_stock_are_one_mail_and_in_the_summary(shop: Engine) -> N
         "sku": "MUG", "location_id": 77, "available": 3, "reorder_point": 10, "sold_30d": 0,
         "days_cover": None,
     }  # fmt: skip
-    (said,) = mails(shop)
-    assert "1 PAYMENT DIFFERS, 1 SKU RUNS LOW" in said
-    assert "ch_9" in said
-    assert "3 of 10, none sold in 30 days" in said
+    (body,) = mails(shop)
+    assert "1 PAYMENT DIFFERS, 1 SKU RUNS LOW" in body
+    assert "ch_9" in body
+    assert "3 of 10, none sold in 30 days" in body
 
 
-def test_what_runs_low_is_told_when_it_falls_and_not_every_night(shop: Engine) -> None:
+def test_low_stock_is_mailed_when_it_falls_and_not_every_night(shop: Engine) -> None:
     stock(shop, "MUG", 3, 10)
     close(shop)
     close(shop, day="2026-11-21", now=NOW + timedelta(days=1))
@@ -152,7 +152,7 @@ def test_chain_that_was_altered_is_named_in_summary_incident_and_mail(
 @pytest.mark.parametrize(
     "fault", [Misconfigured("stripe.no_key", "x"), RetryLater("stripe.unavailable", "x")]
 )
-def test_payments_that_cannot_be_compared_are_said_to_be_so(shop: Engine, fault: Exception) -> None:
+def test_payments_that_cannot_be_compared_are_reported(shop: Engine, fault: Exception) -> None:
     stock(shop, "MUG", 3, 10)
     run = Run(
         id=1, job="daily-reconciliation", shop_id=1, period=DAY, covers=Covers.DAY,
@@ -171,10 +171,10 @@ def test_payments_that_cannot_be_compared_are_said_to_be_so(shop: Engine, fault:
     assert mails(shop) == []
 
     close(shop)
-    assert "MUG" in mails(shop)[0], "the try that failed told nobody, so this one does"
+    assert "MUG" in mails(shop)[0], "the failed try sent no mail, so this one does"
 
 
-def test_older_day_done_again_replaces_no_newer_summary_and_says_nothing_of_stock(shop: Engine) -> None:
+def test_repeated_older_day_keeps_the_newer_summary_and_reports_no_stock(shop: Engine) -> None:
     close(shop)
     stock(shop, "MUG", 3, 10)
 
@@ -186,7 +186,7 @@ def test_older_day_done_again_replaces_no_newer_summary_and_says_nothing_of_stoc
     assert mails(shop) == []
 
 
-def test_run_again_mails_nobody_twice(shop: Engine) -> None:
+def test_second_run_sends_no_second_mail(shop: Engine) -> None:
     stock(shop, "MUG", 3, 10)
     close(shop)
     close(shop)

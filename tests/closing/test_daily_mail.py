@@ -1,4 +1,4 @@
-"""What the mail on a day's breaks says of them."""
+"""The mail about the breaks of a day."""
 
 import csv
 from datetime import date
@@ -36,7 +36,7 @@ def mail_on(*breaks: PaymentBreak) -> Mail:
     )
 
 
-def test_mail_tells_each_payment_with_both_sides_and_what_it_comes_to() -> None:
+def test_mail_lists_each_payment_with_both_sides_and_the_difference() -> None:
     mail = mail_on(
         sample_break("missing_here", "ch_1", None, side(125000)),
         sample_break("amount", "ch_2", side(1999, currency="JPY"), side(1500, currency="JPY")),
@@ -56,7 +56,7 @@ def test_mail_tells_each_payment_with_both_sides_and_what_it_comes_to() -> None:
         assert "https://dashboard.stripe.com/payments/ch_1" in seen
 
 
-def test_one_payment_is_told_in_the_singular() -> None:
+def test_one_payment_is_written_in_the_singular() -> None:
     mail = mail_on(sample_break("missing_there", "ch_1", side(700), None))
 
     assert mail.subject == "Harbour Coffee, Fri 20 Nov 2026: 1 payment differs"

@@ -1,4 +1,4 @@
-"""Job ``weekly-owner-digest``: the week in the shop's own days, the week before beside it, mailed once."""
+"""Job ``weekly-owner-digest``: the week in the shop's zone with the week before, mailed once."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -33,7 +33,7 @@ values (1, :gid, :line, :sku, :title, :quantity, :price, :discount, cast(:taxes 
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    """A shop whose owner can be told."""
+    """A shop with an owner address."""
     add_shop(engine)
     with transaction(engine) as tx:
         tx.execute(text("update shop_config set owner_email = 'owner@example.com'"))
@@ -46,7 +46,7 @@ def sell(
     staff: str = "", sku: str = "MUG", taxes: str | None = None, included: bool = False, gift: bool = False,
     deleted: bool = False, cancelled: bool = False,
 ) -> None:  # fmt: skip
-    """An order of one line, placed on the shop's ``day``."""
+    """Insert an order of one line, placed on the shop's ``day``."""
     at = datetime(day.year, day.month, day.day, hour, tzinfo=ZONE)
     with transaction(engine) as tx:
         tx.execute(
@@ -113,7 +113,7 @@ def test_revenue_is_net_of_discounts_taxes_and_refunds_and_leaves_out_what_was_n
     assert "Refunds given this week: 5.00 CAD." in mail(shop)
 
 
-def test_days_are_the_shops_own_and_the_week_before_stands_beside(shop: Engine) -> None:
+def test_days_are_in_the_shops_zone_and_the_week_before_is_shown(shop: Engine) -> None:
     sell(shop, "first minute", MONDAY, 0, price=100)
     sell(shop, "last hour", MONDAY + timedelta(days=6), 23, price=300)
     sell(shop, "sunday before", MONDAY - timedelta(days=1), 23, price=5000)
@@ -122,14 +122,14 @@ def test_days_are_the_shops_own_and_the_week_before_stands_beside(shop: Engine) 
 
     digest(shop)
 
-    said = mail(shop)
-    assert "This week:        4.00 CAD" in said
-    assert "The week before:  50.00 CAD" in said
-    assert "99.99" not in said
-    assert "77.77" not in said
+    mail_text = mail(shop)
+    assert "This week:        4.00 CAD" in mail_text
+    assert "The week before:  50.00 CAD" in mail_text
+    assert "99.99" not in mail_text
+    assert "77.77" not in mail_text
 
 
-def test_best_are_named_as_people_know_them(shop: Engine) -> None:
+def test_best_sellers_have_readable_names(shop: Engine) -> None:
     sell(shop, "a", MONDAY, price=5000, staff="user:4711", customer=7, sku="TUNE")
     sell(shop, "b", MONDAY, price=4000, staff="Miguel", customer=8, sku="CHAIN")
     sell(shop, "c", MONDAY, price=100, staff="user:99", customer=7, sku="")
@@ -145,19 +145,19 @@ def test_best_are_named_as_people_know_them(shop: Engine) -> None:
 
     digest(shop)
 
-    said = mail(shop)
+    mail_text = mail(shop)
     for line in ("1. Dana", "2. Miguel", "3. Staff 99", "1. Robin Ames", "2. Customer 8", "1. A tune  TUNE"):
-        assert line in said
-    assert "robin@example.com" not in said
+        assert line in mail_text
+    assert "robin@example.com" not in mail_text
 
 
-def test_quiet_week_is_told_too(shop: Engine) -> None:
+def test_week_without_sales_is_mailed_too(shop: Engine) -> None:
     assert digest(shop).stats == {"orders": 0, "mails": 1}
 
     assert "NO SALES LAST WEEK" in mail(shop)
 
 
-def test_run_again_mails_nobody_twice_and_nobody_without_an_address(shop: Engine) -> None:
+def test_second_run_and_shop_without_address_send_no_mail(shop: Engine) -> None:
     digest(shop)
     digest(shop)
     assert rows(shop, "select count(*) from mail_outbox") == [(1,)]
@@ -167,7 +167,7 @@ def test_run_again_mails_nobody_twice_and_nobody_without_an_address(shop: Engine
     assert digest(shop).result == "no_owner_email"
 
 
-def test_other_currencies_are_summed_beside_and_never_mixed() -> None:
+def test_each_currency_has_its_own_sum() -> None:
     days = [DaySales("CAD", MONDAY, 1000, 0, 1), DaySales("JPY", MONDAY, 99_000, 0, 1)]
 
     facts = plan_digest_context(MONDAY, "CAD", days, [], [], [])
@@ -178,7 +178,7 @@ def test_other_currencies_are_summed_beside_and_never_mixed() -> None:
     assert choose_currency("EUR", []) == "EUR"
 
 
-def test_bars_are_parts_of_the_longest_and_a_little_is_still_seen() -> None:
+def test_bars_are_shares_of_the_longest_and_small_ones_stay_visible() -> None:
     days = [
         DaySales("CAD", MONDAY, 20_000, 0, 1),
         DaySales("CAD", MONDAY + timedelta(days=1), 1, 0, 1),
@@ -194,7 +194,7 @@ def test_bars_are_parts_of_the_longest_and_a_little_is_still_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "then", "said"),
+    ("now", "then", "mail_text"),
     [
         (112, 100, "+12%"),
         (50, 100, "\N{MINUS SIGN}50%"),
@@ -203,14 +203,12 @@ def test_bars_are_parts_of_the_longest_and_a_little_is_still_seen() -> None:
         (3, 3, "+0%"),
     ],
 )
-def test_change_is_told_in_percent_where_there_is_something_to_compare(
-    now: int, then: int, said: str
-) -> None:
+def test_change_is_in_percent_if_there_is_a_value_to_compare(now: int, then: int, mail_text: str) -> None:
     days = [DaySales("CAD", MONDAY, now, 0, 1), DaySales("CAD", MONDAY - timedelta(days=1), then, 0, 1)]
 
     assert (
         plan_digest_context(MONDAY, "CAD", days, [], [TopSeller("7", "Robin", 1, 1, 1)], [])["revenue_change"]
-        == said
+        == mail_text
     )
 
 
@@ -220,5 +218,5 @@ def test_staff_is_named_by_number_only(shop: Engine) -> None:
     with transaction(shop) as tx:
         record_staff(tx, "harbour", {"1": "Dana", "2": "Lee"}, NOW, by="ada", request_id="r")
         assert record_staff(tx, "harbour", {"1": ""}, NOW, by="ada", request_id="r") == {"2": "Lee"}
-    told = rows(shop, "select summary from audit_mutations where summary like 'named staff%'")
-    assert told == [("named staff 1, 2 of harbour",), ("named staff 1 of harbour",)]
+    summaries = rows(shop, "select summary from audit_mutations where summary like 'named staff%'")
+    assert summaries == [("named staff 1, 2 of harbour",), ("named staff 1 of harbour",)]

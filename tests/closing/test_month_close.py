@@ -60,7 +60,7 @@ def test_a_month_is_closed_kept_and_mailed_to_owner_and_accountant(october: Engi
     assert summary.startswith("closed 2026-10: net sales 202.20 CAD, 5 files, manifest ")
 
 
-def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, archive: Path) -> None:
+def test_late_changes_are_reported_once_in_the_next_month(october: Engine, archive: Path) -> None:
     close()
     before = stored(archive)
     with transaction(october) as tx:
@@ -72,9 +72,9 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
     assert (forced.result, again.result) == ("corrected", "unchanged")
     assert stored(archive) == before
     with transaction(october) as tx:
-        told = list_corrections(tx, 1, found_in="2026-11")
+        listed = list_corrections(tx, 1, found_in="2026-11")
         add_order(tx, 1021, at(29), [line(2101, 100, None, is_taxable=False, sku="BAG")])
-    assert [(c.account, c.before, c.after) for c in told] == [
+    assert [(c.account, c.before, c.after) for c in listed] == [
         ("cost_of_goods", -3015, -3425), ("gross_sales", 32_695, 37_695), ("tax:CA-BC:GST", 338, 588),
         ("tax:CA-BC:PST", 332, 682),
     ]  # fmt: skip
@@ -84,9 +84,9 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
     assert november.stats["corrections"] == 1
     with transaction(october) as tx:
         first, second = list_closed_months(tx, 1)
-        told = list_corrections(tx, 1, found_in="2026-11")
+        listed = list_corrections(tx, 1, found_in="2026-11")
     assert first.figures["accounts"]["CAD"]["gross_sales"] == 32_695
-    assert [(c.before, c.after) for c in told if c.account == "gross_sales"] == [(32_695, 37_795)]
+    assert [(c.before, c.after) for c in listed if c.account == "gross_sales"] == [(32_695, 37_795)]
     folder = second.manifest_key.rpartition("/")[0]
     statement = stored(archive)[f"{folder}/profit-and-loss.csv"].decode("utf-8-sig")
     assert "Corrections of closed months,October 2026: Gross sales,CAD,51.00,\r\n" in statement
@@ -113,7 +113,7 @@ def test_a_cost_and_a_tax_profile_that_change_later_correct_nothing(october: Eng
     assert close().result == "unchanged"
 
 
-def test_lines_taken_off_an_order_that_nobody_paid_are_no_gesture(october: Engine) -> None:
+def test_lines_removed_from_an_unpaid_order_are_no_goodwill_refund(october: Engine) -> None:
     with transaction(october) as tx:
         add_order(tx, 1041, at(4), [line(4101, 1000, gst_pst(50, 70))], financial_status="pending")
         add_refund(tx, 41, 1041, at(5), 0, [(4101, 1, 1000, 120)])
@@ -127,7 +127,7 @@ def test_lines_taken_off_an_order_that_nobody_paid_are_no_gesture(october: Engin
     assert accounts["refund_adjustments"] == -500
 
 
-def test_who_became_accountant_later_gets_the_same_package_when_the_month_is_run_again(
+def test_new_accountant_gets_the_same_package_when_the_month_is_run_again(
     october: Engine, archive: Path
 ) -> None:
     close()
@@ -147,7 +147,7 @@ def test_who_became_accountant_later_gets_the_same_package_when_the_month_is_run
     assert len({tuple(part) for (part,) in parts}) == 1
 
 
-def test_a_shop_that_nobody_reads_mail_of_is_closed_without(october: Engine) -> None:
+def test_month_of_a_shop_without_recipients_is_closed(october: Engine) -> None:
     with transaction(october) as tx:
         tx.execute(text("update shop_config set accountant_email = '', owner_email = ''"))
 
@@ -155,7 +155,7 @@ def test_a_shop_that_nobody_reads_mail_of_is_closed_without(october: Engine) -> 
     assert rows(october, "select count(*) from mail_outbox") == [(0,)]
 
 
-def test_what_is_too_large_for_a_mail_is_left_out_and_said_where(
+def test_files_too_large_for_a_mail_are_left_out_and_their_location_is_given(
     october: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.closing.month_mail.LARGEST_ATTACHED", 1000)
@@ -173,16 +173,14 @@ def test_what_is_too_large_for_a_mail_is_left_out_and_said_where(
     assert "All files are stored in the archive: close/shop-1/2026-10/" in mail
 
 
-def test_the_statement_goes_first_into_what_a_mail_can_carry() -> None:
+def test_statement_is_attached_first_within_the_limit_of_a_mail() -> None:
     files = [{"name": "sales-tax.csv", "size": 6_000_000}, {"name": "profit-and-loss.pdf", "size": 5_000_000}]
 
     assert plan_attached(files, 2000) == ["profit-and-loss.pdf", "manifest.json"]
     assert plan_attached(files[:1], 2000) == ["manifest.json", "sales-tax.csv"]
 
 
-def test_a_store_that_lost_what_goods_cost_is_told_of_and_invents_no_correction(
-    october: Engine, archive: Path
-) -> None:
+def test_costs_lost_in_the_store_are_reported_and_make_no_correction(october: Engine, archive: Path) -> None:
     close()
     (costs,) = (archive / "close").rglob("cost-of-goods.csv")
     costs.unlink()
@@ -195,7 +193,7 @@ def test_a_store_that_lost_what_goods_cost_is_told_of_and_invents_no_correction(
     assert (november.stats["corrections"], november.stats["damaged_packages"]) == (0, 1)
 
 
-def test_no_file_holds_a_customer(october: Engine, archive: Path) -> None:
+def test_no_file_contains_customer_data(october: Engine, archive: Path) -> None:
     with transaction(october) as tx:
         insert(tx, "customers", shop_id=1, customer_id=5, name="Ada Personal", email="ada@personal.example",
                updated_at=at(1))  # fmt: skip

@@ -44,7 +44,7 @@ def test_a_second_run_changes_nothing_and_mails_nobody(october: Engine, archive:
 
 
 def _crash_after(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """The process dies right after ``step`` of the closing has been done, once."""
+    """Make the process die once, right after ``step`` of the month close."""
     if step.startswith("put "):
         real_open, wanted = month_close.open_store, int(step.removeprefix("put "))
 
@@ -120,7 +120,7 @@ def test_rows_that_change_after_a_crash_make_another_package_and_the_row_names_i
     assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
 
 
-def test_of_two_runs_at_once_the_first_closes_and_nobody_is_told_twice(
+def test_two_concurrent_runs_close_and_mail_once(
     october: Engine, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = month_close.put_package

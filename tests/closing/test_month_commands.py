@@ -19,7 +19,7 @@ from tests.shopify.sample_payloads import rows
 def archive(
     engine: Engine, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Path]:
-    """A shop with its October, and an archive store of the test's own."""
+    """A shop with its October, and an archive store."""
     monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
     get_settings.cache_clear()
     add_october(engine)
@@ -35,14 +35,14 @@ def test_a_closed_month_is_shown_with_its_files_and_hashes(archive: Path) -> Non
     close()
 
     shown, months = fleet("show", "harbour", "2026-10"), fleet("show", "harbour")
-    told = json.loads(fleet("show", "harbour", "2026-10", "--json").output)
+    document = json.loads(fleet("show", "harbour", "2026-10", "--json").output)
 
     assert "202.20 CAD" in shown.output
     assert "202.20 CAD" in months.output
     assert "Changed since it was closed: nothing." in shown.output
-    assert told["period"] == "2026-10"
-    assert {file["name"] for file in told["files"]} == {*NAMES, "profit-and-loss.pdf"}
-    assert all(file["sha256"] in shown.output.replace("\n", "") for file in told["files"])
+    assert document["period"] == "2026-10"
+    assert {file["name"] for file in document["files"]} == {*NAMES, "profit-and-loss.pdf"}
+    assert all(file["sha256"] in shown.output.replace("\n", "") for file in document["files"])
 
 
 def test_a_month_that_is_not_closed_says_what_to_run(archive: Path) -> None:
@@ -78,13 +78,13 @@ def test_a_package_is_verified_and_each_fault_is_named(archive: Path) -> None:
     result = fleet("verify", "harbour", "2026-10", "--json")
 
     assert result.exit_code == 1
-    told = json.loads(result.output)
-    assert told["status"] == "altered"
-    assert [fault.rpartition("/")[2] for fault in told["faults"]] == [
+    document = json.loads(result.output)
+    assert document["status"] == "altered"
+    assert [fault.rpartition("/")[2] for fault in document["faults"]] == [
         "manifest.json is missing from the archive store",
-        told["faults"][1].rpartition("/")[2],
+        document["faults"][1].rpartition("/")[2],
     ]
-    assert "sales-tax.csv was altered" in told["faults"][1]
+    assert "sales-tax.csv was altered" in document["faults"][1]
 
 
 def test_a_tax_profile_is_kept_audited_and_changed_field_by_field(archive: Path, engine: Engine) -> None:
@@ -97,14 +97,14 @@ def test_a_tax_profile_is_kept_audited_and_changed_field_by_field(archive: Path,
         "province": "CA-BC", "registered": "GST, PST:CA-SK", "GST number": "123456789 RT0001",
         "PST number": "PST-1234-5678", "QST number": "1234567890 TQ0001", "PST-exempt goods": "",
     }  # fmt: skip
-    said = rows(engine, "select e.staff_label, m.summary from audit_events e join audit_mutations m"
+    audited = rows(engine, "select e.staff_label, m.summary from audit_events e join audit_mutations m"
                         " on m.event_id = e.id where e.action = 'shop.tax_profile'"
                         " order by e.seq")  # fmt: skip
-    assert said[0] == ("ada", "set registered of the tax profile")
-    assert [summary for _, summary in said[1:]] == ["set qst_number of the tax profile"]
+    assert audited[0] == ("ada", "set registered of the tax profile")
+    assert [summary for _, summary in audited[1:]] == ["set qst_number of the tax profile"]
 
 
-def test_a_tax_profile_that_is_none_names_every_fault(archive: Path) -> None:
+def test_invalid_tax_profile_names_every_fault(archive: Path) -> None:
     result = fleet("tax-profile", "harbour", "--province", "BC", "--registered", "VAT", "--gst", "=1")
 
     assert result.exit_code == 2

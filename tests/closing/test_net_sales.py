@@ -1,4 +1,4 @@
-"""Whatever the history: net sales are what the customer finally paid for goods and shipping."""
+"""For every history, net sales are the amount finally paid for goods and shipping."""
 
 from collections import Counter
 from random import Random

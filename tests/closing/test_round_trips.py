@@ -1,4 +1,4 @@
-"""Each column of the month close tables holds the value that its name says, and each finder returns it."""
+"""Each column of the month close tables is written and read back by its name."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.shopify.sample_payloads import add_shop
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 
-def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> None:
+def test_closed_month_is_read_back_by_name_and_by_its_finder(engine: Engine) -> None:
     shop_id = add_shop(engine)
     files = [
         {"name": "a.csv", "sha256": "sha of a", "size": 11},
@@ -48,7 +48,7 @@ def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> N
     assert found == ClosedMonth(**{name: row[name] for name in ClosedMonth._fields})
 
 
-def test_corrections_come_back_by_name_and_by_their_finder(engine: Engine) -> None:
+def test_corrections_are_read_back_by_name_and_by_their_finder(engine: Engine) -> None:
     shop_id = add_shop(engine)
     made = [
         Correction("2026-08", 'ret"urns\\', "CAD", -1001, 1002),

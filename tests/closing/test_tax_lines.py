@@ -1,4 +1,4 @@
-"""An item's tax: named, shared out to the cent, and held against the rates of the day it was sold."""
+"""Tax of an item: named, split to the cent, and compared with the rates of the day of sale."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,7 @@ def test_tax_line_has_a_name(province: str, title: str, rate: str | None, wanted
 
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.integers(-(10**12), 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
-def test_parts_come_to_the_whole_and_none_is_a_unit_off(total: int, weights: list[int]) -> None:
+def test_parts_add_up_to_the_whole_within_one_unit_each(total: int, weights: list[int]) -> None:
     parts = split_minor(total, weights)
 
     assert sum(parts) == total
@@ -85,7 +85,7 @@ def test_refunded_tax_is_shared_as_the_sale_was_to_the_cent(back: int, gst: int,
 
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.integers(0, 4000), min_size=1, max_size=5))
-def test_a_line_given_back_in_parts_is_never_more_than_it_was(parts: list[int]) -> None:
+def test_line_refunded_in_parts_never_exceeds_its_sale(parts: list[int]) -> None:
     sold = [tax("GST", "0.05", 417), tax("PST", "0.07", 583)]
     whole = plan_taxed(item(kind="refund", taxes=sold, tax_cents=sum(parts)), VANCOUVER, NOBODY_SAID)
     several = [

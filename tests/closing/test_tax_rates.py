@@ -1,4 +1,4 @@
-"""The table of rates: what holds where and when, and that it cannot contradict itself."""
+"""Tax rates by province and date; contradictions are refused."""
 
 from datetime import date
 from decimal import Decimal
@@ -38,7 +38,7 @@ def test_nova_scotia_went_from_15_to_14_percent_overnight() -> None:
     assert [rates[0].share for rates in shares if rates] == [Decimal("0.15"), Decimal("0.14")]
 
 
-def test_nothing_is_said_of_other_countries_and_of_long_ago() -> None:
+def test_other_countries_and_old_dates_have_no_rate() -> None:
     assert find_rates("US-CA", TODAY) is None
     assert find_rates("", TODAY) is None
     assert find_rates("CA-ON", date(2009, 1, 1)) is None
@@ -54,7 +54,7 @@ def test_two_rates_of_one_tax_on_one_day_are_refused() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"percent": 15.0}, {"percent": "many"}, {"tax": "VAT"}])
-def test_an_entry_that_is_none_is_refused(changed: dict[str, Any]) -> None:
+def test_invalid_entry_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(RatesInvalid, match="should be"):
         parse_rates({"rules": RULES, "rate": [entry(**changed)]})
 

@@ -1,4 +1,4 @@
-"""The console's front page and its gate, over its routes."""
+"""The front page and the access rules of the console."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def open_client(engine: Engine) -> FlaskClient:
     return make_app(SETTINGS, probe).test_client()
 
 
-def test_the_front_page_shows_a_fleet_in_peace(engine: Engine) -> None:
+def test_front_page_shows_a_healthy_fleet(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
         add_work(tx, "order_ingest", count=1234)
@@ -77,7 +77,7 @@ def test_every_route_is_public_by_decision_or_closed(engine: Engine) -> None:
     assert {rule.endpoint for rule in routes} == PUBLIC_ROUTES | SECRET_ROUTES
 
 
-def test_a_route_that_nobody_decided_about_is_closed(engine: Engine) -> None:
+def test_undecided_route_is_closed(engine: Engine) -> None:
     client = open_client(engine)
     client.application.add_url_rule("/shops", "shops", lambda: "Ada's shop")
 
@@ -106,14 +106,14 @@ def test_the_console_answers_health_as_ingress_does(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(None, "–"), (0.2, "now"), (1, "1 s"), (59.9, "59 s"), (60, "1 min"), (7200, "2 h"), (200_000, "2 d")],
 )
-def test_an_age_is_said_as_a_person_says_it(seconds: float | None, said: str) -> None:
-    assert describe_age(seconds) == said
+def test_age_is_readable(seconds: float | None, expected: str) -> None:
+    assert describe_age(seconds) == expected
 
 
-def test_a_secret_that_can_be_guessed_is_warned_of_at_start_and_not_shown(
+def test_weak_secret_is_a_warning_at_start_and_not_shown(
     environment: dict[str, str],
 ) -> None:
     started = {

@@ -44,7 +44,12 @@ def test_who_spoke_and_what_was_said_is_in_no_entry(engine: Engine) -> None:
         "id": "AC7", "direction": "incoming", "status": "received", "createdAt": stamp(0),
         "from": "+16045550199", "text": "It is Zerlina, call me back",
     }  # fmt: skip
-    events = [quo("message.received", 0, message), summary(said="Zerlina was angry."), transcript(), call()]
+    events = [
+        quo("message.received", 0, message),
+        summary(summary_text="Zerlina was angry."),
+        transcript(),
+        call(),
+    ]
     with transaction(engine) as tx:
         audit = ingest_interactions(tx, events, NOW).audit
 

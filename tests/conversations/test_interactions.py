@@ -1,4 +1,4 @@
-"""Interactions: both envelopes, parts that come first, and one row in the end."""
+"""Interactions: both envelopes, parts before their call, and one row per call."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count, permutations
@@ -57,8 +57,8 @@ def call(kind: str = "call.completed", seconds: float = 60, status: str = "answe
     return quo(kind, seconds, {"id": "AC1", "direction": "incoming", "status": status, "createdAt": stamp(0)})
 
 
-def summary(seconds: float = 90, said: str = "The weather.") -> WorkItem:
-    return quo("call.summary.completed", seconds, {"callId": "AC1", "summary": [said]})
+def summary(seconds: float = 90, summary_text: str = "The weather.") -> WorkItem:
+    return quo("call.summary.completed", seconds, {"callId": "AC1", "summary": [summary_text]})
 
 
 def transcript(seconds: float = 80) -> WorkItem:
@@ -130,11 +130,11 @@ def test_any_order_of_a_calls_events_ends_in_the_same_row(engine: Engine) -> Non
         transcript(),
     ]
     seen = []
-    for told in permutations(events):
+    for permuted in permutations(events):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from interactions")
-        ingest(engine, *told[:2])
-        ingest(engine, *told[2:], told[0])
+        ingest(engine, *permuted[:2])
+        ingest(engine, *permuted[2:], permuted[0])
         seen.append(rows(engine))
 
     assert all(state == seen[0] for state in seen)
@@ -146,12 +146,12 @@ def test_any_order_of_a_calls_events_ends_in_the_same_row(engine: Engine) -> Non
     assert row["occurred_at"] == T0
 
 
-def test_parts_without_their_call_are_a_row_that_any_word_of_the_call_replaces(engine: Engine) -> None:
+def test_parts_without_their_call_are_a_row_that_any_event_of_the_call_replaces(engine: Engine) -> None:
     states = []
-    for told in ([summary(), transcript()], [transcript(), summary()]):
+    for permuted in ([summary(), transcript()], [transcript(), summary()]):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from interactions")
-        ingest(engine, *told)
+        ingest(engine, *permuted)
         states.append([{k: v for k, v in row.items() if k != "event_id"} for row in rows(engine)])
 
     assert states[0] == states[1]
@@ -177,7 +177,7 @@ def test_older_event_is_stale_and_a_copy_is_done(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
         (quo("call.completed", 1, {"direction": "incoming"}), "data.id is None: it should be text"),
         (item({"type": "call.completed", "createdAt": stamp(0), "data": {}}), "data.object is None"),
@@ -186,10 +186,12 @@ def test_older_event_is_stale_and_a_copy_is_done(engine: Engine) -> None:
     ],
     ids=["no id", "no object", "no time", "no JSON"],
 )
-def test_body_that_lacks_what_we_need_is_refused_alone(engine: Engine, broken: WorkItem, said: str) -> None:
+def test_body_without_a_required_field_is_refused_alone(
+    engine: Engine, broken: WorkItem, message: str
+) -> None:
     with transaction(engine) as tx:
         refused, done = ingest_interactions(tx, [broken, summary()], NOW).outcomes
 
     assert isinstance(refused, Refused)
-    assert said in refused.detail
+    assert message in refused.detail
     assert isinstance(done, Done)

@@ -1,4 +1,4 @@
-"""Quo's own sample payloads, of both envelopes, are read."""
+"""Quo's sample payloads of both envelopes are parsed."""
 
 from pathlib import Path
 

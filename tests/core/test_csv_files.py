@@ -1,4 +1,4 @@
-"""CSV: a spreadsheet shows every cell and runs none; a reader gets back what was written."""
+"""CSV: a spreadsheet runs no cell as a formula, and a reader gets the written text."""
 
 import csv
 import io
@@ -29,12 +29,12 @@ def test_no_cell_is_a_formula_and_every_reader_gets_the_text_back(cells: list[st
 
     assert line.endswith(b"\r\n")
     got = read(line)
-    for told, cell in zip(got, cells, strict=True):
-        dangerous = told[:1] in ("\t", "\r", "\n") or told.lstrip()[:1] in tuple("=+-@＝＋－＠")
-        assert told == "" or not dangerous or NUMBER.fullmatch(told)
-        assert told.removeprefix("'") == cell.removeprefix("'") or told == f"'{cell}"
+    for shown, cell in zip(got, cells, strict=True):
+        dangerous = shown[:1] in ("\t", "\r", "\n") or shown.lstrip()[:1] in tuple("=+-@＝＋－＠")
+        assert shown == "" or not dangerous or NUMBER.fullmatch(shown)
+        assert shown.removeprefix("'") == cell.removeprefix("'") or shown == f"'{cell}"
         if not cell.startswith("'"):
-            assert read_cell(told) == cell
+            assert read_cell(shown) == cell
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_no_cell_is_a_formula_and_every_reader_gets_the_text_back(cells: list[st
         ("-", "'-"), ("-٣", "'-٣"), ("", ""), ("MUG", "MUG"),
     ],
 )  # fmt: skip
-def test_cells_are_written_so(value: str, cell: str) -> None:
+def test_cell_is_written_as_expected(value: str, cell: str) -> None:
     assert csv_cell(value) == cell
 
 

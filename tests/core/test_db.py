@@ -1,11 +1,11 @@
-"""Every session tells the server how soon a silent client is a dead one."""
+"""Settings of every database session."""
 
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 
 
-def test_the_server_lets_go_of_a_machine_that_lost_its_power_within_half_a_minute(engine: Engine) -> None:
+def test_server_ends_the_session_of_a_dead_client_within_30_seconds(engine: Engine) -> None:
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
     with transaction(engine) as tx:
         idle, interval, count = (int(tx.scalar(text(f"show {name}"))) for name in names)

@@ -1,4 +1,4 @@
-"""People's durations and moments are read exactly, or refused with an example."""
+"""Durations and moments are parsed exactly, or refused with an example."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("written", "meant"),
     [
         ("90s", timedelta(seconds=90)),
         ("15m", timedelta(minutes=15)),
@@ -24,18 +24,18 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
         ("0", timedelta(0)),
     ],
 )
-def test_duration_is_what_it_says(said: str, meant: timedelta) -> None:
-    assert parse_duration(said) == meant
+def test_duration_is_parsed(written: str, meant: timedelta) -> None:
+    assert parse_duration(written) == meant
 
 
-@pytest.mark.parametrize("said", ["", "15", "m", "-5m", "1.5h", "5 m", "1y", "m15", "9999999d"])
-def test_duration_that_cannot_be_read_is_refused(said: str) -> None:
+@pytest.mark.parametrize("written", ["", "15", "m", "-5m", "1.5h", "5 m", "1y", "m15", "9999999d"])
+def test_duration_that_cannot_be_read_is_refused(written: str) -> None:
     with pytest.raises(TimeInvalid):
-        parse_duration(said)
+        parse_duration(written)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("written", "meant"),
     [
         ("2026-11-20T08:00:00-08:00", datetime(2026, 11, 20, 16, 0, tzinfo=UTC)),
         ("2026-11-20T08:00Z", datetime(2026, 11, 20, 8, 0, tzinfo=UTC)),
@@ -44,13 +44,13 @@ def test_duration_that_cannot_be_read_is_refused(said: str) -> None:
         ("24h", NOW - timedelta(days=1)),
     ],
 )
-def test_moment_is_a_time_or_an_age(said: str, meant: datetime) -> None:
-    assert parse_moment(said, NOW) == meant
-    assert parse_moment(said, NOW).tzinfo is UTC
+def test_moment_is_a_time_or_an_age(written: str, meant: datetime) -> None:
+    assert parse_moment(written, NOW) == meant
+    assert parse_moment(written, NOW).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
-    "said",
+    "written",
     [
         "",
         "yesterday",
@@ -63,9 +63,9 @@ def test_moment_is_a_time_or_an_age(said: str, meant: datetime) -> None:
         "2100-01-01",
     ],
 )
-def test_moment_that_cannot_be_read_is_refused(said: str) -> None:
+def test_moment_that_cannot_be_read_is_refused(written: str) -> None:
     with pytest.raises(TimeInvalid, match="should be a time such as"):
-        parse_moment(said, NOW)
+        parse_moment(written, NOW)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Locks are taken in one global order: by every function that takes them, over any objects."""
+"""Every function takes its locks in one global order."""
 
 import random
 import re
@@ -83,7 +83,7 @@ def test_any_two_sets_lock_what_they_share_in_one_order(engine: Engine, lock: ob
     assert [place for place in one if place in shared] == [place for place in other if place in shared]
 
 
-def test_the_watch_sees_what_is_out_of_order(engine: Engine) -> None:
+def test_lock_watch_finds_locks_out_of_order(engine: Engine) -> None:
     with watch_locks(engine) as watch, transaction(engine) as tx:
         lock_objects(tx, [(1, "a"), (2, "b, c")])
         lock_objects(tx, [(2, "b, c")])
@@ -99,7 +99,7 @@ def test_the_watch_sees_what_is_out_of_order(engine: Engine) -> None:
 @pytest.mark.parametrize(
     "second", [Lock.PRODUCTS, Lock.OBJECTS], ids=["a smaller kind", "more of the same kind"]
 )
-def test_the_watch_names_what_is_out_of_order(
+def test_lock_watch_names_locks_out_of_order(
     environment: dict[str, str], owner_engine: Engine, second: Lock
 ) -> None:
     with watch_locks(owner_engine) as watch, transaction(owner_engine) as tx:

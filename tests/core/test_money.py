@@ -1,4 +1,4 @@
-"""Money in and out of minor units: exact, or refused."""
+"""Conversion between amounts and minor units: exact, or refused."""
 
 import pytest
 from hypothesis import given
@@ -54,7 +54,7 @@ def test_sum_that_a_column_cannot_hold_is_refused() -> None:
 
 
 @given(st.integers(-(10**15) + 1, 10**15 - 1), CURRENCIES)
-def test_what_is_shown_reads_back_as_what_it_was(minor: int, currency: str) -> None:
+def test_formatted_amount_parses_to_the_same_amount(minor: int, currency: str) -> None:
     shown, _, unit = format_minor(minor, currency).partition(" ")
 
     assert unit == currency

@@ -1,4 +1,4 @@
-"""Array literals arrive in PostgreSQL as what they were."""
+"""Array literals are read by PostgreSQL unchanged."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -16,13 +16,13 @@ FIXTURE_IS_READ_ONLY = settings(
 
 @FIXTURE_IS_READ_ONLY
 @given(st.lists(st.none() | TEXTS | st.sampled_from(["NULL", "", "{}", '"', "\\", "a,b", " x "])))
-def test_texts_come_back_unchanged(tx: Connection, values: list[str | None]) -> None:
+def test_texts_are_read_back_unchanged(tx: Connection, values: list[str | None]) -> None:
     assert tx.exec_driver_sql("select %(v)s::text[]", {"v": text_array(values)}).scalar() == values
 
 
 @FIXTURE_IS_READ_ONLY
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)))
-def test_integers_come_back_unchanged(tx: Connection, values: list[int | None]) -> None:
+def test_integers_are_read_back_unchanged(tx: Connection, values: list[int | None]) -> None:
     assert tx.exec_driver_sql("select %(v)s::bigint[]", {"v": int_array(values)}).scalar() == values
 
 
@@ -37,5 +37,5 @@ def test_integers_come_back_unchanged(tx: Connection, values: list[int | None]) 
         )
     )
 )
-def test_moments_come_back_unchanged(tx: Connection, values: list[datetime | None]) -> None:
+def test_moments_are_read_back_unchanged(tx: Connection, values: list[datetime | None]) -> None:
     assert tx.exec_driver_sql("select %(v)s::timestamptz[]", {"v": instant_array(values)}).scalar() == values

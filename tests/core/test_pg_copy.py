@@ -1,4 +1,4 @@
-"""Rows that travel by COPY arrive as what they were, and a failure is SQLAlchemy's."""
+"""Rows sent with COPY are stored unchanged, and a failure is an SQLAlchemy error."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -47,7 +47,7 @@ def read_table(tx: Connection) -> list[tuple[Any, ...]]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS)
-def test_rows_come_back_unchanged_and_in_order(tx: Connection, rows: list[tuple[Any, ...]]) -> None:
+def test_rows_are_read_back_unchanged_and_in_order(tx: Connection, rows: list[tuple[Any, ...]]) -> None:
     make_table(tx)
 
     copy_rows(tx, "copied", COLUMNS, rows)
@@ -55,12 +55,12 @@ def test_rows_come_back_unchanged_and_in_order(tx: Connection, rows: list[tuple[
     assert read_table(tx) == rows
 
 
-def test_json_in_a_text_and_a_line_break_are_what_copy_reads() -> None:
+def test_json_text_and_line_breaks_are_escaped_for_copy() -> None:
     assert csv_rows([('{"a":"b\\\\n"}', 1)]) == b'"{\\"a\\":\\"b\\\\\\\\n\\"}",1\n'
     assert csv_rows([("a\nb", None), ("c", True)]) == b'"a\nb",null\n"c",true\n'
 
 
-def test_a_row_that_is_there_leaves_the_transaction_usable_and_all_are_corrected(engine: Engine) -> None:
+def test_existing_row_leaves_the_transaction_usable_and_all_rows_are_corrected(engine: Engine) -> None:
     with transaction(engine) as tx:
         make_table(tx)
         tx.exec_driver_sql("create unique index on copied (a)")

@@ -31,8 +31,8 @@ def test_every_wrong_entry_is_named_with_the_other_faults() -> None:
     with pytest.raises(SettingsInvalid) as refused:
         read_settings({**GOOD, "TRUSTED_PROXIES": "proxy.local,10.0.0.1/8,10.0.0.0/8", "INGRESS_PORT": "x"})
 
-    told = str(refused.value)
+    message = str(refused.value)
     for part in ("'proxy.local'", "'10.0.0.1/8'"):
-        assert f"TRUSTED_PROXIES={part} should be an address such as 10.0.0.4" in told
-    assert "INGRESS_PORT='x'" in told
-    assert "'10.0.0.0/8' should" not in told
+        assert f"TRUSTED_PROXIES={part} should be an address such as 10.0.0.4" in message
+    assert "INGRESS_PORT='x'" in message
+    assert "'10.0.0.0/8' should" not in message

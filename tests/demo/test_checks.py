@@ -1,4 +1,4 @@
-"""What the demo's checks say when something does not hold."""
+"""Failures of the demo's checks."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The made-up day: what is in it, and what it comes to."""
+"""The generated day: its contents and its totals."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def test_one_seed_gives_one_day() -> None:
     assert [post.body for post in first.posts] != [post.body for post in other.posts]
 
 
-def test_day_has_all_that_goes_wrong_in_one() -> None:
+def test_day_contains_every_planted_fault() -> None:
     shops, _, day = make()
 
     assert {shop.currency for shop in shops} == {"CAD", "JPY", "EUR"}
@@ -44,7 +44,7 @@ def test_day_has_all_that_goes_wrong_in_one() -> None:
     assert min(orders) > 2**53
 
 
-def test_day_is_about_as_long_as_asked() -> None:
+def test_day_is_about_as_long_as_requested() -> None:
     _, _, day = make(events=600)
 
     assert 450 < len(day.accepted) < 800
@@ -66,7 +66,7 @@ def test_everything_happens_on_the_last_day_of_each_shops_zone() -> None:
     assert days == {(slug, "2026-11-20") for slug in ("harbour", "sakura", "linden", "momiji")}
 
 
-def test_what_a_day_comes_to_depends_on_no_order() -> None:
+def test_totals_of_a_day_do_not_depend_on_the_order() -> None:
     _, opening, day = make()
     deliveries = [*opening.accepted, *day.accepted]
 

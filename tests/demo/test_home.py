@@ -40,9 +40,7 @@ def test_folder_of_a_demo_that_runs_is_refused(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_users_settings_are_out_of_sight_while_it_plays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_users_settings_are_hidden_during_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://real/fleet")
     monkeypatch.setenv("SENTRY_DSN", "https://key@sentry.example/1")
     monkeypatch.setenv("INGRESS_PORT", "8123")

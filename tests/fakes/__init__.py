@@ -1,1 +1,1 @@
-"""Doubles of what is beyond our process."""
+"""Test doubles of other processes and services."""

@@ -1,4 +1,4 @@
-"""Other settings for a while, as the environment would give them."""
+"""Temporary settings from environment variables."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from services.core.settings import get_settings
 
 @contextmanager
 def settings_of(**values: str) -> Iterator[None]:
-    """The process's settings are those of the environment with ``values``; an empty one is not set."""
+    """Set ``values`` in the environment during the block and reload the settings."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     get_settings.cache_clear()

@@ -1,4 +1,4 @@
-"""Stands where Stripe's API would: lists in pages, newest first, and single objects as it was given them."""
+"""Stripe's API as an HTTP server: lists in pages, newest first, and single objects."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ class StripeApi:
         self.key = key
         self.lists: dict[str, list[dict[str, Any]]] = {}
         self.objects: dict[str, dict[str, Any]] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         self.headers: list[dict[str, str]] = []
         self.failures: list[Failure] = []
         self.before: Callable[[str], None] = lambda path: None
@@ -37,7 +37,7 @@ class StripeApi:
 
     def answer(self, path: str, query: dict[str, str], key: str) -> Failure:
         """Return (status, headers, body) as Stripe would."""
-        self.asked.append((path, query))
+        self.requests.append((path, query))
         self.before(path)
         if self.failures:
             return self.failures.pop(0)

@@ -1,4 +1,4 @@
-"""Stands where a service on the web would: takes requests, keeps them, and answers by a script."""
+"""An HTTP service that stores requests and answers by a script."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Request(NamedTuple):
-    """What was asked. Header names are lower case."""
+    """A received request. Header names are lower case."""
 
     path: str
     headers: dict[str, str]
@@ -23,7 +23,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is said; a ``status`` of 0 hangs up without a word, after the request was kept."""
+    """A scripted answer; ``status`` 0 stores the request and closes the connection."""
 
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType({})
@@ -39,8 +39,8 @@ class Web:
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.requests: list[Request] = []
-        self.asked, self.speaks = threading.Event(), threading.Event()
-        self.speaks.set()
+        self.received, self.may_answer = threading.Event(), threading.Event()
+        self.may_answer.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.port = int(self._server.server_port)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -52,15 +52,15 @@ class Web:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.speaks.set()
+        self.may_answer.set()
         self._server.shutdown()
         self._server.server_close()
 
     def take(self, request: Request) -> Answer:
-        """Keep ``request``, and return what to say, once ``speaks`` is set."""
+        """Store ``request``; return its answer once ``may_answer`` is set."""
         self.requests.append(request)
-        self.asked.set()
-        self.speaks.wait(30)
+        self.received.set()
+        self.may_answer.wait(30)
         return self.answers.pop(0) if self.answers else Answer()
 
 
@@ -80,7 +80,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who asked may be gone
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client may be gone
                 self.wfile.write(answer.body)
 
         def log_message(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A home for each test that every account can reach, gone afterwards with whatever ran in it."""
+"""A fleet home for each test, readable for every account."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A path with what URLs, shells and configuration files take for their own, that is not there yet."""
+    """A path that does not exist yet, with characters special in URLs, shells and configuration files."""
     folder = Path(tempfile.mkdtemp(prefix="fleet-test-"))
     folder.chmod(0o755)
     yield folder / "it's a fl#e?t %41 home"

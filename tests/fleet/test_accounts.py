@@ -1,4 +1,4 @@
-"""Who may run the servers: an ordinary user, and root with programs that no other account may read."""
+"""Servers run by an ordinary user, and by root with programs that other accounts cannot read."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def find_python_for_nobody() -> tuple[str, dict[str, str]] | None:
 def test_ordinary_user_runs_servers_as_itself(home: Path) -> None:
     found = find_python_for_nobody()
     if found is None:
-        pytest.skip("no interpreter here that another account may run")
+        pytest.skip("no interpreter that another account can run")
     python, env = found
     os.chown(home.parent, _NOBODY, _NOBODY)
 

@@ -52,7 +52,7 @@ def test_wrong_usage_exits_with_2() -> None:
     assert CliRunner().invoke(main, ["dance"]).exit_code == 2
 
 
-def test_what_a_person_can_mend_exits_with_1_and_its_message() -> None:
+def test_error_that_a_person_can_fix_exits_1_with_its_message() -> None:
     @click.group(cls=FleetGroup)
     def group() -> None: ...
 
@@ -66,7 +66,9 @@ def test_what_a_person_can_mend_exits_with_1_and_its_message() -> None:
     assert result.output == "Error: the tap is closed: open it\n"
 
 
-def test_env_of_no_fleet_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_without_a_fleet_names_the_searched_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FLEET_HOME", str(tmp_path / "none"))
 
     result = CliRunner().invoke(main, ["env"])

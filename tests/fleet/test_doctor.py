@@ -1,4 +1,4 @@
-"""What the doctor says of a machine in order, and of one that is not."""
+"""Findings of ``fleet doctor`` for a correct and for a faulty machine."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def environ(**more: str) -> dict[str, str]:
     return {"SECRET_KEY": _KEY, "BROKER_URL": "redis://127.0.0.1:1/0", **ports, **more}
 
 
-def test_every_fault_says_how_to_mend_it(home: Path) -> None:
+def test_every_fault_has_a_remedy(home: Path) -> None:
     env = environ(DATABASE_URL="postgresql://nobody:secret@127.0.0.1:1/none")
 
     faults = {finding.check: finding for finding in examine(env, home) if not finding.ok}
@@ -25,7 +25,7 @@ def test_every_fault_says_how_to_mend_it(home: Path) -> None:
     assert not any("secret" in finding.seen + finding.remedy for finding in faults.values())
 
 
-def test_wrong_settings_are_told_all_at_once(home: Path) -> None:
+def test_all_wrong_settings_are_reported_together(home: Path) -> None:
     (fault,) = [f for f in examine({"INGRESS_PORT": "many"}, home) if f.check == "settings"]
 
     assert not fault.ok
@@ -49,19 +49,19 @@ def test_roles_that_may_delete_audit_events_are_faults(home: Path) -> None:
     with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
         app, archive, owner = servers.database_url, servers.archive_database_url, servers.migrate_database_url
 
-        def look(**urls: str) -> dict[str, bool]:
+        def check_roles(**urls: str) -> dict[str, bool]:
             found = examine(environ(**urls), home)
             return {f.check: f.ok for f in found if f.check in ("audit", "archive role")}
 
         apply_migrations(owner, "shopfleet_app")
-        assert look(DATABASE_URL=app) == {"audit": True, "archive role": True}
-        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is False
-        assert look(DATABASE_URL=owner)["audit"] is False
+        assert check_roles(DATABASE_URL=app) == {"audit": True, "archive role": True}
+        assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is False
+        assert check_roles(DATABASE_URL=owner)["audit"] is False
         apply_migrations(owner, "shopfleet_app", "shopfleet_archive")
-        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is True
-        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=owner)["archive role"] is False
+        assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is True
+        assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=owner)["archive role"] is False
         wrong = archive.replace("shopfleet_archive:", "shopfleet_archive:x")
-        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=wrong)["archive role"] is False
+        assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=wrong)["archive role"] is False
 
 
 def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
@@ -76,7 +76,7 @@ def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
     assert findings["ingress_port"].ok
 
 
-def test_secret_that_can_be_guessed_is_a_fault_that_names_it_and_its_length(home: Path) -> None:
+def test_weak_secret_is_a_fault_that_names_it_and_its_length(home: Path) -> None:
     env = environ(DATABASE_URL="postgresql://127.0.0.1:1/none", CRON_SECRET="s3cret-of-17-char")
     for more, ok in (({}, False), ({"CRON_SECRET": "c" * 32}, True), ({"CRON_SECRET": ""}, True)):
         findings = {f.check: f for f in examine(env | more, home)}

@@ -1,4 +1,4 @@
-"""The embedded servers as their users meet them: real servers, real connections."""
+"""The embedded servers: real servers, real connections."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_durable_servers_sync_every_commit(home: Path) -> None:
     assert servers.broker_url == ""
 
 
-def test_nobody_gets_in_without_the_password(home: Path) -> None:
+def test_connection_without_the_password_is_refused(home: Path) -> None:
     with start(home) as servers:
         wrong = servers.database_url.replace("shopfleet_app:", "shopfleet_app:x")
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -91,7 +91,7 @@ def test_passwords_are_in_private_files_and_on_no_command_line(home: Path) -> No
         assert not any(str(url["password"]) in line or "requirepass" in line for line in lines)
 
 
-def test_a_home_from_before_the_archive_role_gets_it_and_keeps_its_passwords(home: Path) -> None:
+def test_old_home_gets_the_archive_role_and_keeps_its_passwords(home: Path) -> None:
     with start(home):
         pass
     passwords = home / "servers.json"
@@ -153,7 +153,7 @@ def test_taken_port_is_left_alone_with_auto_ports(home: Path) -> None:
             assert servers.postgres_port not in (0, port)
 
 
-def test_stale_pid_file_naming_a_living_process_does_not_hinder(home: Path) -> None:
+def test_stale_pid_file_of_a_running_process_does_not_prevent_the_start(home: Path) -> None:
     with start(home) as servers:
         assert servers.postgres is not None
         data = Path(servers.postgres.program.argv[2])

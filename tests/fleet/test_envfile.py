@@ -1,4 +1,4 @@
-"""The file through which other tools join a fleet."""
+"""The environment file that connects other tools to a fleet."""
 
 import stat
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "env").stat().st_mode) == 0o600
 
 
-def test_stopped_fleet_does_not_look_as_if_it_ran(tmp_path: Path) -> None:
+def test_stopped_fleet_is_not_reported_as_running(tmp_path: Path) -> None:
     record_running(tmp_path, {"DATABASE_URL": "postgresql://x", "INGRESS_PORT": "8000"})
     assert read_env(tmp_path)["INGRESS_PORT"] == "8000"
 
@@ -35,15 +35,15 @@ def test_stopped_fleet_does_not_look_as_if_it_ran(tmp_path: Path) -> None:
     assert read_env(tmp_path).keys() == set(SECRET_NAMES)
 
 
-def test_running_fleets_ports_win_and_given_secrets_win(tmp_path: Path) -> None:
+def test_ports_of_a_running_fleet_and_given_secrets_take_precedence(tmp_path: Path) -> None:
     record_running(tmp_path, {"INGRESS_PORT": "41000"})
-    mine = "mine-" * 8
-    (tmp_path / ".env").write_text(f"INGRESS_PORT=8000\nCRON_SECRET={mine}\nLOG_LEVEL=debug\n")
+    own_secret = "mine-" * 8
+    (tmp_path / ".env").write_text(f"INGRESS_PORT=8000\nCRON_SECRET={own_secret}\nLOG_LEVEL=debug\n")
 
     effective = read_effective(tmp_path, {"LOG_LEVEL": "info"}, tmp_path)
 
     assert effective["INGRESS_PORT"] == "41000"
-    assert effective["CRON_SECRET"] == mine
+    assert effective["CRON_SECRET"] == own_secret
     assert effective["LOG_LEVEL"] == "info"
 
 

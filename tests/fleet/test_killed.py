@@ -1,4 +1,4 @@
-"""kill -9 of the supervisor: nothing it started is left, and the next start works."""
+"""kill -9 of the supervisor leaves no process, and the next start works."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ supervisor.wait()
 
 @contextmanager
 def started(home: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]]:
-    """Yield the supervisor, its reaper's id, and every process below it; end what a failing test leaves."""
+    """Yield the supervisor, the id of its reaper and all child processes; end them after the test."""
     process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(home)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     reaper_pid = 0
@@ -65,14 +65,14 @@ def name_of(pid: int) -> str:
 
 def test_killed_supervisor_leaves_nothing_behind(home: Path) -> None:
     with started(home) as (supervisor, _, below):
-        assert len(below) >= 9  # the reaper, two servers with their own, a stubborn one, a family of two
+        assert len(below) >= 9  # reaper, servers and their children, one ignoring SIGTERM
 
         supervisor.kill()
 
         wait_for(lambda: not any(map(is_running, below)), seconds=12)
 
 
-def test_next_start_ends_what_a_killed_supervisor_and_reaper_left(home: Path) -> None:
+def test_next_start_ends_processes_left_by_a_killed_supervisor_and_reaper(home: Path) -> None:
     with started(home) as (supervisor, reaper_pid, below):
         os.kill(supervisor.pid, signal.SIGSTOP)  # so that it cannot replace the reaper in between
         os.kill(reaper_pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The list of processes, without starting any."""
+"""The list of processes of a fleet."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_every_queue_has_exactly_one_worker() -> None:
     assert sorted(taken) == sorted(QUEUES)
 
 
-def test_sandbox_and_mail_sink_are_there_only_when_asked_for() -> None:
+def test_sandbox_and_mail_sink_are_optional() -> None:
     home = Path("/somewhere")
     bare = {p.name for p in plan_programs(_ENV, home, home, sandbox=False, mail_sink=False)}
     full = {p.name for p in plan_programs(_ENV, home, home, sandbox=True, mail_sink=True)}
@@ -36,7 +36,7 @@ def test_no_secret_is_on_a_command_line_and_every_process_knows_its_name() -> No
     assert "secret" not in repr(programs)
 
 
-def test_workers_give_back_their_work_when_asked_to_stop() -> None:
+def test_workers_release_their_work_on_a_stop_signal() -> None:
     home = Path("/somewhere")
     workers = [
         p for p in plan_programs(_ENV, home, home, sandbox=False, mail_sink=False) if "worker" in p.argv

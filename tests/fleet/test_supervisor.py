@@ -35,7 +35,7 @@ def reaper() -> Iterator[Reaper]:
     reaper.close()
 
 
-def test_what_processes_say_appears_under_their_names(reaper: Reaper) -> None:
+def test_output_of_processes_has_their_names(reaper: Reaper) -> None:
     out = io.StringIO()
     supervisor = Supervisor([program("left", _FOREVER), program("right", _FOREVER)], reaper=reaper, out=out)
     supervisor.start()
@@ -46,7 +46,7 @@ def test_what_processes_say_appears_under_their_names(reaper: Reaper) -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_killed_process_is_started_again_and_the_reason_is_told(reaper: Reaper) -> None:
+def test_killed_process_is_started_again_and_the_reason_is_reported(reaper: Reaper) -> None:
     out = io.StringIO()
     supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=out)
     supervisor.start()
@@ -60,7 +60,7 @@ def test_killed_process_is_started_again_and_the_reason_is_told(reaper: Reaper) 
     assert supervisor.restarts() == {"one": 1}
 
 
-def test_process_that_ends_by_itself_is_told_with_its_exit_code(reaper: Reaper) -> None:
+def test_process_that_exits_is_reported_with_its_exit_code(reaper: Reaper) -> None:
     out = io.StringIO()
     supervisor = Supervisor([program("brief", "raise SystemExit(3)")], reaper=reaper, out=out)
     supervisor.start()
@@ -100,7 +100,7 @@ def test_stop_leaves_neither_processes_nor_their_children(reaper: Reaper) -> Non
     wait_for(lambda: not is_running(grandchild))
 
 
-def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(reaper: Reaper) -> None:
+def test_process_that_ignores_the_stop_is_killed_on_the_second_request(reaper: Reaper) -> None:
     out = io.StringIO()
     supervisor = Supervisor([program("stubborn", _STUBBORN)], reaper=reaper, out=out)
     supervisor.start()
@@ -116,7 +116,7 @@ def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(reaper
     assert "stubborn: did not end in time, killed" in out.getvalue()
 
 
-def test_killed_reaper_is_replaced_and_told_what_to_watch(reaper: Reaper) -> None:
+def test_killed_reaper_is_replaced_and_the_new_one_watches_the_same_processes(reaper: Reaper) -> None:
     supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=io.StringIO())
     supervisor.start()
     first = reaper.pid
@@ -190,7 +190,7 @@ def test_children_lead_their_own_sessions(reaper: Reaper) -> None:
     supervisor.stop()
 
 
-def test_reader_that_goes_away_ends_the_fleet(reaper: Reaper) -> None:
+def test_fleet_ends_when_the_reader_of_its_output_exits(reaper: Reaper) -> None:
     reading, writing = os.pipe()
     supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=os.fdopen(writing, "w"))
     os.close(reading)
@@ -201,13 +201,13 @@ def test_reader_that_goes_away_ends_the_fleet(reaper: Reaper) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-255, "killed by signal 255")]
+    ("code", "description"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-255, "killed by signal 255")]
 )
-def test_exits_are_told_in_words(code: int, words: str) -> None:
-    assert format_exit(code) == words
+def test_exit_codes_are_described_in_words(code: int, description: str) -> None:
+    assert format_exit(code) == description
 
 
-def test_lines_are_whole_whatever_the_pieces(reaper: Reaper) -> None:
+def test_split_output_is_joined_to_whole_lines(reaper: Reaper) -> None:
     code = (
         "import sys, time\n"
         "for piece in (b'a\\nb', b'\\xc3', b'\\xa9\\r\\n', b'\\xff', b'x' * 70_000, b'\\nrest'):\n"

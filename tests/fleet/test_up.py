@@ -1,4 +1,4 @@
-"""``fleet up`` as a person uses it. Whether its processes do their work is for the journeys to show."""
+"""``fleet up``: start, stop, refusals. The journeys test the work of its processes."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "services.cli.main", *arguments],
         env=env | {"FLEET_HOME": str(home)},
-        cwd=home.parent,  # where no .env of a developer's own is
+        cwd=home.parent,  # a folder without a developer's .env
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,7 +68,7 @@ def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]
 
 
 def environ_of(process: psutil.Process) -> dict[str, str]:
-    """The environment of a process; nothing where it ended meanwhile, as short helpers do."""
+    """Return the environment of a process; empty if it has ended."""
     try:
         return process.environ()
     except psutil.NoSuchProcess:
@@ -137,14 +137,14 @@ def test_taken_port_ends_the_start_with_its_name(home: Path) -> None:
 
 
 OPEN_TO_OTHERS = {".": 0o711, "servers": 0o711, "servers/run": 0o711} if IS_ROOT else {}
-"""Root's servers run as another account, which passes through these; nobody can list them."""
+"""With root, the servers run as another account, which needs access to these folders but cannot list them."""
 
 PUBLIC = "servers/binaries"
 """Copies of the servers' programs, for that account to run."""
 
 
 def files_open_to_others(home: Path) -> dict[str, int]:
-    """Every file and folder of ``home`` that another user may read, write or pass through."""
+    """Return every file and folder of ``home`` that is open to another user."""
     modes = {str(path.relative_to(home)): path.lstat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
     return {
         name: mode
@@ -162,7 +162,7 @@ def run_fleet(home: Path, *arguments: str) -> str:
 
 def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
     (home / "mail").mkdir(parents=True)
-    (home / "mail").chmod(0o755)  # as an earlier version made it
+    (home / "mail").chmod(0o755)  # as in an earlier version
     home.chmod(OPEN_TO_OTHERS.get(".", 0o700))
     with running(home, umask=0):
         values = {
@@ -184,16 +184,18 @@ def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
         ("FLEET_TIMEZONE", "Mars/Olympus", "FLEET_TIMEZONE='Mars/Olympus' should be an IANA name"),
         ("EMBEDDED_POSTGRES_PORT", "high", "EMBEDDED_POSTGRES_PORT='high' should be a whole number"),
     ],
 )
-def test_wrong_setting_is_told_before_anything_starts(home: Path, name: str, value: str, words: str) -> None:
+def test_wrong_setting_is_reported_before_anything_starts(
+    home: Path, name: str, value: str, message: str
+) -> None:
     up = fleet(home, "up", "--auto-ports", **{name: value})
     refusal, _ = up.communicate()
 
     assert up.returncode == 1
-    assert words in refusal
+    assert message in refusal
     assert not (home / "servers").exists()

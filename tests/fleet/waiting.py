@@ -1,4 +1,4 @@
-"""Waiting for facts instead of for time."""
+"""Helpers that wait for a condition or for the end of a call."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def wait_for(fact: Callable[[], object], *, seconds: float = 15.0) -> None:
 
 
 def run_within(call: Callable[[], T], *, seconds: float) -> T:
-    """Return what ``call`` returns, or raise what it raises; fail if it is not over within ``seconds``."""
+    """Return what ``call`` returns, or raise what it raises; fail if it takes longer than ``seconds``."""
     ended: list[T] = []
     failed: list[BaseException] = []
 
@@ -32,14 +32,14 @@ def run_within(call: Callable[[], T], *, seconds: float) -> T:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    assert not thread.is_alive(), f"not over within {seconds} s"
+    assert not thread.is_alive(), f"not finished within {seconds} s"
     if failed:
         raise failed[0]
     return ended[0]
 
 
 def is_running(pid: int) -> bool:
-    """Say whether a process is there and not just waiting to be reaped."""
+    """Return whether a process exists and is no zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Rows that a fleet leaves behind, for the tests of what is read from them."""
+"""Helpers that insert the rows of a running fleet."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from services.shops.shops import add_shop
 
 
 def add_heartbeats(tx: Connection, now: datetime, *, but: str = "") -> None:
-    """Record a beat of everything that should beat, two seconds ago, except ``but``."""
+    """Record a heartbeat of every component two seconds ago, except ``but``."""
     names = ["beat", "sweep", *(f"queue:{queue}" for queue in QUEUES)]
     rows = [{"name": name, "at": now - timedelta(seconds=2)} for name in names if name != but]
     tx.execute(insert(heartbeats), rows)
@@ -50,7 +50,7 @@ def add_requests(
 
 
 def add_job(tx: Connection, name: str, **columns: Any) -> None:
-    """Record a job that the schedule holds."""
+    """Record a scheduled job."""
     row = {
         "name": name, "topic": "reconcile", "title": name, "schedule": "0 0 * * *", "zone": "fleet",
         "per_shop": False, "covers": "day", "grace_seconds": 60, "catch_up": "all", "min_run_seconds": 0,
@@ -62,7 +62,7 @@ def add_job(tx: Connection, name: str, **columns: Any) -> None:
 def add_run(
     tx: Connection, job: str, period: str, status: str, *, shop_id: int | None = None, **columns: Any
 ) -> int:
-    """Record a run of ``job`` that ended an hour ago, or has not where it is pending or running."""
+    """Record a run of ``job``; unless pending or running it ended an hour ago."""
     at = datetime.now(UTC) - timedelta(hours=1)
     row = {
         "job": job, "period": period, "status": status, "shop_id": shop_id, "due_at": at, "origin": "beat",

@@ -1,4 +1,4 @@
-"""State -> code, for the three routes of ingress and of the console alike."""
+"""Health state -> status code, for the three routes of the ingress and of the console."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ def let_a_run_be_overdue(tx: Connection) -> None:
 
 
 State = tuple[Callable[[Connection], Any] | None, str, Mapping[str, int], int]
-"""What happens, what stops to send a heartbeat, the counts above zero, and the code of ``/health``."""
+"""Case, component without heartbeat, counts above zero, and the code of ``/health``."""
 
 STATES: dict[str, State] = {
     "peace": (None, "", {}, 200),
@@ -116,7 +116,7 @@ def test_every_kind_of_condition_has_a_state_a_metric_a_label_and_a_line_in_the_
 
 
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
-def test_without_the_broker_queues_stand_still_and_webhooks_may_come(
+def test_without_the_broker_queues_stop_and_webhooks_are_accepted(
     engine: Engine, open_client: Callable[[HealthCheck], FlaskClient]
 ) -> None:
     with engine.begin() as tx:
@@ -129,7 +129,7 @@ def test_without_the_broker_queues_stand_still_and_webhooks_may_come(
 
 
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
-def test_only_without_the_database_is_nothing_ready(
+def test_readiness_fails_only_without_the_database(
     open_client: Callable[[HealthCheck], FlaskClient],
 ) -> None:
     nowhere = create_engine(
@@ -144,7 +144,7 @@ def test_only_without_the_database_is_nothing_ready(
     assert [client.get(path).status_code for path in ("/livez", "/readyz")] == [200, 503]
 
 
-def test_a_pause_that_ended_degrades_no_more(engine: Engine) -> None:
+def test_ended_pause_does_not_degrade_health(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
         pause(tx)

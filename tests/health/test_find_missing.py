@@ -1,4 +1,4 @@
-"""What counts as gone. Pure: figures in, names out."""
+"""Which components count as missing. Pure."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +12,8 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 NAMES = ("beat", "sweep", *(f"queue:{queue}" for queue in QUEUES))
 
 
-def in_peace(**late: timedelta | None) -> Health:
-    """Return a fleet at peace, but for the heartbeats named in ``late`` (None: never)."""
+def healthy_stats(**late: timedelta | None) -> Health:
+    """Return the figures of a healthy fleet, except the heartbeats in ``late`` (None: never)."""
     beats = {name: NOW - timedelta(seconds=3) for name in NAMES}
     for given, age in late.items():
         name = given.replace("__", ":")
@@ -24,8 +24,8 @@ def in_peace(**late: timedelta | None) -> Health:
     return Health(database_latency_ms=0.4, broker_latency_ms=0.3, heartbeats=beats, conditions={})
 
 
-def test_nothing_is_missing_in_peace() -> None:
-    health = in_peace()
+def test_nothing_is_missing_in_a_healthy_fleet() -> None:
+    health = healthy_stats()
 
     assert find_missing(health, NOW) == []
     assert describe_health(health, NOW)["status"] == "ok"
@@ -48,7 +48,7 @@ def test_nothing_is_missing_in_peace() -> None:
 def test_a_silence_longer_than_its_limit_is_named(
     late: dict[str, timedelta | None], missing: list[str]
 ) -> None:
-    assert find_missing(in_peace(**late), NOW) == missing
+    assert find_missing(healthy_stats(**late), NOW) == missing
 
 
 def test_a_fleet_that_never_ran_misses_everything_but_its_servers() -> None:
@@ -57,15 +57,15 @@ def test_a_fleet_that_never_ran_misses_everything_but_its_servers() -> None:
     assert find_missing(health, NOW) == ["beat", "sweep", *(f"worker:{queue}" for queue in QUEUES)]
 
 
-def test_without_the_database_nothing_else_is_guessed() -> None:
+def test_without_the_database_nothing_else_is_reported() -> None:
     health = Health(broker_latency_ms=0.3)
 
     assert find_missing(health, NOW) == ["database"]
     assert classify_health(health, NOW) == ("unavailable", True, ["database"])
 
 
-def test_without_the_broker_workers_are_not_accused() -> None:
-    late = in_peace(queue__email=timedelta(minutes=5))
+def test_without_the_broker_workers_are_not_missing() -> None:
+    late = healthy_stats(queue__email=timedelta(minutes=5))
     health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
 
     assert find_missing(health, NOW) == ["broker"]
@@ -73,6 +73,6 @@ def test_without_the_broker_workers_are_not_accused() -> None:
 
 
 def test_an_age_is_never_below_zero_when_clocks_differ() -> None:
-    health = in_peace(beat=timedelta(seconds=-4))
+    health = healthy_stats(beat=timedelta(seconds=-4))
 
     assert describe_health(health, NOW)["beat"] == {"age_seconds": 0.0}

@@ -1,4 +1,4 @@
-"""The deadline holds while something hangs. The doubles are questions that hang until told to go on."""
+"""The health check answers within its deadline while a check hangs until the test releases it."""
 
 import threading
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def test_a_whole_fleet_is_read_in_one_go(engine: Engine) -> None:
     assert health.broker_latency_ms == 0.2
 
 
-def test_a_broker_that_hangs_does_not_hold_the_answer_up(engine: Engine) -> None:
+def test_hanging_broker_does_not_delay_the_response(engine: Engine) -> None:
     go_on = threading.Event()
     probe = open_probe(engine, ping=lambda _: float(go_on.wait()))
 
@@ -65,34 +65,34 @@ def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engin
     assert probe.is_ready()
 
 
-def test_a_hanging_question_is_asked_once_however_many_wait_for_it() -> None:
+def test_hanging_check_runs_once_for_all_callers() -> None:
     go_on = threading.Event()
-    asked = []
+    calls = []
 
-    def ask() -> float:
-        asked.append(1)
+    def read_slowly() -> float:
+        calls.append(1)
         go_on.wait()
         return 1.0
 
-    question = CachedCheck("hangs", ask)
+    question = CachedCheck("hangs", read_slowly)
     answers = [result_within(question.start(), 0.01) for _ in range(20)]
     go_on.set()
 
     assert answers == [None] * 20
     assert result_within(question.start(), 5) == 1.0
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-def test_a_question_that_fails_is_answered_with_nothing_and_asked_again() -> None:
+def test_failed_check_returns_none_and_runs_again() -> None:
     answers = iter([ConnectionError("away"), 2.0])
 
-    def ask() -> float:
+    def read_slowly() -> float:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    question = CachedCheck("fails", ask)
+    question = CachedCheck("fails", read_slowly)
 
     assert result_within(question.start(), 5) is None
     assert result_within(question.start(), 5) == 2.0
@@ -109,7 +109,7 @@ def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: En
             connection.execute(text("alter table elsewhere rename to inbound_events"))
 
 
-def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) -> None:
+def test_slow_backlog_count_is_not_a_missing_database(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
     probe = open_probe(engine)
@@ -123,7 +123,7 @@ def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) 
     assert find_missing(health, utc_now()) == []
 
 
-def test_conditions_that_cannot_be_counted_are_missing_and_nothing_stands_still(engine: Engine) -> None:
+def test_conditions_that_cannot_be_counted_are_missing_and_queues_still_run(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
     probe = open_probe(engine)
@@ -137,15 +137,15 @@ def test_conditions_that_cannot_be_counted_are_missing_and_nothing_stands_still(
     assert describe_health(health, utc_now())["p1_open"] is None
 
 
-def test_an_answer_that_was_slow_to_get_is_kept_longer() -> None:
+def test_slow_result_is_cached_longer() -> None:
     go_on = threading.Event()
-    asked = []
+    calls = []
 
-    def ask() -> int:
-        asked.append(go_on.wait(0.05))
-        return len(asked)
+    def read_slowly() -> int:
+        calls.append(go_on.wait(0.05))
+        return len(calls)
 
-    question = CachedCheck("slow", ask, keep_seconds=0.001, keep_times_cost=10)
+    question = CachedCheck("slow", read_slowly, keep_seconds=0.001, keep_times_cost=10)
     first = result_within(question.start(), 5)
     go_on.wait(0.1)  # longer than keep_seconds, shorter than ten times the cost
 

@@ -1,4 +1,4 @@
-"""Figures are read from a real database; the only double is the clock."""
+"""Health figures from a real database; only the clock is a double."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ def test_every_queue_is_listed_even_when_nothing_ever_ran(tx: Connection) -> Non
     assert health.database_latency_ms is not None
 
 
-def test_a_queue_counts_what_waits_apart_from_what_is_in_hand_dead_or_final(tx: Connection) -> None:
+def test_queue_counts_waiting_locked_dead_and_final_items_separately(tx: Connection) -> None:
     add_work(tx, "order_ingest", count=3)
     add_work(tx, "refund_ingest", count=2, status="error", next_retry_at=NOW + timedelta(hours=1))
     add_work(tx, "order_ingest", count=4, locked_at=NOW, locked_by="w1")
@@ -78,7 +78,7 @@ def test_rates_cover_the_last_five_minutes_and_the_one_that_runs(tx: Connection)
     assert webhooks.last_processed_at == minute
 
 
-def test_a_queue_that_is_idle_still_knows_when_it_last_worked(tx: Connection) -> None:
+def test_idle_queue_has_the_time_of_its_last_item(tx: Connection) -> None:
     add_settled(tx, "reconcile", NOW - timedelta(hours=8), done=1)
 
     reconciliation = read_queue(tx, "reconciliation")
@@ -87,7 +87,7 @@ def test_a_queue_that_is_idle_still_knows_when_it_last_worked(tx: Connection) ->
     assert (reconciliation.items_per_minute, reconciliation.error_rate) == (0.0, None)
 
 
-def test_work_of_a_topic_that_no_release_knows_is_counted_under_its_name(tx: Connection) -> None:
+def test_work_of_an_unknown_topic_is_counted_under_its_name(tx: Connection) -> None:
     add_work(tx, "order_ingest", count=1)
     tx.execute(text("update work_queue set topic = 'retired_topic', queue = 'sync'"))
 
@@ -108,13 +108,13 @@ def test_a_worker_too_busy_for_a_canary_lives_as_long_as_it_renews_its_lease(
     assert find_missing(health, NOW) == missing
 
 
-@pytest.mark.parametrize("gone", ["beat", "sweep", "queue:email"])
-def test_whoever_stopped_beating_is_missing(tx: Connection, gone: str) -> None:
-    add_heartbeats(tx, NOW, but=gone)
+@pytest.mark.parametrize("stopped", ["beat", "sweep", "queue:email"])
+def test_component_without_a_heartbeat_is_missing(tx: Connection, stopped: str) -> None:
+    add_heartbeats(tx, NOW, but=stopped)
 
     health = replace(read_health(tx, NOW), broker_latency_ms=0.2)
 
-    assert find_missing(health, NOW) == [gone.replace("queue:", "worker:")]
+    assert find_missing(health, NOW) == [stopped.replace("queue:", "worker:")]
 
 
 def test_the_last_measured_drift_is_part_of_the_reading(tx: Connection) -> None:
@@ -123,7 +123,7 @@ def test_the_last_measured_drift_is_part_of_the_reading(tx: Connection) -> None:
     assert read_health(tx, NOW).drift == {"webhooks": 3}
 
 
-def test_a_backlog_too_long_to_count_leaves_the_verdict_standing(
+def test_backlog_too_long_to_count_does_not_change_the_status(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine.begin() as tx:

@@ -1,4 +1,4 @@
-"""What an orchestrator and Prometheus get, over the routes themselves."""
+"""Responses of the health and metrics routes."""
 
 import re
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def figure(figures: Figures, name: str, /, **labels: str) -> float | None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/api/v1/health"])
-def test_health_is_200_in_peace_with_every_queues_figures(engine: Engine, path: str) -> None:
+def test_health_of_a_working_fleet_is_200_with_figures_of_every_queue(engine: Engine, path: str) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
         add_work(tx, "order_ingest", count=2, created_at=utc_now() - timedelta(minutes=3))
@@ -72,17 +72,17 @@ def test_health_is_200_in_peace_with_every_queues_figures(engine: Engine, path: 
     answer = open_client(lambda: engine).get(path)
 
     assert answer.status_code == 200, answer.text
-    said = answer.get_json()
-    assert (said["status"], said["missing"]) == ("ok", [])
-    assert said["database"]["latency_ms"] >= 0
-    assert said["broker"]["latency_ms"] == 0.2
-    assert 1 < said["beat"]["age_seconds"] < 10
-    assert 1 < said["sweep"]["age_seconds"] < 10
-    assert list(said["queues"]) != []
-    assert set(said["queues"]) == set(QUEUES)
-    assert said["queues"]["webhooks"]["depth"] == 2
-    assert 179 < said["queues"]["webhooks"]["oldest_age_seconds"] < 190
-    assert set(said["queues"]["email"]) == {
+    body = answer.get_json()
+    assert (body["status"], body["missing"]) == ("ok", [])
+    assert body["database"]["latency_ms"] >= 0
+    assert body["broker"]["latency_ms"] == 0.2
+    assert 1 < body["beat"]["age_seconds"] < 10
+    assert 1 < body["sweep"]["age_seconds"] < 10
+    assert list(body["queues"]) != []
+    assert set(body["queues"]) == set(QUEUES)
+    assert body["queues"]["webhooks"]["depth"] == 2
+    assert 179 < body["queues"]["webhooks"]["oldest_age_seconds"] < 190
+    assert set(body["queues"]["email"]) == {
         "depth",
         "in_hand",
         "dead",
@@ -95,11 +95,11 @@ def test_health_is_200_in_peace_with_every_queues_figures(engine: Engine, path: 
 
 
 @pytest.mark.parametrize(
-    ("gone", "name"), [("beat", "beat"), ("sweep", "sweep"), ("queue:inventory", "worker:inventory")]
+    ("missing", "name"), [("beat", "beat"), ("sweep", "sweep"), ("queue:inventory", "worker:inventory")]
 )
-def test_health_is_503_with_the_name_of_what_is_gone(engine: Engine, gone: str, name: str) -> None:
+def test_health_is_503_with_the_name_of_what_is_missing(engine: Engine, missing: str, name: str) -> None:
     with engine.begin() as tx:
-        add_heartbeats(tx, utc_now(), but=gone)
+        add_heartbeats(tx, utc_now(), but=missing)
 
     answer = open_client(lambda: engine).get("/health")
 
@@ -108,7 +108,7 @@ def test_health_is_503_with_the_name_of_what_is_gone(engine: Engine, gone: str, 
     assert answer.get_json()["status"] == "degraded"
 
 
-def test_without_the_broker_health_is_503_but_webhooks_may_come(engine: Engine) -> None:
+def test_without_the_broker_health_is_503_and_webhooks_are_accepted(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
     client = open_client(lambda: engine, ping_ms=None)
@@ -130,7 +130,7 @@ def test_without_the_database_nothing_is_ready_but_the_process_lives() -> None:
     assert client.get("/livez").status_code == 200
 
 
-def test_metrics_tell_what_waits_what_was_settled_and_what_was_answered(engine: Engine) -> None:
+def test_metrics_count_waiting_work_settled_work_and_requests(engine: Engine) -> None:
     now = utc_now()
     minute = now.replace(second=0, microsecond=0)
     with engine.begin() as tx:
@@ -176,7 +176,7 @@ def test_every_topic_has_its_series_before_its_first_item(engine: Engine) -> Non
         assert figure(figures, "work_items", **where, status="dead") == 0
 
 
-def test_metrics_without_the_database_say_so_instead_of_failing() -> None:
+def test_metrics_without_the_database_report_it() -> None:
     figures = scrape(open_client(engine_to_nowhere))
 
     assert figure(figures, "up", part="database") == 0
@@ -185,7 +185,7 @@ def test_metrics_without_the_database_say_so_instead_of_failing() -> None:
 
 
 LABELS = {"part", "name", "queue", "topic", "status", "outcome", "provider", "mode", "severity", "job"}
-"""What labels may say: names that the code has a closed list of. None is a shop, a person or a reason."""
+"""Allowed label names: their values come from closed lists, never a shop, a person or a reason."""
 
 
 def test_no_label_holds_a_shop_a_person_or_a_reason(engine: Engine) -> None:

@@ -1,7 +1,6 @@
-"""Everything is paused, webhooks wait, reconciliation and month close failed, the chain is altered.
+"""Health of a fleet with a pause, waiting webhooks, failed runs and an altered chain.
 
-Over the real database and broker, the ingress' and the console's own applications and the real command:
-``/health`` must not answer ``ok`` to any of this.
+With real database, broker, ingress, console and command. ``/health`` must not answer ``ok``.
 """
 
 import json
@@ -25,7 +24,7 @@ from services.ingress.metrics import FORMER_NAMES
 from services.jobs.complete_run import sync_run_status
 from tasks.commands import backlog, pause
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
-from tests.jobs.moments import a_job, keep_time, know, settle
+from tests.jobs.job_rows import add_jobs, make_job, run_tick, settle
 from tests.ledger_rows import accept, new_event
 
 SECRET = "tests-only-cron-secret-" + "c" * 32
@@ -39,23 +38,23 @@ def run(command: click.Command, *arguments: str) -> str:
 
 
 @pytest.fixture
-def troubled(engine: Engine, broker_url: str, settings: Settings) -> Iterator[Engine]:
-    """Forty webhooks wait behind a pause of everything, and the night went wrong."""
+def degraded_fleet(engine: Engine, broker_url: str, settings: Settings) -> Iterator[Engine]:
+    """Forty webhooks wait behind a pause, and two nightly runs failed."""
     now = utc_now()
     run(pause, "-f", "--as", "ada-the-operator", "--reason", "counting stock")
     with transaction(engine) as tx:
         shop_id = add_broken_connection(tx, "harbour-teas")
         add_incident(tx, "P1")
     accept(engine, *(new_event(number, shop_id=shop_id) for number in range(40)))
-    know(
+    add_jobs(
         engine,
         now - timedelta(days=3),
-        a_job(),
-        a_job(name="monthly-close", topic="month_close", per_shop=False, zone="fleet"),
+        make_job(),
+        make_job(name="monthly-close", topic="month_close", per_shop=False, zone="fleet"),
     )
     with transaction(engine) as tx:
         tx.exec_driver_sql("update shops set created_at = now() - interval '3 days'")
-    keep_time(engine, now)
+    run_tick(engine, now)
     with transaction(engine) as tx:
         settle(tx, "daily-reconciliation", "dead")
         settle(tx, "monthly-close", "dead")
@@ -74,7 +73,7 @@ COUNTS = {
 }
 
 
-def test_the_public_health_is_degraded_with_counts_and_names_no_person(troubled: Engine) -> None:
+def test_the_public_health_is_degraded_with_counts_and_names_no_person(degraded_fleet: Engine) -> None:
     answer = make_flask().test_client().get("/health")
 
     body = answer.get_json()
@@ -87,7 +86,7 @@ def test_the_public_health_is_degraded_with_counts_and_names_no_person(troubled:
         assert private not in answer.text
 
 
-def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
+def test_metrics_have_a_series_for_each(degraded_fleet: Engine) -> None:
     answer = make_flask().test_client().get("/metrics")
 
     found = {
@@ -98,7 +97,7 @@ def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
     assert found["shopfleet_pauses", "hold"] == 1
     assert found["shopfleet_pauses", "refuse"] == 0
     assert found["shopfleet_incidents_open", "P1"] == 1
-    with transaction(troubled) as tx:
+    with transaction(degraded_fleet) as tx:
         p2 = tx.execute(text("select count(*) from incidents where severity = 'P2' and status = 'open'"))
     assert found["shopfleet_incidents_open", "P2"] == p2.scalar_one()
     assert found["shopfleet_connections_broken", "stripe"] == 1
@@ -112,7 +111,7 @@ def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
     assert found["shopfleet_missing", "job:monthly-close"] == 1
 
 
-def test_the_backlog_says_who_why_and_where(troubled: Engine) -> None:
+def test_backlog_shows_person_reason_and_shop(degraded_fleet: Engine) -> None:
     shown = json.loads(run(backlog, "--json"))
     text = " ".join(run(backlog).split())
 
@@ -126,8 +125,8 @@ def test_the_backlog_says_who_why_and_where(troubled: Engine) -> None:
         assert part in text
 
 
-def test_the_console_gives_shop_person_and_reason_to_the_machine_secret_alone(
-    troubled: Engine, settings: Settings
+def test_console_gives_shop_person_and_reason_only_with_the_cron_secret(
+    degraded_fleet: Engine, settings: Settings
 ) -> None:
     client = make_app(settings).test_client()
 
@@ -144,7 +143,7 @@ def test_the_console_gives_shop_person_and_reason_to_the_machine_secret_alone(
     assert lines["p1_open"]["name"] == "audit_chain_failed 2026-11-20"
 
 
-def test_the_front_page_is_not_well_and_counts_each(troubled: Engine, settings: Settings) -> None:
+def test_front_page_shows_a_degraded_fleet_with_counts(degraded_fleet: Engine, settings: Settings) -> None:
     page = make_app(settings).test_client().get("/").text
 
     assert "Everything works." not in page

@@ -1,4 +1,4 @@
-"""An ingress in this process, over the suite's real database and broker."""
+"""An ingress in this process, with a real database and broker."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from services.core.settings import Settings
 from services.ingress.app import Ingress
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
-from tests.fakes.line import Line
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.ingress.rsgi import Client, running
 
 SHOPIFY_SECRET = "hush-shopify-client-secret"
@@ -39,22 +39,22 @@ def shop_id(engine: Engine) -> int:
 
 
 @pytest.fixture
-def line(settings: Settings) -> Iterator[Line]:
-    """The line between the ingress and its database."""
+def database_proxy(settings: Settings) -> Iterator[TcpProxy]:
+    """Proxy between the ingress and its database."""
     url = make_url(settings.database_url)
-    with Line(url.host or "", url.port or 0) as line:
-        yield line
+    with TcpProxy(url.host or "", url.port or 0) as database_proxy:
+        yield database_proxy
 
 
 @pytest.fixture
-def ingress(settings: Settings, shop_id: int, line: Line, broker_url: str) -> Iterator[Ingress]:
-    """A running ingress whose line to the database is ``line``."""
-    url = make_url(settings.database_url).set(port=line.port)
+def ingress(settings: Settings, shop_id: int, database_proxy: TcpProxy, broker_url: str) -> Iterator[Ingress]:
+    """A running ingress that reaches the database through ``database_proxy``."""
+    url = make_url(settings.database_url).set(port=database_proxy.port)
     with running(replace(settings, database_url=url.render_as_string(hide_password=False))) as app:
         yield app
 
 
 @pytest.fixture
 def client(ingress: Ingress) -> Client:
-    """Somebody who posts."""
+    """Client of the ingress."""
     return Client(ingress)

@@ -1,4 +1,4 @@
-"""Signed webhooks to post, and what was stored of them."""
+"""Signed webhooks to post, and the stored events."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Granian's part, played in this process: an event loop, and requests that come over no network."""
+"""Double of granian in this process: an event loop, and requests without a network."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Ingress]:
-    """An ingress on an event loop of its own, closed as granian closes it."""
+    """Run an ingress on its own event loop, and close it as granian does."""
     app, loop = Ingress(settings), asyncio.new_event_loop()
     app.__rsgi_init__(loop)
     thread = threading.Thread(target=loop.run_forever)
@@ -35,7 +35,7 @@ def running(settings: Settings) -> Iterator[Ingress]:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """A response."""
 
     status_code: int
     headers: dict[str, str]
@@ -47,20 +47,20 @@ class Reply:
 
 
 class Headers(list[tuple[str, str]]):
-    """Headers as granian has them: a pair for each that came, in order."""
+    """Headers as in granian: a pair for each one, in order."""
 
     def items(self) -> "Headers":
         return self
 
 
 class Scope(SimpleNamespace):
-    """What granian tells of a request; each is another, as its own are."""
+    """Request scope as in granian, a new one for each request."""
 
     __hash__ = object.__hash__
 
 
 class RsgiProtocol:
-    """One request's two directions."""
+    """Reads the body and takes the response of one request."""
 
     def __init__(self, chunks: list[bytes]) -> None:
         self._chunks = chunks
@@ -109,7 +109,7 @@ class Client:
         return self.send(path, RsgiProtocol([data]), sent, method=method)
 
     def send(
-        self, path: str, wire: RsgiProtocol, headers: Iterable[tuple[str, str]], *, method: str = "POST"
+        self, path: str, protocol: RsgiProtocol, headers: Iterable[tuple[str, str]], *, method: str = "POST"
     ) -> Reply:
         scope = Scope(
             method=method,
@@ -121,7 +121,7 @@ class Client:
             scheme="http",
             http_version="1.1",
         )
-        sent = asyncio.run_coroutine_threadsafe(self._app.__rsgi__(scope, wire), self._loop)  # type: ignore[arg-type]
+        sent = asyncio.run_coroutine_threadsafe(self._app.__rsgi__(scope, protocol), self._loop)  # type: ignore[arg-type]
         sent.result(30)
-        assert wire.reply is not None
-        return wire.reply
+        assert protocol.reply is not None
+        return protocol.reply

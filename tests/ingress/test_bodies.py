@@ -1,4 +1,4 @@
-"""Bodies on their way: what one that is not complete may take, and which one is cut for another."""
+"""Incomplete request bodies: their limits, and which one is cut for another."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +15,8 @@ from services.ingress.webhooks import MAX_BODY_BYTES, BodyTooLarge
 LARGE = SMALL_BYTES + 1
 
 
-class Line:
-    """A wire on which the test puts parts; ``None``: the sender went away."""
+class FakeProtocol:
+    """RSGI protocol with body parts from the test; ``None``: the sender disconnected."""
 
     def __init__(self, *parts: bytes | None) -> None:
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -40,7 +40,7 @@ class Line:
 
 
 class Reader:
-    """Bodies that are read in tasks of their own. The loop's clock stands still: the test names the time."""
+    """Reads bodies in tasks. The test sets the clock of the loop."""
 
     def __init__(self, connections: int) -> None:
         self.bodies = Bodies(connections)
@@ -53,10 +53,10 @@ class Reader:
 
     async def begin(
         self, size: int | str, client: str = "a", parts: tuple[bytes | None, ...] = ()
-    ) -> tuple[Line, "asyncio.Task[bytes]"]:
-        line = Line(*parts)
+    ) -> tuple[FakeProtocol, "asyncio.Task[bytes]"]:
+        line = FakeProtocol(*parts)
         task = asyncio.create_task(self.bodies.read(line, str(size), lambda: client))
-        # An error that no test looks at would be logged by the garbage collector, in the middle of anything.
+        # The garbage collector would log an error that no test reads.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await settle()
         return line, task
@@ -68,8 +68,8 @@ async def settle() -> None:
 
 
 @pytest.fixture
-def ripe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every body is old enough to be cut for another."""
+def old_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every body old enough to be cut for another."""
     monkeypatch.setattr(bodies, "LEAST_AGE_SECONDS", 0.0)
 
 
@@ -114,7 +114,7 @@ def test_body_over_the_limit_is_refused_as_soon_as_it_is_known_to_be() -> None:
 
 
 @pytest.mark.parametrize(("size", "parts"), [(6, (None,)), (LARGE, (b"abc", None))])
-def test_sender_that_goes_away_is_no_bug_of_ours(size: int, parts: tuple[bytes | None, ...]) -> None:
+def test_disconnected_sender_is_not_reported_as_a_bug(size: int, parts: tuple[bytes | None, ...]) -> None:
     async def test() -> None:
         _, task = await Reader(8).begin(size, parts=parts)
         with pytest.raises(Unavailable):
@@ -142,7 +142,7 @@ def test_body_slower_than_the_least_rate_is_cut_and_one_that_keeps_up_is_not() -
     run(test)
 
 
-@pytest.mark.usefixtures("ripe")
+@pytest.mark.usefixtures("old_bodies")
 def test_full_share_cuts_the_body_furthest_behind_and_takes_the_next() -> None:
     async def test() -> None:
         reader = Reader(8)  # a share of 4, and of 2 for each client
@@ -160,8 +160,8 @@ def test_full_share_cuts_the_body_furthest_behind_and_takes_the_next() -> None:
     run(test)
 
 
-@pytest.mark.usefixtures("ripe")
-def test_one_clients_share_is_its_own() -> None:
+@pytest.mark.usefixtures("old_bodies")
+def test_each_client_has_its_own_share() -> None:
     async def test() -> None:
         reader = Reader(8)  # a share of 4, and of 2 for each client
         tasks = [(await reader.begin(LARGE, client=name))[1] for name in "abaa"]
@@ -183,7 +183,7 @@ def test_many_large_bodies_at_once_are_all_read() -> None:
     run(test)
 
 
-@pytest.mark.usefixtures("ripe")
+@pytest.mark.usefixtures("old_bodies")
 def test_small_body_takes_nothing_of_the_share_and_is_complete_in_time_or_cut() -> None:
     async def test() -> None:
         reader = Reader(8)
@@ -213,7 +213,7 @@ def test_held_bytes_are_bounded_by_cutting_not_by_refusing(monkeypatch: pytest.M
         assert cut([slow]) == [0]
         assert len(await quick) == 90_000
         _, again = await reader.begin(90_000, client="b", parts=(b" " * 90_000,))
-        assert len(await again) == 90_000  # what is read is no longer held
+        assert len(await again) == 90_000  # read bytes are no longer counted
 
     run(test)
 
@@ -224,7 +224,7 @@ def test_connections_that_run_short_are_taken_from_the_bodies_furthest_behind() 
         begun = [await reader.begin(size) for size in (LARGE, 1000, LARGE)]
         begun[0][0].put(b" " * 10)
         await settle()
-        reader.bodies.cancel_slowest(2, reader.now())  # all are younger than an honest body may be
+        reader.bodies.cancel_slowest(2, reader.now())  # all are below the age limit of a body
         await settle()
         assert cut([task for _, task in begun]) == []
         reader.bodies.cancel_slowest(2, reader.now() + 1)

@@ -1,4 +1,4 @@
-"""Whose request it is: what a client wrote itself is never believed."""
+"""The address of a client: headers written by the client are never trusted."""
 
 from ipaddress import ip_network
 

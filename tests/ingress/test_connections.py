@@ -1,4 +1,4 @@
-"""Idle connections make way by age, found among the process's own descriptors."""
+"""Idle connections are closed by age; they are found among the process's descriptors."""
 
 import socket
 import sys
@@ -33,8 +33,8 @@ def is_closed(client: socket.socket) -> bool:
         return False
 
 
-class Door:
-    """A listener and the connections to it, as granian has them."""
+class FakeListener:
+    """A listener with its connections, as in granian."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -53,27 +53,27 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    door = Door()
-    yield door
-    door.close()
+def listener() -> Iterator[FakeListener]:
+    listener = FakeListener()
+    yield listener
+    listener.close()
 
 
-def test_connections_to_the_port_are_listed_by_the_peers_name(door: Door) -> None:
-    pairs = door.open(3)
+def test_connections_to_the_port_are_listed_by_the_peers_name(listener: FakeListener) -> None:
+    pairs = listener.open(3)
 
-    found = {connection.peer: connection for connection in list_connections(door.port)}
+    found = {connection.peer: connection for connection in list_connections(listener.port)}
 
     assert set(found) == {name(client) for client, _ in pairs}
     assert all(connection.idle_seconds >= 0 for connection in found.values())
     assert {connection.descriptor for connection in found.values()} == {sock.fileno() for _, sock in pairs}
 
 
-def test_idle_connection_is_shut_and_one_with_a_request_is_not(door: Door) -> None:
-    (idle, _), (asking, _), (gone, held) = door.open(3)
+def test_idle_connection_is_shut_and_one_with_a_request_is_not(listener: FakeListener) -> None:
+    (idle, _), (asking, _), (closed, held) = listener.open(3)
     asking.sendall(b"POST")
-    found = {connection.peer: connection for connection in list_connections(door.port)}
-    name_of_gone = name(gone)
+    found = {connection.peer: connection for connection in list_connections(listener.port)}
+    name_of_gone = name(closed)
     held.close()
 
     assert shut_idle(found[name(idle)])
@@ -92,32 +92,32 @@ def test_crowd_is_the_longest_idle_first_without_the_busy() -> None:
 
 
 def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
-    door: Door, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    listener: FakeListener, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rsgi, "LEAST_IDLE_SECONDS", 0.0)
-    asked: list[int] = []
+    counts: list[int] = []
     served = Gateway(
         SimpleNamespace(),  # type: ignore[arg-type]
         Flask("empty"),
-        replace(settings, ingress_port=door.port, ingress_requests=8),
+        replace(settings, ingress_port=listener.port, ingress_requests=8),
     )
-    monkeypatch.setattr(served._bodies, "cancel_slowest", lambda count, _now: asked.append(count))
-    pairs = door.open(6)
+    monkeypatch.setattr(served._bodies, "cancel_slowest", lambda count, _now: counts.append(count))
+    pairs = listener.open(6)
     served._free_connections(0.0)
     assert not any(is_closed(client) for client, _ in pairs)
 
-    pairs = door.open(2)
+    pairs = listener.open(2)
     busy: Any = SimpleNamespace(client=name(pairs[0][0]))
-    served._running = {Known(busy)}  # type: ignore[arg-type]
+    served._running = {FakeRequest(busy)}  # type: ignore[arg-type]
     served._free_connections(0.0)
 
     assert sum(is_closed(client) for client, _ in pairs) == 2
     assert not is_closed(pairs[0][0])
-    assert asked[-1] == 0
+    assert counts[-1] == 0
 
 
-class Known:
-    """A request in hand."""
+class FakeRequest:
+    """A request in progress."""
 
     def __init__(self, scope: Any) -> None:
         self.client = scope.client

@@ -1,4 +1,4 @@
-"""How many of our files a reader opens to follow one order from the HTTP request to its rows.
+"""Number of project files that run for one order, from the HTTP request to its rows.
 
 ``make trace`` prints the table of the README.
 """
@@ -30,7 +30,7 @@ AT_MOST = 42
 
 @contextmanager
 def counting_calls() -> Iterator[Counter[str]]:
-    """The calls of each of our files, in all threads that start inside."""
+    """Count the calls of each project file, in all threads that start inside."""
     calls: Counter[str] = Counter()
 
     def note(frame: FrameType, event: str, _value: object) -> None:
@@ -48,7 +48,7 @@ def counting_calls() -> Iterator[Counter[str]]:
 
 @pytest.fixture
 def calls(settings: Settings, environment: dict[str, str], shop_id: int, broker_url: str) -> Counter[str]:
-    """Who is called for one order, after another that filled the caches."""
+    """The calls for one order, after another one that filled the caches."""
     from tasks.runner import run_message
 
     with counting_calls() as calls, running(settings) as ingress:

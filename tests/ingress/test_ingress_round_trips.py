@@ -1,4 +1,4 @@
-"""Rows of ``request_counts`` and the snapshot of the secrets have the values of their own columns."""
+"""Rows of ``request_counts`` and the snapshot of the secrets are read back by column name."""
 
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
 MINUTE = NOW.replace(second=0)
 
 
-def test_counts_come_back_by_name_and_add_up(engine: Engine) -> None:
+def test_counts_are_read_back_by_name_and_add_up(engine: Engine) -> None:
     stats = RequestStats(engine)
     for times in (2, 3):
         for _ in range(times):
@@ -35,7 +35,7 @@ def test_counts_come_back_by_name_and_add_up(engine: Engine) -> None:
     }
 
 
-def test_pauses_and_domains_come_back_by_name(engine: Engine, shop_id: int) -> None:
+def test_pauses_and_domains_are_read_back_by_name(engine: Engine, shop_id: int) -> None:
     with transaction(engine) as tx:
         tx.execute(
             text(

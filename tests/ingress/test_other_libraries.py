@@ -1,4 +1,4 @@
-"""Webhooks signed by other people's libraries come through the whole door; with one byte off they do not."""
+"""Webhooks signed by other libraries are accepted by the ingress, and refused with one byte changed."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET, STRIPE_SECRET
 from tests.ingress.rsgi import Client
 from tests.interop import test_node_libraries as node
 
-ask = node.ask
+run_node = node.run_node
 
 CHARGE = {
     "id": "evt_9",
@@ -30,7 +30,7 @@ MESSAGE = {"id": "EV9", "type": "message.received", "data": {"resource": {"id": 
 
 
 def check(client: Client, engine: Engine, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """``body`` is accepted as signed, and is a row; with its last byte changed it is refused."""
+    """Check that ``body`` is accepted and stored, and refused with its last byte changed."""
     assert client.post(path, data=body[:-1] + b" ", headers=headers).status_code == 401
     answer = client.post(path, data=body, headers=headers)
     assert (answer.status_code, answer.json["status"]) == (200, "accepted")
@@ -64,10 +64,10 @@ def test_standard_webhooks_libraries(client: Client, engine: Engine, library: st
 def test_shopifys_and_stripes_own_node_packages(
     client: Client,
     engine: Engine,
-    ask: node.Ask,
+    run_node: node.RunNode,
     provider: str,
 ) -> None:
     body = json.dumps(ORDER if provider == "shopify" else CHARGE).encode()
     secret = SHOPIFY_SECRET if provider == "shopify" else STRIPE_SECRET
-    headers = ask("sign", provider, secret, body)
+    headers = run_node("sign", provider, secret, body)
     check(client, engine, f"/webhooks/{provider}/acme", body, headers)  # type: ignore[arg-type]

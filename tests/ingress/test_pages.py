@@ -1,4 +1,4 @@
-"""Requests of pages do not queue without end before webhooks: beyond a number at once they are 503."""
+"""Page requests above a number at once are answered 503, so that they do not delay webhooks."""
 
 import asyncio
 import threading
@@ -21,18 +21,18 @@ def test_pages_beyond_the_number_at_once_are_refused_and_served_again_afterwards
     gateway = Gateway(None, flask, settings)  # type: ignore[arg-type] # no webhook comes
 
     async def get() -> Reply:
-        wire = RsgiProtocol([])
+        protocol = RsgiProtocol([])
         scope = Scope(
             method="GET", path="/slow", headers=Headers(), query_string="", server="127.0.0.1:8000",
             client="192.0.2.9:4000", scheme="http", http_version="1.1",
         )  # fmt: skip
-        await gateway.serve(scope, wire)  # type: ignore[arg-type]
-        assert wire.reply is not None
-        return wire.reply
+        await gateway.serve(scope, protocol)  # type: ignore[arg-type]
+        assert protocol.reply is not None
+        return protocol.reply
 
     async def crowd() -> tuple[list[Reply], list[Reply]]:
         waiting = [asyncio.create_task(get()) for _ in range(PAGES_WAITING)]
-        await asyncio.sleep(0)  # each has begun, and waits for a thread
+        await asyncio.sleep(0)  # each has started and waits for a thread
         refused = [await get() for _ in range(3)]
         goes_on.set()
         return refused, list(await asyncio.gather(*waiting, get()))

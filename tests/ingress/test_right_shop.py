@@ -1,4 +1,4 @@
-"""A right signature is not enough: the delivery must name this shop and itself, and not contradict itself."""
+"""A signed delivery must name this shop and its id, and must not contradict itself."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def post(client: Client, headers: Any, path: str = "shopify/acme") -> Reply:
     return client.post(f"/webhooks/{path}", data=BODY, headers=headers)
 
 
-def ask(engine: Engine, query: str) -> list[Any]:
+def select_rows(engine: Engine, query: str) -> list[Any]:
     with transaction(engine) as tx:
         return list(tx.execute(text(query)))
 
@@ -48,9 +48,9 @@ def test_signed_delivery_of_another_shop_is_refused_by_name(
     reply = post(client, signed("other.myshopify.com"))
 
     assert (reply.status_code, reply.json) == (401, {"error": "wrong_shop"})
-    assert ask(engine, "select * from inbound_events") == []
+    assert select_rows(engine, "select * from inbound_events") == []
     ingress.stats.flush()
-    (count,) = ask(engine, "select shop, provider, outcome, count from request_counts")
+    (count,) = select_rows(engine, "select shop, provider, outcome, count from request_counts")
     assert tuple(count) == ("acme", "shopify", "wrong_shop", 1)
 
 
@@ -76,7 +76,7 @@ def test_former_domain_stays_valid(domain: str, client: Client, engine: Engine) 
     assert post(client, signed(domain)).status_code == 200
 
 
-def test_domain_that_was_set_a_moment_ago_is_known(domain: str, client: Client, engine: Engine) -> None:
+def test_new_domain_is_used_at_once(domain: str, client: Client, engine: Engine) -> None:
     assert post(client, signed()).status_code == 200
     with transaction(engine) as tx:
         set_shop(tx, "acme", {"shopify_domain": "new.myshopify.com"}, now=utc_now())
@@ -84,9 +84,7 @@ def test_domain_that_was_set_a_moment_ago_is_known(domain: str, client: Client, 
     assert post(client, signed("new.myshopify.com")).status_code == 200
 
 
-def test_domain_of_another_form_from_earlier_is_compared_with_nothing(
-    client: Client, engine: Engine, shop_id: int
-) -> None:
+def test_stored_domain_of_an_old_form_is_not_compared(client: Client, engine: Engine, shop_id: int) -> None:
     with transaction(engine) as tx:
         tx.execute(text("update shop_config set shopify_domain = 'shop.acme.example'"))
 
@@ -94,7 +92,7 @@ def test_domain_of_another_form_from_earlier_is_compared_with_nothing(
 
 
 @pytest.mark.parametrize("name", ["X-Shopify-Topic", "X-Shopify-Webhook-Id"])
-def test_missing_header_is_named_to_the_holder_of_the_secret_alone(
+def test_missing_header_is_named_only_in_signed_requests(
     domain: str, client: Client, engine: Engine, name: str
 ) -> None:
     def without(headers: dict[str, str]) -> dict[str, str]:
@@ -102,11 +100,11 @@ def test_missing_header_is_named_to_the_holder_of_the_secret_alone(
 
     known = post(client, without(signed()))
     assert (known.status_code, known.json) == (400, {"error": "missing_header"})
-    stranger = post(client, without(signed("other.myshopify.com", secret="a guess")))
-    assert (stranger.status_code, stranger.json) == (401, {"error": "invalid_signature"})
+    unsigned = post(client, without(signed("other.myshopify.com", secret="a guess")))
+    assert (unsigned.status_code, unsigned.json) == (401, {"error": "invalid_signature"})
     nowhere = post(client, without(signed()), "shopify/nowhere")
     assert (nowhere.status_code, nowhere.json) == (404, {"error": "unknown_shop"})
-    assert ask(engine, "select * from inbound_events") == []
+    assert select_rows(engine, "select * from inbound_events") == []
 
 
 STANDARD = {"secret": QUO_SECRET.encode(), "webhook_id": "m-1"}
@@ -128,11 +126,11 @@ def test_header_that_contradicts_itself_is_refused_by_name(client: Client, engin
     reply = post(client, [(name, "another"), *headers], path)
 
     assert (reply.status_code, reply.json) == (400, {"error": "duplicate_header"})
-    assert ask(engine, "select * from inbound_events") == []
+    assert select_rows(engine, "select * from inbound_events") == []
     forged = [(k, v if k != "X-Shopify-Hmac-Sha256" else "forged") for k, v in headers]
     if path == "shopify/acme":
         assert post(client, [(name, "another"), *forged], path).json == {"error": "invalid_signature"}
-    # The same value twice, and what identifies nothing, contradict nothing.
+    # The same value twice, and headers that identify nothing, are no contradiction.
     same = [*headers, (name, dict(headers)[name]), ("Accept", "a"), ("Accept", "b")]
     assert post(client, same, path).status_code == 200
 
@@ -145,7 +143,7 @@ def test_header_of_the_newer_quo_counts_too(client: Client) -> None:
     assert reply.json == {"error": "duplicate_header"}
 
 
-def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_healing(
+def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_the_backfill(
     domain: str, client: Client, ingress: Ingress, engine: Engine, shop_id: int
 ) -> None:
     began = utc_now()
@@ -156,7 +154,7 @@ def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_healing(
     post(client, signed(secret="a guess"))
     ingress.stats.flush()
 
-    wrong, missing = ask(engine, "select * from incidents order by id")
+    wrong, missing = select_rows(engine, "select * from incidents order by id")
     assert (wrong.shop_id, wrong.rule, wrong.severity, wrong.status) == (
         shop_id, "webhook_wrong_shop", "P2", "open",
     )  # fmt: skip
@@ -170,14 +168,14 @@ def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_healing(
     assert began <= first <= utc_now()
 
 
-def test_refusals_wait_for_a_database_that_is_away(
-    domain: str, client: Client, ingress: Ingress, engine: Engine, line: Any
+def test_refusals_are_recorded_after_a_database_outage(
+    domain: str, client: Client, ingress: Ingress, engine: Engine, database_proxy: Any
 ) -> None:
     post(client, signed("other.myshopify.com"))
-    line.cut()
+    database_proxy.cut()
     ingress.stats.flush()
-    assert ask(engine, "select * from incidents") == []
-    line.mend()
+    assert select_rows(engine, "select * from incidents") == []
+    database_proxy.restore()
     ingress.stats.flush()
 
-    assert [row.rule for row in ask(engine, "select rule from incidents")] == ["webhook_wrong_shop"]
+    assert [row.rule for row in select_rows(engine, "select rule from incidents")] == ["webhook_wrong_shop"]

@@ -1,4 +1,4 @@
-"""The database or the broker is away, the queue is full, the ingress stops: no event is lost or invented."""
+"""Outage of database or broker, a full queue, a stop of the ingress: no event is lost or invented."""
 
 import asyncio
 import threading
@@ -14,22 +14,22 @@ from sqlalchemy import Engine
 from services.ingress import group_commit
 from services.ingress.app import Ingress
 from services.ledger.accept import Accepted, NewEvent
-from tests.fakes.line import Line
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import run_within
 from tests.ingress.posting import post_order, stored
 from tests.ingress.rsgi import Client, Reply, running
 
 
-def test_without_the_database_the_answer_is_503_within_two_seconds_and_it_heals_itself(
-    client: Client, engine: Engine, line: Line
+def test_without_the_database_the_answer_is_503_within_two_seconds_until_it_is_back(
+    client: Client, engine: Engine, database_proxy: TcpProxy
 ) -> None:
     assert post_order(client, webhook_id="before").status_code == 200
-    for fault in (line.cut, line.silence):
+    for fault in (database_proxy.cut, database_proxy.silence):
         fault()
         answer = run_within(partial(post_order, client, webhook_id=fault.__name__), seconds=6)
         assert (answer.status_code, answer.json) == (503, {"error": "unavailable"})
         assert int(answer.headers["Retry-After"]) > 0
-        line.mend()
+        database_proxy.restore()
         deadline = time.monotonic() + 15
         while post_order(client, webhook_id=fault.__name__).status_code != 200:
             assert time.monotonic() < deadline, f"the ingress did not recover from {fault.__name__}"
@@ -52,7 +52,7 @@ def test_without_the_broker_the_answer_is_still_200(
         get_settings.cache_clear()
 
 
-def test_a_bell_reaches_the_broker_for_what_was_accepted(
+def test_accepted_event_sends_a_message_to_the_broker(
     client: Client, ingress: Ingress, broker_url: str
 ) -> None:
     post_order(client)
@@ -61,11 +61,11 @@ def test_a_bell_reaches_the_broker_for_what_was_accepted(
         assert valkey.llen("webhooks") == 1
 
 
-def test_a_full_queue_is_503_and_never_memory_without_end(
-    ingress: Ingress, client: Client, line: Line, monkeypatch: pytest.MonkeyPatch
+def test_full_queue_is_503_and_memory_is_bounded(
+    ingress: Ingress, client: Client, database_proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "MAX_WAITING", 2)
-    line.silence()
+    database_proxy.silence()
     answers: list[int] = []
     threads = [
         threading.Thread(
@@ -77,11 +77,11 @@ def test_a_full_queue_is_503_and_never_memory_without_end(
         thread.start()
     for thread in threads:
         thread.join()
-    line.mend()
+    database_proxy.restore()
     assert answers == [503] * 12
 
 
-def test_an_event_the_database_refuses_does_not_take_its_neighbours_with_it(
+def test_event_that_the_database_refuses_does_not_affect_other_events(
     ingress: Ingress, engine: Engine
 ) -> None:
     def event(number: int, **changes: Any) -> NewEvent:
@@ -121,7 +121,7 @@ def test_requests_that_arrive_together_share_a_commit_and_each_gets_its_own_answ
     assert len({r.json["id"] for r in replies}) == len(stored(engine)) == 30
 
 
-def test_what_was_handed_over_is_answered_when_the_ingress_stops(
+def test_pending_requests_are_answered_when_the_ingress_stops(
     settings: Any, shop_id: int, engine: Engine
 ) -> None:
     replies: list[Reply] = []

@@ -1,4 +1,4 @@
-"""The contract's table of answers, one fact a test, over a real database and a real broker."""
+"""The table of responses in the contract, with a real database and broker."""
 
 import json
 import time
@@ -45,16 +45,16 @@ def test_a_delivery_sent_again_is_a_duplicate_of_the_same_event(client: Client, 
     assert len(stored(engine)) == 1
 
 
-def test_every_sender_of_the_contract_is_understood(client: Client, engine: Engine) -> None:
+def test_every_sender_of_the_contract_is_accepted(client: Client, engine: Engine) -> None:
     quo = json.dumps({"id": "EV1", "type": "message.received", "data": {"resource": {"id": "AC1"}}}).encode()
-    till = json.dumps({"type": "sale.closed", "data": {"id": "s1"}}).encode()
+    standard = json.dumps({"type": "sale.closed", "data": {"id": "s1"}}).encode()
     quo_headers = sign_standard(quo, QUO_SECRET.encode(), webhook_id="msg_1", now=utc_now())
-    till_headers = sign_standard(till, QUO_SECRET.encode(), webhook_id="msg_2", now=utc_now())
+    standard_headers = sign_standard(standard, QUO_SECRET.encode(), webhook_id="msg_2", now=utc_now())
     answers = [
         post_order(client),
         post_charge(client),
         client.post("/webhooks/openphone/acme", data=quo, headers=quo_headers),
-        client.post("/webhooks/standard/acme/till", data=till, headers=till_headers),
+        client.post("/webhooks/standard/acme/till", data=standard, headers=standard_headers),
     ]
     assert [a.status_code for a in answers] == [200] * 4
     assert {(e.provider, e.delivery_key) for e in stored(engine)} == {
@@ -83,7 +83,7 @@ def test_a_stale_stripe_signature_is_refused(client: Client, engine: Engine, age
     assert stored(engine) == []
 
 
-def test_one_shops_secret_opens_no_other_shop(client: Client, engine: Engine) -> None:
+def test_secret_of_one_shop_is_refused_at_another(client: Client, engine: Engine) -> None:
     assert post_order(client, shop="nobody").status_code == 404
     assert post_order(client, shop="nobody").json == {"error": "unknown_shop"}
     assert stored(engine) == []
@@ -106,7 +106,7 @@ def test_a_signed_body_that_cannot_be_read_is_kept(client: Client, engine: Engin
         ("POST", "/webhooks/standard/acme", 404, "not_found"),
     ],
 )
-def test_what_is_no_webhook_is_told_so_in_json(
+def test_request_that_is_no_webhook_has_a_json_error(
     client: Client, method: str, path: str, status: int, error: str
 ) -> None:
     answer = client.open(path, method=method)
@@ -151,19 +151,19 @@ def test_a_refusing_pause_keeps_the_event_with_the_provider(
 
 
 def test_a_body_without_a_stated_length_is_read_no_further_than_the_limit(client: Client) -> None:
-    wire = RsgiProtocol([b" " * 1024 * 1024] * 9)
-    reply = client.send("/webhooks/shopify/acme", wire, [])
+    protocol = RsgiProtocol([b" " * 1024 * 1024] * 9)
+    reply = client.send("/webhooks/shopify/acme", protocol, [])
     assert (reply.status_code, reply.json) == (413, {"error": "too_large"})
-    assert wire.read_bytes <= 6 * 1024 * 1024
+    assert protocol.read_bytes <= 6 * 1024 * 1024
 
 
-def test_health_is_answered_by_flask_behind_the_same_door(client: Client) -> None:
+def test_health_is_served_by_flask_on_the_same_port(client: Client) -> None:
     reply = client.open("/livez", method="GET")
     assert (reply.status_code, reply.json) == (200, {"status": "alive"})
     assert client.open("/nothing-here", method="GET").status_code == 404
 
 
-def test_what_is_no_webhook_at_all_is_answered_in_json_with_a_request_id(client: Client) -> None:
+def test_other_request_is_answered_in_json_with_a_request_id(client: Client) -> None:
     for method, path, status, error in (
         ("POST", "//webhooks/shopify/acme", 404, "not_found"),
         ("GET", "/nothing-here", 404, "not_found"),

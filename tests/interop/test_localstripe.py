@@ -1,8 +1,7 @@
-"""A Stripe that nobody here wrote: localstripe, as a process of its own, driven by Stripe's own library.
+"""Tests with localstripe, an independent Stripe server, and Stripe's own library.
 
-It is older than ours in its manners (API of 2017, oldest first in a list, no disputes, no events about
-charges, fees of zero), so it shows that lists, pages, errors and signatures are understood, and little of
-what an object of today holds.
+It has an API of 2017: lists oldest first, no disputes, no events about charges, fees of zero. So it tests
+lists, pages, errors and signatures, but few fields of current objects.
 """
 
 import json
@@ -29,7 +28,7 @@ pytest.importorskip("localstripe", reason="localstripe is not installed")
 KEY = "sk_test_12345"
 SECRET = "whsec_localstripe"
 
-# Its own command listens on every interface and keeps a pickle in /tmp; this one does neither.
+# The original command listens on every interface and writes a pickle to /tmp; this one does not.
 LAUNCHER = """
 import socket
 from aiohttp import web
@@ -42,10 +41,10 @@ web.run_app(server.app, sock=listener, print=None)
 
 
 class Hooks:
-    """Takes webhooks: the headers and bytes as they came."""
+    """Receives webhooks: headers and bytes as sent."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.received: list[tuple[dict[str, str], bytes]] = []
         self.changed = threading.Condition()
         hooks = self
 
@@ -53,7 +52,9 @@ class Hooks:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 with hooks.changed:
-                    hooks.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                    hooks.received.append(
+                        ({name.lower(): value for name, value in self.headers.items()}, body)
+                    )
                     hooks.changed.notify_all()
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
@@ -68,7 +69,9 @@ class Hooks:
 
     def wait_for(self, topics: set[str]) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: topics <= {json.loads(b)["type"] for _, b in self.taken}, 30)
+            assert self.changed.wait_for(
+                lambda: topics <= {json.loads(b)["type"] for _, b in self.received}, 30
+            )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def hooks() -> Iterator[Hooks]:
 
 @pytest.fixture(scope="module")
 def base_url(hooks: Hooks) -> Iterator[str]:
-    """localstripe on a free port of the loopback, which sends its webhooks to ``hooks``."""
+    """Run localstripe on a free loopback port; it sends its webhooks to ``hooks``."""
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -97,17 +100,17 @@ def base_url(hooks: Hooks) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def made(base_url: str) -> dict[str, list[Any]]:
-    """What Stripe's own library made there: more than two pages of charges, refunds, payouts."""
+    """Objects made with Stripe's own library: more than two pages of charges, refunds, payouts."""
     client = stripe.StripeClient(KEY, base_addresses={"api": base_url}, max_network_retries=0)
 
-    def post(path: str, **asked: Any) -> Any:
-        return client.raw_request("post", path, **asked).data
+    def post(path: str, **params: Any) -> Any:
+        return client.raw_request("post", path, **params).data
 
     numbers = {"number": "4242424242424242", "exp_month": 12, "exp_year": 2032, "cvc": "123"}
     card = post("/v1/payment_methods", type="card", card=numbers)["id"]
     charges = [post("/v1/charges", amount=1000 + n, currency="cad", source=card) for n in range(205)]
     refunds = [post("/v1/refunds", charge=charges[n]["id"], amount=100 + n) for n in range(3)]
-    payouts = [post("/v1/payouts", amount=5000, currency="eur", status="paid")]  # it knows no other
+    payouts = [post("/v1/payouts", amount=5000, currency="eur", status="paid")]  # its only currency
     return {"charges": charges, "refunds": refunds, "payouts": payouts}
 
 
@@ -120,7 +123,7 @@ def test_every_object_is_listed_once_page_by_page(
     assert sorted(one["id"] for one in found) == sorted(one["id"] for one in made[kind])
 
 
-def test_every_object_is_read_as_the_books_hold_it(base_url: str, made: dict[str, list[Any]]) -> None:
+def test_every_object_is_parsed_for_the_ledger(base_url: str, made: dict[str, list[Any]]) -> None:
     now = utc_now()
     charges = {
         read.provider_id: read
@@ -145,17 +148,17 @@ def test_single_object_is_the_one_that_the_list_has(base_url: str, made: dict[st
     assert get_object(KEY, base_url, f"/v1/charges/{charge_id}")["amount"] == 1007
 
 
-def test_key_that_it_does_not_take_is_ours_to_mend(base_url: str) -> None:
+def test_refused_key_needs_a_person(base_url: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         list(list_objects("not_a_key", base_url, "charges"))
     assert caught.value.code == "stripe.key_refused"
 
 
-def test_webhooks_that_it_signs_pass_our_door_and_altered_ones_do_not(
+def test_webhooks_that_it_signs_are_accepted_and_altered_ones_refused(
     base_url: str, hooks: Hooks, made: dict[str, list[Any]]
 ) -> None:
     hooks.wait_for({"payout.created", "payout.paid"})
-    headers, body = next(one for one in hooks.taken if json.loads(one[1])["type"] == "payout.created")
+    headers, body = next(one for one in hooks.received if json.loads(one[1])["type"] == "payout.created")
 
     delivery = read_stripe_delivery(headers, body, [SECRET.encode()], utc_now())
 

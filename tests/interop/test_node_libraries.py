@@ -1,4 +1,4 @@
-"""What Shopify's and Stripe's own Node packages sign we accept, and what we sign they accept."""
+"""Signatures of Shopify's and Stripe's Node packages are accepted, and ours by them."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ from services.sandbox.payloads.templates import dump
 
 HERE = Path(__file__).parent / "node"
 SHOPIFY_SECRET, STRIPE_SECRET = "0f3c9b8a7d6e5f4c", "whsec_5f2a9c"
-Ask = Callable[..., dict[str, object]]
+RunNode = Callable[..., dict[str, object]]
 
 
 def install(folder: Path) -> None:
@@ -36,8 +36,8 @@ def install(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
-    """Ask the Node script for one act; its packages are installed once, away from the project."""
+def run_node(tmp_path_factory: pytest.TempPathFactory) -> RunNode:
+    """Run the Node script; its packages are installed once, outside the project."""
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("node and npm are not installed here")
     base = tmp_path_factory.getbasetemp()
@@ -49,7 +49,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
             install(folder)
 
     def run(act: str, provider: str, secret: str, body: bytes, headers: dict[str, str] | None = None):
-        asked = {
+        request = {
             "act": act,
             "provider": provider,
             "secret": secret,
@@ -59,7 +59,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
         ended = subprocess.run(
             ["node", "sign.mjs"],
             cwd=folder,
-            input=json.dumps([asked]),
+            input=json.dumps([request]),
             capture_output=True,
             text=True,
             timeout=60,
@@ -80,8 +80,8 @@ def lower(headers):
     return {name.lower(): value for name, value in headers.items()}
 
 
-def test_shopify_signs_and_we_accept(ask, order):
-    headers = lower(ask("sign", "shopify", SHOPIFY_SECRET, order))
+def test_shopify_signs_and_we_accept(run_node, order):
+    headers = lower(run_node("sign", "shopify", SHOPIFY_SECRET, order))
 
     delivery = read_shopify_delivery(headers, order, [SHOPIFY_SECRET.encode()], utc_now())
 
@@ -90,7 +90,7 @@ def test_shopify_signs_and_we_accept(ask, order):
         read_shopify_delivery(headers, order[:-1] + b" ", [SHOPIFY_SECRET.encode()], utc_now())
 
 
-def test_we_sign_and_shopify_accepts(ask, order):
+def test_we_sign_and_shopify_accepts(run_node, order):
     headers = sign_shopify(
         order,
         SHOPIFY_SECRET.encode(),
@@ -101,20 +101,20 @@ def test_we_sign_and_shopify_accepts(ask, order):
         event_id="98880550",
     )
 
-    answer = ask("verify", "shopify", SHOPIFY_SECRET, order, headers)
+    answer = run_node("verify", "shopify", SHOPIFY_SECRET, order, headers)
     assert (answer["valid"], answer["webhookId"]) == (True, "b54557e4")
-    assert ask("verify", "shopify", SHOPIFY_SECRET, order + b" ", headers)["valid"] is False
+    assert run_node("verify", "shopify", SHOPIFY_SECRET, order + b" ", headers)["valid"] is False
 
 
-def test_stripe_signs_and_we_accept(ask):
+def test_stripe_signs_and_we_accept(run_node):
     body = b'{"id":"evt_1","type":"charge.succeeded","created":1795262400,"data":{"object":{"id":"ch_1"}}}'
-    headers = lower(ask("sign", "stripe", STRIPE_SECRET, body))
+    headers = lower(run_node("sign", "stripe", STRIPE_SECRET, body))
 
     assert read_stripe_delivery(headers, body, [STRIPE_SECRET.encode()], utc_now()).key == "ch_1"
 
 
-def test_we_sign_and_stripe_accepts(ask, order):
+def test_we_sign_and_stripe_accepts(run_node, order):
     headers = sign_stripe(order, STRIPE_SECRET.encode(), now=utc_now())
 
-    assert ask("verify", "stripe", STRIPE_SECRET, order, headers) == {"valid": True}
-    assert ask("verify", "stripe", STRIPE_SECRET, order + b" ", headers)["valid"] is False
+    assert run_node("verify", "stripe", STRIPE_SECRET, order, headers) == {"valid": True}
+    assert run_node("verify", "stripe", STRIPE_SECRET, order + b" ", headers)["valid"] is False

@@ -1,4 +1,4 @@
-"""What other people's Python libraries sign we accept, and what we sign they accept."""
+"""Signatures of other Python libraries are accepted, and ours by them."""
 
 import base64
 import random

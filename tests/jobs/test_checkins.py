@@ -1,4 +1,4 @@
-"""What Sentry Crons hears, read from the envelopes themselves. The only double is Sentry's own server."""
+"""Check-ins for Sentry Crons, read from the envelopes. Only Sentry's server is a double."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from services.jobs.sentry_monitors import SentryCheckin
 from services.providers.sentry_crons import send_checkin
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Request, Web
-from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
 from tests.jobs.work import finish_runs, follow, make_due, serve
 from tests.observability.sentry_sink import SentrySink
 
@@ -30,9 +30,9 @@ VERDICTS = (
 
 def begin(engine: Engine, **zones: str) -> None:
     add_shops(engine, datetime(2026, 1, 1, tzinfo=UTC), **zones)
-    know(engine, EVENING, a_job())
-    keep_time(engine, EVENING)
-    keep_time(engine, NOW)
+    add_jobs(engine, EVENING, make_job())
+    run_tick(engine, EVENING)
+    run_tick(engine, NOW)
 
 
 def checkins(raw: list[bytes]) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def checkins(raw: list[bytes]) -> list[dict[str, Any]]:
     return [json.loads(item.get_bytes()) for item in items]
 
 
-def heard(web: Web) -> list[tuple[str, str]]:
+def received(web: Web) -> list[tuple[str, str]]:
     return [(one["check_in_id"], one["status"]) for one in checkins([_plain(r) for r in web.requests])]
 
 
@@ -69,13 +69,13 @@ def dsn(web: Web) -> str:
     return f"http://public@127.0.0.1:{web.port}/42"
 
 
-def test_sentry_hears_of_a_round_once_begun_and_once_ended(engine: Engine, sink: SentrySink) -> None:
+def test_round_has_one_checkin_at_its_begin_and_one_at_its_end(engine: Engine, sink: SentrySink) -> None:
     with settings_of(SENTRY_DSN=sink.dsn, ENVIRONMENT="production"):
         begin(engine, west="America/Los_Angeles", mill="America/Los_Angeles")
         serve(engine, TOPIC, SentryCheckin())
         finish_runs(engine, "reconcile")
         follow(engine)
-        keep_time(engine, NOW + timedelta(seconds=5))
+        run_tick(engine, NOW + timedelta(seconds=5))
         follow(engine)
         serve(engine, TOPIC, SentryCheckin())
         serve(engine, TOPIC, SentryCheckin())
@@ -104,8 +104,8 @@ def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) ->
             serve(engine, TOPIC, SentryCheckin())
             make_due(engine, [TOPIC])
 
-    assert len(heard(web)) == 3
-    assert len(set(heard(web))) == 1
+    assert len(received(web)) == 3
+    assert len(set(received(web))) == 1
     assert runs(engine, VERDICTS) == [("done", "delivered")]
 
 
@@ -120,11 +120,11 @@ def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) 
         for _ in range(2):  # one key at a time
             serve(engine, TOPIC, SentryCheckin())
 
-    assert [status for _, status in heard(web)] == ["in_progress", "ok"]
+    assert [status for _, status in received(web)] == ["in_progress", "ok"]
     assert sorted(runs(engine, VERDICTS)) == [("done", "delivered"), ("done", "superseded")]
 
 
-def test_a_wait_that_sentry_asks_for_is_kept(engine: Engine, web: Web) -> None:
+def test_retry_after_of_sentry_is_respected(engine: Engine, web: Web) -> None:
     web.answers = [Answer(429, {"X-Sentry-Rate-Limits": "90:monitor:organization"})]
     with settings_of(SENTRY_DSN=dsn(web)):
         begin(engine, west="America/Los_Angeles")
@@ -144,7 +144,7 @@ def test_what_was_planned_is_dropped_once_sentry_is_switched_off(engine: Engine,
     assert runs(engine, VERDICTS) == [("done", "disabled")]
 
 
-def test_it_is_posted_where_the_dsn_says_and_shows_its_key(web: Web) -> None:
+def test_checkin_is_posted_to_the_dsn_with_its_key(web: Web) -> None:
     with httpx.Client() as http:
         send_checkin(http, dsn(web), {"monitor_slug": "nightly", "status": "ok"})
 
@@ -178,7 +178,7 @@ def test_it_is_posted_where_the_dsn_says_and_shows_its_key(web: Web) -> None:
         (Answer(400, {"X-Sentry-Error": "bad slug"}), Refused, "sentry.checkin_refused", None),
     ],
 )
-def test_an_answer_means_what_happens_next(
+def test_response_decides_what_happens_next(
     web: Web, answer: Answer, fault: type[WorkError], code: str, wait_seconds: int | None
 ) -> None:
     web.answers = [answer]

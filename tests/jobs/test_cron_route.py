@@ -1,4 +1,4 @@
-"""``POST /cron/<job>``: who may start a job over HTTP, and what is answered. The real app and database."""
+"""``POST /cron/<job>``: access and responses, with the real app and database."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ from services.jobs.definition import FLEET_ZONE
 from services.ledger.dispatch import reset_sender
 from services.ledger.health_check import HealthCheck
 from services.ledger.sweep import sweep
-from tests.fakes.line import Line
 from tests.fakes.settings import settings_of
-from tests.jobs.moments import a_job, add_shops, know, runs
+from tests.fakes.tcp_proxy import TcpProxy
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, runs
 from tests.jobs.work import finish_runs
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "tests-only-cron-secret-" + "c" * 32
 SHOWN = {"X-Cron-Secret": SECRET}
-FLEET_JOB = a_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
+FLEET_JOB = make_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
 RUNS = "select job, shop_id, period, status, origin, started_by from job_runs order by job, shop_id"
 
 
@@ -45,7 +45,7 @@ def open_client(settings: Settings) -> FlaskClient:
 def client(engine: Engine, settings: Settings) -> FlaskClient:
     """The console over two shops and two jobs."""
     add_shops(engine, LONG_AGO, west="America/Los_Angeles", east="Asia/Tokyo")
-    know(engine, LONG_AGO, a_job(), FLEET_JOB)
+    add_jobs(engine, LONG_AGO, make_job(), FLEET_JOB)
     return open_client(settings)
 
 
@@ -80,7 +80,7 @@ def test_the_secret_is_taken_from_any_of_three_headers(client: FlaskClient, head
     ],
 )
 @pytest.mark.parametrize("path", ["/cron/audit-verify", "/cron/nothing", "/api/v1/internal/run-due-reports"])
-def test_a_wrong_secret_starts_nothing_and_learns_nothing(
+def test_wrong_secret_starts_nothing_and_reveals_nothing(
     client: FlaskClient, engine: Engine, headers: dict[str, str], path: str
 ) -> None:
     answer = client.post(path, headers=headers)
@@ -102,9 +102,7 @@ def test_an_empty_secret_refuses_all(client: FlaskClient, settings: Settings, sh
     assert "CRON_SECRET is not set" in answer.get_json()["detail"]
 
 
-def test_secret_before_the_rotation_opens_too_until_it_is_removed(
-    client: FlaskClient, settings: Settings
-) -> None:
+def test_previous_secret_is_accepted_until_it_is_removed(client: FlaskClient, settings: Settings) -> None:
     rotated = replace(settings, cron_secret="n" * 32, cron_secret_previous=SECRET)
     headers = {"X-Cron-Secret": SECRET}
 
@@ -129,7 +127,7 @@ def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytes
     assert compared == [(b"right", b"right"), (b"wrong", b"right"), (b"no", b"right")]
 
 
-def test_a_secret_beyond_ascii_is_known_by_its_bytes() -> None:
+def test_non_ascii_secret_is_compared_as_bytes() -> None:
     as_werkzeug_reads_it = "schlüssel".encode().decode("latin-1")
 
     assert has_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), ["schlüssel"])
@@ -203,7 +201,7 @@ def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "error", "said"),
+    ("path", "status", "error", "detail"),
     [
         ("/cron/nothing", 404, "unknown_job", "there are audit-verify, daily-reconciliation"),
         ("/api/v1/internal/run-due-reports", 404, "unknown_job", "run-due-reports"),
@@ -223,13 +221,13 @@ def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine
         ),
     ],
 )
-def test_what_is_wrong_is_named(
-    client: FlaskClient, engine: Engine, path: str, status: int, error: str, said: str
+def test_error_names_what_is_wrong(
+    client: FlaskClient, engine: Engine, path: str, status: int, error: str, detail: str
 ) -> None:
     answer = post(client, path)
 
     assert (answer.status_code, answer.get_json()["error"]) == (status, error)
-    assert said in answer.get_json()["detail"]
+    assert detail in answer.get_json()["detail"]
     assert answer.headers["X-Request-Id"]
     assert runs(engine, RUNS) == []
 
@@ -238,8 +236,8 @@ def test_a_period_that_one_shop_cannot_have_starts_none(engine: Engine, settings
     add_shops(engine, LONG_AGO, first="Pacific/Kiritimati")
     add_shops(
         engine, LONG_AGO, last="Pacific/Niue"
-    )  # 25 hours behind: its day is never over with the other's
-    know(engine, LONG_AGO, a_job())
+    )  # 25 hours behind: its day never ends together with the other one
+    add_jobs(engine, LONG_AGO, make_job())
     over_at_the_first = datetime.now(ZoneInfo("Pacific/Kiritimati")).date() - timedelta(days=1)
 
     answer = post(open_client(settings), f"/cron/daily-reconciliation?period={over_at_the_first}")
@@ -248,8 +246,8 @@ def test_a_period_that_one_shop_cannot_have_starts_none(engine: Engine, settings
     assert runs(engine, RUNS) == []
 
 
-def test_a_fleet_without_shops_is_no_fault(engine: Engine, settings: Settings) -> None:
-    know(engine, LONG_AGO, a_job())
+def test_fleet_without_shops_is_no_error(engine: Engine, settings: Settings) -> None:
+    add_jobs(engine, LONG_AGO, make_job())
 
     answer = post(open_client(settings), "/cron/daily-reconciliation")
 
@@ -267,22 +265,20 @@ def test_only_post_starts_anything(client: FlaskClient, engine: Engine, method: 
 
 
 @pytest.fixture
-def line_to_database(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """The wire to the database, which can be cut."""
+def database_proxy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[TcpProxy]:
+    """Proxy to the database."""
     url = settings.database_url
     host, _, port = url.rpartition("@")[2].partition("/")[0].partition(":")
-    with Line(host, int(port)) as line:
-        engine = db.make_engine(url.replace(f"{host}:{port}", f"127.0.0.1:{line.port}"), application="cut")
+    with TcpProxy(host, int(port)) as proxy:
+        engine = db.make_engine(url.replace(f"{host}:{port}", f"127.0.0.1:{proxy.port}"), application="cut")
         monkeypatch.setattr(db, "_engine", engine)
-        yield line
+        yield proxy
         engine.dispose()
 
 
-def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
-    client: FlaskClient, line_to_database: Line
-) -> None:
+def test_unreachable_database_is_503_with_retry_after(client: FlaskClient, database_proxy: TcpProxy) -> None:
     assert post(client, "/cron/audit-verify").status_code == 202
-    line_to_database.cut()
+    database_proxy.cut()
 
     answer = post(client, "/cron/audit-verify")
 
@@ -291,21 +287,21 @@ def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
     assert answer.headers["X-Request-Id"]
 
 
-def test_workers_are_told_at_once(client: FlaskClient, broker_url: str) -> None:
+def test_workers_get_a_message_at_once(client: FlaskClient, broker_url: str) -> None:
     reset_sender()
 
     assert post(client, "/cron/audit-verify").status_code == 202
     assert queue_depths(["reports"]) == {"reports": 1}
 
 
-def test_sentry_is_told_of_the_begin_while_the_run_goes_on(client: FlaskClient, broker_url: str) -> None:
+def test_begin_checkin_is_sent_while_the_run_goes_on(client: FlaskClient, broker_url: str) -> None:
     with settings_of(SENTRY_DSN="http://key@127.0.0.1:9/1"):
         reset_sender()
         assert post(client, "/cron/audit-verify").status_code == 202
     assert queue_depths(["reports", "sync"]) == {"reports": 1, "sync": 1}
 
 
-def test_a_broker_that_is_away_does_not_matter(client: FlaskClient, engine: Engine) -> None:
+def test_job_starts_without_the_broker(client: FlaskClient, engine: Engine) -> None:
     with settings_of(BROKER_URL="redis://127.0.0.1:9/0"):
         reset_sender()
         assert post(client, "/cron/audit-verify").status_code == 202
@@ -316,15 +312,15 @@ def test_a_broker_that_is_away_does_not_matter(client: FlaskClient, engine: Engi
     assert [(ref.queue, ref.topic) for ref in refs] == [("reports", "audit_verify")]
 
 
-def test_a_hundred_at_once_start_one_run(client: FlaskClient, engine: Engine) -> None:
+def test_hundred_concurrent_requests_start_one_run(client: FlaskClient, engine: Engine) -> None:
     app = client.application
 
-    def ask(_: int) -> tuple[int, str]:
+    def start_job(_: int) -> tuple[int, str]:
         answer = post(app.test_client(), "/cron/daily-reconciliation?shop=west&period=2026-11-19")
         return answer.status_code, answer.get_json().get("status")
 
     with ThreadPoolExecutor(8) as pool:
-        answers = Counter(pool.map(ask, range(100)))
+        answers = Counter(pool.map(start_job, range(100)))
 
     assert answers == {(202, "started"): 1, (202, "running"): 99}
     assert len(runs(engine, RUNS)) == 1

@@ -1,4 +1,4 @@
-"""Dead-man: what did not run is found from rows, whoever is dead, and is over when it ran."""
+"""Dead-man check: missed runs are found from rows, even without beat, and resolved when they run."""
 
 import random
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from services.ledger.health_check import HealthCheck
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
-from tests.jobs.moments import a_job, add_shops, keep_time, know, periods, runs, settle
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, periods, run_tick, runs, settle
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)  # an hour past midnight in Vancouver
 MIDNIGHT = NOW - timedelta(hours=1)
@@ -29,14 +29,14 @@ INCIDENT = (1, "cron_did_not_run:daily-reconciliation", "2026-11-20", "P2", "ope
 
 @pytest.fixture
 def shop(engine: Engine) -> Iterator[Engine]:
-    """A shop whose job is due at midnight; time was kept until the evening before."""
+    """A shop whose job is due at midnight; the last tick was the evening before."""
     add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles")
-    know(engine, NOW - timedelta(days=1), a_job())
-    keep_time(engine, MIDNIGHT - timedelta(hours=2))
+    add_jobs(engine, NOW - timedelta(days=1), make_job())
+    run_tick(engine, MIDNIGHT - timedelta(hours=2))
     return engine
 
 
-def look(engine: Engine, now: datetime) -> list[str]:
+def check(engine: Engine, now: datetime) -> list[str]:
     with transaction(engine) as tx:
         record_overdue(tx, now)
         record_notices(tx, now)
@@ -44,45 +44,43 @@ def look(engine: Engine, now: datetime) -> list[str]:
 
 
 def test_nothing_is_overdue_within_its_grace(shop: Engine) -> None:
-    keep_time(shop, MIDNIGHT + timedelta(seconds=1))
-    assert look(shop, MIDNIGHT + timedelta(minutes=30)) == []
+    run_tick(shop, MIDNIGHT + timedelta(seconds=1))
+    assert check(shop, MIDNIGHT + timedelta(minutes=30)) == []
     assert runs(shop, OPEN) == []
 
 
 def test_a_run_without_an_end_after_its_grace_did_not_run(shop: Engine) -> None:
-    keep_time(shop, MIDNIGHT + timedelta(seconds=1))
-    assert look(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
+    run_tick(shop, MIDNIGHT + timedelta(seconds=1))
+    assert check(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
     assert runs(shop, OPEN) == [INCIDENT]
     ((summary,),) = runs(shop, "select summary from incidents")
     assert "due at 2026-11-21 08:00 UTC" in summary
     assert "check whether its queue is paused and its worker runs" in summary
 
 
-def test_it_is_found_also_when_beat_is_dead_and_planned_nothing(shop: Engine) -> None:
-    assert look(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
+def test_missed_run_is_found_while_beat_is_dead(shop: Engine) -> None:
+    assert check(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
     assert runs(shop, OPEN) == [INCIDENT]
     ((summary,),) = runs(shop, "select summary from incidents")
     assert "check whether beat runs" in summary
 
 
-def test_looking_again_says_nothing_new(shop: Engine) -> None:
-    look(shop, NOW)
-    said = runs(shop, "select updated_at from incidents")
-    look(shop, NOW + timedelta(minutes=5))
-    assert runs(shop, "select updated_at from incidents") == said
+def test_second_check_reports_nothing_new(shop: Engine) -> None:
+    check(shop, NOW)
+    before = runs(shop, "select updated_at from incidents")
+    check(shop, NOW + timedelta(minutes=5))
+    assert runs(shop, "select updated_at from incidents") == before
 
 
-def test_the_operator_has_one_mail_of_it_however_many_shops_are_late(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_operator_gets_one_mail_for_all_late_shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPERATOR_EMAIL", "ops@example.com")
     get_settings.cache_clear()
     add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles", other="America/Los_Angeles")
-    know(engine, NOW - timedelta(days=1), a_job())
-    keep_time(engine, MIDNIGHT)
+    add_jobs(engine, NOW - timedelta(days=1), make_job())
+    run_tick(engine, MIDNIGHT)
 
-    look(engine, NOW)
-    look(engine, NOW + timedelta(minutes=5))
+    check(engine, NOW)
+    check(engine, NOW + timedelta(minutes=5))
     get_settings.cache_clear()
 
     ((recipient, subject, text_),) = runs(engine, "select recipient, subject, text from mail_outbox")
@@ -95,13 +93,13 @@ def test_the_operator_has_one_mail_of_it_however_many_shops_are_late(
 
 
 def test_the_incident_is_resolved_when_the_run_ends(shop: Engine) -> None:
-    look(shop, NOW)
-    keep_time(shop, NOW)
+    check(shop, NOW)
+    run_tick(shop, NOW)
 
     runner = ExternalRunner(shop, "tests", random.Random(1))
     runner.run_batch(TOPICS["reconcile"], JobHandler(lambda _run: JobResult()))
 
-    assert look(shop, NOW + timedelta(hours=2)) == []
+    assert check(shop, NOW + timedelta(hours=2)) == []
     assert runs(shop, OPEN) == [(*INCIDENT[:4], "resolved")]
 
 
@@ -116,7 +114,7 @@ def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
     assert "job:daily-reconciliation" in classify_health(health, utc_now()).missing
 
 
-def test_a_monitor_says_so_while_nobody_keeps_time(shop: Engine) -> None:
+def test_monitor_reports_that_no_beat_runs(shop: Engine) -> None:
     with transaction(shop) as tx:
         tx.execute(text("update job_schedule_state set next_due_at = now() - interval '31 minutes'"))
     monitor = OverdueMonitor(shop, every_seconds=0.01)
@@ -136,11 +134,11 @@ def test_a_job_that_is_switched_off_is_not_missed(shop: Engine) -> None:
             ),
             {"at": MIDNIGHT - timedelta(hours=1)},
         )
-    keep_time(shop, MIDNIGHT)
-    assert look(shop, NOW) == []
+    run_tick(shop, MIDNIGHT)
+    assert check(shop, NOW) == []
 
 
-def test_while_two_clocks_disagree_no_run_begins_and_it_is_said(shop: Engine) -> None:
+def test_no_run_starts_while_two_clocks_disagree_and_it_is_reported(shop: Engine) -> None:
     with transaction(shop) as tx:
         tx.execute(
             text(
@@ -158,7 +156,7 @@ def test_while_two_clocks_disagree_no_run_begins_and_it_is_said(shop: Engine) ->
 
 
 def test_a_part_that_fails_does_not_keep_the_others_from_being_done(shop: Engine) -> None:
-    keep_time(shop, MIDNIGHT)
+    run_tick(shop, MIDNIGHT)
     with transaction(shop) as tx:
         tx.execute(text("update jobs set schedule = 'nonsense'"))  # planning will fail
         settle(tx, "daily-reconciliation", "dead")

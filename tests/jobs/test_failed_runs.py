@@ -1,4 +1,4 @@
-"""A failed run is missing evidence until a later run is good, the period is done, or a person discards it."""
+"""A failed run counts until a later run succeeds, its period is done, or a person discards it."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from services.jobs.definition import Covers
 from services.jobs.runs import start_run
 from services.ledger.pause import PauseScope, record_pause
 from tests.health.fleet_rows import add_job, add_run, add_work
-from tests.jobs.moments import a_job, keep_time, know, settle
+from tests.jobs.job_rows import add_jobs, make_job, run_tick, settle
 
 CLOSE = "monthly-close"
 
@@ -44,7 +44,7 @@ def test_a_failed_run_is_counted_for_its_job(close: Connection) -> None:
         ("2026-09", "failed", {CLOSE: 1}),
     ],
 )
-def test_only_a_good_run_of_a_later_period_ends_it(
+def test_only_a_successful_run_of_a_later_period_ends_the_failure(
     close: Connection, period: str, status: str, counted: dict[str, int]
 ) -> None:
     add_run(close, CLOSE, period, status)
@@ -52,7 +52,7 @@ def test_only_a_good_run_of_a_later_period_ends_it(
     assert failed(close) == counted
 
 
-def test_a_good_run_of_another_shop_or_job_does_not_end_it(close: Connection) -> None:
+def test_successful_run_of_another_shop_or_job_does_not_end_the_failure(close: Connection) -> None:
     add_job(close, "audit-verify")
     add_run(close, "audit-verify", "2026-11", "done")
     add_run(close, CLOSE, "2026-11", "done", shop_id=7)
@@ -70,8 +70,8 @@ def test_each_shop_counts_once(tx: Connection) -> None:
     assert failed(tx) == {"daily-reconciliation": 2}
 
 
-def test_the_same_period_run_again_ends_it_until_it_fails_again(close: Connection) -> None:
-    job = a_job(name=CLOSE, per_shop=False, zone="UTC", covers=Covers.MONTH)
+def test_successful_rerun_ends_the_failure_until_it_fails_again(close: Connection) -> None:
+    job = make_job(name=CLOSE, per_shop=False, zone="UTC", covers=Covers.MONTH)
 
     start_run(close, job, None, "2026-10", origin="cli", by="ada", now=utc_now())
 
@@ -82,7 +82,7 @@ def test_the_same_period_run_again_ends_it_until_it_fails_again(close: Connectio
 
 
 @pytest.mark.parametrize(("status", "counted"), [("dead", {CLOSE: 1}), ("discarded", {})])
-def test_a_person_who_discards_its_work_ends_it(
+def test_discarding_its_work_ends_the_failure(
     close: Connection, status: str, counted: dict[str, int]
 ) -> None:
     add_work(close, "month_close", status=status)
@@ -111,10 +111,10 @@ def test_the_line_names_period_person_and_error(close: Connection) -> None:
     assert (line.by, line.why) == ("ada", "stripe.key_refused: 401")
 
 
-def test_work_that_gives_up_makes_its_run_a_failed_one(engine: Engine) -> None:
+def test_dead_work_makes_its_run_fail(engine: Engine) -> None:
     now = utc_now()
-    know(engine, now - timedelta(days=2), a_job(per_shop=False, zone="fleet"))
-    keep_time(engine, now)
+    add_jobs(engine, now - timedelta(days=2), make_job(per_shop=False, zone="fleet"))
+    run_tick(engine, now)
     with transaction(engine) as tx:
         assert failed(tx) == {}
         settle(tx, "daily-reconciliation", "dead")
@@ -123,7 +123,7 @@ def test_work_that_gives_up_makes_its_run_a_failed_one(engine: Engine) -> None:
         assert failed(tx) == {"daily-reconciliation": 1}
 
 
-def test_lines_of_one_kind_do_not_crowd_out_another(tx: Connection) -> None:
+def test_lines_of_one_kind_do_not_hide_those_of_another(tx: Connection) -> None:
     add_job(tx, "daily-reconciliation", per_shop=True)
     for shop_id in range(1, 61):
         add_run(tx, "daily-reconciliation", "2026-11-20", "failed", shop_id=shop_id)

@@ -1,4 +1,4 @@
-"""``fleet jobs``: what an operator types, against a real ledger; runs in real processes."""
+"""``fleet jobs`` commands with a real ledger; runs in real processes."""
 
 import json
 import logging
@@ -28,13 +28,13 @@ from services.ledger.topics import TOPICS
 from services.shops.secrets import record_secret
 from tests.fakes.settings import settings_of
 from tests.fakes.web import Web
-from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
 from tests.jobs.work import finish_runs
 
 FLEET = Path(sys.executable).parent / "fleet"
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-NIGHTLY = a_job()
-WEEKLY = a_job(
+NIGHTLY = make_job()
+WEEKLY = make_job(
     name="audit-verify",
     topic="audit_verify",
     title="chains are recomputed",
@@ -58,7 +58,7 @@ def document(*arguments: str) -> Any:
 
 
 def fleet_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a timer would, in a process of its own."""
+    """Start the command in a new process, as a timer would."""
     return subprocess.run(
         [FLEET, "jobs", *arguments],
         capture_output=True,
@@ -71,9 +71,9 @@ def fleet_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def shops(engine: Engine) -> Iterator[None]:
-    """Two shops of two zones, two jobs, and the log as it was afterwards."""
+    """Two shops in two zones and two jobs; restores the logging."""
     add_shops(engine, LONG_AGO, west="America/Los_Angeles", east="Asia/Tokyo")
-    know(engine, LONG_AGO, NIGHTLY, WEEKLY)
+    add_jobs(engine, LONG_AGO, NIGHTLY, WEEKLY)
     handlers, level = list(logging.root.handlers), logging.root.level
     yield
     logging.root.handlers[:] = handlers
@@ -81,7 +81,7 @@ def shops(engine: Engine) -> Iterator[None]:
     logging.captureWarnings(capture=False)
 
 
-def test_list_says_when_in_words_and_by_the_clock_of_the_place(engine: Engine, shops: None) -> None:
+def test_list_shows_schedules_in_words_and_in_local_time(engine: Engine, shops: None) -> None:
     shown = fleet("list").output
     assert "At 01:30 on Monday" in re.sub(r"\s+", " ", shown)
     assert "0 0 * * *" in shown
@@ -96,17 +96,17 @@ def test_list_says_when_in_words_and_by_the_clock_of_the_place(engine: Engine, s
     assert (nightly["covers"], nightly["grace_seconds"], nightly["catch_up"]) == ("day", 1800.0, "all")
 
 
-def test_list_shows_how_it_last_went_and_what_is_overdue(engine: Engine, shops: None) -> None:
+def test_list_shows_the_last_result_and_overdue_runs(engine: Engine, shops: None) -> None:
     now = utc_now()
-    keep_time(engine, now - timedelta(days=2))
-    keep_time(engine, now - timedelta(days=1))
+    run_tick(engine, now - timedelta(days=2))
+    run_tick(engine, now - timedelta(days=1))
     finish_runs(engine, "reconcile")
 
     _, nightly = document("list")
 
     assert {run["status"] for run in nightly["last_runs"]} == {"done"}
     assert len(nightly["last_runs"]) == 2
-    assert nightly["overdue"] is True  # nobody has dealt with the night since
+    assert nightly["overdue"] is True  # the night is still open
     assert "OVERDUE" in fleet("list").output
     assert document("list", "--shop", "west")[0]["job"] == "daily-reconciliation"
     assert len(document("list", "--shop", "west")) == 1
@@ -123,17 +123,17 @@ def test_next_shows_five_in_each_zone_and_in_utc(engine: Engine, shops: None) ->
 
     assert [one["due_at"] for one in planned] == sorted(one["due_at"] for one in planned)
     for slug, zone in (("west", "America/Los_Angeles"), ("east", "Asia/Tokyo")):
-        mine = [one for one in planned if one["shops"] == [slug]]
-        assert len(mine) == 5
-        locals_ = [datetime.fromisoformat(one["due_at"]).astimezone(ZoneInfo(zone)) for one in mine]
+        own_runs = [one for one in planned if one["shops"] == [slug]]
+        assert len(own_runs) == 5
+        locals_ = [datetime.fromisoformat(one["due_at"]).astimezone(ZoneInfo(zone)) for one in own_runs]
         assert {(at.hour, at.minute) for at in locals_} == {(0, 0)}
-        assert [one["period"] for one in mine] == [f"{at.date() - timedelta(days=1)}" for at in locals_]
+        assert [one["period"] for one in own_runs] == [f"{at.date() - timedelta(days=1)}" for at in locals_]
     shown = fleet("next", "daily-reconciliation", "--shop", "east", "--count", "1").output
     assert "JST (Asia/Tokyo)" in shown
     assert "15:00" in shown
 
 
-def test_next_of_all_jobs_is_what_comes_first(engine: Engine, shops: None) -> None:
+def test_next_without_a_job_shows_the_earliest_runs(engine: Engine, shops: None) -> None:
     planned = document("next")
 
     assert len(planned) == 5
@@ -145,9 +145,9 @@ def test_times_are_changed_at_a_shop_and_set_back(engine: Engine, shops: None) -
     assert "would be run at 04:30" in dry.output.lower()
     assert runs(engine, "select * from job_overrides") == []
 
-    said = fleet("set", "daily-reconciliation", "--shop", "west", "--at", "30 4 * * *", "--as", "ada").output
-    assert "daily-reconciliation at west is run at 04:30" in said.lower()
-    assert "04:30 P" in said
+    shown = fleet("set", "daily-reconciliation", "--shop", "west", "--at", "30 4 * * *", "--as", "ada").output
+    assert "daily-reconciliation at west is run at 04:30" in shown.lower()
+    assert "04:30 P" in shown
     assert document("list")[1]["own_schedules"] == 1
     assert {one["shops"][0] for one in document("next", "daily-reconciliation")} == {"west", "east"}
     summaries = runs(engine, "select staff_label, summary from audit_events e join audit_mutations m on true")
@@ -166,11 +166,11 @@ def test_pause_and_resume_hold_from_the_next_tick_on(engine: Engine, shops: None
     assert [one["shops"] for one in document("next", "daily-reconciliation", "--count", "1")] == [["west"]]
     fleet("resume", "daily-reconciliation")
     assert document("list")[1]["places_on"] == 2
-    said = [row[0] for row in runs(engine, "select summary from audit_mutations order by event_id")]
-    assert said[0] == "daily-reconciliation is switched off: stocktaking"
+    shown = [row[0] for row in runs(engine, "select summary from audit_mutations order by event_id")]
+    assert shown[0] == "daily-reconciliation is switched off: stocktaking"
 
 
-def test_a_shop_that_is_resumed_goes_with_the_whole_again(engine: Engine, shops: None) -> None:
+def test_resumed_shop_follows_the_job_again(engine: Engine, shops: None) -> None:
     fleet("pause", "daily-reconciliation", "--shop", "west")
     assert "paused at west" in re.sub(r"\s+", " ", fleet("list").output)
     fleet("resume", "daily-reconciliation", "--shop", "west")
@@ -180,7 +180,7 @@ def test_a_shop_that_is_resumed_goes_with_the_whole_again(engine: Engine, shops:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "shown"),
     [
         (["next", "nothing"], "there are audit-verify, daily-reconciliation"),
         (["history", "nothing"], "there is no job 'nothing'"),
@@ -196,13 +196,13 @@ def test_a_shop_that_is_resumed_goes_with_the_whole_again(engine: Engine, shops:
         (["history", "--status", "good"], "is not one of"),
     ],
 )
-def test_wrong_usage_ends_with_two_and_names_what_is_right(
-    engine: Engine, shops: None, arguments: list[str], said: str
+def test_wrong_usage_exits_2_and_names_what_is_right(
+    engine: Engine, shops: None, arguments: list[str], shown: str
 ) -> None:
     result = fleet(*arguments)
 
     assert result.exit_code == 2, result.output
-    assert said in re.sub(r"\s+", " ", result.output)
+    assert shown in re.sub(r"\s+", " ", result.output)
     assert runs(engine, RUNS) == []
 
 
@@ -215,7 +215,7 @@ def test_run_says_what_it_would_do_and_does_nothing(engine: Engine, shops: None)
     assert runs(engine, "select * from work_queue") == []
 
 
-def test_a_run_in_its_own_process_ends_with_its_figures(engine: Engine, shops: None) -> None:
+def test_run_in_its_own_process_prints_its_stats(engine: Engine, shops: None) -> None:
     ran = fleet_process("run", "daily-reconciliation", "--shop", "west", "--period", PERIOD, "--as", "timer")
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -258,8 +258,8 @@ def test_every_shop_is_run_and_the_last_line_sums_up(engine: Engine, shops: None
     assert runs(engine, "select count(*) from work_queue where topic = 'reconcile'") == [(3,)]
 
 
-def test_a_run_that_fails_for_good_ends_with_one_and_says_why(engine: Engine, shops: None) -> None:
-    with transaction(engine) as tx:  # money in the books and no key to compare with
+def test_failed_run_exits_1_and_says_why(engine: Engine, shops: None) -> None:
+    with transaction(engine) as tx:  # recorded payments and no Stripe key
         tx.execute(
             text(
                 "insert into transactions (shop_id, provider_id, kind, status, amount_cents, currency, "
@@ -278,10 +278,10 @@ def test_a_run_that_fails_for_good_ends_with_one_and_says_why(engine: Engine, sh
     assert runs(engine, RUNS)[0][2] == "failed"
 
 
-def test_a_run_that_waits_for_another_try_ends_with_one_and_says_when(engine: Engine, shops: None) -> None:
+def test_run_that_waits_for_a_retry_exits_1_and_says_when(engine: Engine, shops: None) -> None:
     with transaction(engine) as tx:
         record_secret(tx, 1, "stripe-key", "sk_test_" + "a" * 24, utc_now())
-    with settings_of(STRIPE_API_BASE="http://127.0.0.1:9"):  # nobody listens there
+    with settings_of(STRIPE_API_BASE="http://127.0.0.1:9"):  # no server there
         result = fleet("run", "daily-reconciliation", "--shop", "west", "--period", PERIOD)
 
     assert result.exit_code == 1
@@ -293,7 +293,7 @@ def test_a_run_that_waits_for_another_try_ends_with_one_and_says_when(engine: En
     assert runs(engine, "select status, locked_by from work_queue") == [("error", None)]
 
 
-def test_what_a_worker_has_in_hand_is_left_to_it(engine: Engine, shops: None) -> None:
+def test_run_locked_by_a_worker_is_left_to_it(engine: Engine, shops: None) -> None:
     fleet_work = "select id from work_queue where topic = 'reconcile'"
     with transaction(engine) as tx:
         trigger_job(tx, NIGHTLY, "west", PERIOD, origin="beat", by="beat", now=utc_now())
@@ -308,10 +308,10 @@ def test_what_a_worker_has_in_hand_is_left_to_it(engine: Engine, shops: None) ->
     assert runs(engine, "select status, locked_by from work_queue") == [("pending", "worker-7")]
 
 
-def test_what_waits_for_a_worker_is_taken_over(engine: Engine, shops: None) -> None:
+def test_run_that_waits_for_a_worker_is_taken_over(engine: Engine, shops: None) -> None:
     now = utc_now()
-    keep_time(engine, now - timedelta(days=1))
-    keep_time(engine, now)
+    run_tick(engine, now - timedelta(days=1))
+    run_tick(engine, now)
     period = max(row[1] for row in runs(engine, RUNS) if row[0] == 1)
 
     result = fleet("run", "daily-reconciliation", "--shop", "west", "--period", period)
@@ -322,34 +322,34 @@ def test_what_waits_for_a_worker_is_taken_over(engine: Engine, shops: None) -> N
 
 def test_no_worker_takes_what_this_process_runs(engine: Engine, shops: None) -> None:
     with transaction(engine) as tx:
-        asked = trigger_job(tx, NIGHTLY, "", PERIOD, origin="cli", by="ada", now=utc_now())
-        ids = [one.ref.id for one in asked if one.ref]
+        triggered = trigger_job(tx, NIGHTLY, "", PERIOD, origin="cli", by="ada", now=utc_now())
+        ids = [one.ref.id for one in triggered if one.ref]
         lease_items(tx, TOPICS["reconcile"], ids, "cli", utc_now())
 
     assert finish_runs(engine, "reconcile") == 0
 
-    with transaction(engine) as tx:  # and if this process dies, workers go on
+    with transaction(engine) as tx:  # if this process dies, workers continue
         assert free_expired(tx, utc_now() + timedelta(minutes=2)) == 2
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set next_retry_at = now()"))
     assert finish_runs(engine, "reconcile") == 2
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_told_to_stop_leaves_it_all_to_workers(
-    engine: Engine, shops: None, told: signal.Signals
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_signal_leaves_the_runs_to_workers(
+    engine: Engine, shops: None, signal_number: signal.Signals
 ) -> None:
     with transaction(engine) as tx:
         record_secret(tx, 1, "stripe-key", "sk_test_" + "a" * 24, utc_now())
     with Web() as stripe, settings_of(STRIPE_API_BASE=stripe.url):
-        stripe.speaks.clear()
+        stripe.may_answer.clear()
         with subprocess.Popen(
             [FLEET, "jobs", "run", "daily-reconciliation", "--period", PERIOD],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            assert stripe.asked.wait(30)
-            process.send_signal(told)
+            assert stripe.received.wait(30)
+            process.send_signal(signal_number)
             assert process.wait(20) == 1
 
     held = runs(
@@ -359,7 +359,7 @@ def test_who_is_told_to_stop_leaves_it_all_to_workers(
     assert finish_runs(engine, "reconcile") == 2
 
 
-def test_history_says_what_runs_came_to(engine: Engine, shops: None) -> None:
+def test_history_shows_the_stats_of_runs(engine: Engine, shops: None) -> None:
     fleet("run", "daily-reconciliation", "--shop", "west", "--period", PERIOD, "--as", "ada")
 
     (run,) = document("history", "daily-reconciliation", "--shop", "west", "--status", "done")

@@ -20,7 +20,7 @@ from services.jobs.operator_mail import MAX_NAMED, UPDATE_AFTER, WAIT_FOR_SHOPS,
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
-from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 MAILS = "select kind, subject, text from mail_outbox order by id"
@@ -35,17 +35,17 @@ def operator(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> It
     get_settings.cache_clear()
 
 
-def open_up(engine: Engine, count: int) -> None:
-    """``count`` shops whose night of 2026-11-20 is due."""
+def add_due_shops(engine: Engine, count: int) -> None:
+    """Insert ``count`` shops whose run for 2026-11-20 is due."""
     add_shops(
         engine, NOW - timedelta(days=30), **{f"shop-{n:03}": "America/Los_Angeles" for n in range(count)}
     )
-    know(engine, NOW - timedelta(days=1), a_job())
-    keep_time(engine, NOW)
+    add_jobs(engine, NOW - timedelta(days=1), make_job())
+    run_tick(engine, NOW)
 
 
 def fail(engine: Engine, first: int, last: int, now: datetime, status: str = "dead") -> None:
-    """The runs of the shops numbered ``first`` to ``last`` gave up, and were followed at ``now``."""
+    """Make the runs of shops ``first`` to ``last`` dead, and update them at ``now``."""
     with transaction(engine) as tx:
         tx.execute(
             text(
@@ -64,7 +64,7 @@ def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
 
 
 def mail(engine: Engine, now: datetime) -> list[tuple[str, str, str]]:
-    """What the outbox holds after a look at ``now``; texts on one line."""
+    """Return the mails in the outbox after a check at ``now``; texts on one line."""
     with transaction(engine) as tx:
         record_notices(tx, now)
     return [(kind, subject, " ".join(body.split())) for kind, subject, body in runs(engine, MAILS)]
@@ -75,7 +75,7 @@ def p1(rule: str = "clocks_apart", **detail: object) -> Incident:
 
 
 def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -> None:
-    open_up(engine, 200)
+    add_due_shops(engine, 200)
     for number in range(1, 201, 50):
         fail(engine, number, number + 49, NOW + timedelta(minutes=number // 50))
         assert mail(engine, NOW + timedelta(minutes=number // 50)) == []
@@ -94,7 +94,7 @@ def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -
 
 
 def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> None:
-    open_up(engine, 20)
+    add_due_shops(engine, 20)
     fail(engine, 1, 2, NOW)
     first_at = NOW + WAIT_FOR_SHOPS
     assert len(mail(engine, first_at)) == 1
@@ -109,7 +109,7 @@ def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> N
 
 
 def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(engine: Engine) -> None:
-    open_up(engine, 1)
+    add_due_shops(engine, 1)
 
     def refused(_run: Run) -> JobResult:
         raise REFUSED
@@ -132,14 +132,14 @@ def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(e
 
 
 def test_a_run_that_a_person_discarded_is_no_incident(engine: Engine) -> None:
-    open_up(engine, 1)
+    add_due_shops(engine, 1)
     fail(engine, 1, 1, NOW, status="discarded")
     assert runs(engine, "select status from job_runs") == [("failed",)]
     assert runs(engine, "select * from incidents") == []
 
 
-def test_what_is_resolved_before_its_mail_has_none(engine: Engine) -> None:
-    open_up(engine, 1)
+def test_incident_resolved_before_its_mail_is_not_mailed(engine: Engine) -> None:
+    add_due_shops(engine, 1)
     fail(engine, 1, 1, NOW)
     with transaction(engine) as tx:
         (line,) = find_incidents(tx)
@@ -156,7 +156,7 @@ def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
     assert len(mail(engine, NOW + timedelta(days=1))) == 1
 
 
-def test_what_is_not_p1_and_no_run_has_no_mail(engine: Engine) -> None:
+def test_other_incidents_are_not_mailed(engine: Engine) -> None:
     fire(engine, Incident(1, "work_dead:inventory_push", "2026-11-21", "P2", "3 dead", {"count": 3}))
     assert mail(engine, NOW + timedelta(days=1)) == []
 
@@ -168,7 +168,7 @@ def test_an_incident_that_rises_to_p1_is_mailed(engine: Engine) -> None:
     assert len(mail(engine, NOW)) == 1
 
 
-def test_one_that_a_person_closed_is_mailed_again_with_a_new_finding(engine: Engine) -> None:
+def test_resolved_incident_is_mailed_again_with_a_new_finding(engine: Engine) -> None:
     fire(engine, p1(findings=["row 2"]))
     mail(engine, NOW)
     with transaction(engine) as tx:
@@ -200,7 +200,7 @@ def test_without_an_address_nothing_is_mailed_until_there_is_one(
     assert len(mail(engine, NOW)) == 1
 
 
-def test_two_processes_that_look_at_once_send_one_mail(engine: Engine) -> None:
+def test_two_concurrent_processes_send_one_mail(engine: Engine) -> None:
     fire(engine, p1())
     second = threading.Thread(target=mail, args=(engine, NOW + timedelta(seconds=1)))
     waiting = "select pid from pg_locks where locktype = 'advisory' and not granted"

@@ -1,4 +1,4 @@
-"""What product analytics hear of runs: each once, and neither lost nor counted twice."""
+"""Events of runs for product analytics: none lost, none counted twice."""
 
 import logging
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from services.jobs.handler import JobResult
 from services.providers.posthog import send_events
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Web
-from tests.jobs.moments import a_job, add_shops, keep_time, know, runs, settle
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs, settle
 from tests.jobs.work import finish_runs, follow, make_due, serve
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -29,12 +29,12 @@ OUTCOMES = (
 
 @pytest.fixture
 def web(engine: Engine) -> Iterator[Web]:
-    """PostHog's stand-in, while a shop's nightly run is under way."""
+    """Double of PostHog, during a nightly run of a shop."""
     with Web() as web, settings_of(POSTHOG_KEY=KEY, POSTHOG_HOST=web.url):
         add_shops(engine, datetime(2026, 1, 1, tzinfo=UTC), west="America/Los_Angeles")
-        know(engine, NOW - timedelta(hours=20), a_job())
-        keep_time(engine, NOW - timedelta(hours=20))
-        keep_time(engine, NOW)
+        add_jobs(engine, NOW - timedelta(hours=20), make_job())
+        run_tick(engine, NOW - timedelta(hours=20))
+        run_tick(engine, NOW)
         yield web
 
 
@@ -51,9 +51,9 @@ def test_a_run_that_is_done_is_one_event_with_its_stats_and_time(engine: Engine,
     assert event["distinct_id"] == "shop-1"
     assert UUID(event["uuid"])
     assert datetime.fromisoformat(event["timestamp"]).tzinfo is not None
-    told = event["properties"]
-    assert told["duration_seconds"] >= 0
-    assert {name: told[name] for name in ("job", "period", "status", "stats")} == {
+    properties = event["properties"]
+    assert properties["duration_seconds"] >= 0
+    assert {name: properties[name] for name in ("job", "period", "status", "stats")} == {
         "job": "daily-reconciliation",
         "period": "2026-11-20",
         "status": "done",
@@ -61,7 +61,7 @@ def test_a_run_that_is_done_is_one_event_with_its_stats_and_time(engine: Engine,
     }
 
 
-def test_a_run_that_failed_is_told_of_too(engine: Engine, web: Web) -> None:
+def test_failed_run_is_an_event_too(engine: Engine, web: Web) -> None:
     with transaction(engine) as tx:
         settle(tx, "daily-reconciliation", "dead")
     follow(engine)
@@ -94,7 +94,7 @@ def test_nothing_is_lost_while_posthog_is_away(engine: Engine, web: Web) -> None
     assert len(web.requests) == 1
 
 
-def test_an_event_that_is_over_quota_is_known_as_such(engine: Engine, web: Web) -> None:
+def test_event_over_the_quota_is_recognised(engine: Engine, web: Web) -> None:
     web.answers = [Answer(200, body=b'{"status":1,"quota_limited":["events"]}')]
     finish_runs(engine, "reconcile")
     serve(engine, TOPIC, PosthogCapture())
@@ -102,12 +102,12 @@ def test_an_event_that_is_over_quota_is_known_as_such(engine: Engine, web: Web) 
     assert runs(engine, OUTCOMES) == [("done", "over_quota")]
 
 
-def test_without_a_key_nothing_is_planned_and_what_was_is_dropped(engine: Engine, web: Web) -> None:
+def test_without_a_key_nothing_is_planned_and_planned_events_are_dropped(engine: Engine, web: Web) -> None:
     finish_runs(engine, "reconcile")
     with settings_of(POSTHOG_KEY=""):
         serve(engine, TOPIC, PosthogCapture())
         assert runs(engine, OUTCOMES) == [("done", "disabled")]
-        keep_time(engine, NOW + timedelta(days=1))
+        run_tick(engine, NOW + timedelta(days=1))
         finish_runs(engine, "reconcile")
 
     assert len(runs(engine, OUTCOMES)) == 1
@@ -127,7 +127,7 @@ def test_without_a_key_nothing_is_planned_and_what_was_is_dropped(engine: Engine
         (Answer(413), Refused, "posthog.event_refused", None),
     ],
 )
-def test_an_answer_means_what_happens_next(
+def test_response_decides_what_happens_next(
     answer: Answer, fault: type[WorkError], code: str, wait_seconds: int | None
 ) -> None:
     with Web(answer) as web, httpx.Client() as http, pytest.raises(fault) as caught:
@@ -139,7 +139,7 @@ def test_an_answer_means_what_happens_next(
 
 
 @pytest.mark.parametrize("host", ["us.i.posthog.com", "http://host:port", "ftp://us.i.posthog.com"])
-def test_a_host_that_is_none_is_named(host: str) -> None:
+def test_invalid_host_is_named(host: str) -> None:
     with httpx.Client() as http, pytest.raises(Misconfigured, match="POSTHOG_HOST"):
         send_events(http, host, KEY, [{}])
 

@@ -1,4 +1,4 @@
-"""Every row of a job comes back under the names of its columns: no two values are equal."""
+"""Every row of a job is read back by column name, with distinct values."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import PreparedCall
 from services.shops.shops import get_shop
 from tests.fakes.settings import settings_of
-from tests.jobs.moments import add_shops, settle
+from tests.jobs.job_rows import add_shops, settle
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)
@@ -45,7 +45,7 @@ FLEET_JOB = Job(name="weekly", topic="audit_verify", title="w", schedule="0 1 * 
 
 @pytest.fixture
 def harbour(engine: Engine) -> Engine:
-    """A shop in Tokyo that knows both jobs."""
+    """A shop in Tokyo with both jobs."""
     add_shops(engine, YESTERDAY - timedelta(days=9), spare="UTC", harbour="Asia/Tokyo")
     with transaction(engine) as tx:
         record_jobs(tx, [JOB, FLEET_JOB], YESTERDAY)
@@ -129,19 +129,19 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
     ]  # fmt: skip
 
 
-def test_ended_run_tells_analytics_its_own_figures(harbour: Engine) -> None:
+def test_ended_run_sends_its_own_stats_to_analytics(harbour: Engine) -> None:
     with settings_of(POSTHOG_KEY="key"), transaction(harbour) as tx:
         run_id = start(tx)
         tx.execute(text("update job_runs set started_at = :at"), {"at": NOW - timedelta(seconds=3)})
-        told = complete_run(tx, run_id, {"theirs": 4}, NOW)
+        completed = complete_run(tx, run_id, {"theirs": 4}, NOW)
         short = read(tx, "select rule, period, detail from incidents")
         shop_id = get_shop(tx, "harbour").id
 
-    assert told.new_work[0].payload["properties"] == {
+    assert completed.new_work[0].payload["properties"] == {
         "job": "nightly", "shop_id": shop_id, "period": "2026-11-19", "status": "done",
         "duration_seconds": 3.0, "origin": "console", "stats": {"theirs": 4},
     }  # fmt: skip
-    assert (told.new_work[0].request_id, told.audit[0].request_id) == ("request-1", "request-1")
+    assert (completed.new_work[0].request_id, completed.audit[0].request_id) == ("request-1", "request-1")
     assert (short["rule"], short["period"]) == ("run_too_short:nightly", "2026-11-19")
     assert short["detail"] == {"run": run_id, "seconds": 3.0, "stats": {"theirs": 4}}
 

@@ -19,7 +19,7 @@ from services.jobs.store import JobUnknown, get_job
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.shops.shops import get_shop
-from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 RUNS = "select period, status, stats, error, origin, started_by from job_runs order by id"
@@ -29,22 +29,22 @@ WORK = "select topic, status, result, error_code from work_queue where topic = '
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
     add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles")
-    know(engine, NOW - timedelta(hours=13), a_job(volume="ours"))
+    add_jobs(engine, NOW - timedelta(hours=13), make_job(volume="ours"))
     return engine
 
 
 def start(engine: Engine, period: str | None = None, **options: Any) -> StartResult:
     values: dict[str, Any] = {"origin": "http", "by": "ada", "now": NOW} | options
     with transaction(engine) as tx:
-        return start_run(tx, a_job(), get_shop(tx, "west"), period, **values)
+        return start_run(tx, make_job(), get_shop(tx, "west"), period, **values)
 
 
 def work(engine: Engine, does: Callable[[Run], JobResult]) -> None:
-    """One set of the night's worker."""
+    """Process one batch of the nightly worker."""
     ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["reconcile"], JobHandler(does))
 
 
-def comes_to(**stats: int) -> Callable[[Run], JobResult]:
+def return_stats(**stats: int) -> Callable[[Run], JobResult]:
     return lambda _run: JobResult(stats=stats)
 
 
@@ -65,26 +65,26 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Los_Angeles")
     assert runs(shop, RUNS) == [("2026-11-20", "done", {"ours": 3}, None, "http", "ada")]
     assert runs(shop, WORK) == [("reconcile", "done", "clean", None)]
-    said = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"
-    assert sorted(runs(shop, said), reverse=True) == [
+    query = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"
+    assert sorted(runs(shop, query), reverse=True) == [
         ("job daily-reconciliation", "daily-reconciliation for 2026-11-20 done: 3 ours"),
         ("ada", "daily-reconciliation for 2026-11-20 started manually"),
     ]
 
 
-def test_asking_again_for_what_is_done_does_nothing_unless_forced(shop: Engine) -> None:
+def test_second_trigger_of_a_finished_period_does_nothing_unless_forced(shop: Engine) -> None:
     first = start(shop)
-    work(shop, comes_to(ours=1))
+    work(shop, return_stats(ours=1))
 
     assert start(shop)[:3] == (StartOutcome.ALREADY_DONE, first.run_id, "2026-11-20")
     forced = start(shop, force=True)
-    work(shop, comes_to(ours=2))
+    work(shop, return_stats(ours=2))
 
     assert forced[:2] == (StartOutcome.STARTED, first.run_id)
     assert [row[1:3] for row in runs(shop, RUNS)] == [("done", {"ours": 2})]
 
 
-def test_asking_while_it_runs_gives_the_run_there_is(shop: Engine) -> None:
+def test_trigger_during_a_run_returns_that_run(shop: Engine) -> None:
     first = start(shop)
     again = start(shop, force=True)
 
@@ -92,22 +92,22 @@ def test_asking_while_it_runs_gives_the_run_there_is(shop: Engine) -> None:
     assert len(runs(shop, WORK)) == 1
 
 
-def test_a_manual_run_beside_the_scheduled_one_is_one_run(shop: Engine) -> None:
-    keep_time(shop, NOW - timedelta(hours=12))
+def test_manual_trigger_and_schedule_make_one_run(shop: Engine) -> None:
+    run_tick(shop, NOW - timedelta(hours=12))
     start(shop)
-    keep_time(shop, NOW)
+    run_tick(shop, NOW)
     assert [row[:2] for row in runs(shop, RUNS)] == [("2026-11-20", "pending")]
 
 
-def test_many_who_ask_at_once_start_one_run(shop: Engine) -> None:
+def test_concurrent_triggers_start_one_run(shop: Engine) -> None:
     found: list[StartOutcome] = []
     gate = threading.Barrier(8)
 
-    def ask() -> None:
+    def trigger() -> None:
         gate.wait(10)
         found.append(start(shop).found)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=trigger) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,11 +123,11 @@ def test_a_run_that_waits_for_another_try_is_running_and_then_done(shop: Engine)
 
     with transaction(shop) as tx:
         tx.execute(text("update work_queue set next_retry_at = now()"))
-    work(shop, comes_to(ours=1))
+    work(shop, return_stats(ours=1))
     assert [row[1] for row in runs(shop, RUNS)] == ["done"]
 
 
-def test_a_run_whose_work_gave_up_has_failed_and_says_why_and_may_be_asked_for_again(shop: Engine) -> None:
+def test_run_with_dead_work_has_failed_with_its_error_and_can_be_started_again(shop: Engine) -> None:
     first = start(shop)
     work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
     with transaction(shop) as tx:
@@ -137,7 +137,7 @@ def test_a_run_whose_work_gave_up_has_failed_and_says_why_and_may_be_asked_for_a
     ]
 
     again = start(shop)
-    work(shop, comes_to(ours=1))
+    work(shop, return_stats(ours=1))
 
     assert again[:2] == (StartOutcome.STARTED, first.run_id)
     assert [row[1] for row in runs(shop, RUNS)] == ["done"]
@@ -154,7 +154,7 @@ def test_a_failed_run_whose_work_is_requeued_runs_on(shop: Engine) -> None:
         sync_run_status(tx, NOW)
         tx.execute(text("update work_queue set status = 'pending'"))
 
-    work(shop, comes_to(ours=1))
+    work(shop, return_stats(ours=1))
 
     assert [row[1:4] for row in runs(shop, RUNS)] == [("done", {"ours": 1}, None)]
 
@@ -169,7 +169,7 @@ def test_a_run_whose_work_was_discarded_has_failed(shop: Engine) -> None:
     assert [row[1:4] for row in runs(shop, RUNS)] == [("failed", {}, "not wanted")]
 
 
-def test_old_work_of_a_run_that_was_started_anew_does_nothing(shop: Engine) -> None:
+def test_old_work_of_a_restarted_run_does_nothing(shop: Engine) -> None:
     start(shop)
     work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
     with transaction(shop) as tx:
@@ -187,7 +187,7 @@ def test_old_work_of_a_run_that_was_started_anew_does_nothing(shop: Engine) -> N
     assert done == ["2026-11-20"]
 
 
-def test_what_a_run_found_is_written_only_with_its_end(shop: Engine) -> None:
+def test_findings_of_a_run_are_written_only_at_its_end(shop: Engine) -> None:
     start(shop)
 
     def record(tx: Any) -> Any:
@@ -209,24 +209,24 @@ def test_a_bad_period_or_job_is_named(shop: Engine) -> None:
         get_job(tx, "nightly")
 
 
-def test_a_run_that_did_far_less_than_usual_is_warned_of(shop: Engine) -> None:
+def test_run_that_did_far_less_than_usual_is_a_warning(shop: Engine) -> None:
     for day in range(10, 16):
         start(shop, f"2026-11-{day}")
-        work(shop, comes_to(ours=100))
+        work(shop, return_stats(ours=100))
     assert runs(shop, "select * from incidents") == []
 
     start(shop, "2026-11-16")
-    work(shop, comes_to(ours=3))
+    work(shop, return_stats(ours=3))
 
     ((rule, period, severity, summary),) = runs(shop, "select rule, period, severity, summary from incidents")
     assert (rule, period, severity) == ("volume_too_small:daily-reconciliation", "2026-11-16", "P3")
     assert "has only 3 ours, but usually 100" in summary
 
 
-def test_a_run_that_ended_sooner_than_it_can_is_warned_of(shop: Engine) -> None:
-    know(shop, NOW, a_job(min_run=timedelta(minutes=1)))
+def test_run_that_ended_too_soon_is_a_warning(shop: Engine) -> None:
+    add_jobs(shop, NOW, make_job(min_run=timedelta(minutes=1)))
     start(shop)
-    work(shop, comes_to(ours=1))
+    work(shop, return_stats(ours=1))
     ((rule, summary),) = runs(shop, "select rule, summary from incidents")
     assert rule == "run_too_short:daily-reconciliation"
     assert "but needs at least 60 s" in summary

@@ -1,4 +1,4 @@
-"""A shop's day, by the clock on its own wall, on both nights when clocks change too."""
+"""A shop's day in its zone, also in both nights when clocks change."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo

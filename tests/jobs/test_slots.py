@@ -1,4 +1,4 @@
-"""Slots: what a schedule names, also on both nights when clocks change, by an hour or by half of one."""
+"""Slots of a schedule, also in nights when clocks change by an hour or half an hour."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -52,9 +52,7 @@ def test_a_daily_job_has_one_slot_on_each_day_around_the_night(
 
 @pytest.mark.parametrize(("zone", "night"), NIGHTS)
 @pytest.mark.parametrize("schedule", ["45 1 * * *", "30 2 * * *", "*/15 * * * *"])
-def test_however_the_night_is_cut_into_ticks_each_slot_comes_once(
-    zone: ZoneInfo, night: date, schedule: str
-) -> None:
+def test_each_slot_comes_once_for_any_ticks_of_the_night(zone: ZoneInfo, night: date, schedule: str) -> None:
     begins = local(zone, night, 0) - MINUTE
     ends = begins + timedelta(hours=6)
 
@@ -66,7 +64,7 @@ def test_however_the_night_is_cut_into_ticks_each_slot_comes_once(
     assert len(set(at_once)) == len(at_once)
 
 
-def test_a_time_that_does_not_exist_comes_when_the_clock_has_jumped() -> None:
+def test_nonexistent_local_time_runs_after_the_clock_change() -> None:
     (slot,) = find_slots(
         "30 2 * * *", VANCOUVER, local(VANCOUVER, date(2026, 3, 8), 0), local(VANCOUVER, date(2026, 3, 8), 12)
     )
@@ -120,7 +118,7 @@ def test_bounds_of_a_day_are_25_hours_apart_when_the_clock_goes_back() -> None:
         (Covers.MOMENT, "2026-11-20 08:00"),
     ],
 )
-def test_a_period_that_is_none_is_refused_with_an_example(covers: Covers, text: str) -> None:
+def test_invalid_period_is_refused_with_an_example(covers: Covers, text: str) -> None:
     with pytest.raises(PeriodInvalid, match=f"period='{text}' should be a {covers} such as 2026"):
         parse_period(covers, text, datetime(2026, 11, 21, 12, tzinfo=UTC), VANCOUVER)
 
@@ -132,12 +130,12 @@ def test_a_period_that_is_not_over_is_refused_and_says_when_it_is() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["61 * * * *", "* * *", "@daily", "", "0 0 31 2 *"])
-def test_a_schedule_that_is_none_is_refused_and_says_what_one_is(schedule: str) -> None:
+def test_invalid_schedule_is_refused_with_an_explanation(schedule: str) -> None:
     with pytest.raises(ScheduleInvalid, match="five fields"):
         parse_schedule(schedule)
 
 
-def test_a_schedule_is_told_in_words() -> None:
+def test_schedule_is_described_in_words() -> None:
     assert explain_schedule(parse_schedule(" 0  6 * * 1 ")) == "At 06:00 on Monday"
 
 
@@ -154,7 +152,7 @@ MISSED = [NOW - timedelta(hours=h) for h in (3, 2, 1)]
         (CatchUp.SKIP, 60, MISSED[2:], []),
     ],
 )
-def test_missed_slots_run_as_the_job_says(
+def test_missed_slots_run_by_the_rule_of_the_job(
     catch_up: CatchUp, grace_minutes: int, due: list[datetime], skipped: list[datetime]
 ) -> None:
     assert plan_catch_up(catch_up, MISSED, NOW, timedelta(minutes=grace_minutes)) == (due, skipped)

@@ -1,4 +1,4 @@
-"""Two real beats: one leads, both may die, and each run begins once."""
+"""Two real beats: one is the leader, both may be killed, each run starts once."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from tests.fleet.waiting import wait_for
-from tests.jobs.moments import add_shops, keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, add_shops, run_tick, runs
 
 ROOT = Path(__file__).parents[2]
 SHOPS = 12
@@ -26,7 +26,7 @@ WORK = "select count(*) from work_queue where topic = 'reconcile'"
 
 
 class Beat:
-    """A beat in a process of its own."""
+    """A beat process."""
 
     def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
         self.log = folder / f"{name}.log"
@@ -42,11 +42,11 @@ class Beat:
 
     @property
     def leads(self) -> bool:
-        """Whether it said that it leads."""
+        """Return whether it logged that it is the leader."""
         return "beat leads" in self.log.read_text()
 
     def kill(self) -> None:
-        """End it as the kernel would: without a word."""
+        """Send SIGKILL."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
@@ -55,13 +55,13 @@ class Beat:
 def beats(
     engine: Engine, broker_url: str, environment: dict[str, str], tmp_path: Path
 ) -> Iterator[list[Beat]]:
-    """Two beats over shops whose job has been waiting for them for three nights."""
+    """Two beats, and shops whose job was due in the last three nights."""
     from beat_schedule import JOBS
 
     now = utc_now()
     add_shops(engine, now - timedelta(days=30), **{f"shop-{n}": "America/Los_Angeles" for n in range(SHOPS)})
-    know(engine, now - timedelta(days=3), *JOBS)
-    keep_time(engine, now - timedelta(days=3))
+    add_jobs(engine, now - timedelta(days=3), *JOBS)
+    run_tick(engine, now - timedelta(days=3))
     started = [
         Beat(name, tmp_path, environment | {"BROKER_URL": broker_url}) for name in ("beat-1", "beat-2")
     ]
@@ -70,7 +70,7 @@ def beats(
         beat.kill()
 
 
-def test_two_beats_begin_each_run_once_also_when_the_one_that_leads_is_killed(
+def test_two_beats_start_each_run_once_even_if_the_leader_is_killed(
     engine: Engine, beats: list[Beat]
 ) -> None:
     wait_for(lambda: runs(engine, COUNT)[0][0] > 0, seconds=40)
@@ -80,7 +80,7 @@ def test_two_beats_begin_each_run_once_also_when_the_one_that_leads_is_killed(
     (leader,) = [beat for beat in beats if beat.leads]
     (other,) = [beat for beat in beats if not beat.leads]
     leader.kill()
-    with transaction(engine) as tx:  # another night falls due while nobody leads
+    with transaction(engine) as tx:  # another night becomes due without a leader
         tx.execute(text(FORGET_LAST_NIGHT))
         tx.execute(
             text(
@@ -92,4 +92,4 @@ def test_two_beats_begin_each_run_once_also_when_the_one_that_leads_is_killed(
     wait_for(lambda: other.leads, seconds=20)
     wait_for(lambda: runs(engine, COUNT)[0][0] == SHOPS * 3, seconds=20)
     assert runs(engine, COUNT) == [(SHOPS * 3, SHOPS * 3)]
-    assert runs(engine, WORK) == [(SHOPS * 4,)]  # what was deleted has its work twice, the others once
+    assert runs(engine, WORK) == [(SHOPS * 4,)]  # deleted runs have work twice, the others once

@@ -1,4 +1,4 @@
-"""Runs that are done, and work on the outside world that is served, as workers do it."""
+"""Helpers that process the work of runs as workers do."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,12 +17,12 @@ from services.ledger.work import ExternalHandler
 
 
 def serve(engine: Engine, topic: str, effect: ExternalHandler) -> BatchResult:
-    """One set of ``topic`` is worked."""
+    """Process one batch of ``topic``."""
     return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
 
 def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: JobResult(stats={"theirs": 3})) -> int:
-    """Every run whose work waits in ``topic`` is done, one set after the other; how many."""
+    """Process the waiting runs of ``topic`` batch by batch; return how many are done."""
     done = 0
     while report := serve(engine, topic, JobHandler(work)).claimed:
         done += report
@@ -30,13 +30,13 @@ def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: JobResult(
 
 
 def follow(engine: Engine, now: datetime | None = None) -> None:
-    """Runs have followed their work, and rounds that are over are closed."""
+    """Update runs from their work, and close finished rounds."""
     with transaction(engine) as tx:
         sync_run_status(tx, now or utc_now())
 
 
 def make_due(engine: Engine, topics: Sequence[str]) -> None:
-    """What waits for another try in ``topics`` may be tried now."""
+    """Make the retries of ``topics`` due now."""
     with transaction(engine) as tx:
         tx.execute(
             text(

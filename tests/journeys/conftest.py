@@ -1,4 +1,4 @@
-"""The journeys' house: on the suite's servers, with a database of its own, so that no other test meets it."""
+"""A fleet for the journeys: it uses the test servers and its own database."""
 
 import os
 import random
@@ -24,15 +24,15 @@ from services.fleet.ports import find_free_port
 from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
 from services.schema.migrate import apply_migrations
-from tests.fakes.line import Line
-from tests.journeys.running_fleet import PROCESSES, House, wait_for
+from tests.fakes.tcp_proxy import TcpProxy
+from tests.journeys.journey_fleet import PROCESSES, JourneyFleet, wait_for
 
 
 @pytest.fixture(scope="session")
-def house(
+def fleet(
     servers: EmbeddedServers, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
-    """The fleet's processes, up and serving three shops whose goods are in stock."""
+) -> Iterator[JourneyFleet]:
+    """Start the processes with three shops that have stock."""
     home = tmp_path_factory.mktemp("journeys home")
     with psycopg.connect(servers.admin_database_url, autocommit=True) as admin:
         admin.execute("create database journeys owner shopfleet_owner")
@@ -46,12 +46,12 @@ def house(
     ports = {name: str(find_free_port()) for name in ("INGRESS_PORT", "SANDBOX_PORT")}
     unused = {"CONSOLE_PORT": "1", "FLOWER_PORT": "1"}
     url = f"http://127.0.0.1:{ports['SANDBOX_PORT']}"
-    with Line("127.0.0.1", servers.valkey_port) as line:
+    with TcpProxy("127.0.0.1", servers.valkey_port) as broker_proxy:
         env = environment | ports | {
             "DATABASE_URL": app_url,
             "MIGRATE_DATABASE_URL": owner_url,
             "AUDIT_ARCHIVE_DATABASE_URL": archive_url,
-            "BROKER_URL": f"redis://{broker.netloc.rpartition(':')[0]}:{line.port}/1",
+            "BROKER_URL": f"redis://{broker.netloc.rpartition(':')[0]}:{broker_proxy.port}/1",
             "FLEET_HOME": str(home),
             "SHOPIFY_API_BASE": f"{url}/shopify",
             "STRIPE_API_BASE": f"{url}/stripe",
@@ -64,22 +64,22 @@ def house(
             supervisor.start()
             try:
                 supervisor.wait_healthy(60)
-                yield from _open(supervisor, env, line)
+                yield from _open(supervisor, env, broker_proxy)
             finally:
                 supervisor.stop()
                 reaper.close()
 
 
 @pytest.fixture(autouse=True)
-def quiet(house: House) -> Iterator[None]:
-    """A journey begins when the one before it is over, and leaves nobody slowed down or held."""
-    wait_for(lambda: not house.count_waiting(), seconds=90)
+def quiet(fleet: JourneyFleet) -> Iterator[None]:
+    """Wait for the work of the previous journey, and remove delays after each one."""
+    wait_for(lambda: not fleet.count_open_work(), seconds=90)
     yield
-    for shop in house.shops:
-        house.slow_down(shop, 0.0)
+    for shop in fleet.shops:
+        fleet.delay_calls(shop, 0.0)
 
 
-def _open(supervisor: Supervisor, env: dict[str, str], line: Line) -> Iterator[House]:
+def _open(supervisor: Supervisor, env: dict[str, str], broker_proxy: TcpProxy) -> Iterator[JourneyFleet]:
     rng, now = random.Random(5), utc_now()
     shops = [replace(shop, stock_owner="shopfleet") for shop in make_shops(rng)]
     engine = make_engine(env["DATABASE_URL"], application="journeys")
@@ -87,16 +87,16 @@ def _open(supervisor: Supervisor, env: dict[str, str], line: Line) -> Iterator[H
         ids = record_shops(tx, shops, now)
     sandbox_url = f"http://127.0.0.1:{env['SANDBOX_PORT']}"
     sender = WebhookPoster(f"http://127.0.0.1:{env['INGRESS_PORT']}", sandbox_url, shops)
-    house = House(supervisor, env, engine, line, shops, ids, sender, sandbox_url, now)
+    fleet = JourneyFleet(supervisor, env, engine, broker_proxy, shops, ids, sender, sandbox_url, now)
     sender.send_all(plan_opening(shops, rng, now).posts)
-    wait_for(lambda: not house.count_waiting(), seconds=60)
+    wait_for(lambda: not fleet.count_open_work(), seconds=60)
     get_settings.cache_clear()
     with use_fleet_settings(env):
         count_stock_levels(shops, now)
     get_settings.cache_clear()
-    # Observed a minute after every order of the journeys: each left Shopify's own figure alone.
-    house.write("update inventory_levels set observed_at = :at", at=now - timedelta(seconds=60))
-    yield house
+    # Observed a minute after the orders of the journeys: none of them changed Shopify's own figure.
+    fleet.execute("update inventory_levels set observed_at = :at", at=now - timedelta(seconds=60))
+    yield fleet
     sender.close()
     engine.dispose()
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.journeys.running_fleet import House, wait_for
+from tests.journeys.journey_fleet import JourneyFleet, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 
@@ -33,41 +33,41 @@ select (select count(*) from shop_secrets where name not like 'retired:%'),
 """
 
 
-def test_body_of_an_order_under_a_destructive_topic_is_dead_and_an_incident(house: House) -> None:
-    shop = house.shops[2]
-    place = house.take_item(shop)
-    delivery, order = house.make_order(shop, place)
-    house.sender.send(delivery)
-    wait_for(lambda: house.count_orders([order]) == 1)
-    wait_for(lambda: not house.count_waiting())
-    before = house.ask(RECORDED)
+def test_body_of_an_order_under_a_destructive_topic_is_dead_and_an_incident(fleet: JourneyFleet) -> None:
+    shop = fleet.shops[2]
+    place = fleet.reserve_item(shop)
+    delivery, order = fleet.make_order(shop, place)
+    fleet.sender.send(delivery)
+    wait_for(lambda: fleet.count_orders([order]) == 1)
+    wait_for(lambda: not fleet.count_open_work())
+    before = fleet.select(RECORDED)
 
     for number, topic in enumerate(DESTRUCTIVE):
-        house.sender.send(replace(delivery, topic=topic, webhook_id=f"forged-topic-{number}"))
+        fleet.sender.send(replace(delivery, topic=topic, webhook_id=f"forged-topic-{number}"))
 
-    wait_for(lambda: [row[1] for row in house.ask(WORK)] == ["dead"] * len(DESTRUCTIVE))
-    assert {code for _, _, code in house.ask(WORK)} == {"shopify.wrong_body"}
-    assert house.ask(RECORDED) == before
-    wait_for(lambda: _incidents(house) >= {"work_dead:privacy_redact", "work_dead:order_ingest"})
+    wait_for(lambda: [row[1] for row in fleet.select(WORK)] == ["dead"] * len(DESTRUCTIVE))
+    assert {code for _, _, code in fleet.select(WORK)} == {"shopify.wrong_body"}
+    assert fleet.select(RECORDED) == before
+    wait_for(lambda: _incidents(fleet) >= {"work_dead:privacy_redact", "work_dead:order_ingest"})
 
 
-def test_forged_uninstall_is_dead_while_shopify_takes_the_token(house: House) -> None:
-    shop = house.shops[2]
-    delivery, _ = house.make_order(shop, 0)
+def test_forged_uninstall_is_dead_while_shopify_takes_the_token(fleet: JourneyFleet) -> None:
+    shop = fleet.shops[2]
+    delivery, _ = fleet.make_order(shop, 0)
     body = orjson.dumps(
         {"id": 1, "iana_timezone": str(shop.zone), "currency": shop.currency, "plan_name": "basic"}
     )
-    before = house.ask(RECORDED)
+    before = fleet.select(RECORDED)
 
     forged = replace(delivery, topic="app/uninstalled", webhook_id="forged-uninstall", body=body)
-    house.sender.send(forged)
+    fleet.sender.send(forged)
 
-    mine = WORK.replace("forged-topic-%", "forged-uninstall")
-    wait_for(lambda: [row[1] for row in house.ask(mine)] == ["dead"])
-    assert house.ask(mine) == [("app/uninstalled", "dead", "shopify.still_installed")]
-    assert house.ask(RECORDED) == before
-    assert "shopify_uninstall_not_confirmed" in _incidents(house)
+    uninstall_work = WORK.replace("forged-topic-%", "forged-uninstall")
+    wait_for(lambda: [row[1] for row in fleet.select(uninstall_work)] == ["dead"])
+    assert fleet.select(uninstall_work) == [("app/uninstalled", "dead", "shopify.still_installed")]
+    assert fleet.select(RECORDED) == before
+    assert "shopify_uninstall_not_confirmed" in _incidents(fleet)
 
 
-def _incidents(house: House) -> set[Any]:
-    return {row[0] for row in house.ask("select rule from incidents where status = 'open'")}
+def _incidents(fleet: JourneyFleet) -> set[Any]:
+    return {row[0] for row in fleet.select("select rule from incidents where status = 'open'")}

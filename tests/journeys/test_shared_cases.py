@@ -1,4 +1,4 @@
-"""The shared cases, posted signed to the ingress and worked by the workers, come to what is right.
+"""The shared cases, posted to the ingress and processed by the workers, have the right results.
 
 They are not part of the project. One fleet for all of them, one shop for each.
 """
@@ -28,7 +28,7 @@ from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
-from tests.journeys.running_fleet import House, wait_for
+from tests.journeys.journey_fleet import JourneyFleet, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 
@@ -37,7 +37,7 @@ SECRET = "hush-shared-cases"
 
 
 class Right(NamedTuple):
-    """What a case comes to in October, and the accounts that are not there at all."""
+    """Accounts of a case in October, and the names of absent accounts."""
 
     net_sales: int
     accounts: dict[str, int]
@@ -84,19 +84,19 @@ def slug_of(case: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def worked(house: House) -> Iterator[Mapping[str, int]]:
-    """Every case was delivered in its order and worked; shops by case."""
+def worked(fleet: JourneyFleet) -> Iterator[Mapping[str, int]]:
+    """Deliver every case in its order and process it; return shop ids by case."""
     if not FOLDER.is_dir():
-        pytest.skip("the shared cases (../shared/cases) are not here")
+        pytest.skip("the shared cases (../shared/cases) are missing")
     events = {path.stem: orjson.loads(path.read_bytes())["events"] for path in sorted(FOLDER.glob("*.json"))}
-    with use_fleet_settings(house.env):
+    with use_fleet_settings(fleet.env):
         shops = {case: add_case_shop(slug_of(case)) for case in events}
-        with httpx.Client(base_url=f"http://127.0.0.1:{house.env['INGRESS_PORT']}", timeout=30) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{fleet.env['INGRESS_PORT']}", timeout=30) as http:
             for place in range(max(map(len, events.values()))):
                 for case, of_case in events.items():
                     if place < len(of_case):
                         post(http, slug_of(case), **of_case[place])
-                wait_for(lambda: not house.count_waiting(), seconds=90)
+                wait_for(lambda: not fleet.count_open_work(), seconds=90)
         yield shops
 
 
@@ -108,7 +108,7 @@ def add_case_shop(slug: str) -> int:
             shopify_domain=f"{slug}.myshopify.com", now=utc_now(),
         )  # fmt: skip
         record_secret(tx, shop.id, "shopify-webhook", SECRET, utc_now())
-    fleet("month-close", "tax-profile", slug, "--province", "CA-BC", "--pst-exempt", "sku:bike")
+    run_fleet("month-close", "tax-profile", slug, "--province", "CA-BC", "--pst-exempt", "sku:bike")
     return shop.id
 
 
@@ -126,7 +126,7 @@ def post(http: httpx.Client, slug: str, topic: str, body: dict[str, Any]) -> Non
     assert answer.status_code == 200, answer.text
 
 
-def fleet(*args: str) -> str:
+def run_fleet(*args: str) -> str:
     """Run the command; return what it printed."""
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 0, result.output
@@ -135,13 +135,13 @@ def fleet(*args: str) -> str:
 
 def preview(case: str, folder: Path) -> dict[str, int]:
     """Return October's accounts of a case by ``fleet month-close preview``; its files are in ``folder``."""
-    printed = fleet("month-close", "preview", slug_of(case), "2026-10", "--to", str(folder), "--json")
+    printed = run_fleet("month-close", "preview", slug_of(case), "2026-10", "--to", str(folder), "--json")
     accounts: dict[str, int] = json.loads(printed)["figures"]["accounts"].get("CAD", {})
     return accounts
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_a_case_comes_to_what_is_right(worked: Mapping[str, int], tmp_path: Path, case: str) -> None:
+def test_case_has_the_right_accounts(worked: Mapping[str, int], tmp_path: Path, case: str) -> None:
     accounts = preview(case, tmp_path)
 
     right = RIGHT[case]
@@ -150,19 +150,19 @@ def test_a_case_comes_to_what_is_right(worked: Mapping[str, int], tmp_path: Path
     assert not set(right.absent) & accounts.keys()
 
 
-def test_no_work_of_a_case_is_left_or_dead(house: House, worked: Mapping[str, int]) -> None:
+def test_no_work_of_a_case_is_left_or_dead(fleet: JourneyFleet, worked: Mapping[str, int]) -> None:
     left = """select s.slug, w.topic, w.status, w.error_code
                 from work_queue w join shops s on s.id = w.shop_id
                where s.id = any(:ids) and w.status <> 'done'"""
 
-    assert house.ask(left, ids=list(worked.values())) == []
+    assert fleet.select(left, ids=list(worked.values())) == []
 
 
 def test_every_case_has_its_right_value_here(worked: Mapping[str, int]) -> None:
     assert worked.keys() == {*RIGHT, DIGEST, BYPASS}
 
 
-def test_the_digest_of_a_week_has_what_came_in_by_the_rules_of_the_statement(
+def test_weekly_digest_uses_the_rules_of_the_statement(
     worked: Mapping[str, int],
 ) -> None:
     run = Run(id=1, job="weekly-owner-digest", shop_id=worked[DIGEST], period="2026-W47", covers=Covers.WEEK,
@@ -182,10 +182,10 @@ def test_a_bicycle_in_british_columbia_has_no_difference_of_tax(
 
 
 def test_an_order_that_left_shopifys_stock_alone_plans_no_push(
-    house: House, worked: Mapping[str, int]
+    fleet: JourneyFleet, worked: Mapping[str, int]
 ) -> None:
     pushes = "select count(*) from work_queue where topic = 'inventory_push' and shop_id = :id"
     levels = "select available from inventory_levels where shop_id = :id"
 
-    assert house.ask(pushes, id=worked[BYPASS]) == [(0,)]
-    assert house.ask(levels, id=worked[BYPASS]) == [(10,)]
+    assert fleet.select(pushes, id=worked[BYPASS]) == [(0,)]
+    assert fleet.select(levels, id=worked[BYPASS]) == [(10,)]

@@ -1,4 +1,4 @@
-"""Accepting: what is committed, what a duplicate is, what an unreadable body becomes."""
+"""Accepting events: commit, duplicates, unreadable bodies."""
 
 from sqlalchemy import Engine, text
 
@@ -47,7 +47,7 @@ def test_the_same_key_of_two_shops_is_two_events(engine: Engine) -> None:
     assert [a.is_new for a in answers] == [True, True]
 
 
-def test_an_event_nobody_planned_for_is_kept_without_work(engine: Engine) -> None:
+def test_event_without_a_plan_is_kept_without_work(engine: Engine) -> None:
     (accepted,) = accept(engine, new_event(1, topic="themes/publish"))
 
     assert accepted.is_new

@@ -1,4 +1,4 @@
-"""The backlog counts each row once, and the drift is due rows less messages."""
+"""The backlog counts each row once; the drift is due rows minus messages."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from tests.ledger_rows import NOW, plan
 
 
 def set_rows(engine: Engine, ids: list[int], **values: Any) -> None:
-    """Put rows into a state that a worker would have left."""
+    """Update rows as a worker would leave them."""
     with transaction(engine) as tx:
         tx.execute(update(work_queue).where(work_queue.c.id.in_(ids)).values(**values))
 

@@ -1,4 +1,4 @@
-"""A leased row that was rung for in vain is still taken once it can be."""
+"""A blocked row is claimed later although its message found nothing to do."""
 
 from random import Random
 
@@ -22,7 +22,7 @@ class Calls:
         return [PreparedCall(item=item, act=lambda: Done("pushed")) for item in items]
 
 
-def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engine: Engine) -> None:
+def test_row_blocked_by_its_key_is_claimed_after_any_number_of_messages(engine: Engine) -> None:
     first, second = plan(engine, "inventory_push", 2, keys=["one", "one"])
     with transaction(engine) as tx:
         held = claim_leased(tx, TOPIC, utc_now(), "dead worker")
@@ -44,7 +44,7 @@ def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engin
     assert statuses(engine) == {"done": 2}
 
 
-def test_set_whose_key_others_wait_for_says_that_there_is_more(engine: Engine) -> None:
+def test_batch_reports_more_work_while_rows_wait_for_its_key(engine: Engine) -> None:
     plan(engine, "inventory_push", 3, keys=["one", "one", "two"])
     runner = ExternalRunner(engine, "next", Random(1))
 
@@ -53,7 +53,7 @@ def test_set_whose_key_others_wait_for_says_that_there_is_more(engine: Engine) -
     assert [(set_.claimed, set_.more) for set_ in (first, second)] == [(2, True), (1, False)]
 
 
-def test_of_one_key_the_oldest_goes_first_although_it_became_due_again_later(engine: Engine) -> None:
+def test_oldest_row_of_a_key_is_claimed_first_even_if_it_became_due_later(engine: Engine) -> None:
     first, _second = plan(engine, "inventory_push", 2, keys=["one", "one"])
     with transaction(engine) as tx:
         tx.execute(

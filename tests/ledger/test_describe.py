@@ -1,4 +1,4 @@
-"""A figure's way is shared out among those who moved it, and money of any currency can be said."""
+"""Audit texts: the steps of a figure by their owners, and amounts of any currency."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from services.ledger.describe import Change, audit_entry, format_money, format_m
 from services.ledger.work import WorkItem
 
 
-def test_steps_join_up_from_the_first_figure_to_the_last() -> None:
+def test_steps_are_connected_from_the_first_figure_to_the_last() -> None:
     assert split_change(Change(12, 8), [("a", -3), ("b", -1)]) == {"a": Change(12, 9), "b": Change(9, 8)}
 
 
@@ -14,11 +14,11 @@ def test_one_owners_moves_are_one_step() -> None:
     assert split_change(Change(12, 8), [("a", -3), ("a", -1)]) == {"a": Change(12, 8)}
 
 
-def test_moves_that_lead_elsewhere_leave_the_whole_way_to_the_last_owner() -> None:
+def test_moves_with_another_sum_give_the_whole_change_to_the_last_owner() -> None:
     assert split_change(Change(12, 8), [("a", -3), ("b", -3)]) == {"b": Change(12, 8)}
 
 
-def test_owner_who_comes_twice_with_another_between_breaks_no_joint() -> None:
+def test_owner_of_two_separate_moves_keeps_the_steps_connected() -> None:
     assert split_change(Change(12, 6), [("a", -1), ("b", -3), ("a", -2)]) == {"a": Change(12, 6)}
 
 
@@ -31,7 +31,7 @@ def test_owner_whose_moves_cancel_out_has_no_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minor", "currency", "said"),
+    ("minor", "currency", "text"),
     [
         (4500, "CAD", "45.00 CAD"),
         (-5, "CAD", "-0.05 CAD"),
@@ -40,8 +40,8 @@ def test_owner_whose_moves_cancel_out_has_no_step() -> None:
         (7, "nonsense", "7 minor units of nonsense"),
     ],
 )
-def test_money_is_said_in_its_currency_or_in_minor_units(minor: int, currency: str, said: str) -> None:
-    assert format_money(minor, currency) == said
+def test_money_is_formatted_in_its_currency_or_in_minor_units(minor: int, currency: str, text: str) -> None:
+    assert format_money(minor, currency) == text
 
 
 def test_two_amounts_name_their_currency_once() -> None:
@@ -57,9 +57,7 @@ def test_two_amounts_name_their_currency_once() -> None:
         ("", "beat", "job"),
     ],
 )
-def test_event_says_who_sent_it_and_work_without_one_its_topic(
-    provider: str, origin: str, label: str
-) -> None:
+def test_staff_label_is_the_sender_of_the_event_or_the_topic(provider: str, origin: str, label: str) -> None:
     item = WorkItem(7, 3, "job", "", {}, 0, "r-1", 1, "orders/paid" if provider else "", provider)
     entry = audit_entry(item._replace(origin=origin), [])
 

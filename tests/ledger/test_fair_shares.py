@@ -1,4 +1,4 @@
-"""Who gets work, and when: shops in turn, a resumed backlog at its rate, a bucket up to its size."""
+"""Fairness: shops in turn, the rate of a resumed backlog, the size of a bucket."""
 
 import threading
 from datetime import timedelta
@@ -49,17 +49,17 @@ def test_workers_that_drain_a_resumed_backlog_at_once_share_its_rate(engine: Eng
         wait_for(lambda: not other.is_alive() or is_waiting(engine))
     other.join(30)
 
-    assert sorted(counts) == [0, 2], "ten seconds at one a second, of which a drain keeps two and a half"
+    assert sorted(counts) == [0, 2], "ten seconds at one per second, less two and a half kept by a drain"
 
 
 def is_waiting(engine: Engine) -> bool:
-    """A transaction waits for another's lock."""
+    """Return whether a transaction waits for a lock."""
     with transaction(engine) as tx:
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         return bool(tx.exec_driver_sql(waiting).scalar_one())
 
 
-def test_bucket_that_rested_for_hours_holds_its_maximum_and_no_more(tx: Connection) -> None:
+def test_idle_bucket_refills_only_to_its_maximum(tx: Connection) -> None:
     record_throttle(tx, 1, "shopify", maximum=100, available=100, restore_per_second=50, now=NOW)
 
     waits = reserve_calls(tx, 1, "shopify", 15, LATER, cost_points=10)

@@ -1,4 +1,4 @@
-"""A scope stands still until it is cleared, and a drain covers what waited when it began."""
+"""A paused scope has no claims until it is cleared; a drain covers the work that waited at its begin."""
 
 from datetime import timedelta
 
@@ -103,13 +103,13 @@ def test_pause_and_resume_are_audited_on_the_chain_they_concern(tx: Connection) 
     clear_pauses(tx, [of_shop], 20, now=NOW, by="ben")
     record_pause(tx, PauseScope(), "refuse", now=NOW, by="ada")
 
-    said = tx.execute(
+    recorded = tx.execute(
         text(
             "select e.shop_id, e.staff_label, e.action, m.summary from audit_events e "
             "join audit_mutations m on m.event_id = e.id order by e.id"
         )
     )
-    assert [tuple(row) for row in said] == [
+    assert [tuple(row) for row in recorded] == [
         (7, "ada", "queue.pause", "paused queue inventory, shop 7 (hold)"),
         (7, "ben", "queue.resume", "resumed queue inventory, shop 7 at 20 a second"),
         (None, "ada", "queue.pause", "paused everything (refuse)"),
@@ -165,7 +165,7 @@ def test_two_sweeps_end_a_pause_once(engine: Engine) -> None:
         assert tx.scalar(text("select count(*) from audit_events where action = 'queue.resume'")) == 1
 
 
-def test_pausing_again_without_an_end_takes_the_end_away_and_a_drain_has_none(tx: Connection) -> None:
+def test_second_pause_without_an_end_removes_the_end_and_a_drain_has_none(tx: Connection) -> None:
     record_pause(tx, INVENTORY, "hold", now=NOW, by="ada", ends_at=LATER)
     assert record_pause(tx, INVENTORY, "hold", now=NOW, by="ben").ends_at is None
 

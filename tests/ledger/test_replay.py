@@ -1,4 +1,4 @@
-"""A replayed event is a new event that points at the old one, with its work planned anew."""
+"""A replay is a new event that refers to the old one, with new work."""
 
 from datetime import timedelta
 
@@ -103,7 +103,7 @@ def test_replay_of_everything_by_mistake_is_refused(engine: Engine) -> None:
         EventFilter(since=LATER, until=NOW)
 
 
-def test_event_that_nobody_planned_for_is_replayed_without_work(engine: Engine) -> None:
+def test_event_without_a_plan_is_replayed_without_work(engine: Engine) -> None:
     accept(engine, new_event(1, topic="themes/publish"))
 
     assert replay(engine, EventFilter(ids=(1,))).work == ()
@@ -124,11 +124,11 @@ def test_replay_is_audited_with_who_why_and_what(engine: Engine) -> None:
     replay(engine, EventFilter(ids=(1, 2)))
 
     with transaction(engine) as tx:
-        said = tx.execute(
+        audited = tx.execute(
             text(
                 "select e.staff_label, m.after from audit_events e "
                 "join audit_mutations m on m.event_id = e.id"
             )
         ).one()
-    assert said.staff_label == "ada"
-    assert said.after == {"originals": "1-2", "replays": "3-4", "reason": "mended"}
+    assert audited.staff_label == "ada"
+    assert audited.after == {"originals": "1-2", "replays": "3-4", "reason": "mended"}

@@ -1,4 +1,4 @@
-"""A person moves rows: back to pending, to discarded, out of a stuck lock, and each move is audited."""
+"""Requeue, discard and unlock of rows by a person; each change is audited."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,18 +26,18 @@ ALL = WorkFilter()
 
 
 def set_rows(engine: Engine, ids: list[int], **values: Any) -> None:
-    """Put rows into a state that a worker would have left."""
+    """Update rows as a worker would leave them."""
     with transaction(engine) as tx:
         tx.execute(update(work_queue).where(work_queue.c.id.in_(ids)).values(**values))
 
 
 def audit_of(tx: Connection, action: str) -> list[Any]:
-    """What the audit says of an action, a line for each mutation."""
-    said = text(
+    """Return the audited mutations of an action."""
+    query = text(
         "select e.shop_id, e.staff_label, m.summary, m.before, m.after from audit_events e "
         "join audit_mutations m on m.event_id = e.id where e.action = :action order by e.id, m.place"
     )
-    return list(tx.execute(said, {"action": action}))
+    return list(tx.execute(query, {"action": action}))
 
 
 def requeue_all(engine: Engine, wanted: WorkFilter = ALL) -> int:
@@ -90,7 +90,7 @@ def test_done_work_is_refused_with_the_way_to_do_it_again(engine: Engine) -> Non
         requeue_all(engine, WorkFilter(statuses=("done",)))
 
 
-def test_row_in_a_workers_hand_is_left_alone(engine: Engine) -> None:
+def test_locked_row_is_left_alone(engine: Engine) -> None:
     leased, held = plan(engine, "inventory_push", 2)
     set_rows(engine, [leased, held], status="error")
     set_rows(engine, [leased], locked_at=NOW, locked_by="worker")
@@ -125,7 +125,7 @@ def test_every_part_of_a_filter_narrows(engine: Engine, wanted: WorkFilter, coun
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"queue": "mail"}, "queue='mail' should be one of webhooks, inventory"),
         ({"topic": "push"}, "topic='push' should be one of order_ingest"),
@@ -133,12 +133,12 @@ def test_every_part_of_a_filter_narrows(engine: Engine, wanted: WorkFilter, coun
         ({"queue": "email", "topic": "inventory_push"}, "runs on queue 'inventory'"),
     ],
 )
-def test_typing_error_in_a_filter_is_named_with_what_exists(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(FilterInvalid, match=said):
+def test_typing_error_in_a_filter_is_named_with_what_exists(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(FilterInvalid, match=message):
         WorkFilter(**fields)
 
 
-def test_looking_shows_ten_and_counts_all(engine: Engine) -> None:
+def test_preview_shows_ten_and_counts_all(engine: Engine) -> None:
     ids = plan(engine, "inventory_push", 12)
     set_rows(engine, ids, status="dead", error_code="refused")
 
@@ -178,7 +178,7 @@ def test_discarded_work_is_final_and_says_why(engine: Engine) -> None:
     with transaction(engine) as tx:
         first, second = rows_of(tx)
         assert (first["status"], first["finished_at"], second["status"]) == ("discarded", NOW, "pending")
-        assert [said.after["reason"] for said in audit_of(tx, "work.discard")] == ["shop closed"]
+        assert [entry.after["reason"] for entry in audit_of(tx, "work.discard")] == ["shop closed"]
         assert discard(tx, WorkFilter(statuses=("pending",)), now=NOW, by="ada", reason="too") == 1
     assert statuses(engine) == {"discarded": 2}
 

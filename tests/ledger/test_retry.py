@@ -1,4 +1,4 @@
-"""When failed work is tried again, in numbers."""
+"""Retry times of failed work."""
 
 from datetime import timedelta
 from random import Random
@@ -13,7 +13,7 @@ USUAL = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
 
 
 class Dice(Random):
-    """Every throw is ``share``."""
+    """Random generator that always returns ``share``."""
 
     def __init__(self, share: float) -> None:
         super().__init__(1)
@@ -24,12 +24,12 @@ class Dice(Random):
 
 
 def wait_after(topic: str, tries: int, rng: Random) -> timedelta:
-    """The backoff after a failed try."""
+    """Return the backoff after a failed try."""
     return plan_next_try(TOPICS[topic], tries, None, NOW, rng) - NOW
 
 
 def longest_waits(name: str) -> list[float]:
-    """The longest wait in seconds after each failed try of a topic but the last, which is not tried again."""
+    """Return the longest wait in seconds after each failed try of a topic, except the last try."""
     tries = range(1, TOPICS[name].tries)
     return [wait_after(name, failed, Dice(1.0)).total_seconds() for failed in tries]
 
@@ -57,7 +57,7 @@ def test_wait_is_the_thrown_share_of_the_longest(share: float) -> None:
     assert wait_after("order_ingest", 4, Dice(share)) == timedelta(seconds=40 * share)
 
 
-def test_items_that_failed_together_come_back_over_the_whole_of_the_longest_wait() -> None:
+def test_retries_of_items_that_failed_together_are_spread_over_the_longest_wait() -> None:
     rng = Random(1)
     waits = [wait_after("order_ingest", 8, rng).total_seconds() for _ in range(1000)]
 
@@ -65,11 +65,9 @@ def test_items_that_failed_together_come_back_over_the_whole_of_the_longest_wait
     assert all(200 < count < 300 for count in quarters)
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(None, 20), (1, 20), (90, 90)])
-def test_the_longer_of_backoff_and_what_the_provider_asked_for_counts(
-    asked: int | None, seconds: int
-) -> None:
-    wait = None if asked is None else timedelta(seconds=asked)
+@pytest.mark.parametrize(("retry_after", "seconds"), [(None, 20), (1, 20), (90, 90)])
+def test_wait_is_the_longer_of_backoff_and_retry_after(retry_after: int | None, seconds: int) -> None:
+    wait = None if retry_after is None else timedelta(seconds=retry_after)
     planned = plan_next_try(TOPICS["order_ingest"], 4, wait, NOW, Dice(0.5))
 
     assert planned == NOW + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""Every ledger row comes back under the names of its columns: no two values are equal."""
+"""Every ledger row is read back by column name, with distinct values."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -24,7 +24,7 @@ from services.ledger.sweep import record_heartbeat
 from services.ledger.sync_cursors import upsert_cursor
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, WorkItem
-from tests.jobs.moments import add_shops
+from tests.jobs.job_rows import add_shops
 from tests.ledger_rows import NOW
 
 OWN, PUSH = TOPICS["order_ingest"], TOPICS["inventory_push"]
@@ -73,7 +73,7 @@ def record_push(engine: Engine) -> int:
 
 
 def ingest_item(event_id: int, work_id: int) -> WorkItem:
-    """Return what a worker should get for ``EVENT``."""
+    """Return the work item expected for ``EVENT``."""
     return WorkItem(
         id=work_id,
         shop_id=7,
@@ -180,7 +180,7 @@ def test_rate_limit_by_name(engine: Engine) -> None:
     assert (stored["maximum"], stored["available"], stored["restore_per_second"]) == (100, 25, 2)
     assert (stored["call_points"], stored["updated_at"]) == (10, NOW)
     assert (stored["owner_id"], stored["bucket"]) == (7, "shopify")
-    assert waits == [timedelta(seconds=5)], "35 points are there after 5 s: three calls of 10 go at once"
+    assert waits == [timedelta(seconds=5)], "35 points after 5 s allow three calls of 10"
 
 
 def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:

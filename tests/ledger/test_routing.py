@@ -1,4 +1,4 @@
-"""Which event asks for which work."""
+"""The work that each event plans."""
 
 import pytest
 

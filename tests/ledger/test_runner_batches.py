@@ -1,4 +1,4 @@
-"""One call for several items, through the real runner: each is settled by itself, what it taught once."""
+"""One call for several items, real runner: each item is settled alone, the call's result is written once."""
 
 import signal
 import threading
@@ -27,7 +27,7 @@ from services.ledger.work import (
     PreparedBatch,
     WorkItem,
 )
-from tests.journeys.running_fleet import wait_for
+from tests.journeys.journey_fleet import wait_for
 from tests.ledger_rows import plan, rows_of, statuses
 
 TOPIC = TOPICS["inventory_push"]
@@ -43,9 +43,11 @@ class Together:
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> list[Call | Outcome]:
         calls: dict[int, Call] = {}
         for shop_id in {item.shop_id for item in items}:
-            mine = [item for item in items if item.shop_id == shop_id]
-            payloads = [{"asked": item.id} for item in mine]
-            calls[shop_id] = PreparedBatch(items=mine, act=partial(self.act, mine), payloads=payloads)
+            shop_items = [item for item in items if item.shop_id == shop_id]
+            payloads = [{"asked": item.id} for item in shop_items]
+            calls[shop_id] = PreparedBatch(
+                items=shop_items, act=partial(self.act, shop_items), payloads=payloads
+            )
         return [calls[item.shop_id] for item in items]
 
 
@@ -77,12 +79,12 @@ def test_each_item_has_its_own_outcome_and_the_payload_was_stored_before(engine:
     assert (report.claimed, report.done) == (3, 1)
 
 
-def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(engine: Engine) -> None:
+def test_result_of_a_call_is_written_once_for_items_still_leased(engine: Engine) -> None:
     ids = plan(engine, TOPIC.name, 3)
-    told: list[Collection[int]] = []
+    recorded: list[Collection[int]] = []
 
     def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> FollowUp:
-        told.append(set(held))
+        recorded.append(set(held))
         return FollowUp([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
 
     def act(items: Sequence[WorkItem]) -> BatchResponse:
@@ -92,11 +94,11 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
 
     report = run(engine, act)
 
-    assert told == [{ids[0], ids[2]}]
+    assert recorded == [{ids[0], ids[2]}]
     assert (report.done, report.lost, len(report.refs)) == (2, 1, 1)
 
 
-def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:
+def test_write_error_fails_only_its_item(engine: Engine) -> None:
     ids = plan(engine, TOPIC.name, 4)
 
     def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> FollowUp:
@@ -111,7 +113,7 @@ def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engi
 
 
 @pytest.mark.parametrize("fault", [RetryLater("later"), NotYet("not.yet", wait=timedelta(seconds=9))])
-def test_what_was_asked_together_comes_back_together(engine: Engine, fault: RetryLater) -> None:
+def test_items_of_one_call_are_retried_together(engine: Engine, fault: RetryLater) -> None:
     plan(engine, TOPIC.name, 20)
 
     run(engine, lambda items: BatchResponse([fault] * len(items)))
@@ -119,7 +121,7 @@ def test_what_was_asked_together_comes_back_together(engine: Engine, fault: Retr
     assert len({row["next_retry_at"] for row in all_rows(engine)}) == 1
 
 
-def test_too_few_outcomes_are_our_bug_and_nothing_is_done(engine: Engine) -> None:
+def test_too_few_outcomes_are_a_bug_and_nothing_is_done(engine: Engine) -> None:
     plan(engine, TOPIC.name, 3)
 
     run(engine, lambda items: BatchResponse([Done()]))
@@ -127,7 +129,7 @@ def test_too_few_outcomes_are_our_bug_and_nothing_is_done(engine: Engine) -> Non
     assert {row["error_code"] for row in all_rows(engine)} == {"bug.ValueError"}
 
 
-def test_call_takes_tokens_once_however_many_items_it_carries(engine: Engine) -> None:
+def test_call_takes_tokens_once_for_any_number_of_items(engine: Engine) -> None:
     plan(engine, TOPIC.name, TOPIC.call_items)
     now = utc_now()
     with transaction(engine) as tx:
@@ -138,7 +140,7 @@ def test_call_takes_tokens_once_however_many_items_it_carries(engine: Engine) ->
     assert statuses(engine) == {"done": TOPIC.call_items}
 
 
-def test_call_costs_what_the_provider_said_it_does(tx: Connection) -> None:
+def test_call_costs_what_the_provider_reported(tx: Connection) -> None:
     now = utc_now()
     bucket = {"maximum": 1000, "available": 100, "restore_per_second": 2}
     record_throttle(tx, 1, "shopify", **bucket, now=now, call_points=80)
@@ -147,7 +149,7 @@ def test_call_costs_what_the_provider_said_it_does(tx: Connection) -> None:
     assert reserve_calls(tx, 1, "shopify", 2, now, cost_points=10) == [timedelta(seconds=40)]
 
 
-def test_call_dearer_than_the_bucket_goes_out_when_it_is_full(tx: Connection) -> None:
+def test_call_that_costs_more_than_the_bucket_is_sent_when_it_is_full(tx: Connection) -> None:
     now = utc_now()
     record_throttle(
         tx, 1, "shopify", maximum=100, available=100, restore_per_second=2, now=now, call_points=500
@@ -156,7 +158,7 @@ def test_call_dearer_than_the_bucket_goes_out_when_it_is_full(tx: Connection) ->
     assert reserve_calls(tx, 1, "shopify", 1, now, cost_points=10) == []
 
 
-def test_bucket_that_is_held_gives_nothing_until_the_wait_is_over(tx: Connection) -> None:
+def test_blocked_bucket_gives_no_token_until_the_wait_is_over(tx: Connection) -> None:
     now = utc_now()
     block_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
     assert reserve_calls(tx, 1, "shopify", 1, now, cost_points=10) == []

@@ -1,4 +1,4 @@
-"""Effects on the world through the real runner: leases, fences, one at a time per key, tokens."""
+"""External effects with the real runner: leases, fencing, one at a time per key, tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ TOPIC = TOPICS["inventory_push"]
 
 
 class Calls:
-    """An effect whose calls are a function's."""
+    """An effect that calls a function."""
 
     def __init__(self, act: Callable[[WorkItem], Outcome]) -> None:
         self.act = act
@@ -72,7 +72,7 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
     assert (row["status"], row["result"], row["locked_at"]) == ("done", "pushed", None)
 
 
-def test_what_was_learned_is_written_when_the_item_settles(engine: Engine) -> None:
+def test_result_of_the_call_is_written_when_the_item_settles(engine: Engine) -> None:
     plan(engine, "inventory_push", 1)
 
     def record(tx: Connection) -> FollowUp:
@@ -88,7 +88,7 @@ def test_what_was_learned_is_written_when_the_item_settles(engine: Engine) -> No
         assert tx.scalar(text("select summary from audit_mutations")) == "learned"
 
 
-def test_who_lost_the_lease_writes_nothing(engine: Engine) -> None:
+def test_worker_without_the_lease_writes_nothing(engine: Engine) -> None:
     plan(engine, "inventory_push", 1)
     recorded: list[str] = []
 
@@ -133,7 +133,7 @@ def test_work_on_one_key_runs_one_at_a_time(engine: Engine) -> None:
     assert statuses(engine) == {"done": 3}
 
 
-def test_a_shop_has_no_more_in_hand_than_its_cap(engine: Engine) -> None:
+def test_shop_has_no_more_leased_items_than_its_cap(engine: Engine) -> None:
     plan(engine, "inventory_push", TOPIC.shop_cap + 10)
     calls = Calls(lambda item: Done())
     assert runner(engine).run_batch(TOPIC, calls).claimed == TOPIC.shop_cap
@@ -156,7 +156,7 @@ def test_without_a_token_an_item_waits_and_no_try_is_counted(engine: Engine) -> 
     assert all(row["next_retry_at"] > now for row in waiting)  # type: ignore[operator]
 
 
-def test_a_provider_that_asks_to_wait_is_obeyed(engine: Engine) -> None:
+def test_retry_after_of_the_provider_is_respected(engine: Engine) -> None:
     plan(engine, "inventory_push", 1)
     now = utc_now()
     throttled = RetryLater("shopify.throttled", wait=timedelta(minutes=7))
@@ -180,7 +180,7 @@ def test_an_exception_in_one_call_is_that_items_alone(engine: Engine) -> None:
     assert (report.done, len(report.retried)) == (3, 1)
 
 
-def test_the_sweep_frees_what_a_dead_worker_held_and_never_a_live_lease(engine: Engine) -> None:
+def test_sweep_frees_expired_leases_and_no_live_lease(engine: Engine) -> None:
     plan(engine, "inventory_push", 2)
     now = utc_now()
     with transaction(engine) as tx:

@@ -1,4 +1,4 @@
-"""Own effects through the real runner: exactly once, poison alone, fair over shops."""
+"""Transactional effects with the real runner: exactly once, poison items alone, fair to shops."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ def all_done(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Handle
     return HandlerResult([Done()] * len(items))
 
 
-def test_a_set_is_done_with_its_events_bytes_in_hand(engine: Engine) -> None:
+def test_effect_gets_the_bytes_of_its_events(engine: Engine) -> None:
     accept(engine, *(new_event(n, body=b'{"n": %d}' % n) for n in range(5)))
     seen: list[bytes] = []
 
@@ -56,7 +56,7 @@ def test_work_that_follows_is_planned_in_the_same_transaction(engine: Engine) ->
     assert statuses(engine) == {"done": 1, "pending": 1}
 
 
-def test_a_poison_item_fails_alone_and_its_neighbours_are_done(engine: Engine) -> None:
+def test_poison_item_fails_alone_and_the_others_are_done(engine: Engine) -> None:
     ids = plan(engine, "order_ingest", 7)
 
     def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -151,7 +151,7 @@ def test_two_workers_never_hold_the_same_row(engine: Engine) -> None:
     assert inner == [0]
 
 
-def test_what_keeps_killing_workers_is_worked_alone_under_a_lease(engine: Engine) -> None:
+def test_item_that_kills_workers_is_run_alone_under_a_lease(engine: Engine) -> None:
     ids = plan(engine, "order_ingest", 3)
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set dispatch_count = 9 where id = :id"), {"id": ids[1]})

@@ -1,4 +1,4 @@
-"""Sync cursors: how far a list was read, per shop, provider and stream."""
+"""Sync cursors: the position in a list, per shop, provider and stream."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Stands where Sentry would: takes envelopes over HTTP, unpacks them, and hands out what was in them.
+"""Double of Sentry: receives envelopes over HTTP and returns their events.
 
 The envelope format: https://develop.sentry.dev/sdk/data-model/envelopes/
 """

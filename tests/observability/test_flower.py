@@ -1,4 +1,4 @@
-"""Flower as ``celery -A tasks flower`` starts it: a real one, with a real worker on a real broker."""
+"""Flower started by ``celery -A tasks flower``, with a real worker and a real broker."""
 
 import base64
 import http.client
@@ -36,7 +36,7 @@ CLOSED = ("/", "/tasks", "/workers", "/broker", "/api/workers", "/api/tasks", "/
 
 @dataclass(frozen=True)
 class Options:
-    """The two of Flower's options that decide who may come in."""
+    """The two Flower options for authentication."""
 
     basic_auth: list[str] | None = None
     auth: str = ""
@@ -46,11 +46,11 @@ def celery(*command: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "tasks", *command]
 
 
-def wait_for(what: str, ask: Callable[[], Any]) -> Any:
-    """Return the first true answer, or fail after half a minute; the pause only spares the processor."""
+def wait_for(what: str, produce: Callable[[], Any]) -> Any:
+    """Return the first true result of ``fetch``, or fail after 30 s."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        if answer := ask():
+        if answer := produce():
             return answer
         time.sleep(0.1)
     raise AssertionError(f"waited 30 s for {what}")
@@ -97,7 +97,7 @@ def running(command: list[str], **env: str) -> Iterator[subprocess.Popen[bytes]]
     ids=["celery", "tasks"],
 )
 def flower(environment: dict[str, str], request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a Flower that watches one worker, of one queue."""
+    """Address of a Flower with one worker of one queue."""
     port = free_port()
     worker = celery("worker", "-P", "solo", "-Q", "webhooks", "-n", "some@test", "--without-gossip")
     with (
@@ -109,7 +109,7 @@ def flower(environment: dict[str, str], request: pytest.FixtureRequest) -> Itera
         yield address
 
 
-def test_flower_is_closed_to_whoever_has_not_signed_in(flower: str) -> None:
+def test_flower_requires_a_sign_in(flower: str) -> None:
     assert {path: fetch(flower + path)[0] for path in CLOSED} == dict.fromkeys(CLOSED, 401)
     assert {fetch(flower + path, "ada:wrong-horse")[0] for path in CLOSED} == {401}
     assert {path: fetch(flower + path, LOGIN)[0] for path in CLOSED} == dict.fromkeys(CLOSED, 200)
@@ -117,14 +117,14 @@ def test_flower_is_closed_to_whoever_has_not_signed_in(flower: str) -> None:
 
 
 def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flower: str) -> None:
-    def is_asked() -> bool:
-        """Whether Flower knows which queues its worker takes from: from then on it would list those alone."""
+    def has_worker_queues() -> bool:
+        """Return whether Flower knows the queues of its worker; it then lists only those."""
         _, body = fetch(f"{flower}/api/workers?refresh=1", LOGIN)
         return any("active_queues" in known for known in json.loads(body or "{}").values())
 
     sender = Sender()
     sender.send("reports", "owner_digest", [1])
-    wait_for("the worker's answer", is_asked)
+    wait_for("the worker's answer", has_worker_queues)
     _, body = fetch(f"{flower}/api/queues/length", LOGIN)
     waiting = {queue["name"]: queue["messages"] for queue in json.loads(body or "{}")["active_queues"]}
 
@@ -144,14 +144,14 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
 
 
 @pytest.mark.parametrize(
-    ("options", "env", "said"),
+    ("options", "env", "message"),
     [
         ((), {}, "FLOWER_BASIC_AUTH=user:password"),
         ((f"--basic_auth={LOGIN}",), {"FLOWER_UNAUTHENTICATED_API": "true"}, "Unset it"),
     ],
 )
-def test_flower_refuses_to_start_open_and_says_how_to_mend_it(
-    environment: dict[str, str], options: tuple[str, ...], env: dict[str, str], said: str
+def test_flower_without_a_login_refuses_to_start_and_says_what_to_do(
+    environment: dict[str, str], options: tuple[str, ...], env: dict[str, str], message: str
 ) -> None:
     outcome = subprocess.run(
         celery("flower", f"--port={free_port()}", *options),
@@ -163,7 +163,7 @@ def test_flower_refuses_to_start_open_and_says_how_to_mend_it(
     )
 
     assert outcome.returncode == 2
-    assert said in outcome.stderr
+    assert message in outcome.stderr
 
 
 def test_people_may_sign_in_elsewhere_instead() -> None:
@@ -171,7 +171,7 @@ def test_people_may_sign_in_elsewhere_instead() -> None:
 
 
 @pytest.mark.parametrize("login", ["ada", "ada:short", ":correct-horse", ""])
-def test_a_login_that_would_let_anybody_in_or_nobody_is_refused(login: str) -> None:
+def test_login_that_admits_everyone_or_no_one_is_refused(login: str) -> None:
     with pytest.raises(click.UsageError, match="at least 8 characters"):
         check_sign_in(Options(basic_auth=[login]), {})
 
@@ -199,7 +199,7 @@ def test_guarding_twice_guards_once() -> None:
 
 
 def fetch_from(address: str, flower: str, login: str) -> tuple[int, str]:
-    """Ask as the machine at ``address`` (of loopback); return the status and how long to wait."""
+    """Send a request from the loopback ``address``; return the status and Retry-After."""
     host, port = flower.removeprefix("http://").split(":")
     link = http.client.HTTPConnection(host, int(port), timeout=10, source_address=(address, 0))
     try:
@@ -212,12 +212,12 @@ def fetch_from(address: str, flower: str, login: str) -> tuple[int, str]:
         link.close()
 
 
-def test_address_that_guesses_is_refused_for_a_while_and_no_other(flower: str) -> None:
+def test_only_an_address_with_many_wrong_logins_is_refused_for_a_while(flower: str) -> None:
     guesses = [fetch_from("127.0.0.2", flower, f"ada:wrong-{n}") for n in range(MAX_FAILURES)]
     status, wait = fetch_from("127.0.0.2", flower, LOGIN)
 
     assert guesses == [(401, "")] * MAX_FAILURES
-    assert status == 429, "the right sign-in, too: it may be the next guess"
+    assert status == 429, "also with the right password: it may be a guess"
     assert 0 < int(wait) <= FAILURE_WINDOW_SECONDS
     assert fetch_from("127.0.0.3", flower, LOGIN) == (200, "")
 
@@ -236,7 +236,7 @@ def test_login_that_flower_cannot_compare_is_refused_at_the_start(login: str) ->
         check_sign_in(Options(basic_auth=[login]), {})
 
 
-def test_brake_lets_go_when_its_window_is_over() -> None:
+def test_limit_ends_with_its_window() -> None:
     now = [0.0]
     limiter = SignInLimiter(lambda: now[0])
     held = [limiter.add("2001:db8::1") for _ in range(MAX_FAILURES)]
@@ -250,7 +250,7 @@ def test_brake_lets_go_when_its_window_is_over() -> None:
     assert limiter.wait_seconds("2001:db8::1") == 0
 
 
-def test_brake_forgets_the_oldest_addresses_first() -> None:
+def test_limiter_drops_the_oldest_addresses_first() -> None:
     limiter = SignInLimiter(lambda: 0.0)
     for _ in range(MAX_FAILURES):
         limiter.add("192.0.2.1")

@@ -1,4 +1,4 @@
-"""Lines are read back from the file descriptor they were written to."""
+"""Log lines, read back from the file descriptor."""
 
 import io
 import json
@@ -41,7 +41,7 @@ Read = Callable[[], list[str]]
 
 @pytest.fixture
 def log_file() -> Iterator[tuple[int, Read]]:
-    """A file that stands for stdout; the process's logging is as it was afterwards."""
+    """A file in place of stdout; restores the logging afterwards."""
     handlers, level = logging.root.handlers[:], logging.root.level
     with tempfile.TemporaryFile() as file:
 
@@ -56,16 +56,16 @@ def log_file() -> Iterator[tuple[int, Read]]:
     log._write_event = None
 
 
-def test_a_request_is_one_line_with_its_whole_story(log_file: tuple[int, Read]) -> None:
+def test_request_is_one_log_line_with_all_fields(log_file: tuple[int, Read]) -> None:
     fd, read = log_file
     configure_logging(SETTINGS, "ingress", fd=fd)
 
     log_request(**REQUEST)
     (line,) = read()
 
-    said = json.loads(line)
-    assert datetime.now(UTC) - datetime.fromisoformat(said.pop("time")) < timedelta(minutes=1)
-    assert said == {
+    entry = json.loads(line)
+    assert datetime.now(UTC) - datetime.fromisoformat(entry.pop("time")) < timedelta(minutes=1)
+    assert entry == {
         "level": "info",
         "event": "request",
         "process": "ingress",
@@ -96,11 +96,11 @@ def test_a_settled_set_is_one_line_with_at_most_ten_request_ids(log_file: tuple[
         request_ids=[f"req-{n}" for n in range(500)],
         worker="w1",
     )
-    said = json.loads(read()[0])
+    entry = json.loads(read()[0])
 
-    assert (said["event"], said["topic"], said["count"]) == ("batch_settled", "order_ingest", 500)
-    assert (said["done"], said["retried"], said["dead"]) == (497, 2, 1)
-    assert said["request_ids"] == [f"req-{n}" for n in range(10)]
+    assert (entry["event"], entry["topic"], entry["count"]) == ("batch_settled", "order_ingest", 500)
+    assert (entry["done"], entry["retried"], entry["dead"]) == (497, 2, 1)
+    assert entry["request_ids"] == [f"req-{n}" for n in range(10)]
 
 
 def test_other_libraries_lines_have_the_same_form_and_hide_the_same_things(
@@ -134,15 +134,15 @@ def test_a_value_that_an_error_quotes_is_short_and_without_addresses(log_file: t
     assert len(line["exception"].splitlines()[-1]) < LONGEST_TRACE_LINE + 10
 
 
-def test_our_own_lines_carry_their_fields_and_hide_the_secret_ones(log_file: tuple[int, Read]) -> None:
+def test_our_lines_contain_their_fields_and_hide_secret_ones(log_file: tuple[int, Read]) -> None:
     fd, read = log_file
     configure_logging(SETTINGS, "ingress", fd=fd)
 
     fields = {"api_token": "abc", "scopes": ["read"], "request_id": "req-9"}
     logging.getLogger("services").info("connected", extra={"fields": fields})
-    said = json.loads(read()[0])
+    entry = json.loads(read()[0])
 
-    assert (said["api_token"], said["scopes"], said["request_id"]) == ("[hidden]", ["read"], "req-9")
+    assert (entry["api_token"], entry["scopes"], entry["request_id"]) == ("[hidden]", ["read"], "req-9")
 
 
 def test_the_level_holds_for_every_kind_of_line(log_file: tuple[int, Read]) -> None:
@@ -157,7 +157,7 @@ def test_the_level_holds_for_every_kind_of_line(log_file: tuple[int, Read]) -> N
     assert [json.loads(line)["event"] for line in read()] == ["loud"]
 
 
-def test_libraries_that_name_every_message_are_quiet_unless_asked(log_file: tuple[int, Read]) -> None:
+def test_libraries_that_log_every_message_are_quiet_by_default(log_file: tuple[int, Read]) -> None:
     fd, read = log_file
 
     configure_logging(SETTINGS, "worker", fd=fd)
@@ -168,30 +168,30 @@ def test_libraries_that_name_every_message_are_quiet_unless_asked(log_file: tupl
     assert [json.loads(line)["event"] for line in read()] == ["Task refund_ingest succeeded"]
 
 
-def test_a_strangers_text_neither_breaks_the_line_nor_fills_the_log(log_file: tuple[int, Read]) -> None:
+def test_foreign_text_neither_breaks_the_line_nor_fills_the_log(log_file: tuple[int, Read]) -> None:
     fd, read = log_file
     configure_logging(SETTINGS, "ingress", fd=fd)
 
     log_request(**REQUEST | {"shop": "a\n\udcff" + "x" * 5000, "topic": '"}\x1b[2J', "event_id": 2**70})
     (line,) = read()
 
-    said = json.loads(line)
-    assert len(said["shop"]) == log.LONGEST_FIELD
-    assert said["topic"] == '"}\x1b[2J'
+    entry = json.loads(line)
+    assert len(entry["shop"]) == log.LONGEST_FIELD
+    assert entry["topic"] == '"}\x1b[2J'
 
 
-def test_a_strangers_text_does_not_steer_the_terminal(log_file: tuple[int, Read]) -> None:
+def test_foreign_text_sends_no_terminal_codes(log_file: tuple[int, Read]) -> None:
     fd, read = log_file
     configure_logging(replace(SETTINGS, log_format="console"), "ingress", fd=fd)
 
     log_request(**REQUEST | {"shop": "\x1b[2J"})
     (line,) = read()
 
-    assert "\x1b" not in line  # no colour either: a file is not a terminal
+    assert "\x1b" not in line  # no colour: a file is not a terminal
     assert "topic=orders/create" in line
 
 
-def test_a_reader_that_went_away_is_not_the_writers_trouble(log_file: tuple[int, Read]) -> None:
+def test_closed_log_reader_raises_no_error(log_file: tuple[int, Read]) -> None:
     reading, writing = os.pipe()
     configure_logging(SETTINGS, "ingress", fd=writing)
     os.close(reading)

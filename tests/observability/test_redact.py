@@ -1,4 +1,4 @@
-"""What may leave the process and what may not."""
+"""Redaction of texts and values that leave the process."""
 
 import ast
 from pathlib import Path
@@ -34,11 +34,11 @@ JSON = st.recursive(
     ],
 )
 def test_a_credential_is_cut_out_of_any_sentence(secret: str) -> None:
-    said = redact_text(f"the call with {secret}, failed")
+    redacted = redact_text(f"the call with {secret}, failed")
 
-    assert secret not in said
-    assert said.startswith("the call with ")
-    assert said.endswith(", failed")
+    assert secret not in redacted
+    assert redacted.startswith("the call with ")
+    assert redacted.endswith(", failed")
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_a_credential_is_cut_out_of_any_sentence(secret: str) -> None:
         "api_key",
     ],
 )
-def test_a_secret_name_hides_whatever_it_holds(name: str) -> None:
+def test_secret_name_hides_its_value(name: str) -> None:
     assert redact({name: "plain"}) == {name: HIDDEN}
     assert redact({"outer": [{name: {"inner": "plain"}}]}) == {"outer": [{name: HIDDEN}]}
 
 
-def test_a_count_is_not_a_secret_whatever_its_name() -> None:
+def test_count_is_not_a_secret_under_any_name() -> None:
     assert redact({"tokens_left": 40.5, "has_secret": True, "token": None, "password": ""}) == {
         "tokens_left": 40.5,
         "has_secret": True,
@@ -67,7 +67,7 @@ def test_a_count_is_not_a_secret_whatever_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "redacted"),
     [
         ("redis://:pw@host:6379/0", f"redis://{HIDDEN}@host:6379/0"),
         ("postgresql://app:p%40w@db/fleet", f"postgresql://{HIDDEN}@db/fleet"),
@@ -75,12 +75,12 @@ def test_a_count_is_not_a_secret_whatever_its_name() -> None:
         ("re_connect and secret_name stay", "re_connect and secret_name stay"),
     ],
 )
-def test_an_address_keeps_all_but_its_login(url: str, said: str) -> None:
-    assert redact_text(url) == said
+def test_an_address_keeps_all_but_its_login(url: str, redacted: str) -> None:
+    assert redact_text(url) == redacted
 
 
 @pytest.mark.parametrize(
-    ("said_by_database", "left"),
+    ("error_text", "left"),
     [
         (
             "[SQL: insert]\n[parameters: {'a': '(Ada]\\n'}]\n(Background on this error at: x)",
@@ -93,15 +93,15 @@ def test_an_address_keeps_all_but_its_login(url: str, said: str) -> None:
         ("Key (email)=(ada@example.com) already exists.", f"Key (email)={HIDDEN} already exists."),
     ],
 )
-def test_values_quoted_by_the_database_are_cut_out(said_by_database: str, left: str) -> None:
-    assert redact_text(said_by_database) == left
+def test_values_quoted_by_the_database_are_cut_out(error_text: str, left: str) -> None:
+    assert redact_text(error_text) == left
 
 
-def test_bytes_are_somebodys_body() -> None:
+def test_bytes_are_redacted() -> None:
     assert redact({"body": b"{}", "deep": [b"x"]}) == {"body": HIDDEN, "deep": [HIDDEN]}
 
 
-def test_what_refers_to_itself_comes_to_an_end() -> None:
+def test_recursive_value_is_redacted() -> None:
     loop: dict[str, object] = {}
     loop["again"] = loop
 
@@ -120,11 +120,11 @@ PERSONAL = ("ada.lovelace+shop@mail.example.com", "+1 (604) 555-0199", "604-555-
 
 @pytest.mark.parametrize("value", PERSONAL)
 def test_an_address_and_a_phone_number_are_cut_out_of_any_sentence(value: str) -> None:
-    said = redact_text(f"could not read {value}, so it waits")
+    redacted = redact_text(f"could not read {value}, so it waits")
 
-    assert value not in said
-    assert said.startswith("could not read [")
-    assert said.endswith(", so it waits")
+    assert value not in redacted
+    assert redacted.startswith("could not read [")
+    assert redacted.endswith(", so it waits")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ OF_SETTINGS = {
     "providers/http.py",
     "providers/mail_file.py",
 }
-"""They quote a setting, which a person has to see to correct it."""
+"""Errors that quote a setting, because a person must correct it."""
 
 ERRORS = {
     "AddressInvalid", "Bug", "Misconfigured", "MoneyInvalid", "NotYet", "OutcomeUnknown", "Refused",

@@ -1,4 +1,4 @@
-"""What reaches Sentry, read from the envelopes themselves. The only double is Sentry's own server."""
+"""Events for Sentry, read from the envelopes. Only Sentry's server is a double."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def assert_clean(sink: SentrySink) -> None:
     assert [word for word in NEVER_SENT if word in sent] == []
 
 
-def test_dead_work_leads_to_its_row_and_groups_by_topic_and_code(sink: SentrySink) -> None:
+def test_dead_work_names_its_row_and_is_grouped_by_topic_and_code(sink: SentrySink) -> None:
     init_sentry(settings_with(sink.dsn), "worker-inventory")
 
     capture_dead_work(
@@ -162,7 +162,7 @@ def test_an_error_in_a_celery_task_is_reported_under_the_tasks_name(sink: Sentry
     assert_clean(sink)
 
 
-def test_a_failed_statements_values_stay_here(sink: SentrySink) -> None:
+def test_values_of_a_failed_statement_are_not_sent(sink: SentrySink) -> None:
     init_sentry(settings_with(sink.dsn), "worker-webhooks")
 
     capture_bug(
@@ -180,7 +180,7 @@ def test_a_failed_statements_values_stay_here(sink: SentrySink) -> None:
     assert_clean(sink)
 
 
-def test_nobody_waits_for_a_sentry_that_is_away() -> None:
+def test_unreachable_sentry_delays_nothing() -> None:
     init_sentry(settings_with("http://public@127.0.0.1:9/1"), "ingress")
 
     def capture_many() -> None:

@@ -1,4 +1,4 @@
-"""Rows of one shop's day, on both sides, for the tests of reconciliation."""
+"""Recorded rows and Stripe rows of one day, for the reconciliation tests."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +28,7 @@ def row(
     at: datetime = NOON,
     **more: Any,
 ) -> StripeRow:
-    """A row whose kind follows from its id, in the state in which it moved money."""
+    """Return a row in a state that moved money; its kind follows from its id."""
     kinds = {"ch": "charge", "re": "refund", "du": "dispute", "po": "payout", "pi": "payment_intent"}
     states = {"charge": "paid", "refund": "succeeded", "dispute": "needs_response", "payout": "paid"}
     kind = kind or kinds[provider_id[:2]]
@@ -51,8 +51,8 @@ _INSERT = text(
 )
 
 
-def add_ours(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> None:
-    """``rows`` are in our books."""
+def add_recorded(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> None:
+    """Insert ``rows`` as recorded transactions."""
     values = [
         {"shop_id": shop_id, **each._asdict(), "occurred_at": datetime.fromtimestamp(each.created, UTC)}
         for each in rows
@@ -61,12 +61,12 @@ def add_ours(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> Non
         tx.execute(_INSERT, values)
 
 
-def matched(
-    tx: Connection, theirs: Iterable[StripeRow], name: str = "t"
+def match_rows(
+    tx: Connection, stripe_rows: Iterable[StripeRow], name: str = "t"
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
-    """Compare ``theirs`` with our day: the sums, and (kind, subject, id) of each break."""
+    """Compare ``stripe_rows`` with the recorded day; return sums, and (kind, subject, id) of each break."""
     comparison = DAY._replace(token=name)
-    sums = [tuple(each) for each in match_day(tx, comparison, render_rows(theirs))]
+    sums = [tuple(each) for each in match_day(tx, comparison, render_rows(stripe_rows))]
     stage_fees(tx, comparison)
     found = tx.exec_driver_sql(
         "select kind, subject, provider_id from reconciliation_staging where token = %(token)s order by 3, 1",
@@ -75,9 +75,9 @@ def matched(
     return sums, [(kind, subject, of) for kind, subject, of in found]
 
 
-def found_breaks(tx: Connection, theirs: Iterable[StripeRow]) -> list[tuple[str, str]]:
-    """Compare ``theirs`` with our day: (kind, id) of each break."""
-    return [(kind, of) for kind, _, of in matched(tx, theirs)[1]]
+def found_breaks(tx: Connection, stripe_rows: Iterable[StripeRow]) -> list[tuple[str, str]]:
+    """Return (kind, id) of each break between ``stripe_rows`` and the recorded day."""
+    return [(kind, of) for kind, _, of in match_rows(tx, stripe_rows)[1]]
 
 
 def execute(engine: Engine, statement: str, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""A shop's day, compared with lists of Stripe's that a test gives."""
+"""Reconciliation of a shop's day with Stripe lists from the test."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -16,7 +16,7 @@ from services.payments import reconcile
 from services.payments.comparison import Comparison
 from services.payments.stripe_lists import StripeRow, UnreadableObject
 from services.shops.secrets import record_secret
-from tests.payments.day_rows import BEGINS, NOW, add_ours, row
+from tests.payments.day_rows import BEGINS, NOW, add_recorded, row
 from tests.shopify.sample_payloads import add_shop
 
 DAY = date(2026, 11, 20)
@@ -25,19 +25,19 @@ DAY = date(2026, 11, 20)
 STRIPE_KEY = "rk_test_0123456789"
 
 
-class StripeOnPaper:
-    """Stripe's lists of a day; ``fail`` breaks off after them. ``entries``: what was asked of the balance."""
+class FakeStripeLists:
+    """Stripe's lists of a day; ``fail`` is raised after them. ``entries``: requests for the balance."""
 
-    def __init__(self, *theirs: StripeRow, fail: Exception | None = None) -> None:
-        self.rows, self.fail = list(theirs), fail
-        self.asked: list[tuple[str, datetime, datetime]] = []
+    def __init__(self, *stripe_rows: StripeRow, fail: Exception | None = None) -> None:
+        self.rows, self.fail = list(stripe_rows), fail
+        self.requests: list[tuple[str, datetime, datetime]] = []
         self.entries: list[tuple[datetime, datetime]] = []
 
     def __call__(
         self, key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
     ) -> Iterator[StripeRow]:
         assert base_url
-        self.asked.append((key, day.begins, day.ends))
+        self.requests.append((key, day.begins, day.ends))
         yield from self.rows
         if self.fail:
             raise self.fail
@@ -50,10 +50,10 @@ class StripeOnPaper:
 
 
 def no_causes(key: str, base_url: str, comparison: Comparison) -> None:
-    """Stripe is not asked why."""
+    """Skip the search for causes at Stripe."""
 
 
-def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = NOW) -> JobResult:
+def compare(stripe: FakeStripeLists, period: str = "2026-11-20", now: datetime = NOW) -> JobResult:
     asked = Run(
         id=1,
         job="daily-reconciliation",
@@ -71,8 +71,8 @@ def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = N
         return reconcile.reconcile_day(asked, clock=lambda: now)
 
 
-def run(engine: Engine, *theirs: StripeRow, now: datetime = NOW) -> JobResult:
-    outcome = compare(StripeOnPaper(*theirs), now=now)
+def run(engine: Engine, *stripe_rows: StripeRow, now: datetime = NOW) -> JobResult:
+    outcome = compare(FakeStripeLists(*stripe_rows), now=now)
     with transaction(engine) as tx:
         append_all(tx, outcome.record(tx).audit if outcome.record else [], now)
     return outcome
@@ -96,9 +96,9 @@ FOUND = "select count(*) from reconciliation_staging"
 
 
 def add_reconciled_shop(engine: Engine) -> Engine:
-    """A shop with its Stripe key, and three charges of the day and one of the next in its books."""
+    """Insert a shop with a Stripe key, three charges of the day and one of the next day."""
     shop_id = add_shop(engine)
     with transaction(engine) as tx:
         record_secret(tx, shop_id, "stripe-key", STRIPE_KEY, NOW)
-        add_ours(tx, OURS)
+        add_recorded(tx, OURS)
     return engine

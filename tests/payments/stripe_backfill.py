@@ -1,4 +1,4 @@
-"""Stripe's lists of a day, and a shop that is backfilled from them."""
+"""Stripe's lists of a day, and a backfill of a shop from them."""
 
 import random
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ def event(name: str, at: datetime, source: dict[str, Any]) -> dict[str, Any]:
 
 
 def day_of_events(count: int = 60) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A day's events, and the charges as Stripe has them after it."""
+    """Return the events of a day, and the charges in their final state at Stripe."""
     rng, events, charges = random.Random(count), [], []
     for number in range(count):
         at = NOW - DAY + timedelta(seconds=rng.randrange(80_000))
@@ -106,7 +106,7 @@ def deliver(engine: Engine, *events: dict[str, Any]) -> None:
 
 
 def work(engine: Engine) -> list[tuple[Any, ...]]:
-    """Work the queue off; return the transactions."""
+    """Process the queue; return the transactions."""
     runner = TransactionalRunner(engine, "tests", Random(1))
     while runner.run_batch(TOPICS["transaction_ingest"], ingest_transactions).more:
         pass
@@ -114,7 +114,7 @@ def work(engine: Engine) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in tx.exec_driver_sql(ROWS)]
 
 
-def forget(engine: Engine) -> None:
+def clear_tables(engine: Engine) -> None:
     with transaction(engine) as tx:
         for table in ("work_queue", "inbound_events", "transactions", "sync_cursors"):
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608 - the names are above
@@ -125,8 +125,8 @@ def listed(engine: Engine) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in tx.exec_driver_sql(EVENTS)]
 
 
-def heal(now: datetime = NOW, **asked: Any) -> dict[str, int]:
-    return backfill_stripe(1, now, "r", clock=lambda: now, **asked)
+def run_backfill(now: datetime = NOW, **options: Any) -> dict[str, int]:
+    return backfill_stripe(1, now, "r", clock=lambda: now, **options)
 
 
 def set_marks(engine: Engine, at: datetime) -> None:
@@ -137,7 +137,7 @@ def set_marks(engine: Engine, at: datetime) -> None:
 
 @contextmanager
 def stripe_with_shop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeApi]:
-    """Stripe, to which the settings point, and a shop that has its key."""
+    """A Stripe double in the settings, and a shop with its key."""
     with StripeApi(KEY) as started:
         started.lists = {
             kind: [] for kind in ("events", "charges", "refunds", "disputes", "payouts", "payment_intents")

@@ -1,7 +1,7 @@
-"""Whole histories of payments, shuffled, repeated and split into any sets, end in the same rows.
+"""Payment histories, shuffled, repeated and split into batches, end in the same rows.
 
-Statuses are drawn without regard to what Stripe would really do, and many events share one second: the
-order of states has to be total, not plausible.
+Statuses are random, also those that Stripe would never send, and many events share one second: the order of
+states must be total.
 """
 
 from itertools import pairwise
@@ -20,7 +20,7 @@ from services.payments.payload import _STATUSES
 from tests.lock_order import UNWATCHED
 from tests.payments.test_transactions import NOW, T0
 
-# All but ``event_id``: two events that say the same at the same second are both right.
+# Without ``event_id``: of two equal events of one second either may be stored.
 ROWS = """
 select provider_id, kind, status, amount_cents, refunded_cents, currency, occurred_at, parent_id, version_at,
        fee_cents, order_ref, reason, arrives_on, content_digest from transactions order by provider_id
@@ -32,7 +32,7 @@ STATUSES = {
 }
 
 
-class Told(NamedTuple):
+class PaymentEvent(NamedTuple):
     """One event of a history."""
 
     number: int
@@ -58,8 +58,8 @@ class Told(NamedTuple):
 
 
 @st.composite
-def told(draw: st.DrawFn, number: int) -> Told:
-    """An event about one of few objects, at one of few seconds."""
+def payment_events(draw: st.DrawFn, number: int) -> PaymentEvent:
+    """Draw an event about one of few objects, in one of few seconds."""
     kind = draw(st.sampled_from(sorted(STATUSES)))
     which = draw(st.integers(1, 2))
     amount = draw(st.sampled_from([0, 1, 4500, 2**53 + 1]))
@@ -82,17 +82,17 @@ def told(draw: st.DrawFn, number: int) -> Told:
         source["captured"] = draw(st.sampled_from([None, True, False]))
         source["refunded"] = draw(st.booleans())
         source["amount_captured"] = draw(st.integers(0, amount))
-        # Stripe never changes a balance transaction: a charge has the one fee, or its event says none.
+        # Stripe never changes a balance transaction: an event has the fee of the charge, or none.
         fee = {"id": "txn", "fee": 100 + which, "currency": source["currency"]}
         source["balance_transaction"] = draw(st.sampled_from([None, "txn", fee]))
-    return Told(number, T0 + draw(st.integers(0, 2)), source)
+    return PaymentEvent(number, T0 + draw(st.integers(0, 2)), source)
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[Told], list[Told], list[int]]:
-    """A history, the same one as it might arrive, and where its sets begin."""
+def histories(draw: st.DrawFn) -> tuple[list[PaymentEvent], list[PaymentEvent], list[int]]:
+    """Draw a history, a possible order of arrival, and the starts of its batches."""
     length = draw(st.integers(1, 9))
-    history = [draw(told(number)) for number in range(1, length + 1)]
+    history = [draw(payment_events(number)) for number in range(1, length + 1)]
     again = draw(st.lists(st.sampled_from(history), max_size=4))
     arrival = draw(st.permutations(history + again))
     cuts = sorted(draw(st.sets(st.integers(1, max(1, len(arrival) - 1)), max_size=4)))
@@ -103,11 +103,11 @@ def state(tx: Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in tx.exec_driver_sql(ROWS)]
 
 
-def settled(engine: Engine, sets: list[list[Told]]) -> list[tuple[Any, ...]]:
-    """Work ``sets`` off on empty books, and return the rows; nothing of it stays."""
+def settled(engine: Engine, sets: list[list[PaymentEvent]]) -> list[tuple[Any, ...]]:
+    """Process ``sets`` with empty tables, return the rows and roll back."""
     with engine.connect().execution_options(**UNWATCHED) as tx, tx.begin() as outer:
         for one in sets:
-            # A set may hold a copy of an event: the ledger's items differ even then.
+            # A batch may contain a copy of an event: its work items still differ.
             items = [t.item._replace(id=1000 * place + t.number) for place, t in enumerate(one)]
             outcomes = ingest_transactions(tx, items, NOW).outcomes
             assert all(isinstance(outcome, Done) for outcome in outcomes)
@@ -119,10 +119,10 @@ def settled(engine: Engine, sets: list[list[Told]]) -> list[tuple[Any, ...]]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories())
 def test_history_in_any_order_and_any_sets_ends_in_the_same_rows(
-    engine: Engine, drawn: tuple[list[Told], list[Told], list[int]]
+    engine: Engine, drawn: tuple[list[PaymentEvent], list[PaymentEvent], list[int]]
 ) -> None:
     history, arrival, cuts = drawn
-    # The charges' fee is one fact of each charge, whatever currency its events were drawn with.
+    # Each charge has one fee, for any currency of its drawn events.
     for one in history:
         if one.source["object"] == "charge" and isinstance(one.source["balance_transaction"], dict):
             one.source["currency"] = "cad"
@@ -150,7 +150,7 @@ def test_fee_is_the_same_whether_the_entry_or_the_payment_comes_first(engine: En
             tx.exec_driver_sql("delete from balance_entries")
             if entry_first:
                 record_balance_entries(tx, 1, [entry])
-            ingest_transactions(tx, [Told(1, T0, charge).item], NOW)
+            ingest_transactions(tx, [PaymentEvent(1, T0, charge).item], NOW)
             if not entry_first:
                 record_balance_entries(tx, 1, [entry])
             ends.append(state(tx))

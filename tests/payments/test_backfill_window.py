@@ -16,12 +16,12 @@ from tests.payments.stripe_backfill import (
     DAY,
     HOUR,
     charge,
+    clear_tables,
     day_of_events,
     deliver,
     epoch,
-    forget,
-    heal,
     listed,
+    run_backfill,
     set_marks,
     stripe_with_shop,
     work,
@@ -37,16 +37,16 @@ def api(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeApi]:
 def test_crash_between_pages_loses_nothing_and_enters_nothing_twice(engine: Engine, api: StripeApi) -> None:
     events, charges = day_of_events(300)
     api.lists |= {"events": events, "charges": charges}
-    asked: list[str] = []
+    requests: list[str] = []
 
     def fails_half_way(path: str) -> None:
-        asked.append(path)
-        if len([one for one in asked if one == "/v1/events"]) == 34:
+        requests.append(path)
+        if len([one for one in requests if one == "/v1/events"]) == 34:
             api.failures.append((503, {}, {}))
 
     api.before = fails_half_way
     with pytest.raises(RetryLater):
-        heal()
+        run_backfill()
     with transaction(engine) as tx:
         mark = find_cursor(tx, 1, "stripe", "events")
         assert find_cursor(tx, 1, "stripe", "charges") is None
@@ -54,29 +54,31 @@ def test_crash_between_pages_loses_nothing_and_enters_nothing_twice(engine: Engi
     assert NOW - 30 * DAY < mark < NOW
 
     api.before = lambda path: None
-    heal()
+    run_backfill()
     rows = work(engine)
     assert len(listed(engine)) == len(events)
     assert {row[3] for row in listed(engine)} == {0}
-    forget(engine)
+    clear_tables(engine)
     deliver(engine, *events)
     assert work(engine) == rows
 
 
-def test_pull_begins_an_hour_before_the_mark_and_moves_it_to_now(engine: Engine, api: StripeApi) -> None:
+def test_backfill_begins_an_hour_before_the_cursor_and_moves_it_to_now(
+    engine: Engine, api: StripeApi
+) -> None:
     set_marks(engine, NOW - 3 * HOUR)
-    heal()
+    run_backfill()
 
-    assert [asked[1]["created[gte]"] for asked in api.asked] == [str(epoch(NOW - 4 * HOUR))] * 2
-    assert [asked[1]["created[lt]"] for asked in api.asked] == [str(epoch(NOW))] * 2
+    assert [request[1]["created[gte]"] for request in api.requests] == [str(epoch(NOW - 4 * HOUR))] * 2
+    assert [request[1]["created[lt]"] for request in api.requests] == [str(epoch(NOW))] * 2
     with transaction(engine) as tx:
         assert {find_cursor(tx, 1, "stripe", stream) for stream in ("events", "charges")} == {NOW}
 
 
 def test_shop_that_was_never_pulled_is_read_from_thirty_days_ago(engine: Engine, api: StripeApi) -> None:
-    heal()
+    run_backfill()
 
-    begins = [asked[1]["created[gte]"] for asked in api.asked if asked[0] == "/v1/events"]
+    begins = [request[1]["created[gte]"] for request in api.requests if request[0] == "/v1/events"]
     assert (begins[0], len(begins)) == (str(epoch(NOW - 30 * DAY)), 30)
 
 
@@ -95,7 +97,7 @@ def test_gap_that_events_no_longer_reach_is_an_incident_and_its_objects_are_comp
          "arrival_date": epoch(NOW), "created": epoch(lost_at)}
     ]  # fmt: skip
 
-    counts = heal()
+    counts = run_backfill()
 
     assert {k: n for k, n in counts.items() if k != "seen"} == {
         "missing": 3, "charge.updated": 1, "refund.updated": 1, "payout.updated": 1
@@ -103,7 +105,7 @@ def test_gap_that_events_no_longer_reach_is_an_incident_and_its_objects_are_comp
     assert [row[0] for row in work(engine)] == ["ch_0001", "po_1", "re_1"]
     assert incidents(engine) == [("open", "P2", (lost_at - DAY).date().isoformat())]
 
-    heal(NOW + HOUR)
+    run_backfill(NOW + HOUR)
     assert incidents(engine)[0][0] == "resolved"
 
 
@@ -119,7 +121,7 @@ def test_dry_run_writes_nothing_and_counts_what_would_enter(engine: Engine, api:
     events, charges = day_of_events(9)
     api.lists |= {"events": events, "charges": charges}
 
-    counts = heal(is_dry=True)
+    counts = run_backfill(is_dry=True)
 
     assert counts["missing"] == len(events) + len(charges)
     assert listed(engine) == []

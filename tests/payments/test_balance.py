@@ -1,4 +1,4 @@
-"""Stripe's balance entries: kept once, whatever is pulled again, and payments have their fees by them."""
+"""Stripe's balance entries: stored once after repeated pulls; payments get their fees from them."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from services.payments.balance import (
 )
 from services.payments.handler import ingest_transactions
 from tests.fakes.stripe import StripeApi
-from tests.payments.test_transactions import NOW, T0, charge, dispute, ingest, told
+from tests.payments.test_transactions import NOW, T0, charge, dispute, ingest, transaction_rows
 
 DAY = timedelta(days=1)
 BEGINS = datetime.fromtimestamp(T0, UTC)
@@ -55,7 +55,7 @@ def entry(number: int = 1, **fields: Any) -> dict[str, Any]:
 def record(engine: Engine, *sources: dict[str, Any], payout_id: str = "") -> list[str]:
     with transaction(engine) as tx:
         entries = [parse_balance_entry(source, payout_id) for source in sources]
-        return [said.summary for said in record_balance_entries(tx, 1, entries)]
+        return [audited.summary for audited in record_balance_entries(tx, 1, entries)]
 
 
 def kept(engine: Engine) -> list[tuple[Any, ...]]:
@@ -77,17 +77,17 @@ def test_entry_is_kept_and_its_charge_has_the_fee(engine: Engine) -> None:
         "charge ch_1: fee 1.75 CAD",
     ]
     assert kept(engine) == [("txn_0001", "charge", "ch_1", 5000, 175, 4825, "CAD", "")]
-    assert told(engine, "fee_cents") == [(175,)]
+    assert transaction_rows(engine, "fee_cents") == [(175,)]
 
 
-def test_what_is_known_changes_nothing_and_says_nothing(engine: Engine) -> None:
+def test_known_entry_changes_nothing_and_is_not_audited(engine: Engine) -> None:
     ingest(engine, charge())
     record(engine, entry(), entry(2, source="re_1", type="refund", fee=0))
 
     assert record(engine, entry(), entry(), entry(2, source="re_1", type="refund", fee=0)) == []
 
 
-def test_payout_of_an_entry_is_learned_later_and_never_forgotten(engine: Engine) -> None:
+def test_payout_of_an_entry_is_added_later_and_never_removed(engine: Engine) -> None:
     record(engine, entry())
 
     assert record(engine, entry(), payout_id="po_1") == [
@@ -104,7 +104,7 @@ def test_dispute_has_the_fees_of_all_its_entries(engine: Engine) -> None:
     reinstated = entry(2, source="dp_1", type="adjustment", amount=5000, fee=-1500, net=6500)
 
     record(engine, withdrawn)
-    assert told(engine, "fee_cents") == [(1500,)]
+    assert transaction_rows(engine, "fee_cents") == [(1500,)]
     assert record(engine, reinstated)[1] == "dispute dp_1: fee 15.00 -> 0.00 CAD"
 
 
@@ -112,9 +112,9 @@ def test_fee_in_the_balances_currency_is_not_put_on_a_charge_of_another(engine: 
     ingest(engine, charge(currency="usd"))
     record(engine, entry())
 
-    assert told(engine, "fee_cents") == [(None,)]
+    assert transaction_rows(engine, "fee_cents") == [(None,)]
     ingest(engine, charge("charge.updated", 60, currency="usd"))
-    assert told(engine, "fee_cents") == [(None,)]
+    assert transaction_rows(engine, "fee_cents") == [(None,)]
 
 
 def test_entry_of_no_object_is_kept(engine: Engine) -> None:
@@ -124,7 +124,7 @@ def test_entry_of_no_object_is_kept(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "amount", "fee", "net", "currency", "created", "available_on"])
-def test_entry_that_lacks_what_we_need_names_the_field(field: str) -> None:
+def test_entry_without_a_required_field_is_refused_by_name(field: str) -> None:
     with pytest.raises(Unreadable, match=f"^{field} is None"):
         parse_balance_entry(entry() | {field: None})
 
@@ -142,10 +142,10 @@ def test_day_is_pulled_in_sets_and_audited(engine: Engine, api: StripeApi) -> No
     assert len(audit(engine)) == before
 
 
-def test_pull_that_is_cut_off_keeps_what_it_had_and_is_repeated(engine: Engine, api: StripeApi) -> None:
+def test_interrupted_pull_keeps_its_entries_and_is_repeated(engine: Engine, api: StripeApi) -> None:
     many = BATCH_SIZE + 300
     api.lists["balance_transactions"] = [entry(n, source=f"ch_{n}") for n in range(many)]
-    api.before = lambda _: api.failures.append((500, {}, {})) if len(api.asked) == 12 else None
+    api.before = lambda _: api.failures.append((500, {}, {})) if len(api.requests) == 12 else None
 
     with pytest.raises(RetryLater):
         fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY)
@@ -154,14 +154,14 @@ def test_pull_that_is_cut_off_keeps_what_it_had_and_is_repeated(engine: Engine, 
     assert len(kept(engine)) == many
 
 
-def test_payouts_entries_are_asked_for_by_payout(engine: Engine, api: StripeApi) -> None:
+def test_entries_of_a_payout_are_requested_by_payout(engine: Engine, api: StripeApi) -> None:
     api.lists["balance_transactions"] = [entry(1, in_payout="po_1"), entry(2, in_payout="po_2")]
 
     assert fetch_balance_entries(1, api.key, api.url, payout_id="po_1") == 1
     assert [(row[0], row[7]) for row in kept(engine)] == [("txn_0001", "po_1")]
 
 
-def test_entry_that_meets_its_charge_in_another_worker_waits_and_finds_it(engine: Engine) -> None:
+def test_entry_waits_for_its_charge_in_another_worker(engine: Engine) -> None:
     waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
     with ThreadPoolExecutor(1) as pool:
         with transaction(engine) as tx:
@@ -174,7 +174,7 @@ def test_entry_that_meets_its_charge_in_another_worker_waits_and_finds_it(engine
                     other.rollback()
         recorded.result(20)
 
-    assert told(engine, "fee_cents") == [(175,)]
+    assert transaction_rows(engine, "fee_cents") == [(175,)]
 
 
 def test_unreadable_entry_is_refused_by_name(engine: Engine, api: StripeApi) -> None:

@@ -1,5 +1,4 @@
-"""Healing a day: lost events, dead work and missing objects come in by the webhooks' door,
-and breaks close."""
+"""Repair of a day: lost events, dead work and missing objects are processed like webhooks."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -102,7 +101,7 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeApi]:
 
 @pytest.fixture
 def shop(engine: Engine, stripe: StripeApi) -> Engine:
-    """A shop whose yesterday Stripe knows: one lost event, one charge without any, one dead work."""
+    """A shop whose yesterday lacks an event, has a charge without an event, and one dead work item."""
     with transaction(engine) as tx:
         record_secret(tx, add_shop(engine), "stripe-key", KEY, utc_now())
     begins, _ = day_bounds(shop_zone(engine), yesterday(engine))
@@ -134,7 +133,7 @@ def yesterday(engine: Engine) -> Any:
 
 
 def reconcile(engine: Engine) -> dict[str, str]:
-    """The day is compared; return the cause of each open break."""
+    """Reconcile the day; return the cause of each open break."""
     day = yesterday(engine)
     run = Run(
         id=1,
@@ -164,7 +163,7 @@ def heal(engine: Engine, stripe: StripeApi) -> Any:
     return repair_day(1, plan, KEY, stripe.url, by="ada", reason="a lost hour", request_id="req-2")
 
 
-def test_one_healing_closes_what_it_explains_at_the_next_run(shop: Engine, stripe: StripeApi) -> None:
+def test_repair_closes_the_explained_breaks_at_the_next_run(shop: Engine, stripe: StripeApi) -> None:
     assert reconcile(shop) == {"ch_1": "lost_webhook", "ch_2": "unknown", "ch_3": "dead_work"}
 
     healed = heal(shop, stripe)
@@ -178,13 +177,13 @@ def test_one_healing_closes_what_it_explains_at_the_next_run(shop: Engine, strip
     assert reconcile(shop) == {}
     assert rows(shop, "select count(*) from reconciliation_breaks where closed_at is null") == [(0,)]
     assert rows(shop, "select status from incidents") == [("resolved",)]
-    said = [
+    summaries = [
         summary for (summary,) in rows(shop, "select summary from audit_mutations order by event_id, place")
     ]
-    assert "charge.succeeded entered from Stripe: evt_1: a lost hour" in said
+    assert "charge.succeeded entered from Stripe: evt_1: a lost hour" in summaries
 
 
-def test_healing_twice_enters_nothing_twice(shop: Engine, stripe: StripeApi) -> None:
+def test_second_repair_records_nothing_twice(shop: Engine, stripe: StripeApi) -> None:
     reconcile(shop)
     heal(shop, stripe)
 
@@ -194,7 +193,7 @@ def test_healing_twice_enters_nothing_twice(shop: Engine, stripe: StripeApi) -> 
     assert rows(shop, "select sum(duplicate_count) from inbound_events") == [(0,)]
 
 
-def test_event_that_stripe_no_longer_has_is_told_and_its_object_comes_in(
+def test_event_missing_at_stripe_is_reported_and_its_object_is_recorded(
     shop: Engine, stripe: StripeApi
 ) -> None:
     reconcile(shop)
@@ -207,7 +206,7 @@ def test_event_that_stripe_no_longer_has_is_told_and_its_object_comes_in(
     assert reconcile(shop) == {}
 
 
-def test_stripe_that_fails_half_way_leaves_what_was_entered(shop: Engine, stripe: StripeApi) -> None:
+def test_failure_of_stripe_keeps_the_recorded_objects(shop: Engine, stripe: StripeApi) -> None:
     reconcile(shop)
     limited: Failure = (
         429,
@@ -222,8 +221,8 @@ def test_stripe_that_fails_half_way_leaves_what_was_entered(shop: Engine, stripe
     assert rows(shop, "select delivery_key from inbound_events order by id") == [("evt_3",), ("evt_1",)]
 
 
-def fleet(*words: str) -> Result:
-    return CliRunner().invoke(main, ["payments", *words])
+def fleet(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["payments", *arguments])
 
 
 def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
@@ -238,8 +237,8 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
 
     shown = fleet("breaks", "--shop", "harbour", "--day", day)
     assert shown.exit_code == 0, shown.output
-    for words in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet payments repair"):
-        assert words in shown.output
+    for arguments in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet payments repair"):
+        assert arguments in shown.output
     planned = fleet("repair", "--shop", "harbour", "--day", day, "--dry-run")
     assert "would fetch 1 lost events: evt_1" in planned.output
     assert rows(shop, "select count(*) from inbound_events") == [(1,)]
@@ -258,17 +257,17 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     assert fleet("trace", "ch_nowhere", "--shop", "harbour").exit_code == 1
 
 
-@pytest.mark.parametrize("words", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
-def test_wrong_words_are_wrong_usage(shop: Engine, words: tuple[str, ...]) -> None:
-    assert fleet("breaks", "--shop", "harbour", *words).exit_code == 2
+@pytest.mark.parametrize("arguments", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
+def test_wrong_arguments_are_wrong_usage(shop: Engine, arguments: tuple[str, ...]) -> None:
+    assert fleet("breaks", "--shop", "harbour", *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [("breaks", "breaks"), ("heal", "repair"), ("trail", "trace")], ids=lambda name: name
 )
 def test_old_names_of_the_commands_work_and_are_not_listed(old: str, new: str) -> None:
-    def help_of(*words: str) -> str:
-        return CliRunner().invoke(main, [*words, "--help"]).output.partition("\n")[2]
+    def help_of(*arguments: str) -> str:
+        return CliRunner().invoke(main, [*arguments, "--help"]).output.partition("\n")[2]
 
     assert help_of("books", old) == help_of("payments", new)
     assert "  books " not in help_of()

@@ -1,4 +1,4 @@
-"""Why a day does not agree with Stripe: what our ledger and Stripe's events say of each break."""
+"""Causes of breaks, found in the ledger and in Stripe's events."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -15,16 +15,16 @@ from services.ledger.pause import PauseScope, record_pause
 from services.payments.causes import EVENT_TYPES, MAX_EVENTS, suggest_causes
 from services.payments.comparison import Comparison
 from services.providers.stripe import object_key
-from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
+from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_recorded, match_rows, row
 from tests.shopify.sample_payloads import add_shop, rows
 
 
-class EventsOnPaper:
+class FakeEventList:
     """Stripe's list of events, newest first."""
 
     def __init__(self, *events: dict[str, Any], fail: Exception | None = None) -> None:
         self.events, self.fail = events, fail
-        self.asked: list[tuple[datetime, datetime]] = []
+        self.requests: list[tuple[datetime, datetime]] = []
         self.read = 0
 
     def __call__(
@@ -41,7 +41,7 @@ class EventsOnPaper:
         assert filters == {"types": list(EVENT_TYPES)}
         assert created_gte is not None
         assert created_lt is not None
-        self.asked.append((created_gte, created_lt))
+        self.requests.append((created_gte, created_lt))
         if self.fail:
             raise self.fail
         for event in sorted(self.events, key=lambda each: -each["created"]):
@@ -65,7 +65,7 @@ def event(
 
 
 def receive(engine: Engine, body: dict[str, Any]) -> int:
-    """Stripe's event is here; return the id of its work."""
+    """Record a Stripe event; return the id of its work."""
     with transaction(engine) as tx:
         (accepted,) = record_events(
             tx,
@@ -92,19 +92,19 @@ def settle(engine: Engine, work_id: int, status: str) -> None:
 
 
 def causes(
-    engine: Engine, events: EventsOnPaper, day: Comparison = DAY, now: datetime = NOW, key: str = "rk_test_1"
+    engine: Engine, events: FakeEventList, day: Comparison = DAY, now: datetime = NOW, key: str = "rk_test_1"
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.payments.causes.list_objects", events)
         suggest_causes(key, "https://stripe.test", day._replace(now=now))
-    told = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
-    return {of: (cause, event_id) for of, cause, event_id in told}
+    staged = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
+    return {of: (cause, event_id) for of, cause, event_id in staged}
 
 
-def find(engine: Engine, *theirs: Any) -> None:
+def find(engine: Engine, *stripe_rows: Any) -> None:
     with transaction(engine) as tx:
-        matched(tx, theirs)
+        match_rows(tx, stripe_rows)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def shop(engine: Engine) -> Engine:
 
 def test_lost_webhook_is_named_by_the_newest_event_of_its_days(shop: Engine) -> None:
     find(shop, row("ch_1"), row("ch_2"))
-    listed = EventsOnPaper(
+    listed = FakeEventList(
         event("evt_1", "ch_1"),
         event("evt_2", "ch_1", minutes=5, kind="charge.updated"),
         event("evt_3", "ch_1", minutes=60 * 40, kind="charge.refunded"),
@@ -137,22 +137,22 @@ def test_lost_webhook_is_named_by_the_newest_event_of_its_days(shop: Engine) -> 
 
 def test_events_are_listed_once_for_all_breaks_in_two_windows(shop: Engine) -> None:
     find(shop, *(row(f"ch_{n}") for n in range(30)))
-    listed = EventsOnPaper()
+    listed = FakeEventList()
 
     causes(shop, listed, now=NOW + timedelta(days=3))
 
     turn = DAY.ends + timedelta(days=1)
-    assert listed.asked == [(BEGINS, turn), (turn, NOW + timedelta(days=3, seconds=1))]
+    assert listed.requests == [(BEGINS, turn), (turn, NOW + timedelta(days=3, seconds=1))]
 
 
-def test_event_that_is_here_points_to_its_work(shop: Engine) -> None:
+def test_recorded_event_names_its_work(shop: Engine) -> None:
     find(shop, *(row(f"ch_{n}") for n in (1, 2, 3, 4)))
     bodies = {n: event(f"evt_{n}", f"ch_{n}") for n in (1, 2, 3, 4)}
     work = {n: receive(shop, bodies[n]) for n in bodies}
     for n, status in ((1, "dead"), (3, "discarded"), (4, "done")):
         settle(shop, work[n], status)
 
-    assert causes(shop, EventsOnPaper(*bodies.values())) == {
+    assert causes(shop, FakeEventList(*bodies.values())) == {
         "ch_1": ("dead_work", "evt_1"),
         "ch_2": ("in_queue", "evt_2"),
         "ch_3": ("discarded_work", "evt_3"),
@@ -172,7 +172,7 @@ def test_work_that_a_pause_holds_is_paused(shop: Engine) -> None:
     with transaction(shop) as tx:
         record_pause(tx, PauseScope(topic="transaction_ingest"), "hold", now=NOW, by="ada", reason="")
 
-    assert causes(shop, EventsOnPaper()) == {"ch_1": ("paused", "evt_1")}
+    assert causes(shop, FakeEventList()) == {"ch_1": ("paused", "evt_1")}
 
 
 def test_work_on_the_refunds_charge_explains_the_refund_only_if_it_names_it(shop: Engine) -> None:
@@ -181,11 +181,11 @@ def test_work_on_the_refunds_charge_explains_the_refund_only_if_it_names_it(shop
     body["data"]["object"]["charge"] = "ch_1"
     settle(shop, receive(shop, body), "dead")
 
-    assert causes(shop, EventsOnPaper()) == {"re_1": ("dead_work", "evt_1"), "re_2": ("unknown", "")}
+    assert causes(shop, FakeEventList()) == {"re_1": ("dead_work", "evt_1"), "re_2": ("unknown", "")}
 
 
 @pytest.mark.parametrize(
-    ("told", "key", "cause"),
+    ("staged", "key", "cause"),
     [
         ({"livemode": False}, "rk_live_1", "not_ours"),
         ({"livemode": True}, "rk_live_1", "never_at_stripe"),
@@ -193,25 +193,25 @@ def test_work_on_the_refunds_charge_explains_the_refund_only_if_it_names_it(shop
         ({"account": "acct_2"}, "rk_test_1", "not_ours"),
     ],
 )
-def test_missing_there_is_never_there_or_from_elsewhere(
-    shop: Engine, told: dict[str, Any], key: str, cause: str
+def test_cause_of_a_payment_missing_at_stripe_is_found(
+    shop: Engine, staged: dict[str, Any], key: str, cause: str
 ) -> None:
-    work_id = receive(shop, event("evt_1", "ch_1", **told))
+    work_id = receive(shop, event("evt_1", "ch_1", **staged))
     settle(shop, work_id, "done")
     with transaction(shop) as tx:
-        add_ours(tx, [row("ch_1")])
+        add_recorded(tx, [row("ch_1")])
         tx.exec_driver_sql("update transactions set event_id = (select id from inbound_events)")
     find(shop)
 
-    assert causes(shop, EventsOnPaper(), key=key) == {"ch_1": (cause, "")}
+    assert causes(shop, FakeEventList(), key=key) == {"ch_1": (cause, "")}
 
 
 def test_day_older_than_stripes_events_says_so(shop: Engine) -> None:
     find(shop, row("ch_1"))
-    listed, now = EventsOnPaper(), NOON + timedelta(days=30, hours=1)
+    listed, now = FakeEventList(), NOON + timedelta(days=30, hours=1)
 
     assert causes(shop, listed, now=now) == {"ch_1": ("too_old_for_events", "")}
-    assert listed.asked[0][0] == now - timedelta(days=30)
+    assert listed.requests[0][0] == now - timedelta(days=30)
 
 
 def test_own_kinds_have_their_own_causes_and_need_no_events(shop: Engine) -> None:
@@ -220,28 +220,28 @@ def test_own_kinds_have_their_own_causes_and_need_no_events(shop: Engine) -> Non
         row("ch_2", order_ref="o", at=NOON + timedelta(minutes=1)),
     ]
     with transaction(shop) as tx:
-        add_ours(tx, [pair[0]._replace(fee_cents=2), pair[1]])
+        add_recorded(tx, [pair[0]._replace(fee_cents=2), pair[1]])
     find(shop, *pair)
-    listed = EventsOnPaper()
+    listed = FakeEventList()
 
     assert causes(shop, listed) == {"ch_1": ("fee_differs", ""), "ch_2": ("paid_twice", "")}
-    assert listed.asked == []
+    assert listed.requests == []
 
 
 def test_key_that_may_not_list_events_leaves_the_breaks_unexplained(shop: Engine) -> None:
     find(shop, row("ch_1"))
 
-    assert causes(shop, EventsOnPaper(fail=Misconfigured("stripe.key_refused"))) == {"ch_1": ("unknown", "")}
+    assert causes(shop, FakeEventList(fail=Misconfigured("stripe.key_refused"))) == {"ch_1": ("unknown", "")}
     assert rows(shop, "select evidence ->> 'events' from reconciliation_staging") == [
         ("refused: stripe.key_refused",)
     ]
 
 
-def test_stripe_that_is_away_is_asked_again_later(shop: Engine) -> None:
+def test_unreachable_stripe_is_retried(shop: Engine) -> None:
     find(shop, row("ch_1"))
 
     with pytest.raises(RetryLater):
-        causes(shop, EventsOnPaper(fail=RetryLater("stripe.unavailable")))
+        causes(shop, FakeEventList(fail=RetryLater("stripe.unavailable")))
 
 
 def test_listing_is_cut_off_after_its_budget_and_says_so(
@@ -249,7 +249,7 @@ def test_listing_is_cut_off_after_its_budget_and_says_so(
 ) -> None:
     monkeypatch.setattr("services.payments.causes.MAX_EVENTS", 3)
     find(shop, row("ch_1"))
-    listed = EventsOnPaper(*(event(f"evt_{n}", "ch_9", minutes=n) for n in range(5)))
+    listed = FakeEventList(*(event(f"evt_{n}", "ch_9", minutes=n) for n in range(5)))
 
     assert causes(shop, listed) == {"ch_1": ("unknown", "")}
     assert listed.read <= 4

@@ -1,4 +1,4 @@
-"""Thin events: what they point at is fetched and enters the books; the real runner, real HTTP."""
+"""Thin events: their object is fetched and recorded, with the real runner and real HTTP."""
 
 from collections.abc import Iterator
 from random import Random
@@ -34,7 +34,7 @@ WORK = "select topic, status, result, error_code, origin from work_queue order b
 
 @pytest.fixture
 def api(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeApi]:
-    """Stripe, to which the settings point, and a shop that has its key."""
+    """A Stripe double in the settings, and a shop with its key."""
     with StripeApi(KEY) as started:
         monkeypatch.setenv("STRIPE_API_BASE", started.url)
         get_settings.cache_clear()
@@ -57,7 +57,7 @@ def thin(number: int = 1, url: str | None = "/v1/charges/ch_1", **fields: Any) -
     return event | fields
 
 
-def told(engine: Engine, event: dict[str, Any]) -> None:
+def receive(engine: Engine, event: dict[str, Any]) -> None:
     new = NewEvent(
         shop_id=1,
         provider="stripe",
@@ -81,7 +81,7 @@ def work(engine: Engine) -> list[tuple[Any, ...]]:
 
 def test_charge_of_a_thin_event_is_fetched_and_becomes_a_row(engine: Engine, api: StripeApi) -> None:
     api.objects = {"/v2/core/events/evt_1": thin(), "/v1/charges/ch_1": CHARGE}
-    told(engine, thin())
+    receive(engine, thin())
 
     assert work(engine) == [
         ("event_fetch", "done", "fetched", None, "webhook"),
@@ -90,11 +90,11 @@ def test_charge_of_a_thin_event_is_fetched_and_becomes_a_row(engine: Engine, api
     assert rows(engine) == [("ch_1", "charge", "paid", 5000, 1500, "CAD", "pi_1")]
 
 
-def test_thin_event_that_is_replayed_asks_again_and_enters_what_is_now(
+def test_replayed_thin_event_is_fetched_again_and_records_the_current_state(
     engine: Engine, api: StripeApi
 ) -> None:
     api.objects = {"/v2/core/events/evt_1": thin(), "/v1/charges/ch_1": CHARGE}
-    told(engine, thin())
+    receive(engine, thin())
     work(engine)
     api.objects["/v1/charges/ch_1"] = CHARGE | {"amount_refunded": 2000}
     with transaction(engine) as tx:
@@ -106,7 +106,7 @@ def test_thin_event_that_is_replayed_asks_again_and_enters_what_is_now(
 
 def test_snapshot_that_stripe_dates_later_wins_over_what_was_fetched(engine: Engine, api: StripeApi) -> None:
     api.objects = {"/v2/core/events/evt_1": thin(), "/v1/charges/ch_1": CHARGE}
-    told(engine, thin())
+    receive(engine, thin())
     work(engine)
     later = 400 * 86_400
 
@@ -128,29 +128,29 @@ def test_snapshot_that_stripe_dates_later_wins_over_what_was_fetched(engine: Eng
     ],
     ids=["no event", "no object", "about nothing", "about a customer"],
 )
-def test_what_is_gone_or_not_ours_changes_no_transaction(
+def test_missing_or_foreign_object_changes_no_transaction(
     engine: Engine, api: StripeApi, objects: dict[str, Any], event: dict[str, Any], result: str
 ) -> None:
     api.objects = objects
-    told(engine, event)
+    receive(engine, event)
 
     assert [row[:3] for row in work(engine)] == [("event_fetch", "done", result)]
     assert rows(engine) == []
 
 
-def test_event_of_another_account_is_asked_for_in_its_context(engine: Engine, api: StripeApi) -> None:
+def test_event_of_another_account_is_requested_in_its_context(engine: Engine, api: StripeApi) -> None:
     event = thin(context="acct_9")
     api.objects = {"/v2/core/events/evt_1": event, "/v1/charges/ch_1": CHARGE}
-    told(engine, event)
+    receive(engine, event)
     work(engine)
 
     assert [headers["stripe-context"] for headers in api.headers] == ["acct_9", "acct_9"]
 
 
-def test_shop_without_a_key_is_told_the_command(engine: Engine, api: StripeApi) -> None:
+def test_error_of_a_shop_without_a_key_names_the_command(engine: Engine, api: StripeApi) -> None:
     with transaction(engine) as tx:
         tx.exec_driver_sql("delete from shop_secrets")
-    told(engine, thin())
+    receive(engine, thin())
 
     assert [row[:4] for row in work(engine)] == [("event_fetch", "dead", None, "stripe.no_key")]
     with engine.connect() as tx:
@@ -166,11 +166,11 @@ def test_shop_without_a_key_is_told_the_command(engine: Engine, api: StripeApi) 
         ((500, {}, {"error": {}}), "error", "stripe.unavailable"),
     ],
 )
-def test_answers_mean_what_they_mean_everywhere(
+def test_http_errors_have_the_usual_outcomes(
     engine: Engine, api: StripeApi, failure: Any, status: str, code: str
 ) -> None:
     api.failures.append(failure)
-    told(engine, thin())
+    receive(engine, thin())
 
     assert [(row[1], row[3]) for row in work(engine)] == [(status, code)]
 
@@ -179,7 +179,7 @@ def test_answers_mean_what_they_mean_everywhere(
 def test_thin_event_that_cannot_be_read_waits_for_a_person(
     engine: Engine, api: StripeApi, event: dict[str, Any]
 ) -> None:
-    told(engine, event)
+    receive(engine, event)
 
     assert [(row[1], row[3]) for row in work(engine)] == [("dead", "stripe.unreadable_event")]
 

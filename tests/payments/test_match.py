@@ -1,4 +1,4 @@
-"""Holding two books together: every planted break is found, and no other, whatever the order and size."""
+"""Matching recorded and Stripe rows: exactly the planted breaks are found, in any order and size."""
 
 from datetime import timedelta
 
@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
 from services.payments.stripe_lists import StripeRow, render_rows
-from tests.payments.day_rows import BEGINS, add_ours, found_breaks, matched, row
+from tests.payments.day_rows import BEGINS, add_recorded, found_breaks, match_rows, row
 
 
 def test_equal_books_have_no_breaks_and_their_sums(tx: Connection) -> None:
     both = [row("ch_1"), row("re_1", 300), row("du_1", 50), row("po_1", -700), row("ch_2", 5, "failed")]
-    add_ours(tx, [*both, row("pi_1")])
+    add_recorded(tx, [*both, row("pi_1")])
 
-    sums, breaks = matched(tx, both)
+    sums, breaks = match_rows(tx, both)
 
     assert breaks == []
     assert sorted(sums) == [
@@ -32,22 +32,22 @@ def test_equal_books_have_no_breaks_and_their_sums(tx: Connection) -> None:
 
 def test_each_kind_of_difference_is_named_for_each_subject(tx: Connection) -> None:
     for subject in ("ch", "re", "du", "po"):
-        add_ours(tx, [row(f"{subject}_{n}") for n in (1, 2, 3, 4)])
-    theirs = []
+        add_recorded(tx, [row(f"{subject}_{n}") for n in (1, 2, 3, 4)])
+    stripe = []
     for subject in ("ch", "re", "du", "po"):
-        theirs += [
+        stripe += [
             row(f"{subject}_2", 999),
             row(f"{subject}_3", currency="USD"),
             row(f"{subject}_4", status="failed"),
             row(f"{subject}_5"),
         ]
 
-    _, breaks = matched(tx, theirs)
+    _, breaks = match_rows(tx, stripe)
 
-    words = {"ch": "charge", "re": "refund", "du": "dispute", "po": "payout"}
+    kinds_by_prefix = {"ch": "charge", "re": "refund", "du": "dispute", "po": "payout"}
     kinds = {1: "missing_there", 2: "amount", 3: "currency", 4: "status", 5: "missing_here"}
     assert breaks == [
-        (kinds[n], words[subject], f"{subject}_{n}")
+        (kinds[n], kinds_by_prefix[subject], f"{subject}_{n}")
         for subject in ("ch", "du", "po", "re")
         for n in range(1, 6)
     ]
@@ -68,19 +68,19 @@ def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: Stri
     tx.exec_driver_sql(
         "drop table if exists stripe_side, unequal, differing, repeated_hashes, candidates, known_orders"
     )
-    add_ours(tx, [still])
+    add_recorded(tx, [still])
     assert found_breaks(tx, []) == []
 
 
-def test_row_that_we_date_elsewhere_is_compared_and_not_missing(tx: Connection) -> None:
+def test_row_recorded_on_another_day_is_compared_and_not_missing(tx: Connection) -> None:
     early = BEGINS - timedelta(seconds=1)
-    add_ours(tx, [row("ch_1", at=early), row("ch_2", at=early), row("ch_3", at=early)])
+    add_recorded(tx, [row("ch_1", at=early), row("ch_2", at=early), row("ch_3", at=early)])
 
     assert found_breaks(tx, [row("ch_1", at=BEGINS), row("ch_2", 900, at=BEGINS)]) == [("amount", "ch_2")]
 
 
-def test_other_shops_rows_are_not_ours(tx: Connection) -> None:
-    add_ours(tx, [row("ch_1")], shop_id=2)
+def test_rows_of_other_shops_are_ignored(tx: Connection) -> None:
+    add_recorded(tx, [row("ch_1")], shop_id=2)
 
     assert found_breaks(tx, []) == []
     tx.exec_driver_sql(
@@ -89,15 +89,15 @@ def test_other_shops_rows_are_not_ours(tx: Connection) -> None:
     assert found_breaks(tx, [row("ch_1")]) == [("missing_here", "ch_1")]
 
 
-def test_texts_that_copy_would_read_otherwise_arrive_as_they_are(tx: Connection) -> None:
+def test_texts_with_copy_escapes_arrive_unchanged(tx: Connection) -> None:
     odd = "a\\N\tb\nc\rd\\"
-    theirs = [
+    stripe = [
         row("ch_1", order_ref=odd),
         row("ch_2", parent_id="p\\.", fee_cents=1),
         row("ch_3", order_ref="None"),
     ]
 
-    matched(tx, theirs)
+    match_rows(tx, stripe)
 
     kept = tx.exec_driver_sql("select order_ref, parent_id, fee_cents from stripe_side order by provider_id")
     assert [tuple(each) for each in kept] == [
@@ -122,10 +122,10 @@ ROWS = st.builds(
 BOOKS = st.lists(ROWS, unique_by=lambda each: each.provider_id, max_size=12)
 
 
-def expected(ours: list[StripeRow], theirs: list[StripeRow]) -> list[tuple[str, str]]:
-    """The same by dictionaries: small, slow and plain."""
-    here = {each.provider_id: each for each in ours}
-    there = {each.provider_id: each for each in theirs}
+def expected(recorded: list[StripeRow], stripe: list[StripeRow]) -> list[tuple[str, str]]:
+    """Reference implementation of the matching with dictionaries."""
+    here = {each.provider_id: each for each in recorded}
+    there = {each.provider_id: each for each in stripe}
     breaks = []
     for of, their in there.items():
         our = here.get(of)
@@ -142,13 +142,13 @@ def expected(ours: list[StripeRow], theirs: list[StripeRow]) -> list[tuple[str, 
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ours=BOOKS, theirs=BOOKS)
-def test_random_books_break_where_dictionaries_say_so(
-    engine: Engine, ours: list[StripeRow], theirs: list[StripeRow]
+@given(recorded=BOOKS, stripe=BOOKS)
+def test_random_rows_have_the_breaks_of_the_reference_implementation(
+    engine: Engine, recorded: list[StripeRow], stripe: list[StripeRow]
 ) -> None:
     with engine.connect() as tx, tx.begin() as outer:
-        add_ours(tx, ours)
-        assert found_breaks(tx, theirs) == expected(ours, theirs)
+        add_recorded(tx, recorded)
+        assert found_breaks(tx, stripe) == expected(recorded, stripe)
         outer.rollback()
 
 

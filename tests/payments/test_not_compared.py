@@ -46,8 +46,8 @@ def test_a_day_whose_run_is_done_and_found_nothing_has_no_breaks(shop: Engine) -
     add_run(shop, "done")
 
     assert breaks() == (0, f"No breaks of {DAY}.\n")
-    code, told = document()
-    assert (code, told["compared"], told["not_compared"]) == (0, True, None)
+    code, shown = document()
+    assert (code, shown["compared"], shown["not_compared"]) == (0, True, None)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_day_whose_run_did_not_end_well_is_not_compared(
     assert code == 1
     assert f"not compared with Stripe: {reason}" in output
     assert "No breaks" not in output
-    code, told = document()
-    assert (code, told["compared"]) == (1, False)
-    assert reason in told["not_compared"]
+    code, shown = document()
+    assert (code, shown["compared"]) == (1, False)
+    assert reason in shown["not_compared"]
 
 
 def test_a_run_without_stripe_compared_nothing(shop: Engine) -> None:

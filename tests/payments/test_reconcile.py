@@ -16,7 +16,7 @@ from tests.payments.reconciled_day import (
     CH_3,
     FOUND,
     STRIPE_KEY,
-    StripeOnPaper,
+    FakeStripeLists,
     add_reconciled_shop,
     compare,
     run,
@@ -30,12 +30,12 @@ def shop(engine: Engine) -> Engine:
 
 
 def test_clean_day_has_its_figures_and_no_incident(shop: Engine) -> None:
-    stripe = StripeOnPaper(CH_1, CH_2, CH_3)
+    stripe = FakeStripeLists(CH_1, CH_2, CH_3)
 
     outcome = compare(stripe)
 
     assert outcome.result == "clean"
-    assert stripe.asked == [(STRIPE_KEY, BEGINS, BEGINS + timedelta(days=1))]
+    assert stripe.requests == [(STRIPE_KEY, BEGINS, BEGINS + timedelta(days=1))]
     assert stripe.entries == [(BEGINS, BEGINS + timedelta(days=1))]
     assert outcome.stats == {
         "ours": 3,
@@ -53,7 +53,7 @@ def test_clean_day_has_its_figures_and_no_incident(shop: Engine) -> None:
     assert rows(shop, "select * from incidents") == []
 
 
-def test_breaks_are_kept_and_closed_when_gone(shop: Engine) -> None:
+def test_breaks_are_stored_and_closed_when_resolved(shop: Engine) -> None:
     outcome = run(shop, row("ch_1", 900, at=BEGINS), row("ch_9"), CH_3)
 
     assert outcome.result == "breaks"
@@ -78,14 +78,14 @@ def test_breaks_are_kept_and_closed_when_gone(shop: Engine) -> None:
 
 
 def test_nothing_of_the_day_changes_before_its_record(shop: Engine) -> None:
-    outcome = compare(StripeOnPaper())
+    outcome = compare(FakeStripeLists())
 
     assert outcome.stats["breaks"] == 2
     assert rows(shop, BREAKS) == []
 
 
-def test_run_that_died_is_run_again_and_what_it_left_goes(shop: Engine) -> None:
-    compare(StripeOnPaper())
+def test_run_that_died_is_repeated_and_its_staged_rows_are_removed(shop: Engine) -> None:
+    compare(FakeStripeLists())
 
     run(shop, CH_1, now=NOW + timedelta(hours=7))
 
@@ -94,7 +94,7 @@ def test_run_that_died_is_run_again_and_what_it_left_goes(shop: Engine) -> None:
 
 
 def test_two_comparisons_of_a_day_at_once_do_not_mix(shop: Engine) -> None:
-    first, second = compare(StripeOnPaper(CH_1)), compare(StripeOnPaper(CH_2))
+    first, second = compare(FakeStripeLists(CH_1)), compare(FakeStripeLists(CH_2))
 
     for outcome, expected in ((first, "ch_2"), (second, "ch_1")):
         with transaction(shop) as tx:
@@ -108,7 +108,7 @@ def test_stripe_that_breaks_off_leaves_nothing_behind(shop: Engine) -> None:
     fault = RetryLater("stripe.unavailable")
 
     with pytest.raises(RetryLater) as raised:
-        compare(StripeOnPaper(CH_1, fail=fault))
+        compare(FakeStripeLists(CH_1, fail=fault))
 
     assert raised.value is fault
     assert rows(shop, FOUND) == [(0,)]
@@ -117,13 +117,13 @@ def test_stripe_that_breaks_off_leaves_nothing_behind(shop: Engine) -> None:
 def test_shop_without_stripe_is_done(engine: Engine) -> None:
     add_shop(engine)
 
-    outcome = compare(StripeOnPaper())
+    outcome = compare(FakeStripeLists())
 
     assert (outcome.result, outcome.stats["theirs"], outcome.record) == ("no_stripe", 0, None)
 
 
 @pytest.mark.parametrize("left", ["transactions", "webhooks"])
-def test_shop_that_takes_stripes_webhooks_but_has_no_key_says_what_to_mend(shop: Engine, left: str) -> None:
+def test_error_of_a_shop_with_webhooks_and_no_key_says_what_to_do(shop: Engine, left: str) -> None:
     with transaction(shop) as tx:
         tx.exec_driver_sql("delete from shop_secrets")
         if left == "webhooks":
@@ -131,6 +131,6 @@ def test_shop_that_takes_stripes_webhooks_but_has_no_key_says_what_to_mend(shop:
             record_secret(tx, 1, "stripe-webhook", "whsec_0123456789abcdef", NOW)
 
     with pytest.raises(Misconfigured) as raised:
-        compare(StripeOnPaper())
+        compare(FakeStripeLists())
 
     assert raised.value.code == "stripe.no_key"

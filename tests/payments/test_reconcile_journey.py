@@ -1,4 +1,4 @@
-"""From a shop's midnight to its owner's mail: beat's plan, the real runners, Stripe's list, real SMTP."""
+"""Daily reconciliation from the schedule to the owner's mail: real runners, real SMTP."""
 
 import random
 import threading
@@ -35,7 +35,7 @@ WORK = (
 
 @pytest.fixture
 def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
-    """A mail server that the settings point to."""
+    """A mail server, set in the settings."""
     sink = Sink()
     with smtp_server(sink) as url:
         monkeypatch.setenv("SMTP_URL", url)
@@ -44,7 +44,7 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
 
 @pytest.fixture
 def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox that the settings point to."""
+    """A sandbox, set in the settings."""
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -56,7 +56,7 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def work(engine: Engine) -> None:
-    """One round of the night's worker and of the mail worker."""
+    """Run the nightly worker and the mail worker once."""
     runner = ExternalRunner(engine, "tests", random.Random(1))
     runner.run_batch(TOPICS["reconcile"], JobHandler(close_day))
     runner.run_batch(TOPICS["mail_send"], MailSend(lambda: engine))
@@ -98,10 +98,10 @@ def test_charge_that_our_books_miss_is_in_the_owners_mail(engine: Engine, mails:
         ("mail_send", "done", "sent", None),
     ]
     (mail,) = mails.mails
-    words = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
-    assert "ch_missed" in words
-    assert "5.00 CAD, paid" in words
-    assert "ch_known" not in words
+    mail_text = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+    assert "ch_missed" in mail_text
+    assert "5.00 CAD, paid" in mail_text
+    assert "ch_known" not in mail_text
     ((status, stats, origin),) = rows(
         engine, "select status, stats, origin from job_runs where job = 'daily-reconciliation'"
     )

@@ -1,4 +1,4 @@
-"""What a reconciliation records: breaks, audit, incident, and corrections of a closed month."""
+"""Records of a reconciliation: breaks, audit, incident, corrections of a closed month."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.payments.reconciled_day import (
     CH_2,
     CH_3,
     DAY,
-    StripeOnPaper,
+    FakeStripeLists,
     add_reconciled_shop,
     compare,
     run,
@@ -28,10 +28,10 @@ def shop(engine: Engine) -> Engine:
     return add_reconciled_shop(engine)
 
 
-def test_break_opened_again_is_found_anew(shop: Engine) -> None:
+def test_reopened_break_has_a_new_found_time(shop: Engine) -> None:
     later = NOW + timedelta(hours=2)
-    for theirs, now in (([CH_1], NOW), ([CH_1, CH_2], NOW), ([CH_1], later)):
-        run(shop, *theirs, now=now)
+    for stripe_rows, now in (([CH_1], NOW), ([CH_1, CH_2], NOW), ([CH_1], later)):
+        run(shop, *stripe_rows, now=now)
 
     assert rows(shop, "select day, kind, closed_at, found_at from reconciliation_breaks") == [
         (DAY, "missing_there", None, later)
@@ -40,16 +40,16 @@ def test_break_opened_again_is_found_anew(shop: Engine) -> None:
 
 def test_every_break_that_opens_or_closes_is_in_the_audit_once(shop: Engine) -> None:
     cheap = row("ch_1", 900, at=BEGINS)
-    for theirs in ([cheap, CH_2], [cheap, CH_2], [CH_1, CH_2]):
-        run(shop, *theirs, CH_3)
+    for stripe_rows in ([cheap, CH_2], [cheap, CH_2], [CH_1, CH_2]):
+        run(shop, *stripe_rows, CH_3)
 
-    assert said(shop) == [
+    assert audit_summaries(shop) == [
         "break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe",
         "break closed on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe",
     ]
 
 
-def said(engine: Engine) -> list[str]:
+def audit_summaries(engine: Engine) -> list[str]:
     return [
         summary
         for (summary,) in rows(
@@ -59,12 +59,12 @@ def said(engine: Engine) -> list[str]:
     ]
 
 
-def test_audit_tells_two_hundred_changes_and_counts_the_others(shop: Engine) -> None:
+def test_audit_lists_two_hundred_changes_and_counts_the_others(shop: Engine) -> None:
     run(shop, row("ch_1", 900, at=BEGINS), *(row(f"ch_x{n:03}") for n in range(MAX_AUDITED + 5)))
 
-    told = said(shop)
-    assert len(told) == MAX_AUDITED + 1
-    assert told[-1] == "and 7 more breaks found on 2026-11-20"
+    summaries = audit_summaries(shop)
+    assert len(summaries) == MAX_AUDITED + 1
+    assert summaries[-1] == "and 7 more breaks found on 2026-11-20"
     ((counts,),) = rows(shop, "select after from audit_mutations where summary like 'and %'")
     assert counts == {"day": "2026-11-20", "missing_here": 6, "missing_there": 1}
     assert rows(shop, "select count(*) from reconciliation_breaks") == [(MAX_AUDITED + 7,)]
@@ -101,7 +101,7 @@ def close_month(engine: Engine) -> None:
         )
 
 
-def standing(engine: Engine, *, only_open: bool = False) -> Sequence[Any]:
+def open_breaks(engine: Engine, *, only_open: bool = False) -> Sequence[Any]:
     with transaction(engine) as tx:
         found = list_day_breaks(tx, 1, DAY, only_open=only_open)
         return [(b.kind, b.provider_id, b.is_open, b.is_correction) for b in found]
@@ -122,14 +122,14 @@ def test_closed_days_breaks_stay_and_what_differs_is_a_correction(shop: Engine) 
         ("missing_there", "ch_2", "closed"),
         ("missing_here", "ch_8", "found"),
     ]
-    assert standing(shop) == [
+    assert open_breaks(shop) == [
         ("missing_here", "ch_8", True, True),
         ("missing_here", "ch_9", False, True),
         ("missing_there", "ch_2", False, True),
     ]
     with transaction(shop) as tx:
         assert count_day_breaks(tx, 1, DAY) == {"missing_here": 1}
-    assert said(shop)[-1].startswith(
+    assert audit_summaries(shop)[-1].startswith(
         "correction of a closed day: break found on 2026-11-20: ch_8 (missing_here)"
     )
 
@@ -150,7 +150,7 @@ def test_closing_a_month_waits_for_a_reconciliation_that_is_writing(shop: Engine
     from services.payments.breaks import lock_payment_periods
 
     with transaction(shop) as tx:
-        outcome = compare(StripeOnPaper())
+        outcome = compare(FakeStripeLists())
         assert outcome.record is not None
         outcome.record(tx)
         with shop.connect() as other, other.begin():

@@ -1,4 +1,4 @@
-"""Each column of the reconciliation tables holds the value that its name says, and each finder returns it."""
+"""Each column of the reconciliation tables is written and read back by its name."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from services.payments.breaks import (
 )
 from services.payments.match_rules import stage_unreadable
 from services.payments.stripe_lists import UnreadableObject
-from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
+from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_recorded, match_rows, row
 from tests.shopify.sample_payloads import add_shop
 
 FIRST = DAY._replace(token="run-1")
@@ -119,13 +119,13 @@ SIDE = {"currency": "CAD", "status": "paid"}
 def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> None:
     order = "gid://shopify/Order/7"
     later = NOON + timedelta(minutes=1)
-    ours = [
+    recorded_rows = [
         row("ch_1", 1000, fee_cents=59, parent_id="pi_1"),
         row("ch_2", 700, order_ref=order),
         row("ch_3", 700, order_ref=order, at=later),
         row("ch_4", 400),
     ]
-    add_ours(tx, ours)
+    add_recorded(tx, recorded_rows)
     tx.exec_driver_sql(
         "insert into order_transactions (shop_id, order_transaction_id, order_gid, kind, status, gateway, "
         "amount_cents, currency, payment_ref, processed_at) values (1, 5, 'gid://shopify/Order/8', 'sale', "
@@ -137,8 +137,8 @@ def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> Non
         "net_cents, currency, created_at) values (1, 'txn_1', 'charge', 'ch_4', 400, 30, 369, 'CAD', %(at)s)",
         {"at": NOON},
     )
-    theirs = [row("ch_1", 1001, fee_cents=60, at=later), *ours[1:]]
-    matched(tx, theirs, name="run-1")
+    stripe_rows = [row("ch_1", 1001, fee_cents=60, at=later), *recorded_rows[1:]]
+    match_rows(tx, stripe_rows, name="run-1")
     unreadable = UnreadableObject("ch_1", "charge", "no amount", {"amount_cents": 5, **SIDE})
     stage_unreadable(tx, FIRST, [unreadable])
 
@@ -146,8 +146,13 @@ def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> Non
 
     common = {"shop_id": 1, "day": DAY.day, "token": "run-1", "found_at": NOW, "cause_event_id": ""}
 
-    def expect(subject: str, ours: int, theirs: int, *fees: int, cause: str = "") -> dict[str, Any]:
-        sides: list[dict[str, Any]] = [{"amount_cents": ours, **SIDE}, {"amount_cents": theirs, **SIDE}]
+    def expect(
+        subject: str, recorded_rows: int, stripe_rows: int, *fees: int, cause: str = ""
+    ) -> dict[str, Any]:
+        sides: list[dict[str, Any]] = [
+            {"amount_cents": recorded_rows, **SIDE},
+            {"amount_cents": stripe_rows, **SIDE},
+        ]
         for side, fee in zip(sides, fees, strict=False):
             side["fee_cents"] = fee
         return {**common, "subject": subject, "ours": sides[0], "theirs": sides[1], "cause": cause}

@@ -1,4 +1,4 @@
-"""The order that a payment says it is for, and Stripe's code for why: ids and codes, nobody's words."""
+"""Order reference and reason code of a payment: only ids and codes, no free text."""
 
 from typing import Any
 

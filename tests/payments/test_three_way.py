@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, text
 
 from services.payments.three_way import LINKS, sum_three_way
 from services.payments.trace import trace_payment
-from tests.payments.day_rows import BEGINS, DAY, NOON, add_ours, row
+from tests.payments.day_rows import BEGINS, DAY, NOON, add_recorded, row
 
 GID = "gid://shopify/Order/"
 
@@ -45,7 +45,7 @@ def add_entry(tx: Connection, source: str, net: int, payout: str) -> None:
 
 
 def find_rows(tx: Connection) -> Sequence[Row[Any]]:
-    """The day's payments before they are summed."""
+    """Return the payments of the day before they are summed."""
     return tx.exec_driver_sql(f"{LINKS} select * from rows", DAY._asdict()).all()  # noqa: S608
 
 
@@ -56,7 +56,7 @@ def test_each_payment_is_followed_from_its_order_to_its_payout(tx: Connection) -
     add_order(tx, 4, ref="ch_none")
     add_order(tx, 5, gateway="gift_card")
     add_order(tx, 6)
-    add_ours(
+    add_recorded(
         tx,
         [
             row("ch_1"),
@@ -107,7 +107,7 @@ def test_each_payment_is_followed_from_its_order_to_its_payout(tx: Connection) -
 
 
 def test_day_without_data_has_no_figures(tx: Connection) -> None:
-    add_ours(tx, [row("ch_1", at=DAY.ends)])
+    add_recorded(tx, [row("ch_1", at=DAY.ends)])
 
     assert find_rows(tx) == []
     assert sum_three_way(tx, 1, BEGINS, DAY.ends) == {}
@@ -116,7 +116,7 @@ def test_day_without_data_has_no_figures(tx: Connection) -> None:
 def test_trail_leads_from_any_name_to_the_whole_payment(tx: Connection) -> None:
     add_order(tx, 1, ref="pi_1")
     add_order(tx, 2, ref="ch_2")
-    add_ours(
+    add_recorded(
         tx,
         [
             row("ch_1", parent_id="pi_1"),
@@ -146,7 +146,7 @@ def test_test_orders_and_test_payments_are_in_no_sum(tx: Connection) -> None:
     add_order(tx, 1)
     add_order(tx, 2)
     add_order(tx, 3, 900, ref="ch_3")
-    add_ours(tx, [row("ch_3")])
+    add_recorded(tx, [row("ch_3")])
     tx.exec_driver_sql("update orders set is_test = true where name = '#1'")
     tx.exec_driver_sql("update order_transactions set is_test = true where order_transaction_id > 1")
 

@@ -1,4 +1,4 @@
-"""What the trail shows of currencies that Stripe and Shopify write with different decimals."""
+"""Amounts in currencies that Stripe and Shopify write with different decimals."""
 
 from typing import Any
 
@@ -39,11 +39,11 @@ def test_the_trail_shows_one_amount_for_the_order_and_its_charge(
         "id": 7, "order_id": ORDER, "kind": "sale", "status": "success", "amount": shopify,
         "currency": currency, "created_at": at(0), "authorization": "ch_1234567890",
     }  # fmt: skip
-    told = item("", paid, event_topic="order_transactions/create")
-    ingest(engine, ingest_order_transactions, told)
-    taken = charge(id="ch_1234567890", amount=stripe, currency=currency.lower())
+    payment = item("", paid, event_topic="order_transactions/create")
+    ingest(engine, ingest_order_transactions, payment)
+    charged = charge(id="ch_1234567890", amount=stripe, currency=currency.lower())
     with transaction(engine) as tx:
-        ingest_transactions(tx, [taken], NOW)
+        ingest_transactions(tx, [charged], NOW)
 
     with transaction(engine) as tx:
         steps = trace_payment(tx, 1, "ch_1234567890")

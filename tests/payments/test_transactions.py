@@ -105,7 +105,7 @@ def rows(engine: Engine) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in tx.execute(text(ROWS))]
 
 
-def told(engine: Engine, *columns: str) -> list[tuple[Any, ...]]:
+def transaction_rows(engine: Engine, *columns: str) -> list[tuple[Any, ...]]:
     with engine.connect() as tx:
         found = tx.exec_driver_sql("select * from transactions order by provider_id").mappings()
         return [tuple(row[name] for name in columns) for row in found]
@@ -138,10 +138,10 @@ def test_any_order_of_a_charges_events_ends_in_the_same_row(engine: Engine) -> N
         charge("charge.refunded", 60, amount_refunded=1500),
         charge("charge.refunded", 60, amount_refunded=2000),
     ]
-    for told in permutations(events):
+    for transaction_rows in permutations(events):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from transactions")
-        for one in [*told, told[0]]:
+        for one in [*transaction_rows, transaction_rows[0]]:
             ingest(engine, one)
 
         assert rows(engine) == [("ch_1", "charge", "paid", 5000, 2000, "CAD", "pi_1")]
@@ -173,7 +173,7 @@ def test_dispute_and_payout_become_rows_with_their_reason_and_day(engine: Engine
         ("dp_1", "dispute", "needs_response", 5000, 0, "CAD", "ch_1"),
         ("po_1", "payout", "failed", 9000, 0, "CAD", None),
     ]
-    assert told(engine, "reason", "arrives_on") == [
+    assert transaction_rows(engine, "reason", "arrives_on") == [
         ("fraudulent", None),
         ("account_closed", datetime.fromtimestamp(T0 + 172_800, UTC).date()),
     ]
@@ -230,33 +230,31 @@ def test_charge_counts_what_was_captured(
 @pytest.mark.parametrize(
     ("currency", "amount"), [("jpy", 4500), ("kwd", 4500), ("krw", 1), ("cad", 0), ("usd", 2**53 + 1)]
 )
-def test_amount_is_stripes_minor_units_whatever_the_decimals(
-    engine: Engine, currency: str, amount: int
-) -> None:
+def test_amount_is_stripes_minor_units_for_any_decimals(engine: Engine, currency: str, amount: int) -> None:
     ingest(engine, charge(amount=amount, currency=currency))
 
     assert rows(engine)[0][3:6] == (amount, 0, currency.upper())
 
 
-def test_fee_of_an_expanded_charge_stays_when_a_later_event_does_not_know_it(engine: Engine) -> None:
-    knows = charge(balance_transaction={"id": "txn_1", "fee": 175, "currency": "cad"})
+def test_fee_of_an_expanded_charge_stays_after_a_later_event_without_it(engine: Engine) -> None:
+    with_fee = charge(balance_transaction={"id": "txn_1", "fee": 175, "currency": "cad"})
     newer = charge("charge.updated", 60, balance_transaction="txn_1")
-    for order in ([knows, newer], [newer, knows], [knows], [newer]):
+    for order in ([with_fee, newer], [newer, with_fee], [with_fee], [newer]):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from transactions")
         for one in order:
             ingest(engine, one)
-        assert told(engine, "fee_cents") == [(None if order == [newer] else 175,)]
+        assert transaction_rows(engine, "fee_cents") == [(None if order == [newer] else 175,)]
     with transaction(engine) as tx:
         tx.exec_driver_sql("delete from transactions")
-    ingest(engine, knows, newer)
-    assert told(engine, "fee_cents") == [(175,)]
+    ingest(engine, with_fee, newer)
+    assert transaction_rows(engine, "fee_cents") == [(175,)]
 
 
 def test_fee_in_another_currency_than_the_charge_is_not_the_charges(engine: Engine) -> None:
     ingest(engine, charge(currency="usd", balance_transaction={"id": "t", "fee": 175, "currency": "cad"}))
 
-    assert told(engine, "fee_cents") == [(None,)]
+    assert transaction_rows(engine, "fee_cents") == [(None,)]
 
 
 def test_reconciled_payout_asks_for_its_entries_once_an_event(engine: Engine) -> None:
@@ -270,7 +268,7 @@ def test_reconciled_payout_asks_for_its_entries_once_an_event(engine: Engine) ->
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "message"),
     [
         (charge(amount="50.00"), "data.object.amount is '50.00': it should be a whole number of minor units"),
         (charge(amount=-1), "data.object.amount is -1: it should be a whole number of minor units, zero"),
@@ -282,11 +280,11 @@ def test_reconciled_payout_asks_for_its_entries_once_an_event(engine: Engine) ->
     ],
     ids=["text", "negative", "bool", "negative refund", "no time", "no currency", "thin"],
 )
-def test_body_that_lacks_what_we_need_is_refused_alone(engine: Engine, item: WorkItem, said: str) -> None:
+def test_body_without_a_required_field_is_refused_alone(engine: Engine, item: WorkItem, message: str) -> None:
     with transaction(engine) as tx:
         refused, done = ingest_transactions(tx, [item, refund()], NOW).outcomes
 
     assert isinstance(refused, Refused)
     assert refused.code == "stripe.unreadable_transaction"
-    assert said in refused.detail
+    assert message in refused.detail
     assert isinstance(done, Done)

@@ -1,4 +1,4 @@
-"""The audit says in words what each Stripe event changed, and nothing of who paid."""
+"""Audit of Stripe events: a text for each change, without the payer."""
 
 import orjson
 from sqlalchemy import Engine
@@ -9,27 +9,27 @@ from services.payments.handler import ingest_transactions
 from tests.payments.test_transactions import NOW, charge, dispute, payout, refund
 
 
-def said(engine: Engine, *items: WorkItem) -> list[str]:
+def summaries(engine: Engine, *items: WorkItem) -> list[str]:
     with transaction(engine) as tx:
         audit = ingest_transactions(tx, items, NOW).audit
     return [mutation.summary for entry in audit for mutation in entry.mutations]
 
 
-def test_charge_is_told_as_it_moves_on(engine: Engine) -> None:
-    assert said(engine, charge("charge.pending", status="pending")) == [
+def test_each_change_of_a_charge_is_audited(engine: Engine) -> None:
+    assert summaries(engine, charge("charge.pending", status="pending")) == [
         "charge ch_1 recorded: pending, 50.00 CAD"
     ]
-    assert said(engine, charge(after=5)) == ["charge ch_1: pending -> paid, 50.00 CAD"]
-    assert said(engine, charge("charge.refunded", 60, amount_refunded=1500)) == [
+    assert summaries(engine, charge(after=5)) == ["charge ch_1: pending -> paid, 50.00 CAD"]
+    assert summaries(engine, charge("charge.refunded", 60, amount_refunded=1500)) == [
         "charge ch_1: refunded 0.00 -> 15.00 CAD"
     ]
-    assert said(engine, charge("charge.updated", 90, amount_refunded=1500)) == [
+    assert summaries(engine, charge("charge.updated", 90, amount_refunded=1500)) == [
         "charge ch_1: received again, only version_at changed"
     ]
 
 
 def test_only_what_changed_is_in_before_and_after(engine: Engine) -> None:
-    said(engine, charge(status="pending"))
+    summaries(engine, charge(status="pending"))
     item = charge(after=5)
 
     with transaction(engine) as tx:
@@ -41,43 +41,43 @@ def test_only_what_changed_is_in_before_and_after(engine: Engine) -> None:
     assert (entry.action, entry.work_id) == ("charge.succeeded", item.id)
 
 
-def test_stale_copied_and_kept_events_say_nothing(engine: Engine) -> None:
+def test_stale_copied_and_kept_events_are_not_audited(engine: Engine) -> None:
     newest = charge("charge.refunded", 60, amount_refunded=1500)
     review = charge("charge.updated", 9, object="review", id="prv_1")
 
-    assert len(said(engine, charge(), newest, newest, review)) == 1
-    assert said(engine, newest, charge()) == []
+    assert len(summaries(engine, charge(), newest, newest, review)) == 1
+    assert summaries(engine, newest, charge()) == []
 
 
-def test_currency_that_is_none_is_said_in_minor_units(engine: Engine) -> None:
-    assert said(engine, refund(currency="odd1")) == [
+def test_amount_of_an_invalid_currency_is_in_minor_units(engine: Engine) -> None:
+    assert summaries(engine, refund(currency="odd1")) == [
         "refund re_1 recorded: succeeded, 1500 minor units of ODD1"
     ]
 
 
-def test_dispute_payout_fee_and_order_are_told(engine: Engine) -> None:
+def test_dispute_payout_fee_and_order_are_audited(engine: Engine) -> None:
     paid_for = charge(
         metadata={"order_id": "450789469"}, balance_transaction={"fee": 175, "currency": "cad", "id": "t"}
     )
-    assert said(engine, paid_for, dispute("needs_response"), payout("paid", amount=-900)) == [
+    assert summaries(engine, paid_for, dispute("needs_response"), payout("paid", amount=-900)) == [
         "charge ch_1 recorded: paid, 50.00 CAD, fee 1.75 CAD, for order gid://shopify/Order/450789469",
         "dispute dp_1 recorded: needs_response, 50.00 CAD, fraudulent",
         "payout po_1 recorded: paid, -9.00 CAD, arrives 2026-11-22",
     ]
-    assert said(engine, payout("failed", after=1, amount=-900, failure_code="debit_not_authorized")) == [
+    assert summaries(engine, payout("failed", after=1, amount=-900, failure_code="debit_not_authorized")) == [
         "payout po_1: paid -> failed, -9.00 CAD, debit_not_authorized"
     ]
 
 
-def test_fee_that_a_stale_event_knew_is_told(engine: Engine) -> None:
-    said(engine, charge("charge.updated", 60))
+def test_fee_of_a_stale_event_is_audited(engine: Engine) -> None:
+    summaries(engine, charge("charge.updated", 60))
 
-    assert said(engine, charge(balance_transaction={"fee": 175, "currency": "cad", "id": "t"})) == [
+    assert summaries(engine, charge(balance_transaction={"fee": 175, "currency": "cad", "id": "t"})) == [
         "charge ch_1: fee 1.75 CAD"
     ]
 
 
-def test_who_paid_is_in_no_entry(engine: Engine) -> None:
+def test_no_entry_contains_the_payer(engine: Engine) -> None:
     private = {
         "receipt_email": "z@quux.example",
         "billing_details": {"name": "Zerlina Quux"},
@@ -88,6 +88,6 @@ def test_who_paid_is_in_no_entry(engine: Engine) -> None:
         first = ingest_transactions(tx, [charge(status="pending", description="Zerlina", **private)], NOW)
         second = ingest_transactions(tx, [charge(after=5, **private)], NOW)
 
-    told = [m._asdict() for e in (*first.audit, *second.audit) for m in e.mutations]
-    assert len(told) == 2
-    assert not [word for word in ("Zerlina", "quux") if word in orjson.dumps(told, default=str).decode()]
+    changes = [m._asdict() for e in (*first.audit, *second.audit) for m in e.mutations]
+    assert len(changes) == 2
+    assert not [word for word in ("Zerlina", "quux") if word in orjson.dumps(changes, default=str).decode()]

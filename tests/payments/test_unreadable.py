@@ -1,4 +1,4 @@
-"""One odd object in a list of Stripe's is a break of its own; everything else of the day is compared."""
+"""An unreadable object in a Stripe list is a break; all other objects of the day are compared."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -20,7 +20,7 @@ from services.payments.reconcile import reconcile_day
 from services.payments.trace import trace_payment
 from services.shops.secrets import record_secret
 from tests.fakes.stripe import StripeApi
-from tests.payments.day_rows import BEGINS, NOW, add_ours, row
+from tests.payments.day_rows import BEGINS, NOW, add_recorded, row
 from tests.payments.test_balance import entry
 from tests.shopify.sample_payloads import add_shop, rows
 
@@ -81,7 +81,7 @@ def test_a_refund_whose_status_is_null_is_a_break_and_the_rest_is_compared(
     api.lists["refunds"] = [refund(status=None), refund("re_2")]
     api.lists["charges"] = [charge()]
     with transaction(shop) as tx:
-        add_ours(tx, [row("ch_1", 1000), row("re_1", 500, kind="refund")])
+        add_recorded(tx, [row("ch_1", 1000), row("re_1", 500, kind="refund")])
 
     outcome = compare(shop)
 
@@ -105,7 +105,7 @@ def test_a_refund_whose_status_is_null_is_a_break_and_the_rest_is_compared(
      charge(amount="10.00"), charge(amount=10.5), charge(object="source"), charge(id=None),
      charge(amount_refunded=None), charge(currency=7)],
 )  # fmt: skip
-def test_whatever_one_object_lacks_the_day_goes_on_and_the_mail_is_made(
+def test_object_without_a_field_stops_neither_the_day_nor_the_mail(
     shop: Engine, api: StripeApi, odd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = {"object": "list", "data": [odd, charge("ch_2")], "has_more": False}
@@ -119,7 +119,7 @@ def test_whatever_one_object_lacks_the_day_goes_on_and_the_mail_is_made(
         breaks = list_day_breaks(tx, 1, DAY)
     facts = plan_break_context(DAY, breaks)
     assert facts["count"] == 2
-    assert {told["difference"] for told in facts["charges"]} == {"+10.00 CAD", "not compared"}
+    assert {charge_row["difference"] for charge_row in facts["charges"]} == {"+10.00 CAD", "not compared"}
     assert facts["nets"] == ["+10.00 CAD"]
     assert plan_break_attachments(DAY, breaks) == ()
 
@@ -145,7 +145,7 @@ def test_a_break_of_an_object_that_is_readable_later_closes(shop: Engine, api: S
     assert [kind for kind, *_ in found(shop)] == ["missing_here"]
 
 
-def test_lists_of_another_shape_are_no_comparison(
+def test_lists_of_another_shape_fail_the_comparison(
     shop: Engine, api: StripeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.payments.stripe_lists.MAX_UNREADABLE", 2)
@@ -166,7 +166,7 @@ def test_stripe_s_own_decimals_of_a_currency_become_those_of_iso(
         entry(1, created=AT, currency=currency, amount=at_stripe, fee=250, net=at_stripe - 250)
     ]
     with transaction(shop) as tx:
-        add_ours(tx, [row("ch_1", minor, currency=currency.upper())])
+        add_recorded(tx, [row("ch_1", minor, currency=currency.upper())])
 
     compare(shop)
 

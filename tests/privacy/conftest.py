@@ -1,4 +1,4 @@
-"""A shop that has worked everything its customers left behind."""
+"""A shop with the processed data of two customers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.providers.object_store import FolderStore
-from tests.privacy.people import OWNER, history, take_in
+from tests.privacy.customers import OWNER, history, process_events
 from tests.shopify.sample_payloads import add_shop
 
 
@@ -17,7 +17,7 @@ from tests.shopify.sample_payloads import add_shop
 def archive(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[FolderStore]:
-    """The process's archive store, a folder of the test's own."""
+    """Archive store in a folder of the test."""
     monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
     get_settings.cache_clear()
     yield FolderStore(tmp_path / "archive")
@@ -26,9 +26,9 @@ def archive(
 
 @pytest.fixture
 def shop(engine: Engine, archive: FolderStore) -> Engine:
-    """John's whole history and some of Jane's, worked by the real runner."""
+    """Process all events of John and some of Jane with the real runner."""
     add_shop(engine)
     with transaction(engine) as tx:
         tx.execute(text("update shop_config set owner_email = :mail"), {"mail": OWNER})
-    take_in(engine, *history())
+    process_events(engine, *history())
     return engine

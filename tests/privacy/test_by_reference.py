@@ -1,4 +1,4 @@
-"""The audit cannot forget, so it never knew: a customer is a number in it, and that leads to nobody."""
+"""The audit cannot be redacted, so it contains no personal data: a customer is only a number."""
 
 import gzip
 from dataclasses import replace
@@ -17,7 +17,16 @@ from services.core.db import transaction
 from services.ledger import runner_transactional
 from services.providers.object_store import FolderStore
 from tests.audit.chains import archive_old
-from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, ask, found_in, history, take_in
+from tests.privacy.customers import (
+    JANES,
+    JOHN,
+    JOHNS,
+    JOHNS_ORDER,
+    find_words,
+    history,
+    process_events,
+    request_privacy,
+)
 from tests.shopify.sample_payloads import add_shop, rows
 
 SIGNER = Signer("k" * 32)
@@ -38,35 +47,35 @@ def archived(store: FolderStore) -> str:
     return "\n".join((gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode() for data in texts)
 
 
-def test_an_exported_chain_never_had_a_persons_words(shop: Engine, tmp_path: Path) -> None:
+def test_exported_chain_contains_no_personal_data(shop: Engine, tmp_path: Path) -> None:
     before = export(shop, tmp_path)
-    ask(shop, "customers/data_request", 100)
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/redact", 200)
     after = export(shop, tmp_path)
 
     for chain in (before, after):
         assert str(JOHNS_ORDER) in chain
         assert f"customer {JOHN}" in chain
-        assert found_in(chain, JOHNS + JANES) == set()
+        assert find_words(chain, JOHNS + JANES) == set()
 
 
-def test_an_archive_never_had_a_persons_words_and_verifies_after_the_redaction(
+def test_archive_contains_no_personal_data_and_verifies_after_the_redaction(
     engine: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_shop(engine)
     long_ago = utc_now() - timedelta(days=100)
     with monkeypatch.context() as then:
         then.setattr(runner_transactional, "utc_now", lambda: long_ago)
-        take_in(engine, *(replace(event, received_at=long_ago) for event in history()))
+        process_events(engine, *(replace(event, received_at=long_ago) for event in history()))
     archive_old(engine, 1, archive, SIGNER, utc_now())
     before = archived(archive)
     assert str(JOHNS_ORDER) in before
     assert f"customer {JOHN}" in before
 
-    ask(engine, "customers/redact", 200)
+    request_privacy(engine, "customers/redact", 200)
 
     assert archived(archive) == before
-    assert found_in(before, JOHNS + JANES) == set()
+    assert find_words(before, JOHNS + JANES) == set()
     with transaction(engine) as tx:
         report = verify_audit(tx, VerifyOptions(full=True, archives=True), SIGNER, archive)
     assert report.findings == []

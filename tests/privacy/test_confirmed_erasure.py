@@ -1,4 +1,4 @@
-"""A shop is erased only after a confirmation: Shopify's that our app is uninstalled, or a person's."""
+"""A shop is erased only after Shopify confirms the uninstall or a person confirms the erasure."""
 
 from datetime import timedelta
 from random import Random
@@ -16,7 +16,7 @@ from services.ledger.topics import TOPICS
 from services.privacy.redact import PrivacyRedact
 from services.privacy.store import URGENT_AFTER, record_unconfirmed_erasures
 from services.shops.secrets import get_secret, record_secret
-from tests.privacy.people import JANES, JOHNS, ask, everything, found_in, unconfirmed, work
+from tests.privacy.customers import JANES, JOHNS, dump_rows, find_words, request_privacy, unconfirmed, work
 from tests.shopify.sample_payloads import rows
 
 KEY = "rk_test_" + "a" * 24
@@ -25,8 +25,8 @@ INCIDENT = "select severity, status from incidents where rule = 'shop_redact_not
 
 
 def forge(engine: Engine, number: int = 200, **changes: object) -> None:
-    """``shop/redact`` arrives and Shopify does not confirm that our app is uninstalled."""
-    ask(engine, "shop/redact", number, redact=unconfirmed(), **changes)
+    """Receive ``shop/redact`` without a confirmed uninstall."""
+    request_privacy(engine, "shop/redact", number, redact=unconfirmed(), **changes)
 
 
 def test_unconfirmed_erasure_changes_nothing_and_is_an_incident(shop: Engine) -> None:
@@ -36,7 +36,7 @@ def test_unconfirmed_erasure_changes_nothing_and_is_an_incident(shop: Engine) ->
     forge(shop)
 
     assert rows(shop, WORK) == [("dead", "shopify.erasure_not_confirmed")]
-    assert found_in(everything(shop), JOHNS + JANES)
+    assert find_words(dump_rows(shop), JOHNS + JANES)
     with transaction(shop) as tx:
         assert get_secret(tx, 1, "stripe-key") == KEY
         record_unconfirmed_erasures(tx, utc_now())
@@ -69,7 +69,7 @@ def test_person_confirms_and_the_shop_is_erased(shop: Engine) -> None:
     work(shop, redact=unconfirmed())
 
     assert [status for status, _ in rows(shop, WORK)] == ["done"]
-    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert find_words(dump_rows(shop), JOHNS + JANES) == set()
     assert rows(shop, INCIDENT) == [("P2", "resolved")]
     audited = rows(shop, "select summary from audit_mutations where table_name = 'privacy_requests'")
     assert ("erasure of the shop confirmed: Ada closed her shop",) in audited
@@ -99,14 +99,14 @@ def test_uninstall_that_shopify_confirms_later_lets_the_erasure_go_on(shop: Engi
     from services.shopify.uninstall import record_uninstalled
 
     forge(shop)
-    gone = WorkItem(10**9, 1, "uninstall_confirm", "", {}, 0, "r", 5, "app/uninstalled", "shopify")
+    confirmed = WorkItem(10**9, 1, "uninstall_confirm", "", {}, 0, "r", 5, "app/uninstalled", "shopify")
     with transaction(shop) as tx:
-        record_uninstalled(tx, gone, "harbour", utc_now(), utc_now())
+        record_uninstalled(tx, confirmed, "harbour", utc_now(), utc_now())
 
     work(shop, redact=unconfirmed())
 
     assert [status for status, _ in rows(shop, WORK)] == ["done"]
-    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert find_words(dump_rows(shop), JOHNS + JANES) == set()
 
 
 def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_nothing(shop: Engine) -> None:
@@ -116,7 +116,7 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
     def no_token(_shop_id: int) -> bool:
         raise Misconfigured("shopify.no_token", "the shop has no token")
 
-    assert len(ask(shop, "shop/redact", 200, redact=PrivacyRedact(check=busy)).retried) == 1
+    assert len(request_privacy(shop, "shop/redact", 200, redact=PrivacyRedact(check=busy)).retried) == 1
     with transaction(shop) as tx:
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
@@ -130,12 +130,12 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
 
 @pytest.mark.parametrize("topic", ["shop/redact", "customers/redact", "customers/data_request"])
 def test_request_of_another_shop_is_refused_by_its_domain(shop: Engine, topic: str) -> None:
-    report = ask(shop, topic, 200, shop_domain="pier.myshopify.com", shop_id=4711)
+    report = request_privacy(shop, topic, 200, shop_domain="pier.myshopify.com", shop_id=4711)
 
     (dead,) = report.dead
     assert dead.error_code == "shopify.wrong_body"
     assert "shop_domain is 'pier.myshopify.com'" in (dead.last_error or "")
-    assert found_in(everything(shop), JOHNS)
+    assert find_words(dump_rows(shop), JOHNS)
 
 
 def test_shop_is_known_by_shopifys_id_where_its_domain_is_another(shop: Engine) -> None:
@@ -144,30 +144,30 @@ def test_shop_is_known_by_shopifys_id_where_its_domain_is_another(shop: Engine) 
             text("insert into storefronts (shop_id, shopify_id, updated_at) values (1, 954889, now())")
         )
 
-    report = ask(shop, "customers/redact", 200, shop_domain="renamed.myshopify.com")
+    report = request_privacy(shop, "customers/redact", 200, shop_domain="renamed.myshopify.com")
 
     assert report.done == 1
 
 
 @pytest.mark.parametrize("topic", ["shop/redact", "customers/redact", "customers/data_request"])
 def test_request_with_a_key_too_many_is_refused(shop: Engine, topic: str) -> None:
-    report = ask(shop, topic, 200, note="x")
+    report = request_privacy(shop, topic, 200, note="x")
 
     assert [dead.error_code for dead in report.dead] == ["shopify.wrong_body"]
 
 
 def test_past_uninstall_proves_nothing_while_the_shop_has_a_token(shop: Engine) -> None:
-    """A token that was taken back after a mistaken uninstall: Shopify is asked again before an erasure."""
+    """A token restored after a mistaken uninstall: Shopify is called again before an erasure."""
     with transaction(shop) as tx:
-        gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, now(), now())"
-        tx.execute(text(gone))
+        confirmed = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, now(), now())"
+        tx.execute(text(confirmed))
         record_secret(tx, 1, "shopify-token", "shpat_" + "0" * 32, utc_now())
         tx.execute(text("update shop_secrets set created_at = now() - interval '1 day'"))
 
     forge(shop)
 
     assert rows(shop, WORK) == [("dead", "shopify.erasure_not_confirmed")]
-    assert found_in(everything(shop), JOHNS)
+    assert find_words(dump_rows(shop), JOHNS)
 
 
 def test_decision_about_one_request_leaves_the_others_as_they_are(shop: Engine) -> None:
@@ -191,4 +191,4 @@ def test_confirmed_request_whose_work_was_discarded_is_done_all_the_same(shop: E
     work(shop, redact=unconfirmed())
 
     assert rows(shop, "select status from privacy_requests") == [("done",)]
-    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert find_words(dump_rows(shop), JOHNS + JANES) == set()

@@ -1,4 +1,4 @@
-"""Every table that could hold a person has a holder or a reason, those included that are yet to come."""
+"""Every table that could contain personal data has a holder or a listed reason."""
 
 from sqlalchemy import JSON, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -49,7 +49,7 @@ NOBODYS = {
     "webhook_subscriptions": "Shopify's topics, and where it sends them",
     "work_stats": "names of topics and workers",
 }
-"""Tables with texts in which no customer is, and why."""
+"""Tables with texts but without personal data of customers, and why."""
 
 
 def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason() -> None:
@@ -80,7 +80,7 @@ def test_holders_have_names_and_tables_of_their_own() -> None:
     assert len(set(tables)) == len(tables)
 
 
-def test_what_tells_who_the_subject_is_goes_last() -> None:
+def test_holder_that_identifies_the_subject_is_redacted_last() -> None:
     last = [holder.knows_subject for holder in list_holders()]
 
     assert last == sorted(last)

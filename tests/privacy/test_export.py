@@ -1,4 +1,4 @@
-"""Who asks for their data gets all of it, by way of the shop's owner and in time."""
+"""A data request exports all data of the customer and mails it to the shop's owner in time."""
 
 from datetime import timedelta
 from random import Random
@@ -17,7 +17,7 @@ from services.privacy import export as privacy_export
 from services.privacy.export import PrivacyExport
 from services.providers.object_store import FolderStore
 from tests.ledger_rows import NOW, accept, new_event
-from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, OWNER, ask, found_in, work
+from tests.privacy.customers import JANES, JOHN, JOHNS, JOHNS_ORDER, OWNER, find_words, request_privacy, work
 from tests.shopify.sample_payloads import rows
 
 REQUESTS = "select kind, customer_id, status, due_at, result from privacy_requests order by id"
@@ -31,17 +31,17 @@ def exported(archive: FolderStore) -> str:
 def test_the_file_has_all_that_is_kept_of_the_customer_and_nothing_of_others(
     shop: Engine, archive: FolderStore
 ) -> None:
-    report = ask(shop, "customers/data_request", 100)
+    report = request_privacy(shop, "customers/data_request", 100)
 
     assert report.done == 1
-    assert found_in(exported(archive), JOHNS) == set(JOHNS)
-    assert found_in(exported(archive), JANES) == set()
+    assert find_words(exported(archive), JOHNS) == set(JOHNS)
+    assert find_words(exported(archive), JANES) == set()
 
 
-def test_the_file_tells_where_in_words_and_times_with_the_shops_offset(
+def test_file_names_sources_in_words_and_times_with_the_shops_offset(
     shop: Engine, archive: FolderStore
 ) -> None:
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
 
     document = orjson.loads(exported(archive))
     kept = {place["where"]: place for place in document["kept"]}
@@ -54,19 +54,19 @@ def test_the_file_tells_where_in_words_and_times_with_the_shops_offset(
     assert order["placed_at"].endswith("-08:00")
     assert kept["the shop's customer list"]["rows"][0]["name"] == "John Smith"
     assert kept["mails that were written"]["rows"] == []
-    told = kept["events from Shopify, Stripe and Quo"]["rows"]
-    assert {row["from"] for row in told} == {"shopify", "stripe", "openphone"}
+    received = kept["events from Shopify, Stripe and Quo"]["rows"]
+    assert {row["from"] for row in received} == {"shopify", "stripe", "openphone"}
 
 
-def test_the_owner_has_it_by_mail_with_the_day_it_is_due(shop: Engine, archive: FolderStore) -> None:
-    ask(shop, "customers/data_request", 100)
+def test_owner_gets_the_export_by_mail_with_its_due_date(shop: Engine, archive: FolderStore) -> None:
+    request_privacy(shop, "customers/data_request", 100)
 
-    ((mail_id, kind, recipient, subject, told),) = rows(
+    ((mail_id, kind, recipient, subject, received),) = rows(
         shop, "select id, kind, recipient, subject, text from mail_outbox"
     )
     assert (kind, recipient) == ("privacy_export", OWNER)
     assert subject == f"Harbour: hand customer {JOHN} their data by Sun 20 Dec 2026, 04:00 PST"
-    assert "john@example.com" in told
+    assert "john@example.com" in received
     with transaction(shop) as tx:
         (file,), _ = find_parts(tx, mail_id)
     assert (file.name, file.content.decode()) == (f"customer-{JOHN}.json", exported(archive))
@@ -80,10 +80,10 @@ def test_a_file_too_large_for_a_mail_is_named_in_it(
 ) -> None:
     monkeypatch.setattr(privacy_export, "LARGEST_ATTACHED", 100)
 
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
 
-    ((told, has_parts),) = rows(shop, "select text, has_parts from mail_outbox")
-    assert archive.find_keys("privacy/")[0] in told
+    ((received, has_parts),) = rows(shop, "select text, has_parts from mail_outbox")
+    assert archive.find_keys("privacy/")[0] in received
     assert not has_parts
 
 
@@ -91,7 +91,7 @@ def test_without_an_owners_address_an_incident_says_what_to_do(shop: Engine, arc
     with transaction(shop) as tx:
         tx.execute(text("update shop_config set owner_email = ''"))
 
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
 
     ((severity, summary),) = rows(shop, "select severity, summary from incidents")
     assert severity == "P2"
@@ -102,22 +102,22 @@ def test_without_an_owners_address_an_incident_says_what_to_do(shop: Engine, arc
 
 
 def test_the_request_is_done_and_audited_by_number(shop: Engine, archive: FolderStore) -> None:
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
 
     ((kind, customer_id, status, due_at, result),) = rows(shop, REQUESTS)
     assert (kind, customer_id, status, due_at) == ("export", JOHN, "done", NOW + timedelta(days=30))
     assert result["key"] == "privacy/shop-1/request-1.json"
     assert result["bytes"] == len(exported(archive).encode())
-    ((who, action, said),) = rows(
+    ((who, action, audited),) = rows(
         shop,
         "select e.staff_label, e.action, m.summary from audit_events e"
         " join audit_mutations m on m.event_id = e.id where e.action like 'privacy%'",
     )
     assert (who, action) == ("shopify webhook", "privacy.export")
-    assert said == f"customer {JOHN} exported: {result['records']} records, {result['bytes']} bytes"
+    assert audited == f"customer {JOHN} exported: {result['records']} records, {result['bytes']} bytes"
 
 
-def test_a_try_after_a_crash_sends_the_file_that_lies_there(
+def test_retry_after_a_crash_sends_the_stored_file(
     shop: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -125,7 +125,7 @@ def test_a_try_after_a_crash_sends_the_file_that_lies_there(
 
     with monkeypatch.context() as broken:
         broken.setattr(privacy_export, "compose", fail)
-        assert len(ask(shop, "customers/data_request", 100).retried) == 1
+        assert len(request_privacy(shop, "customers/data_request", 100).retried) == 1
     first = exported(archive)
     assert rows(shop, REQUESTS)[0][2] == "open"
     with transaction(shop) as tx:
@@ -140,13 +140,13 @@ def test_a_try_after_a_crash_sends_the_file_that_lies_there(
     assert rows(shop, "select count(*) from mail_outbox") == [(1,)]
 
 
-def test_a_store_that_is_away_is_tried_later(
+def test_unreachable_store_is_retried(
     shop: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARCHIVE_URL", "file:///proc/nowhere")
     get_settings.cache_clear()
 
-    report = ask(shop, "customers/data_request", 100)
+    report = request_privacy(shop, "customers/data_request", 100)
 
     assert report.done == 0
     ((status, code),) = rows(shop, "select status, error_code from work_queue where topic = 'privacy_export'")

@@ -9,7 +9,7 @@ from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.partial_entities import ingest_returns
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
-from tests.privacy.people import JOHN, JOHNS_ORDER
+from tests.privacy.customers import JOHN, JOHNS_ORDER
 from tests.shopify import logistics_payloads as events
 from tests.shopify.sample_payloads import ingest
 

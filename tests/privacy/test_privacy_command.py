@@ -1,4 +1,4 @@
-"""What an operator sees of privacy requests: what is open, by when, what came of it."""
+"""Commands that show privacy requests: open ones, due dates, results."""
 
 import json
 
@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from services.cli.main import main
 from tests.ledger_rows import accept, new_event
-from tests.privacy.people import JOHN, JOHNS, ask, found_in
+from tests.privacy.customers import JOHN, JOHNS, find_words, request_privacy
 
 
 def fleet(*arguments: str) -> Result:
@@ -16,7 +16,7 @@ def fleet(*arguments: str) -> Result:
 
 
 def test_open_requests_come_first_with_the_day_they_are_due(shop: Engine) -> None:
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
     body = orjson.dumps({"customer": {"id": JOHN, "email": "john@example.com"}})
     accept(shop, new_event(7, topic="customers/redact", body=body, key=""))
 
@@ -30,18 +30,18 @@ def test_open_requests_come_first_with_the_day_they_are_due(shop: Engine) -> Non
 
 
 def test_the_table_names_customers_by_number_only(shop: Engine) -> None:
-    ask(shop, "customers/data_request", 100)
-    ask(shop, "customers/redact", 101)
+    request_privacy(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/redact", 101)
 
     shown = fleet("list", "--shop", "harbour").output
 
     assert str(JOHN) in shown
     assert "privacy/shop-1/request-1.json" in shown
-    assert found_in(shown, JOHNS) == set()
+    assert find_words(shown, JOHNS) == set()
 
 
 def test_a_request_that_died_is_still_open(shop: Engine) -> None:
-    ask(shop, "customers/redact", 100, customer={"id": "x"})
+    request_privacy(shop, "customers/redact", 100, customer={"id": "x"})
 
     (line,) = json.loads(fleet("list", "--json").output)
 

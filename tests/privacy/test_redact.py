@@ -1,4 +1,4 @@
-"""Who asks to be forgotten is: in rows, bodies, mails, exports. What happened stays, of nobody."""
+"""A redaction removes a person from rows, bodies, mails and exports; figures stay."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,17 +21,17 @@ from services.providers.object_store import FolderStore
 from tests.fakes.smtp import Scripted
 from tests.ledger_rows import NOW
 from tests.mail.mails import mail_settings, run
-from tests.privacy.people import (
+from tests.privacy.customers import (
     JANES,
     JOHN,
     JOHN_TOLD,
     JOHNS,
     JOHNS_ORDER,
-    ask,
-    everything,
-    found_in,
+    dump_rows,
+    find_words,
     history,
-    take_in,
+    process_events,
+    request_privacy,
     work,
 )
 from tests.shopify.sample_payloads import at, rows
@@ -40,7 +40,7 @@ FIGURES = ("orders", "order_lines", "order_refunds", "order_transactions", "fulf
 
 
 def figures(engine: Engine) -> dict[str, list[Any]]:
-    """The business of the shop, but for which event told it last."""
+    """Return the figures of the shop, without the ids of their last events."""
     return {
         table: rows(engine, f"select (to_jsonb(t) - 'event_id')::text from {table} t order by 1")  # noqa: S608
         for table in FIGURES
@@ -60,53 +60,53 @@ def mail(number: int, recipient: str, words: str, *parts: Attachment) -> Mail:
     )
 
 
-def test_before_the_request_all_of_it_is_there(shop: Engine) -> None:
-    assert found_in(everything(shop), JOHNS) == set(JOHNS)
-    assert found_in(everything(shop), JANES) == set(JANES)
+def test_all_data_exists_before_the_request(shop: Engine) -> None:
+    assert find_words(dump_rows(shop), JOHNS) == set(JOHNS)
+    assert find_words(dump_rows(shop), JANES) == set(JANES)
 
 
 def test_nothing_of_the_customer_is_left_in_any_table(shop: Engine) -> None:
-    report = ask(shop, "customers/redact", 200)
+    report = request_privacy(shop, "customers/redact", 200)
 
     assert report.done == 1
-    assert found_in(everything(shop), JOHNS) == set()
+    assert find_words(dump_rows(shop), JOHNS) == set()
 
 
-def test_everybody_else_stays(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200)
+def test_other_customers_are_unchanged(shop: Engine) -> None:
+    request_privacy(shop, "customers/redact", 200)
 
-    assert found_in(everything(shop), JANES) == set(JANES)
+    assert find_words(dump_rows(shop), JANES) == set(JANES)
 
 
 def test_orders_and_money_stay_as_they_were(shop: Engine) -> None:
     before = figures(shop)
 
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
     assert figures(shop) == before
     assert all(before.values())
 
 
-def test_a_replay_of_redacted_events_yields_the_same_figures_and_brings_nobody_back(shop: Engine) -> None:
+def test_replay_of_redacted_events_has_the_same_figures_and_no_personal_data(shop: Engine) -> None:
     before = figures(shop)
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
     with transaction(shop) as tx:
         for table in FIGURES:
             tx.execute(text(f"delete from {table}"))  # noqa: S608
         replay_events(tx, EventFilter(provider="shopify"), now=utc_now(), by="ada")
         replay_events(tx, EventFilter(provider="stripe"), now=utc_now(), by="ada")
 
-    take_in(shop)
+    process_events(shop)
 
     assert figures(shop) == before
-    assert found_in(everything(shop), JOHNS) == set()
+    assert find_words(dump_rows(shop), JOHNS) == set()
 
 
-def test_a_late_event_brings_nobody_back(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200)
+def test_late_event_restores_no_personal_data(shop: Engine) -> None:
+    request_privacy(shop, "customers/redact", 200)
     body = orjson.dumps(JOHN_TOLD | {"updated_at": at(9000)})
 
-    take_in(shop, replace(history()[0], body=body, delivery_key="late"))
+    process_events(shop, replace(history()[0], body=body, delivery_key="late"))
 
     assert rows(shop, "select name, email, phone from customers where customer_id = :id", id=JOHN) == [
         ("", "", "")
@@ -114,55 +114,59 @@ def test_a_late_event_brings_nobody_back(shop: Engine) -> None:
 
 
 def test_a_redacted_body_says_so_and_keeps_ids_and_staff(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
     ((body, headers),) = rows(shop, "select body, headers from inbound_events where topic = 'orders/updated'")
-    told = orjson.loads(bytes(body))
+    document = orjson.loads(bytes(body))
     assert headers[REDACTED_HEADER]
-    assert (told["id"], told["total_price"], told["customer"]["id"]) == (JOHNS_ORDER, "12.50", JOHN)
-    assert told["line_items"][0]["properties"][1] == {"name": "Mechanic", "value": "Rosa"}
-    assert told["note_attributes"][1] == {"name": "staff", "value": "Ada"}
-    assert (told["email"], told["shipping_address"]["address1"]) == (None, None)
-    assert told["shipping_address"]["province_code"] == "ON"
+    assert (document["id"], document["total_price"], document["customer"]["id"]) == (
+        JOHNS_ORDER,
+        "12.50",
+        JOHN,
+    )
+    assert document["line_items"][0]["properties"][1] == {"name": "Mechanic", "value": "Rosa"}
+    assert document["note_attributes"][1] == {"name": "staff", "value": "Ada"}
+    assert (document["email"], document["shipping_address"]["address1"]) == (None, None)
+    assert document["shipping_address"]["province_code"] == "ON"
 
 
-def test_mails_that_name_the_customer_do_not_any_more(shop: Engine) -> None:
+def test_customer_data_is_removed_from_mails(shop: Engine) -> None:
     csv = Attachment(name="top.csv", content_type="text/csv", content=b"name,total\nJohn Smith,99\n")
     plain = Attachment(name="all.csv", content_type="text/csv", content=b"name,total\nJane Doe,99\n")
     with transaction(shop) as tx:
-        to_him = mail(1, "John@example.com", "Your bike is ready")
+        to_john = mail(1, "John@example.com", "Your bike is ready")
         record_mails(
-            tx, [to_him, mail(2, "owner@harbour.example", "Best: John Smith, Jane Doe", csv, plain)], NOW
+            tx, [to_john, mail(2, "owner@harbour.example", "Best: John Smith, Jane Doe", csv, plain)], NOW
         )
 
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
-    told = rows(shop, "select recipient, subject, text, status, error_code from mail_outbox order by id")
-    assert told == [
+    document = rows(shop, "select recipient, subject, text, status, error_code from mail_outbox order by id")
+    assert document == [
         ("redacted@redacted.invalid", "[redacted]", "", "refused", "privacy.redacted"),
         ("owner@harbour.example", "Best: [redacted], Jane Doe", "Best: [redacted], Jane Doe", "queued", None),
     ]
     parts = [bytes(found[0]) for found in rows(shop, "select content from mail_parts order by place")]
     assert b"removed" in parts[0]
     assert parts[1] == plain.content
-    assert found_in(everything(shop), JOHNS) == set()
+    assert find_words(dump_rows(shop), JOHNS) == set()
 
 
-def test_an_export_that_was_made_before_is_gone_from_the_store_and_from_the_mail(
+def test_earlier_export_is_removed_from_the_store_and_from_the_mail(
     shop: Engine, archive: FolderStore
 ) -> None:
-    ask(shop, "customers/data_request", 100)
+    request_privacy(shop, "customers/data_request", 100)
     assert len(archive.find_keys("privacy/")) == 1
-    assert found_in(everything(shop), JOHNS) == set(JOHNS)
+    assert find_words(dump_rows(shop), JOHNS) == set(JOHNS)
 
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
     assert archive.find_keys("privacy/") == []
-    assert found_in(everything(shop), JOHNS) == set()
+    assert find_words(dump_rows(shop), JOHNS) == set()
 
 
 def test_the_request_is_done_with_its_counts_and_audited_by_number(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
     ((kind, customer_id, status, days, result),) = rows(
         shop, "select kind, customer_id, status, due_at - received_at, result from privacy_requests"
@@ -172,12 +176,12 @@ def test_the_request_is_done_with_its_counts_and_audited_by_number(shop: Engine)
         "customers": 1, "inbound_events": 12, "interactions": 1, "mail_outbox": 0, "mail_parts": 0,
         "work_queue": 0,
     }  # fmt: skip
-    said = rows(
+    summaries = rows(
         shop,
         "select m.table_name, m.summary from audit_events e join audit_mutations m on m.event_id = e.id"
         " where e.action = 'privacy.redact' order by 1",
     )
-    assert said == [
+    assert summaries == [
         ("customers", "customer 191167 redacted: 1 row"),
         ("inbound_events", "customer 191167 redacted: 12 rows"),
         ("interactions", "customer 191167 redacted: 1 row"),
@@ -185,29 +189,27 @@ def test_the_request_is_done_with_its_counts_and_audited_by_number(shop: Engine)
     ]
 
 
-def test_a_customer_nobody_knows_is_done_with_zeros(shop: Engine) -> None:
-    stranger = {"id": 777001, "email": "nobody@example.net", "phone": None}
+def test_request_for_an_unknown_customer_is_done_with_zero_counts(shop: Engine) -> None:
+    unknown = {"id": 777001, "email": "nobody@example.net", "phone": None}
 
-    report = ask(shop, "customers/redact", 200, customer=stranger, orders_to_redact=[])
+    report = request_privacy(shop, "customers/redact", 200, customer=unknown, orders_to_redact=[])
 
     assert report.done == 1
     ((result,),) = rows(shop, "select result from privacy_requests")
-    # The request itself names the stranger.
+    # The request itself contains the unknown customer.
     assert {table: count for table, count in result["rows"].items() if count} == {"inbound_events": 1}
-    assert found_in(everything(shop), JOHNS) == set(JOHNS)
+    assert find_words(dump_rows(shop), JOHNS) == set(JOHNS)
 
 
 def test_a_second_request_finds_nothing(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200)
-    ask(shop, "customers/redact", 201)
+    request_privacy(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 201)
 
     ((result,),) = rows(shop, "select result from privacy_requests order by id desc limit 1")
     assert {table: count for table, count in result["rows"].items() if count} == {"inbound_events": 1}
 
 
-def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
-    shop: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retry_after_a_crash_still_finds_the_subject(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     last = next(holder for holder in list_holders() if holder.tables == ("customers",))
 
     def fail(*_: object) -> dict[str, int]:
@@ -216,9 +218,9 @@ def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
     with monkeypatch.context() as broken:
         changed = [replace(one, redact=fail) if one is last else one for one in list_holders()]
         broken.setattr(holders, "HOLDERS", tuple(changed))
-        report = ask(shop, "customers/redact", 200)
+        report = request_privacy(shop, "customers/redact", 200)
     assert len(report.retried) == 1
-    assert found_in(everything(shop), JOHNS)
+    assert find_words(dump_rows(shop), JOHNS)
     with transaction(shop) as tx:
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
@@ -226,7 +228,7 @@ def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
 
     work(shop)
 
-    assert found_in(everything(shop), JOHNS) == set()
+    assert find_words(dump_rows(shop), JOHNS) == set()
 
 
 def test_without_holders_a_request_fails_and_does_not_report_a_redaction(
@@ -234,15 +236,15 @@ def test_without_holders_a_request_fails_and_does_not_report_a_redaction(
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(holders, "HOLDERS", ())
-        report = ask(shop, "customers/redact", 200)
+        report = request_privacy(shop, "customers/redact", 200)
 
     assert len(report.retried) == 1
     ((error,),) = rows(shop, "select last_error from work_queue where topic = 'privacy_redact'")
     assert "no holder of personal data" in error
 
 
-def test_a_request_that_names_no_customer_is_refused_and_says_why(shop: Engine) -> None:
-    ask(shop, "customers/redact", 200, customer={"id": "x"})
+def test_request_without_a_customer_is_refused_with_a_reason(shop: Engine) -> None:
+    request_privacy(shop, "customers/redact", 200, customer={"id": "x"})
 
     ((status, code, error),) = rows(
         shop, "select status, error_code, last_error from work_queue where topic = 'privacy_redact'"
@@ -258,7 +260,7 @@ def test_a_mail_to_the_customer_that_still_waits_is_not_sent(
         new_work = record_mails(tx, [mail(1, "john@example.com", "Your bike is ready")], NOW)
         record_work(tx, new_work, utc_now())
 
-    ask(shop, "customers/redact", 200)
+    request_privacy(shop, "customers/redact", 200)
 
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         report = run(shop)

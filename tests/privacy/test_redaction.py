@@ -1,4 +1,4 @@
-"""What is a person's in a body is found and blanked, however it is written; what is not stays."""
+"""Personal data in a body is found in every spelling and removed; other data stays."""
 
 import json
 from typing import Any
@@ -69,7 +69,7 @@ def test_bytes_that_are_no_text_are_searched_all_the_same(tx: Connection) -> Non
 @pytest.mark.parametrize(
     "odd", ["a.b*c@x.io", "a[b]^c@x.io", "a\\b@x.io", "a|b@x.io", "(a)@x.io", '"a"@x.io']
 )
-def test_an_address_with_signs_of_a_pattern_is_itself_alone(tx: Connection, odd: str) -> None:
+def test_address_with_wildcards_matches_only_itself(tx: Connection, odd: str) -> None:
     subject = Subject(shop_id=1, emails=frozenset({odd}))
 
     assert scanned(tx, f"<{odd}>".encode(), subject)
@@ -77,15 +77,15 @@ def test_an_address_with_signs_of_a_pattern_is_itself_alone(tx: Connection, odd:
     assert hide_text(f"<{odd}>", subject) == "<[redacted]>"
 
 
-def test_texts_lose_addresses_numbers_and_names() -> None:
-    said = "José O'Brien (JOSÉ+X@example.com, +1 555-625-1199) and José O&#39;Brien; Joséphine stays"
+def test_addresses_numbers_and_names_are_removed_from_texts() -> None:
+    written = "José O'Brien (JOSÉ+X@example.com, +1 555-625-1199) and José O&#39;Brien; Joséphine stays"
 
-    assert hide_text(said, JOSE) == "[redacted] ([redacted], [redacted]) and [redacted]; Joséphine stays"
-    assert names_subject(said, JOSE)
+    assert hide_text(written, JOSE) == "[redacted] ([redacted], [redacted]) and [redacted]; Joséphine stays"
+    assert names_subject(written, JOSE)
     assert not names_subject("José Brien, 555-625-11990", JOSE)
 
 
-def test_ids_money_skus_and_times_stay_and_the_person_goes() -> None:
+def test_ids_money_skus_and_times_stay_and_personal_data_is_removed() -> None:
     body: dict[str, Any] = {
         "id": 2**70,
         "name": "#1001",
@@ -140,7 +140,7 @@ def test_numbers_and_addresses_have_one_form() -> None:
     )  # fmt: skip
 
 
-def test_a_subject_does_not_show_who_it_is() -> None:
+def test_repr_of_a_subject_hides_its_data() -> None:
     shown = repr(JOSE)
 
     assert "191167" in shown

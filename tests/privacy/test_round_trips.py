@@ -1,4 +1,4 @@
-"""Rows of ``privacy_requests`` come back by the names under which they were written."""
+"""Rows of ``privacy_requests`` are read back by column name."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ DONE = datetime(2026, 11, 3, 9, tzinfo=UTC)
 RESULT = {"key": "privacy/shop-1/request-1.json", "records": 12}
 
 
-def test_a_privacy_request_comes_back_by_name(engine: Engine) -> None:
+def test_a_privacy_request_is_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     item = order()._replace(shop_id=1, event_id=41, received_at=RECEIVED)
     requested = PrivacyRequest("export", 7, "acme.myshopify.com", 191167, *[frozenset[str]()] * 3)

@@ -1,4 +1,4 @@
-"""A shop that left, and asked for all of it to go: its customers, its bodies, its keys. Figures stay."""
+"""Erasure of a whole shop: customers, bodies and secrets are removed, figures stay."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,19 +14,19 @@ from services.ledger.replay import replay_events
 from services.privacy import text_data
 from services.providers.object_store import FolderStore
 from services.shops.secrets import get_secret, record_secret
-from tests.privacy.people import JANES, JOHNS, ask, everything, found_in, work
+from tests.privacy.customers import JANES, JOHNS, dump_rows, find_words, request_privacy, work
 from tests.privacy.test_redact import figures
 from tests.shopify.sample_payloads import rows
 
 
-def test_all_customers_of_the_shop_are_forgotten_and_figures_stay(shop: Engine, archive: FolderStore) -> None:
-    ask(shop, "customers/data_request", 100)
+def test_all_customers_of_the_shop_are_redacted_and_figures_stay(shop: Engine, archive: FolderStore) -> None:
+    request_privacy(shop, "customers/data_request", 100)
     before = figures(shop)
 
-    report = ask(shop, "shop/redact", 200)
+    report = request_privacy(shop, "shop/redact", 200)
 
     assert report.done == 1
-    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert find_words(dump_rows(shop), JOHNS + JANES) == set()
     assert archive.find_keys("privacy/") == []
     assert figures(shop) == before
     assert rows(shop, "select kind, status from privacy_requests order by id") == [
@@ -34,7 +34,7 @@ def test_all_customers_of_the_shop_are_forgotten_and_figures_stay(shop: Engine, 
     ]  # fmt: skip
 
 
-def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
+def test_erasure_is_done_in_parts_and_a_retry_after_a_crash_does_the_rest(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_data, "PIECE", 5)
@@ -52,7 +52,7 @@ def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
         return real(tx, table, iter(chosen), redact)
 
     monkeypatch.setattr(text_data, "update_rows", fail_at_the_third)
-    assert len(ask(shop, "shop/redact", 200).retried) == 1
+    assert len(request_privacy(shop, "shop/redact", 200).retried) == 1
     with transaction(shop) as tx:
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
@@ -60,9 +60,9 @@ def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
 
     assert work(shop).done == 1
 
-    # Fourteen events: two pieces before the crash, and what was left of the third after it.
+    # Fourteen events: two parts before the crash, and the rest of the third after it.
     assert pieces == [5, 5, 4, 4]
-    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert find_words(dump_rows(shop), JOHNS + JANES) == set()
 
 
 def test_another_shop_keeps_everything(shop: Engine) -> None:
@@ -71,17 +71,17 @@ def test_another_shop_keeps_everything(shop: Engine) -> None:
     other = add_shop(shop, "pier", "pier.myshopify.com")
     with transaction(shop) as tx:
         record_secret(tx, other, "stripe-key", "rk_test_" + "b" * 24, utc_now())
-    ask(shop, "shop/redact", 200)
+    request_privacy(shop, "shop/redact", 200)
 
     with transaction(shop) as tx:
         assert get_secret(tx, other, "stripe-key")
 
 
-def test_its_keys_are_gone_and_a_replay_of_the_request_takes_no_new_ones(shop: Engine) -> None:
+def test_secrets_are_deleted_and_a_replay_of_the_request_deletes_no_new_ones(shop: Engine) -> None:
     key = "rk_test_" + "a" * 24
     with transaction(shop) as tx:
         record_secret(tx, 1, "stripe-key", key, utc_now())
-    ask(shop, "shop/redact", 200)
+    request_privacy(shop, "shop/redact", 200)
     with transaction(shop) as tx:
         assert get_secret(tx, 1, "stripe-key") is None
         record_secret(tx, 1, "stripe-key", key, utc_now())

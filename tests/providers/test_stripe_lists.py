@@ -35,7 +35,7 @@ def test_every_kind_is_listed_once_and_newest_first_over_three_pages(api: Stripe
     api.lists[kind] = [made(number, END - 1 - number) for number in range(205)]
 
     assert listed(api, kind) == [f"ob_{number:04d}" for number in range(205)]
-    assert [path for path, _ in api.asked] == [f"/v1/{kind}"] * 3
+    assert [path for path, _ in api.requests] == [f"/v1/{kind}"] * 3
 
 
 def test_objects_are_the_json_that_stripe_sent(api: StripeApi) -> None:
@@ -60,12 +60,12 @@ def test_pages_are_requested_as_they_are_consumed(api: StripeApi) -> None:
 
     walk = list_objects(api.key, api.url, "refunds")
     assert len(list(islice(walk, 100))) == 100
-    assert len(api.asked) == 1
+    assert len(api.requests) == 1
 
 
 def test_interrupted_listing_resumes_after_the_last_object(api: StripeApi) -> None:
     api.lists["refunds"] = [made(number, END - 1 - number) for number in range(250)]
-    api.before = lambda _: api.failures.append((500, {}, {})) if len(api.asked) == 2 else None
+    api.before = lambda _: api.failures.append((500, {}, {})) if len(api.requests) == 2 else None
     seen: list[str] = []
 
     with pytest.raises(RetryLater):
@@ -82,7 +82,7 @@ def test_filters_are_stripes_own_and_the_version_is_pinned(api: StripeApi) -> No
     api.lists["balance_transactions"] = [made(1, END - 1, in_payout="po_1"), made(2, END - 2)]
 
     assert listed(api, "balance_transactions", payout="po_1", expand=["data.source"]) == ["ob_0001"]
-    assert api.asked[0][1]["expand[0]"] == "data.source"
+    assert api.requests[0][1]["expand[0]"] == "data.source"
     assert api.headers[0]["stripe-version"] == stripe.api_version
 
 
@@ -105,7 +105,7 @@ def test_missing_object_has_its_own_code(api: StripeApi) -> None:
 def test_key_is_sent_to_stripe_only(api: StripeApi, url: str) -> None:
     with pytest.raises(Refused):
         get_object(api.key, api.url, url)
-    assert api.asked == []
+    assert api.requests == []
 
 
 def test_unknown_kind_is_a_value_error(api: StripeApi) -> None:
@@ -141,7 +141,7 @@ def test_wait_follows_stripes_headers(
     with pytest.raises(RetryLater) as caught:
         listed(api, "charges")
     assert caught.value.wait == wait
-    assert len(api.asked) == 1
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {"object": "list"}}])

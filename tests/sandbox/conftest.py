@@ -1,4 +1,4 @@
-"""Sandbox programs as real processes: each says its port, and is ended by its own handle."""
+"""Starts sandbox programs as processes."""
 
 import re
 import subprocess

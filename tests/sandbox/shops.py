@@ -1,4 +1,4 @@
-"""A shop of the sandbox that tests ask in GraphQL, and the history of one order."""
+"""A sandbox shop with GraphQL helpers, and the history of one order."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -11,14 +11,14 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LOCATION = 65_536_001
 
 
-def open_shop(clock=lambda: 0.0, **asked):
+def open_shop(clock=lambda: 0.0, **state):
     shop = ShopifyShop("ada.myshopify.com", clock)
-    shop.control(asked)
+    shop.control(state)
     return shop
 
 
-def ask(shop, document, **variables):
-    """Return data; a GraphQL error is the caller's fault."""
+def run_query(shop, document, **variables):
+    """Run ``document`` and return its data; fail on a GraphQL error."""
     status, body = shop.answer("t", {"query": document, "variables": variables}, NOW)
     assert status == 200
     assert "errors" not in body, body["errors"]
@@ -31,7 +31,7 @@ def fault(shop, document, **variables):
 
 
 class History:
-    """One order with all that can happen to it, as webhooks in the order in which they were sent."""
+    """One order with every kind of change, as webhooks in the order of sending."""
 
     def __init__(self, seed=1):
         rng = random.Random(seed)
@@ -64,5 +64,5 @@ class History:
         ]
 
     def feed(self, shop, webhooks=None):
-        told = self.webhooks if webhooks is None else webhooks
-        shop.control({"webhooks": [{"topic": topic, "body": body} for topic, body in told]})
+        fed = self.webhooks if webhooks is None else webhooks
+        shop.control({"webhooks": [{"topic": topic, "body": body} for topic, body in fed]})

@@ -20,7 +20,7 @@ from services.sandbox.shopify.schema import FILE, load_schema
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"
 LATER = {("2026-10", "InventorySetQuantitiesUserErrorCode", "ITEM_NOT_STOCKED_AT_LOCATION")}
-"""What 2026-10 has no more; we speak 2026-07."""
+"""Removed in 2026-10; the project uses 2026-07."""
 
 needs_schemas = pytest.mark.skipif(
     not SCHEMAS.is_dir(), reason="Shopify's Admin schemas are not beside this project (../shared/samples)"
@@ -33,7 +33,7 @@ def shopifys(version):
         return build_client_schema(json.load(file)["data"], assume_valid=True)
 
 
-def ours():
+def own_types():
     return {
         name: kind
         for name, kind in load_schema().type_map.items()
@@ -41,51 +41,53 @@ def ours():
     }
 
 
-def strays(mine, theirs, version):
-    """Return where ``mine`` says other than ``theirs``."""
-    if is_enum_type(mine):
+def strays(own, official, version):
+    """Return where ``own`` differs from ``official``."""
+    if is_enum_type(own):
         return [
-            f"{mine.name}.{value}"
-            for value in mine.values
-            if value not in theirs.values and (version, mine.name, value) not in LATER
+            f"{own.name}.{value}"
+            for value in own.values
+            if value not in official.values and (version, own.name, value) not in LATER
         ]
-    found = [f"{mine.name} implements {one.name}" for one in getattr(mine, "interfaces", ())
-             if one.name not in {other.name for other in theirs.interfaces}]  # fmt: skip
-    for name, field in getattr(mine, "fields", {}).items():
-        other = theirs.fields.get(name)
+    found = [f"{own.name} implements {one.name}" for one in getattr(own, "interfaces", ())
+             if one.name not in {other.name for other in official.interfaces}]  # fmt: skip
+    for name, field in getattr(own, "fields", {}).items():
+        other = official.fields.get(name)
         if other is None or str(field.type) != str(other.type):
-            found.append(f"{mine.name}.{name}: {field.type}, not {other and other.type}")
+            found.append(f"{own.name}.{name}: {field.type}, not {other and other.type}")
             continue
         for argument_name, argument in getattr(field, "args", {}).items():
             wanted = other.args.get(argument_name)
             if wanted is None or str(argument.type) != str(wanted.type):
-                found.append(f"{mine.name}.{name}({argument_name}: {argument.type})")
+                found.append(f"{own.name}.{name}({argument_name}: {argument.type})")
     return found
 
 
 @needs_schemas
 @pytest.mark.parametrize("version", ["2026-04", "2026-07", "2026-10"])
 def test_every_name_type_and_argument_is_shopifys(version):
-    theirs = shopifys(version).type_map
+    official = shopifys(version).type_map
 
-    assert [fault for name, kind in ours().items() for fault in strays(kind, theirs[name], version)] == []
+    assert [
+        fault for name, kind in own_types().items() for fault in strays(kind, official[name], version)
+    ] == []
 
 
 @needs_schemas
 def test_defaults_and_directives_are_shopifys():
-    theirs = shopifys("2026-07")
+    official = shopifys("2026-07")
 
-    for name, kind in ours().items():
+    for name, kind in own_types().items():
         for field_name, field in getattr(kind, "fields", {}).items():
             for argument_name, argument in getattr(field, "args", {}).items():
                 if argument.ast_node.default_value is not None:
-                    text = print_type(theirs.type_map[name])
-                    said = argument.ast_node.default_value.value
-                    shown = said if isinstance(said, str) else str(said).lower()
+                    text = print_type(official.type_map[name])
+                    default = argument.ast_node.default_value.value
+                    shown = default if isinstance(default, str) else str(default).lower()
                     assert f"{argument_name}: {argument.type} = {shown}" in text, f"{name}.{field_name}"
     for directive in load_schema().directives:
         if not is_specified_directive(directive):
-            other = theirs.get_directive(directive.name)
+            other = official.get_directive(directive.name)
             assert {name: str(one.type) for name, one in directive.args.items()} == {
                 name: str(one.type) for name, one in other.args.items()
             }
@@ -93,10 +95,10 @@ def test_defaults_and_directives_are_shopifys():
 
 @needs_schemas
 def test_stray_name_would_be_found():
-    mine, theirs = ours(), shopifys("2026-07").type_map
+    own, official = own_types(), shopifys("2026-07").type_map
 
-    assert strays(mine["LineItem"], theirs["Order"], "2026-07")
-    assert strays(mine["OrderSortKeys"], theirs["ProductSortKeys"], "2026-07")
+    assert strays(own["LineItem"], official["Order"], "2026-07")
+    assert strays(own["OrderSortKeys"], official["ProductSortKeys"], "2026-07")
 
 
 def test_file_is_a_schema_of_its_own():

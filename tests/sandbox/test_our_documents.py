@@ -1,4 +1,4 @@
-"""Every GraphQL document that the project sends runs against the sandbox, and gets what it asks for."""
+"""Every GraphQL document of the project is answered completely by the sandbox."""
 
 import importlib
 import pkgutil
@@ -81,7 +81,7 @@ def test_document_is_answered_and_costs_what_one_query_may(name, shop, history):
     (operation,) = (part for part in read_document(DOCUMENTS[name]).definitions if hasattr(part, "operation"))
     known = {one.variable.name.value for one in operation.variable_definitions or ()}
     given = {key: value for key, value in variables_of(name, history).items() if key in known}
-    # What asks for the rest of a list begins where any list begins.
+    # A query for the rest of a list starts at the start of the list.
     if "after" in known and "$after: String!" in DOCUMENTS[name]:
         given["after"] = "eyJsYXN0X2lkIjoiLTEiLCJsYXN0X3ZhbHVlIjowfQ=="
 

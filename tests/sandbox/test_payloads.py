@@ -1,4 +1,4 @@
-"""What we make up looks like what providers send: only known fields, of the known types."""
+"""Generated payloads have only the fields and types of the providers."""
 
 import json
 import random
@@ -52,7 +52,7 @@ def strays(value, schema, path="$"):
 
 
 def shape(value, path=""):
-    """Return every path of ``value`` down to its scalars, lists standing for their entries."""
+    """Return every path of ``value`` down to its scalars, list entries under the list."""
     if isinstance(value, dict):
         return {f"{path}.{name}" for name in value} | {
             deeper for name, child in value.items() for deeper in shape(child, f"{path}.{name}")
@@ -60,9 +60,9 @@ def shape(value, path=""):
     return {deeper for entry in value for deeper in shape(entry, path)} if isinstance(value, list) else set()
 
 
-def make_taxed(rng, items, **asked):
+def make_taxed(rng, items, **options):
     usual = {"placed_at": AT, "zone": VANCOUVER, "mechanic": "Ben", "discount_cents": 777}
-    return orders.make_taxed_order(rng, items, **(usual | asked))
+    return orders.make_taxed_order(rng, items, **(usual | options))
 
 
 def made(rng):
@@ -115,7 +115,7 @@ def test_shopify_body_has_only_fields_of_the_schema_and_their_types(topic):
 def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
     rng = random.Random(1)
     charge = stripe.make_charge(rng, amount_cents=1, currency="USD", created_at=AT)
-    ours = {
+    made_fields = {
         "charge": charge,
         "refund": stripe.make_refund(rng, charge, amount_cents=1, created_at=AT),
         "payment_intent": stripe.make_payment_intent(charge),
@@ -125,13 +125,13 @@ def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
     official = json.loads((SAMPLES / "stripe" / "fixtures" / f"{kind}.json").read_text())
     event = json.loads((SAMPLES / "stripe" / "fixtures" / "event.json").read_text())
 
-    assert set(ours) <= set(official)
-    assert set(stripe.make_event(rng, "charge.succeeded", ours, created_at=AT)) <= set(event)
+    assert set(made_fields) <= set(official)
+    assert set(stripe.make_event(rng, "charge.succeeded", made_fields, created_at=AT)) <= set(event)
 
 
 @needs_samples
 @pytest.mark.parametrize(
-    ("ours", "sample"),
+    ("made_fields", "sample"),
     [
         (quo.make_message(random.Random(1), sent_at=AT, provider="openphone"), "legacy_v4/message.received"),
         (quo.make_call(random.Random(1), ended_at=AT, provider="openphone"), "legacy_v4/call.ringing"),
@@ -139,10 +139,10 @@ def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
         (quo.make_call(random.Random(1), ended_at=AT), "quo_2026-03-30/call.completed"),
     ],
 )
-def test_quo_body_has_only_fields_of_the_documented_one(ours, sample):
+def test_quo_body_has_only_fields_of_the_documented_one(made_fields, sample):
     official = json.loads((SAMPLES / "openphone" / f"{sample}.json").read_text())
 
-    assert shape(ours) <= shape(official)
+    assert shape(made_fields) <= shape(official)
 
 
 def test_one_seed_makes_one_day():
@@ -241,7 +241,7 @@ def test_refunded_charge_knows_when_nothing_is_left():
     assert (half["refunded"], stripe.make_refunded_charge(half, 5)["refunded"]) == (False, True)
 
 
-def test_call_summary_speaks_of_its_call():
+def test_call_summary_names_its_call():
     rng = random.Random(1)
     call = quo.make_call(rng, ended_at=AT)
 

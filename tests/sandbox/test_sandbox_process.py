@@ -1,4 +1,4 @@
-"""The sandbox as a process: faults on demand over HTTP, loopback only, a clean end."""
+"""The sandbox as a process: faults over HTTP, loopback only, a clean exit."""
 
 import signal
 import socket
@@ -46,7 +46,7 @@ def test_faults_and_log_are_reached_over_http(start):
 def test_nonsense_is_answered_and_does_not_end_it(start):
     process, port = start("services.sandbox.serve")
     graphql = f"/shopify/{SHOP}/admin/api/2026-07/graphql.json"
-    asked = [
+    requests = [
         ("/_control", b"{}", 400),
         ("/_control", b"[]", 400),
         ("/_control", b"{", 400),
@@ -61,9 +61,9 @@ def test_nonsense_is_answered_and_does_not_end_it(start):
     ]
 
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
-        answers = [http.post(path, content=body).status_code for path, body, _ in asked]
+        answers = [http.post(path, content=body).status_code for path, body, _ in requests]
         assert http.get("/").status_code == 200
-    assert answers == [status for _, _, status in asked]
+    assert answers == [status for _, _, status in requests]
     assert process.poll() is None
 
 
@@ -86,12 +86,12 @@ def test_many_callers_at_once_lose_no_change(start):
     assert len({change["idempotency_key"] for change in changes}) == len(changes) == 40
 
 
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("module", ["services.sandbox.serve", "services.sandbox.mail_sink"])
-def test_signal_ends_it_cleanly(module, way, start, tmp_path):
+def test_signal_ends_it_cleanly(module, signal_number, start, tmp_path):
     process, _ = start(module, *(["--folder", str(tmp_path)] if module.endswith("sink") else []))
 
-    process.send_signal(way)
+    process.send_signal(signal_number)
 
     assert process.wait(10) == 0
     assert "Traceback" not in process.stderr.read()

@@ -1,4 +1,4 @@
-"""Who may ask a shop of the sandbox: tokens that expire and rotate, shops that are frozen, over HTTP."""
+"""Access to a sandbox shop over HTTP: tokens that expire and rotate, frozen shops."""
 
 import json
 
@@ -28,23 +28,23 @@ def shop(clock):
 
 
 def refresh(shop, token, **changed):
-    asked = {"grant_type": "refresh_token", "client_id": "app", "client_secret": "s3cret"}
-    return shop.refresh_token(asked | {"refresh_token": token} | changed)
+    params = {"grant_type": "refresh_token", "client_id": "app", "client_secret": "s3cret"}
+    return shop.refresh_token(params | {"refresh_token": token} | changed)
 
 
-def may_ask(shop, token):
+def is_accepted(shop, token):
     return shop.answer(token, ASK, NOW)[0] == 200
 
 
-def test_token_is_good_for_an_hour_and_a_refresh_brings_both_anew(shop, clock):
-    assert may_ask(shop, "shpat_first")
+def test_token_is_valid_for_an_hour_and_a_refresh_returns_a_new_pair(shop, clock):
+    assert is_accepted(shop, "shpat_first")
     clock[0] = 3600.0
-    assert not may_ask(shop, "shpat_first")
+    assert not is_accepted(shop, "shpat_first")
 
     status, grant = refresh(shop, "shprt_first")
 
     assert (status, grant["expires_in"], grant["refresh_token_expires_in"]) == (200, 3600, 2_592_000)
-    assert may_ask(shop, grant["access_token"])
+    assert is_accepted(shop, grant["access_token"])
     assert grant["refresh_token"] != "shprt_first"
 
 
@@ -72,7 +72,7 @@ def test_refresh_token_before_stays_good_until_the_new_one_is_used(shop):
         ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
     ],
 )
-def test_wrong_refresh_is_named_and_spends_nothing(shop, changed, error):
+def test_wrong_refresh_is_named_and_uses_no_token(shop, changed, error):
     assert refresh(shop, "shprt_first", **changed)[1]["error"] == error
     assert refresh(shop, "shprt_first")[0] == 200
 
@@ -84,10 +84,10 @@ def test_refresh_token_itself_expires(shop, clock):
 
 
 def test_tokens_of_no_known_kind_are_refused_where_tokens_expire(shop):
-    assert not may_ask(shop, "shpat_other")
-    assert not may_ask(shop, "")
+    assert not is_accepted(shop, "shpat_other")
+    assert not is_accepted(shop, "")
     shop.control({"expire_tokens": True})
-    assert not may_ask(shop, "shpat_first")
+    assert not is_accepted(shop, "shpat_first")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_state_that_no_shop_has_is_refused():
         open_shop(state="shut")
 
 
-def test_a_shops_front_door_over_http(start):
+def test_shop_is_served_over_http(start):
     _, port = start("services.sandbox.serve")
     base = f"http://127.0.0.1:{port}"
     graphql = f"/shopify/{SHOP}/admin/api/2026-07/graphql.json"
@@ -112,8 +112,8 @@ def test_a_shops_front_door_over_http(start):
 
     with httpx.Client(base_url=base, headers={"X-Shopify-Access-Token": "shpat_first"}, timeout=10) as http:
 
-        def control(**asked):
-            assert http.post("/_control", json={"shop": SHOP} | asked).status_code == 200
+        def control(**params):
+            assert http.post("/_control", json={"shop": SHOP} | params).status_code == 200
 
         control(oauth=OAUTH, fail_next={"status": 429, "count": 1, "headers": {"Retry-After": "7"}})
         throttled = http.post(graphql, json=ASK)
@@ -130,10 +130,10 @@ def test_a_shops_front_door_over_http(start):
         with pytest.raises(httpx.HTTPError):
             http.post(graphql, json=ASK)
 
-        asked = {"grant_type": "refresh_token", "client_id": "app", "client_secret": "s3cret"}
-        as_form = http.post(token_path, data=asked | {"refresh_token": "shprt_first"}).json()
-        as_json = http.post(token_path, json=asked | {"refresh_token": as_form["refresh_token"]}).json()
-        refused = http.post(token_path, json=asked | {"refresh_token": "shprt_first"})
+        params = {"grant_type": "refresh_token", "client_id": "app", "client_secret": "s3cret"}
+        as_form = http.post(token_path, data=params | {"refresh_token": "shprt_first"}).json()
+        as_json = http.post(token_path, json=params | {"refresh_token": as_form["refresh_token"]}).json()
+        refused = http.post(token_path, json=params | {"refresh_token": "shprt_first"})
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 
         control(expire_tokens=True)

@@ -1,4 +1,4 @@
-"""What a call costs, and what happens when the points run out."""
+"""Cost of a call in points, and throttling."""
 
 import pytest
 from graphql import get_operation_ast
@@ -47,7 +47,7 @@ def cost_of(shop, text):
     return body, body.get("extensions", {}).get("cost")
 
 
-def test_what_was_asked_for_and_not_used_is_given_back():
+def test_requested_and_unused_points_are_returned():
     history = History()
     shop = open_shop(orders=[history.changed | {"id": number} for number in (1, 2, 3)])
     text = "{ orders(first: 100) { nodes { id customer { id } lineItems(first: 3) { nodes { id } } } } }"
@@ -60,13 +60,13 @@ def test_what_was_asked_for_and_not_used_is_given_back():
     assert cost["throttleStatus"]["currentlyAvailable"] == 2000 - cost["actualQueryCost"]
 
 
-def test_nothing_found_costs_its_question_only():
+def test_empty_result_costs_only_the_query():
     _, cost = cost_of(open_shop(), '{ order(id: "gid://shopify/Order/1") { id customer { id } } }')
 
     assert (cost["requestedQueryCost"], cost["actualQueryCost"]) == (2, 1)
 
 
-def test_query_of_more_than_1000_points_is_refused_whatever_the_bucket_holds():
+def test_query_of_more_than_1000_points_is_refused_for_any_bucket():
     shop = open_shop(bucket={"maximum": 20000})
 
     body, cost = cost_of(shop, "{ orders(first: 250) { nodes { id refunds(first: 3) { id } } } }")

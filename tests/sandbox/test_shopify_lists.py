@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.sandbox.payloads.catalogue import make_shopify_body
-from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
+from tests.sandbox.shops import LOCATION, NOW, History, fault, open_shop, run_query
 
 PAGE = """
 query Page($first: Int, $after: String, $query: String) {
@@ -26,14 +26,14 @@ def order(number, hours):
 
 @pytest.fixture
 def shop():
-    # Two of each second, fed in another order than they happened.
+    # Two in each second, added in another order.
     return open_shop(orders=[order(number, (number + 1) // 2) for number in (5, 1, 4, 2, 7, 3, 6)])
 
 
-def walk(shop, first, **asked):
+def walk(shop, first, **variables):
     after, seen = None, []
     for _ in range(20):
-        page = ask(shop, PAGE, first=first, after=after, **asked)["orders"]
+        page = run_query(shop, PAGE, first=first, after=after, **variables)["orders"]
         seen += [int(node["legacyResourceId"]) for node in page["nodes"]]
         if not page["pageInfo"]["hasNextPage"]:
             return seen
@@ -48,14 +48,14 @@ def test_pages_of_any_size_show_every_order_once_and_oldest_change_first(shop, f
 
 @pytest.mark.parametrize(("first", "has_more"), [(6, True), (7, False), (8, False)])
 def test_last_page_says_that_it_is_the_last(shop, first, has_more):
-    assert ask(shop, PAGE, first=first)["orders"]["pageInfo"]["hasNextPage"] is has_more
+    assert run_query(shop, PAGE, first=first)["orders"]["pageInfo"]["hasNextPage"] is has_more
 
 
 def test_order_that_changes_between_two_pages_is_seen_again_and_none_is_missed(shop):
-    page = ask(shop, PAGE, first=3)["orders"]
+    page = run_query(shop, PAGE, first=3)["orders"]
     shop.control({"orders": [order(5, 0)]})
 
-    rest = ask(shop, PAGE, first=10, after=page["pageInfo"]["endCursor"])["orders"]
+    rest = run_query(shop, PAGE, first=10, after=page["pageInfo"]["endCursor"])["orders"]
 
     assert [int(node["legacyResourceId"]) for node in rest["nodes"]] == [3, 4, 1, 2, 5]
 
@@ -90,12 +90,12 @@ def test_search_finds(shop, search, found):
         "updated_at:>2026-11-21 OR updated_at:<2026-11-22",
     ],
 )
-def test_search_that_is_not_understood_is_no_list_of_everything(shop, search):
+def test_unknown_search_is_an_error(shop, search):
     assert "search" in fault(shop, PAGE, first=5, query=search)["message"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("variables", "message"),
     [
         ("orders", "you must provide one of first or last"),
         ("orders(first: 251)", "first=251"),
@@ -105,8 +105,8 @@ def test_search_that_is_not_understood_is_no_list_of_everything(shop, search):
         ("orders(last: 5)", "last"),
     ],
 )
-def test_page_that_cannot_be_is_refused(shop, asked, said):
-    assert said in fault(shop, f"{{ {asked} {{ nodes {{ id }} }} }}")["message"]
+def test_invalid_page_is_refused(shop, variables, message):
+    assert message in fault(shop, f"{{ {variables} {{ nodes {{ id }} }} }}")["message"]
 
 
 def level(item, hours, available=3, location=LOCATION):
@@ -143,7 +143,7 @@ def test_levels_of_a_location_are_found_by_when_they_changed():
         ],
     )
 
-    (place,) = ask(shop, LEVELS, query="updated_at:>='2026-11-21T09:00:00Z'")["locations"]["nodes"]
+    (place,) = run_query(shop, LEVELS, query="updated_at:>='2026-11-21T09:00:00Z'")["locations"]["nodes"]
 
     found = [
         (node["item"]["id"][-1], node["quantities"][0]["quantity"])
@@ -159,7 +159,7 @@ def test_levels_are_paged_without_loss_and_of_ids_beyond_2_to_the_53():
 
     after, seen = None, []
     for _ in itertools.count():
-        page = ask(shop, LEVELS, after=after)["locations"]["nodes"][0]["inventoryLevels"]
+        page = run_query(shop, LEVELS, after=after)["locations"]["nodes"][0]["inventoryLevels"]
         seen += [int(node["item"]["id"].rpartition("/")[2]) for node in page["nodes"]]
         if not page["pageInfo"]["hasNextPage"]:
             break
@@ -168,13 +168,13 @@ def test_levels_are_paged_without_loss_and_of_ids_beyond_2_to_the_53():
     assert seen == items
 
 
-def test_level_that_goes_between_two_pages_hides_no_other():
+def test_level_removed_between_two_pages_hides_no_other():
     shop = open_shop(inventory_levels=[level(item, 1) for item in (4, 1, 3, 2)])
-    page = ask(shop, LEVELS)["locations"]["nodes"][0]["inventoryLevels"]
+    page = run_query(shop, LEVELS)["locations"]["nodes"][0]["inventoryLevels"]
     shop.control({"webhooks": [{"topic": "inventory_levels/disconnect", "body": level(1, 0)}]})
 
     after = page["pageInfo"]["endCursor"]
-    rest = ask(shop, LEVELS, after=after)["locations"]["nodes"][0]["inventoryLevels"]
+    rest = run_query(shop, LEVELS, after=after)["locations"]["nodes"][0]["inventoryLevels"]
 
     assert [node["item"]["id"][-1] for node in page["nodes"] + rest["nodes"]] == ["1", "2", "3", "4"]
 
@@ -184,19 +184,19 @@ def test_level_is_a_node_until_its_item_leaves_the_location():
     gid = f"gid://shopify/InventoryLevel/{LOCATION}?inventory_item_id=1"
     query = "query N($ids: [ID!]!) { nodes(ids: $ids) { id ... on InventoryLevel { updatedAt } } }"
 
-    assert ask(shop, query, ids=[gid])["nodes"] == [{"id": gid, "updatedAt": "2026-11-21T10:00:00Z"}]
+    assert run_query(shop, query, ids=[gid])["nodes"] == [{"id": gid, "updatedAt": "2026-11-21T10:00:00Z"}]
     shop.control({"webhooks": [{"topic": "inventory_levels/disconnect", "body": level(1, 1)}]})
 
-    assert ask(shop, query, ids=[gid, "gid://shopify/Order/1"])["nodes"] == [None, None]
+    assert run_query(shop, query, ids=[gid, "gid://shopify/Order/1"])["nodes"] == [None, None]
 
 
 def test_item_has_its_cost_and_its_levels_wherever_they_are():
     history = History()
     item = history.items[0]
-    told = make_shopify_body("inventory_items/update", item=item, at=NOW, cost_cents=1250)
+    body = make_shopify_body("inventory_items/update", item=item, at=NOW, cost_cents=1250)
     place = item.inventory_item_id
     shop = open_shop(
-        products=[history.product], inventory_items=[told],
+        products=[history.product], inventory_items=[body],
         inventory_levels=[level(place, 1), level(place, 1, location=8)],
     )  # fmt: skip
     query = """query I($id: ID!) { nodes(ids: [$id]) { ... on InventoryItem {
@@ -205,7 +205,7 @@ def test_item_has_its_cost_and_its_levels_wherever_they_are():
       away: inventoryLevel(locationId: "gid://shopify/Location/9") { id }
     } } }"""
 
-    (found,) = ask(shop, query, id=told["admin_graphql_api_id"])["nodes"]
+    (found,) = run_query(shop, query, id=body["admin_graphql_api_id"])["nodes"]
 
     assert (found["sku"], found["unitCost"]) == (item.sku, {"amount": "12.5", "currencyCode": "USD"})
     assert found["inventoryLevel"]["quantities"] == [{"quantity": 3}]
@@ -219,7 +219,7 @@ def test_products_are_found_with_their_variants():
       id title status updatedAt
       variants(first: 2) { nodes { sku inventoryItem { id } } pageInfo { hasNextPage } } } } }"""
 
-    (product,) = ask(shop, query)["products"]["nodes"]
+    (product,) = run_query(shop, query)["products"]["nodes"]
 
     assert (product["status"], product["updatedAt"]) == ("ACTIVE", "2026-11-20T12:00:00Z")
     assert [node["sku"] for node in product["variants"]["nodes"]] == [item.sku for item in history.items[:2]]

@@ -1,11 +1,11 @@
-"""What a shop's webhooks told, its API says: orders with all their parts."""
+"""The API of a sandbox shop returns the orders of its webhooks, with all their parts."""
 
 import random
 from decimal import Decimal
 
 import pytest
 
-from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
+from tests.sandbox.shops import LOCATION, NOW, History, fault, open_shop, run_query
 
 MONEY = "shopMoney { amount currencyCode }"
 ORDER = f"""
@@ -48,14 +48,14 @@ def history():
 
 
 def read(shop, history):
-    return ask(shop, ORDER, id=history.order["admin_graphql_api_id"])["order"]
+    return run_query(shop, ORDER, id=history.order["admin_graphql_api_id"])["order"]
 
 
 def amount(money_set):
     return Decimal(money_set["shopMoney"]["amount"])
 
 
-def test_order_says_what_its_webhooks_said(history):
+def test_order_equals_its_webhooks(history):
     shop = open_shop()
     history.feed(shop)
     body = history.changed
@@ -87,9 +87,9 @@ def test_lines_have_their_taxes_discounts_properties_and_products(history):
     assert (
         sum(amount(one["allocatedAmountSet"]) for line in lines for one in line["discountAllocations"]) == 5
     )
-    for line, told in zip(lines, history.order["line_items"], strict=True):
+    for line, given in zip(lines, history.order["line_items"], strict=True):
         taxes = [(tax["title"], tax["rate"], amount(tax["priceSet"])) for tax in line["taxLines"]]
-        assert taxes == [(tax["title"], tax["rate"], Decimal(tax["price"])) for tax in told["tax_lines"]]
+        assert taxes == [(tax["title"], tax["rate"], Decimal(tax["price"])) for tax in given["tax_lines"]]
     assert lines[0]["product"]["id"].endswith(str(history.order["line_items"][0]["product_id"]))
 
 
@@ -123,7 +123,7 @@ def test_refund_transactions_and_parcels_hang_on_their_order(history):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_order_of_the_news_and_its_repetition_change_nothing(history, seed):
+def test_order_and_repetition_of_webhooks_change_nothing(history, seed):
     straight, shuffled = open_shop(), open_shop()
     history.feed(straight)
     news = history.webhooks * 2
@@ -148,17 +148,17 @@ def test_refund_makes_its_order_newer_for_a_search_though_not_in_itself(history)
     history.feed(shop, [("orders/create", history.order), ("refunds/create", history.refund)])
     search = "{ orders(first: 5, query: \"updated_at:>='2026-11-21T09:00:00Z'\") { nodes { updatedAt } } }"
 
-    assert ask(shop, search)["orders"]["nodes"] == [{"updatedAt": "2026-11-21T07:00:00Z"}]
+    assert run_query(shop, search)["orders"]["nodes"] == [{"updatedAt": "2026-11-21T07:00:00Z"}]
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("given", "shown"),
     [(None, "UNFULFILLED"), ("partial", "PARTIALLY_FULFILLED"), ("fulfilled", "FULFILLED")],
 )
-def test_fulfilment_status_has_its_own_words_in_graphql(history, told, said):
-    shop = open_shop(orders=[history.order | {"fulfillment_status": told}])
+def test_fulfilment_status_has_its_own_words_in_graphql(history, given, shown):
+    shop = open_shop(orders=[history.order | {"fulfillment_status": given}])
 
-    assert read(shop, history)["displayFulfillmentStatus"] == said
+    assert read(shop, history)["displayFulfillmentStatus"] == shown
 
 
 def test_deleted_order_is_gone(history):
@@ -173,12 +173,12 @@ def test_money_has_no_needless_zeros_and_always_a_decimal_place():
     yen.order |= {"currency": "JPY", "total_price": "1999", "total_price_set": None, "total_tax": "0.00"}
     shop = open_shop(orders=[yen.order])
 
-    order = ask(shop, ORDER, id=yen.order["admin_graphql_api_id"])["order"]
+    order = run_query(shop, ORDER, id=yen.order["admin_graphql_api_id"])["order"]
 
     assert order["totalPriceSet"]["shopMoney"] == {"amount": "1999.0", "currencyCode": "JPY"}
 
 
-def test_body_that_is_none_is_refused_by_name():
+def test_invalid_body_is_refused_by_name():
     with pytest.raises(ValueError, match="orders needs webhook bodies: KeyError 'updated_at' in 5"):
         open_shop(orders=[{"id": 5}])
 
@@ -186,13 +186,13 @@ def test_body_that_is_none_is_refused_by_name():
 def test_id_of_another_kind_is_an_error(history):
     shop = open_shop()
     assert "Invalid global id" in fault(shop, ORDER, id="gid://shopify/Product/1")["message"]
-    assert ask(shop, '{ nodes(ids: "gid://shopify/Order/1") { id } }') == {"nodes": [None]}
+    assert run_query(shop, '{ nodes(ids: "gid://shopify/Order/1") { id } }') == {"nodes": [None]}
 
 
-def test_shop_says_what_its_last_update_said():
+def test_shop_equals_its_last_update():
     from services.sandbox.payloads.catalogue import make_shopify_body
 
-    told = make_shopify_body(
+    given = make_shopify_body(
         "shop/update",
         shop_id=7,
         domain="ada.myshopify.com",
@@ -201,9 +201,9 @@ def test_shop_says_what_its_last_update_said():
         currency="JPY",
         iana_timezone="Asia/Tokyo",
     )
-    shop = open_shop(webhooks=[{"topic": "shop/update", "body": told}])
+    shop = open_shop(webhooks=[{"topic": "shop/update", "body": given}])
 
-    assert ask(shop, "{ shop { id name currencyCode ianaTimezone } }")["shop"] == {
+    assert run_query(shop, "{ shop { id name currencyCode ianaTimezone } }")["shop"] == {
         "id": "gid://shopify/Shop/7",
         "name": "Ada's",
         "currencyCode": "JPY",

@@ -1,4 +1,4 @@
-"""The made-up shop keeps Shopify's promises: points, keys, comparisons."""
+"""The sandbox shop follows Shopify's rules for points, idempotency keys and comparisons."""
 
 from datetime import UTC, datetime
 
@@ -36,15 +36,15 @@ def push(shop, quantity=5, change_from=3, key="1", document=SET_AVAILABLE, **cha
         "quantity": quantity,
         "changeFromQuantity": change_from,
     } | changed
-    asked = {"name": "available", "reason": "correction", "quantities": [entry]}
-    return shop.answer("t", {"query": document, "variables": {"input": asked, "key": key}}, NOW)[1]
+    wanted_input = {"name": "available", "reason": "correction", "quantities": [entry]}
+    return shop.answer("t", {"query": document, "variables": {"input": wanted_input, "key": key}}, NOW)[1]
 
 
-def held(item, available):
+def level(item, available):
     return {"inventory_item_id": item, "location_id": 2, "available": available}
 
 
-def asked_for(wanted):
+def make_input(wanted):
     entries = [
         {
             "inventoryItemId": f"gid://shopify/InventoryItem/{item}",
@@ -58,8 +58,8 @@ def asked_for(wanted):
 
 
 def push_many(shop, wanted, key="1"):
-    asked = {"query": SET_AVAILABLE, "variables": {"input": asked_for(wanted), "key": key}}
-    return shop.answer("t", asked, NOW)[1]
+    wanted_input = {"query": SET_AVAILABLE, "variables": {"input": make_input(wanted), "key": key}}
+    return shop.answer("t", wanted_input, NOW)[1]
 
 
 def errors_of(body):
@@ -140,7 +140,7 @@ def test_wrong_input_is_a_user_error(changed, code, shop):
     assert code_of(push(shop, **changed)) == code
 
 
-def test_document_of_another_schema_is_an_error_and_not_silence(shop):
+def test_document_of_another_schema_is_an_error(shop):
     (error,) = shop.answer("t", {"query": "{ shop { nickname } }"}, NOW)[1]["errors"]
 
     assert "nickname" in error["message"]
@@ -153,18 +153,20 @@ def test_levels_are_read(shop):
     gids = ["gid://shopify/InventoryItem/1", "gid://shopify/InventoryItem/9"]
 
     variables = {"items": gids, "location": "gid://shopify/Location/2"}
-    held, unknown = shop.answer("t", {"query": READ_LEVELS, "variables": variables}, NOW)[1]["data"]["nodes"]
+    level, unknown = shop.answer("t", {"query": READ_LEVELS, "variables": variables}, NOW)[1]["data"]["nodes"]
 
-    assert held["inventoryLevel"]["quantities"] == [
+    assert level["inventoryLevel"]["quantities"] == [
         {"name": "available", "quantity": 5},
         {"name": "on_hand", "quantity": 5},
     ]
-    assert held["inventoryLevel"]["updatedAt"] == "2026-11-21T00:00:00Z"
+    assert level["inventoryLevel"]["updatedAt"] == "2026-11-21T00:00:00Z"
     assert unknown is None
 
 
 def test_all_quantities_are_set_or_none_and_every_fault_has_its_index(shop):
-    shop.control({"strict_stock": True, "deleted_items": [7], "levels": [held(1, 4), held(2, 4), held(3, 9)]})
+    shop.control(
+        {"strict_stock": True, "deleted_items": [7], "levels": [level(1, 4), level(2, 4), level(3, 9)]}
+    )
     wanted = [(1, 5, 4), (2, 6, 4), (3, 7, 4), (4, 1, 0), (7, 1, 0), (1, 8, 4), (2, 10**9 + 1, 4)]
 
     body = push_many(shop, wanted)
@@ -201,14 +203,14 @@ def test_stale_comparison_comes_on_demand_and_passes(shop):
 
 
 def test_key_in_use_is_a_concurrent_request_until_its_answer_went_out(clock):
-    world = SandboxState(clock)
-    world.control({"shop": "a", "slow_seconds": 0.5})
-    ask = {"query": SET_AVAILABLE, "variables": {"input": asked_for([(1, 5, 3)]), "key": "1"}}
+    sandbox_state = SandboxState(clock)
+    sandbox_state.control({"shop": "a", "slow_seconds": 0.5})
+    query = {"query": SET_AVAILABLE, "variables": {"input": make_input([(1, 5, 3)]), "key": "1"}}
 
-    first = world.answer_shopify("a", "t", ask, NOW)
-    second = world.answer_shopify("a", "t", ask, NOW)
+    first = sandbox_state.answer_shopify("a", "t", query, NOW)
+    second = sandbox_state.answer_shopify("a", "t", query, NOW)
     clock.seconds = 1.0
-    third = world.answer_shopify("a", "t", ask, NOW)
+    third = sandbox_state.answer_shopify("a", "t", query, NOW)
 
     assert errors_of(first.body) == errors_of(third.body) == []
     assert code_of(second.body) == "IDEMPOTENCY_CONCURRENT_REQUEST"
@@ -222,7 +224,7 @@ def test_key_in_use_is_a_concurrent_request_until_its_answer_went_out(clock):
         lambda text: text.replace("userErrors {", "userErrors { __typename"),
     ],
 )
-def test_push_asked_in_any_way_meets_the_same_state(shop, rewrite):
+def test_every_form_of_a_push_uses_the_same_state(shop, rewrite):
     body = push(shop, document=rewrite(SET_AVAILABLE))["data"]["inventorySetQuantities"]
     replay = push(shop, document=SET_AVAILABLE)["data"]["inventorySetQuantities"]
 

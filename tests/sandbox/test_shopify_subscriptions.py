@@ -1,8 +1,8 @@
-"""Webhook subscriptions of the sandbox's shop: made, found, changed, lost."""
+"""Webhook subscriptions of the sandbox shop: created, found, changed, lost."""
 
 import pytest
 
-from tests.sandbox.shops import ask, fault, open_shop
+from tests.sandbox.shops import fault, open_shop, run_query
 
 URI = "https://hooks.example.com/webhooks/shopify/ada"
 CREATE = """
@@ -19,12 +19,14 @@ def shop():
     return open_shop()
 
 
-def create(shop, topic="ORDERS_CREATE", **asked):
-    return ask(shop, CREATE, topic=topic, **{"with": {"uri": URI} | asked})["webhookSubscriptionCreate"]
+def create(shop, topic="ORDERS_CREATE", **options):
+    return run_query(shop, CREATE, topic=topic, **{"with": {"uri": URI} | options})[
+        "webhookSubscriptionCreate"
+    ]
 
 
-def topics(shop, **asked):
-    return [node["topic"] for node in ask(shop, LIST, **asked)["webhookSubscriptions"]["nodes"]]
+def topics(shop, **options):
+    return [node["topic"] for node in run_query(shop, LIST, **options)["webhookSubscriptions"]["nodes"]]
 
 
 def test_subscription_is_made_and_listed(shop):
@@ -65,17 +67,17 @@ def test_address_without_https_is_refused(shop, uri):
 
 
 def test_topic_that_the_api_lacks_is_an_error(shop):
-    asked = {"topic": "CUSTOMERS_REDACT", "with": {"uri": URI}}
+    options = {"topic": "CUSTOMERS_REDACT", "with": {"uri": URI}}
 
-    assert fault(shop, CREATE, **asked)["extensions"]["code"] == "INVALID_VARIABLE"
+    assert fault(shop, CREATE, **options)["extensions"]["code"] == "INVALID_VARIABLE"
 
 
 def test_list_is_paged(shop):
     for topic in ("ORDERS_CREATE", "REFUNDS_CREATE", "PRODUCTS_UPDATE"):
         create(shop, topic)
 
-    page = ask(shop, LIST)["webhookSubscriptions"]
-    rest = ask(shop, LIST, after=page["pageInfo"]["endCursor"])["webhookSubscriptions"]
+    page = run_query(shop, LIST)["webhookSubscriptions"]
+    rest = run_query(shop, LIST, after=page["pageInfo"]["endCursor"])["webhookSubscriptions"]
 
     assert [node["topic"] for node in page["nodes"] + rest["nodes"]] == [
         "ORDERS_CREATE", "REFUNDS_CREATE", "PRODUCTS_UPDATE",

@@ -1,4 +1,4 @@
-"""The sandbox's Stripe through Stripe's own library: every list page by page, and what it refuses."""
+"""The sandbox's Stripe, read with Stripe's own library: every list page by page, and refusals."""
 
 import random
 import threading
@@ -37,8 +37,8 @@ def client(sandbox):
     http.close()
 
 
-def put(sandbox, **asked):
-    sandbox.state.control({"stripe_key": KEY} | asked)
+def put(sandbox, **settings):
+    sandbox.state.control({"stripe_key": KEY} | settings)
 
 
 def made(number, **more):
@@ -65,7 +65,7 @@ def test_last_page_says_that_it_is_the_last(sandbox, client, limit, has_more):
     assert client.v1.refunds.list({"limit": limit}).has_more is has_more
 
 
-def test_walk_backwards_meets_the_newer_ones(sandbox, client):
+def test_backward_pagination_returns_the_newer_ones(sandbox, client):
     put(sandbox, refunds=[made(number) for number in range(10)])
     newer = client.v1.refunds.list({"limit": 3, "ending_before": "ob_0005"})
 
@@ -92,7 +92,7 @@ def test_window_of_time(sandbox, client, created, found):
 
 
 @pytest.mark.parametrize(
-    ("kind", "asked", "param", "said"),
+    ("kind", "settings", "param", "message"),
     [
         ("charges", {"limit": 101}, "limit", "less than or equal to 100"),
         ("charges", {"limit": 0}, "limit", "greater than or equal to 1"),
@@ -103,14 +103,14 @@ def test_window_of_time(sandbox, client, created, found):
         ("balance_transactions", {"payout": "po_0"}, "payout", "No such payout"),
     ],
 )
-def test_wrong_question_is_a_400_that_names_the_parameter(sandbox, client, kind, asked, param, said):
+def test_wrong_request_is_400_and_names_the_parameter(sandbox, client, kind, settings, param, message):
     put(sandbox, charges=[made(1)])
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        getattr(client.v1, kind).list(asked)
+        getattr(client.v1, kind).list(settings)
 
     error = caught.value
     assert (error.http_status, error.param) == (400, param)
-    assert said in str(error)
+    assert message in str(error)
     assert error.request_id.startswith("req_")
 
 
@@ -148,7 +148,7 @@ def test_rate_limit_says_whether_to_try_again(sandbox, client, should_retry):
     assert client.v1.charges.list().data == []
 
 
-def test_event_is_listed_and_what_it_tells_of_has_its_newest_state(sandbox, client):
+def test_event_is_listed_and_its_object_has_the_newest_state(sandbox, client):
     rng = random.Random(2)
     charge = payloads.make_charge(rng, amount_cents=5000, currency="CAD", created_at=AT)
     refunded = payloads.make_refunded_charge(charge, 1200)
@@ -164,8 +164,8 @@ def test_event_is_listed_and_what_it_tells_of_has_its_newest_state(sandbox, clie
 
     assert client.v1.charges.retrieve(charge["id"]).amount_refunded == 1200
     assert [one.id for one in client.v1.refunds.list({"charge": charge["id"]})] == [refund["id"]]
-    told = client.v1.events.list({"types": ["charge.refunded", "refund.created"]})
-    assert {one.type for one in told} == {"charge.refunded", "refund.created"}
+    listed = client.v1.events.list({"types": ["charge.refunded", "refund.created"]})
+    assert {one.type for one in listed} == {"charge.refunded", "refund.created"}
     assert len(client.v1.events.list({"type": "charge.*"}).data) == 3
     assert client.v1.events.retrieve(events[0]["id"]).data.object["amount_refunded"] == 1200
 
@@ -195,7 +195,7 @@ def test_thin_event_and_what_it_points_to_are_read_by_their_paths(sandbox, clien
     assert caught.value.http_status == 404
 
 
-def test_forgotten_object_is_gone_with_its_money(sandbox, client):
+def test_removed_object_is_gone_with_its_balance_entries(sandbox, client):
     put(sandbox, charges=[made(1, id="ch_1"), made(2, id="ch_2")])
     put(sandbox, remove=["ch_1"])
 

@@ -1,4 +1,4 @@
-"""What the sandbox's charges, refunds, disputes and payouts do to the balance."""
+"""Balance entries of the sandbox's charges, refunds, disputes and payouts."""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -28,7 +28,7 @@ def api() -> FakeStockApi:
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    """A shop that counted ten mugs and sold three, which left Shopify's own figure alone. With a token."""
+    """A shop with a token that counted ten mugs and sold three; Shopify still has ten."""
     shop_id = add_shop(engine)
     with transaction(engine) as tx:
         record_secret(tx, shop_id, "shopify-token", TOKEN, NOW)

@@ -1,4 +1,4 @@
-"""Whole days of a small shop as hypothesis draws them: any Shopify topic, ties, ids beyond 2**53."""
+"""Hypothesis strategies for days of a small shop: any Shopify topic, equal times, ids beyond 2**53."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
 from tests.shopify import logistics_histories as logistics
-from tests.shopify.drawn import (
+from tests.shopify.event_strategies import (
     PRODUCTS,
     Event,
     cents,
@@ -32,7 +32,7 @@ from tests.shopify.sample_payloads import ITEM, LOCATION, ORDER, Ingest, at, lin
 
 @draws
 def order_events(draw: st.DrawFn) -> Event:
-    """A state of an order: lines come, go, change sku, and a customer with it."""
+    """Draw a state of an order with changing lines, SKUs and customer."""
     number, minute = draw(orders_of_shop), draw(minutes)
     lines = [
         line(number + place, draw(skus), draw(st.integers(0, 3)), draw(cents))
@@ -62,10 +62,10 @@ def order_events(draw: st.DrawFn) -> Event:
 
 @draws
 def refund_events(draw: st.DrawFn) -> Event:
-    """A telling of a refund: its money pending or paid, its lines put back or not yet."""
+    """Draw a state of a refund: payment pending or paid, lines restocked or not."""
     number, place = draw(orders_of_shop), draw(st.integers(1, 2))
     refund_id = number + 500 + place
-    gone = {"id": refund_id + 10, "line_item_id": number + place, "quantity": 1, "location_id": LOCATION,
+    restocked = {"id": refund_id + 10, "line_item_id": number + place, "quantity": 1, "location_id": LOCATION,
             "restock_type": draw(st.sampled_from(["return", "no_restock"])), "subtotal": draw(cents),
             "line_item": {"sku": "MUG" if place > 1 else "CUP"}}  # fmt: skip
     paid = {"kind": "refund", "status": draw(st.sampled_from(["pending", "success"])), "amount": draw(cents),
@@ -73,7 +73,7 @@ def refund_events(draw: st.DrawFn) -> Event:
     shipping = {"kind": "shipping_refund", "amount": f"-{draw(cents)}", "tax_amount": "-0.50"}
     body = {
         "id": refund_id, "order_id": number, "created_at": at(place), "transactions": [paid],
-        "refund_line_items": [gone] if draw(st.booleans()) else [],
+        "refund_line_items": [restocked] if draw(st.booleans()) else [],
         "order_adjustments": [shipping] if draw(st.booleans()) else [],
     }  # fmt: skip
     return Event(ingest_refunds, "refunds/create", body, place)
@@ -81,7 +81,7 @@ def refund_events(draw: st.DrawFn) -> Event:
 
 @draws
 def payment_events(draw: st.DrawFn) -> Event:
-    """A transaction of an order, or a fulfilment of it."""
+    """Draw a transaction or a fulfilment of an order."""
     number, minute = draw(orders_of_shop), draw(minutes)
     body = {
         "id": number + draw(st.integers(700, 701)), "order_id": number, "kind": "sale", "amount": draw(cents),
@@ -97,7 +97,7 @@ def payment_events(draw: st.DrawFn) -> Event:
 
 @draws
 def product_events(draw: st.DrawFn) -> Event:
-    """A product with its variants; one of its items may be in other events too."""
+    """Draw a product with variants; other events may contain its items."""
     place, minute = draw(st.sampled_from([0, 0, 1])), draw(minutes)
     variants = [
         {"id": ITEM + 1000 + k, "inventory_item_id": ITEM + k, "sku": draw(skus), "title": draw(texts),
@@ -111,7 +111,7 @@ def product_events(draw: st.DrawFn) -> Event:
 
 @draws
 def level_events(draw: st.DrawFn) -> Event:
-    """What Shopify holds of an item at a location."""
+    """Draw Shopify's figure of an item at a location."""
     minute = draw(minutes)
     body = {
         "inventory_item_id": draw(items_of_shop),
@@ -123,7 +123,7 @@ def level_events(draw: st.DrawFn) -> Event:
 
 @draws
 def other_events(draw: st.DrawFn) -> Event:
-    """An inventory item, a location, a customer or the shop itself."""
+    """Draw an inventory item, a location, a customer or the shop."""
     minute = draw(minutes)
     base = {"updated_at": at(minute), "name": draw(texts), "first_name": draw(texts), "phone": draw(texts)}
     event: Event = draw(
@@ -145,7 +145,7 @@ def other_events(draw: st.DrawFn) -> Event:
 
 
 def _end(effect: Ingest, topic: str, ids: st.SearchStrategy[int]) -> st.SearchStrategy[Event]:
-    """Something is gone. The body has no time of its own."""
+    """Draw a deletion. Its body has no time."""
     return st.builds(lambda number, minute: Event(effect, topic, {"id": number}, minute), ids, minutes)
 
 
@@ -165,11 +165,11 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "customers/delete": ("customers/update", {}),
     "inventory_shipments/delete": ("inventory_shipments/create", {"happened_at": at(-60), "status": "DRAFT"}),
 }  # fmt: skip
-"""What is recorded of an object before a deletion of it counts: its state of an hour ago."""
+"""State of an object one hour before its deletion; a deletion counts only for a recorded object."""
 
 
 def base_of(deletion: Event) -> Event:
-    """The event that records the object of ``deletion``; older than every event that is drawn."""
+    """Return the event that records the object of ``deletion``, older than every drawn event."""
     topic, body = BASES[deletion.topic]
     known = body | {"id": deletion.body["id"], "updated_at": at(-60)}
     return Event(deletion.effect, topic, known, -60)
@@ -205,10 +205,10 @@ EVENTS: dict[str, tuple[st.SearchStrategy[Event], ...]] = {
     "notices": (logistics.notice_events(), logistics.claim_events(), order_events()),
     "others": (other_events(), other_events(), other_ends, order_events()),
 }
-"""The subjects of a history: few entities, many events, within three minutes, so that events collide."""
+"""Subjects of a history: few entities and many events within three minutes, so that events collide."""
 
 
 def histories(about: str) -> st.SearchStrategy[list[Event]]:
-    """Events in the order in which they happened to be drawn; ``all`` mixes what a day may hold."""
+    """Draw events in random order; ``all`` mixes every subject."""
     kinds = EVENTS.get(about) or [kind for kinds in EVENTS.values() for kind in kinds]
     return st.lists(st.one_of(*kinds), min_size=2, max_size=20)

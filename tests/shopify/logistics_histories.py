@@ -1,4 +1,4 @@
-"""What is values beside orders and stock, as hypothesis draws it: in parts, under many names, at once."""
+"""Hypothesis strategies for events of logistics, returns, notices and disputes."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from services.shopify.logistics.partial_entities import (
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
 from services.shopify.products.inventory_items import ingest_variant_stock
-from tests.shopify.drawn import Event, cents, draws, minutes, orders_of_shop, texts
+from tests.shopify.event_strategies import Event, cents, draws, minutes, orders_of_shop, texts
 from tests.shopify.sample_payloads import ORDER, at
 
 few = st.integers(1, 2)
-"""Ids of what a body names by number or by global id."""
+"""Ids, used as numbers or in global ids."""
 
 
 def _gid(kind: str, number: int) -> str:
@@ -28,7 +28,7 @@ def _gid(kind: str, number: int) -> str:
 
 @draws
 def fulfillment_order_events(draw: st.DrawFn) -> Event:
-    """Something of one or two fulfilment orders, under any of the names that bodies have for them."""
+    """Draw fields of one or two fulfilment orders, under any name that payloads use."""
 
     def one() -> dict[str, Any]:
         statuses = st.sampled_from(["open", "on_hold", "in_progress", "closed", "scheduled"])
@@ -54,7 +54,7 @@ def fulfillment_order_events(draw: st.DrawFn) -> Event:
 
 @draws
 def scan_events(draw: st.DrawFn) -> Event:
-    """A parcel was seen somewhere, or was not after all."""
+    """Draw a scan of a parcel, or its deletion."""
     minute = draw(minutes)
     body = {
         "id": draw(few), "fulfillment_id": draw(few), "order_id": draw(st.sampled_from([None, 7])),
@@ -67,7 +67,7 @@ def scan_events(draw: st.DrawFn) -> Event:
 
 @draws
 def transit_events(draw: st.DrawFn) -> Event:
-    """A transfer or a shipment: its state, and lines added, changed and removed."""
+    """Draw a transfer or a shipment: state, and lines added, changed and removed."""
     minute, is_shipment = draw(minutes), draw(st.booleans())
     id_name = "id" if is_shipment else "line_item_id"
     topic = "inventory_transfers/updated"
@@ -98,7 +98,7 @@ def transit_events(draw: st.DrawFn) -> Event:
 
 @draws
 def return_events(draw: st.DrawFn) -> Event:
-    """A return of any topic, or what was decided on goods that came back."""
+    """Draw a return of any topic, or a disposition of returned goods."""
     minute, number = draw(minutes), draw(few)
     topic = draw(
         st.sampled_from(["approve", "cancel", "close", "decline", "process", "reopen", "request", "update"])
@@ -123,7 +123,7 @@ def return_events(draw: st.DrawFn) -> Event:
 
 @draws
 def notice_events(draw: st.DrawFn) -> Event:
-    """A notice of an order, or whether a variant can be bought."""
+    """Draw a notice of an order, or the availability of a variant."""
     minute, number = draw(minutes), draw(orders_of_shop)
     levels = st.sampled_from(["high", "medium", "low", "none", "pending"])
     risk = {"order_id": number, "provider_id": draw(st.sampled_from([None, 5])), "risk_level": draw(levels),
@@ -150,7 +150,7 @@ def notice_events(draw: st.DrawFn) -> Event:
 
 @draws
 def claim_events(draw: st.DrawFn) -> Event:
-    """A dispute of Shopify Payments, or money that changed hands."""
+    """Draw a dispute of Shopify Payments, or a tender transaction."""
     minute = draw(minutes)
     body = {
         "id": draw(few), "order_id": draw(st.none() | orders_of_shop), "amount": draw(cents),

@@ -14,7 +14,7 @@ def gid(kind: str, number: int = BIG) -> str:
 
 
 def delivery(topic: str, body: dict[str, Any], minutes: float = 0) -> WorkItem:
-    """An event that was sent ``minutes`` after noon."""
+    """Return an event sent ``minutes`` after noon."""
     made = item("delivery", body, event_topic=topic)
     return made._replace(occurred_at=NOON + timedelta(minutes=minutes))
 
@@ -53,7 +53,7 @@ def shipment(minutes: float = 0, topic: str = "create", **fields: Any) -> WorkIt
 
 
 def lines(*quantities: int) -> list[dict[str, Any]]:
-    """Lines 1, 2... of a transfer or a shipment."""
+    """Return lines 1, 2... of a transfer or a shipment."""
     return [{"id": gid("Line", place), "quantity": one} for place, one in enumerate(quantities, start=1)]
 
 

@@ -1,4 +1,4 @@
-"""Three shops that sell from one shelf, each with a Shopify whose clock the test sets."""
+"""Three shops with one stock pool, each with a fake Shopify whose clock the test sets."""
 
 import random
 import threading
@@ -27,7 +27,16 @@ from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
 from services.shops.shops import get_shop_by_id, set_shop
-from tests.shopify.sample_payloads import LOCATION, NOON, add_shop, forget_work, ingest, item, product, rows
+from tests.shopify.sample_payloads import (
+    LOCATION,
+    NOON,
+    add_shop,
+    clear_work_queue,
+    ingest,
+    item,
+    product,
+    rows,
+)
 
 POOL = "mugs"
 SKUS = ("CUP", "MUG")
@@ -35,7 +44,7 @@ WHO = {"by": "test", "request_id": "r"}
 
 
 class Write(NamedTuple):
-    """A figure that a call of ours changed at Shopify."""
+    """A figure that one of our calls set at Shopify."""
 
     place: ShopLevelKey
     change_from: int
@@ -44,7 +53,7 @@ class Write(NamedTuple):
 
 @dataclass
 class Shopify:
-    """One shop's stock as Shopify keeps it: it dates changes in whole seconds and tells each by a webhook."""
+    """Stock of one shop at Shopify: changes have whole seconds, and each sends a webhook."""
 
     world: "World"
     shop_id: int
@@ -58,13 +67,13 @@ class Shopify:
     cost_points = None
 
     def change(self, place: ShopLevelKey, available: int) -> None:
-        """The level holds ``available`` from this second on."""
+        """Set the level to ``available`` from now on."""
         self.levels[place] = available
         self.changed_at[place] = self.world.now.replace(microsecond=0)
-        self.webhooks.append(self.tell(place))
+        self.webhooks.append(self.make_webhook(place))
 
-    def tell(self, place: ShopLevelKey) -> WorkItem:
-        """Return the webhook that tells of the level as it is."""
+    def make_webhook(self, place: ShopLevelKey) -> WorkItem:
+        """Return the webhook with the current level."""
         body = {
             "inventory_item_id": place.inventory_item_id,
             "location_id": place.location_id,
@@ -76,7 +85,7 @@ class Shopify:
         )
 
     def get_levels(self, places: Sequence[ShopLevelKey]) -> Mapping[ShopLevelKey, ShopifyLevel]:
-        """As ``ShopifyAdmin``; people go on buying while the answer is on its way."""
+        """As ``ShopifyAdmin``; sales may happen during the call."""
         if self.faults and self.faults[-1] == "read":
             self.faults.pop()
             raise RetryLater("shopify.unavailable", "503")
@@ -104,23 +113,23 @@ class Shopify:
         return self.answers[idempotency_key]
 
     def apply(self, quantities: Sequence[Quantity], key: str) -> None:
-        """The answer of ``key`` is known, and what it says has happened."""
+        """Apply the changes of the call ``key``."""
         if key in self.answers:
             return
         refused = {
             index: StockMoved("another figure")
-            for index, asked in enumerate(quantities)
-            if asked.change_from is not None and self.levels[asked.place] != asked.change_from
+            for index, requested in enumerate(quantities)
+            if requested.change_from is not None and self.levels[requested.place] != requested.change_from
         }
-        for asked in () if refused else quantities:
-            self.writes.append(Write(asked.place, self.levels[asked.place], asked.quantity))
-            self.change(asked.place, asked.quantity)
+        for requested in () if refused else quantities:
+            self.writes.append(Write(requested.place, self.levels[requested.place], requested.quantity))
+            self.change(requested.place, requested.quantity)
         at = (self.world.now + self.world.answers_ahead).replace(microsecond=0)
         self.answers[key] = SetLevelsResult(at, {**refused})
 
 
 class World:
-    """Three shops in one pool that begins with ``pieces`` of each sku; ``rng`` decides what happens when."""
+    """Three shops in one pool that starts with ``pieces`` of each SKU; ``rng`` selects what happens."""
 
     def __init__(self, engine: Engine, pieces: int, rng: random.Random | None = None) -> None:
         self.engine, self.rng, self.now = engine, rng or random.Random(0), NOON
@@ -138,7 +147,7 @@ class World:
         self.link()
 
     def stock(self, shop: Shopify, pieces: int) -> None:
-        """The shop has the goods, each under a number of its own."""
+        """Insert the items of the shop, each with its own id."""
         with transaction(self.engine) as tx:
             record_secret(tx, shop.shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
             tx.exec_driver_sql(
@@ -148,13 +157,13 @@ class World:
             )
         for sku in SKUS:
             place = self.place(shop.shop_id, sku)
-            goods = product(sku, number=place.inventory_item_id, variant=place.inventory_item_id + 500)
-            ingest(self.engine, ingest_products, goods._replace(shop_id=shop.shop_id))
+            event = product(sku, number=place.inventory_item_id, variant=place.inventory_item_id + 500)
+            ingest(self.engine, ingest_products, event._replace(shop_id=shop.shop_id))
             shop.change(place, pieces)
         self.deliver(shop)
 
     def link(self, *shop_ids: int) -> None:
-        """Both skus of the shops (all of them) are in the pool, which begins with what they hold."""
+        """Link both SKUs of the shops (default: all) to the pool, which starts with their figures."""
         with transaction(self.engine) as tx:
             shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
             links = plan_links(tx, plan_wanted_links(shops, SKUS, {}))
@@ -168,13 +177,13 @@ class World:
             record_links(tx, POOL, links, figures, held, utc_now(), **WHO)
 
     def leave(self, shop_id: int) -> None:
-        """The shop's figures are Shopify's."""
+        """Make Shopify the owner of the shop's stock."""
         self._set_owner(shop_id, "shopify")
         with transaction(self.engine) as tx:
             release_levels(tx, shop_id, utc_now(), **WHO)
 
     def enter(self, shop_id: int) -> None:
-        """The shop is in the pool, and none of its goods are linked yet."""
+        """Add the shop to the pool without linked items."""
         self._set_owner(shop_id, f"pool:{POOL}")
 
     def _set_owner(self, shop_id: int, owner: str) -> None:
@@ -189,25 +198,25 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def sell(self, shop_id: int, sku: str, pieces: int) -> None:
-        """Shopify takes the pieces off its own figure; fewer than none are a restock."""
+        """Subtract the pieces at Shopify; a negative number is a restock."""
         shop, place = self.shops[shop_id], self.place(shop_id, sku)
         shop.change(place, shop.levels[place] - pieces)
         self.model[sku] -= pieces
         self.changes += 1
 
     def deliver(self, shop: Shopify, *, lost: float = 0.0) -> None:
-        """What webhooks there are arrive in any order, some twice, some never."""
-        mine, shop.webhooks = [w for w in shop.webhooks if self.rng.random() >= lost], []
-        mine += [self.rng.choice(mine)] if mine and lost else []
+        """Deliver the waiting webhooks in any order, some twice, some never."""
+        arriving, shop.webhooks = [w for w in shop.webhooks if self.rng.random() >= lost], []
+        arriving += [self.rng.choice(arriving)] if arriving and lost else []
         if lost:
-            self.rng.shuffle(mine)
-        while mine:
-            size = self.rng.randint(1, len(mine)) if lost else 1
-            ingest(self.engine, ingest_inventory_levels, *mine[:size])
-            mine = mine[size:]
+            self.rng.shuffle(arriving)
+        while arriving:
+            size = self.rng.randint(1, len(arriving)) if lost else 1
+            ingest(self.engine, ingest_inventory_levels, *arriving[:size])
+            arriving = arriving[size:]
 
     def go_on(self) -> None:
-        """While a call is under way: one of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
+        """Run during a call: one of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
         with self.turn:
             if self.during:
                 self.during.pop()()
@@ -227,7 +236,7 @@ class World:
         self.sell(shop_id, sku, self.rng.choice((1, 1, 2, 3, -1, -4)))
 
     def push(self) -> None:
-        """One round of the outbound worker; what waits for another try is due at once."""
+        """Run the outbound worker once; retries are due at once."""
         with transaction(self.engine) as tx:
             tx.exec_driver_sql("delete from rate_limits")
             tx.exec_driver_sql(
@@ -237,7 +246,7 @@ class World:
         ExternalRunner(self.engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], work)
 
     def settle(self) -> None:
-        """All is told and pushed, until nothing is left to do."""
+        """Deliver webhooks and push until nothing is left to do."""
         for _ in range(60):
             for shop in self.shops.values():
                 self.deliver(shop)
@@ -245,12 +254,12 @@ class World:
                 return
             self.wait(5)
             self.push()
-        raise AssertionError("the pool never comes to rest")
+        raise AssertionError("the pool still has open work")
 
     def heal(self) -> None:
-        """Shopify's lists are read, as they are each night: a webhook that was lost is made up for."""
+        """Read Shopify's lists, as every night; this replaces lost webhooks."""
         for shop in self.shops.values():
-            shop.webhooks += [shop.tell(place) for place in shop.levels]
+            shop.webhooks += [shop.make_webhook(place) for place in shop.levels]
 
     def figures(self) -> dict[str, int]:
         return dict(rows(self.engine, "select sku, available from stock_pool_items order by sku"))
@@ -262,7 +271,7 @@ class World:
         }
 
     def is_held(self, figures: Mapping[str, int]) -> bool:
-        """Tell whether every shop holds ``figures``."""
+        """Return whether every shop has ``figures``."""
         return all(held == figures for held in self.held().values())
 
     def count_writes(self) -> int:
@@ -274,8 +283,8 @@ def open_shop(world: World, access: Access) -> Any:
 
 
 def fresh(engine: Engine, pieces: int, rng: random.Random | None = None) -> World:
-    """A world at rest."""
+    """Return a world without open work."""
     world = World(engine, pieces, rng)
-    forget_work(engine)
+    clear_work_queue(engine)
     world.wait(60)
     return world

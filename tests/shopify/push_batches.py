@@ -1,4 +1,4 @@
-"""Many levels of a shop with a push each, and one round of the worker that pushes them."""
+"""Many levels of a shop with a push each, and the worker that pushes them."""
 
 import random
 from collections import Counter
@@ -26,7 +26,7 @@ select id, status, result, case when status <> 'done' then error_code end, retry
 
 
 def plan(engine: Engine, count: int, *, shop_id: int = 1) -> None:
-    """``count`` levels of which Shopify holds ten and we three, each with a push."""
+    """Insert ``count`` levels (ten at Shopify, three recorded), each with a push."""
     with transaction(engine) as tx:
         tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
         tx.execute(
@@ -43,7 +43,7 @@ def plan(engine: Engine, count: int, *, shop_id: int = 1) -> None:
 
 
 def push(engine: Engine, api: FakeStockApi, worker: str = "tests") -> Any:
-    """One round of a worker; what waits for another try is due at once."""
+    """Run a worker once; retries are due at once."""
     with transaction(engine) as tx:
         tx.exec_driver_sql("update work_queue set next_retry_at = null where status in ('pending', 'error')")
     runner = ExternalRunner(engine, worker, random.Random(1))
@@ -55,7 +55,7 @@ def work(engine: Engine) -> Counter[tuple[Any, ...]]:
 
 
 def sizes(api: FakeStockApi) -> list[int]:
-    return [len(one["quantities"]) for one in api.asked]
+    return [len(one["quantities"]) for one in api.requests]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A shop at Shopify for tests of pushes, with its rules for ``changeFromQuantity`` and idempotency keys."""
+"""A fake Shopify shop for push tests, with the rules for ``changeFromQuantity`` and idempotency keys."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ BUCKET = ThrottleStatus(2000, 1990, 100)
 
 @dataclass
 class FakeStockApi:
-    """Levels of a shop, by Shopify's rules. ``lose`` loses the answer after the change, ``fail`` comes before
-    any, and ``refuse`` names what the shop will not have of an item."""
+    """Levels of a shop, by Shopify's rules. ``lose`` drops the answer after the change, ``fail`` is raised
+    before it, ``refuse`` maps items to their refusals."""
 
     available: int | None = 10
     """The level that most tests are about; None: not stocked."""
@@ -47,7 +47,7 @@ class FakeStockApi:
     fail: WorkError | None = None
     lose: bool = False
     refuse: dict[int, WorkError] = field(default_factory=dict)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
     opened: list[Access] = field(default_factory=list)
     others: dict[ShopLevelKey, int] = field(default_factory=dict)
@@ -60,10 +60,10 @@ class FakeStockApi:
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
     ) -> SetLevelsResult:
-        asked = {"quantities": list(quantities), "key": idempotency_key}
-        earlier = [one for one in self.asked if one["key"] == idempotency_key]
-        assert all(one == asked for one in earlier), "one key must carry one intent"
-        self.asked.append(asked)
+        request = {"quantities": list(quantities), "key": idempotency_key}
+        earlier = [one for one in self.requests if one["key"] == idempotency_key]
+        assert all(one == request for one in earlier), "one key must carry one intent"
+        self.requests.append(request)
         self.during()
         if self.fail:
             raise self.fail
@@ -72,17 +72,17 @@ class FakeStockApi:
         if not earlier:
             refused = {i: self.refuse[q.place.inventory_item_id] for i, q in enumerate(quantities)
                        if q.place.inventory_item_id in self.refuse}  # fmt: skip
-            for index, asks in enumerate(quantities):
-                if asks.change_from not in (None, self.held(asks.place)):
+            for index, quantity in enumerate(quantities):
+                if quantity.change_from not in (None, self.held(quantity.place)):
                     refused.setdefault(index, StockMoved("moved"))
             if refused:
                 self.spent.add(idempotency_key)
                 return SetLevelsResult(None, refused)
-            for asks in quantities:
-                if asks.place == ShopLevelKey(ITEM, LOCATION):
-                    self.available = asks.quantity
+            for quantity in quantities:
+                if quantity.place == ShopLevelKey(ITEM, LOCATION):
+                    self.available = quantity.quantity
                 else:
-                    self.others[asks.place] = asks.quantity
+                    self.others[quantity.place] = quantity.quantity
         if self.lose:
             self.lose = False
             raise OutcomeUnknown("shopify.no_answer", "sent, then silence")
@@ -94,8 +94,8 @@ class FakeStockApi:
 
     @property
     def terms(self) -> list[tuple[int, int | None]]:
-        """Of each call for the one level: what was asked, and what it should replace."""
-        return [(q.quantity, q.change_from) for one in self.asked for q in one["quantities"]]
+        """(new quantity, expected quantity) of each call for the level."""
+        return [(q.quantity, q.change_from) for one in self.requests for q in one["quantities"]]
 
 
 def push_of(api: FakeStockApi) -> InventoryPush:
@@ -107,7 +107,7 @@ def push_of(api: FakeStockApi) -> InventoryPush:
 
 
 def take(engine: Engine) -> WorkItem:
-    """The oldest waiting push, leased."""
+    """Lease the oldest waiting push."""
     with transaction(engine) as tx:
         row = tx.exec_driver_sql(
             "update work_queue set locked_at = now(), locked_by = 'w' where id = (select min(id) "
@@ -120,7 +120,7 @@ def take(engine: Engine) -> WorkItem:
 
 
 def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedBatch | Outcome:
-    """The first half of a try, with what is asked stored."""
+    """Run the first half of a try, which stores the request."""
     with transaction(engine) as tx:
         ready = push.prepare(tx, [item], NOW)[0]
         assert not isinstance(ready, PreparedCall)
@@ -133,13 +133,13 @@ def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedBatc
 
 
 def again(engine: Engine, item: WorkItem) -> WorkItem:
-    """The item as a later try claims it."""
+    """Return the item as a later try claims it."""
     (row,) = rows(engine, "select payload, retry_count from work_queue where id = :id", id=item.id)
     return item._replace(payload=row[0], retry_count=row[1])
 
 
 def run(engine: Engine, api: FakeStockApi, item: WorkItem) -> tuple[Outcome, Sequence[NewWork]]:
-    """One try: prepare, act, and what was learned written, with the work that follows in the queue."""
+    """Run one try: prepare, act, record the result and the follow-up work."""
     ready = prepare(engine, push_of(api), item)
     if not isinstance(ready, PreparedBatch):
         return ready, ()
@@ -155,5 +155,5 @@ def run(engine: Engine, api: FakeStockApi, item: WorkItem) -> tuple[Outcome, Seq
     return outcome, recorded.new_work
 
 
-def verdict(outcome: Outcome) -> str:
+def result_code(outcome: Outcome) -> str:
     return outcome.result if isinstance(outcome, Done) else outcome.code

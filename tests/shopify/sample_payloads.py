@@ -1,4 +1,4 @@
-"""Small Shopify bodies with just what the storefront reads, and the shop they belong to."""
+"""Small Shopify payloads with the fields that are read, and their shop."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,16 +20,16 @@ SHOP = 1
 ITEM, LOCATION = 2**53 + 11, 77
 ORDER = 2**62 + 7
 
-_ids = count(10**9)  # beyond the queue's own ids: the audit knows an item by its id
+_ids = count(10**9)  # above the ids of the queue: the audit stores the id of an item
 
 
 def at(minutes: float) -> str:
-    """A time after ``NOON`` as Shopify writes it, with the shop's offset."""
+    """Return a time after ``NOON`` in Shopify's format, with the shop's offset."""
     return (NOON + timedelta(minutes=minutes)).astimezone().isoformat(timespec="seconds")
 
 
 def whole(topic: str, body: dict[str, Any]) -> dict[str, Any]:
-    """``body`` with every key that its topic has: Shopify sends null where there is no value."""
+    """Return ``body`` with every key of its topic: Shopify sends null for missing values."""
     shape = find_body(topic)
     return dict.fromkeys(shape.required if shape else ()) | body
 
@@ -132,7 +132,7 @@ Ingest = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
 
 
 def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> HandlerResult:
-    """One set in one transaction, its follow-on work in the queue and its audit in the chain with it."""
+    """Process one batch in one transaction, with its follow-up work and its audit."""
     with transaction(engine) as tx:
         effects = effect(tx, items, NOW)
         record_work(tx, effects.new_work, NOW)
@@ -140,7 +140,7 @@ def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> HandlerResult:
     return effects
 
 
-def verdicts(effects: HandlerResult) -> list[str]:
+def outcome_codes(effects: HandlerResult) -> list[str]:
     return [o.result if isinstance(o, Done) else o.code for o in effects.outcomes]
 
 
@@ -161,7 +161,7 @@ def add_shop(engine: Engine, slug: str = "harbour", domain: str = "harbour.mysho
 
 
 def count_levels(engine: Engine) -> None:
-    """The stock figures of every shop are its own: every level was counted when it was last observed."""
+    """Make every shop own its stock: each level was counted at its last observation."""
     with transaction(engine) as tx:
         tx.execute(text("update shop_config set stock_owner = 'shopfleet'"))
         tx.execute(
@@ -174,7 +174,7 @@ def rows(engine: Engine, query: str, **values: Any) -> list[Any]:
         return [tuple(row) for row in tx.execute(text(query), values)]
 
 
-def forget_work(engine: Engine) -> None:
-    """The queue is empty: what the stage-setting planned is not the test's matter."""
+def clear_work_queue(engine: Engine) -> None:
+    """Delete the work that the test setup planned."""
     with transaction(engine) as tx:
         tx.execute(text("delete from work_queue"))

@@ -15,7 +15,7 @@ KEY = f"{ITEM}:{LOCATION}"
 
 
 def routed(location: int, number: int = 1, order_id: int = ORDER) -> WorkItem:
-    """A fulfilment order of the order, assigned to ``location``."""
+    """Return a fulfilment order of the order, assigned to ``location``."""
     one = {
         "id": f"gid://shopify/FulfillmentOrder/{number}", "order_id": order_id, "status": "open",
         "assigned_location_id": location,

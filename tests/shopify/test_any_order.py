@@ -14,7 +14,7 @@ from sqlalchemy import Engine, Table
 from services.core.db import transaction
 from services.ledger.work import Done
 from services.schema.models import metadata
-from tests.shopify.drawn import Event
+from tests.shopify.event_strategies import Event
 from tests.shopify.histories import BASES, EVENTS, base_of, histories
 from tests.shopify.sample_payloads import Ingest, add_shop, ingest, rows
 
@@ -48,14 +48,14 @@ TABLES = tuple(
     )
 )
 NOT_STATE = frozenset({"event_id", "changed_at"})
-"""Which of several like deliveries won, and the time of the write: not part of the shop's state."""
+"""Columns outside the shop's state: the winner of equal deliveries, and the time of the write."""
 
 EXPLORE = int(os.environ.get("EXPLORE_HISTORIES", "0"))
-"""The number of new histories to search for a fault; 0: always the same few, for a gate."""
+"""Number of new random histories; 0: a fixed small set, for CI."""
 
 
 def handle(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]]:
-    """Return the rows of an empty shop after ``sets``, each handled as a worker handles it."""
+    """Process ``sets`` for an empty shop, as a worker does; return the rows."""
     with transaction(engine) as tx:
         for table in [*(table.name for table in TABLES), "work_queue", "incidents", "connections"]:
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608

@@ -1,4 +1,4 @@
-"""Counts that people enter: pieces on the shelf, with orders open, through the commands and the sandbox."""
+"""Stock counts with open orders, through the commands and the sandbox."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.shopify.sample_payloads import (
     LOCATION,
     ORDER,
     at,
-    forget_work,
+    clear_work_queue,
     ingest,
     level,
     line,
@@ -34,16 +34,16 @@ LEVELS = "select available, shopify_available from inventory_levels order by inv
 FIRST = ("--item", str(ITEM), "--location", str(LOCATION))
 
 
-def stock(*words: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(main, ["stock", words[0], "harbour", *words[1:]], input=text)
+def stock(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["stock", arguments[0], "harbour", *arguments[1:]], input=text)
 
 
-def tell_shopify(url: str, *webhooks: dict[str, Any]) -> None:
+def add_at_shopify(url: str, *webhooks: dict[str, Any]) -> None:
     control(url, shop=DOMAIN, sales=list(webhooks))
 
 
 def sold(number: int, quantity: int, minutes: float = 1) -> dict[str, Any]:
-    """An open order of ``quantity`` mugs, as Shopify itself knows it."""
+    """Insert an open order of ``quantity`` mugs that Shopify knows too."""
     body: dict[str, Any] = json.loads(
         order(minutes, number=number, lines=[line(number + 1, quantity=quantity) | {"variant_id": 5}]).body
     )
@@ -51,17 +51,17 @@ def sold(number: int, quantity: int, minutes: float = 1) -> dict[str, Any]:
 
 
 @pytest.fixture
-def shelf(engine: Engine, sandbox: str) -> str:
-    """A sandbox that knows the mug as its product's, and holds ten of it."""
-    tell_shopify(
+def stocked(engine: Engine, sandbox: str) -> str:
+    """A sandbox with ten mugs."""
+    add_at_shopify(
         sandbox, {"topic": "products/update", "body": json.loads(product().body) | {"updated_at": at(-60)}}
     )
     return sandbox
 
 
-def test_count_while_orders_are_open_leaves_their_pieces_on_the_shelf(engine: Engine, shelf: str) -> None:
-    """Ten lay there, three are sold and not yet sent: nine are counted, so one is missing."""
-    tell_shopify(shelf, sold(ORDER, 3))
+def test_count_during_open_orders_includes_their_pieces(engine: Engine, stocked: str) -> None:
+    """Ten in stock, three sold and not sent: a count of nine means that one is missing."""
+    add_at_shopify(stocked, sold(ORDER, 3))
 
     counted = stock("count", *FIRST, "--pieces", "9", "--json")
 
@@ -70,13 +70,13 @@ def test_count_while_orders_are_open_leaves_their_pieces_on_the_shelf(engine: En
     assert (change["pieces"], change["held_back"], change["available"]) == (9, 3, 6)
     assert rows(engine, LEVELS) == [(6, 7)]
     push(engine)
-    assert applied(shelf) == [(7, 6)]
+    assert applied(stocked) == [(7, 6)]
     late = ingest(engine, ingest_orders, order(lines=[line(quantity=3) | {"variant_id": 5}]))
     assert (rows(engine, LEVELS), late.new_work) == ([(6, 6)], [])
 
 
-def test_count_that_finds_what_shopify_holds_pushes_nothing(engine: Engine, shelf: str) -> None:
-    tell_shopify(shelf, sold(ORDER, 3))
+def test_count_that_finds_what_shopify_holds_pushes_nothing(engine: Engine, stocked: str) -> None:
+    add_at_shopify(stocked, sold(ORDER, 3))
 
     assert stock("count", "--sku", "MUG", "--location", str(LOCATION), "--pieces", "10").exit_code == 0
 
@@ -86,7 +86,7 @@ def test_count_that_finds_what_shopify_holds_pushes_nothing(engine: Engine, shel
 
 
 def test_adjustment_of_a_counted_level_is_pushed_and_audited_with_its_reason(
-    engine: Engine, shelf: str
+    engine: Engine, stocked: str
 ) -> None:
     stock("count", *FIRST, "--pieces", "10")
 
@@ -94,12 +94,12 @@ def test_adjustment_of_a_counted_level_is_pushed_and_audited_with_its_reason(
 
     assert "10 -> 8" in adjusted.output
     push(engine)
-    assert applied(shelf) == [(10, 8)]
-    said = rows(engine, "select summary from audit_mutations where summary like '%broken%'")
-    assert said == [(f"stock of MUG at location {LOCATION} 10 -> 8 by correction of -2: broken",)]
+    assert applied(stocked) == [(10, 8)]
+    summaries = rows(engine, "select summary from audit_mutations where summary like '%broken%'")
+    assert summaries == [(f"stock of MUG at location {LOCATION} 10 -> 8 by correction of -2: broken",)]
 
 
-def test_adjustment_of_a_level_that_was_not_counted_names_the_command(engine: Engine, shelf: str) -> None:
+def test_adjustment_of_a_level_that_was_not_counted_names_the_command(engine: Engine, stocked: str) -> None:
     with transaction(engine) as tx:
         tx.exec_driver_sql("update inventory_levels set counted_at = null, counted_available = null")
 
@@ -109,27 +109,31 @@ def test_adjustment_of_a_level_that_was_not_counted_names_the_command(engine: En
     assert f"item {ITEM} at location {LOCATION} was not counted yet: `fleet stock count`" in adjusted.output
 
 
-@pytest.mark.parametrize("words", [("count", "--pieces", "9"), ("adjust", "--delta", "1", "--reason", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("count", "--pieces", "9"), ("adjust", "--delta", "1", "--reason", "x")]
+)
 def test_shop_whose_stock_shopify_owns_takes_no_count(
-    engine: Engine, shelf: str, words: tuple[str, ...]
+    engine: Engine, stocked: str, arguments: tuple[str, ...]
 ) -> None:
     with transaction(engine) as tx:
         tx.exec_driver_sql("update shop_config set stock_owner = 'shopify'")
 
-    refused = stock(words[0], *FIRST, *words[1:])
+    refused = stock(arguments[0], *FIRST, *arguments[1:])
 
     assert refused.exit_code != 0
     assert "--stock-owner shopfleet" in refused.output
     assert rows(engine, LEVELS) == [(10, 10)]
 
 
-def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, shelf: str, tmp_path: Path) -> None:
+def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, stocked: str, tmp_path: Path) -> None:
     ingest(engine, ingest_products, product("CUP", number=ITEM + 1, variant=6))
     ingest(engine, ingest_inventory_levels, level(10, -1, number=ITEM + 1))
     control(
-        shelf, shop=DOMAIN, levels=[{"inventory_item_id": ITEM + 1, "location_id": LOCATION, "available": 10}]
+        stocked,
+        shop=DOMAIN,
+        levels=[{"inventory_item_id": ITEM + 1, "location_id": LOCATION, "available": 10}],
     )
-    forget_work(engine)
+    clear_work_queue(engine)
     file = tmp_path / "counts.csv"
     file.write_text(
         f"sku,inventory_item_id,location_id,pieces\nMUG,,{LOCATION},8\n,{ITEM + 1},{LOCATION},12\n"
@@ -142,11 +146,11 @@ def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, shelf: s
     assert stock("import", "--csv", str(file)).exit_code == 0
 
     push(engine)
-    assert sorted(applied(shelf)) == [(10, 8), (10, 12)]
+    assert sorted(applied(stocked)) == [(10, 8), (10, 12)]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "arguments"),
     [
         ("sku,pieces\nMUG,many\n", "line 2: pieces='many' should be a whole number"),
         ("sku,pieces\nMUG,-1\n", "line 2: pieces='-1' should be a whole number"),
@@ -159,16 +163,16 @@ def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, shelf: s
     ],
 )
 def test_import_with_a_wrong_line_takes_none_and_names_it(
-    engine: Engine, shelf: str, text: str, words: str
+    engine: Engine, stocked: str, text: str, arguments: str
 ) -> None:
     refused = stock("import", "--csv", "-", text=text)
 
     assert refused.exit_code != 0
-    assert words in refused.output
+    assert arguments in refused.output
     assert rows(engine, LEVELS) == [(10, 10)]
 
 
-def test_sku_that_two_items_share_is_refused_by_name(engine: Engine, shelf: str) -> None:
+def test_sku_that_two_items_share_is_refused_by_name(engine: Engine, stocked: str) -> None:
     ingest(engine, ingest_products, product(number=ITEM + 1, variant=6))
 
     refused = stock("count", "--sku", "MUG", "--location", str(LOCATION), "--pieces", "1")

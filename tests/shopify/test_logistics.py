@@ -13,7 +13,7 @@ from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.transactions import find_payment_ref, ingest_order_transactions
 from services.shopify.products.inventory_items import ingest_inventory_items
-from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, item, rows, verdicts
+from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, item, outcome_codes, rows
 
 BIG = 2**53 + 7
 
@@ -60,14 +60,14 @@ def customer(minutes: float = 0, topic: str = "customers/update", **fields: Any)
     return item("customer_ingest", body | fields, event_topic=topic)
 
 
-def gone(topic: str, minutes: float = 9) -> WorkItem:
+def deletion(topic: str, minutes: float = 9) -> WorkItem:
     return item("x", {"id": BIG}, event_topic=topic)._replace(occurred_at=NOON + timedelta(minutes=minutes))
 
 
 def test_payment_is_recorded_with_the_reference_of_its_charge(engine: Engine) -> None:
     effects = ingest(engine, ingest_order_transactions, payment(parent_id=5))
 
-    assert verdicts(effects) == ["done"]
+    assert outcome_codes(effects) == ["done"]
     assert rows(
         engine, "select order_gid, kind, status, amount_cents, parent_id, payment_ref from order_transactions"
     ) == [(f"gid://shopify/Order/{ORDER}", "sale", "success", 1250, 5, "ch_3QabcdefXYZ01")]
@@ -78,7 +78,7 @@ def test_payment_is_recorded_with_the_reference_of_its_charge(engine: Engine) ->
 def test_final_payment_never_becomes_pending_again(engine: Engine, end: str) -> None:
     ingest(engine, ingest_order_transactions, payment(end))
 
-    assert verdicts(ingest(engine, ingest_order_transactions, payment("pending"))) == ["stale"]
+    assert outcome_codes(ingest(engine, ingest_order_transactions, payment("pending"))) == ["stale"]
     assert rows(engine, "select status from order_transactions") == [(end,)]
 
 
@@ -100,11 +100,11 @@ def test_payment_ref_is_stripes_own_id_and_a_charge_before_an_intent(
     assert find_payment_ref(fields) == ref
 
 
-def test_fulfillment_never_goes_back(engine: Engine) -> None:
+def test_fulfillment_status_never_moves_back(engine: Engine) -> None:
     ingest(engine, ingest_fulfillments, fulfillment(0, "pending"))
     effects = ingest(engine, ingest_fulfillments, fulfillment(5, shipment_status="delivered"), fulfillment(1))
 
-    assert verdicts(effects) == ["done", "stale"]
+    assert outcome_codes(effects) == ["done", "stale"]
     assert summaries(effects) == [
         f"fulfillment {BIG}: status pending -> success, shipment_status nothing -> delivered"
     ]
@@ -152,7 +152,7 @@ def test_redacted_customer_stays_redacted(engine: Engine) -> None:
     with engine.begin() as tx:
         tx.exec_driver_sql("update customers set name = '', redacted_at = now()")
 
-    assert verdicts(ingest(engine, ingest_customers, customer(9))) == ["redacted"]
+    assert outcome_codes(ingest(engine, ingest_customers, customer(9))) == ["redacted"]
     assert rows(engine, "select name from customers") == [("",)]
 
 
@@ -161,7 +161,7 @@ def test_customer_topics_that_describe_nobody_are_ignored(engine: Engine) -> Non
         "customer_ingest", {"admin_graphql_api_customer_kept_id": "x"}, event_topic="customers/merge"
     )
 
-    assert verdicts(ingest(engine, ingest_customers, merged)) == ["ignored"]
+    assert outcome_codes(ingest(engine, ingest_customers, merged)) == ["ignored"]
     assert rows(engine, "select customer_id from customers") == []
 
 
@@ -178,14 +178,14 @@ def test_deletion_of_an_id_that_is_not_recorded_leaves_a_note_and_no_row(
 ) -> None:
     add_shop(engine)
 
-    effects = ingest(engine, effect, gone(topic))
+    effects = ingest(engine, effect, deletion(topic))
     created = ingest(engine, effect, make(20))
 
-    assert (verdicts(effects), verdicts(created)) == (["unknown_id"], ["done"])
+    assert (outcome_codes(effects), outcome_codes(created)) == (["unknown_id"], ["done"])
     (summary,) = summaries(effects)
     assert summary.endswith(f"{BIG}: a deletion was received, but it is not recorded here; nothing changed")
     assert rows(engine, f"select deleted_at from {table}") == [(None,)]  # noqa: S608
-    assert verdicts(ingest(engine, effect, gone(topic, 8), make(21))) == ["done", "done"]
+    assert outcome_codes(ingest(engine, effect, deletion(topic, 8), make(21))) == ["done", "done"]
 
 
 @pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
@@ -194,7 +194,7 @@ def test_deletion_counts_where_an_event_before_it_in_the_same_set_describes_the_
 ) -> None:
     add_shop(engine)
 
-    assert verdicts(ingest(engine, effect, gone(topic), make(1), gone(topic, 9))) == [
+    assert outcome_codes(ingest(engine, effect, deletion(topic), make(1), deletion(topic, 9))) == [
         "unknown_id", "done", "done",
     ]  # fmt: skip
     assert rows(engine, f"select deleted_at from {table}") == [(NOON + timedelta(minutes=9),)]  # noqa: S608
@@ -206,11 +206,11 @@ def test_deletion_is_final_after_late_events(
 ) -> None:
     add_shop(engine)
     ingest(engine, effect, make(0))
-    first, again = ingest(engine, effect, gone(topic)), ingest(engine, effect, gone(topic, 9))
+    first, again = ingest(engine, effect, deletion(topic)), ingest(engine, effect, deletion(topic, 9))
     late = ingest(engine, effect, make(20))
-    later_copy = ingest(engine, effect, gone(topic, 30))
+    later_copy = ingest(engine, effect, deletion(topic, 30))
 
-    assert [verdicts(e) for e in (first, again, late, later_copy)] == [
+    assert [outcome_codes(e) for e in (first, again, late, later_copy)] == [
         ["done"],
         ["done"],
         ["done"],
@@ -223,7 +223,7 @@ def test_deletion_is_final_after_late_events(
 
 
 @pytest.mark.parametrize(
-    ("effect", "event", "code", "words"),
+    ("effect", "event", "code", "message"),
     [
         (ingest_order_transactions, payment(amount=12.5), "order_transaction", "amount is 12.5"),
         (ingest_order_transactions, payment(order_id=None), "order_transaction", "order_id is None"),
@@ -234,11 +234,11 @@ def test_deletion_is_final_after_late_events(
     ],
 )
 def test_unreadable_event_is_refused_alone_and_names_the_field(
-    engine: Engine, effect: Ingest, event: WorkItem, code: str, words: str
+    engine: Engine, effect: Ingest, event: WorkItem, code: str, message: str
 ) -> None:
     add_shop(engine)
     (outcome,) = ingest(engine, effect, event).outcomes
 
     assert isinstance(outcome, Refused)
     assert outcome.code == f"shopify.unreadable_{code}"
-    assert words in outcome.detail
+    assert message in outcome.detail

@@ -1,4 +1,4 @@
-"""What is under its reorder point, how long it lasts, and how a person sets the points."""
+"""Stock below its reorder point, days of stock left, and setting reorder points."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -79,7 +79,7 @@ def test_low_stock_is_what_is_under_its_point_and_what_runs_out_first_comes_firs
     ]
 
 
-def test_what_came_back_is_not_sold_and_only_the_last_thirty_days_count(shop: Engine) -> None:
+def test_returned_pieces_are_not_sold_and_only_thirty_days_count(shop: Engine) -> None:
     stock(shop, "MUG", 5, 10, item=1)
     sell(shop, "MUG", 100, NOW - 30 * DAY, "order-line:old")
     sell(shop, "MUG", 12, NOW - 30 * DAY + timedelta(seconds=1), "order-line:1")
@@ -96,15 +96,15 @@ def test_stock_below_nothing_lasts_no_day(shop: Engine) -> None:
     assert [one.days_cover for one in low(shop)] == [Decimal("0.0")]
 
 
-def test_what_is_gone_at_shopify_is_left_out(shop: Engine) -> None:
-    gone = {"shop_id": SHOP, "updated_at": NOW, "deleted_at": NOW}
+def test_items_deleted_at_shopify_are_left_out(shop: Engine) -> None:
+    deleted = {"shop_id": SHOP, "updated_at": NOW, "deleted_at": NOW}
     stock(shop, "A", 0, 5, item=1, disconnected_at=NOW)
     stock(shop, "B", 0, 5, item=2)
-    put(shop, "variants", gone | {"inventory_item_id": 2, "variant_id": 9, "sku": "B", "title": "b"})
+    put(shop, "variants", deleted | {"inventory_item_id": 2, "variant_id": 9, "sku": "B", "title": "b"})
     stock(shop, "C", 0, 5, item=3)
-    put(shop, "inventory_items", gone | {"inventory_item_id": 3})
+    put(shop, "inventory_items", deleted | {"inventory_item_id": 3})
     stock(shop, "D", 0, 5, item=4, location=99)
-    put(shop, "locations", gone | {"location_id": 99})
+    put(shop, "locations", deleted | {"location_id": 99})
     stock(shop, "E", 0, 5, item=5, location=98)
     put(shop, "locations", {"shop_id": SHOP, "location_id": 98, "name": "Pier", "updated_at": NOW})
 
@@ -138,12 +138,12 @@ def test_reorder_point_is_set_everywhere_or_at_one_location_and_audited(shop: En
 
     points = "select location_id, reorder_point from inventory_levels order by 1"
     assert rows(shop, points) == [(LOCATION, 7), (99, None)]
-    said = rows(
+    summaries = rows(
         shop,
         "select e.staff_label, m.summary from audit_mutations m join audit_events e on e.id = m.event_id "
         "where e.action = 'stock.reorder_point' order by e.seq, m.summary",
     )
-    assert said == [
+    assert summaries == [
         ("dana", f"reorder point of MUG at location {LOCATION}: none -> 7"),
         ("dana", "reorder point of MUG at location 99: 3 -> 7"),
         ("dana", "reorder point of MUG at location 99: 7 -> none"),
@@ -174,7 +174,7 @@ def test_file_is_read_by_its_column_names_with_a_byte_order_mark_and_empty_point
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         ("", "they are ''"),
         ("sku,point\nMUG,5\n", "required: sku, reorder_point; they are 'sku,point'"),
@@ -187,7 +187,7 @@ def test_file_is_read_by_its_column_names_with_a_byte_order_mark_and_empty_point
         ("sku,reorder_point,location_id\nMUG,5,here\n", "line 2: location_id='here'"),
     ],
 )
-def test_file_that_cannot_be_read_says_what_would_be_right(content: str, words: str) -> None:
+def test_file_that_cannot_be_read_says_what_would_be_right(content: str, expected: str) -> None:
     with pytest.raises(ReorderInvalid) as caught:
         parse_reorder_csv(content)
-    assert words in str(caught.value)
+    assert expected in str(caught.value)

@@ -40,24 +40,24 @@ GIVEN = "select refunded_cents from orders"
 
 
 def text(cents: int) -> str:
-    """An amount as Shopify writes it."""
+    """Return an amount in Shopify's format."""
     return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02}"
 
 
 def bag(cents: int) -> dict[str, Any]:
-    """An amount in the shop's currency, which the buyer pays in too."""
+    """Return an amount in the shop's currency, which is the buyer's too."""
     money = {"amount": text(cents), "currency_code": "CAD"}
     return {"shop_money": money, "presentment_money": money}
 
 
-def abroad(cents: int, rate: float) -> tuple[int, int]:
-    """About ``cents`` of the shop: what they are worth at ``rate`` there, and what that is worth here."""
+def convert_to_buyer(cents: int, rate: float) -> tuple[int, int]:
+    """Convert ``cents`` at ``rate`` to the buyer's currency and back; return both amounts."""
     there = round(cents * rate)
     return round(there / rate), there
 
 
 def sum_parts(body: dict[str, Any], currency: str, *, taxes_included: bool) -> int:
-    """What the parts of a refund come to in a currency, once each."""
+    """Return the sum of the parts of a refund in a currency."""
 
     def cents(of: dict[str, Any], name: str, side: str) -> int:
         return round(float(of.get(name, bag(0))[side]["amount"]) * 100)
@@ -76,7 +76,7 @@ def sum_parts(body: dict[str, Any], currency: str, *, taxes_included: bool) -> i
 
 @dataclass
 class History:
-    """An order, its edits and its refunds, and the money that really moved."""
+    """An order with edits and refunds, and the money that really moved."""
 
     rate: float = 0.0
     is_stated: bool = False
@@ -90,7 +90,7 @@ class History:
     ids: Any = field(default_factory=lambda: count(1))
 
     def sell(self, price: int, pieces: int, discount: int) -> dict[str, Any]:
-        """One more line; ``worth`` is what it comes to with its tax."""
+        """Add a line; ``worth`` is its amount with tax."""
         net = price * pieces - discount
         taxes = [("GST", 0.05, net * 5 // 100), ("PST", 7.0, net * 7 // 100)]
         tax = sum(cents for _, _, cents in taxes)
@@ -103,8 +103,8 @@ class History:
         self.total += net + (0 if self.taxes_included else tax)
         return line | {"net": net, "tax": tax, "worth": net + (0 if self.taxes_included else tax)}
 
-    def tell_order(self, minute: int, **fields: Any) -> None:
-        """Shopify sends the order as it is."""
+    def add_order_event(self, minute: int, **fields: Any) -> None:
+        """Add an event with the current state of the order."""
         parts = self.parts
         body = {
             "id": ORDER, "name": "#1", "currency": "CAD", "financial_status": "paid", "created_at": at(0),
@@ -120,14 +120,14 @@ class History:
 
     @property
     def is_foreign(self) -> bool:
-        """The buyer pays in a currency that is not the shop's, at ``rate``."""
+        """Whether the buyer pays in another currency, at ``rate``."""
         return self.rate > 0
 
     def bag(self, cents: int) -> dict[str, Any]:
-        """An amount in the shop's currency and in the buyer's, each rounded by itself."""
+        """Return an amount in both currencies, each rounded separately."""
         if not self.is_foreign:
             return bag(cents)
-        here, there = abroad(cents, self.rate)
+        here, there = convert_to_buyer(cents, self.rate)
         return {
             "shop_money": {"amount": text(here), "currency_code": "CAD"},
             "presentment_money": {"amount": text(there), "currency_code": "USD"},
@@ -136,9 +136,9 @@ class History:
     def give_back(
         self, minute: int, money: int, status: str, *, until: str = "", beyond: int = 0, **parts: Any
     ) -> None:
-        """A refund whose payment is ``status``, and later ``until`` by an event of its own.
+        """Add a refund whose payment is ``status``, and later ``until`` in a separate event.
 
-        A foreign one pays its parts in the buyer's currency and ``beyond`` them; Shopify converts the whole.
+        In a foreign currency it pays its parts and ``beyond``; Shopify converts the sum.
         """
         refund_id, payment = ORDER + 500 + next(self.ids), ORDER + 700 + next(self.ids)
         body = {
@@ -162,13 +162,13 @@ class History:
             body["transactions"] = [moved]
         self.events.append((ingest_refunds, item("refund_ingest", body, event_topic="refunds/create")))
         if until and money:
-            told = item("", moved | {"status": until}, event_topic="order_transactions/create")
-            self.events.append((ingest_order_transactions, told))
+            delivered = item("", moved | {"status": until}, event_topic="order_transactions/create")
+            self.events.append((ingest_order_transactions, delivered))
         if (until or status) == "success":
             self.given += money
 
-    def gone(self, sold: dict[str, Any]) -> list[dict[str, Any]]:
-        """The whole of a line, given back."""
+    def back(self, sold: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a refund line for the whole line."""
         worth = {"subtotal_set": self.bag(sold["net"]), "total_tax_set": self.bag(sold["tax"])}
         return [
             {"id": ORDER + 900 + next(self.ids), "line_item_id": sold["id"], "quantity": sold["quantity"],
@@ -176,7 +176,7 @@ class History:
         ]  # fmt: skip
 
     def discrepancy(self, cents: int) -> list[dict[str, Any]]:
-        """The customer gets ``cents`` more than the other parts."""
+        """Return an adjustment of ``cents`` beyond the other parts."""
         return [{"kind": "refund_discrepancy", "amount": text(-cents), "amount_set": self.bag(-cents)}]
 
 
@@ -189,7 +189,7 @@ states = st.sampled_from(
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    """A sale paid in full, or by a deposit, and what came of it."""
+    """Draw a sale paid in full or with a deposit, and its refunds."""
     story = History(rate=draw(rates), is_stated=draw(st.booleans()), taxes_included=draw(st.booleans()))
     whole = [story.sell(2000 + draw(prices), draw(st.integers(1, 3)), draw(st.sampled_from([0, 1999])))
              for _ in range(draw(st.integers(1, 4)))]  # fmt: skip
@@ -199,7 +199,7 @@ def histories(draw: st.DrawFn) -> History:
     with_tax = 0 if story.taxes_included else shipping // 20
     story.total += shipping + with_tax + tip + duties
     story.paid = story.total + story.parts["rounding"]
-    story.tell_order(0)
+    story.add_order_event(0)
     first = whole[0]
     kind = draw(
         st.sampled_from(
@@ -210,11 +210,11 @@ def histories(draw: st.DrawFn) -> History:
     given = {"status": status, "until": until}
     if kind == "goods":
         more = draw(st.sampled_from([0, 300, -300]))
-        story.give_back(1, first["worth"] + more, refund_line_items=story.gone(first),
+        story.give_back(1, first["worth"] + more, refund_line_items=story.back(first),
                         order_adjustments=story.discrepancy(more) if more else [], **given)  # fmt: skip
     elif kind == "each":
         for minute, sold in enumerate(whole, start=1):
-            story.give_back(minute, sold["worth"], "success", refund_line_items=story.gone(sold))
+            story.give_back(minute, sold["worth"], "success", refund_line_items=story.back(sold))
     elif kind == "gesture":
         story.give_back(1, 700, order_adjustments=story.discrepancy(700), **given)
     elif kind == "shipping" and shipping:
@@ -224,24 +224,24 @@ def histories(draw: st.DrawFn) -> History:
         story.give_back(1, shipping + with_tax + duties, refund_shipping_lines=[line],
                         order_adjustments=[twice], total_duties_set=story.bag(duties), **given)  # fmt: skip
     elif kind == "tip" and story.is_stated:
-        story.give_back(1, first["worth"] + tip, refund_line_items=story.gone(first), beyond=tip, **given)
+        story.give_back(1, first["worth"] + tip, refund_line_items=story.back(first), beyond=tip, **given)
     elif kind == "exchange" and not story.is_foreign:
         credit = story.sell(max(100, first["worth"] // 2), 1, 0)["worth"]
-        story.tell_order(2)
+        story.add_order_event(2)
         if credit <= first["worth"]:
-            story.give_back(3, first["worth"] - credit, "success", refund_line_items=story.gone(first))
+            story.give_back(3, first["worth"] - credit, "success", refund_line_items=story.back(first))
         else:
             story.paid += credit - first["worth"]
-            story.give_back(3, 0, "success", refund_line_items=story.gone(first))
+            story.give_back(3, 0, "success", refund_line_items=story.back(first))
     elif kind == "deposit" and not story.is_foreign:
         story.paid, story.parts["rounding"] = 1000, 0
-        story.tell_order(1, financial_status="refunded", cancelled_at=at(1))
+        story.add_order_event(1, financial_status="refunded", cancelled_at=at(1))
         line = {"subtotal_amount_set": bag(shipping - (shipping // 20 if story.taxes_included else 0)),
                 "tax_amount_set": bag(shipping // 20)}  # fmt: skip
         story.give_back(2, 1000, "success", refund_shipping_lines=[line], total_duties_set=bag(duties + tip),
-                        refund_line_items=[one for sold in whole for one in story.gone(sold)])  # fmt: skip
+                        refund_line_items=[one for sold in whole for one in story.back(sold)])  # fmt: skip
     elif kind == "edit" and not story.is_foreign:
-        story.give_back(1, 0, "success", refund_line_items=story.gone(first))
+        story.give_back(1, 0, "success", refund_line_items=story.back(first))
         story.give_back(2, first["worth"], "success")
     return story
 

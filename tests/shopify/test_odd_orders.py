@@ -1,4 +1,4 @@
-"""Odd fields of an order are recorded by rule and noted; amounts that are no sale are apart."""
+"""Invalid fields of an order are recorded by rule and noted; amounts that are no sale are separate."""
 
 from typing import Any
 
@@ -7,7 +7,17 @@ from sqlalchemy import Engine
 
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
-from tests.shopify.sample_payloads import ORDER, add_shop, at, ingest, line, order, refund, rows, verdicts
+from tests.shopify.sample_payloads import (
+    ORDER,
+    add_shop,
+    at,
+    ingest,
+    line,
+    order,
+    outcome_codes,
+    refund,
+    rows,
+)
 
 GST = {"title": "GST", "price": "5.00", "rate": 0.05}
 PST = {"title": "PST", "price": "7.00", "rate": 0.07}
@@ -18,7 +28,7 @@ SHOP_MONEY = {"shop_money": {"amount": "20.00", "currency_code": "CAD"}}
 
 
 def taxed(*taxes: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A line of 100.00 with taxes of its own."""
+    """Return a line of 100.00 with taxes."""
     return line(price="100.00") | {"tax_lines": list(taxes)} | fields
 
 
@@ -56,7 +66,7 @@ def test_an_odd_field_loses_no_order_and_is_noted(
 
     other = order(number=ORDER + 50, lines=[line(ORDER + 51)])
 
-    assert verdicts(ingest(engine, ingest_orders, order(**fields), other)) == ["done", "done"]
+    assert outcome_codes(ingest(engine, ingest_orders, order(**fields), other)) == ["done", "done"]
 
     line_of = f"select {columns} from order_lines where order_gid like '%{ORDER}'"  # noqa: S608
     assert rows(engine, line_of) == stored
@@ -214,10 +224,10 @@ def test_a_test_order_and_its_refund_leave_stock_alone(engine: Engine) -> None:
     assert rows(engine, "select * from stock_movements") == []
 
 
-def test_a_row_of_before_the_parts_were_taken_is_completed_by_the_same_state(engine: Engine) -> None:
+def test_row_from_before_the_parts_existed_is_completed_by_the_same_state(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(total_tip_received="4.00"))
     with engine.begin() as tx:
         tx.exec_driver_sql("update orders set tip_cents = 0, content_digest = 'ffffffffffffffff'")
 
-    assert verdicts(ingest(engine, ingest_orders, order(total_tip_received="4.00"))) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_orders, order(total_tip_received="4.00"))) == ["done"]
     assert rows(engine, "select tip_cents from orders") == [(400,)]

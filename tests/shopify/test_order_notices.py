@@ -22,7 +22,7 @@ from services.shopify.orders.transactions import ingest_shopify_disputes, ingest
 from services.shopify.products.inventory_items import ingest_variant_stock
 from tests.shopify import logistics_payloads as body
 from tests.shopify.logistics_payloads import BIG, delivery, gid
-from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, rows, verdicts
+from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, outcome_codes, rows
 
 ORDER_GID = f"gid://shopify/Order/{ORDER}"
 
@@ -30,7 +30,7 @@ ORDER_GID = f"gid://shopify/Order/{ORDER}"
 def test_variant_is_in_stock_by_the_delivery_and_not_by_its_own_time(engine: Engine) -> None:
     ingest(engine, ingest_variant_stock, body.variant(5, "out_of_stock"))
 
-    assert verdicts(ingest(engine, ingest_variant_stock, body.variant(1))) == ["stale"]
+    assert outcome_codes(ingest(engine, ingest_variant_stock, body.variant(1))) == ["stale"]
     assert rows(engine, "select variant_id, is_in_stock from variant_stock") == [(BIG, False)]
 
 
@@ -52,7 +52,7 @@ def test_notices_of_an_order_are_recorded_before_the_order(engine: Engine) -> No
         delivery("orders/shopify_protect_eligibility_changed", protect),
     )
 
-    assert verdicts(effects) == ["done"] * 2
+    assert outcome_codes(effects) == ["done"] * 2
     ((found,),) = rows(engine, "select to_jsonb(t) from order_notices t")
     assert (found["risk_level"], found["protect_status"], found["protect_eligibility"]) == (
         "medium", "active", "eligible",
@@ -88,7 +88,7 @@ def test_update_of_a_return_is_found_by_its_global_id_and_has_a_time(engine: Eng
     ingest(engine, ingest_returns, body.order_return())
     changes = {"admin_graphql_api_id": gid("Return"), "return_line_items": {"removals": [{"delta": 2}]}}
 
-    assert verdicts(ingest(engine, ingest_returns, delivery("returns/update", changes, 9))) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_returns, delivery("returns/update", changes, 9))) == ["done"]
     assert rows(engine, "select status, updated_at from order_returns") == [
         ("open", NOON + timedelta(minutes=9))
     ]
@@ -97,7 +97,7 @@ def test_update_of_a_return_is_found_by_its_global_id_and_has_a_time(engine: Eng
 def test_processing_without_a_return_is_ignored(engine: Engine) -> None:
     add_shop(engine)
 
-    assert verdicts(ingest(engine, ingest_returns, delivery("returns/process", {}))) == ["ignored"]
+    assert outcome_codes(ingest(engine, ingest_returns, delivery("returns/process", {}))) == ["ignored"]
     assert rows(engine, "select 1 from order_returns") == []
 
 
@@ -113,7 +113,7 @@ def test_dispositions_of_returned_goods_are_counted_once_each(engine: Engine) ->
 def test_dispute_of_shopify_payments_progresses_and_is_no_transaction(engine: Engine) -> None:
     ingest(engine, ingest_shopify_disputes, body.dispute(5, "lost", finalized_on=at(5)))
 
-    assert verdicts(ingest(engine, ingest_shopify_disputes, body.dispute())) == ["stale"]
+    assert outcome_codes(ingest(engine, ingest_shopify_disputes, body.dispute())) == ["stale"]
     assert rows(engine, "select order_gid, kind, status, amount_cents, currency from shopify_disputes") == [
         (ORDER_GID, "chargeback", "lost", 1150, "CAD")
     ]
@@ -154,16 +154,16 @@ UNREADABLE: list[tuple[Ingest, WorkItem, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("effect", "event", "code", "words"), UNREADABLE, ids=[u[2] for u in UNREADABLE])
+@pytest.mark.parametrize(("effect", "event", "code", "message"), UNREADABLE, ids=[u[2] for u in UNREADABLE])
 def test_body_that_cannot_be_read_is_refused_alone_and_names_the_field(
-    engine: Engine, effect: Ingest, event: WorkItem, code: str, words: str
+    engine: Engine, effect: Ingest, event: WorkItem, code: str, message: str
 ) -> None:
     add_shop(engine)
     (outcome,) = ingest(engine, effect, event).outcomes
 
     assert isinstance(outcome, Refused)
     assert outcome.code == f"shopify.unreadable_{code}"
-    assert words in outcome.detail
+    assert message in outcome.detail
 
 
 @pytest.mark.parametrize(

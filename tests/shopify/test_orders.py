@@ -1,4 +1,4 @@
-"""Orders: the newest event wins, each line leaves stock once, one bad body refuses alone."""
+"""Orders: the newest event wins, each line is deducted once, only a bad body is refused."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -28,15 +28,15 @@ from tests.shopify.sample_payloads import (
     level,
     line,
     order,
+    outcome_codes,
     product,
     refund,
     rows,
-    verdicts,
 )  # fmt: skip
 
 
-def said(effects: HandlerResult) -> list[str]:
-    """What the audit says, in order."""
+def audit_summaries(effects: HandlerResult) -> list[str]:
+    """Return the audit summaries in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 
 
@@ -46,7 +46,7 @@ ORDERS = "select order_gid, name, total_cents, currency, financial_status, stage
 def test_order_becomes_a_row_with_its_lines_and_ids_beyond_a_float_are_exact(engine: Engine) -> None:
     effects = ingest(engine, ingest_orders, order(lines=[line(), line(ORDER + 2, None, 3, "0.05")]))
 
-    assert verdicts(effects) == ["done"]
+    assert outcome_codes(effects) == ["done"]
     assert rows(engine, ORDERS) == [
         (f"gid://shopify/Order/{ORDER}", f"#{ORDER % 1000}", 1250, "CAD", "paid", "Filling")
     ]
@@ -64,7 +64,7 @@ def test_older_event_is_stale_and_changes_nothing(engine: Engine) -> None:
 
     effects = ingest(engine, ingest_orders, order(5, lines=[line(), line(ORDER + 9)]))
 
-    assert verdicts(effects) == ["stale"]
+    assert outcome_codes(effects) == ["stale"]
     assert [row[4] for row in rows(engine, ORDERS)] == ["refunded"]
     assert rows(engine, "select count(*) from order_lines") == [(1,)]
 
@@ -72,7 +72,7 @@ def test_older_event_is_stale_and_changes_nothing(engine: Engine) -> None:
 def test_several_events_of_one_order_in_a_set_leave_the_newest(engine: Engine) -> None:
     effects = ingest(engine, ingest_orders, order(1), order(9, name="#new"), order(9, name="#new"), order(5))
 
-    assert verdicts(effects) == ["stale", "done", "done", "stale"]
+    assert outcome_codes(effects) == ["stale", "done", "done", "stale"]
     assert [row[1] for row in rows(engine, ORDERS)] == ["#new"]
 
 
@@ -82,7 +82,7 @@ def test_same_event_again_is_done_and_deducts_once(engine: Engine) -> None:
 
     effects = ingest(engine, ingest_orders, first, first)
 
-    assert verdicts(effects) == ["done", "done"]
+    assert outcome_codes(effects) == ["done", "done"]
     assert rows(engine, "select sum(delta) from stock_movements") == [(-4,)]
 
 
@@ -108,7 +108,7 @@ def test_money_is_in_the_minor_units_of_its_currency(
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"currency": None}, "currency is None: it should be text"),
         ({"total_price": "12,50"}, "total_price is '12,50'"),
@@ -127,14 +127,14 @@ def test_money_is_in_the_minor_units_of_its_currency(
     ],
 )
 def test_order_without_a_required_field_is_refused_alone_with_the_right_form(
-    engine: Engine, fields: dict[str, Any], said: str
+    engine: Engine, fields: dict[str, Any], message: str
 ) -> None:
     effects = ingest(engine, ingest_orders, order(), order(number=ORDER + 50, **fields), order(3))
 
-    assert verdicts(effects) == ["stale", "shopify.unreadable_order", "done"]
+    assert outcome_codes(effects) == ["stale", "shopify.unreadable_order", "done"]
     refused = effects.outcomes[1]
     assert isinstance(refused, Refused)
-    assert said in refused.detail
+    assert message in refused.detail
 
 
 @pytest.mark.parametrize(
@@ -144,26 +144,28 @@ def test_order_without_a_required_field_is_refused_alone_with_the_right_form(
 def test_body_that_is_no_object_is_refused(engine: Engine, body: bytes) -> None:
     effects = ingest(engine, ingest_orders, item("order_ingest", body, event_topic="orders/create"))
 
-    assert verdicts(effects) == ["shopify.unreadable_order"]
+    assert outcome_codes(effects) == ["shopify.unreadable_order"]
 
 
 def test_deleted_order_keeps_its_row_and_is_deleted_for_good(engine: Engine) -> None:
     ingest(engine, ingest_orders, order())
 
-    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")
-    effects = ingest(engine, ingest_orders, gone._replace(occurred_at=NOON))
+    deletion = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")
+    effects = ingest(engine, ingest_orders, deletion._replace(occurred_at=NOON))
     ingest(engine, ingest_orders, order(5, total_price="9.00"))
 
-    assert verdicts(effects) == ["done"]
-    assert said(effects) == [f"order #{ORDER % 1000}: deleted at Shopify, no longer counted as revenue"]
+    assert outcome_codes(effects) == ["done"]
+    assert audit_summaries(effects) == [
+        f"order #{ORDER % 1000}: deleted at Shopify, no longer counted as revenue"
+    ]
     assert rows(engine, "select deleted_at, total_cents from orders") == [(NOON, 900)]
 
 
 def test_deletion_of_an_order_that_is_not_recorded_leaves_a_note_and_no_row(engine: Engine) -> None:
-    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
-    effects = ingest(engine, ingest_orders, gone)
-    assert verdicts(effects) == ["unknown_id"]
-    (summary,) = said(effects)
+    deletion = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
+    effects = ingest(engine, ingest_orders, deletion)
+    assert outcome_codes(effects) == ["unknown_id"]
+    (summary,) = audit_summaries(effects)
     assert summary.endswith(
         f"/{ORDER}: a deletion was received, but it is not recorded here; nothing changed"
     )
@@ -171,23 +173,22 @@ def test_deletion_of_an_order_that_is_not_recorded_leaves_a_note_and_no_row(engi
 
     effects = ingest(engine, ingest_orders, order())
 
-    assert verdicts(effects) == ["done"]
+    assert outcome_codes(effects) == ["done"]
     assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(None, 1250, "CAD")]
 
 
 def test_deletion_counts_where_its_order_comes_before_it_in_the_same_set(engine: Engine) -> None:
-    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
+    deletion = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
+    effects = ingest(engine, ingest_orders, deletion, order(), deletion._replace(id=deletion.id + 10**6))
 
-    assert verdicts(ingest(engine, ingest_orders, gone, order(), gone._replace(id=gone.id + 10**6))) == [
-        "unknown_id", "done", "done",
-    ]  # fmt: skip
+    assert outcome_codes(effects) == ["unknown_id", "done", "done"]
     assert rows(engine, "select deleted_at from orders") == [(NOON,)]
 
 
 def test_edit_is_followed_by_the_order_itself(engine: Engine) -> None:
     edit = item("order_ingest", {"order_edit": {"order_id": ORDER}}, event_topic="orders/edited")
 
-    assert verdicts(ingest(engine, ingest_orders, edit)) == ["skipped_followup"]
+    assert outcome_codes(ingest(engine, ingest_orders, edit)) == ["skipped_followup"]
     assert rows(engine, ORDERS) == []
 
 
@@ -197,7 +198,7 @@ PARTS = """select line_id, discount_cents, is_taxable, is_gift_card, taxes, prod
              from order_lines"""
 
 
-def test_what_the_books_need_of_an_order_is_there_in_the_shops_own_money(engine: Engine) -> None:
+def test_order_has_its_accounting_fields_in_the_shops_currency(engine: Engine) -> None:
     gst, pst = (
         {"title": "GST", "rate": 0.05, "price": "0.60"},
         {"title": "PST", "rate": 0.07, "price": "0.84"},
@@ -220,7 +221,7 @@ def test_what_the_books_need_of_an_order_is_there_in_the_shops_own_money(engine:
         billing_address={"country_code": "CA", "province_code": "BC"},
     )  # fmt: skip
 
-    assert verdicts(ingest(engine, ingest_orders, sold)) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_orders, sold)) == ["done"]
     assert rows(engine, MONEY) == [
         (2350, 144, 500, 150, True, [{"title": "GST", "rate": "0.05", "cents": 120}], 2**53 + 5, "Bo",
          "", 2**53 + 9, "partial")
@@ -240,7 +241,7 @@ def test_order_with_few_fields_is_recorded(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"total_tax": "1,44"}, "total_tax is '1,44'"),
         (
@@ -254,12 +255,12 @@ def test_order_with_few_fields_is_recorded(engine: Engine) -> None:
     ],
 )
 def test_field_that_is_there_and_wrong_is_refused_by_name(
-    engine: Engine, fields: dict[str, Any], said: str
+    engine: Engine, fields: dict[str, Any], message: str
 ) -> None:
     (outcome,) = ingest(engine, ingest_orders, order(**fields)).outcomes
 
     assert isinstance(outcome, Refused)
-    assert said in outcome.detail
+    assert message in outcome.detail
 
 
 def test_line_that_an_edit_removed_is_gone_and_its_pieces_are_back(engine: Engine) -> None:
@@ -267,7 +268,7 @@ def test_line_that_an_edit_removed_is_gone_and_its_pieces_are_back(engine: Engin
 
     effects = ingest(engine, ingest_orders, order(2, lines=[line()]))
 
-    assert said(effects) == [f"order #{ORDER % 1000}: 1 line removed"]
+    assert audit_summaries(effects) == [f"order #{ORDER % 1000}: 1 line removed"]
     assert rows(engine, "select line_id from order_lines") == [(ORDER + 1,)]
     assert rows(engine, "select sku, delta from stock_movements") == [("MUG", -1)]
 
@@ -275,11 +276,11 @@ def test_line_that_an_edit_removed_is_gone_and_its_pieces_are_back(engine: Engin
 def test_two_states_of_one_second_end_alike_in_either_order(engine: Engine) -> None:
     one, other = order(lines=[line()], name="#a"), order(lines=[line(quantity=2)], name="#b")
     ends = []
-    for told in ((one, other), (other, one)):
+    for sequence in ((one, other), (other, one)):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from orders")
             tx.exec_driver_sql("delete from order_lines")
-        for event in told:
+        for event in sequence:
             ingest(engine, ingest_orders, event)
         both = "select o.name, l.quantity from orders o join order_lines l using (order_gid)"
         ends.append(rows(engine, both))
@@ -288,31 +289,31 @@ def test_two_states_of_one_second_end_alike_in_either_order(engine: Engine) -> N
 
 
 def test_customer_of_an_order_is_recorded_once_in_the_newest_state(engine: Engine) -> None:
-    def told(minutes: float, name: str, changed: float | None) -> WorkItem:
+    def sequence(minutes: float, name: str, changed: float | None) -> WorkItem:
         person = {"id": 9, "first_name": name, "email": "ana@example.com", "phone": None}
         return order(minutes, customer=person | {"updated_at": None if changed is None else at(changed)})
 
-    ingest(engine, ingest_orders, told(5, "Ana", 5), told(9, "Anna", 2))
+    ingest(engine, ingest_orders, sequence(5, "Ana", 5), sequence(9, "Anna", 2))
 
-    effects = ingest(engine, ingest_orders, told(3, "Anne", 7))
+    effects = ingest(engine, ingest_orders, sequence(3, "Anne", 7))
 
-    assert verdicts(effects) == ["stale"]
-    assert said(effects) == ["customer 9: another name"]
+    assert outcome_codes(effects) == ["stale"]
+    assert audit_summaries(effects) == ["customer 9: another name"]
     assert rows(engine, "select customer_id, name, email, phone from customers") == [
         (9, "Anne", "ana@example.com", "")
     ]
 
 
-def test_order_that_names_its_customer_by_number_alone_takes_no_name_from_him(engine: Engine) -> None:
+def test_order_with_only_a_customer_id_keeps_the_recorded_name(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(1, customer={"id": 9, "first_name": "Ana"}))
 
     effects = ingest(engine, ingest_orders, order(9, customer={"id": 9}))
 
-    assert said(effects) == [f"order #{ORDER % 1000}: received again, only updated_at changed"]
+    assert audit_summaries(effects) == [f"order #{ORDER % 1000}: received again, only updated_at changed"]
     assert rows(engine, "select c.name, o.customer_id from customers c, orders o") == [("Ana", 9)]
 
 
-def test_redacted_customer_never_gets_his_name_back(engine: Engine) -> None:
+def test_redacted_customer_gets_no_name_again(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(customer={"id": 9, "first_name": "Ana"}))
     with transaction(engine) as tx:
         tx.exec_driver_sql("update customers set name = '', redacted_at = now()")
@@ -372,7 +373,7 @@ MANY = range(MANY_LINES)
 
 
 def many_orders() -> list[WorkItem]:
-    """So many new orders of one line that their rows are written without asking for a conflict."""
+    """Return enough new orders of one line that their rows are inserted without conflict checks."""
     return [order(number=ORDER + 10 * n, lines=[line(ORDER + 10 * n + 1, quantity=2)]) for n in MANY]
 
 
@@ -423,7 +424,7 @@ def test_rows_of_a_new_order_that_are_there_against_all_expectation_are_put_righ
 
     effects = ingest(engine, ingest_orders, *many_orders())
 
-    assert verdicts(effects) == ["done"] * len(MANY)
+    assert outcome_codes(effects) == ["done"] * len(MANY)
     assert rows(engine, "select distinct sku, quantity from order_lines") == [("MUG", 2)]
     assert rows(engine, "select sum(delta) from stock_movements") == [(-2 * len(MANY),)]
     assert rows(engine, "select available from inventory_levels") == [(1000 - 2 * len(MANY),)]

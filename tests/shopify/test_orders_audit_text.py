@@ -1,4 +1,4 @@
-"""Audit summaries: what each event changed, in connected steps, and no text of a customer's."""
+"""Audit summaries: the changes of each event in connected steps, without customer texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,18 +42,18 @@ MUGS = f"stock of MUG at location {LOCATION}"
 
 
 def summaries(effects: HandlerResult) -> list[tuple[str, ...]]:
-    """The summaries of each entry, in order."""
+    """Return the summaries of each entry, in order."""
     return [tuple(m.summary for m in entry.mutations) for entry in effects.audit]
 
 
 def changes(effects: HandlerResult) -> tuple[Any, Any]:
-    """Before and after of the only mutation."""
+    """Return before and after of the only mutation."""
     ((mutation,),) = (entry.mutations for entry in effects.audit)
     return mutation.before, mutation.after
 
 
 @pytest.fixture
-def shelf(engine: Engine) -> Engine:
+def mugs(engine: Engine) -> Engine:
     """A shop with twelve mugs, counted a minute before noon."""
     add_shop(engine)
     ingest(engine, ingest_products, product())
@@ -168,13 +168,13 @@ def test_stale_copied_refused_and_skipped_events_are_not_audited(engine: Engine)
     assert ingest(engine, ingest_orders, first, order(2), order(9, currency=None), follows).audit == []
 
 
-def test_each_order_of_a_set_has_its_own_step_of_a_level(shelf: Engine) -> None:
+def test_each_order_of_a_set_has_its_own_step_of_a_level(mugs: Engine) -> None:
     orders = [
         order(number=ORDER + n, name=f"#{n}", lines=[line(ORDER + n + 1, quantity=sold), line(ORDER + n + 2)])
         for n, sold in ((1000, 2), (2000, 1))
     ]
 
-    effects = ingest(shelf, ingest_orders, *orders)
+    effects = ingest(mugs, ingest_orders, *orders)
 
     assert [words[1:] for words in summaries(effects)] == [
         (f"{MUGS} 12 -> 9 by order #1000",),
@@ -188,37 +188,37 @@ def test_each_order_of_a_set_has_its_own_step_of_a_level(shelf: Engine) -> None:
     ]
 
 
-def test_order_that_took_its_stock_before_has_no_step(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order())
+def test_order_that_took_its_stock_before_has_no_step(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order())
 
     effects = ingest(
-        shelf, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51)], name="#b"), order(5)
+        mugs, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51)], name="#b"), order(5)
     )
 
     assert [words[1:] for words in summaries(effects)] == [(f"{MUGS} 11 -> 10 by order #b",), ()]
 
 
-def test_sale_that_the_observation_contains_is_no_step(shelf: Engine) -> None:
+def test_sale_that_the_observation_contains_is_no_step(mugs: Engine) -> None:
     early = order(number=ORDER + 50, lines=[line(ORDER + 51)], created_at=at(-30))
 
-    effects = ingest(shelf, ingest_orders, early, order())
+    effects = ingest(mugs, ingest_orders, early, order())
 
     assert [words[1:] for words in summaries(effects)] == [(), (f"{MUGS} 12 -> 11 by {NAME}",)]
 
 
-def test_level_recounted_in_a_set_is_one_step_of_its_last_order(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order())
+def test_level_recounted_in_a_set_is_one_step_of_its_last_order(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order())
 
     sold = order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)], name="#b")
-    effects = ingest(shelf, ingest_orders, sold, order(5, lines=[line(quantity=4)]))
+    effects = ingest(mugs, ingest_orders, sold, order(5, lines=[line(quantity=4)]))
 
     assert [words[1:] for words in summaries(effects)] == [(), (f"{MUGS} 11 -> 6 by {NAME}",)]
 
 
-def test_refund_is_audited_with_its_order_and_its_stock(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order())
+def test_refund_is_audited_with_its_order_and_its_stock(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order())
 
-    effects = ingest(shelf, ingest_refunds, given := refund())
+    effects = ingest(mugs, ingest_refunds, given := refund())
 
     number = ORDER + 500
     assert summaries(effects) == [
@@ -228,14 +228,14 @@ def test_refund_is_audited_with_its_order_and_its_stock(shelf: Engine) -> None:
             f"{MUGS} 11 -> 12 by refund {number}",
         )
     ]
-    assert ingest(shelf, ingest_refunds, given, refund()).audit == []
+    assert ingest(mugs, ingest_refunds, given, refund()).audit == []
 
 
-def test_two_refunds_of_an_order_in_a_set_share_its_sum(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order(lines=[line(quantity=2)], total_price="25.00"))
+def test_two_refunds_of_an_order_in_a_set_share_its_sum(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order(lines=[line(quantity=2)], total_price="25.00"))
 
     effects = ingest(
-        shelf, ingest_refunds, refund(amount="5.00"), refund(40, refund_id=ORDER + 600, amount="7.50")
+        mugs, ingest_refunds, refund(amount="5.00"), refund(40, refund_id=ORDER + 600, amount="7.50")
     )
 
     assert [words[1] for words in summaries(effects)] == [
@@ -245,25 +245,25 @@ def test_two_refunds_of_an_order_in_a_set_share_its_sum(shelf: Engine) -> None:
 
 
 def test_refund_whose_money_moved_later_is_audited_again_and_the_largest_of_a_set_counts(
-    shelf: Engine,
+    mugs: Engine,
 ) -> None:
-    ingest(shelf, ingest_orders, order())
+    ingest(mugs, ingest_orders, order())
     pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
-    ingest(shelf, ingest_refunds, refund(transactions=pending))
+    ingest(mugs, ingest_refunds, refund(transactions=pending))
 
-    effects = ingest(shelf, ingest_refunds, refund(), refund(transactions=pending))
+    effects = ingest(mugs, ingest_refunds, refund(), refund(transactions=pending))
 
     assert [words[0] for words in summaries(effects)] == [
         f"refund {ORDER + 500} of order {ORDER}: pending -> success, 0.00 -> 12.50 CAD"
     ]
-    assert rows(shelf, "select refunded_cents from orders") == [(1250,)]
+    assert rows(mugs, "select refunded_cents from orders") == [(1250,)]
 
 
-def test_refund_received_again_with_less_is_not_audited(shelf: Engine) -> None:
-    ingest(shelf, ingest_refunds, refund())
+def test_refund_received_again_with_less_is_not_audited(mugs: Engine) -> None:
+    ingest(mugs, ingest_refunds, refund())
     pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
 
-    assert ingest(shelf, ingest_refunds, refund(transactions=pending)).audit == []
+    assert ingest(mugs, ingest_refunds, refund(transactions=pending)).audit == []
 
 
 def test_level_of_no_sku_follows_shopifys_count(engine: Engine) -> None:
@@ -275,16 +275,16 @@ def test_level_of_no_sku_follows_shopifys_count(engine: Engine) -> None:
     ]
 
 
-def test_order_that_comes_after_its_refund_states_the_refunded_sum(shelf: Engine) -> None:
-    ingest(shelf, ingest_refunds, refund())
+def test_order_that_comes_after_its_refund_states_the_refunded_sum(mugs: Engine) -> None:
+    ingest(mugs, ingest_refunds, refund())
 
-    assert summaries(ingest(shelf, ingest_orders, order()))[0][0].endswith("paid, 1 line, 12.50 CAD refunded")
+    assert summaries(ingest(mugs, ingest_orders, order()))[0][0].endswith("paid, 1 line, 12.50 CAD refunded")
 
 
-def test_count_of_shopifys_is_audited_with_the_count_before(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
+def test_count_of_shopifys_is_audited_with_the_count_before(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order(lines=[line(quantity=3)]))
 
-    effects = ingest(shelf, ingest_inventory_levels, level(8, 5))
+    effects = ingest(mugs, ingest_inventory_levels, level(8, 5))
 
     assert summaries(effects) == [(f"{MUGS}: Shopify counted 8 (was 12)",)]
     before, after = changes(effects)
@@ -302,10 +302,10 @@ def test_first_observation_of_a_level_is_recorded_as_it_is(engine: Engine) -> No
     assert summaries(ingest(engine, ingest_inventory_levels, level(12, -1))) == [(f"{MUGS} recorded: 12",)]
 
 
-def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
+def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order(lines=[line(quantity=3)]))
 
-    effects = ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION - 1))
+    effects = ingest(mugs, ingest_inventory_levels, level(5, -1, location=LOCATION - 1))
 
     assert summaries(effects) == [
         (
@@ -315,10 +315,10 @@ def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(she
     ]
 
 
-def test_variant_that_takes_another_sku_is_audited_with_its_level(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order())
+def test_variant_that_takes_another_sku_is_audited_with_its_level(mugs: Engine) -> None:
+    ingest(mugs, ingest_orders, order())
 
-    effects = ingest(shelf, ingest_products, product("CUP", 1))
+    effects = ingest(mugs, ingest_products, product("CUP", 1))
 
     assert summaries(effects) == [
         (
@@ -327,12 +327,12 @@ def test_variant_that_takes_another_sku_is_audited_with_its_level(shelf: Engine)
             f"stock of item {ITEM} at location {LOCATION}: sku MUG -> CUP, 11 -> 12",
         )
     ]
-    assert summaries(ingest(shelf, ingest_products, product("CUP", 2))) == [
+    assert summaries(ingest(mugs, ingest_products, product("CUP", 2))) == [
         ("product 4: received again", "variant 5: received again, only updated_at changed")
     ]
 
 
-def test_name_and_address_of_a_customer_are_in_no_entry(shelf: Engine) -> None:
+def test_name_and_address_of_a_customer_are_in_no_entry(mugs: Engine) -> None:
     person = {
         "first_name": "Zerlina",
         "last_name": "Quux",
@@ -352,10 +352,10 @@ def test_name_and_address_of_a_customer_are_in_no_entry(shelf: Engine) -> None:
         {"kind": "refund", "status": "success", "amount": "1.00", "currency": "CAD", "message": "to Zerlina"}
     ]
     effects = [
-        ingest(shelf, ingest_orders, order(lines=lines, **private)),
-        ingest(shelf, ingest_orders, order(5, lines=[sold | {"quantity": 3}], **private)),
-        ingest(shelf, ingest_refunds, refund(note="Sorry, Zerlina", transactions=money)),
-        ingest(shelf, ingest_products, product("CUP", 9)),
+        ingest(mugs, ingest_orders, order(lines=lines, **private)),
+        ingest(mugs, ingest_orders, order(5, lines=[sold | {"quantity": 3}], **private)),
+        ingest(mugs, ingest_refunds, refund(note="Sorry, Zerlina", transactions=money)),
+        ingest(mugs, ingest_products, product("CUP", 9)),
     ]
 
     entries = [entry for one in effects for entry in one.audit]
@@ -373,7 +373,7 @@ KEYS = {
 
 
 def replay(engine: Engine) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the audit alone makes of each row; each step must begin where the one before ended."""
+    """Rebuild each row from the audit; each step must start where the previous one ended."""
     state: dict[tuple[str, str], dict[str, Any]] = {}
     steps = rows(
         engine,
@@ -423,7 +423,7 @@ def test_audit_alone_leads_to_every_row_in_connected_steps(
 def in_sets(
     events: Sequence[tuple[Ingest, WorkItem]], sizes: Sequence[int]
 ) -> list[tuple[Ingest, list[WorkItem]]]:
-    """Neighbours of one topic go together, as far as the sizes allow."""
+    """Group consecutive events of one topic, up to the sizes."""
     sets: list[tuple[Ingest, list[WorkItem]]] = []
     for effect, event in events:
         if sets and sets[-1][0] is effect and len(sets[-1][1]) < sizes[len(sets) % len(sizes)]:

@@ -16,7 +16,7 @@ from services.shopify.logistics.partial_entities import (
 )
 from tests.shopify import logistics_payloads as body
 from tests.shopify.logistics_payloads import BIG, delivery, gid
-from tests.shopify.sample_payloads import LOCATION, NOON, ORDER, at, ingest, rows, verdicts
+from tests.shopify.sample_payloads import LOCATION, NOON, ORDER, at, ingest, outcome_codes, rows
 
 HELD = "select status, is_on_hold, hold_reason from fulfillment_orders"
 ORDER_GID = f"gid://shopify/Order/{ORDER}"
@@ -31,7 +31,7 @@ def test_event_changes_only_the_fields_that_it_contains(engine: Engine) -> None:
 
     effects = [ingest(engine, ingest_fulfillment_orders, one) for one in (routed, closed, late)]
 
-    assert [verdicts(one) for one in effects] == [["done"]] * 3
+    assert [outcome_codes(one) for one in effects] == [["done"]] * 3
     assert rows(engine, "select status, request_status, fulfill_at from fulfillment_orders") == [
         ("closed", "accepted", NOON + timedelta(minutes=500))
     ]
@@ -54,7 +54,7 @@ def test_event_without_a_current_field_is_stale(engine: Engine) -> None:
 
     late = ingest(engine, ingest_fulfillment_orders, body.fulfillment_order(5, "split", status="open"))
 
-    assert verdicts(late) == ["stale"]
+    assert outcome_codes(late) == ["stale"]
     assert late.audit == []
     assert rows(engine, "select status from fulfillment_orders") == [("cancelled",)]
 
@@ -117,7 +117,7 @@ def test_goods_ready_for_pickup_have_the_time(engine: Engine) -> None:
 
 def test_scan_of_a_parcel_is_recorded_without_its_place(engine: Engine) -> None:
     ingest(engine, ingest_fulfillment_events, body.scan())
-    assert verdicts(ingest(engine, ingest_fulfillment_events, body.scan(9, "delete"))) == ["ignored"]
+    assert outcome_codes(ingest(engine, ingest_fulfillment_events, body.scan(9, "delete"))) == ["ignored"]
 
     ((found,),) = rows(engine, "select to_jsonb(t) from fulfillment_events t")
     assert (found["fulfillment_id"], found["status"], found["order_gid"]) == (
@@ -168,12 +168,14 @@ def test_shipment_has_accepted_and_rejected_quantities(engine: Engine) -> None:
 
 
 def test_deleted_shipment_stays_deleted_after_late_events(engine: Engine) -> None:
-    gone = delivery("inventory_shipments/delete", {"id": gid("InventoryShipment"), "happened_at": at(4)}, 4)
-    assert verdicts(ingest(engine, ingest_inventory_shipments, gone)) == ["unknown_id"]
+    deletion = delivery(
+        "inventory_shipments/delete", {"id": gid("InventoryShipment"), "happened_at": at(4)}, 4
+    )
+    assert outcome_codes(ingest(engine, ingest_inventory_shipments, deletion)) == ["unknown_id"]
     ingest(engine, ingest_inventory_shipments, body.shipment(1))
 
-    assert verdicts(ingest(engine, ingest_inventory_shipments, gone)) == ["done"]
-    assert verdicts(ingest(engine, ingest_inventory_shipments, body.shipment(9))) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_inventory_shipments, deletion)) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_inventory_shipments, body.shipment(9))) == ["done"]
 
     assert rows(engine, "select status, deleted_at from inventory_shipments") == [
         ("draft", NOON + timedelta(minutes=4))

@@ -1,4 +1,4 @@
-"""Several shops sell from one shelf: one figure, moved by what Shopify reports and by nothing else."""
+"""Several shops share one stock pool: its figure changes only by reports of Shopify."""
 
 import random
 from datetime import timedelta
@@ -71,7 +71,7 @@ def test_echo_that_arrives_before_the_answer_moves_nothing(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_of_a_call_leaves_the_pool_right(engine: Engine, fault: str) -> None:
+def test_failed_call_keeps_the_pool_right(engine: Engine, fault: str) -> None:
     world = fresh(engine, 10)
     world.shops[2].faults = [fault]
 
@@ -147,7 +147,7 @@ def test_oversell_is_one_incident_that_names_both_orders_and_ends_with_a_restock
     assert [status for status, _ in rows(engine, INCIDENTS)] == ["resolved"]
     assert world.is_held({"CUP": 1, "MUG": 4})
     assert world.count_writes() - writes == 3, (
-        "one piece is owed, so the shop of the restock has one less too"
+        "one piece is missing, so the shop of the restock has one less too"
     )
 
 
@@ -162,11 +162,11 @@ def test_shop_that_sold_beyond_its_own_stock_is_not_pushed_to_zero(engine: Engin
     assert world.shops[1].writes == []
 
 
-def test_level_that_was_off_the_shelf_moves_nothing_when_it_is_back(engine: Engine) -> None:
+def test_reconnected_level_moves_no_pool(engine: Engine) -> None:
     world = fresh(engine, 10)
     shop, place = world.shops[2], world.place(2, "MUG")
-    gone = {"inventory_item_id": place.inventory_item_id, "location_id": place.location_id}
-    off = item("inventory_level_ingest", gone, shop_id=2, event_topic="inventory_levels/disconnect")
+    body = {"inventory_item_id": place.inventory_item_id, "location_id": place.location_id}
+    off = item("inventory_level_ingest", body, shop_id=2, event_topic="inventory_levels/disconnect")
     ingest(engine, ingest_inventory_levels, off._replace(received_at=world.now))
     world.wait(60)
     world.sell(1, "MUG", 1)
@@ -181,7 +181,7 @@ def test_level_that_was_off_the_shelf_moves_nothing_when_it_is_back(engine: Engi
 
 
 def test_sale_right_after_a_push_counts_though_the_answer_is_dated_later(engine: Engine) -> None:
-    """Shopify dates the call and the level by clocks of its own, a second apart."""
+    """Shopify's times of the call and of the level differ by a second."""
     world = fresh(engine, 10)
     world.answers_ahead = timedelta(seconds=1)
     world.sell(1, "MUG", 1)
@@ -196,7 +196,7 @@ def test_sale_right_after_a_push_counts_though_the_answer_is_dated_later(engine:
     assert world.is_held({"CUP": 10, "MUG": 7})
 
 
-def test_reading_during_which_a_doubt_came_is_done_once_more(engine: Engine) -> None:
+def test_reading_is_repeated_if_a_call_became_unknown_during_it(engine: Engine) -> None:
     world = fresh(engine, 10)
     for _ in range(2):
         world.sell(2, "MUG", 1)
@@ -217,8 +217,8 @@ def test_reading_during_which_a_doubt_came_is_done_once_more(engine: Engine) -> 
     assert world.is_held({"CUP": 10, "MUG": 7})
 
 
-def test_webhook_that_missed_a_call_under_way_is_made_good_by_a_reading(engine: Engine) -> None:
-    """It was worked while the call's intent was not committed: a sale and a restock of before the call."""
+def test_reading_corrects_a_webhook_processed_during_a_call(engine: Engine) -> None:
+    """It was processed before the intent of the call was committed: a sale and a restock before the call."""
     world = fresh(engine, 10)
     shop, place, level = world.shops[2], world.place(2, "MUG"), Level(2, 2001, LOCATION, "MUG")
     for pieces in (1, -1):

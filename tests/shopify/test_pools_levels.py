@@ -1,4 +1,4 @@
-"""A pool's level that leaves the shelf and comes back, and webhooks with odd times, move no pool."""
+"""Disconnected and reconnected levels, and webhooks with odd times, do not change a pool."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,20 +12,20 @@ from tests.shopify.sample_payloads import LOCATION, ingest, item
 
 
 def disconnect(world: World) -> WorkItem:
-    """Shop 2 stocks no mugs any more since this moment."""
+    """Return the event that disconnects the mugs of shop 2 now."""
     body = {"inventory_item_id": world.place(2, "MUG").inventory_item_id, "location_id": LOCATION}
-    told = item("inventory_level_ingest", body, shop_id=2, event_topic="inventory_levels/disconnect")
-    return told._replace(received_at=world.now)
+    event = item("inventory_level_ingest", body, shop_id=2, event_topic="inventory_levels/disconnect")
+    return event._replace(received_at=world.now)
 
 
 def connect(world: World) -> WorkItem:
-    """Shop 2 stocks mugs again, and none of them yet."""
+    """Return the event that connects the mugs of shop 2 with zero pieces."""
     world.wait(5)
     world.shops[2].change(world.place(2, "MUG"), 0)
     return world.shops[2].webhooks.pop()
 
 
-def test_level_that_is_off_and_on_the_shelf_moves_nothing(engine: Engine) -> None:
+def test_disconnected_and_reconnected_level_moves_nothing(engine: Engine) -> None:
     world = fresh(engine, 10)
     ingest(engine, ingest_inventory_levels, disconnect(world))
     world.sell(1, "MUG", 2)
@@ -38,7 +38,7 @@ def test_level_that_is_off_and_on_the_shelf_moves_nothing(engine: Engine) -> Non
     assert world.is_held({"CUP": 10, "MUG": 8})
 
 
-def test_level_that_is_off_and_on_the_shelf_in_one_set_moves_nothing(engine: Engine) -> None:
+def test_level_disconnected_and_reconnected_in_one_batch_moves_nothing(engine: Engine) -> None:
     world = fresh(engine, 10)
     ingest(engine, ingest_inventory_levels, disconnect(world), connect(world))
     world.settle()
@@ -48,9 +48,7 @@ def test_level_that_is_off_and_on_the_shelf_in_one_set_moves_nothing(engine: Eng
 
 
 @pytest.mark.parametrize("is_updated_first", [True, False])
-def test_level_that_is_connected_moves_nothing_where_its_disconnection_was_lost(
-    engine: Engine, is_updated_first: bool
-) -> None:
+def test_connection_without_its_disconnection_moves_nothing(engine: Engine, is_updated_first: bool) -> None:
     world = fresh(engine, 10)
     updated = connect(world)
     connected = updated._replace(event_topic="inventory_levels/connect")
@@ -62,7 +60,7 @@ def test_level_that_is_connected_moves_nothing_where_its_disconnection_was_lost(
     assert world.is_held({"CUP": 10, "MUG": 10})
 
 
-def test_old_disconnection_beside_a_sale_hides_no_sale(engine: Engine) -> None:
+def test_old_disconnection_together_with_a_sale_hides_no_sale(engine: Engine) -> None:
     world = fresh(engine, 10)
     old = disconnect(world)._replace(received_at=world.now - timedelta(days=1))
     world.sell(2, "MUG", 3)
@@ -74,7 +72,7 @@ def test_old_disconnection_beside_a_sale_hides_no_sale(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("minutes", [-10, 10])
-def test_clock_of_shopify_that_is_not_ours_changes_nothing(engine: Engine, minutes: int) -> None:
+def test_different_clock_of_shopify_changes_nothing(engine: Engine, minutes: int) -> None:
     world = fresh(engine, 10)
     world.now = datetime.now(UTC) + timedelta(minutes=minutes)
     for number in range(4):
@@ -92,7 +90,7 @@ def test_webhooks_that_are_replayed_days_later_move_nothing(engine: Engine) -> N
     for number in range(6):
         world.sell(1 + number % 3, "MUG", 1)
         for _ in range(3):
-            kept += [told for shop in world.shops.values() for told in shop.webhooks]
+            kept += [event for shop in world.shops.values() for event in shop.webhooks]
             for shop in world.shops.values():
                 world.deliver(shop)
             world.push()
@@ -102,8 +100,8 @@ def test_webhooks_that_are_replayed_days_later_move_nothing(engine: Engine) -> N
     world.wait(3 * 86_400)
     ingest(engine, ingest_inventory_levels, *kept)
     world.settle()
-    for told in kept:
-        ingest(engine, ingest_inventory_levels, told)
+    for event in kept:
+        ingest(engine, ingest_inventory_levels, event)
     world.settle()
 
     assert world.figures()["MUG"] == 4

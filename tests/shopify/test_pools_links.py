@@ -1,4 +1,4 @@
-"""What may be linked to a pool, what people see of it, and what ends with it."""
+"""Linking items to a pool, its incidents, and leaving it."""
 
 import pytest
 from click.testing import CliRunner
@@ -66,7 +66,7 @@ def test_owner_that_is_set_again_takes_over_levels_that_were_left_behind(engine:
     assert rows(engine, LINKED) == [(0,)]
 
 
-def test_one_level_is_not_two_goods_of_a_pool(engine: Engine) -> None:
+def test_level_cannot_be_two_items_of_a_pool(engine: Engine) -> None:
     world = fresh(engine, 10)
     with transaction(engine) as tx:
         shops = [get_shop_by_id(tx, shop_id) for shop_id in world.shops]
@@ -79,9 +79,7 @@ def test_one_level_is_not_two_goods_of_a_pool(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("is_sold", [True, False])
-def test_goods_that_a_shop_does_not_sell_are_no_fault_and_goods_that_it_does_not_share_are(
-    engine: Engine, is_sold: bool
-) -> None:
+def test_unsold_items_of_a_shop_are_no_fault_and_unshared_items_are(engine: Engine, is_sold: bool) -> None:
     fresh(engine, 10)
     with transaction(engine) as tx:
         tx.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""A call of ours whose answer was lost, or that was given up, is no sale and no restock of a pool."""
+"""A call with a lost answer, or one that was given up, is no sale and no restock of a pool."""
 
 import pytest
 from sqlalchemy import Engine
@@ -14,7 +14,7 @@ AVAILABLE = "select available from inventory_levels where sku = 'MUG' and shop_i
 
 
 def lose_call(engine: Engine, pieces: int, fault: str = "answer lost") -> World:
-    """Shop 1 has sold ``pieces`` of ten mugs, and the push to shop 2 has no answer."""
+    """Sell ``pieces`` of ten mugs in shop 1 and lose the answer of the push to shop 2."""
     world = fresh(engine, 10)
     world.shops[2].faults = [fault]
     world.sell(1, "MUG", pieces)
@@ -25,7 +25,7 @@ def lose_call(engine: Engine, pieces: int, fault: str = "answer lost") -> World:
 
 
 def give_up(engine: Engine, age: str = "0 minutes") -> None:
-    """The tries of every call that has no answer ran out."""
+    """Use up the tries of every call without an answer."""
     with transaction(engine) as tx:
         tx.exec_driver_sql(
             "update work_queue set status = 'dead', finished_at = now() - %(age)s::interval "
@@ -34,7 +34,7 @@ def give_up(engine: Engine, age: str = "0 minutes") -> None:
         )
 
 
-def test_restock_outlives_a_push_that_was_given_up_and_never_arrived(engine: Engine) -> None:
+def test_restock_survives_a_push_that_was_given_up_and_never_arrived(engine: Engine) -> None:
     world = lose_call(engine, -5, "not sent")
     give_up(engine)
 
@@ -59,7 +59,7 @@ def test_push_that_was_given_up_long_ago_and_was_done_is_no_sale(engine: Engine,
     assert world.is_held({"CUP": 10, "MUG": 6})
 
 
-def test_push_that_was_given_up_is_known_of_until_a_reading_counts(engine: Engine) -> None:
+def test_push_that_was_given_up_is_considered_until_a_reading(engine: Engine) -> None:
     world = lose_call(engine, 4)
     give_up(engine)
     world.sell(3, "MUG", 1)
@@ -73,7 +73,7 @@ def test_push_that_was_given_up_is_known_of_until_a_reading_counts(engine: Engin
     assert world.is_held({"CUP": 10, "MUG": 5})
 
 
-def test_call_whose_key_is_too_old_is_known_of_until_a_reading_counts(engine: Engine) -> None:
+def test_call_with_an_expired_key_is_considered_until_a_reading(engine: Engine) -> None:
     world = lose_call(engine, 4)
     with transaction(engine) as tx:
         tx.exec_driver_sql(
@@ -90,7 +90,7 @@ def test_call_whose_key_is_too_old_is_known_of_until_a_reading_counts(engine: En
 
 
 @pytest.mark.parametrize("is_whole_shop", [True, False])
-def test_level_that_leaves_a_pool_shows_what_shopify_told_last(engine: Engine, is_whole_shop: bool) -> None:
+def test_level_that_leaves_a_pool_has_shopifys_last_figure(engine: Engine, is_whole_shop: bool) -> None:
     world = lose_call(engine, 4)
     world.deliver(world.shops[2])
 

@@ -15,7 +15,7 @@ from services.providers.shopify_answers import (
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.push_call import KEY_TTL
-from tests.shopify.push_shop import BUCKET, FIGURES, TOKEN, FakeStockApi, again, run, take, verdict
+from tests.shopify.push_shop import BUCKET, FIGURES, TOKEN, FakeStockApi, again, result_code, run, take
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -33,8 +33,8 @@ from tests.shopify.sample_payloads import (
 def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, api: FakeStockApi) -> None:
     outcome, new_work = run(shop, api, take(shop))
 
-    assert verdict(outcome) == "pushed"
-    assert [one["quantities"] for one in api.asked] == [[Quantity(ShopLevelKey(ITEM, LOCATION), 7, 10)]]
+    assert result_code(outcome) == "pushed"
+    assert [one["quantities"] for one in api.requests] == [[Quantity(ShopLevelKey(ITEM, LOCATION), 7, 10)]]
     assert [(a.domain, a.token) for a in api.opened] == [("harbour.myshopify.com", TOKEN)]
     assert rows(shop, FIGURES) == [(7, 7)]
     assert new_work == []
@@ -43,20 +43,20 @@ def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, api: FakeSt
     ) == [("shopify", 2000, 1990, 100, 10)]
 
 
-def test_push_of_a_level_in_step_calls_nobody(shop: Engine, api: FakeStockApi) -> None:
+def test_push_of_an_equal_level_makes_no_call(shop: Engine, api: FakeStockApi) -> None:
     item = take(shop)
     ingest(shop, ingest_inventory_levels, level(7, 5))
 
-    assert verdict(run(shop, api, item)[0]) == "in_sync"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "in_sync"
+    assert api.requests == []
 
 
-def test_push_of_a_level_that_is_gone_calls_nobody(shop: Engine, api: FakeStockApi) -> None:
+def test_push_of_a_missing_level_makes_no_call(shop: Engine, api: FakeStockApi) -> None:
     item = take(shop)
     with transaction(shop) as tx:
         tx.exec_driver_sql("delete from inventory_levels")
 
-    assert verdict(run(shop, api, item)[0]) == "no_level"
+    assert result_code(run(shop, api, item)[0]) == "no_level"
 
 
 def test_level_that_the_shop_disconnected_is_not_pushed(shop: Engine, api: FakeStockApi) -> None:
@@ -64,47 +64,49 @@ def test_level_that_the_shop_disconnected_is_not_pushed(shop: Engine, api: FakeS
     with transaction(shop) as tx:
         tx.exec_driver_sql("update inventory_levels set disconnected_at = now()")
 
-    assert verdict(run(shop, api, item)[0]) == "no_level"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "no_level"
+    assert api.requests == []
 
 
 def test_push_retried_after_a_lost_answer_repeats_its_intent_under_its_key(
     shop: Engine, api: FakeStockApi
 ) -> None:
     item, api.lose = take(shop), True
-    assert verdict(run(shop, api, item)[0]) == "shopify.no_answer"
+    assert result_code(run(shop, api, item)[0]) == "shopify.no_answer"
     stored = rows(shop, "select payload from work_queue where id = :id", id=item.id)[0][0]
     assert (stored["quantity"], stored["change_from_quantity"]) == (7, 10)
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
 
     outcome, _ = run(shop, api, again(shop, item))
 
-    assert verdict(outcome) == "pushed"
-    assert api.asked[0] == api.asked[1]
+    assert result_code(outcome) == "pushed"
+    assert api.requests[0] == api.requests[1]
     assert api.available == 7
-    # What sold meanwhile is the next push's, which waited already.
+    # Later sales belong to the next push, which already waits.
     assert rows(shop, FIGURES) == [(5, 7)]
-    assert verdict(run(shop, api, take(shop))[0]) == "pushed"
+    assert result_code(run(shop, api, take(shop))[0]) == "pushed"
     assert api.available == 5
     assert rows(shop, FIGURES) == [(5, 5)]
 
 
-def test_push_in_doubt_is_asked_again_although_the_figures_agree_by_now(
+def test_push_with_unknown_outcome_is_repeated_even_if_the_figures_agree(
     shop: Engine, api: FakeStockApi
 ) -> None:
     item, api.lose = take(shop), True
-    assert verdict(run(shop, api, item)[0]) == "shopify.no_answer"
+    assert result_code(run(shop, api, item)[0]) == "shopify.no_answer"
     with transaction(shop) as tx:
         tx.exec_driver_sql("update inventory_levels set available = 10")
 
     outcome, new_work = run(shop, api, again(shop, item))
 
-    assert verdict(outcome) == "pushed"
+    assert result_code(outcome) == "pushed"
     assert rows(shop, FIGURES) == [(10, 7)]
     assert [new.key for new in new_work] == [f"{ITEM}:{LOCATION}"]
 
 
-def test_push_in_doubt_for_longer_than_its_key_is_looked_at_first(shop: Engine, api: FakeStockApi) -> None:
+def test_push_with_unknown_outcome_older_than_its_key_reads_the_level_first(
+    shop: Engine, api: FakeStockApi
+) -> None:
     item, api.lose = take(shop), True
     run(shop, api, item)
     long_ago = {"asked_at": (NOW - 2 * KEY_TTL).isoformat()}
@@ -112,8 +114,8 @@ def test_push_in_doubt_for_longer_than_its_key_is_looked_at_first(shop: Engine, 
     late = again(shop, item)
     outcome, _ = run(shop, api, late._replace(payload=late.payload | long_ago))
 
-    assert verdict(outcome) == "in_sync"
-    assert len(api.asked) == 1
+    assert result_code(outcome) == "in_sync"
+    assert len(api.requests) == 1
     assert rows(shop, FIGURES) == [(7, 7)]
 
 
@@ -122,7 +124,7 @@ def test_push_that_a_throttled_shop_never_saw_reads_the_figure_of_its_later_try(
 ) -> None:
     item = take(shop)
     api.fail = ShopifyThrottled("empty", wait=timedelta(seconds=3), throttle=BUCKET)
-    assert verdict(run(shop, api, item)[0]) == "shopify.throttled"
+    assert result_code(run(shop, api, item)[0]) == "shopify.throttled"
     assert again(shop, item).payload == {}
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
     api.fail = None
@@ -146,9 +148,7 @@ def test_level_that_changes_during_the_call_has_one_more_push_planned(
     assert [(new.key, new.payload, new.not_before) for new in new_work] == [(f"{ITEM}:{LOCATION}", {}, None)]
 
 
-def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
-    shop: Engine, api: FakeStockApi
-) -> None:
+def test_webhook_received_during_the_call_wins_over_the_answer(shop: Engine, api: FakeStockApi) -> None:
     api.during = lambda: ingest(shop, ingest_inventory_levels, level(4, 50))
 
     run(shop, api, take(shop))
@@ -157,55 +157,51 @@ def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
 
 
 def test_push_waits_while_another_of_its_level_has_no_answer(shop: Engine, api: FakeStockApi) -> None:
-    doubtful, api.lose = take(shop), True
-    assert verdict(run(shop, api, doubtful)[0]) == "shopify.no_answer"
-    settle_lost(shop, doubtful)
+    unanswered, api.lose = take(shop), True
+    assert result_code(run(shop, api, unanswered)[0]) == "shopify.no_answer"
+    settle_lost(shop, unanswered)
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
     later = take(shop)
-    assert later.id != doubtful.id
+    assert later.id != unanswered.id
 
     waiting = run(shop, api, later)[0]
 
     assert isinstance(waiting, NotYet)
-    assert verdict(waiting) == "shopify.push_in_doubt"
+    assert result_code(waiting) == "shopify.push_in_doubt"
     assert api.terms == [(7, 10)]
-    assert verdict(run(shop, api, again(shop, doubtful))[0]) == "pushed"
-    assert verdict(run(shop, api, later)[0]) == "pushed"
+    assert result_code(run(shop, api, again(shop, unanswered))[0]) == "pushed"
+    assert result_code(run(shop, api, later)[0]) == "pushed"
     assert api.terms == [(7, 10), (7, 10), (5, 7)]
 
 
-def test_push_after_one_that_was_given_up_in_doubt_reads_the_level_first(
-    shop: Engine, api: FakeStockApi
-) -> None:
-    doubtful, api.lose = take(shop), True
-    run(shop, api, doubtful)
-    settle_lost(shop, doubtful, "discarded")
+def test_push_after_one_with_unknown_outcome_reads_the_level_first(shop: Engine, api: FakeStockApi) -> None:
+    unanswered, api.lose = take(shop), True
+    run(shop, api, unanswered)
+    settle_lost(shop, unanswered, "discarded")
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
     ingest(shop, ingest_inventory_levels, level(10, 2))
 
-    assert verdict(run(shop, api, take(shop))[0]) == "superseded"
+    assert result_code(run(shop, api, take(shop))[0]) == "superseded"
 
     assert api.terms == [(7, 10)]
     assert rows(shop, FIGURES) == [(5, 7)]
 
 
-def test_figure_that_we_wrote_ourselves_is_not_recorded_as_shopifys_word(
-    shop: Engine, api: FakeStockApi
-) -> None:
+def test_figure_that_we_wrote_is_not_recorded_as_an_observation(shop: Engine, api: FakeStockApi) -> None:
     item, api.lose = take(shop), True
     run(shop, api, item)
     api.seen_at = NOW
     late = again(shop, item)
     long_ago = {"asked_at": (NOW - 2 * KEY_TTL).isoformat()}
 
-    assert verdict(run(shop, api, late._replace(payload=late.payload | long_ago))[0]) == "in_sync"
+    assert result_code(run(shop, api, late._replace(payload=late.payload | long_ago))[0]) == "in_sync"
 
     observed = "select observed_available, observed_at, shopify_available from inventory_levels"
     assert rows(shop, observed) == [(10, NOON + timedelta(minutes=1), 7)]
 
 
 def settle_lost(engine: Engine, item: WorkItem, status: str = "error") -> None:
-    """The ledger has taken the item out of its worker's hand without an answer."""
+    """Expire the lease of the item without an answer."""
     with transaction(engine) as tx:
         tx.exec_driver_sql(
             "update work_queue set status = %(status)s, locked_at = null, finished_at = %(at)s "
@@ -241,7 +237,7 @@ def test_failure_that_the_provider_named_is_the_outcome(
         ("update shop_secrets set sealed = 'broken'", "shopify.token_unreadable"),
     ],
 )
-def test_shop_that_cannot_be_reached_says_what_to_mend(
+def test_error_of_an_unreachable_shop_says_what_to_do(
     shop: Engine, api: FakeStockApi, statement: str, code: str
 ) -> None:
     with transaction(shop) as tx:

@@ -1,4 +1,4 @@
-"""The audit of pushes: what was set, and what was read."""
+"""Audit of pushes: figures set and figures read."""
 
 from datetime import timedelta
 
@@ -21,14 +21,14 @@ AUDITED = (
 LABEL = f"stock of MUG at location {LOCATION}"
 
 
-def test_push_is_audited_with_what_the_shop_was_told(shop: Engine, api: FakeStockApi) -> None:
+def test_push_is_audited_with_the_figure_that_was_set(shop: Engine, api: FakeStockApi) -> None:
     run(shop, api, take(shop))
 
-    told = ("inventory_push", "inventory_push", f"pushed to Shopify: {LABEL} is 7 (was 10)")
-    assert rows(shop, AUDITED) == [(*told, {"shopify_available": 10}, {"shopify_available": 7})]
+    audited = ("inventory_push", "inventory_push", f"pushed to Shopify: {LABEL} is 7 (was 10)")
+    assert rows(shop, AUDITED) == [(*audited, {"shopify_available": 10}, {"shopify_available": 7})]
 
 
-def test_push_is_audited_though_a_webhook_knew_better_by_then(shop: Engine, api: FakeStockApi) -> None:
+def test_push_is_audited_even_after_a_newer_webhook(shop: Engine, api: FakeStockApi) -> None:
     api.during = lambda: ingest(shop, ingest_inventory_levels, level(4, 50))
 
     run(shop, api, take(shop))
@@ -43,9 +43,9 @@ def test_stock_that_was_read_is_audited_as_what_shopify_counted(shop: Engine, ap
 
     run(shop, api, take(shop))
 
-    ((who, action, words, _, after),) = rows(shop, AUDITED)
+    ((who, action, summary, _, after),) = rows(shop, AUDITED)
     assert (who, action) == ("inventory_push", "inventory_push")
-    assert words == f"{LABEL}: Shopify counted 42 (was 10)"
+    assert summary == f"{LABEL}: Shopify counted 42 (was 10)"
     assert after["shopify_available"] == 42
 
 
@@ -56,13 +56,13 @@ def test_stock_read_without_a_newer_time_is_audited_as_what_shopify_holds(
 
     run(shop, api, take(shop))
 
-    words = f"Shopify holds 8, not 10: a later push sets {LABEL}"
+    summary = f"Shopify holds 8, not 10: a later push sets {LABEL}"
     assert [row[2:] for row in rows(shop, AUDITED)] == [
-        (words, {"shopify_available": 10}, {"shopify_available": 8})
+        (summary, {"shopify_available": 10}, {"shopify_available": 8})
     ]
 
 
-def test_stock_in_step_is_audited_only_if_we_did_not_know(shop: Engine, api: FakeStockApi) -> None:
+def test_equal_stock_is_audited_only_if_it_was_unknown(shop: Engine, api: FakeStockApi) -> None:
     api.available = 7
 
     run(shop, api, take(shop))

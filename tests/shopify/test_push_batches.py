@@ -28,7 +28,7 @@ from tests.shopify.sample_payloads import add_shop, rows
 
 @pytest.fixture
 def api() -> FakeStockApi:
-    """A shop that holds ten of everything."""
+    """A shop with ten pieces of every item."""
     return FakeStockApi(others={ShopLevelKey(n, 1): 10 for n in range(1, 700)}, seen_at=utc_now())
 
 
@@ -40,7 +40,7 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def test_call_carries_what_shopify_takes_and_what_a_shop_may_have_in_hand() -> None:
+def test_batch_size_is_within_the_limits_of_shopify_and_of_the_shop() -> None:
     assert SET_AT_MOST == MAX_BATCH_ITEMS == TOPIC.call_items == TOPIC.shop_cap
 
 
@@ -85,16 +85,16 @@ def test_shops_go_out_apart(shop: Engine) -> None:
         record_secret(tx, other, "shopify-token", "shpat_other", utc_now())
     plan(shop, 3)
     plan(shop, 2, shop_id=other)
-    shelves: dict[int, FakeStockApi] = {}
+    apis: dict[int, FakeStockApi] = {}
 
     def open_api(access: Access) -> FakeStockApi:
-        return shelves.setdefault(
+        return apis.setdefault(
             access.shop_id, FakeStockApi(others={ShopLevelKey(n, 1): 10 for n in range(1, 9)})
         )
 
     ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_api))
 
-    assert {shop_id: sizes(api) for shop_id, api in shelves.items()} == {1: [3], other: [2]}
+    assert {shop_id: sizes(api) for shop_id, api in apis.items()} == {1: [3], other: [2]}
     assert work(shop) == {("done", "pushed", None, 0): 5}
 
 
@@ -105,7 +105,7 @@ def test_one_bad_item_among_many_fails_alone(shop: Engine, api: FakeStockApi) ->
     push(shop, api)
 
     assert sizes(api) == [250, 249]
-    assert len({one["key"] for one in api.asked}) == 2
+    assert len({one["key"] for one in api.requests}) == 2
     assert work(shop) == {
         ("done", "pushed", None, 0): 249,
         ("dead", None, "shopify.invalid_inventory_item", 1): 1,
@@ -130,7 +130,7 @@ def test_level_that_moved_among_many_is_read_and_the_others_go_out(shop: Engine,
     assert rows(shop, f"{moved} order by inventory_item_id") == [(3, 42), (3, 3)]
 
 
-def test_refusals_without_end_wait_and_count_no_try_of_the_innocent(
+def test_repeated_refusals_wait_and_count_no_attempt_of_other_items(
     shop: Engine, api: FakeStockApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(shop, 20)
@@ -149,7 +149,7 @@ def test_refusals_without_end_wait_and_count_no_try_of_the_innocent(
     assert work(shop) == {("dead", None, bad.code, 1): 10, ("done", "pushed", None, 0): 10}
 
 
-def test_throttled_call_waits_as_told_counts_no_try_and_holds_back_the_next_claim(
+def test_throttled_call_waits_counts_no_attempt_and_delays_the_next_claim(
     shop: Engine, api: FakeStockApi
 ) -> None:
     plan(shop, 300)
@@ -169,13 +169,13 @@ def test_throttled_call_waits_as_told_counts_no_try_and_holds_back_the_next_clai
         ("pending", None, "shopify.throttled", 0): 250,
         ("pending", None, None, 0): 50,
     }
-    # 60 points are missing at 2 a second; the first 250 were told to wait for 30 s.
+    # 60 points are missing at 2 per second, so the first 250 wait for 30 s.
     due = rows(shop, "select next_retry_at, count(*) from work_queue group by 1 order by 1")
     assert [count for _, count in due] in ([250, 50], [50, 250])
     assert all(at >= before + timedelta(seconds=28) for at, _ in due)
 
 
-def test_429_holds_the_bucket_for_as_long_as_it_says(shop: Engine, api: FakeStockApi) -> None:
+def test_429_blocks_the_bucket_for_its_retry_after(shop: Engine, api: FakeStockApi) -> None:
     plan(shop, 300)
     push(shop, api)
     api.fail = ShopifyThrottled("HTTP 429", wait=timedelta(seconds=40), throttle=None)
@@ -184,7 +184,7 @@ def test_429_holds_the_bucket_for_as_long_as_it_says(shop: Engine, api: FakeStoc
         record_work(tx, [NewWork(shop_id=1, topic=TOPIC.name, key="1:1")], before)
         tx.exec_driver_sql("update inventory_levels set available = 1 where inventory_item_id = 1")
     push(shop, api)
-    asked = len(api.asked)
+    request_count = len(api.requests)
     api.fail = None
     with transaction(shop) as tx:
         tx.exec_driver_sql(
@@ -193,7 +193,7 @@ def test_429_holds_the_bucket_for_as_long_as_it_says(shop: Engine, api: FakeStoc
 
     push(shop, api)
 
-    assert len(api.asked) == asked
+    assert len(api.requests) == request_count
     waiting = rows(shop, "select min(next_retry_at) from work_queue where status = 'pending'")
     assert waiting[0][0] >= before + timedelta(seconds=39)
 
@@ -206,7 +206,7 @@ def test_429_holds_the_bucket_for_as_long_as_it_says(shop: Engine, api: FakeStoc
         (ValueError("boom"), ("error", None, "bug.ValueError", 1)),
     ],
 )
-def test_fault_of_the_call_is_every_items(
+def test_fault_of_the_call_applies_to_every_item(
     shop: Engine, api: FakeStockApi, fault: Exception, row: tuple[Any, ...]
 ) -> None:
     plan(shop, 5)
@@ -217,7 +217,7 @@ def test_fault_of_the_call_is_every_items(
     assert work(shop) == {row: 5}
 
 
-def test_who_lost_the_lease_of_some_learns_nothing_of_them(shop: Engine, api: FakeStockApi) -> None:
+def test_results_of_items_without_a_lease_are_not_recorded(shop: Engine, api: FakeStockApi) -> None:
     plan(shop, 5)
 
     def steal() -> None:

@@ -1,4 +1,4 @@
-"""From a webhook's row to the shop's shelf, through the real runners and the sandbox's Admin API."""
+"""From the row of a webhook to the level at Shopify: real runners and the sandbox's Admin API."""
 
 import random
 import threading
@@ -29,8 +29,8 @@ from tests.shopify.sample_payloads import (
     LOCATION,
     ORDER,
     add_shop,
+    clear_work_queue,
     count_levels,
-    forget_work,
     ingest,
     level,
     line,
@@ -46,7 +46,7 @@ OUTCOMES = "select status, result, error_code from work_queue where topic = 'inv
 
 @pytest.fixture
 def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox whose shop holds ten mugs, and our shop that counted ten."""
+    """A sandbox shop with ten mugs, and our shop that counted ten."""
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -60,7 +60,7 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
     count_levels(engine)
-    forget_work(engine)
+    clear_work_queue(engine)
     yield server.url
     get_settings.cache_clear()
     server.shutdown()
@@ -68,24 +68,24 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join(10)
 
 
-def control(url: str, **asked: Any) -> None:
-    httpx.post(f"{url}/_control", json=asked).raise_for_status()
+def control(url: str, **state: Any) -> None:
+    httpx.post(f"{url}/_control", json=state).raise_for_status()
 
 
 def applied(url: str) -> list[tuple[int, int]]:
-    """Every change that the shop made for us: (from, to)."""
+    """Return every change made by our calls: (from, to)."""
     answer = httpx.get(f"{url}/_control/log", params={"shop": DOMAIN}).raise_for_status().json()
     return [(change["from"], change["to"]) for change in answer["changes"]]
 
 
 def keys(url: str) -> set[str]:
-    """Every idempotency key under which the shop changed something."""
+    """Return every idempotency key of a change."""
     answer = httpx.get(f"{url}/_control/log", params={"shop": DOMAIN}).raise_for_status().json()
     return {change["idempotency_key"] for change in answer["changes"]}
 
 
 def receive(engine: Engine, *items: WorkItem) -> None:
-    """Orders arrive as events, are planned, and a worker ingests them."""
+    """Record orders as events with their work, and ingest them."""
     events = [
         NewEvent(
             shop_id=i.shop_id,
@@ -105,13 +105,13 @@ def receive(engine: Engine, *items: WorkItem) -> None:
 
 
 def push(engine: Engine) -> None:
-    """One round of the outbound worker; what waits for another try is due at once."""
+    """Run the outbound worker once; retries are due at once."""
     set_due(engine, "true")
     run(engine)
 
 
 def set_due(engine: Engine, which: str) -> None:
-    """The work of which ``which`` holds is due at once."""
+    """Make the work that matches ``which`` due at once."""
     with transaction(engine) as tx:
         tx.exec_driver_sql(
             f"update work_queue set next_retry_at = null where status in ('pending', 'error') and {which}"  # noqa: S608
@@ -119,13 +119,11 @@ def set_due(engine: Engine, which: str) -> None:
 
 
 def run(engine: Engine) -> None:
-    """One round of the outbound worker."""
+    """Run the outbound worker once."""
     ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], InventoryPush())
 
 
-def test_sale_reaches_the_shelf_once_and_its_request_id_goes_all_the_way(
-    engine: Engine, sandbox: str
-) -> None:
+def test_sale_is_pushed_once_with_its_request_id(engine: Engine, sandbox: str) -> None:
     sold = order(lines=[line(quantity=3)])
     receive(engine, sold)
     ingest(engine, ingest_inventory_levels, level(10, 2))
@@ -138,7 +136,7 @@ def test_sale_reaches_the_shelf_once_and_its_request_id_goes_all_the_way(
     assert rows(engine, "select bucket, maximum from rate_limits")[0][0] == "shopify"
 
 
-def test_answer_that_was_lost_after_the_change_changes_the_shelf_once(engine: Engine, sandbox: str) -> None:
+def test_answer_lost_after_the_change_changes_the_level_once(engine: Engine, sandbox: str) -> None:
     receive(engine, order(lines=[line(quantity=3)]))
     ingest(engine, ingest_inventory_levels, level(10, 2))
     control(sandbox, shop=DOMAIN, drop_next=1)
@@ -152,7 +150,7 @@ def test_answer_that_was_lost_after_the_change_changes_the_shelf_once(engine: En
 
 
 def test_level_that_moved_at_shopify_is_read_and_then_set_to_our_count(engine: Engine, sandbox: str) -> None:
-    """Forty-two lie there after our sale, and the webhook of that change is lost."""
+    """Shopify has forty-two after our sale, and the webhook of that change is lost."""
     receive(engine, order(lines=[line(quantity=3)]))
     ingest(engine, ingest_inventory_levels, level(10, 2))
     held = {"inventory_item_id": ITEM, "location_id": LOCATION, "available": 42}
@@ -196,16 +194,16 @@ def test_change_at_a_shop_that_shopify_owns_plans_no_push(engine: Engine, sandbo
 
 
 def stock_up(engine: Engine, sandbox: str, numbers: range) -> None:
-    """Ten each of so many goods, here and at Shopify, and one of each is sold.
+    """Stock ``count`` items with ten pieces, here and at Shopify, and sell one of each.
 
-    The order leaves Shopify's own figures alone.
+    The order does not change Shopify's figures.
     """
     held = [{"inventory_item_id": n, "location_id": LOCATION, "available": 10} for n in numbers]
     control(sandbox, shop=DOMAIN, levels=held)
     ingest(engine, ingest_products, *(product(f"SKU{n}", number=n, variant=n) for n in numbers))
     ingest(engine, ingest_inventory_levels, *(level(10, -1, number=n) for n in numbers))
     count_levels(engine)
-    forget_work(engine)
+    clear_work_queue(engine)
     receive(engine, order(lines=[line(ORDER + 1 + n - ITEM, f"SKU{n}") for n in numbers]))
     ingest(engine, ingest_inventory_levels, *(level(10, 2, number=n) for n in numbers))
 

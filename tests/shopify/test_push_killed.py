@@ -1,4 +1,4 @@
-"""A worker is killed (SIGKILL) between Shopify's doing and our writing it down: nothing is done twice."""
+"""A worker is killed (SIGKILL) after the change at Shopify and before its commit: nothing is done twice."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.sweep import free_expired
-from tests.journeys.running_fleet import wait_for
+from tests.journeys.journey_fleet import wait_for
 from tests.shopify.sample_payloads import ITEM, rows
 from tests.shopify.test_push_journey import DOMAIN, OUTCOMES, applied, control, push, sandbox, stock_up
 
@@ -33,7 +33,7 @@ OPEN = "select 1 from work_queue where status in ('pending', 'error')"
 
 
 @pytest.mark.parametrize("bad", [0, 1], ids=["in its call", "in the call for the rest"])
-def test_batch_in_the_hand_of_a_killed_worker_is_done_once(
+def test_batch_of_a_killed_worker_is_done_once(
     engine: Engine,
     sandbox: str,
     bad: int,
@@ -58,20 +58,20 @@ def test_batch_in_the_hand_of_a_killed_worker_is_done_once(
     wait_for(lambda: is_over(engine))
 
     assert sorted(applied(sandbox)) == [(10, 9)] * (COUNT - bad)
-    verdicts = Counter(row[:2] for row in rows(engine, OUTCOMES))
-    told = {("done", "in_sync"): COUNT - bad, ("done", "not_stocked"): bad}
-    assert verdicts == (told if bad else {("done", "pushed"): COUNT})
+    outcome_codes = Counter(row[:2] for row in rows(engine, OUTCOMES))
+    refused = {("done", "in_sync"): COUNT - bad, ("done", "not_stocked"): bad}
+    assert outcome_codes == (refused if bad else {("done", "pushed"): COUNT})
     in_step = "select count(*) from inventory_levels where shopify_available = 9"
     assert rows(engine, in_step) == [(COUNT - bad,)]
 
 
 def is_over(engine: Engine) -> bool:
-    """Tell, after one more round of a worker, whether nothing is left to do."""
+    """Run a worker once; return whether nothing is left to do."""
     push(engine)
     return not rows(engine, OPEN)
 
 
 def answered(url: str) -> bool:
-    """Tell whether the shop took a call."""
+    """Return whether the shop accepted a call."""
     state = httpx.get(f"{url}/_control/state").raise_for_status().json()
     return bool(state["shops"][DOMAIN]["counts"].get("answered"))

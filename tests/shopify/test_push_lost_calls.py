@@ -19,7 +19,7 @@ from tests.shopify.sample_payloads import add_shop, rows
 
 @pytest.fixture
 def api() -> FakeStockApi:
-    """A shop that holds ten of everything."""
+    """A shop with ten pieces of every item."""
     return FakeStockApi(others={ShopLevelKey(n, 1): 10 for n in range(1, 700)}, seen_at=utc_now())
 
 
@@ -31,9 +31,7 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def test_lost_answer_brings_the_whole_call_back_at_one_time_under_one_key(
-    shop: Engine, api: FakeStockApi
-) -> None:
+def test_call_with_a_lost_answer_is_retried_as_a_whole_under_one_key(shop: Engine, api: FakeStockApi) -> None:
     plan(shop, 120)
     api.lose = True
     ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(lambda _: api))
@@ -42,12 +40,12 @@ def test_lost_answer_brings_the_whole_call_back_at_one_time_under_one_key(
 
     push(shop, api)
 
-    assert api.asked[0] == api.asked[1]
+    assert api.requests[0] == api.requests[1]
     assert work(shop) == {("done", "pushed", None, 1): 120}
 
 
-def test_part_of_a_lost_call_asks_for_all_of_it_again(shop: Engine, api: FakeStockApi) -> None:
-    """Claims are shared out over shops: a call's items may come back in parts."""
+def test_part_of_a_lost_call_repeats_the_whole_call(shop: Engine, api: FakeStockApi) -> None:
+    """Claims are shared among shops: the items of a call may be claimed in parts."""
     plan(shop, 9)
     api.lose = True
     push(shop, api)
@@ -59,12 +57,12 @@ def test_part_of_a_lost_call_asks_for_all_of_it_again(shop: Engine, api: FakeSto
         tx.exec_driver_sql("update work_queue set locked_at = null, locked_by = null where id <= 4")
     push(shop, api)
 
-    assert api.asked[0] == api.asked[1] == api.asked[2]
+    assert api.requests[0] == api.requests[1] == api.requests[2]
     assert work(shop) == {("done", "pushed", None, 1): 9}
 
 
 @pytest.mark.parametrize("happened", [True, False])
-def test_lost_call_of_which_one_was_discarded_is_looked_at_and_never_asked_again(
+def test_lost_call_with_a_discarded_item_is_read_and_never_repeated(
     shop: Engine, api: FakeStockApi, happened: bool
 ) -> None:
     plan(shop, 9)
@@ -77,8 +75,8 @@ def test_lost_call_of_which_one_was_discarded_is_looked_at_and_never_asked_again
     while push(shop, api).claimed:
         pass
 
-    first = api.asked[0]["key"]
-    assert [one["key"] for one in api.asked].count(first) == 1
+    first = api.requests[0]["key"]
+    assert [one["key"] for one in api.requests].count(first) == 1
     held = {n: api.others[ShopLevelKey(n, 1)] for n in range(1, 10)}
     assert held == {n: 3 if happened or n != 4 else 10 for n in range(1, 10)}
     assert set(work(shop)) <= {
@@ -88,7 +86,7 @@ def test_lost_call_of_which_one_was_discarded_is_looked_at_and_never_asked_again
 
 
 @pytest.mark.parametrize("is_bad", [True, False], ids=["an item is bad", "a level moved"])
-def test_answer_lost_after_a_partial_refusal_is_looked_at(
+def test_levels_are_read_after_a_lost_answer_to_a_partial_refusal(
     shop: Engine, api: FakeStockApi, is_bad: bool
 ) -> None:
     """The first call is refused for one item, the second goes through and its answer is lost."""
@@ -99,7 +97,7 @@ def test_answer_lost_after_a_partial_refusal_is_looked_at(
         api.others[ShopLevelKey(4, 1)] = 42
 
     def lose_the_second() -> None:
-        api.lose = len(api.asked) == 2
+        api.lose = len(api.requests) == 2
 
     api.during = lose_the_second
     push(shop, api)

@@ -9,7 +9,7 @@ from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.push_call import MAX_MOVES
 from services.shopify.stock.push_result import WEBHOOK_WAIT
-from tests.shopify.push_shop import FIGURES, WAITING, FakeStockApi, run, take, verdict
+from tests.shopify.push_shop import FIGURES, WAITING, FakeStockApi, result_code, run, take
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -30,7 +30,7 @@ def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, api: FakeStockA
 
     outcome, new_work = run(shop, api, take(shop))
 
-    assert verdict(outcome) == "in_sync"
+    assert result_code(outcome) == "in_sync"
     assert rows(shop, FIGURES) == [(7, 7)]
     assert new_work == []
 
@@ -40,7 +40,7 @@ def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(shop: Engine
 
     outcome, new_work = run(shop, api, take(shop))
 
-    assert verdict(outcome) == "superseded"
+    assert result_code(outcome) == "superseded"
     assert [(new.payload, new.not_before) for new in new_work] == [
         ({"is_read": True, "hops": 1}, NOW + WEBHOOK_WAIT)
     ]
@@ -48,14 +48,14 @@ def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(shop: Engine
     assert rows(shop, "select available, observed_available, shopify_available from inventory_levels") == [
         (7, 42, 42)
     ]
-    assert verdict(run(shop, api, take(shop))[0]) == "pushed"
+    assert result_code(run(shop, api, take(shop))[0]) == "pushed"
     assert api.terms == [(7, 10), (7, 42)]
 
 
 def test_late_webhook_of_a_sale_that_was_seen_in_the_stock_ends_the_difference(
     shop: Engine, api: FakeStockApi
 ) -> None:
-    """Shopify sold two more, five minutes after noon; their webhook comes after the level was read."""
+    """Shopify sold two more at 12:05; their webhook arrives after the level was read."""
     api.available, api.seen_at = 5, NOON + timedelta(minutes=5)
     run(shop, api, take(shop))
     assert rows(shop, FIGURES) == [(7, 5)]
@@ -64,7 +64,7 @@ def test_late_webhook_of_a_sale_that_was_seen_in_the_stock_ends_the_difference(
     ingest(shop, ingest_orders, late)
 
     assert rows(shop, FIGURES) == [(5, 5)]
-    assert verdict(run(shop, api, take(shop))[0]) == "in_sync"
+    assert result_code(run(shop, api, take(shop))[0]) == "in_sync"
     assert api.terms == [(7, 10)]
 
 
@@ -73,12 +73,12 @@ def test_stock_read_older_than_a_webhook_is_learned_and_waits(shop: Engine, api:
 
     outcome, _ = run(shop, api, take(shop))
 
-    assert verdict(outcome) == "superseded"
+    assert result_code(outcome) == "superseded"
     assert rows(shop, FIGURES) == [(7, 8)]
     payload = {"hops": 1, "is_read": True}
     assert rows(shop, WAITING)[1:] == [(f"{ITEM}:{LOCATION}", payload, NOW + WEBHOOK_WAIT)]
-    assert verdict(run(shop, api, take(shop))[0]) == "pushed"
-    assert api.asked[1]["key"] != api.asked[0]["key"]
+    assert result_code(run(shop, api, take(shop))[0]) == "pushed"
+    assert api.requests[1]["key"] != api.requests[0]["key"]
 
 
 def test_level_of_a_shop_that_shopify_owns_is_not_pushed(shop: Engine, api: FakeStockApi) -> None:
@@ -86,9 +86,11 @@ def test_level_of_a_shop_that_shopify_owns_is_not_pushed(shop: Engine, api: Fake
     with transaction(shop) as tx:
         tx.exec_driver_sql("update shop_config set stock_owner = 'shopify'")
 
-    assert verdict(run(shop, api, item)[0]) == "not_ours"
-    assert verdict(run(shop, api, item._replace(payload={"quantity": 7, "batch": item.id}))[0]) == "not_ours"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "not_ours"
+    assert (
+        result_code(run(shop, api, item._replace(payload={"quantity": 7, "batch": item.id}))[0]) == "not_ours"
+    )
+    assert api.requests == []
 
 
 def test_level_that_was_not_counted_here_is_not_pushed(shop: Engine, api: FakeStockApi) -> None:
@@ -96,8 +98,8 @@ def test_level_that_was_not_counted_here_is_not_pushed(shop: Engine, api: FakeSt
     with transaction(shop) as tx:
         tx.exec_driver_sql("update inventory_levels set counted_at = null")
 
-    assert verdict(run(shop, api, item)[0]) == "not_ours"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "not_ours"
+    assert api.requests == []
 
 
 def test_level_observed_too_soon_after_a_sale_is_read_before_it_is_set(
@@ -110,9 +112,9 @@ def test_level_observed_too_soon_after_a_sale_is_read_before_it_is_set(
     api.available = 9
 
     outcome, _ = run(shop, api, item)
-    assert (verdict(outcome), api.asked) == ("superseded", [])
+    assert (result_code(outcome), api.requests) == ("superseded", [])
 
-    assert [verdict(run(shop, api, take(shop))[0]) for _ in range(2)] == ["superseded", "pushed"]
+    assert [result_code(run(shop, api, take(shop))[0]) for _ in range(2)] == ["superseded", "pushed"]
     assert api.terms == [(6, 9)]
 
 
@@ -122,8 +124,8 @@ def test_level_that_shopify_lowered_itself_is_read_and_left_alone(shop: Engine, 
     ingest(shop, ingest_orders, sale)
     api.available = 6
 
-    assert verdict(run(shop, api, item)[0]) == "in_sync"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "in_sync"
+    assert api.requests == []
     assert rows(shop, FIGURES) == [(6, 6)]
 
 
@@ -135,15 +137,15 @@ def test_sale_whose_location_is_unknown_holds_back_the_levels_of_its_item(
 
     assert rows(shop, "select available from inventory_levels order by location_id") == [(10,), (5,)]
     ingest(shop, ingest_inventory_levels, level(12, 2))
-    assert verdict(run(shop, api, item)[0]) == "location_unknown"
-    assert api.asked == []
+    assert result_code(run(shop, api, item)[0]) == "location_unknown"
+    assert api.requests == []
 
 
 def test_stock_that_moves_again_and_again_waits_for_a_person(shop: Engine, api: FakeStockApi) -> None:
     seen = []
     for turn in range(MAX_MOVES + 1):
         api.available = 20 + turn
-        seen.append(verdict(run(shop, api, take(shop))[0]))
+        seen.append(result_code(run(shop, api, take(shop))[0]))
 
     assert seen == ["superseded"] * MAX_MOVES + ["shopify.stock_contended"]
 
@@ -151,4 +153,4 @@ def test_stock_that_moves_again_and_again_waits_for_a_person(shop: Engine, api: 
 def test_item_that_the_shop_no_longer_stocks_is_done(shop: Engine, api: FakeStockApi) -> None:
     api.available = None
 
-    assert verdict(run(shop, api, take(shop))[0]) == "not_stocked"
+    assert result_code(run(shop, api, take(shop))[0]) == "not_stocked"

@@ -19,20 +19,20 @@ PARTS = """select r.amount_cents, r.currency, r.shipping_cents, r.shipping_tax_c
 
 
 def shop_money(amount: str, currency: str = "CAD") -> dict[str, Any]:
-    """A money bag whose buyer's side is another currency."""
+    """Return a money bag with another currency for the buyer."""
     return {
         "shop_money": {"amount": amount, "currency_code": currency},
         "presentment_money": {"amount": "1.00", "currency_code": "EUR"},
     }
 
 
-def gone(**fields: Any) -> list[dict[str, Any]]:
-    """One line of a refund, by number 1."""
+def refund_lines(**fields: Any) -> list[dict[str, Any]]:
+    """Return one refund line, of line 1."""
     return [{"id": 1, "line_item_id": ORDER + 1, "quantity": 1, "restock_type": "no_restock"} | fields]
 
 
 def test_figures_of_lines_and_shipping_are_the_shops_own(engine: Engine) -> None:
-    lines = gone(
+    lines = refund_lines(
         subtotal=7.0, subtotal_set=shop_money("11.16"), total_tax=9, total_tax_set=shop_money("1.34")
     )
     shipping = {
@@ -46,7 +46,7 @@ def test_figures_of_lines_and_shipping_are_the_shops_own(engine: Engine) -> None
 
 
 def test_numbers_are_taken_exactly_where_there_is_no_money_bag(engine: Engine) -> None:
-    ingest(engine, ingest_refunds, refund(refund_line_items=gone(subtotal=89.99, total_tax=0)))
+    ingest(engine, ingest_refunds, refund(refund_line_items=refund_lines(subtotal=89.99, total_tax=0)))
 
     assert rows(engine, PARTS)[0][4:] == (8999, 0)
 
@@ -62,21 +62,21 @@ def test_shipping_in_lines_and_in_an_adjustment_counts_once(engine: Engine) -> N
 
 def test_currency_of_a_refund_without_money_is_its_lines(engine: Engine) -> None:
     add_shop(engine)
-    lines = gone(subtotal_set=shop_money("500", "JPY"), total_tax_set=shop_money("50", "JPY"))
+    lines = refund_lines(subtotal_set=shop_money("500", "JPY"), total_tax_set=shop_money("50", "JPY"))
     ingest(engine, ingest_refunds, refund(transactions=[], refund_line_items=lines))
 
     assert rows(engine, PARTS) == [(0, "JPY", 0, 0, 500, 50)]
 
 
-def test_tellings_of_one_refund_end_alike_in_any_order(engine: Engine) -> None:
+def test_events_of_one_refund_end_in_the_same_rows_in_any_order(engine: Engine) -> None:
     add_shop(engine)
     waiting = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
-    pending = refund(transactions=waiting, refund_line_items=gone(subtotal="4.00", total_tax="0.20"))
-    paid = refund(refund_line_items=gone(subtotal="5.00", total_tax="0.10"))
+    pending = refund(transactions=waiting, refund_line_items=refund_lines(subtotal="4.00", total_tax="0.20"))
+    paid = refund(refund_line_items=refund_lines(subtotal="5.00", total_tax="0.10"))
     shipped = refund(amount="3.00", order_adjustments=[{"kind": "shipping_refund", "amount": "-2.00"}])
     ends = set()
-    for told in permutations([pending, paid, shipped]):
-        for sets in (tuple((one,) for one in told), (told,)):
+    for permuted in permutations([pending, paid, shipped]):
+        for sets in (tuple((one,) for one in permuted), (permuted,)):
             with transaction(engine) as tx:
                 for table in ("order_refunds", "order_refund_lines", "stock_movements"):
                     tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
@@ -92,20 +92,20 @@ BOOKED = """select r.status, r.amount_cents, r.adjustment_cents, r.tip_cents, r.
 
 
 def paid_back(status: str, amount: str = "12.50", **fields: Any) -> dict[str, Any]:
-    """The transaction by which a refund gives money back."""
+    """Return the payment of a refund."""
     return {
         "id": ORDER + 700, "order_id": ORDER, "kind": "refund", "status": status, "amount": amount,
         "currency": "CAD", "created_at": at(30),
     } | fields  # fmt: skip
 
 
-def told_payment(status: str) -> WorkItem:
-    """The same transaction, by a webhook of its own."""
+def payment_event(status: str) -> WorkItem:
+    """Return the same payment as a separate event."""
     return item("", paid_back(status), event_topic="order_transactions/create")
 
 
 def gesture(amount: str, payment: dict[str, Any]) -> WorkItem:
-    """A refund of money alone, with the discrepancy that Shopify states for it."""
+    """Return a refund without lines, with Shopify's discrepancy for it."""
     given = {"kind": "refund_discrepancy", "amount": f"-{amount}", "amount_set": shop_money(f"-{amount}")}
     return refund(refund_line_items=[], order_adjustments=[given], transactions=[payment])
 
@@ -125,13 +125,13 @@ def test_a_pending_refund_counts_once_its_payment_succeeded_whichever_comes_firs
     events = [
         (ingest_orders, order()),
         (ingest_refunds, gesture("12.50", paid_back("pending"))),
-        (ingest_order_transactions, told_payment(until)),
+        (ingest_order_transactions, payment_event(until)),
     ]
-    for told in permutations(events):
+    for permuted in permutations(events):
         with transaction(engine) as tx:
             for table in ("orders", "order_lines", "order_refunds", "order_transactions", "stock_movements"):
                 tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
-        for effect, event in told:
+        for effect, event in permuted:
             ingest(engine, effect, event)
         assert rows(engine, BOOKED) == [booked]
 
@@ -141,7 +141,7 @@ def test_what_a_payment_makes_of_its_refund_is_in_the_audit(engine: Engine) -> N
     ingest(engine, ingest_orders, order())
     ingest(engine, ingest_refunds, gesture("12.50", paid_back("pending")))
 
-    effects = ingest(engine, ingest_order_transactions, told_payment("success"))
+    effects = ingest(engine, ingest_order_transactions, payment_event("success"))
 
     summaries = [mutation.summary for entry in effects.audit for mutation in entry.mutations]
     assert f"refund {ORDER + 500} of order {ORDER}: pending -> success, 0.00 -> 12.50 CAD" in summaries
@@ -189,7 +189,7 @@ def test_a_cent_between_a_foreign_payment_and_its_parts_is_unexplained_with_its_
     assert rows(engine, BOOKED) == [("success", 149, 0, 0, -1, 149)]
 
 
-def test_money_that_nothing_states_in_the_shops_currency_waits_for_what_does(engine: Engine) -> None:
+def test_amount_without_a_shop_currency_waits_for_an_event_that_states_it(engine: Engine) -> None:
     add_shop(engine)
     bare = {"refund_line_items": [], "total_duties_set": {"shop_money": {"currency_code": "CAD"}}}
     foreign = paid_back("success", "8.75", currency="EUR")
@@ -225,9 +225,9 @@ def test_an_adjustment_is_shipping_by_its_kind_only(
     assert rows(engine, columns) == [parts]
 
 
-def test_a_tip_is_given_back_before_anything_is_unexplained(engine: Engine) -> None:
+def test_tip_is_refunded_before_a_remainder_is_unexplained(engine: Engine) -> None:
     add_shop(engine)
-    ingest(engine, ingest_refunds, refund(amount="30.00", refund_line_items=gone(subtotal="12.50")))
+    ingest(engine, ingest_refunds, refund(amount="30.00", refund_line_items=refund_lines(subtotal="12.50")))
     ingest(engine, ingest_orders, order(total_price="22.50", total_tip_received="10.00"))
 
     assert rows(engine, BOOKED) == [("success", 3000, 0, 1000, 750, 3000)]

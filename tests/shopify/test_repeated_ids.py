@@ -1,4 +1,4 @@
-"""Ids that Shopify should give once: two objects of one id are both recorded, and no set is stopped."""
+"""Ids that Shopify should use once: two objects with one id are both recorded, and no batch is stopped."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ from tests.shopify.sample_payloads import (
     level,
     line,
     order,
+    outcome_codes,
     product,
     refund,
     rows,
-    verdicts,
 )  # fmt: skip
 from tests.shopify.stock_shop import routed
 
@@ -37,9 +37,9 @@ SHARED = "line_items[0].id is also that of another order's line: both are record
 
 
 def deliver(engine: Engine, effect: Ingest, events: list[WorkItem], *, in_one_set: bool) -> list[str]:
-    """Work ``events`` in one transaction, or each in its own; return the verdicts."""
+    """Work ``events`` in one transaction, or each in its own; return the outcome_codes."""
     sets = [events] if in_one_set else [[event] for event in events]
-    return [verdict for each in sets for verdict in verdicts(ingest(engine, effect, *each))]
+    return [code for each in sets for code in outcome_codes(ingest(engine, effect, *each))]
 
 
 @pytest.mark.parametrize("in_one_set", [True, False])
@@ -74,12 +74,12 @@ def test_an_edit_of_the_one_order_leaves_the_pieces_of_the_other_sold(engine: En
 
 
 def given_back(refund_id: int, number: int, *, line_id: int = 900, **fields: Any) -> WorkItem:
-    """A refund of one piece, whose line has the id ``line_id``."""
-    gone = {
+    """Return a refund of one piece whose line has the id ``line_id``."""
+    refund_line = {
         "id": line_id, "line_item_id": number + 1, "quantity": 1, "restock_type": "return",
         "location_id": LOCATION, "subtotal": "12.50", "line_item": {"sku": "MUG"},
     }  # fmt: skip
-    return refund(refund_id=refund_id, number=number, refund_line_items=[gone], **fields)
+    return refund(refund_id=refund_id, number=number, refund_line_items=[refund_line], **fields)
 
 
 @pytest.mark.parametrize("in_one_set", [True, False])
@@ -113,11 +113,11 @@ def test_two_refunds_of_one_order_with_a_line_of_one_id_both_count(engine: Engin
 def test_lines_and_payments_of_one_id_in_a_refund_are_both_recorded_and_noted(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_orders, order(lines=[line(quantity=2, price="10.00")]))
-    gone = {"id": 900, "line_item_id": ORDER + 1, "quantity": 1, "subtotal": "10.00"}
+    refund_line = {"id": 900, "line_item_id": ORDER + 1, "quantity": 1, "subtotal": "10.00"}
     paid = {"id": 7, "kind": "refund", "status": "success", "amount": "10.00", "currency": "CAD"}
-    odd = refund(refund_line_items=[gone, gone], transactions=[paid, paid])
+    odd = refund(refund_line_items=[refund_line, refund_line], transactions=[paid, paid])
 
-    assert verdicts(ingest(engine, ingest_refunds, odd)) == ["done"]
+    assert outcome_codes(ingest(engine, ingest_refunds, odd)) == ["done"]
 
     assert rows(engine, "select quantity, subtotal_cents from order_refund_lines") == [(2, 2000)]
     assert rows(engine, "select amount_cents, unexplained_cents from order_refunds") == [(2000, 0)]
@@ -150,11 +150,11 @@ def test_a_transaction_id_of_two_orders_is_recorded_once_and_noted_of_both(
     ]
 
 
-def test_an_order_that_cannot_be_read_is_refused_alone_beside_one_with_its_line(engine: Engine) -> None:
+def test_only_the_unreadable_one_of_two_orders_with_a_shared_line_is_refused(engine: Engine) -> None:
     add_shop(engine)
     odd = order(number=OTHER, lines=[line(ORDER + 1)], created_at="2026")
 
-    assert verdicts(ingest(engine, ingest_orders, order(), odd)) == ["done", "shopify.unreadable_order"]
+    assert outcome_codes(ingest(engine, ingest_orders, order(), odd)) == ["done", "shopify.unreadable_order"]
 
 
 def test_the_location_of_an_order_moves_its_own_line_where_another_has_the_lines_id(engine: Engine) -> None:

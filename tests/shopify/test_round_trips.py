@@ -1,4 +1,4 @@
-"""Every column holds the value of its name: distinct values are written, and read back by name and state."""
+"""Every column is written and read back by its name, with distinct values."""
 
 import importlib
 import pkgutil
@@ -16,7 +16,7 @@ from services.shopify.partial_updates import FieldVersion, PartialEntitySpec
 from tests.shopify.sample_payloads import NOW, add_shop, item
 
 ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"
-"""A text that breaks where a column is written by the array maker of another type, or is not escaped."""
+"""A text that fails if a column uses the array function of another type or is not escaped."""
 
 KEY = (1, 2**53 + 7)
 
@@ -27,7 +27,7 @@ OTHER_FIELDS = {
         "missing:1", "risk:1", "doubt:1",
     ))
 }  # fmt: skip
-"""The fields of partial entities whose names are others than those of their columns."""
+"""Fields of partial entities whose columns have other names."""
 
 
 def find_specs() -> dict[str, EntitySpec[Any]]:
@@ -40,7 +40,7 @@ SPECS = find_specs()
 
 
 def make_value(name: str, type_: type, place: int) -> Any:
-    """A value that no other column has; of two neighbouring flags one is true."""
+    """Return a value that no other column has; of two adjacent flags one is true."""
     return {
         "str": f"{name} {ODD}",
         "int": 1000 + place,
@@ -68,7 +68,7 @@ def make_data(spec: EntitySpec[Any]) -> Any:
 
 
 @pytest.mark.parametrize("table", sorted(SPECS))
-def test_row_comes_back_by_the_names_of_its_columns(engine: Engine, table: str) -> None:
+def test_row_is_read_back_by_the_names_of_its_columns(engine: Engine, table: str) -> None:
     spec, data = SPECS[table], make_data(SPECS[table])
     add_shop(engine)
     deleted_at = NOW + timedelta(days=1)

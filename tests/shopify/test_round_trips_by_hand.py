@@ -1,4 +1,4 @@
-"""Rows with statements of their own: distinct values go in, and come back by name and by the finders."""
+"""Rows with handwritten statements are read back by name and by the finders, with distinct values."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -35,7 +35,7 @@ NUMBERS = count(1000)
 
 
 def make(cls: Any, **fixed: Any) -> Any:
-    """A named tuple of ``cls`` with a value of its own in each field; ``fixed`` fields are as given."""
+    """Return a ``cls`` with a distinct value in each field, except ``fixed``."""
     values = dict(fixed)
     for place, (name, hint) in enumerate(get_type_hints(cls).items()):
         if name not in values:
@@ -58,7 +58,7 @@ def _value(name: str, hint: Any, place: int) -> Any:
 
 
 def make_order(number: int) -> Order:
-    told: dict[str, Any] = {
+    order_fields: dict[str, Any] = {
         "shop_id": 1, "order_gid": f"gid://shopify/Order/{number}", "customer": None, "doubts": (),
         "variant_ids": {}, "shipping_taxes": orjson.dumps([{"title": ODD}]).decode(),
         "lines": [
@@ -66,7 +66,7 @@ def make_order(number: int) -> Order:
             for _ in range(2)
         ],
     }  # fmt: skip
-    order: Order = make(Order, **told)
+    order: Order = make(Order, **order_fields)
     return order
 
 
@@ -76,7 +76,7 @@ def select(tx: Connection, table: str) -> Iterator[dict[str, Any]]:
 
 
 def assert_named(row: dict[str, Any], state: Any, **renamed: str) -> None:
-    """Each column of ``row`` that ``state`` has a field for holds that field; columns may be ``renamed``."""
+    """Check that the columns of ``row`` equal the fields of ``state``; columns may be ``renamed``."""
     fields = {renamed.get(name, name): name for name in state._fields}
     shared = row.keys() & fields.keys()
     wanted = {column: getattr(state, fields[column]) for column in shared}
@@ -87,7 +87,9 @@ def assert_named(row: dict[str, Any], state: Any, **renamed: str) -> None:
 
 
 @pytest.mark.parametrize("orders", [1, MANY_ORDERS], ids=["upsert", "copy"])
-def test_orders_and_their_lines_come_back_by_name_and_by_their_finder(engine: Engine, orders: int) -> None:
+def test_orders_and_their_lines_are_read_back_by_name_and_by_their_finder(
+    engine: Engine, orders: int
+) -> None:
     add_shop(engine)
     made = {order.order_gid: order for order in (make_order(number) for number in range(1, orders + 1))}
     lines = {line.line_id: line for order in made.values() for line in order.lines}
@@ -109,7 +111,7 @@ def test_orders_and_their_lines_come_back_by_name_and_by_their_finder(engine: En
     assert unchanged == {}
 
 
-def test_changed_line_comes_back_as_it_was(engine: Engine) -> None:
+def test_changed_line_is_read_back_unchanged(engine: Engine) -> None:
     add_shop(engine)
     order = make_order(1)
     line = order.lines[0]
@@ -126,7 +128,7 @@ def test_changed_line_comes_back_as_it_was(engine: Engine) -> None:
     assert [getattr(old, name) for name in shown] == [getattr(line, name) for name in shown]
 
 
-def test_refund_and_its_lines_come_back_by_name_and_by_their_finder(engine: Engine) -> None:
+def test_refund_and_its_lines_are_read_back_by_name_and_by_their_finder(engine: Engine) -> None:
     add_shop(engine)
     line: RefundLine = make(RefundLine)
     payments = {7: RefundPayment("success", 901), 8: RefundPayment("pending", 902, is_foreign=True)}
@@ -140,7 +142,7 @@ def test_refund_and_its_lines_come_back_by_name_and_by_their_finder(engine: Engi
         (of_line,) = select(tx, "order_refund_lines")
         again = record_refunds(tx, [refund])
 
-    for name in ("amount_cents", "status", "tip_cents"):  # what the settling makes of it
+    for name in ("amount_cents", "status", "tip_cents"):  # set when the refund is settled
         row.pop(name)
     assert_named(row, refund)
     assert_named(of_line, line)
@@ -148,7 +150,7 @@ def test_refund_and_its_lines_come_back_by_name_and_by_their_finder(engine: Engi
     assert [(one.is_new, one.is_changed, one.new_lines) for one in again.values()] == [(False, False, 0)]
 
 
-def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+def test_stripes_transaction_is_read_back_by_name_and_by_its_finder(engine: Engine) -> None:
     add_shop(engine)
     made: Transaction = make(Transaction, shop_id=1)
 
@@ -162,7 +164,7 @@ def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine
     assert found == made._replace(work_id=0)
 
 
-def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
+def test_balance_entry_is_read_back_by_name(engine: Engine) -> None:
     shop_id = add_shop(engine)
     made: BalanceEntry = make(BalanceEntry)
 
@@ -173,7 +175,7 @@ def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
     assert_named(row, made)
 
 
-def test_interaction_comes_back_by_name(engine: Engine) -> None:
+def test_interaction_is_read_back_by_name(engine: Engine) -> None:
     shop_id = add_shop(engine)
     source = {"id": f"AC1 {ODD}", "direction": f"direction {ODD}", "status": f"status {ODD}", "text": ODD,
               "from": f"+1604 {ODD}", "createdAt": NOW.isoformat()}  # fmt: skip
@@ -196,7 +198,7 @@ def test_interaction_comes_back_by_name(engine: Engine) -> None:
     assert {name: row[name] for name in wanted} == wanted
 
 
-def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+def test_variant_is_read_back_by_name_and_by_its_finder(engine: Engine) -> None:
     add_shop(engine)
     made = Variant(item("product_ingest", b"{}"), 9, make(VariantState))
 
@@ -210,7 +212,7 @@ def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
     assert found == made.state
 
 
-def test_customer_comes_back_by_name(engine: Engine) -> None:
+def test_customer_is_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     made, gone_at = make(Customer), NOW + timedelta(days=2)
 
@@ -223,7 +225,7 @@ def test_customer_comes_back_by_name(engine: Engine) -> None:
     assert row["redacted_at"] is None
 
 
-def test_level_comes_back_by_the_finder(engine: Engine) -> None:
+def test_level_is_read_back_by_the_finder(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_inventory_levels, level(11, 1))
     with transaction(engine) as tx:

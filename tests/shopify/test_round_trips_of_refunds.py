@@ -1,4 +1,4 @@
-"""Rows of refunds and of an order's children come back from their finders by name, with distinct values."""
+"""Rows of refunds and of an order's parts are read back by name, with distinct values."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def insert(tx: Connection, table: Table, **columns: Any) -> None:
     upsert_rows(tx, table, {name: [value] for name, value in columns.items()})
 
 
-def test_parts_of_a_refund_come_back_by_name(engine: Engine) -> None:
+def test_parts_of_a_refund_are_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     with transaction(engine) as tx:
         record_orders(tx, [make_order(1)], (), {})
@@ -65,7 +65,7 @@ def test_latest_status_of_a_payment_is_that_of_its_transaction(engine: Engine) -
     assert parts.payments == {7: RefundPayment("success", 901)}
 
 
-def test_children_of_an_order_come_back_by_name(engine: Engine) -> None:
+def test_children_of_an_order_are_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     with transaction(engine) as tx:
         record_orders(tx, [make_order(1)], (), {})

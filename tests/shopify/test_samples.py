@@ -1,4 +1,4 @@
-"""Shopify's own sample payloads are read, with their exact ids."""
+"""Shopify's sample payloads are parsed, with their exact ids."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ CASES: list[tuple[Ingest, str]] = [
 
 
 def sample(samples: Path, topic: str) -> WorkItem:
-    """Shopify's own payload of ``topic``."""
+    """Return Shopify's sample payload of ``topic``."""
     name = topic.replace("/", "__")
     body = (samples / "shopify" / "payloads_2026-07_exact_ids" / f"{name}.json").read_bytes()
     return item("sample", body, event_topic=topic)
@@ -79,7 +79,7 @@ FACTS = {
         (548380009, "Super Toys", "USD", "US-TN", "enterprise", None),
     ),
 }
-"""What is in Shopify's samples, read by a person."""
+"""Facts of Shopify's samples, extracted by hand."""
 
 
 @pytest.mark.parametrize("topic", FACTS)

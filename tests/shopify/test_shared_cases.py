@@ -11,7 +11,7 @@ from services.shopify.logistics.fulfillments import ingest_locations
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
-from tests.shopify.sample_payloads import Ingest, add_shop, ingest, item, rows, verdicts
+from tests.shopify.sample_payloads import Ingest, add_shop, ingest, item, outcome_codes, rows
 
 EFFECTS: dict[str, Ingest] = {
     "orders": ingest_orders,
@@ -64,12 +64,12 @@ CASES: dict[str, tuple[str, list[Any]]] = {
 def test_case_leaves_its_facts(engine: Engine, samples: Path, name: str) -> None:
     path = samples.parent / "cases" / "orders_and_refunds" / f"{name}.json"
     if not path.is_file():
-        pytest.skip("the shared cases (../shared/cases) are not here")
+        pytest.skip("the shared cases (../shared/cases) are missing")
     add_shop(engine)
     for event in orjson.loads(path.read_bytes())["events"]:
         topic = event["topic"]
         made = item("case", orjson.dumps(event["body"]), event_topic=topic)
-        assert verdicts(ingest(engine, EFFECTS[topic.partition("/")[0]], made)) == ["done"], topic
+        assert outcome_codes(ingest(engine, EFFECTS[topic.partition("/")[0]], made)) == ["done"], topic
 
     statement, facts = CASES[name]
     assert rows(engine, statement) == facts

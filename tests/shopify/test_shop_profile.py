@@ -14,7 +14,7 @@ from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import EPOCH
 from services.shopify.shop_profile import ingest_storefronts
 from services.shops.secrets import record_secret
-from tests.shopify.sample_payloads import NOON, SHOP, add_shop, at, ingest, item, rows, verdicts
+from tests.shopify.sample_payloads import NOON, SHOP, add_shop, at, ingest, item, outcome_codes, rows
 
 TOKEN = "shpat_" + "0" * 32
 
@@ -33,7 +33,7 @@ def summaries(effects: HandlerResult) -> list[str]:
 
 
 def incidents(engine: Engine) -> list[Any]:
-    """What people were shop_update of, and whether it stands."""
+    """Return the incidents and whether they are open."""
     return rows(engine, "select rule, severity, status from incidents order by id")
 
 
@@ -49,7 +49,7 @@ def shop(engine: Engine, settings: Settings) -> Engine:
 def test_shop_has_the_state_of_its_newest_event(shop: Engine) -> None:
     effects = ingest(shop, ingest_storefronts, shop_update(5, plan_name="plus"), shop_update(1))
 
-    assert verdicts(effects) == ["done", "stale"]
+    assert outcome_codes(effects) == ["done", "stale"]
     assert rows(
         shop, "select shopify_id, name, currency, timezone, province, plan_name from storefronts"
     ) == [(2**53 + 9, "Harbour", "CAD", "America/Los_Angeles", "CA-BC", "plus")]
@@ -74,8 +74,8 @@ def test_currency_and_zone_that_differ_are_incidents_until_they_agree(shop: Engi
 
 def test_newer_event_of_an_uninstalled_shop_resolves_the_incident(shop: Engine) -> None:
     with transaction(shop) as tx:
-        gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, :at, :none)"
-        tx.execute(text(gone), {"at": NOON, "none": EPOCH})
+        statement = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, :at, :none)"
+        tx.execute(text(statement), {"at": NOON, "none": EPOCH})
         record_incidents(tx, [Incident(SHOP, "shopify_uninstalled", "2026-11-20", "P2", "gone")], NOON)
 
     effects = ingest(shop, ingest_storefronts, shop_update(5))

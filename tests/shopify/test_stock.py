@@ -1,4 +1,4 @@
-"""Levels, what orders take from them, and the pushes that follow."""
+"""Levels, deductions by orders, and the pushes that follow."""
 
 from datetime import timedelta
 
@@ -17,17 +17,17 @@ from tests.shopify.sample_payloads import (
     NOW,
     ORDER,
     add_shop,
+    clear_work_queue,
     count_levels,
-    forget_work,
     ingest,
     item,
     level,
     line,
     order,
+    outcome_codes,
     product,
     refund,
     rows,
-    verdicts,
 )
 from tests.shopify.stock_shop import KEY, LEVELS, PUSHES
 
@@ -39,7 +39,7 @@ def counted_shop(engine: Engine) -> Engine:
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
     count_levels(engine)
-    forget_work(engine)
+    clear_work_queue(engine)
     return engine
 
 
@@ -76,7 +76,7 @@ def test_level_that_shopify_owns_is_what_shopify_reported_whatever_is_sold_and_r
     assert rows(engine, PUSHES) == []
 
 
-def test_observation_in_step_with_ours_plans_no_push(counted_shop: Engine) -> None:
+def test_observation_equal_to_our_figure_plans_no_push(counted_shop: Engine) -> None:
     ingest(counted_shop, ingest_orders, order(lines=[line(quantity=3)]))
     effects = ingest(counted_shop, ingest_inventory_levels, level(7, 1))
 
@@ -84,7 +84,7 @@ def test_observation_in_step_with_ours_plans_no_push(counted_shop: Engine) -> No
     assert effects.new_work == []
 
 
-def test_second_change_relies_on_the_push_that_waits(counted_shop: Engine) -> None:
+def test_second_change_uses_the_waiting_push(counted_shop: Engine) -> None:
     ingest(counted_shop, ingest_orders, order())
     ingest(counted_shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51)]))
 
@@ -101,7 +101,7 @@ def test_second_change_relies_on_the_push_that_waits(counted_shop: Engine) -> No
         "payload = '{\"quantity\": 9}'",
     ],
 )
-def test_push_that_somebody_began_cannot_stand_in_for_a_new_one(counted_shop: Engine, touched: str) -> None:
+def test_started_push_does_not_replace_a_new_one(counted_shop: Engine, touched: str) -> None:
     ingest(counted_shop, ingest_orders, order())
     with transaction(counted_shop) as tx:
         tx.exec_driver_sql(f"update work_queue set {touched}")  # noqa: S608
@@ -111,7 +111,7 @@ def test_push_that_somebody_began_cannot_stand_in_for_a_new_one(counted_shop: En
     assert len(rows(counted_shop, PUSHES)) == 2
 
 
-def test_push_that_is_being_claimed_at_this_moment_is_not_relied_on(counted_shop: Engine) -> None:
+def test_push_that_is_being_claimed_is_not_reused(counted_shop: Engine) -> None:
     ingest(counted_shop, ingest_orders, order())
     with transaction(counted_shop) as claiming:
         claimed = claim_leased(claiming, TOPICS["inventory_push"], NOW + timedelta(minutes=1), "w")
@@ -122,7 +122,7 @@ def test_push_that_is_being_claimed_at_this_moment_is_not_relied_on(counted_shop
     assert len(effects.new_work) == 1
 
 
-def test_push_that_is_relied_on_cannot_be_claimed_before_the_change_is_seen(counted_shop: Engine) -> None:
+def test_reused_push_cannot_be_claimed_before_the_change_is_visible(counted_shop: Engine) -> None:
     ingest(counted_shop, ingest_orders, order())
     with transaction(counted_shop) as changing:
         ingest_orders(changing, [order(number=ORDER + 50, lines=[line(ORDER + 51)])], NOW)
@@ -137,12 +137,12 @@ def test_older_observation_is_stale(counted_shop: Engine) -> None:
         counted_shop, ingest_inventory_levels, level(9, -2), level(12, 5), level(12, 5), level(11, 4)
     )
 
-    assert verdicts(effects) == ["stale", "done", "done", "stale"]
+    assert outcome_codes(effects) == ["stale", "done", "done", "stale"]
     assert rows(counted_shop, LEVELS) == [(LOCATION, "MUG", 10, 12)]
 
 
 def test_item_that_shopify_does_not_count_is_untracked(counted_shop: Engine) -> None:
-    assert verdicts(ingest(counted_shop, ingest_inventory_levels, level(None, 5))) == ["not_tracked"]
+    assert outcome_codes(ingest(counted_shop, ingest_inventory_levels, level(None, 5))) == ["not_tracked"]
 
 
 @pytest.mark.parametrize("field", ["inventory_item_id", "location_id", "updated_at"])
@@ -153,4 +153,4 @@ def test_level_that_lacks_a_field_is_refused_alone(counted_shop: Engine, field: 
     del body[field]
     effects = ingest(counted_shop, ingest_inventory_levels, item("inventory_level_ingest", body), level(4, 5))
 
-    assert verdicts(effects) == ["shopify.unreadable_inventory_level", "done"]
+    assert outcome_codes(effects) == ["shopify.unreadable_inventory_level", "done"]

@@ -1,4 +1,4 @@
-"""Which item and which location a movement counts for."""
+"""The item and the location of a stock movement."""
 
 import pytest
 from sqlalchemy import Engine
@@ -13,16 +13,16 @@ from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
     add_shop,
+    clear_work_queue,
     count_levels,
-    forget_work,
     ingest,
     level,
     line,
     order,
+    outcome_codes,
     product,
     refund,
     rows,
-    verdicts,
 )
 from tests.shopify.stock_shop import KEY, LEVELS, routed, stock_item
 
@@ -34,7 +34,7 @@ def counted_shop(engine: Engine) -> Engine:
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
     count_levels(engine)
-    forget_work(engine)
+    clear_work_queue(engine)
     return engine
 
 
@@ -44,7 +44,7 @@ def test_level_known_before_its_variant_counts_orders_once_the_sku_is_known(engi
     count_levels(engine)
     ingest(engine, ingest_orders, order())
     assert rows(engine, LEVELS) == [(LOCATION, "", 10, 10)]
-    forget_work(engine)
+    clear_work_queue(engine)
 
     effects = ingest(engine, ingest_products, product())
 
@@ -57,7 +57,7 @@ def test_variant_that_loses_its_sku_gives_back_what_was_counted(counted_shop: En
     ingest(counted_shop, ingest_products, product(None, 1))
 
     assert rows(counted_shop, LEVELS) == [(LOCATION, "", 10, 10)]
-    assert verdicts(ingest(counted_shop, ingest_products, product("MUG", 0))) == ["stale"]
+    assert outcome_codes(ingest(counted_shop, ingest_products, product("MUG", 0))) == ["stale"]
 
 
 def test_sale_over_the_counter_counts_at_its_own_location(counted_shop: Engine) -> None:
@@ -85,7 +85,7 @@ def test_online_sale_counts_where_its_fulfilment_order_is_assigned(counted_shop:
     count_levels(counted_shop)
     ingest(counted_shop, ingest_orders, order())
     assert [row[2] for row in rows(counted_shop, LEVELS)] == [10, 5]
-    forget_work(counted_shop)
+    clear_work_queue(counted_shop)
 
     effects = ingest(counted_shop, ingest_fulfillment_orders, routed(LOCATION + 1))
 

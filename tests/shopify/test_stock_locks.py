@@ -1,4 +1,4 @@
-"""Who counts stock waits for whom: nothing is missed, and nobody waits without need."""
+"""Locks of stock changes: no lost update and no unnecessary wait."""
 
 import random
 import time
@@ -55,7 +55,7 @@ def sale(number: int) -> WorkItem:
     return order(10, number=ORDER + 10 * number, lines=[line(ORDER + 10 * number + 1, quantity=3)])
 
 
-def test_two_sets_of_orders_that_sell_what_nobody_counts_do_not_wait_for_each_other(engine: Engine) -> None:
+def test_batches_of_orders_of_uncounted_items_do_not_wait_for_each_other(engine: Engine) -> None:
     with transaction(engine) as first, transaction(engine) as second:
         second.exec_driver_sql("set local lock_timeout = '2s'")
         ingest_orders(first, [sale(1)], NOW)
@@ -138,7 +138,7 @@ def plan_pushes(engine: Engine, *shops: int) -> None:
 
 
 def push_levels(engine: Engine, held: Mapping[int, int]) -> None:
-    """Push while each shop holds its figure of ``held`` of everything."""
+    """Push while each shop has its figure in ``held`` for every item."""
     apis = {
         shop_id: FakeStockApi(
             others={ShopLevelKey(number, 1): available for number in range(1, 501)},
@@ -163,7 +163,7 @@ def sell_in_both_shops(engine: Engine) -> None:
 
 
 def push_while_orders_wait(engine: Engine, held: Mapping[int, int], lock: str) -> list[str]:
-    """Push; once a statement with ``lock`` ran, orders start and come to wait. Return the errors."""
+    """Push, and start orders after a statement with ``lock``, so that they wait. Return the errors."""
     sellers: list[Any] = []
     faults: list[str] = []
 
@@ -187,7 +187,7 @@ def push_while_orders_wait(engine: Engine, held: Mapping[int, int], lock: str) -
     return faults
 
 
-def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:
+def test_pushes_of_several_shops_settle_during_a_batch_of_their_orders(shops: Engine) -> None:
     plan_pushes(shops)
 
     assert push_while_orders_wait(shops, {1: 42, 2: 42}, "then pg_advisory_xact_lock_shared(1, bucket)") == []
@@ -224,12 +224,12 @@ def oversold(shops: Engine) -> Engine:
     return shops
 
 
-def test_pushes_of_a_pool_and_of_a_counting_shop_settle_beside_orders_of_an_oversold_item(
+def test_pushes_of_a_pool_and_a_counting_shop_settle_during_orders_of_an_oversold_item(
     oversold: Engine,
 ) -> None:
-    """Both write the incident of the item and lock the level of shop 2: in the same order.
+    """Both write the incident of the item and lock the level of shop 2 in the same order.
 
-    Shop 2 takes its push, shop 3 has a restock.
+    Shop 2 accepts its push, shop 3 has a restock.
     """
     plan_pushes(oversold, 2, 3)
 

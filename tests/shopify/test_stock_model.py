@@ -1,7 +1,7 @@
 """Stock against an independent model: random sales, restocks, counts, lost webhooks and provider faults.
 
-The sandbox's shop moves its own stock by its own orders, as Shopify does. At the end ours, the sandbox's and
-the model's figures are the same, at two locations of three shops.
+The sandbox shop changes its stock by its own orders, as Shopify does. At the end the recorded, the sandbox's
+and the model's figures are equal, at two locations of three shops.
 """
 
 import random
@@ -57,7 +57,7 @@ Where = tuple[int, int, int]
 
 
 class World:
-    """Three shops at the sandbox, ours beside them, and what each shelf truly has for sale."""
+    """Three sandbox shops, the recorded ones, and the true stock of each."""
 
     def __init__(self, engine: Engine, url: str, seed: int) -> None:
         self.engine, self.url, self.rng, self.minute = engine, url, random.Random(seed), 0
@@ -73,16 +73,18 @@ class World:
                 )
             self.control(shop_id, token="shpat_0123456789abcdef")
             for item in ITEMS:
-                goods = product(f"SKU{item}", -600, number=item, variant=item + 100)._replace(shop_id=shop_id)
-                body = orjson.loads(goods.body) | {"id": item, "updated_at": at(-600)}
-                goods = goods._replace(body=orjson.dumps(body))
-                ingest(engine, ingest_products, goods)
+                product_event = product(f"SKU{item}", -600, number=item, variant=item + 100)._replace(
+                    shop_id=shop_id
+                )
+                body = orjson.loads(product_event.body) | {"id": item, "updated_at": at(-600)}
+                product_event = product_event._replace(body=orjson.dumps(body))
+                ingest(engine, ingest_products, product_event)
                 self.control(shop_id, webhooks=[{"topic": "products/update", "body": body}])
                 for location in LOCATIONS:
                     held = orjson.loads(level(PIECES, -500, location=location, number=item).body)
                     self.control(shop_id, inventory_levels=[held])
                     self.model[shop_id, item, location] = PIECES
-            self.tell_levels(shop_id, loss=0.0)
+            self.deliver_levels(shop_id, loss=0.0)
             if owner == "shopfleet":
                 self.count(shop_id, moved=0)
 
@@ -90,30 +92,30 @@ class World:
     def domain(shop_id: int) -> str:
         return f"shop{shop_id}.myshopify.com"
 
-    def control(self, shop_id: int, **asked: Any) -> None:
-        control(self.url, shop=self.domain(shop_id), **asked)
+    def control(self, shop_id: int, **state: Any) -> None:
+        control(self.url, shop=self.domain(shop_id), **state)
 
     def held(self, shop_id: int) -> Any:
         self.control(shop_id, **NO_FAULT)
         places = [ShopLevelKey(item, location) for item in ITEMS for location in LOCATIONS]
         return open_admin(shop_id).get_levels(places)
 
-    def tell_levels(self, shop_id: int, loss: float) -> None:
-        """The webhooks of the shop's levels arrive, but for those that are lost."""
-        told = []
+    def deliver_levels(self, shop_id: int, loss: float) -> None:
+        """Deliver the webhooks of the shop's levels, except lost ones."""
+        sent = []
         for (item, location), held in self.held(shop_id).items():
             one = level(held.available, self.minute, location=location, number=item)
             seen_at = max(NOON + timedelta(minutes=self.minute), held.updated_at)
             body = orjson.dumps(orjson.loads(one.body) | {"updated_at": seen_at})
             if self.rng.random() >= loss:
-                told.append(one._replace(shop_id=shop_id, body=body))
-        ingest(self.engine, ingest_inventory_levels, *told)
+                sent.append(one._replace(shop_id=shop_id, body=body))
+        ingest(self.engine, ingest_inventory_levels, *sent)
 
     def place(self) -> Where:
         return self.rng.choice(sorted(self.model))
 
     def sell(self) -> None:
-        """Some pieces are sold over the counter, or by an order that leaves Shopify's own stock alone."""
+        """Sell some pieces over the counter, or with an order that does not change Shopify's stock."""
         where, quantity = self.place(), self.rng.randint(1, 4)
         shop_id, item, location = where
         is_bypass = self.rng.random() < 0.3
@@ -130,7 +132,7 @@ class World:
             self.model[where] -= quantity
 
     def restock(self) -> None:
-        """A piece of a sale is returned, at either location."""
+        """Return one piece of a sale, at either location."""
         if not self.sold:
             return
         (shop_id, item, _), number = self.sold.pop(self.rng.randrange(len(self.sold)))
@@ -148,7 +150,7 @@ class World:
         self.model[shop_id, item, location] += 1
 
     def count(self, shop_id: int, moved: int) -> None:
-        """Every shelf of the shop is counted; each has ``moved`` pieces more than the model has."""
+        """Count every level of the shop; each has ``moved`` pieces more than the model."""
         held = self.held(shop_id)
         counts = []
         for (shop, item, location), pieces in self.model.items():
@@ -164,7 +166,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_ours_is_the_sandboxs_is_the_models(engine: Engine, sandbox: str, seed: int) -> None:
+def test_recorded_sandbox_and_model_figures_are_equal(engine: Engine, sandbox: str, seed: int) -> None:
     world = World(engine, sandbox, seed)
     for _ in range(STEPS):
         world.minute += 2
@@ -179,19 +181,19 @@ def test_ours_is_the_sandboxs_is_the_models(engine: Engine, sandbox: str, seed: 
             world.control(world.rng.choice((2, 3)), **world.rng.choice(FAULTS))
             push(engine)
         elif step < 0.9:
-            world.tell_levels(world.rng.choice(sorted(SHOPS)), loss=0.5)
+            world.deliver_levels(world.rng.choice(sorted(SHOPS)), loss=0.5)
         else:
             push(engine)
     world.minute += 10
     for shop_id in SHOPS:
         world.control(shop_id, **NO_FAULT)
-        world.tell_levels(shop_id, loss=0.0)
+        world.deliver_levels(shop_id, loss=0.0)
     while rows(engine, f"{PUSHES} and status in ('pending', 'error')"):
         with transaction(engine) as tx:
             tx.exec_driver_sql("delete from rate_limits")
         push(engine)
 
-    ours = {
+    recorded = {
         (row[0], row[1], row[2]): row[3]
         for row in rows(
             engine,
@@ -199,11 +201,11 @@ def test_ours_is_the_sandboxs_is_the_models(engine: Engine, sandbox: str, seed: 
             "where shop_id > 1",
         )
     }
-    theirs = {
+    at_shopify = {
         (shop_id, place.inventory_item_id, place.location_id): held.available
         for shop_id in SHOPS
         for place, held in world.held(shop_id).items()
     }
-    assert ours == world.model
-    assert theirs == world.model
+    assert recorded == world.model
+    assert at_shopify == world.model
     assert rows(engine, f"{PUSHES} and (status = 'dead' or shop_id = 4)") == []

@@ -21,16 +21,16 @@ from tests.shopify.sample_payloads import (
     SHOP,
     Ingest,
     add_shop,
+    clear_work_queue,
     count_levels,
-    forget_work,
     ingest,
     level,
     line,
     order,
+    outcome_codes,
     product,
     refund,
     rows,
-    verdicts,
 )
 from tests.shopify.stock_shop import LEVELS, routed
 
@@ -42,7 +42,7 @@ def counted_shop(engine: Engine) -> Engine:
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
     count_levels(engine)
-    forget_work(engine)
+    clear_work_queue(engine)
     return engine
 
 
@@ -65,7 +65,7 @@ def test_cancelling_moves_no_stock_and_its_refund_brings_it_back(counted_shop: E
     assert [row[2] for row in rows(counted_shop, LEVELS)] == [10]
 
 
-# The day of one order, in nine events, after the levels were counted half an hour before it.
+# Nine events of one order, half an hour after the levels were counted.
 STORY: tuple[tuple[Ingest, Callable[[], WorkItem]], ...] = (
     (ingest_products, lambda: product("CUP", -90)),
     (ingest_products, lambda: product("MUG", -60)),
@@ -99,14 +99,14 @@ STATE = (
 )
 
 
-def _tell(engine: Engine, told: list[tuple[Ingest, WorkItem]]) -> list[list[tuple[object, ...]]]:
+def _ingest_all(engine: Engine, sequence: list[tuple[Ingest, WorkItem]]) -> list[list[tuple[object, ...]]]:
     tables = "orders order_lines order_refunds order_refund_lines inventory_levels stock_movements variants"
     with transaction(engine) as tx:
         for table in [*tables.split(), "fulfillment_orders", "work_queue"]:
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
     ingest(engine, ingest_inventory_levels, level(20, -30), level(8, -30, location=LOCATION + 1))
     count_levels(engine)
-    for effect, event in told:
+    for effect, event in sequence:
         ingest(engine, effect, event)
     return [rows(engine, query) for query in STATE]
 
@@ -122,16 +122,16 @@ def test_any_order_and_repetition_of_a_day_ends_in_the_same_state(
     engine: Engine, again: list[int], rng: object
 ) -> None:
     events = [(effect, make()) for effect, make in STORY]
-    told = events + [events[place] for place in again]
+    sequence = events + [events[place] for place in again]
     if not rows(engine, "select id from shops"):
         add_shop(engine)
-    expected = _tell(engine, events)
+    expected = _ingest_all(engine, events)
 
-    rng.shuffle(told)  # type: ignore[attr-defined]
-    state = _tell(engine, told)
+    rng.shuffle(sequence)  # type: ignore[attr-defined]
+    state = _ingest_all(engine, sequence)
 
     assert state == expected
-    # 20 counted, two sold over the counter, three online of an unknown location, one back.
+    # 20 counted, two sold over the counter, three online without a location, one returned.
     assert [row[:3] for row in state[0]] == [(LOCATION, "MUG", 19), (LOCATION + 1, "MUG", 8)]
     differs = [row for row in state[0] if row[2] != row[3]]
     waiting = rows(engine, "select key from work_queue where topic = 'inventory_push' and status = 'pending'")
@@ -140,7 +140,7 @@ def test_any_order_and_repetition_of_a_day_ends_in_the_same_state(
 
 def test_refund_before_its_order_is_counted_when_the_order_comes(engine: Engine) -> None:
     add_shop(engine)
-    assert verdicts(ingest(engine, ingest_refunds, refund(), refund())) == ["done", "done"]
+    assert outcome_codes(ingest(engine, ingest_refunds, refund(), refund())) == ["done", "done"]
 
     ingest(engine, ingest_orders, order())
 
@@ -161,10 +161,10 @@ def test_refund_that_names_no_currency_for_its_money_is_refused(engine: Engine) 
 
     effects = ingest(engine, ingest_refunds, refund(transactions=paid), refund())
 
-    assert verdicts(effects) == ["shopify.unreadable_refund", "done"]
+    assert outcome_codes(effects) == ["shopify.unreadable_refund", "done"]
 
 
-def test_refund_told_again_once_its_money_moved_counts_the_money(engine: Engine) -> None:
+def test_refund_received_again_after_its_payment_counts_the_money(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_orders, order())
     pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]

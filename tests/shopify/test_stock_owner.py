@@ -1,4 +1,4 @@
-"""A figure that is not the shop's own is never pushed: the rule, and the cases of public reports."""
+"""Stock that Shopify owns is never pushed: the rule, and cases of public reports."""
 
 import ast
 import json
@@ -88,12 +88,12 @@ ROADS = {
 }
 
 
-def test_every_road_to_a_push_is_known_here() -> None:
+def test_every_way_to_plan_a_push_is_listed() -> None:
     assert callers() == set(ROADS)
 
 
-def test_no_road_plans_a_push_for_a_shop_that_shopify_owns(engine: Engine) -> None:
-    """Even where a level was counted and differs, as after a change of owner that is not finished."""
+def test_no_way_plans_a_push_for_a_shop_that_shopify_owns(engine: Engine) -> None:
+    """Even if a level was counted and differs, as during a change of the owner."""
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
@@ -145,7 +145,7 @@ def test_sale_and_restock_at_one_of_two_locations_leave_the_other_alone(engine: 
 def bypass_case() -> dict[str, Any]:
     path = Path(__file__).parents[3] / "shared" / "cases" / "orders_and_refunds" / "stock_bypass.json"
     if not path.is_file():
-        pytest.skip("the shared cases (../shared/cases) are not here")
+        pytest.skip("the shared cases (../shared/cases) are missing")
     case: dict[str, Any] = json.loads(path.read_text())
     return case
 

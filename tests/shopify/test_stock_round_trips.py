@@ -1,4 +1,4 @@
-"""Stock rows: distinct values go in, and each finder returns them under the names of their columns."""
+"""Stock rows are read back by name by each finder, with distinct values."""
 
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,7 @@ COLUMNS: dict[str, Any] = {
 
 @pytest.fixture
 def row(engine: Engine) -> dict[str, Any]:
-    """One level that holds another value in each column."""
+    """Insert one level with a distinct value in each column."""
     add_shop(engine)
     ingest(engine, ingest_inventory_levels, level(9, 1))
     names = ", ".join(f"{name} = %({name})s" for name in COLUMNS)
@@ -45,7 +45,7 @@ def row(engine: Engine) -> dict[str, Any]:
 
 
 def assert_fields(found: Any, row: dict[str, Any], **renamed: str) -> None:
-    """Each field of ``found`` that ``row`` has a column for holds that column; ``renamed`` names others."""
+    """Check that the fields of ``found`` equal the columns of ``row``; columns may be ``renamed``."""
     fields = {name: renamed.get(name, name) for name in found._fields}
     wanted = {name: row[column] for name, column in fields.items() if column in row}
     assert {name: getattr(found, name) for name in wanted} == wanted
@@ -123,7 +123,7 @@ def find_movements(tx: Connection) -> list[Movement]:
 
 @pytest.mark.parametrize("owner", ["shopify", "shopfleet"])
 @pytest.mark.parametrize("are_new", [True, False])
-def test_movement_comes_back_by_name_and_when_it_is_taken_back(
+def test_movement_is_read_back_by_name_and_when_it_is_taken_back(
     engine: Engine, owner: str, are_new: bool
 ) -> None:
     add_shop(engine)

@@ -1,4 +1,4 @@
-"""What new movements add to counted levels is what all movements since the count come to."""
+"""Changes of counted levels add up to all movements since the count."""
 
 import random
 
@@ -35,13 +35,15 @@ COUNTED = "select shop_id, inventory_item_id, location_id from inventory_levels 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_counted_levels_are_what_a_recount_of_all_movements_gives(engine: Engine, seed: int) -> None:
-    """Of known variants and of skus alone; at the counter, routed, not placed yet, of before the count."""
+    """With variants or only SKUs; at the counter, routed, without a location, before the count."""
     rng = random.Random(seed)
     add_shop(engine)
-    goods = {ITEM: ("MUG", 5), ITEM + 1: ("MUG", 6), ITEM + 2: ("CUP", 7)}
-    for number, (sku, variant) in goods.items():
+    skus_of_items = {ITEM: ("MUG", 5), ITEM + 1: ("MUG", 6), ITEM + 2: ("CUP", 7)}
+    for number, (sku, variant) in skus_of_items.items():
         ingest(engine, ingest_products, product(sku, number=number, variant=variant))
-    places = [(number, LOCATION + extra) for number in goods for extra in (0, 1)] + [(ITEM + 3, LOCATION)]
+    places = [(number, LOCATION + extra) for number in skus_of_items for extra in (0, 1)] + [
+        (ITEM + 3, LOCATION)
+    ]
     for number, location in places:
         ingest(engine, ingest_inventory_levels, level(50, -30, location=location, number=number))
     with transaction(engine) as tx:

@@ -1,4 +1,4 @@
-"""A signed body that arrives under the topic of another one changes nothing: Shopify signs no header."""
+"""A signed body under another topic changes nothing: Shopify does not sign the topic header."""
 
 from pathlib import Path
 from random import Random
@@ -26,11 +26,11 @@ HEADERS = sorted({*WANTED, *PRIVACY, *SAMPLES["shopify"], "fulfillment_events/de
 WITHOUT_EFFECT = frozenset({"ignored", "unknown_id", "skipped_followup", "not_tracked"})
 
 SAME_BODY = ({"app/uninstalled", "shop/update"},)
-"""Topics with lines of their own and one and the same body. What decides there is a call to Shopify."""
+"""Topics with different effects and the same body. A call to Shopify decides there."""
 
 
 def family(topic: str) -> object:
-    """Topics of one family have the same body: any effect that they have is in the body."""
+    """Return the family of a topic: topics of one family have the same body and effect."""
     for same in SAME_BODY:
         if topic in same:
             return tuple(sorted(same))
@@ -42,7 +42,7 @@ def family(topic: str) -> object:
 
 @pytest.fixture(scope="session")
 def genuine(environment: dict[str, str]) -> dict[str, bytes]:
-    """A body of every topic that a sample can be made of, and deletions of what those describe."""
+    """Return a body of every topic with a sample, and deletions of their objects."""
     made = {
         topic: make_sample("shopify", topic, "CAD", Random(1), NOON) or b"{}" for topic in SAMPLES["shopify"]
     }
@@ -64,7 +64,7 @@ def genuine(environment: dict[str, str]) -> dict[str, bytes]:
 
 @pytest.fixture
 def shop(engine: Engine, genuine: dict[str, bytes]) -> Engine:
-    """A shop that has recorded every object that a genuine body describes."""
+    """A shop with every object of the genuine bodies."""
     add_shop(engine, domain="sample.myshopify.com")
     with transaction(engine) as tx:
         record_secret(tx, SHOP, "shopify-token", "shpat_" + "0" * 32, NOON)
@@ -76,7 +76,7 @@ def shop(engine: Engine, genuine: dict[str, bytes]) -> Engine:
 
 
 def run(tx: Connection, topic: str, items: list[WorkItem]) -> list[Outcome | Any]:
-    """The outcomes of ``items`` under the effect that the header ``topic`` plans; a call is not made."""
+    """Return the outcomes of ``items`` with the effect of the header ``topic``; makes no call."""
     from tasks.handlers import HANDLERS
 
     planned = plan_topic("shopify", topic)
@@ -91,7 +91,7 @@ def run(tx: Connection, topic: str, items: list[WorkItem]) -> list[Outcome | Any
 
 
 def contents(tx: Connection) -> dict[str, list[Any]]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
     tables = [t for t in metadata.sorted_tables if t.name not in ("incidents", "privacy_requests")]
     return {t.name: sorted(map(str, tx.execute(select(t)))) for t in tables}
 

@@ -37,7 +37,7 @@ INCIDENTS = "select rule, severity, status from incidents order by id"
 
 @pytest.fixture
 def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A sandbox whose shop takes the token that our shop recorded an hour before noon."""
+    """A sandbox shop that accepts the token recorded an hour before noon."""
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -47,7 +47,7 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     add_shop(engine, domain=DOMAIN)
     with transaction(engine) as tx:
         record_secret(tx, SHOP, "shopify-token", TOKEN, NOON - timedelta(hours=1))
-        # The row's own default is the clock of the database, which runs years after noon's.
+        # The default of the row is the clock of the database, years after ``NOON``.
         tx.exec_driver_sql("update shop_secrets set created_at = %(at)s", {"at": NOON - timedelta(hours=1)})
     yield server.url
     get_settings.cache_clear()
@@ -57,12 +57,12 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def accept_token(url: str, token: str) -> None:
-    """The shop takes this token and no other, as after an install."""
+    """Make the shop accept only this token, as after an install."""
     httpx.post(f"{url}/_control", json={"shop": DOMAIN, "token": token}).raise_for_status()
 
 
 def uninstall(engine: Engine, number: int = 1, moment: datetime = NOON) -> None:
-    """``app/uninstalled`` arrives, and a worker takes it up."""
+    """Receive ``app/uninstalled`` and process it."""
     body = orjson.dumps(make_shopify_body("shop/update", shop_id=9, domain=DOMAIN, at=moment))
     accept(engine, new_event(number, topic="app/uninstalled", body=body, key="9",
                              received_at=utc_now(), occurred_at=moment))  # fmt: skip
@@ -99,10 +99,10 @@ def test_uninstall_counts_once_shopify_refuses_the_token(engine: Engine, sandbox
         ("shopify_uninstall_not_confirmed", "P2", "resolved"), ("shopify_uninstalled", "P2", "open"),
     ]  # fmt: skip
     assert rows(engine, "select status, code from connections") == [("broken", "shopify.token_refused")]
-    said = rows(engine, "select string_agg(summary, ' ') from audit_mutations")[0][0]
-    assert "our app was uninstalled" in said
-    assert "retired shopify-token" in said
-    assert TOKEN not in said
+    summaries = rows(engine, "select string_agg(summary, ' ') from audit_mutations")[0][0]
+    assert "our app was uninstalled" in summaries
+    assert "retired shopify-token" in summaries
+    assert TOKEN not in summaries
 
 
 def test_shop_without_a_token_is_not_taken_for_uninstalled(engine: Engine, sandbox: str) -> None:

@@ -1,4 +1,4 @@
-"""What a connection becomes by the calls of its shop, one set after the other."""
+"""State of a connection after batches of calls."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -72,7 +72,7 @@ def test_a_call_is_noted_by_what_it_says_of_the_credential(
             with noted_call("stripe", "charges"):
                 if fault:
                     raise fault
-        except Exception as raised:  # noqa: BLE001 - whatever it is
+        except Exception as raised:  # noqa: BLE001 - any error
             assert raised is fault
     assert [(*key, found) for key, found in calls.items()] == notes
 

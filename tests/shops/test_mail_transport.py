@@ -1,4 +1,4 @@
-"""A shop's choice of how its mail leaves: checked as a whole, kept beside its other settings, audited."""
+"""Mail transport of a shop: validated, stored with its other settings, audited."""
 
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ def shop(tx: Connection) -> Shop:
     )
 
 
-def told(tx: Connection) -> list[str]:
+def audit_summaries(tx: Connection) -> list[str]:
     found = tx.execute(
         text(
             "select m.summary from audit_events e join audit_mutations m on m.event_id = e.id "
@@ -42,7 +42,7 @@ def test_a_choice_is_kept_and_the_same_again_is_neither_new_nor_audited(tx: Conn
     assert not record_mail_choice(tx, shop, GRAPH, now=NOW)
 
     assert find_mail_choices(tx, [shop.id]) == {shop.id: GRAPH}
-    assert told(tx) == [
+    assert audit_summaries(tx) == [
         "mail of harbour is sent through graph (mailbox mail@harbour.example); "
         "before, through the fleet's transport"
     ]
@@ -65,7 +65,7 @@ def test_a_wrong_choice_is_refused_and_leaves_the_one_before(tx: Connection, sho
     assert get_mail_choice(tx, shop.id) == GRAPH
 
 
-def test_what_somebody_stored_by_hand_is_read_as_far_as_it_goes(tx: Connection, shop: Shop) -> None:
+def test_settings_stored_by_hand_are_read_as_far_as_they_are_valid(tx: Connection, shop: Shop) -> None:
     tx.execute(text("""update shop_config set settings = '{"mail": {"transport": "pigeon", "loft": 7}}'"""))
 
     choice = get_mail_choice(tx, shop.id)

@@ -1,4 +1,4 @@
-"""Each column of a shop's tables comes back under its own name."""
+"""Each column of a shop's tables is read back by its name."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -73,7 +73,7 @@ def test_replaced_token_is_gone_at_once(tx: Connection, shop: Shop) -> None:
     assert get_secret(tx, shop.id, "shopify-token") == "shpat_" + "2" * 32
 
 
-def test_overlap_is_as_long_as_asked(tx: Connection, shop: Shop) -> None:
+def test_overlap_is_as_long_as_requested(tx: Connection, shop: Shop) -> None:
     record_secret(tx, shop.id, "shopify-webhook", OLD, NOW)
     record_secret(tx, shop.id, "shopify-webhook", NEW, NOW, timedelta(0))
 
@@ -105,7 +105,7 @@ def test_webhook_keys_hold_every_sender_and_no_token(tx: Connection, shop: Shop)
     assert names == [("harbour", "standard-webhook:acme"), ("harbour", "stripe-webhook")]
 
 
-def test_unreadable_secret_is_told_and_closes_no_other_shop(tx: Connection, shop: Shop) -> None:
+def test_unreadable_secret_is_reported_and_affects_no_other_shop(tx: Connection, shop: Shop) -> None:
     other = add_shop(tx, slug="mill", name="Mill", timezone="UTC", currency="EUR", now=NOW)
     lost = Sealer("another key " * 4)
     record_secret(tx, shop.id, "shopify-webhook", OLD, NOW, sealer=lost)
@@ -145,7 +145,7 @@ def test_previous_secret_key_still_opens_and_the_new_one_seals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("shopify-webhok", "x", "should be one of shopify-webhook"),
         ("standard-webhook:Acme!", "x", "should be one of"),
@@ -156,9 +156,9 @@ def test_previous_secret_key_still_opens_and_the_new_one_seals() -> None:
     ],
 )
 def test_wrong_secret_is_refused_without_repeating_it(
-    tx: Connection, shop: Shop, name: str, value: str, said: str
+    tx: Connection, shop: Shop, name: str, value: str, message: str
 ) -> None:
-    with pytest.raises(SecretInvalid, match=said) as refused:
+    with pytest.raises(SecretInvalid, match=message) as refused:
         record_secret(tx, shop.id, name, value, NOW)
 
     assert "precious" not in str(refused.value)

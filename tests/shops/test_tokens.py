@@ -1,4 +1,4 @@
-"""Tokens that expire: one refresh however many ask at once, stored whole, and survivable when it is not."""
+"""Expiring tokens: one refresh for concurrent callers, and recovery after a failed store."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ STATE = "select status, code, token_expires_at, refresh_expires_at from connecti
 
 @pytest.fixture
 def sandbox(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
-    """A shop at Shopify whose tokens live an hour."""
+    """A Shopify shop whose tokens are valid for an hour."""
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -64,7 +64,7 @@ def give(engine: Engine, shop_id: int, **secrets: str) -> None:
 
 
 def expire(engine: Engine, shop_id: int, after: timedelta) -> None:
-    """Our token is known to expire ``after`` now."""
+    """Set the expiry of the token to ``after`` from now."""
     with transaction(engine) as tx:
         record_connection_ok(tx, shop_id, "shopify", utc_now())
         tx.execute(text("update connections set token_expires_at = :at"), {"at": utc_now() + after})
@@ -107,22 +107,22 @@ def test_token_about_to_expire_is_refreshed_and_the_new_pair_stored_sealed_with_
     assert ("token refresh",) in rows(engine, who)
 
 
-def test_threads_that_ask_at_once_refresh_once(engine: Engine, shop: int, sandbox: SandboxServer) -> None:
+def test_concurrent_threads_refresh_once(engine: Engine, shop: int, sandbox: SandboxServer) -> None:
     expire(engine, shop, timedelta(0))
     together = threading.Barrier(12)
 
-    def ask(_: int) -> str:
+    def get_token(_: int) -> str:
         together.wait()
         return get_shopify_token(shop, utc_now())
 
     with ThreadPoolExecutor(12) as pool:
-        told = set(pool.map(ask, range(12)))
+        results = set(pool.map(get_token, range(12)))
 
-    assert len(told) == 1
+    assert len(results) == 1
     assert tokens_of(sandbox).attempts == 1
 
 
-def test_processes_that_ask_at_once_refresh_once(engine: Engine, shop: int, sandbox: SandboxServer) -> None:
+def test_concurrent_processes_refresh_once(engine: Engine, shop: int, sandbox: SandboxServer) -> None:
     expire(engine, shop, timedelta(0))
     program = (
         "import sys; from services.core.clock import utc_now; "
@@ -141,19 +141,19 @@ def test_processes_that_ask_at_once_refresh_once(engine: Engine, shop: int, sand
         for worker in workers:
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
-        told = [worker.communicate("go\n", timeout=60)[0] for worker in _all_told(workers)]
+        results = [worker.communicate("go\n", timeout=60)[0] for worker in _start_all(workers)]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
 
-    assert len(set(told)) == 1
-    assert told[0].startswith("shpat_")
+    assert len(set(results)) == 1
+    assert results[0].startswith("shpat_")
     assert tokens_of(sandbox).attempts == 1
 
 
-def _all_told(workers: list["subprocess.Popen[str]"]) -> list["subprocess.Popen[str]"]:
-    """All of them are told to go before any is waited for."""
+def _start_all(workers: list["subprocess.Popen[str]"]) -> list["subprocess.Popen[str]"]:
+    """Start all workers before waiting for any."""
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
@@ -182,7 +182,7 @@ def test_token_that_another_worker_refreshed_meanwhile_is_taken_over(
     assert tokens_of(sandbox).attempts == 0
 
 
-def test_refresh_whose_answer_was_lost_is_asked_for_again_with_the_token_we_have(
+def test_refresh_with_a_lost_answer_is_repeated_with_the_stored_token(
     engine: Engine, shop: int, sandbox: SandboxServer
 ) -> None:
     expire(engine, shop, timedelta(0))
@@ -194,7 +194,7 @@ def test_refresh_whose_answer_was_lost_is_asked_for_again_with_the_token_we_have
     assert stored(engine, shop) == (token, tokens_of(sandbox).refresh_token)
 
 
-def test_refresh_that_finds_nobody_uses_what_is_still_good(
+def test_failed_refresh_uses_the_token_that_is_still_valid(
     engine: Engine, shop: int, sandbox: SandboxServer
 ) -> None:
     sandbox.state.control({"shop": DOMAIN, "fail_next": {"status": 503, "count": 2}})
@@ -208,7 +208,7 @@ def test_refresh_that_finds_nobody_uses_what_is_still_good(
 
 
 @pytest.mark.parametrize(
-    ("secret", "value", "code", "words"),
+    ("secret", "value", "code", "message"),
     [
         ("shopify-refresh-token", "shprt_spent", "shopify.refresh_refused", "install it again"),
         ("shopify-client-secret", "shpss_other", "shopify.client_refused", "shopify-client-secret"),
@@ -216,8 +216,8 @@ def test_refresh_that_finds_nobody_uses_what_is_still_good(
         ("shopify-refresh-token", "", "shopify.token_refused", "no shopify-refresh-token"),
     ],
 )
-def test_refresh_that_cannot_be_marks_the_connection_broken_and_says_what_to_mend(
-    engine: Engine, shop: int, secret: str, value: str, code: str, words: str
+def test_impossible_refresh_marks_the_connection_broken_and_says_what_to_do(
+    engine: Engine, shop: int, secret: str, value: str, code: str, message: str
 ) -> None:
     with transaction(engine) as tx:
         tx.execute(text("delete from shop_secrets where name = :name"), {"name": secret})
@@ -228,7 +228,7 @@ def test_refresh_that_cannot_be_marks_the_connection_broken_and_says_what_to_men
         get_shopify_token(shop, utc_now(), refused=FIRST)
 
     assert caught.value.code == code
-    assert words in caught.value.detail
+    assert message in caught.value.detail
     assert rows(engine, STATE)[0][:2] == ("broken", code)
     assert not any(part in caught.value.detail for part in ("shprt_", "shpss_", "shpat_"))
 

@@ -1,4 +1,4 @@
-"""Rules of form with exceptions that can only become fewer: file length, class names, access to rows.
+"""Rules of form with a shrinking list of exceptions: file length, class names, access to rows.
 
 ``exceptions.txt`` has one line per exception. ``python -m tests.structure.exceptions`` deletes the lines that
 are no longer needed; it never adds one.

@@ -1,4 +1,4 @@
-"""The message that ingress writes is what Celery itself would have written."""
+"""The message that the ingress sends equals the message of Celery."""
 
 import json
 import logging
@@ -17,36 +17,36 @@ from services.fleet.embedded.servers import EmbeddedServers
 from tests.fleet.waiting import run_within
 
 
-def test_our_message_is_celerys_own_to_the_last_header(environment: dict[str, str]) -> None:
+def test_message_equals_that_of_celery(environment: dict[str, str]) -> None:
     from tasks.celery import app
 
     task_id = str(uuid4())
-    theirs = app.amqp.as_task_v2(
+    expected = app.amqp.as_task_v2(
         task_id, "order_ingest", args=([1, 2, 3],), kwargs={}, ignore_result=True, origin=broker._ORIGIN
     )
     headers, body = task_message("order_ingest", [1, 2, 3], task_id)
 
-    assert headers == theirs.headers
-    assert json.loads(json.dumps(body)) == json.loads(json.dumps(theirs.body))
+    assert headers == expected.headers
+    assert json.loads(json.dumps(body)) == json.loads(json.dumps(expected.body))
 
 
-def test_on_the_wire_it_differs_from_celerys_in_nothing_but_tags(broker_url: str) -> None:
+def test_stored_message_differs_from_celerys_only_in_its_tags(broker_url: str) -> None:
     from tasks.celery import app
 
     Sender(broker_url).send("webhooks", "order_ingest", [7])
-    # Not by send_task: Sentry's SDK, once any test has started it, adds headers of its own there.
+    # Without send_task: Sentry's SDK, once started by a test, adds headers there.
     message = app.amqp.as_task_v2(str(uuid4()), "order_ingest", args=([7],), kwargs={}, ignore_result=True)
     with app.producer_pool.acquire(block=True) as producer:
         app.amqp.send_task_message(producer, "order_ingest", message, queue="webhooks", retry=False)
     with redis.Redis.from_url(broker_url) as valkey:
-        theirs, ours = (json.loads(raw) for raw in valkey.lrange("webhooks", 0, -1))
+        expected, message_sent = (json.loads(raw) for raw in valkey.lrange("webhooks", 0, -1))
 
     def shape(value: object) -> object:
         return {k: shape(v) for k, v in value.items()} if isinstance(value, dict) else type(value).__name__
 
-    assert shape(ours["headers"]) == shape(theirs["headers"])
-    assert shape(ours) == shape(theirs)
-    assert ours["body"] == theirs["body"]
+    assert shape(message_sent["headers"]) == shape(expected["headers"])
+    assert shape(message_sent) == shape(expected)
+    assert message_sent["body"] == expected["body"]
 
 
 def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> None:
@@ -63,12 +63,12 @@ def test_depths_count_messages_of_every_priority(broker_url: str) -> None:
     assert queue_depths(["email", "sync"]) == {"email": 0, "sync": 3}
 
 
-def test_a_broker_that_is_away_says_so_within_seconds() -> None:
+def test_unreachable_broker_raises_within_seconds() -> None:
     with pytest.raises(BrokerUnreachable):
         run_within(lambda: Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1]), seconds=15)
 
 
-def test_workers_hold_no_unacknowledged_message_that_a_lost_broker_would_crash_them_over(
+def test_workers_hold_no_unacknowledged_message(
     environment: dict[str, str],
 ) -> None:
     from tasks.celery import app
@@ -80,7 +80,7 @@ def test_workers_hold_no_unacknowledged_message_that_a_lost_broker_would_crash_t
     assert app.conf.result_backend is None
 
 
-def test_broker_that_dies_with_messages_in_hand_leaves_no_file_behind(
+def test_broker_lost_with_unacknowledged_messages_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "temporary"
@@ -106,13 +106,13 @@ def test_broker_that_dies_with_messages_in_hand_leaves_no_file_behind(
     ]
 
 
-def test_every_process_that_speaks_with_the_broker_keeps_messages_out_of_files(
+def test_every_process_with_a_broker_connection_writes_no_messages_to_files(
     environment: dict[str, str],
 ) -> None:
-    """By what each of them loads: workers, beat and Flower the app, ingress its own, commands the sender."""
-    said = (
+    """Checked by module: workers, beat and Flower load the app, the ingress and commands the sender."""
+    assertion = (
         "from kombu.transport.virtual import base\n"
         "assert base.emergency_dump_state.__module__ == 'services.core.broker'"
     )
     for module in ("tasks.celery", "services.ingress.app", "services.ledger.dispatch"):
-        subprocess.run([sys.executable, "-c", f"import {module}\n{said}"], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", f"import {module}\n{assertion}"], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What the fleet on one host is told: a setting that the compose file forgets cannot be set there."""
+"""The compose file passes every setting to the fleet on one host."""
 
 import re
 from dataclasses import fields
@@ -28,7 +28,7 @@ OF_BOTO3 = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "A
 
 
 def passed() -> set[str]:
-    """The names that every process of the fleet gets."""
+    """Return the names of the settings that every process gets."""
     shared = (ROOT / "docker-compose.yml").read_text().partition("\nx-worker:")[0]
     return set(re.findall(r"^    ([A-Z0-9_]+):", shared, re.MULTILINE))
 
@@ -51,7 +51,7 @@ def test_only_the_worker_that_archives_and_the_migration_get_the_archive_role() 
     assert re.search(rf'"-Q", "[\w,]*\b{queue}\b', holders[1])
 
 
-def test_what_the_example_of_an_environment_names_is_read_by_somebody() -> None:
+def test_every_setting_of_the_example_environment_is_used() -> None:
     example = (ROOT / ".env.example").read_text()
     compose = (ROOT / "docker-compose.yml").read_text()
 

@@ -70,7 +70,7 @@ def test_the_runbooks_sql_runs_as_written(engine: Engine) -> None:
 
 @pytest.fixture
 def other_database(servers: EmbeddedServers) -> Iterator[str]:
-    """A database of its own, empty."""
+    """An empty database."""
     admin = create_engine(driver_url(servers.admin_database_url), isolation_level="AUTOCOMMIT")
     with admin.connect() as tx:
         tx.execute(text("create database another owner shopfleet_owner"))

@@ -1,4 +1,4 @@
-"""Rules that hold for things not yet written: every topic, queue, beat entry and setting has its place."""
+"""Rules for new code too: every topic, queue, beat entry and setting is registered and documented."""
 
 import ast
 import importlib
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("environment")
 
 
-def test_every_queue_has_a_worker_in_the_roster() -> None:
+def test_every_queue_has_a_worker_in_the_process_list() -> None:
     served = {queue for _, queues, _ in WORKERS for queue in queues.split(",")}
     assert served == set(QUEUES)
 
@@ -105,7 +105,7 @@ def test_every_job_is_in_the_docs() -> None:
 def test_leases_outlast_their_renewal_and_limits_outlast_calls() -> None:
     for topic in TOPICS.values():
         assert topic.tries >= 2, topic.name
-        assert topic.lease.total_seconds() <= 50, "the sweep must free a dead worker's work within 60 s"
+        assert topic.lease.total_seconds() <= 50, "the sweep must free the work of a dead worker within 60 s"
 
 
 def test_every_setting_has_a_line_in_the_docs() -> None:
@@ -147,7 +147,7 @@ def test_zone_rules_come_with_the_project_and_not_with_the_machine() -> None:
 
 
 def test_no_statement_turns_a_moment_into_a_local_day() -> None:
-    """The database's zone data may be of another year than ours."""
+    """The zone data of the database may be older."""
     for path in (ROOT / "services").rglob("*.py"):
         found = re.findall(r"at time zone (\S+)", path.read_text(), re.IGNORECASE)
         assert {zone for zone in found if not zone.startswith("'UTC'")} == set(), path

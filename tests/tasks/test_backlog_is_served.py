@@ -1,4 +1,4 @@
-"""One message that meets a backlog works through it, and through what else waits in its queue."""
+"""One message processes the whole backlog of its queue."""
 
 from importlib import import_module
 
@@ -11,11 +11,11 @@ from tests.ledger_rows import accept, new_event, statuses
 SETS = 2
 
 
-def test_one_message_serves_its_backlog_and_its_queues_other_topics(
+def test_one_message_processes_its_backlog_and_other_topics_of_its_queue(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = import_module("tasks.runner")  # not before the environment is there
-    monkeypatch.setattr(runner, "BUDGET_SECONDS", 60.0)  # a slow machine would ring again instead
+    runner = import_module("tasks.runner")  # after the environment is set
+    monkeypatch.setattr(runner, "BUDGET_SECONDS", 60.0)  # a slow machine would send another message instead
     topic = TOPICS["order_ingest"]
     many = SETS * topic.batch_size + 1
     accept(engine, *(new_event(n, topic="orders/edited") for n in range(many)))

@@ -1,4 +1,4 @@
-"""What Flower shows of a task is what became of its items. A real worker, real events."""
+"""The task states in Flower are the outcomes of the items. Real worker, real events."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from services.shops.shops import add_shop
 pytestmark = pytest.mark.xdist_group("worker")
 
 
-class Seen:
+class TaskEvents:
     """The task events of a fleet, as Flower receives them."""
 
     def __init__(self, app: Any) -> None:
@@ -58,8 +58,8 @@ class Seen:
 
 
 @pytest.fixture
-def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterator[Seen]:
-    """A worker of the inventory queue whose Shopify is not there, and its events."""
+def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterator[TaskEvents]:
+    """The events of an inventory worker that cannot reach Shopify."""
     from tasks.celery import app
 
     env = os.environ | {"SHOPIFY_API_BASE": "http://127.0.0.1:1/shopify", "FLEET_PROCESS": "worker-outbound"}
@@ -78,10 +78,10 @@ def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterat
         "-n",
         "states@%h",
     )
-    seen = Seen(app)
+    seen = TaskEvents(app)
     worker = subprocess.Popen([sys.executable, *command, "--without-gossip", "--without-mingle"], env=env)
     try:
-        seen.wait_for(type="worker-heartbeat")  # it repeats: both ends are there, whoever came first
+        seen.wait_for(type="worker-heartbeat")  # repeated, so the start order does not matter
         yield seen
     finally:
         worker.send_signal(signal.SIGTERM)
@@ -90,7 +90,7 @@ def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterat
 
 
 def plan_push(engine: Engine, slug: str, *, with_token: bool) -> int:
-    """A level that differs from Shopify's, and its planned push; returns the work's id."""
+    """Insert a level that differs from Shopify's and its push; return the work id."""
     now = utc_now()
     with transaction(engine) as tx:
         shop = add_shop(
@@ -125,9 +125,7 @@ def plan_push(engine: Engine, slug: str, *, with_token: bool) -> int:
     return refs[0].id
 
 
-def test_an_item_that_waits_for_another_try_is_a_retry_and_a_dead_one_a_failure(
-    seen: Seen, engine: Engine
-) -> None:
+def test_waiting_item_is_a_retry_and_dead_item_is_a_failure(seen: TaskEvents, engine: Engine) -> None:
     retried = plan_push(engine, "no-shopify", with_token=True)
     received = seen.wait_for(type="task-received", name="inventory_push", args=f"([{retried}],)")
     event = seen.wait_for(type="task-retried", uuid=received["uuid"])

@@ -1,4 +1,4 @@
-"""A sandbox that knows the day, and the two shops."""
+"""Fixtures: a sandbox with the day, and the two shops."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Two shops of one day: one that got every webhook, one that did not; and the sandbox that knows the day."""
+"""Two shops of one day, one with every webhook and one without some, and the sandbox with the whole day."""
 
 import random
 from collections.abc import Iterable
@@ -58,12 +58,12 @@ TABLES = (
     "stock_movements", "transactions",
 )  # fmt: skip
 NOT_COMPARED = {"shop_id", "event_id", "changed_at"}
-"""The event and the time of writing differ between the two shops."""
+"""Columns that differ between the two shops: event and time of writing."""
 
 
 @dataclass(frozen=True)
 class Shops:
-    """``whole`` got every webhook; ``holed`` did not, and its truth is at ``url``."""
+    """``whole`` received every webhook; ``holed`` lacks some, which the sandbox at ``url`` has."""
 
     engine: Engine
     whole: int
@@ -71,19 +71,19 @@ class Shops:
     url: str
 
 
-def control(url: str, **asked: Any) -> None:
-    httpx.post(f"{url}/_control", json=asked).raise_for_status()
+def control(url: str, **state: Any) -> None:
+    httpx.post(f"{url}/_control", json=state).raise_for_status()
 
 
 def receive(engine: Engine, shop_id: int, webhooks: Iterable[Webhook], *, name: str = "hook") -> None:
-    """The webhooks arrive as the ingress records them, and are worked off."""
+    """Record the webhooks as the ingress does, and process them."""
     with transaction(engine) as tx:
         record_events(tx, [_event(shop_id, one, f"{name}-{n}") for n, one in enumerate(webhooks)])
     work_off(engine)
 
 
 def work_off(engine: Engine) -> None:
-    """Everything that waits for our own tables is done, by the runner that the workers have."""
+    """Process all waiting transactional work with the runner of the workers."""
     for topic, effect in EFFECTS.items():
         runner = TransactionalRunner(engine, "tests", random.Random(1))
         while runner.run_batch(TOPICS[topic], effect).more:
@@ -96,8 +96,8 @@ def work_off(engine: Engine) -> None:
 
 
 def contents(engine: Engine, shop_id: int) -> dict[str, list[str]]:
-    """Every row of the shop's storefront, as text in order."""
-    held: dict[str, list[str]] = {}
+    """Return every row of the shop by table, as sorted text."""
+    contents_by_table: dict[str, list[str]] = {}
     with transaction(engine) as tx:
         for table in TABLES:
             found = tx.execute(
@@ -105,8 +105,10 @@ def contents(engine: Engine, shop_id: int) -> dict[str, list[str]]:
                 {"shop": shop_id},
             )
             rows = ({k: v for k, v in row[0].items() if k not in NOT_COMPARED} for row in found)
-            held[table] = sorted(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
-    return held
+            contents_by_table[table] = sorted(
+                orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows
+            )
+    return contents_by_table
 
 
 def count_backfill(engine: Engine, shop_id: int) -> int:
@@ -120,7 +122,7 @@ def count_backfill(engine: Engine, shop_id: int) -> int:
 
 
 def put_order(shops: Shops, updated_at: datetime, number: int = 1) -> dict[str, Any]:
-    """An order that only Shopify knows of; return its body."""
+    """Add an order only at Shopify; return its body."""
     rng = random.Random(number)
     order = make_order(rng, make_items(rng, 3), placed_at=updated_at, currency=CURRENCY, number=number)
     control(shops.url, shop=DOMAIN, orders=[order])
@@ -128,7 +130,7 @@ def put_order(shops: Shops, updated_at: datetime, number: int = 1) -> dict[str, 
 
 
 def job_run(shop_id: int, job: str = "gap-healing") -> Run:
-    """A run of a job that is under way."""
+    """Return a running job run."""
     return Run(
         id=1, job=job, shop_id=shop_id, period="2026-11-20T20:17:00Z", covers=Covers.MOMENT,
         zone=ZoneInfo("America/Los_Angeles"), request_id="run", work_id=1,

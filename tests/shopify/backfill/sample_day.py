@@ -1,4 +1,4 @@
-"""A shop's day in webhooks: what Shopify and Stripe would have sent, made up from a seed."""
+"""A day of a shop as webhooks of Shopify and Stripe, generated from a seed."""
 
 import random
 from collections.abc import Iterator
@@ -30,27 +30,27 @@ class Webhook(NamedTuple):
 
 @dataclass
 class Day:
-    """A day as it was: every webhook, oldest first."""
+    """A day: every webhook, oldest first."""
 
     rng: random.Random
     webhooks: list[Webhook] = field(default_factory=list)
     orders: list[Body] = field(default_factory=list)
 
-    def tell(self, topic: str, body: Body, at: datetime) -> None:
-        """Shopify sends this."""
+    def add_webhook(self, topic: str, body: Body, at: datetime) -> None:
+        """Add a Shopify webhook."""
         self.webhooks.append(Webhook(topic, body, at))
 
-    def charge(self, event_type: str, subject: Body, at: datetime) -> None:
-        """Stripe sends this."""
+    def add_stripe_event(self, event_type: str, subject: Body, at: datetime) -> None:
+        """Add a Stripe event."""
         event = stripe.make_event(self.rng, event_type, subject, created_at=at)
         self.webhooks.append(Webhook(event_type, event, at, "stripe"))
 
-    def told_by_stripe(self) -> list[Body]:
-        """The events as Stripe lists them."""
+    def stripe_events(self) -> list[Body]:
+        """Return the events as Stripe lists them."""
         return [one.body for one in self.webhooks if one.provider == "stripe"]
 
-    def told(self) -> list[Body]:
-        """Shopify's webhooks as the sandbox takes them; ``orders/edited`` holds no state of an order."""
+    def shopify_webhooks(self) -> list[Body]:
+        """Return Shopify's webhooks for the sandbox, without ``orders/edited``, which has no order state."""
         return [
             {"topic": one.topic, "body": one.body}
             for one in self.webhooks
@@ -59,7 +59,7 @@ class Day:
 
 
 def make_day(seed: int, *, orders: int = 12) -> Day:
-    """Return a day: goods that change, stock that is counted, orders with all that becomes of them."""
+    """Return a day: products that change, stock levels, orders with their later events."""
     day = Day(random.Random(seed))
     items = make_items(day.rng, 8)
     _open_shop(day, items)
@@ -77,32 +77,32 @@ def _open_shop(day: Day, items: list[Item]) -> None:
             "id": number, "name": name, "country_code": "CA", "province_code": province, "active": True,
             "created_at": local_text(MORNING), "updated_at": local_text(MORNING),
         }  # fmt: skip
-        day.tell("locations/create", place, MORNING)
+        day.add_webhook("locations/create", place, MORNING)
         if day.rng.random() < 0.5:
             later = MORNING + timedelta(hours=1)
-            day.tell(
+            day.add_webhook(
                 "locations/update", place | {"name": f"{name} 2", "updated_at": local_text(later)}, later
             )
     for part in (items[:3], items[3:4], items[4:]):
-        day.tell("products/create", make_product(part, updated_at=MORNING, currency=CURRENCY), MORNING)
+        day.add_webhook("products/create", make_product(part, updated_at=MORNING, currency=CURRENCY), MORNING)
         if day.rng.random() < 0.7:
             later = MORNING + timedelta(hours=day.rng.randrange(1, 9))
             product = make_product(part, updated_at=later, currency=CURRENCY)
             product["title"] += " (new)"
             product["variants"][0]["sku"] += "-B"
-            day.tell("products/update", product, later)
+            day.add_webhook("products/update", product, later)
     for item in items:
         for hours in sorted(day.rng.sample(range(10), 2)):
-            _tell_item(day, item, MORNING + timedelta(hours=hours))
+            _add_item_update(day, item, MORNING + timedelta(hours=hours))
 
 
-def _tell_item(day: Day, item: Item, at: datetime) -> None:
+def _add_item_update(day: Day, item: Item, at: datetime) -> None:
     body = {
         "id": item.inventory_item_id, "sku": item.sku, "tracked": True,
         "cost": decimal_text(day.rng.randrange(100, 900), CURRENCY),
         "created_at": local_text(MORNING), "updated_at": local_text(at),
     }  # fmt: skip
-    day.tell("inventory_items/update", body, at)
+    day.add_webhook("inventory_items/update", body, at)
 
 
 def _count_stock(day: Day, items: list[Item]) -> None:
@@ -113,30 +113,30 @@ def _count_stock(day: Day, items: list[Item]) -> None:
                 place = {"inventory_item_id": item.inventory_item_id, "location_id": number}
                 available = day.rng.choice((7, 8, day.rng.randrange(40)))
                 level = make_shopify_body("inventory_levels/update", available=available, at=at, **place)
-                day.tell("inventory_levels/update", level, at)
+                day.add_webhook("inventory_levels/update", level, at)
 
 
 def _sell(day: Day, items: list[Item], number: int, at: datetime) -> None:
-    """One order and its fate."""
+    """Add an order and its later events."""
     rng = day.rng
     order = _dress(rng, make_order(rng, items, placed_at=at, currency=CURRENCY, number=1001 + number))
     day.orders.append(order)
     waiting = order | {"financial_status": "pending"}
-    day.tell("orders/create", waiting, at)
+    day.add_webhook("orders/create", waiting, at)
     sale = _transaction(rng, order, "sale", order["total_price"], at)
-    day.tell("order_transactions/create", sale, at)
+    day.add_webhook("order_transactions/create", sale, at)
     _take_money(day, order, at)
-    # Paid within the second in which it was placed, as at a till; or a little later.
+    # Paid within the same second, as at a counter; or 40 seconds later.
     paid_at = at if rng.random() < 0.5 else at + timedelta(seconds=40)
     order = waiting | {"financial_status": "paid", "updated_at": local_text(paid_at)}
-    day.tell("orders/paid", order, paid_at)
+    day.add_webhook("orders/paid", order, paid_at)
     for step in rng.sample(("edit", "ship", "refund", "cancel"), rng.randint(0, 3)):
         at += timedelta(minutes=rng.randrange(5, 90))
-        order = _FATES[step](day, items, order, at)
+        order = _STEPS[step](day, items, order, at)
 
 
 def _take_money(day: Day, order: Body, at: datetime) -> None:
-    """What Stripe says of an order's payment."""
+    """Add the Stripe events of an order's payment."""
     rng = day.rng
     cents = int(order["total_price"].replace(".", ""))
     charge = stripe.make_charge(
@@ -148,20 +148,20 @@ def _take_money(day: Day, order: Body, at: datetime) -> None:
         status=rng.choice(("succeeded", "succeeded", "failed")),
     )
     word = "succeeded" if charge["paid"] else "payment_failed"
-    day.charge(f"payment_intent.{word}", stripe.make_payment_intent(charge), at)
-    day.charge("charge.succeeded" if charge["paid"] else "charge.failed", charge, at)
+    day.add_stripe_event(f"payment_intent.{word}", stripe.make_payment_intent(charge), at)
+    day.add_stripe_event("charge.succeeded" if charge["paid"] else "charge.failed", charge, at)
     if charge["paid"] and rng.random() < 0.5:
         at += timedelta(minutes=30)
         refund = stripe.make_refund(rng, charge, amount_cents=cents // 3, created_at=at)
         charge = stripe.make_refunded_charge(charge, cents // 3)
-        day.charge("charge.refunded", charge, at)
-        day.charge("refund.created", refund, at)
+        day.add_stripe_event("charge.refunded", charge, at)
+        day.add_stripe_event("refund.created", refund, at)
     if charge["paid"] and rng.random() < 0.3:
         at += timedelta(minutes=30)
         dispute = stripe.make_dispute(rng, charge, created_at=at)
-        day.charge("charge.dispute.created", dispute, at)
+        day.add_stripe_event("charge.dispute.created", dispute, at)
         at += timedelta(minutes=30)
-        day.charge("charge.dispute.closed", dispute | {"status": "lost"}, at)
+        day.add_stripe_event("charge.dispute.closed", dispute | {"status": "lost"}, at)
 
 
 def _pay_out(day: Day) -> None:
@@ -170,15 +170,15 @@ def _pay_out(day: Day) -> None:
         payout = stripe.make_payout(
             day.rng, amount_cents=cents, currency=CURRENCY, created_at=at, arrives_at=at, status="in_transit"
         )
-        day.charge("payout.created", payout, at)
-        day.charge("payout.paid", payout | {"status": "paid"}, at + timedelta(hours=1))
+        day.add_stripe_event("payout.created", payout, at)
+        day.add_stripe_event("payout.paid", payout | {"status": "paid"}, at + timedelta(hours=1))
 
 
 def _edit(day: Day, items: list[Item], order: Body, at: datetime) -> Body:
     more = make_line(day.rng, day.rng.choice(items), quantity=1, currency=CURRENCY)
     order = make_order_update(order, updated_at=at, line_items=[*order["line_items"], more])
-    day.tell("orders/edited", {"order_edit": {"order_id": order["id"]}}, at)
-    day.tell("orders/updated", order, at)
+    day.add_webhook("orders/edited", {"order_edit": {"order_id": order["id"]}}, at)
+    day.add_webhook("orders/updated", order, at)
     return order
 
 
@@ -189,18 +189,18 @@ def _ship(day: Day, items: list[Item], order: Body, at: datetime) -> Body:
         "location_id": PLACES[0][0], "created_at": local_text(at), "updated_at": local_text(at),
         "line_items": [{"id": line["id"], "quantity": line["quantity"]} for line in order["line_items"]],
     }  # fmt: skip
-    day.tell("fulfillments/create", parcel, at)
+    day.add_webhook("fulfillments/create", parcel, at)
     order = make_order_update(order, updated_at=at, fulfillment_status="fulfilled")
-    day.tell("orders/fulfilled", order, at)
+    day.add_webhook("orders/fulfilled", order, at)
     if day.rng.random() < 0.7:
         at += timedelta(minutes=3)
-        day.tell(
+        day.add_webhook(
             "fulfillments/update",
             parcel | {"shipment_status": "in_transit", "updated_at": local_text(at)},
             at,
         )
         order = make_order_update(order, updated_at=at)
-        day.tell("orders/updated", order, at)
+        day.add_webhook("orders/updated", order, at)
     return order
 
 
@@ -217,26 +217,26 @@ def _refund(day: Day, items: list[Item], order: Body, at: datetime) -> Body:
     refund["order_adjustments"] = [
         {"kind": "shipping_refund", "amount": f"-{shipping}", "tax_amount": f"-{shipping_tax}"}
     ]
-    day.tell("refunds/create", refund, at)
+    day.add_webhook("refunds/create", refund, at)
     for paid in refund["transactions"]:
-        day.tell("order_transactions/create", paid, at)
+        day.add_webhook("order_transactions/create", paid, at)
     order = make_order_update(order, updated_at=at, financial_status="partially_refunded")
-    day.tell("orders/updated", order, at)
+    day.add_webhook("orders/updated", order, at)
     return order
 
 
 def _cancel(day: Day, items: list[Item], order: Body, at: datetime) -> Body:
     del items
     order = make_order_update(order, updated_at=at, cancelled=True)
-    day.tell("orders/cancelled", order, at)
+    day.add_webhook("orders/cancelled", order, at)
     return order
 
 
-_FATES = {"edit": _edit, "ship": _ship, "refund": _refund, "cancel": _cancel}
+_STEPS = {"edit": _edit, "ship": _ship, "refund": _refund, "cancel": _cancel}
 
 
 def _dress(rng: random.Random, order: Body) -> Body:
-    """Give an order taxes, a discount, a mechanic and a place, as orders of a shop in Canada have them."""
+    """Return the order with taxes, a discount, a mechanic and an address in Canada."""
     lines = [
         line
         | {
@@ -292,7 +292,7 @@ def _set(amount: str) -> Body:
 
 
 def drop_a_third(day: Day, seed: int) -> Iterator[Webhook]:
-    """Yield what arrived: two thirds of the day's webhooks, in no order."""
+    """Yield two thirds of the day's webhooks, in random order."""
     rng = random.Random(seed)
     kept = [one for one in day.webhooks if rng.random() >= 1 / 3]
     rng.shuffle(kept)

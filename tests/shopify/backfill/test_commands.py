@@ -37,20 +37,20 @@ def live(shops: Shops) -> None:
     day = make_day(1)
     receive(shops.engine, shops.whole, day.webhooks)
     receive(shops.engine, shops.holed, drop_a_third(day, 1))
-    control(shops.url, shop=DOMAIN, webhooks=day.told())
-    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+    control(shops.url, shop=DOMAIN, webhooks=day.shopify_webhooks())
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.stripe_events())
 
 
 def test_run_records_what_a_dry_run_counted(shops: Shops) -> None:
     live(shops)
 
-    told = read("run", "--shop", "holed", "--dry-run")
+    counted = read("run", "--shop", "holed", "--dry-run")
 
     assert count_backfill(shops.engine, shops.holed) == 0
     assert run("status", "--shop", "holed").output.startswith("Nothing was read yet")
     done = read("run", "--shop", "holed")
     work_off(shops.engine)
-    assert done["providers"][0] == told["providers"][0]
+    assert done["providers"][0] == counted["providers"][0]
     assert contents(shops.engine, shops.holed) == contents(shops.engine, shops.whole)
     assert {one["stream"] for one in read("status", "--shop", "holed")} >= {
         "orders",
@@ -78,7 +78,7 @@ def test_run_that_a_provider_refuses_names_it_and_fails(shops: Shops) -> None:
         ("status", "--shop", "nowhere"),
     ],
 )
-def test_a_wrong_word_is_a_wrong_usage(shops: Shops, arguments: tuple[str, ...]) -> None:
+def test_wrong_argument_is_wrong_usage(shops: Shops, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 

@@ -26,15 +26,15 @@ from tests.shopify.backfill.sample_day import EVENING, Day, drop_a_third, make_d
 
 
 def live(shops: Shops, day: Day, seed: int) -> None:
-    """One shop gets the whole day, the other two thirds of it in no order; the providers know all."""
+    """Deliver the whole day to one shop and two thirds of it to the other; the providers have all."""
     receive(shops.engine, shops.whole, day.webhooks)
     receive(shops.engine, shops.holed, drop_a_third(day, seed))
-    control(shops.url, shop=DOMAIN, webhooks=day.told())
-    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+    control(shops.url, shop=DOMAIN, webhooks=day.shopify_webhooks())
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.stripe_events())
 
 
 def backfill(shops: Shops, **more: Any) -> list[BackfillResult]:
-    """Heal, and work off what entered."""
+    """Run the backfill and process the recorded events."""
     parts = backfill_providers(shops.holed, EVENING, "backfill", **more)
     assert [part.fault for part in parts] == [None, None]
     work_off(shops.engine)
@@ -84,12 +84,12 @@ def test_dry_run_counts_what_would_be_recorded_and_changes_nothing(shops: Shops)
     live(shops, make_day(6), 6)
     before = contents(shops.engine, shops.holed)
 
-    (told, _) = backfill(shops, is_dry=True)
+    (counted, _) = backfill(shops, is_dry=True)
 
     assert count_backfill(shops.engine, shops.holed) == 0
     assert contents(shops.engine, shops.holed) == before
-    assert told.topics
-    assert told.topics == backfill(shops)[0].topics
+    assert counted.topics
+    assert counted.topics == backfill(shops)[0].topics
 
 
 def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
@@ -105,8 +105,8 @@ def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
     assert_whole(shops)
 
 
-class Cut:
-    """A way to the shop that breaks after ``calls`` calls."""
+class CutConnection:
+    """A connection to the shop that fails after ``calls`` calls."""
 
     def __init__(self, admin: ShopifyAdmin, calls: int) -> None:
         self._admin, self._calls, self.throttle = admin, calls, None
@@ -119,9 +119,9 @@ class Cut:
 
 
 def backfill_within(shops: Shops, calls: int) -> bool:
-    """Backfill over a connection that breaks after ``calls``; return whether that was enough."""
+    """Backfill over a connection that fails after ``calls`` calls; return whether it finished."""
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(run, "open_admin", lambda shop: Cut(open_admin(shop), calls))
+        changed.setattr(run, "open_admin", lambda shop: CutConnection(open_admin(shop), calls))
         try:
             backfill_shopify(shops.holed, EVENING, "backfill")
         except RetryLater:
@@ -131,7 +131,7 @@ def backfill_within(shops: Shops, calls: int) -> bool:
     return True
 
 
-def test_a_run_that_is_cut_anywhere_goes_on_and_ends_as_if_it_had_not_been(shops: Shops) -> None:
+def test_run_interrupted_anywhere_continues_to_the_same_end(shops: Shops) -> None:
     day = make_day(7, orders=70)  # more than a page of the list
     live(shops, day, 7)
     cuts = 0

@@ -1,4 +1,4 @@
-"""What we ask of Shopify's lists is valid in its schemas, and never dearer than one query may be."""
+"""Queries of Shopify's lists are valid in its schemas and below the cost limit of a query."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ DOCUMENTS = {
     if not name.startswith("_") and name.isupper() and isinstance(text, str)
 }
 UNSIZED = 3
-"""How many entries a list that takes no size is counted as."""
+"""Counted size of a list without a size argument."""
 
 needs_schemas = pytest.mark.skipif(
     not SCHEMAS.is_dir(), reason="Shopify's AdminApi schemas are not beside this project (../shared/samples)"
@@ -53,7 +53,7 @@ def test_document_costs_less_than_a_query_may(name: str) -> None:
 
 
 def cost(selections: Any, of: Any) -> int:
-    """Points, counted as Shopify publishes it: objects 1, scalars 0, lists by their size, mutations 10."""
+    """Return the cost by Shopify's rules: objects 1, scalars 0, lists by their size, mutations 10."""
     from graphql import GraphQLList, GraphQLNonNull, get_named_type, is_leaf_type
 
     total = 0

@@ -1,4 +1,4 @@
-"""``fleet shops set --shopify-domain`` against a Shopify that knows the shop by its name."""
+"""``fleet shops set --shopify-domain``, checked at Shopify."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_domain_that_shopify_confirms_is_set_and_the_one_before_it_stays_valid(s
     assert domains(shops) == [(DOMAIN, ["new.myshopify.com"])]
 
 
-def test_domain_that_shopify_calls_otherwise_is_refused_with_both_names(shops: Shops) -> None:
+def test_domain_that_shopify_names_differently_is_refused_with_both_names(shops: Shops) -> None:
     body = {"id": 1, "myshopify_domain": "harbour.myshopify.com", "updated_at": "2026-11-20T12:00:00Z"}
     control(
         shops.url, shop="old-name.myshopify.com", token=TOKEN,

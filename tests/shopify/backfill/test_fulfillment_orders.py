@@ -19,7 +19,7 @@ NOON, HOUR = EVENING - timedelta(hours=6), timedelta(hours=1)
 
 
 def put(shops: Shops, at: datetime, number: int = FIRST, **fields: Any) -> None:
-    """Shopify has a fulfilment order that changed then."""
+    """Add a fulfilment order at Shopify that changed at ``at``."""
     body = {
         "id": number, "order_id": 5, "status": "open", "request_status": "unsubmitted",
         "assigned_location_id": 77, "updated_at": local_text(at),
@@ -27,8 +27,8 @@ def put(shops: Shops, at: datetime, number: int = FIRST, **fields: Any) -> None:
     control(shops.url, shop=DOMAIN, fulfillment_orders=[body | fields])
 
 
-def told(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
-    """A webhook of the fulfilment order came."""
+def receive_webhook(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
+    """Receive a webhook of the fulfilment order."""
     body = {"fulfillment_order": {"id": f"gid://shopify/FulfillmentOrder/{FIRST}", **fields}}
     receive(shops.engine, shops.holed, [Webhook(f"fulfillment_orders/{topic}", body, at)], name=topic)
 
@@ -56,9 +56,9 @@ def test_missing_fulfillment_order_is_recorded_once(shops: Shops) -> None:
     assert backfill(shops, EVENING + HOUR) == {}
 
 
-def test_a_webhooks_one_learns_whose_it_is_and_keeps_what_is_newer(shops: Shops) -> None:
+def test_recorded_fulfillment_order_gets_its_order_and_keeps_newer_fields(shops: Shops) -> None:
     put(shops, NOON)
-    told(shops, "progress_reported", NOON + HOUR, status="in_progress")
+    receive_webhook(shops, "progress_reported", NOON + HOUR, status="in_progress")
 
     assert backfill(shops) == {TOPIC: 1}
     assert held(shops) == [(ORDER_GID, "in_progress", 77, False, "")]

@@ -1,4 +1,4 @@
-"""Both jobs as a worker runs them: from the row of their run to its end."""
+"""Both jobs, run by a worker from the run row to its end."""
 
 from datetime import timedelta
 from functools import partial
@@ -8,7 +8,7 @@ from sqlalchemy import text
 from services.closing.gap_backfill import fill_gaps
 from services.jobs.handler import JobWork
 from services.shopify.subscriptions.check import watch_subscriptions
-from tests.jobs.moments import keep_time, know, runs
+from tests.jobs.job_rows import add_jobs, run_tick, runs
 from tests.jobs.work import finish_runs
 from tests.shopify.backfill.fake_shop import Shops, put_order, work_off
 from tests.shopify.backfill.sample_day import EVENING
@@ -20,13 +20,13 @@ select s.slug, r.period, r.status, r.stats ->> %(figure)s, w.result
 
 
 def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> list[tuple[object, ...]]:
-    """The hour strikes for ``job``; what became of its runs."""
+    """Run ``job`` at the full hour; return its runs."""
     from beat_schedule import JOBS
 
     with shops.engine.begin() as tx:
         tx.execute(text("update shops set created_at = :at"), {"at": EVENING - timedelta(days=1)})
-    know(shops.engine, EVENING, *(one for one in JOBS if one.name == job))
-    assert keep_time(shops.engine, EVENING + timedelta(hours=1)) == 2
+    add_jobs(shops.engine, EVENING, *(one for one in JOBS if one.name == job))
+    assert run_tick(shops.engine, EVENING + timedelta(hours=1)) == 2
     assert finish_runs(shops.engine, topic, work) == 2
     work_off(shops.engine)
     return runs(shops.engine, ENDED.replace("%(figure)s", f"'{figure}'"))
@@ -42,10 +42,10 @@ def test_hourly_job_runs_for_each_shop_and_records_what_is_missing(shops: Shops)
         ("whole", "2026-11-21T06:17:00Z", "done", "0", "complete"),
     ]
     with shops.engine.connect() as connection:
-        said = connection.scalar(
+        counted = connection.scalar(
             text("select m.after from audit_mutations m where m.table_name = 'inbound_events'")
         )
-    assert said == {"orders/updated": 1}
+    assert counted == {"orders/updated": 1}
 
 
 def test_the_watchdog_runs_for_each_shop_that_is_connected(shops: Shops) -> None:

@@ -1,4 +1,4 @@
-"""Webhooks that the ingress refused by name: a backfill starts from the first until the refusals are over."""
+"""Refused webhooks: a backfill starts from the first refusal until the refusals end."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def refuse(shops: Shops, first_at: datetime = FIRST, last_at: datetime = LAST, *
 
 
 def reach(shops: Shops, at: datetime) -> None:
-    """The hourly backfill has read every list up to ``at``."""
+    """Set the cursors of all lists of the hourly backfill to ``at``."""
     with transaction(shops.engine) as tx:
         upsert_cursor(tx, shops.holed, "shopify", "orders", at, at)
 
@@ -47,7 +47,7 @@ def state(shops: Shops) -> tuple[datetime | None, list[str]]:
         return find_first_refusal(tx, shops.holed), list(statuses)
 
 
-def test_backfill_starts_from_the_first_refusal_whatever_the_cursors(shops: Shops) -> None:
+def test_backfill_starts_from_the_first_refusal_for_any_cursors(shops: Shops) -> None:
     reach(shops, EVENING - HOUR)
     put_order(shops, FIRST - OVERLAP + timedelta(minutes=1), 1)
     put_order(shops, FIRST - OVERLAP - timedelta(minutes=1), 2)

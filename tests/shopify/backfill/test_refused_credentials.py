@@ -24,7 +24,7 @@ from services.ledger.work import ExternalHandler, Handler, NewWork
 from services.payments.handler import PAYOUT
 from services.sandbox.payloads.catalogue import make_shopify_body
 from services.shops.shops import get_shop_by_id
-from tests.jobs.moments import know, runs
+from tests.jobs.job_rows import add_jobs, runs
 from tests.ledger_rows import accept, new_event
 from tests.shopify.backfill.fake_shop import DOMAIN, STRIPE_KEY, Shops, control
 
@@ -61,7 +61,7 @@ def plan_fetch(shops: Shops) -> None:
 def plan_run(name: str) -> Callable[[Shops], None]:
     def plan(shops: Shops) -> None:
         job = next(job for job in JOBS if job.name == name)
-        know(shops.engine, utc_now(), job)
+        add_jobs(shops.engine, utc_now(), job)
         with transaction(shops.engine) as tx:
             shop = get_shop_by_id(tx, shops.holed)
             start_run(tx, job, shop, None, origin="cli", by="ada", now=utc_now())
@@ -89,19 +89,19 @@ ROADS: dict[str, tuple[Callable[[Shops], None], set[str]]] = {
     "uninstall_confirm": (plan_event("app/uninstalled"), {"shopify"}),
     "privacy_redact": (plan_event("shop/redact"), {"shopify"}),
 }
-"""Every topic that calls a provider: how its work comes to be, and whom it calls."""
+"""Every topic that calls a provider: function that plans its work, and the provider."""
 CALLS = [(topic, provider) for topic, (_, providers) in ROADS.items() for provider in sorted(providers)]
 
 
 def effects() -> Mapping[str, Handler]:
-    """What each topic does, as the workers have it."""
+    """Return the effect of each topic."""
     from tasks.handlers import HANDLERS
 
     return HANDLERS
 
 
 def refuse(shops: Shops, provider: str, status: int, count: int = 1) -> None:
-    """The next ``count`` calls of the shop's are refused with ``status``."""
+    """Refuse the next ``count`` calls of the shop with ``status``."""
     whose = {"shop": DOMAIN} if provider == "shopify" else {"stripe_key": STRIPE_KEY}
     control(shops.url, **whose, fail_next={"status": status, "count": count})
 
@@ -232,7 +232,7 @@ def test_every_topic_that_can_reach_a_provider_is_in_the_table_above(environment
     assert reached == {topic: providers for topic, (_, providers) in ROADS.items()}
 
 
-def test_calls_are_made_in_one_place_which_collects_what_they_come_to() -> None:
+def test_calls_are_made_in_one_place_that_collects_their_outcomes() -> None:
     makers = [
         (path.name, function.name)
         for path in sorted((ROOT / "services").rglob("*.py")) + sorted((ROOT / "tasks").rglob("*.py"))
@@ -255,7 +255,7 @@ WITHOUT_CONNECTION = {
 }
 
 
-def test_every_provider_that_is_called_over_http_notes_its_calls() -> None:
+def test_every_provider_called_over_http_reports_its_calls() -> None:
     senders = {
         path.stem: path.read_text()
         for path in (ROOT / "services" / "providers").glob("*.py")
@@ -267,7 +267,7 @@ def test_every_provider_that_is_called_over_http_notes_its_calls() -> None:
 
 
 def reach(module: str) -> set[str]:
-    """Every module of ours that ``module`` imports, in functions too, and those that they import."""
+    """Return every project module that ``module`` imports, also in functions and indirectly."""
     seen: set[str] = set()
     left = [module]
     while left:
@@ -281,7 +281,7 @@ def reach(module: str) -> set[str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules that a file imports, but for types alone."""
+    """Return the modules that a file imports, except for types."""
     tree = ast.parse(path.read_text())
     typing_only = {
         id(child)

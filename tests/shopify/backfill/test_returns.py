@@ -1,4 +1,4 @@
-"""Returns are backfilled with the orders that changed: Shopify lists them nowhere else."""
+"""Returns are backfilled with changed orders: Shopify has no other list of them."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ RETURN = 2**53 + 1
 
 
 def put(shops: Shops, order_id: int, at: datetime, status: str, number: int = RETURN, **fields: Any) -> None:
-    """Shopify has a return that changed then."""
+    """Add a return at Shopify that changed at ``at``."""
     body = {
         "id": number, "order_id": order_id, "status": status, "name": f"#1-R{number % 10}", "quantity": 1,
         "updated_at": local_text(at),

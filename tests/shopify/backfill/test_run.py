@@ -113,9 +113,9 @@ def test_lists_longer_than_their_first_page_are_read_to_their_end(shops: Shops) 
         refund["transactions"][0] | {"id": 10**9 + n, "kind": "sale", "processed_at": local_text(EVENING)}
         for n in range(20)
     ]
-    told = {"orders": [order], "refunds": [refund], "order_transactions": paid,
+    objects = {"orders": [order], "refunds": [refund], "order_transactions": paid,
             "products": [make_product(items, updated_at=EVENING, currency=CURRENCY)]}  # fmt: skip
-    control(shops.url, shop=DOMAIN, **told)
+    control(shops.url, shop=DOMAIN, **objects)
 
     backfill(shops)
 
@@ -139,8 +139,8 @@ def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
 
 def test_refused_credential_does_not_stop_the_other_provider(shops: Shops) -> None:
     day = make_day(11)
-    control(shops.url, shop=DOMAIN, webhooks=day.told(), token="shpat_" + "ff" * 16)
-    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+    control(shops.url, shop=DOMAIN, webhooks=day.shopify_webhooks(), token="shpat_" + "ff" * 16)
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.stripe_events())
 
     with pytest.raises(Misconfigured) as raised:
         fill_gaps(job_run(shops.holed), clock=lambda: EVENING)
@@ -150,7 +150,7 @@ def test_refused_credential_does_not_stop_the_other_provider(shops: Shops) -> No
     assert contents(shops.engine, shops.holed)["transactions"]
 
 
-def test_passing_fault_is_tried_again_before_a_person_is_asked(shops: Shops) -> None:
+def test_temporary_fault_is_retried_before_a_person_is_needed(shops: Shops) -> None:
     def refused(*_: object, **__: object) -> Mapping[str, int]:
         raise Misconfigured("shopify.token_refused", "no")
 
@@ -178,7 +178,7 @@ def test_recorded_events_are_audited_and_counted(shops: Shops) -> None:
 
 
 class Scripted:
-    """Answers with what it is told to, and raises what is an error."""
+    """Returns scripted answers, and raises the ones that are errors."""
 
     def __init__(self, *answers: object, throttle: ThrottleStatus | None = None) -> None:
         self._answers, self.throttle = list(answers), throttle

@@ -39,14 +39,16 @@ FOLDER = "shopify/payloads_2026-07_exact_ids"
 
 
 @pytest.fixture
-def world() -> SandboxState:
-    world = SandboxState()
-    world.control({"shop": DOMAIN, "token": TOKEN, "bucket": {"maximum": 10_000, "available": 10_000}})
-    return world
+def sandbox_state() -> SandboxState:
+    sandbox_state = SandboxState()
+    sandbox_state.control(
+        {"shop": DOMAIN, "token": TOKEN, "bucket": {"maximum": 10_000, "available": 10_000}}
+    )
+    return sandbox_state
 
 
-def ask(world: SandboxState, document: str, **variables: Any) -> dict[str, Any]:
-    reply = world.answer_shopify(
+def query_sandbox(sandbox_state: SandboxState, document: str, **variables: Any) -> dict[str, Any]:
+    reply = sandbox_state.answer_shopify(
         DOMAIN, TOKEN, {"query": document, "variables": variables}, utc_now(), "2026-07"
     )
     assert isinstance(reply.body, dict)
@@ -60,54 +62,56 @@ def sample(samples: Path, name: str) -> dict[str, Any]:
     return body
 
 
-def put(world: SandboxState, kind: str, body: dict[str, Any]) -> None:
-    world.control({"shop": DOMAIN, kind: [body]})
+def put(sandbox_state: SandboxState, kind: str, body: dict[str, Any]) -> None:
+    sandbox_state.control({"shop": DOMAIN, kind: [body]})
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_an_order_reads_the_same(world: SandboxState, samples: Path, name: str) -> None:
+def test_sample_order_parses_the_same(sandbox_state: SandboxState, samples: Path, name: str) -> None:
     body = sample(samples, name)
-    put(world, "orders", body)
+    put(sandbox_state, "orders", body)
 
-    order = ask(world, READ_ORDER, id=body["admin_graphql_api_id"])["order"]
+    order = query_sandbox(sandbox_state, READ_ORDER, id=body["admin_graphql_api_id"])["order"]
     again = order_event(order | {"lineItems": {"nodes": order["lineItems"]["nodes"]}})
 
-    theirs, ours = (
-        parse_order(item("order_ingest", told, event_topic="orders/updated"))
-        for told in (body, dict(again.body))
+    from_webhook, from_graphql = (
+        parse_order(item("order_ingest", sample_body, event_topic="orders/updated"))
+        for sample_body in (body, dict(again.body))
     )
-    for field in theirs._fields:
+    for field in from_webhook._fields:
         if field not in ("event_id", "request_id", "work_id", "content_digest", "lines", "customer"):
-            assert getattr(ours, field) == getattr(theirs, field), field
-    assert len(ours.lines) == len(theirs.lines) > 0
-    for mine, line in zip(ours.lines, theirs.lines, strict=True):
-        assert mine._replace(staff_label="") == line._replace(staff_label="")
+            assert getattr(from_graphql, field) == getattr(from_webhook, field), field
+    assert len(from_graphql.lines) == len(from_webhook.lines) > 0
+    for pulled_line, line in zip(from_graphql.lines, from_webhook.lines, strict=True):
+        assert pulled_line._replace(staff_label="") == line._replace(staff_label="")
     customer = body["customer"]
     assert (
-        read_customer(dict(again.body)["customer"], theirs.updated_at)[1:]
-        == read_customer(customer, theirs.updated_at)[1:]
+        read_customer(dict(again.body)["customer"], from_webhook.updated_at)[1:]
+        == read_customer(customer, from_webhook.updated_at)[1:]
     )
 
 
-def test_a_refund_reads_the_same(world: SandboxState, samples: Path) -> None:
+def test_sample_refund_parses_the_same(sandbox_state: SandboxState, samples: Path) -> None:
     body = sample(samples, "refunds__create")
     for line in body["refund_line_items"]:
         line["line_item_id"] = line["line_item"]["id"]  # rounded in the sample
-    # The sample leaves the currency off its transaction; the API has none without.
+    # The transaction of the sample has no currency; the API always has one.
     paid = [one | {"currency": "USD"} for one in body["transactions"]]
-    put(world, "refunds", body | {"transactions": paid})
+    put(sandbox_state, "refunds", body | {"transactions": paid})
 
-    refund = ask(world, READ_REFUND, id=body["admin_graphql_api_id"])["refund"]
+    refund = query_sandbox(sandbox_state, READ_REFUND, id=body["admin_graphql_api_id"])["refund"]
     again = refund_event(refund, f"gid://shopify/Order/{body['order_id']}")
 
-    theirs, ours = (parse_refund(item("refund_ingest", told)) for told in (body, dict(again.body)))
-    for field in theirs._fields:
+    from_webhook, from_graphql = (
+        parse_refund(item("refund_ingest", sample_body)) for sample_body in (body, dict(again.body))
+    )
+    for field in from_webhook._fields:
         if field not in ("event_id", "request_id", "work_id"):
-            assert getattr(ours, field) == getattr(theirs, field), field
+            assert getattr(from_graphql, field) == getattr(from_webhook, field), field
 
 
 def bag(cents: int) -> dict[str, Any]:
-    """An amount in the shop's currency, USD, and in the buyer's at 0.70."""
+    """Return an amount in USD, the shop's currency, and in the buyer's at 0.70."""
     sign, cents = ("-" if cents < 0 else ""), abs(cents)
     amounts = (("shop_money", "USD", cents), ("presentment_money", "EUR", cents * 7 // 10))
     return {
@@ -116,7 +120,7 @@ def bag(cents: int) -> dict[str, Any]:
     }
 
 
-def test_every_part_of_an_order_reads_the_same(world: SandboxState, samples: Path) -> None:
+def test_every_part_of_an_order_parses_the_same(sandbox_state: SandboxState, samples: Path) -> None:
     taxes = [{"title": "PST", "rate": 0.07, "price": "1.40", "channel_liable": True}]
     parts = {
         "processed_at": "2021-07-15T10:00:00-07:00", "test": False, "tax_exempt": True,
@@ -134,25 +138,29 @@ def test_every_part_of_an_order_reads_the_same(world: SandboxState, samples: Pat
     body["line_items"][0] |= {"tax_lines": taxes, "current_quantity": 0}
     tip = {"id": 9, "title": "Tip", "quantity": 1, "current_quantity": 1, "price": "3.00", "product_id": None}
     body["line_items"].append(tip | {"tip_payment_gateway": "cash"})
-    put(world, "orders", body)
+    put(sandbox_state, "orders", body)
 
-    order = ask(world, READ_ORDER, id=body["admin_graphql_api_id"])["order"]
+    order = query_sandbox(sandbox_state, READ_ORDER, id=body["admin_graphql_api_id"])["order"]
 
-    theirs, ours = (
-        parse_order(item("order_ingest", told, event_topic="orders/updated"))
-        for told in (body, dict(order_event(order).body))
+    from_webhook, from_graphql = (
+        parse_order(item("order_ingest", sample_body, event_topic="orders/updated"))
+        for sample_body in (body, dict(order_event(order).body))
     )
     skipped = ("event_id", "request_id", "work_id", "content_digest", "lines", "customer")
-    assert {n: getattr(ours, n) for n in ours._fields if n not in skipped} == {
-        n: getattr(theirs, n) for n in theirs._fields if n not in skipped
+    assert {n: getattr(from_graphql, n) for n in from_graphql._fields if n not in skipped} == {
+        n: getattr(from_webhook, n) for n in from_webhook._fields if n not in skipped
     }
-    assert [one._replace(staff_label="") for one in ours.lines] == [
-        one._replace(staff_label="") for one in theirs.lines
+    assert [one._replace(staff_label="") for one in from_graphql.lines] == [
+        one._replace(staff_label="") for one in from_webhook.lines
     ]
-    assert (ours.shipping_cents, ours.province, ours.tip_cents) == (2000, "CA-BC", 300)
+    assert (from_graphql.shipping_cents, from_graphql.province, from_graphql.tip_cents) == (
+        2000,
+        "CA-BC",
+        300,
+    )
 
 
-def test_every_part_of_a_refund_reads_the_same(world: SandboxState, samples: Path) -> None:
+def test_every_part_of_a_refund_parses_the_same(sandbox_state: SandboxState, samples: Path) -> None:
     body = sample(samples, "refunds__create")
     sold = body["refund_line_items"][0]
     sold |= {"line_item_id": sold["line_item"]["id"], "subtotal": 20, "total_tax": 2}
@@ -168,44 +176,52 @@ def test_every_part_of_a_refund_reads_the_same(world: SandboxState, samples: Pat
         ],
         "duties": [{"duty_id": 1, "amount_set": bag(900)}], "total_duties_set": bag(900),
     }  # fmt: skip
-    put(world, "refunds", body | parts | {"transactions": [paid | {"amount_set": bag(4500)}]})
+    put(sandbox_state, "refunds", body | parts | {"transactions": [paid | {"amount_set": bag(4500)}]})
 
-    refund = ask(world, READ_REFUND, id=body["admin_graphql_api_id"])["refund"]
+    refund = query_sandbox(sandbox_state, READ_REFUND, id=body["admin_graphql_api_id"])["refund"]
 
     again = dict(refund_event(refund, f"gid://shopify/Order/{body['order_id']}").body)
-    told = body | parts | {"transactions": [paid]}
-    theirs, ours = (parse_refund(item("refund_ingest", one)) for one in (told, again))
+    sample_body = body | parts | {"transactions": [paid]}
+    from_webhook, from_graphql = (parse_refund(item("refund_ingest", one)) for one in (sample_body, again))
     skipped = {"event_id": 0, "request_id": "", "work_id": 0}
-    assert ours._replace(**skipped) == theirs._replace(**skipped)
-    assert [payment.cents for payment in ours.payments.values()] == [4500]
-    assert (ours.shipping_cents, ours.duties_cents, ours.adjustment_cents) == (500, 900, -800)
+    assert from_graphql._replace(**skipped) == from_webhook._replace(**skipped)
+    assert [payment.cents for payment in from_graphql.payments.values()] == [4500]
+    assert (from_graphql.shipping_cents, from_graphql.duties_cents, from_graphql.adjustment_cents) == (
+        500,
+        900,
+        -800,
+    )
 
 
-def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: SandboxState, samples: Path) -> None:
+def test_a_payment_in_the_buyers_currency_makes_the_same_row(
+    sandbox_state: SandboxState, samples: Path
+) -> None:
     body = sample(samples, "order_transactions__create") | {"amount": "7.00", "currency": "EUR"}
-    put(world, "order_transactions", body | {"amount_set": bag(1000)})
-    found = ask(world, "query One($id: ID!) { nodes(ids: [$id]) { ... on OrderTransaction { amountSet { "
-                "presentmentMoney { amount currencyCode } shopMoney { amount currencyCode } } } } }",
-                id=body["admin_graphql_api_id"])["nodes"][0]  # fmt: skip
+    put(sandbox_state, "order_transactions", body | {"amount_set": bag(1000)})
+    document = (
+        "query One($id: ID!) { nodes(ids: [$id]) { ... on OrderTransaction { amountSet { "
+        "presentmentMoney { amount currencyCode } shopMoney { amount currencyCode } } } } }"
+    )
+    found = query_sandbox(sandbox_state, document, id=body["admin_graphql_api_id"])["nodes"][0]
 
     assert paid_money_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
 
 
-def pulled(world: SandboxState, kind: str, body: dict[str, Any]) -> PulledEvent:
-    """The same thing, as a pull finds it."""
-    put(world, kind, body)
+def pulled(sandbox_state: SandboxState, kind: str, body: dict[str, Any]) -> PulledEvent:
+    """Return the same object, read through GraphQL."""
+    put(sandbox_state, kind, body)
     gid = body["admin_graphql_api_id"]
     since = {"query": "updated_at:>='2000-01-01T00:00:00Z'"}
     match kind:
         case "products":
-            return product_event(ask(world, LIST_PRODUCTS, **since)["products"]["nodes"][0])
+            return product_event(query_sandbox(sandbox_state, LIST_PRODUCTS, **since)["products"]["nodes"][0])
         case "inventory_items":
-            return item_event(ask(world, LIST_ITEMS, **since)["inventoryItems"]["nodes"][0])
+            return item_event(query_sandbox(sandbox_state, LIST_ITEMS, **since)["inventoryItems"]["nodes"][0])
         case "locations":
-            return location_event(ask(world, LIST_LOCATIONS)["locations"]["nodes"][0])
+            return location_event(query_sandbox(sandbox_state, LIST_LOCATIONS)["locations"]["nodes"][0])
     order_gid = f"gid://shopify/Order/{body['order_id']}"
-    put(world, "orders", _bare_order(body["order_id"]))
-    order = ask(world, READ_ORDER, id=order_gid)["order"]
+    put(sandbox_state, "orders", _bare_order(body["order_id"]))
+    order = query_sandbox(sandbox_state, READ_ORDER, id=order_gid)["order"]
     if kind == "order_transactions":
         return transaction_event(next(one for one in order["transactions"] if one["id"] == gid), order_gid)
     (parcel,) = order["fulfillments"]
@@ -222,15 +238,17 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_it_makes_the_same_row(shops: Shops, world: SandboxState, samples: Path, name: str) -> None:
+def test_webhook_and_graphql_make_the_same_row(
+    shops: Shops, sandbox_state: SandboxState, samples: Path, name: str
+) -> None:
     kind, effect = KINDS[name]
     body = sample(samples, name)
     body["admin_graphql_api_id"] = _gid(kind, body)
     for place, variant in enumerate(body.get("variants", ())):
-        variant["inventory_item_id"] = 900 + place  # null in the sample, which no variant of the API has
+        variant["inventory_item_id"] = 900 + place  # null in the sample, never in the API
     topic = name.replace("__", "/")
 
-    again = pulled(world, kind, body)
+    again = pulled(sandbox_state, kind, body)
     ingest(shops.engine, effect, item("x", body, shop_id=shops.whole, event_topic=topic))
     ingest(shops.engine, effect, item("x", dict(again.body), shop_id=shops.holed, event_topic=again.topic))
 

@@ -1,4 +1,4 @@
-"""How Shopify's subscriptions differ from the wanted ones."""
+"""Differences between Shopify's subscriptions and the wanted ones."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -123,7 +123,7 @@ def test_what_shopify_deleted_is_made_again_and_its_outage_imported_at_once(
 
 
 def test_an_outage_is_imported_from_before_the_cursor(shops: Shops, public_url: str) -> None:
-    """The hourly backfill has a cursor of its own, and does not know that a topic was silent."""
+    """The hourly backfill has its own cursor and does not detect a silent topic."""
     watch(shops, EVENING)
     lose(shops, "orders/create")
     put_order(shops, EVENING - 4 * HOUR, 8)
@@ -178,7 +178,7 @@ def test_without_a_public_url_nothing_is_created_and_a_loss_is_reported_and_impo
 @pytest.mark.parametrize(
     ("uri", "kind"), [("https://elsewhere.example/x", "JSON"), (OURS, "XML")], ids=["elsewhere", "xml"]
 )
-def test_one_with_another_address_or_xml_is_reported_and_left_alone(
+def test_subscription_with_another_address_or_xml_is_reported_and_left_alone(
     shops: Shops, public_url: str, uri: str, kind: str
 ) -> None:
     control(shops.url, shop=DOMAIN, subscriptions=[{"topic": "ORDERS_CREATE", "uri": uri, "format": kind}])
@@ -190,7 +190,7 @@ def test_one_with_another_address_or_xml_is_reported_and_left_alone(
     assert f"orders/create as {kind} to {uri}" in incident.summary
 
 
-def test_a_refused_token_is_for_a_person(shops: Shops, public_url: str) -> None:
+def test_refused_token_needs_a_person(shops: Shops, public_url: str) -> None:
     control(shops.url, shop=DOMAIN, token="shpat_" + "ff" * 16)
 
     with pytest.raises(Misconfigured):

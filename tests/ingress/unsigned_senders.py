@@ -1,4 +1,4 @@
-"""Strangers and genuine senders on raw sockets, against a server that runs in processes of its own."""
+"""Unsigned and genuine senders on raw sockets, with a server in its own processes."""
 
 import asyncio
 import os
@@ -39,14 +39,14 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: Path) -
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         try:
-            if asyncio.run(ask(port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")) == 200:
+            if asyncio.run(post_raw(port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")) == 200:
                 return
         except OSError:
             time.sleep(0.05)
 
 
-async def ask(port: int, request: bytes) -> int:
-    """Return the status of the answer to ``request``, over a connection of its own."""
+async def post_raw(port: int, request: bytes) -> int:
+    """Return the status of the response to ``request``, sent over a new connection."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         writer.write(request)
@@ -72,8 +72,10 @@ def genuine(slug: str, webhook_id: str, body: bytes, secret: bytes, headers: Map
 
 
 @asynccontextmanager
-async def strangers(count: int, port: int, slug: str, headers: Mapping[str, str]) -> AsyncIterator[None]:
-    """``count`` unsigned senders have announced much and sent one byte; who is cut comes again."""
+async def unsigned_senders(
+    count: int, port: int, slug: str, headers: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """Run ``count`` unsigned senders that announce a large body and send one byte; reconnect when cut."""
     begin = raw(f"/webhooks/shopify/{slug}", b"x", headers, size=ANNOUNCED_BYTES)
     sent = asyncio.Semaphore(0)
 

@@ -1,4 +1,4 @@
-"""What drawn histories are made of: a delivery, and the few ids, minutes and texts that it may hold."""
+"""Strategies for drawn events: a delivery with few ids, minutes and texts."""
 
 from collections.abc import Callable
 from datetime import UTC, timedelta
@@ -14,7 +14,7 @@ CUSTOMER = 2**53 + 301
 
 
 class Event(NamedTuple):
-    """One delivery: what works it, its topic, its body, and the minute it was sent."""
+    """One delivery: its effect, topic, body and minute of sending."""
 
     effect: Ingest
     topic: str
@@ -22,7 +22,7 @@ class Event(NamedTuple):
     minute: int
 
     def deliver(self) -> WorkItem:
-        """One more copy of it, a work item of its own."""
+        """Return a new work item of the event."""
         made = item("history", self.body, event_topic=self.topic)
         return made._replace(occurred_at=NOON.astimezone(UTC) + timedelta(minutes=self.minute))
 
@@ -38,5 +38,5 @@ cents = st.sampled_from(["0.00", "5.00", "12.50", "100"])
 
 
 def draws(make: Callable[..., Event]) -> Callable[..., st.SearchStrategy[Event]]:
-    """``make`` as a strategy: its first argument draws."""
+    """Return ``make`` as a strategy; its first argument draws."""
     return st.composite(make)

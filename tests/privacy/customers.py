@@ -1,4 +1,4 @@
-"""John, who asks to be forgotten, and Jane, who does not: what each of them left behind, everywhere."""
+"""Data of two customers: John, who requests redaction, and Jane, who does not."""
 
 from random import Random
 from typing import Any
@@ -35,7 +35,7 @@ JOHNS = (
     "john@example.com", "John", "Smith", "625-1199", "6251199", "625 1199", "Elm", "Ottawa", "K2H7A8",
     "Happy", "203.0.113.9", "JD014600003", "•••• 4242", "gate code",
 )  # fmt: skip
-"""What must be nowhere in the end, as bodies, rows and mails write it."""
+"""Personal data that must be removed, as written in bodies, rows and mails."""
 JANES = ("jane@example.com", "Jane", "Doe", "625-7700", "Oak Avenue", "Victoria")
 
 GREETINGS = {
@@ -90,24 +90,24 @@ AT_ELM = address("John", "Smith", "123 Elm St.", "Ottawa", "+1 (555) 625 1199")
 AT_OAK = address("Jane", "Doe", "9 Oak Avenue", "Victoria", "555-625-7700")
 
 
-def order(number: int, told: dict[str, Any], where: dict[str, Any], updated: float = 0) -> dict[str, Any]:
-    greeting, _, ip, card = GREETINGS[told["first_name"]]
+def order(number: int, webhooks: dict[str, Any], where: dict[str, Any], updated: float = 0) -> dict[str, Any]:
+    greeting, _, ip, card = GREETINGS[webhooks["first_name"]]
     item = sample_payloads.line(line_id=number + 1) | {
         "properties": [
-            {"name": "Engraving", "value": f"{greeting} birthday {told['first_name']}"},
+            {"name": "Engraving", "value": f"{greeting} birthday {webhooks['first_name']}"},
             {"name": "Mechanic", "value": "Rosa"},
         ]
     }
     extra = {
-        "customer": told,
-        "email": told["email"],
-        "contact_email": told["email"],
-        "phone": told["phone"],
+        "customer": webhooks,
+        "email": webhooks["email"],
+        "contact_email": webhooks["email"],
+        "phone": webhooks["phone"],
         "billing_address": where,
         "shipping_address": where,
         "browser_ip": ip,
         "client_details": {"browser_ip": ip, "user_agent": "Mozilla"},
-        "note": f"{greeting} to wait, {told['first_name']}",
+        "note": f"{greeting} to wait, {webhooks['first_name']}",
         "note_attributes": [
             {"name": "Gift note", "value": f"{greeting} birthday"},
             {"name": "staff", "value": "Ada"},
@@ -126,7 +126,7 @@ def order(number: int, told: dict[str, Any], where: dict[str, Any], updated: flo
 
 
 def stripe_charge() -> dict[str, Any]:
-    """A charge that John typed his address for in capitals."""
+    """Return a charge with John's address in capitals."""
     charge = {
         "id": "ch_0000000001", "object": "charge", "amount": 1250, "amount_refunded": 0, "currency": "cad",
         "status": "succeeded", "paid": True, "created": 1_795_200_000, "receipt_email": "John@Example.com",
@@ -142,7 +142,7 @@ def stripe_charge() -> dict[str, Any]:
 
 
 def history() -> list[NewEvent]:
-    """Everything that was ever told of the two, by three providers."""
+    """Return all events about the two customers, from three providers."""
     johns_id = {"order_id": JOHNS_ORDER}
     refund = orjson.loads(sample_payloads.refund(number=JOHNS_ORDER, note="Happy to refund John").body)
     parcel = {
@@ -166,10 +166,10 @@ def history() -> list[NewEvent]:
         },
         "payment_details": {"credit_card_number": "•••• 4242"},
     }
-    said = {"id": "AC9", "object": "message", "from": "+15556251199", "to": ["+15550000001"], "direction":
+    message = {"id": "AC9", "object": "message", "from": "+15556251199", "to": ["+15550000001"], "direction":
             "incoming", "text": "John here, the gate code is 7", "status": "received",
             "createdAt": quo.stamp(0)}  # fmt: skip
-    told: list[tuple[str, str, Any]] = [
+    webhooks: list[tuple[str, str, Any]] = [
         ("shopify", "customers/create", JOHN_TOLD),
         ("shopify", "customers/create", JANE_TOLD),
         ("shopify", "orders/create", order(JOHNS_ORDER, JOHN_TOLD, AT_ELM)),
@@ -185,18 +185,18 @@ def history() -> list[NewEvent]:
             "customer.created",
             {"data": {"object": {"object": "customer", "email": "JOHN@Example.COM"}}},
         ),
-        ("openphone", "message.received", orjson.loads(quo.legacy("message.received", 1, said).body)),
+        ("openphone", "message.received", orjson.loads(quo.legacy("message.received", 1, message).body)),
     ]
     events = [
         new_event(n, provider=provider, topic=topic, body=orjson.dumps(body), key=f"k{n}")
-        for n, (provider, topic, body) in enumerate(told, start=1)
+        for n, (provider, topic, body) in enumerate(webhooks, start=1)
     ]
     torn = b'{"email": "john@example.com", "phone": "555-625-1199", "name": "John Smith'
     return [*events, new_event(99, topic="orders/create", body=torn, readable=False)]
 
 
-def take_in(engine: Engine, *events: NewEvent) -> None:
-    """The events are accepted, and worked by the real runner."""
+def process_events(engine: Engine, *events: NewEvent) -> None:
+    """Accept the events and process them with the real runner."""
     accept(engine, *events)
     runner = TransactionalRunner(engine, "tester", Random(1))
     for topic, effect in EFFECTS.items():
@@ -204,10 +204,10 @@ def take_in(engine: Engine, *events: NewEvent) -> None:
             pass
 
 
-def ask(
+def request_privacy(
     engine: Engine, topic: str, number: int, redact: PrivacyRedact | None = None, **changes: Any
 ) -> BatchResult:
-    """Shopify passes a request on, and a worker of ``ops`` takes it up. ``of``: the shop that receives it."""
+    """Receive a privacy request from Shopify and process it. ``of``: the shop that receives it."""
     of = changes.pop("of", 1)
     whole: dict[str, Any] = {
         "shop_id": 954889, "shop_domain": "harbour.myshopify.com",
@@ -224,7 +224,7 @@ def ask(
 
 
 def work(engine: Engine, redact: PrivacyRedact | None = None) -> BatchResult:
-    """What waits of both topics is worked once; by default Shopify confirms that our app is uninstalled."""
+    """Process the waiting work of both topics once; by default Shopify confirms the uninstall."""
     runner, report = ExternalRunner(engine, "tester", Random(1)), BatchResult()
     report.add(runner.run_batch(TOPICS["privacy_export"], PrivacyExport()))
     report.add(runner.run_batch(TOPICS["privacy_redact"], redact or PrivacyRedact(check=lambda _shop: True)))
@@ -232,12 +232,12 @@ def work(engine: Engine, redact: PrivacyRedact | None = None) -> BatchResult:
 
 
 def unconfirmed() -> PrivacyRedact:
-    """A redaction while Shopify takes the shop's token: our app is installed."""
+    """Return a redaction while Shopify accepts the shop's token: the app is installed."""
     return PrivacyRedact(check=lambda _shop: False)
 
 
-def everything(engine: Engine, *leave_out: str) -> str:
-    """All rows of all tables as text, bytes as the text they are."""
+def dump_rows(engine: Engine, *leave_out: str) -> str:
+    """Return all rows of all tables as text, bytes decoded."""
     with transaction(engine) as tx:
         return "\n".join(
             f"{table.name}: {[_text(value) for value in row]}"
@@ -247,9 +247,9 @@ def everything(engine: Engine, *leave_out: str) -> str:
         )
 
 
-def found_in(text: str, words: tuple[str, ...]) -> set[str]:
-    """Which of ``words`` are in ``text``, in any case."""
-    return {word for word in words if word.casefold() in text.casefold()}
+def find_words(text: str, parts: tuple[str, ...]) -> set[str]:
+    """Return the ``parts`` that are in ``text``, in any case."""
+    return {word for word in parts if word.casefold() in text.casefold()}
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of the verification share."""
+"""Helpers of the verification tests."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def alter(owner_engine: Engine, statement: str, **values: object) -> None:
 
 
 def rewrite_from(tx: Connection, seq: int, shop_id: int = 1, after: str = "0" * 64) -> None:
-    """Hash every row from ``seq`` on again, as a thorough forger would; the first one follows ``after``."""
+    """Rehash every row from ``seq`` on; the first one follows ``after``."""
     from services.audit.queries import StoredChain
 
     chain = StoredChain(tx, shop_id)

@@ -1,4 +1,4 @@
-"""Shops in zones, jobs as the tests need them, and what became of them."""
+"""Helpers for job tests: shops in zones, jobs and their runs."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,8 +13,8 @@ from services.jobs.store import record_jobs
 RUNS = "select job, shop_id, period, status from job_runs order by shop_id nulls first, due_at"
 
 
-def a_job(**changes: Any) -> Job:
-    """A nightly job of each shop, at midnight."""
+def make_job(**changes: Any) -> Job:
+    """Return a nightly job of each shop, at midnight."""
     values: dict[str, Any] = {
         "name": "daily-reconciliation",
         "topic": "reconcile",
@@ -30,7 +30,7 @@ def a_job(**changes: Any) -> Job:
 
 
 def add_shops(engine: Engine, since: datetime, **zones: str) -> None:
-    """A shop for each slug and zone, open since ``since``."""
+    """Insert a shop for each slug and zone, created at ``since``."""
     with transaction(engine) as tx:
         for slug, zone in zones.items():
             tx.execute(
@@ -42,31 +42,31 @@ def add_shops(engine: Engine, since: datetime, **zones: str) -> None:
             )
 
 
-def know(engine: Engine, since: datetime, *jobs: Job) -> None:
-    """The database knows ``jobs``, and has since ``since``."""
+def add_jobs(engine: Engine, since: datetime, *jobs: Job) -> None:
+    """Record ``jobs`` as known since ``since``."""
     with transaction(engine) as tx:
         record_jobs(tx, jobs, since)
 
 
-def keep_time(engine: Engine, now: datetime) -> int:
-    """One tick at ``now``; how many runs it began."""
+def run_tick(engine: Engine, now: datetime) -> int:
+    """Run one tick at ``now``; return how many runs it started."""
     with transaction(engine) as tx:
         return len(start_due_runs(tx, now))
 
 
 def runs(engine: Engine, query: str = RUNS) -> list[tuple[Any, ...]]:
-    """The rows of ``query``."""
+    """Return the rows of ``query``."""
     with engine.connect() as tx:
         return [tuple(row) for row in tx.execute(text(query))]
 
 
 def periods(engine: Engine, status: str = "pending") -> list[str]:
-    """The periods of the runs in ``status``, in the order in which they were due."""
+    """Return the periods of the runs in ``status``, by due time."""
     return [row[2] for row in runs(engine) if row[3] == status]
 
 
 def settle(tx: Connection, job: str, status: str = "done") -> None:
-    """Every item of work that a run of ``job`` waits for is ``status``."""
+    """Set the work items of the runs of ``job`` to ``status``."""
     tx.execute(
         text(
             "update work_queue w set status = :status, finished_at = now(), error_code = 'x', "

@@ -1,4 +1,4 @@
-"""A rewritten chain does not become whole by being archived, and a finding stays until a person closes it."""
+"""Archiving does not hide a rewritten chain; its finding stays until a person closes it."""
 
 import ast
 import json
@@ -30,7 +30,7 @@ from services.providers.object_store import open_store
 from services.shops.shops import add_shop
 from tests.audit.chains import altering, append_chain, archive_old
 from tests.audit.test_jobs import finish
-from tests.audit.verifying import rewrite_from
+from tests.audit.verification import rewrite_from
 
 URL = "/api/v1/platform/verify-audit"
 OLD = utc_now() - timedelta(days=100)
@@ -39,7 +39,7 @@ Rows = list[tuple[object, ...]]
 
 @pytest.fixture(autouse=True)
 def shop(engine: Engine, archive: Settings) -> int:
-    """A shop whose first six rows are old enough to be archived, and whose fifth was signed as the head."""
+    """A shop with six rows to archive; the fifth is the signed head."""
     with transaction(engine) as tx:
         add_shop(
             tx, slug="harbour", name="Harbour", timezone="UTC", currency="CAD", now=utc_now() - timedelta(95)
@@ -59,7 +59,7 @@ def find_head(tx: Connection) -> ChainPosition:
 
 
 def rewrite(owner_engine: Engine, seq: int = 3) -> None:
-    """Alter a row as the owner of the tables, and hash it and all after it again."""
+    """Alter a row as the owner, and rehash it and all later rows."""
     with altering(owner_engine) as tx:
         tx.execute(
             text("update audit_events set staff_label = 'mallory' where shop_id = 1 and seq = :seq"),
@@ -87,7 +87,7 @@ def verify(*arguments: str) -> tuple[int, dict[str, object]]:
     return ran.exit_code, json.loads(ran.output)
 
 
-def ask(settings: Settings, query: str = "") -> tuple[int, dict[str, object]]:
+def get_verification(settings: Settings, query: str = "") -> tuple[int, dict[str, object]]:
     answer = (
         make_app(settings).test_client().get(f"{URL}{query}", headers={"X-Cron-Secret": settings.cron_secret})
     )
@@ -116,7 +116,7 @@ def test_a_chain_rewritten_after_a_checkpoint_is_not_archived(
         assert [one.id for one in find_open_incidents(tx, AUDIT_FAILED)] == [incident.id]
 
 
-def test_with_its_checkpoints_removed_a_rewritten_chain_is_held_by_an_anchor(
+def test_anchor_finds_a_rewritten_chain_whose_checkpoints_were_deleted(
     engine: Engine, owner_engine: Engine, archive: Settings
 ) -> None:
     finish(engine, anchor_heads)
@@ -132,7 +132,7 @@ def test_with_its_checkpoints_removed_a_rewritten_chain_is_held_by_an_anchor(
     assert open_store(archive.archive_url).find_keys("events/") == []
 
 
-def test_with_all_anchors_gone_as_well_the_fleets_chain_names_one(
+def test_fleet_chain_names_an_anchor_that_was_deleted(
     engine: Engine, owner_engine: Engine, tmp_path: Path
 ) -> None:
     finish(engine, anchor_heads)
@@ -144,9 +144,9 @@ def test_with_all_anchors_gone_as_well_the_fleets_chain_names_one(
     assert "of the fleet's chain names it" in str(refused(engine, archive_events))
 
 
-@pytest.mark.parametrize("witness", ["checkpoint", "anchor"])
-def test_rows_rewritten_and_archived_while_their_witness_was_hidden_are_found_in_their_turn(
-    engine: Engine, owner_engine: Engine, archive: Settings, witness: str
+@pytest.mark.parametrize("proof", ["checkpoint", "anchor"])
+def test_rows_rewritten_and_archived_while_their_proof_was_hidden_are_found_later(
+    engine: Engine, owner_engine: Engine, archive: Settings, proof: str
 ) -> None:
     signer, store = make_signer(archive), open_store(archive.archive_url)
     with engine.connect() as tx:
@@ -156,7 +156,7 @@ def test_rows_rewritten_and_archived_while_their_witness_was_hidden_are_found_in
     rewrite(owner_engine)
     assert archive_old(engine, 1, store, signer, utc_now()).deleted == 6
 
-    if witness == "checkpoint":
+    if proof == "checkpoint":
         with transaction(engine) as tx:
             record_checkpoints(tx, [(1, signed)], signer, OLD)
     else:
@@ -168,7 +168,7 @@ def test_rows_rewritten_and_archived_while_their_witness_was_hidden_are_found_in
         with transaction(engine) as tx:
             found += verify_audit(tx, VerifyOptions(full=True, turn=turn), signer, store).findings
     assert [(one.kind, one.seq) for one in found] == [("rewritten", 5)]
-    assert f"in {'a checkpoint' if witness == 'checkpoint' else 'the anchor'} of" in found[0].detail
+    assert f"in {'a checkpoint' if proof == 'checkpoint' else 'the anchor'} of" in found[0].detail
 
 
 def test_a_finding_stays_open_where_the_chain_verifies_again_until_a_person_closes_it(
@@ -193,19 +193,19 @@ def test_a_finding_stays_open_where_the_chain_verifies_again_until_a_person_clos
     shown = CliRunner().invoke(main, ["audit", "verify"])
     assert shown.exit_code == 1
     assert "finding open: incident 1, open since" in shown.output
-    code, answer = ask(archive, "?full=1")
+    code, answer = get_verification(archive, "?full=1")
     assert (code, answer["status"]) == (409, "finding_open")
     assert "fleet incidents resolve 1" in str(answer["open_findings"])
     night = finish(engine, verify_chains)
     assert (night.result, night.stats["open_findings"]) == ("finding_open", 1)
-    assert count_checkpoints(engine) == signed, "a doubtful chain gets no checkpoint"
+    assert count_checkpoints(engine) == signed, "a chain with a finding gets no checkpoint"
     assert "incident 1" in str(refused(engine, archive_events))
 
     with transaction(engine) as tx:
         tx.execute(text("update incidents set status = 'resolved'"))
 
     assert verify("--full")[0] == 0
-    assert ask(archive)[0] == 200
+    assert get_verification(archive)[0] == 200
     assert finish(engine, verify_chains).result == "done"
     assert finish(engine, archive_events, 1).stats["deleted"] == 6
 
@@ -215,7 +215,7 @@ def count_checkpoints(engine: Engine) -> int:
         return int(tx.execute(text("select count(*) from audit_checkpoints where shop_id = 1")).scalar_one())
 
 
-def test_an_open_finding_of_one_shop_does_not_close_the_question_about_another(
+def test_finding_of_one_shop_does_not_hide_a_finding_of_another(
     engine: Engine, owner_engine: Engine, archive: Settings
 ) -> None:
     with transaction(engine) as tx:
@@ -225,11 +225,11 @@ def test_an_open_finding_of_one_shop_does_not_close_the_question_about_another(
     refused(engine, archive_events)
 
     assert verify("--shop", "quay")[0] == 0
-    assert ask(archive, "?shop=quay")[0] == 200
+    assert get_verification(archive, "?shop=quay")[0] == 200
     assert verify("--shop", "harbour")[0] == 1
 
 
-def test_without_the_archive_role_rows_are_stored_and_stay_and_an_incident_says_so(
+def test_without_the_archive_role_rows_are_stored_and_kept_and_an_incident_opens(
     engine: Engine, archive: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = archive.audit_archive_database_url

@@ -1,4 +1,4 @@
-"""A network line that can be cut and mended, or go silent, between the code under test and a real server."""
+"""TCP proxy between the code under test and a real server, which can cut or stall the connections."""
 
 import contextlib
 import socket
@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 
-class Line:
-    """Forwards a port of its own to ``(host, port)``. Use as a context manager."""
+class TcpProxy:
+    """Forwards its ``port`` to ``(host, port)``. Use as a context manager."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -30,7 +30,7 @@ class Line:
         self._listener.close()
 
     def cut(self) -> None:
-        """Every connection breaks, and new ones are refused at once."""
+        """Close every connection and refuse new ones."""
         self._cut = True
         self._flows.set()
         for end in self._pairs:
@@ -40,11 +40,11 @@ class Line:
         self._pairs.clear()
 
     def silence(self) -> None:
-        """Connections stay open and nothing passes any more."""
+        """Keep connections open and forward nothing."""
         self._flows.clear()
 
-    def mend(self) -> None:
-        """Everything flows again; connections are taken again."""
+    def restore(self) -> None:
+        """Forward data and accept connections again."""
         self._cut = False
         self._flows.set()
 
@@ -64,9 +64,9 @@ class Line:
                 continue
             self._pairs += [near, far]
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()

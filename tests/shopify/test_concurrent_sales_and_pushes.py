@@ -1,4 +1,4 @@
-"""Sales are ingested while pushes of the same levels are settled: nobody waits in a circle, none is lost."""
+"""Concurrent sales and pushes of the same levels: no deadlock and no lost update."""
 
 import random
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ SKUS = 30
 SETS = 12
 
 
-class Shelves:
-    """A shop that takes every figure, as fast as they come, and leaves its own alone otherwise."""
+class AcceptingShop:
+    """A shop that accepts every figure and changes none itself."""
 
     def __init__(self) -> None:
         self.held: dict[ShopLevelKey, int] = {ShopLevelKey(n, 1): 1000 for n in range(1, SKUS + 1)}
 
     def __call__(self, access: Access) -> FakeStockApi:
-        shelf = FakeStockApi(throttle=None)
+        fake_shop = FakeStockApi(throttle=None)
 
-        def take(quantities: Sequence[Quantity], **asked: Any) -> SetLevelsResult:
+        def take(quantities: Sequence[Quantity], **options: Any) -> SetLevelsResult:
             self.held.update({one.place: one.quantity for one in quantities})
             return SetLevelsResult()
 
-        shelf.set_available = take  # type: ignore[method-assign]
-        shelf.others = self.held
-        return shelf
+        fake_shop.set_available = take  # type: ignore[method-assign]
+        fake_shop.others = self.held
+        return fake_shop
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
+def test_concurrent_sales_and_pushes_end_with_equal_figures(shop: Engine) -> None:
     def sell(place: int) -> None:
         rng = random.Random(place)
         for turn in range(SETS):
@@ -75,7 +75,7 @@ def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
                 orders = [order(number=first + n, lines=sold) for n, sold in enumerate(lines)]
                 record_work(tx, ingest_orders(tx, orders, now).new_work, now)
 
-    shelves = Shelves()
+    shelves = AcceptingShop()
 
     def push(place: int) -> None:
         runner = ExternalRunner(shop, f"tests-{place}", random.Random(place))

@@ -1,4 +1,4 @@
-"""A small fleet of real processes for the journeys: a door, three workers, a clock, and a sandbox."""
+"""A small fleet of real processes for the journeys: ingress, three workers, beat and the sandbox."""
 
 import random
 import time
@@ -19,20 +19,20 @@ from services.demo.shops import DemoShop
 from services.fleet.process_list import WORKERS
 from services.fleet.processes import Supervisor
 from services.sandbox.payloads.orders import make_order
-from tests.fakes.line import Line
+from tests.fakes.tcp_proxy import TcpProxy
 
 PROCESSES = ("sandbox", "ingress", "worker-webhooks", "worker-outbound", "worker-ops", "beat-1")
 QUEUES = [queue for name, queues, _ in WORKERS if name in PROCESSES for queue in queues.split(",")]
 
 
 @dataclass(slots=True)
-class House:
-    """What a journey goes through. ``line`` is the wire between every process and the broker."""
+class JourneyFleet:
+    """A running fleet with its sandbox. All processes reach the broker through ``broker_proxy``."""
 
     supervisor: Supervisor
     env: dict[str, str]
     engine: Engine
-    line: Line
+    broker_proxy: TcpProxy
     shops: Sequence[DemoShop]
     shop_ids: dict[str, int]
     sender: WebhookPoster
@@ -41,23 +41,23 @@ class House:
     rng: random.Random = field(default_factory=lambda: random.Random(11))
     _taken: Counter[str] = field(default_factory=Counter)
 
-    def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+    def select(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of ``query``."""
         with self.engine.begin() as tx:
             return [tuple(row) for row in tx.execute(text(query), values)]
 
-    def write(self, statement: str, **values: Any) -> None:
+    def execute(self, statement: str, **values: Any) -> None:
         """Run ``statement`` and commit."""
         with self.engine.begin() as tx:
             tx.execute(text(statement), values)
 
-    def take_item(self, shop: DemoShop) -> int:
-        """Return the place of a good of ``shop`` that no other journey uses."""
+    def reserve_item(self, shop: DemoShop) -> int:
+        """Return the index of an item of ``shop`` that no other journey uses."""
         self._taken[shop.slug] += 1
         return self._taken[shop.slug] - 1
 
     def make_order(self, shop: DemoShop, place: int) -> tuple[Delivery, dict[str, Any]]:
-        """Return an order of one good, as a webhook and as its body; placed just before the house opened."""
+        """Return an order of one item as webhook and body, placed just before ``opened_at``."""
         now = self.opened_at - timedelta(seconds=121)
         order = make_order(
             self.rng, [shop.items[place]], placed_at=now, currency=shop.currency, zone=shop.zone
@@ -67,51 +67,51 @@ class House:
         return day.deliveries[0], order
 
     def sell(self, shop: DemoShop, place: int) -> dict[str, Any]:
-        """Send an order of one good through the door; return its body."""
+        """Send an order of one item to the ingress; return its body."""
         delivery, order = self.make_order(shop, place)
         self.sender.send(delivery)
         return order
 
     def count_orders(self, orders: Sequence[dict[str, Any]]) -> int:
-        """Return how many of ``orders`` are in the books."""
+        """Return how many of ``orders`` are recorded."""
         gids = [order["admin_graphql_api_id"] for order in orders]
-        return int(self.ask("select count(*) from orders where order_gid = any(:gids)", gids=gids)[0][0])
+        return int(self.select("select count(*) from orders where order_gid = any(:gids)", gids=gids)[0][0])
 
-    def count_waiting(self) -> int:
-        """Return how many items of work are not over that a worker of this house takes: beat's jobs aside."""
+    def count_open_work(self) -> int:
+        """Return the number of open work items in the queues of this fleet's workers."""
         query = (
             "select count(*) from work_queue where status in ('pending', 'error') and queue = any(:queues)"
         )
-        return int(self.ask(query, queues=QUEUES)[0][0])
+        return int(self.select(query, queues=QUEUES)[0][0])
 
-    def count_in_hand(self, topic: str) -> int:
-        """Return how many items of ``topic`` some worker has leased."""
+    def count_leased(self, topic: str) -> int:
+        """Return how many items of ``topic`` are leased."""
         query = "select count(*) from work_queue where topic = :topic and locked_at is not null"
-        return int(self.ask(query + " and status in ('pending', 'error')", topic=topic)[0][0])
+        return int(self.select(query + " and status in ('pending', 'error')", topic=topic)[0][0])
 
-    def slow_down(self, shop: DemoShop, seconds: float) -> None:
-        """Have Shopify carry out ``shop``'s calls at once, and answer them so much later."""
+    def delay_calls(self, shop: DemoShop, seconds: float) -> None:
+        """Make the sandbox execute calls of ``shop`` at once and answer ``seconds`` later."""
         self.sender.control({"shop": shop.domain, "slow_seconds": seconds})
 
-    def look_outside(self) -> SandboxFigures:
-        """Return what the sandbox's Shopify holds."""
+    def read_sandbox(self) -> SandboxFigures:
+        """Return the figures of the sandbox."""
         return read_outside(self.sandbox_url)
 
-    def changes(self, shop: DemoShop, place: int) -> list[int]:
-        """Return every figure that Shopify was made to hold of a good, in order."""
+    def list_changes(self, shop: DemoShop, place: int) -> list[int]:
+        """Return every figure that was set for an item at Shopify, in order."""
         log = httpx.get(f"{self.sandbox_url}/_control/log", params={"shop": shop.domain}).json()["changes"]
         item = shop.items[place].inventory_item_id
         return [change["to"] for change in log if change["inventory_item_id"] == item]
 
-    def stock(self, shop: DemoShop, place: int) -> tuple[int, int]:
-        """Return what we and what Shopify hold of a good."""
+    def read_stock(self, shop: DemoShop, place: int) -> tuple[int, int]:
+        """Return the recorded stock of an item and its stock at Shopify."""
         item = shop.items[place].inventory_item_id
-        (row,) = self.ask(
+        (row,) = self.select(
             "select available from inventory_levels where shop_id = :shop and inventory_item_id = :item",
             shop=self.shop_ids[shop.slug],
             item=item,
         )
-        return row[0], self.look_outside().levels[shop.slug, str(item)]
+        return row[0], self.read_sandbox().levels[shop.slug, str(item)]
 
 
 def wait_for(fact: Callable[[], object], *, seconds: float = 40.0) -> None:

@@ -1,4 +1,4 @@
-"""Senders without a secret announce much and send little: no genuine delivery is refused for it."""
+"""Unsigned senders that announce large bodies and send little cause no refusal of genuine deliveries."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
-from tests.ingress.strangers import ask, genuine, serving, strangers
+from tests.ingress.unsigned_senders import genuine, post_raw, serving, unsigned_senders
 from tests.lock_order import UNWATCHED
 
 SHOPS, STRANGERS, ROUNDS = 200, 100, 3
@@ -43,7 +43,7 @@ def slugs(engine: Engine) -> list[str]:
     [(DIRECT, ""), (THROUGH_A_PROXY, "127.0.0.1"), (THROUGH_A_PROXY, "")],
     ids=["direct", "through a trusted proxy", "through a proxy that is not trusted"],
 )
-def test_unsigned_senders_that_hold_their_bodies_back_cost_no_genuine_delivery(
+def test_slow_unsigned_senders_cause_no_refusal_of_a_genuine_delivery(
     environment: dict[str, str],
     engine: Engine,
     slugs: list[str],
@@ -53,10 +53,11 @@ def test_unsigned_senders_that_hold_their_bodies_back_cost_no_genuine_delivery(
 ) -> None:
     async def attack(port: int) -> Counter[int]:
         answers: Counter[int] = Counter()
-        async with strangers(STRANGERS, port, slugs[0], headers):
+        async with unsigned_senders(STRANGERS, port, slugs[0], headers):
             for number in range(ROUNDS):
                 sent = (
-                    ask(port, genuine(slug, f"w-{number}", BODY, SECRET.encode(), headers)) for slug in slugs
+                    post_raw(port, genuine(slug, f"w-{number}", BODY, SECRET.encode(), headers))
+                    for slug in slugs
                 )
                 answers.update(await asyncio.gather(*sent))
         return answers
