@@ -143,7 +143,7 @@ def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> I
 
 def _note_taken(entry: Entry) -> Entry:
     summary = (
-        f"work item {entry.work_id} already has another event in the audit: the event before this one is "
+        f"work item {entry.work_id} has another event in the audit already: the event before this one is "
         "also its change"
     )
     noted = Mutation("audit_events", str(entry.work_id), summary, None, {"action": entry.action})

@@ -114,4 +114,4 @@ def test_a_work_item_with_two_different_events_opens_one_incident_of_its_chain(e
     with transaction(engine) as tx:
         (incident,) = find_open_incidents(tx, WORK_ID_INCIDENT)
     assert (incident.shop_id, incident.severity, incident.period) == (1, "P2", now.date().isoformat())
-    assert "row 9 is about the newest" in incident.summary
+    assert "row 9 describes the newest" in incident.summary
