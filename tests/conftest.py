@@ -94,6 +94,7 @@ def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
 @pytest.fixture
 def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine]:
     """Engine of the application role; all tables are empty."""
+    assert get_settings().database_url == environment["DATABASE_URL"], "a test before left other settings"
     names = ", ".join(table.name for table in metadata.sorted_tables)
     with owner_engine.begin() as tx:
         tx.execute(text(f"truncate {names} restart identity cascade"))
@@ -133,5 +134,5 @@ def samples() -> Path:
 
 def _clear_caches() -> None:
     get_settings.cache_clear()
-    get_sealer.cache_clear() if hasattr(get_sealer, "cache_clear") else None
+    get_sealer.cache_clear()
     db.drop_engine()

@@ -64,16 +64,18 @@ def isolated_environment(home: Path) -> Iterator[None]:
 @contextmanager
 def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
     """Use the settings and the database of the fleet with ``values`` in this process."""
-    with _restored_environment():
-        os.environ.update(values)
-        get_settings.cache_clear()
-        drop_engine()
-        try:
-            yield
-        finally:
-            get_engine().dispose()
+    try:
+        with _restored_environment():
+            os.environ.update(values)
+            get_settings.cache_clear()
             drop_engine()
-    get_settings.cache_clear()
+            try:
+                yield
+            finally:
+                get_engine().dispose()
+                drop_engine()
+    finally:
+        get_settings.cache_clear()
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.demo.directory import MARK, clear_home, isolated_environment
+from services.core.settings import Settings, get_settings
+from services.demo.directory import MARK, clear_home, isolated_environment, use_fleet_settings
 from services.fleet.embedded.state import HomeLock
 from services.fleet.errors import AlreadyRunning, FleetError
 
@@ -53,3 +54,11 @@ def test_users_settings_are_hidden_during_the_demo(tmp_path: Path, monkeypatch: 
 
     assert os.environ["DATABASE_URL"] == "postgresql://real/fleet"
     assert Path.cwd() == here
+
+
+def test_settings_of_a_fleet_end_with_their_block_also_when_it_fails(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="fails"), use_fleet_settings({"DATABASE_URL": "postgresql://other"}):
+        assert get_settings().database_url == "postgresql://other"
+        raise ValueError("the block fails")
+
+    assert get_settings() == settings
