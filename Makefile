@@ -6,10 +6,10 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format types trace bench chaos lock clean
+.PHONY: help setup demo up test test-installation lint format types trace bench chaos lock clean
 
 help: ## Show what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shopfleet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -27,7 +27,10 @@ up: setup ## Run an empty fleet until Ctrl-C
 	$(BIN)/fleet up
 
 test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
-	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup tests
+	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup --ignore tests/installation tests
+
+test-installation: setup ## Run against RabbitMQ, Redis, Sentinel and PgBouncer of Debian's packages
+	$(BIN)/python -m pytest -q tests/installation
 
 lint: setup ## Check style, types, who imports whom, and duplicated code (there is none)
 	$(BIN)/ruff check .

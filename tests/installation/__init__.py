@@ -1,0 +1,1 @@
+"""Tests against the servers of Debian's packages: ``make test-installation``."""
