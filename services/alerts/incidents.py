@@ -105,7 +105,7 @@ def find_incidents(
     return tx.execute(wanted).all()
 
 
-def find_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:
+def list_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:
     """Return the incidents of ``rule`` that are not resolved, of all shops and periods, the oldest first."""
     wanted = _SELECT.where(incidents.c.rule == rule, incidents.c.status != "resolved")
     return tx.execute(wanted.order_by(incidents.c.opened_at, incidents.c.id)).all()

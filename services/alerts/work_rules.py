@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.pause import MODES, Pause, find_pauses
+from services.ledger.pause import MODES, Pause, list_pauses
 
 LIMIT = timedelta(hours=4)
 """A pause without an end (``--for``) that is older than this is an incident."""
@@ -76,7 +76,7 @@ def record_dead_work(tx: Connection, now: datetime) -> int:
 
 def record_long_pauses(tx: Connection, now: datetime) -> int:
     """Open incidents for pauses past ``LIMIT``; resolve those of ended ones. Return the number of changes."""
-    incidents = plan_long_pauses(find_pauses(tx), now)
+    incidents = plan_long_pauses(list_pauses(tx), now)
     in_force = {
         "now": now,
         "shop_id": int_array(i.shop_id for i in incidents),

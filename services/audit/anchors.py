@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from services.audit.chain import ChainPosition, Entry, Mutation, to_utc_text
 from services.audit.checkpoints import SignedHead
 from services.audit.diagnose import AuditFinding, FindingKind
-from services.audit.queries import find_chains, find_ends
+from services.audit.queries import find_ends, list_chains
 from services.audit.signing import Signer, canonical_json, read_signed, sign_document
 from services.audit.store import ObjectMissing, ObjectStore
 
@@ -42,8 +42,8 @@ class Anchor(NamedTuple):
         return _sha256(self.data)
 
 
-def find_heads(tx: Connection) -> list[tuple[int | None, ChainPosition]]:
-    ends = [(shop_id, find_ends(tx, shop_id)) for shop_id in find_chains(tx)]
+def list_heads(tx: Connection) -> list[tuple[int | None, ChainPosition]]:
+    ends = [(shop_id, find_ends(tx, shop_id)) for shop_id in list_chains(tx)]
     return [(shop_id, found[1]) for shop_id, found in ends if found is not None]
 
 

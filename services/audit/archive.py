@@ -28,7 +28,7 @@ from services.audit.archive_reader import (
     archive_folder,
     archive_key,
     check_manifest,
-    find_archives,
+    list_archives,
     read_archive,
     read_object,
 )
@@ -153,7 +153,7 @@ def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], Cha
     ends = find_ends(tx, shop_id)
     if ends is None:
         return [], None
-    noted = find_archives(tx, shop_id)
+    noted = list_archives(tx, shop_id)
     return [one for one in noted if one.last_seq >= ends[0]], noted[-1].end if noted else BEGINNING
 
 
@@ -240,7 +240,7 @@ def _store_piece(
         event_id = append_now(tx, entry, now)
         values = {**after, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
-        archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
+        archive = next(one for one in list_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
     return archive, len(data) + len(manifest)
 
 

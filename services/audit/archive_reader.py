@@ -63,7 +63,7 @@ def archive_key(shop_id: int | None, first_seq: int, last_seq: int) -> str:
     return f"{archive_folder(shop_id)}{first_seq:012d}-{last_seq:012d}"
 
 
-def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
+def list_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
     """Return the archives of a chain, the oldest first."""
     return [Archive(**row._mapping) for row in query_chain(tx, _FIND, shop_id)]
 

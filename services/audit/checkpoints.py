@@ -37,7 +37,7 @@ class SignedHead(NamedTuple):
     source: str
 
 
-def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:
+def list_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:
     """Return the checkpoints of a chain's rows from ``first_seq`` on, with their ids, newest head first.
 
     Includes those with a number under 1, which are forged.

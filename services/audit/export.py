@@ -6,9 +6,9 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
-from services.audit.archive_reader import check_links, find_archives
+from services.audit.archive_reader import check_links, list_archives
 from services.audit.chain import BEGINNING, to_utc_text
-from services.audit.checkpoints import find_checkpoints
+from services.audit.checkpoints import list_checkpoints
 from services.audit.jsonl import FORMAT, write_lines
 from services.audit.queries import StoredChain, find_ends, stream_rows, use_snapshot
 from services.audit.signing import Signer, sign_document
@@ -36,7 +36,7 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
     chains = []
     checkpoints = []
     for shop_id in shop_ids:
-        archives = find_archives(tx, shop_id)
+        archives = list_archives(tx, shop_id)
         first, head = find_ends(tx, shop_id) or (1, BEGINNING)
         start, _ = check_links(StoredChain(tx, shop_id), archives, first)
         chains.append(
@@ -49,6 +49,6 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
                 "archives": [{name: getattr(one, name) for name in _ARCHIVE} for one in archives],
             }
         )
-        checkpoints += [found._asdict() for _, found in find_checkpoints(tx, shop_id)]
+        checkpoints += [found._asdict() for _, found in list_checkpoints(tx, shop_id)]
     content = {"made_at": to_utc_text(now), "chains": chains, "checkpoints": checkpoints}
     return sign_document(FORMAT, content, signer)

@@ -95,7 +95,7 @@ def use_snapshot(tx: Connection) -> None:
     tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
 
 
-def find_chains(tx: Connection) -> list[int | None]:
+def list_chains(tx: Connection) -> list[int | None]:
     """Return the shops that have or had a chain; None is the fleet's own."""
     return list(tx.exec_driver_sql(_CHAINS).scalars())
 

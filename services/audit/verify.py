@@ -14,16 +14,16 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.archive_reader import Archive, check_links, check_manifests, find_archives, read_archive
+from services.audit.archive_reader import Archive, check_links, check_manifests, list_archives, read_archive
 from services.audit.chain import BEGINNING, TEXT_VERSION, ChainPosition, ChainRow, walk
-from services.audit.checkpoints import SignedHead, check_checkpoints, find_checkpoints
+from services.audit.checkpoints import SignedHead, check_checkpoints, list_checkpoints
 from services.audit.diagnose import AuditFinding, diagnose, find_number_fault
 from services.audit.queries import (
     StoredChain,
-    find_chains,
     find_ends,
     find_first_since,
     find_hashes,
+    list_chains,
     stream_rows,
     use_snapshot,
 )
@@ -125,7 +125,7 @@ def verify_audit(
     newest = None if options.reads_bodies else ANCHORS_READ_FULL if options.full else ANCHORS_READ
     anchored, findings, anchors = read_anchors(store, signer, newest=newest)
     use_snapshot(tx)
-    every = list(dict.fromkeys([*find_chains(tx), *anchored]))
+    every = list(dict.fromkeys([*list_chains(tx), *anchored]))
     chains = [options.shop_id] if options.is_one_chain else every
     if None in chains:
         findings += check_named_anchor(tx, store)
@@ -172,10 +172,10 @@ def _verify_chain(
     report_progress: ReportProgress | None,
 ) -> ChainResult:
     chain = StoredChain(tx, shop_id)
-    archives = find_archives(tx, shop_id)
+    archives = list_archives(tx, shop_id)
     first, stored_head = find_ends(tx, shop_id) or (1, BEGINNING)
     read = [archive for archive in archives if options.reads_body(archive)]
-    checkpoints = find_checkpoints(tx, shop_id, min([first, *(archive.first_seq for archive in read)]))
+    checkpoints = list_checkpoints(tx, shop_id, min([first, *(archive.first_seq for archive in read)]))
     signed, forged = check_checkpoints(shop_id, checkpoints, signer, all_of_them=options.full)
     start, unlinked = check_links(chain, archives, first)
     signed_heads = [*signed, *anchored]

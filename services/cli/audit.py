@@ -10,11 +10,11 @@ from typing import Any
 import click
 from sqlalchemy import Row
 
-from services.audit.anchors import anchor_entry, find_heads, make_anchor
+from services.audit.anchors import anchor_entry, list_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.queries import find_chains, use_snapshot
+from services.audit.queries import list_chains, use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.cli.base import (
@@ -31,7 +31,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_moment
 from services.core.settings import get_settings
-from services.jobs.audit_jobs import describe_open, find_open_findings, find_signable, find_slug, list_open
+from services.jobs.audit_jobs import describe_open, find_signable, find_slug, list_open, list_open_findings
 from services.providers.object_store import open_store
 from services.shops.shops import find_slugs
 
@@ -80,7 +80,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
     with transaction() as tx:
         report = verify_audit(tx, options, signer, store, _progress(slugs))
     with transaction() as tx:
-        unresolved = find_open_findings(tx, *([options.shop_id] if shop else []))
+        unresolved = list_open_findings(tx, *([options.shop_id] if shop else []))
         record_checkpoints(tx, find_signable(report, unresolved), signer, now)
     if as_json:
         print_json(to_document(report, slugs, unresolved))
@@ -105,7 +105,7 @@ def export(shop: str, out: Path | None) -> None:
     path = out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz")
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        chains = [shop_id] if shop else find_chains(tx)
+        chains = [shop_id] if shop else list_chains(tx)
     signer = make_signer(get_settings())
     try:
         with path.open("xb") as file, transaction() as tx:
@@ -135,7 +135,7 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
     signer, store, now = make_signer(settings), open_store(settings.archive_url), utc_now()
     with transaction() as tx:
         use_snapshot(tx)
-        heads = find_heads(tx)
+        heads = list_heads(tx)
     made = make_anchor(heads, store, signer, now)
     if not dry_run:
         store.put(made.key, made.data, now + timedelta(days=settings.archive_retain_days))

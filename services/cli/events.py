@@ -28,7 +28,7 @@ from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.filters import EventFilter
-from services.ledger.queries import EventLine, find_events, get_event
+from services.ledger.queries import EventLine, get_event, list_events
 from services.ledger.replay import count_replayable, replay_events
 from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
@@ -66,14 +66,14 @@ def command() -> None:
 @_filter_options
 @limit_option
 @json_option
-def list_events(limit: int, as_json: bool, **options: Any) -> None:
+def print_events(limit: int, as_json: bool, **options: Any) -> None:
     """List events, newest first.
 
     \b
     Example: fleet events list --provider stripe --since 2h
     """
     with transaction() as tx:
-        events = find_events(tx, _read_filter(tx, options), limit=limit)
+        events = list_events(tx, _read_filter(tx, options), limit=limit)
         slugs = find_slugs(tx)
     columns: Columns = {
         "id": "id",

@@ -20,7 +20,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_list
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.privacy.store import find_requests, record_decision
+from services.privacy.store import list_requests, record_decision
 from services.shops.shops import find_slugs
 
 
@@ -37,14 +37,14 @@ def command() -> None:
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @limit_option
 @json_option
-def list_requests(shop: str, limit: int, as_json: bool) -> None:
+def print_requests(shop: str, limit: int, as_json: bool) -> None:
     """List requests, open ones first, by due date. Customers are shown by number.
 
     \b
     Example: fleet privacy list --shop harbour --json
     """
     with transaction() as tx:
-        lines = find_requests(tx, find_shop_id(tx, shop), limit)
+        lines = list_requests(tx, find_shop_id(tx, shop), limit)
         slugs = find_slugs(tx)
     columns: Columns = {
         "id": "id",

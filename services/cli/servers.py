@@ -90,13 +90,13 @@ def migrate(dry_run: bool) -> None:
     \b
     Example:     fleet migrate --dry-run
     """
-    from services.fleet.migrations import find_pending, migrate_database
+    from services.fleet.migrations import list_pending_migrations, migrate_database
 
     if not dry_run:
         before, after = migrate_database()
         click.echo(f"at {after}, as before" if before == after else f"from {before or 'nothing'} to {after}")
         return
-    pending = find_pending()
+    pending = list_pending_migrations()
     for revision, title in pending:
         click.echo(f"would run {revision}: {title}")
     if not pending:

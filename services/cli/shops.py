@@ -26,8 +26,8 @@ from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_k
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
-from services.shops.secrets import find_secret_states, record_secret, restore_secret
-from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
+from services.shops.secrets import list_secret_states, record_secret, restore_secret
+from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, get_shop, list_shops, set_shop
 from services.shops.staff import record_staff
 
 
@@ -84,14 +84,14 @@ def add(slug: str, actor: str, as_json: bool, **options: str | None) -> None:
 
 @command.command("list")
 @json_option
-def list_shops(as_json: bool) -> None:
+def print_shops(as_json: bool) -> None:
     """List every shop.
 
     \b
     Example: fleet shops list --json
     """
     with transaction() as tx:
-        shops = find_shops(tx)
+        shops = list_shops(tx)
     columns = {
         "slug": "slug",
         "name": "name",
@@ -116,7 +116,7 @@ def show(slug: str, as_json: bool) -> None:
     """
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        secrets = find_secret_states(tx, shop.id, utc_now())
+        secrets = list_secret_states(tx, shop.id, utc_now())
         lines = list_shop_lines(tx, shop.id, slug)
     if as_json:
         lists = {"secrets": secrets, "connections": lines}
@@ -214,7 +214,7 @@ def secret(
     with transaction() as tx:
         shop = get_shop(tx, slug)
         is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
-        state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
+        state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new, **to_document(state)}
         print_json(document | ({"value": value} if generate else {}))

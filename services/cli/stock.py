@@ -35,9 +35,9 @@ from services.shopify.stock.counts import (
 from services.shopify.stock.low_stock import (
     ReorderInvalid,
     ReorderPoint,
-    find_low_stock,
-    find_reorder_changes,
     find_stock,
+    list_low_stock,
+    list_reorder_changes,
     parse_point,
     parse_reorder_csv,
     record_reorder_points,
@@ -101,7 +101,7 @@ def low(shop: str, as_json: bool) -> None:
     Example: fleet stock low --shop harbour
     """
     with transaction() as tx:
-        found = find_low_stock(tx, get_shop(tx, shop).id, utc_now())
+        found = list_low_stock(tx, get_shop(tx, shop).id, utc_now())
     if as_json:
         print_json([line._asdict() for line in found])
     else:
@@ -166,7 +166,7 @@ def reorder_points(shop: str, file: Path, **options: Any) -> None:
 def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        changes = find_reorder_changes(tx, shop.id, wanted)
+        changes = list_reorder_changes(tx, shop.id, wanted)
         if not dry_run:
             record_reorder_points(tx, shop.id, changes, utc_now(), **audit_author(actor))
     if as_json:

@@ -27,10 +27,10 @@ from services.shopify.stock.levels import read_key
 from services.shopify.stock.pool_checks import (
     PoolLink,
     PoolRefused,
-    find_linked,
-    find_members,
-    find_pools,
-    find_skus,
+    list_linked,
+    list_members,
+    list_pools,
+    list_shop_skus,
     plan_links,
     plan_wanted_links,
 )
@@ -49,7 +49,7 @@ def pools(name: str, as_json: bool) -> None:
     Example: fleet stock pools mugs
     """
     with transaction() as tx:
-        found = find_pools(tx, name)
+        found = list_pools(tx, name)
     if name and not found:
         raise click.ClickException(f"there is no pool {name!r}: `fleet stock pools` shows those there are")
     if as_json:
@@ -116,14 +116,14 @@ def pool(
     who = audit_author(actor)
     done: dict[str, Any] = {"changed": not dry_run}
     with transaction() as tx:
-        members = find_members(tx, name)
+        members = list_members(tx, name)
         if not members:
             raise PoolRefused(f"no shop is in pool {name!r}: fleet shops set SHOP --stock-owner pool:{name}")
         slugs = [shop.slug for shop in members]
         if source and source not in slugs:
             raise PoolRefused(f"--from {source} should be a shop of the pool: {', '.join(slugs)}")
         shop_skus = _parse_shop_skus(read_csv_file(file), slugs) if file else {}
-        known = find_linked(tx, name)
+        known = list_linked(tx, name)
         in_pool = {one.sku for one in known}
         every = in_pool if remove else _find_common(tx, members, known)
         wanted = {*skus, *(sku for _, sku in shop_skus)} | (every if is_all else set())
@@ -160,7 +160,7 @@ def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[Row[An
     common = []
     for shop in members:
         linked = [one for one in known if one.slug == shop.slug and one.is_stocked]
-        skus = set(find_skus(tx, shop)) - {one.shop_sku for one in linked}
+        skus = set(list_shop_skus(tx, shop)) - {one.shop_sku for one in linked}
         common.append(skus | {one.sku for one in linked})
     return set.intersection(*common)
 

@@ -9,7 +9,7 @@ from services.cli.base import CommandGroup, find_shop_id, json_option, limit_opt
 from services.cli.output import Columns, print_fields, print_json, print_lines
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
-from services.ledger.queries import WorkLine, find_work, get_work
+from services.ledger.queries import WorkLine, get_work, list_work
 from services.shops.shops import find_slugs
 
 
@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--since", default="", help="Created since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
 @limit_option
 @json_option
-def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
+def work_list(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
     """List work, newest first.
 
     \b
@@ -44,7 +44,7 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
             statuses=split_list(status),
             since=parse_since(since),
         )
-        lines = find_work(tx, wanted, limit=limit)
+        lines = list_work(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
     if as_json:
         print_json([_document(line, slugs) for line in lines])

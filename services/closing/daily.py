@@ -30,7 +30,7 @@ from services.ledger.work import FollowUp
 from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
 from services.payments.reconcile import reconcile_day
 from services.providers.object_store import open_store
-from services.shopify.stock.low_stock import LowStock, find_low_stock
+from services.shopify.stock.low_stock import LowStock, list_low_stock
 
 MAX_STOCK_AGE = timedelta(hours=36)
 """Stock has no history, so a run for a day that ended earlier does not check it."""
@@ -111,7 +111,7 @@ def _check(run: Run, now: datetime) -> DayChecks:
     low_stock = None
     if now - ends < MAX_STOCK_AGE:
         with transaction() as tx:
-            low_stock = find_low_stock(tx, run.shop_id, min(ends, now))
+            low_stock = list_low_stock(tx, run.shop_id, min(ends, now))
     return DayChecks(
         shop_id=run.shop_id,
         day=date.fromisoformat(run.period),

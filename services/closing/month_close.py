@@ -28,7 +28,7 @@ from services.closing.corrections import (
     record_corrections,
     shift_month,
 )
-from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
+from services.closing.month_mail import list_unmailed, plan_attached, record_package_mails
 from services.closing.package import ClosePackage, build_package, find_costs, put_package
 from services.closing.profit_and_loss import net_sales
 from services.closing.totals import Costs
@@ -69,7 +69,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
         result = "closed"
     with transaction() as tx:
         (month,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
-        unmailed = find_unmailed(tx, shop, run.period)
+        unmailed = list_unmailed(tx, shop, run.period)
     if unmailed:
         names = plan_attached(month.files, len(store.get(month.manifest_key)))
         contents = {name: store.get(month.folder + name) for name in names}

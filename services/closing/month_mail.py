@@ -33,7 +33,7 @@ select lower(recipient) from mail_outbox
 """
 
 
-def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
+def list_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
     """Return the recipients without a mail about the package of ``period``."""
     values = {"shop_id": shop.id, "kind": MONTH_PACKAGE_MAIL.name, "period": period}
     mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
@@ -80,7 +80,7 @@ def record_package_mails(
             period=closed.period,
             attachments=attachments,
         )
-        for address in find_unmailed(tx, shop, closed.period)
+        for address in list_unmailed(tx, shop, closed.period)
     ]
     record_work(tx, record_mails(tx, mails, now, request_id=run.request_id), now)
 

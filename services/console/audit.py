@@ -10,9 +10,9 @@ from services.console.answers import RETRY_AFTER_SECONDS, is_set, refuse, refuse
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
-from services.jobs.audit_jobs import find_open_findings, find_slug, list_open
+from services.jobs.audit_jobs import find_slug, list_open, list_open_findings
 from services.providers.object_store import open_store
-from services.shops.shops import ShopUnknown, find_shops
+from services.shops.shops import ShopUnknown, list_shops
 
 
 def audit_blueprint(settings: Settings) -> Blueprint:
@@ -37,7 +37,7 @@ def audit_blueprint(settings: Settings) -> Blueprint:
 def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
     """``?shop=`` is one shop's chain, ``?full=1`` from its first event on. 409 while a finding is open."""
     with transaction() as tx:
-        slugs = {shop.id: shop.slug for shop in find_shops(tx)}
+        slugs = {shop.id: shop.slug for shop in list_shops(tx)}
     ids = {known: shop_id for shop_id, known in slugs.items()}
     if slug and slug not in ids:
         raise ShopUnknown(f"there is no shop {slug!r}")
@@ -46,7 +46,7 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
     with transaction() as tx:
         report = verify_audit(tx, options, make_signer(settings), open_store(settings.archive_url))
     with transaction() as tx:
-        unresolved = find_open_findings(tx, *([options.shop_id] if slug else []))
+        unresolved = list_open_findings(tx, *([options.shop_id] if slug else []))
     figures: dict[str, Any] = {
         "text_version": report.text_version,
         "chains": len(report.chains),

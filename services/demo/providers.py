@@ -14,7 +14,7 @@ from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import Count, plan_counts
-from services.shopify.stock.pool_checks import find_members, find_skus, plan_links, plan_wanted_links
+from services.shopify.stock.pool_checks import list_members, list_shop_skus, plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
 
@@ -56,8 +56,8 @@ def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
 def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
     """Link the stock of the pool's shops since the start of their day."""
     with transaction() as tx:
-        members = find_members(tx, POOL)
-        links = plan_links(tx, plan_wanted_links(members, find_skus(tx, members[0]), {}))
+        members = list_members(tx, POOL)
+        links = plan_links(tx, plan_wanted_links(members, list_shop_skus(tx, members[0]), {}))
     begun = {shop.slug: shop.yesterday(now)[1] for shop in shops}
     known = {}
     for shop in members:

@@ -157,9 +157,9 @@ def _reason(error: Exception) -> str:
 
 def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
     """Yield a finding for each connection that refuses our credential, or one if all of them work."""
-    from services.mail.connection_lines import find_lines
+    from services.mail.connection_lines import list_connection_lines
 
-    used = [line for line in find_lines(tx, settings.mail_transport) if line.is_used]
+    used = [line for line in list_connection_lines(tx, settings.mail_transport) if line.is_used]
     broken = [line for line in used if line.status == "broken"]
     for line in broken:
         since = f"{line.since.astimezone(settings.zone):%Y-%m-%d %H:%M:%S %Z}"

@@ -32,7 +32,7 @@ def migrate_database() -> tuple[str | None, str]:
         ) from None
 
 
-def find_pending() -> list[tuple[str, str]]:
+def list_pending_migrations() -> list[tuple[str, str]]:
     """Return revision and title of each migration that would run, in that order."""
     engine = create_engine(driver_url(get_settings().migrate_database_url))
     try:

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
-from services.shops.secrets import WebhookKey, find_webhook_keys
+from services.shops.secrets import WebhookKey, list_webhook_keys
 
 REFRESH_SECONDS = 2.0
 
@@ -50,7 +50,7 @@ def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
         version = tuple(int(part) for part in tx.execute(text(_VERSION)).one())
         if version == known.version:
             return known
-        keys = find_webhook_keys(tx)
+        keys = list_webhook_keys(tx)
         shops = tx.execute(text("select slug, id from shops")).all()
         domains = {
             row.shop_id: tuple(name.lower() for name in row.domains) for row in tx.exec_driver_sql(_DOMAINS)

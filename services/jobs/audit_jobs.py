@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
-from services.audit.anchors import anchor_entry, find_heads, make_anchor
+from services.alerts.incidents import Incident, list_open_incidents, record_incidents, resolve_incident
+from services.audit.anchors import anchor_entry, list_heads, make_anchor
 from services.audit.append import WORK_ID_TAKEN
 from services.audit.archive import archive_chain, open_truncate
 from services.audit.chain import ChainPosition
@@ -57,7 +57,7 @@ def verify_chains(run: Run) -> JobResult:
             record_findings(tx, report.findings, run.period, utc_now())
         raise ChainAltered(report.findings, "`fleet audit verify --full --archives` lists every finding")
     with transaction() as tx:
-        unresolved = find_open_findings(tx)
+        unresolved = list_open_findings(tx)
 
     def record(tx: Connection) -> FollowUp:
         record_checkpoints(tx, find_signable(report, unresolved), signer, utc_now())
@@ -87,9 +87,9 @@ def find_signable(
     ]
 
 
-def find_open_findings(tx: Connection, *only: int | None) -> list[Row[Any]]:
+def list_open_findings(tx: Connection, *only: int | None) -> list[Row[Any]]:
     """Return the open incidents of altered chains: of all chains, or of the shops in ``only``."""
-    found = find_open_incidents(tx, AUDIT_FAILED)
+    found = list_open_incidents(tx, AUDIT_FAILED)
     return [incident for incident in found if not only or incident.shop_id in only]
 
 
@@ -122,7 +122,7 @@ def anchor_heads(run: Run) -> JobResult:
     now = utc_now()
     with transaction() as tx:
         use_snapshot(tx)
-        heads = find_heads(tx)
+        heads = list_heads(tx)
     anchor = make_anchor(heads, store, make_signer(settings), now)
     store.put(anchor.key, anchor.data, now + timedelta(days=settings.archive_retain_days))
     entry = anchor_entry(anchor, store, by=f"job {run.job}", request_id=run.request_id)
@@ -139,7 +139,7 @@ def archive_events(run: Run) -> JobResult:
     settings = get_settings()
     now = utc_now()
     with transaction() as tx:
-        unresolved = find_open_findings(tx, run.shop_id)
+        unresolved = list_open_findings(tx, run.shop_id)
     if unresolved:
         raise Refused("audit.altered", f"nothing was archived or deleted: {describe_open(unresolved[0])}")
     try:
@@ -201,7 +201,7 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
 
 def record_findings(tx: Connection, findings: Sequence[AuditFinding], period: str, now: datetime) -> None:
     """Update the open incident of each altered chain, or open one for ``period``; the operator is mailed."""
-    periods = {incident.shop_id: incident.period for incident in reversed(find_open_findings(tx))}
+    periods = {incident.shop_id: incident.period for incident in reversed(list_open_findings(tx))}
     by_chain: dict[int | None, list[AuditFinding]] = {}
     for finding in findings:
         by_chain.setdefault(finding.shop_id, []).append(finding)

@@ -49,7 +49,7 @@ def find_history(
     return [*tx.exec_driver_sql(_HISTORY, values)]
 
 
-def find_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
+def list_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
     """Return the runs ``run_ids``, by id."""
     return [*tx.exec_driver_sql(_BY_ID, {"id": int_array(run_ids)})]
 

@@ -19,7 +19,7 @@ from services.jobs.sentry_monitors import open_checkins
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import TOPICS
 from services.ledger.work import FLEET, NewWork
-from services.shops.shops import Shop, find_shops, get_shop
+from services.shops.shops import Shop, get_shop, list_shops
 
 _INSERT = """
 insert into job_runs (job, shop_id, period, due_at, status, ended_at, origin, started_by, request_id)
@@ -132,7 +132,7 @@ def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
     if slug:
         return [get_shop(tx, slug)]
     # By id, so that all transactions lock the rows in one order.
-    return [*sorted(find_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
+    return [*sorted(list_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
 
 
 def start_run(

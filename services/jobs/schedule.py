@@ -68,7 +68,7 @@ def find_slots(
     return list(deque(slots, limit))
 
 
-def find_next(schedule: str, zone: tzinfo, after: datetime, count: int = 1) -> list[datetime]:
+def list_next_slots(schedule: str, zone: tzinfo, after: datetime, count: int = 1) -> list[datetime]:
     """Return the first ``count`` slots of ``schedule`` after ``after``, in UTC."""
     return list(islice(_iterate_slots(schedule, zone, after), count))
 

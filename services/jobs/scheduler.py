@@ -16,7 +16,7 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import Job
 from services.jobs.runs import NewRun, record_runs
-from services.jobs.schedule import find_next, find_slots, period_of, plan_catch_up
+from services.jobs.schedule import find_slots, list_next_slots, period_of, plan_catch_up
 from services.jobs.store import SCHEDULES, find_jobs
 from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
@@ -57,7 +57,7 @@ class Timing(NamedTuple):
 
     def next_slot(self, now: datetime) -> datetime | None:
         """Return the first slot after ``now``, or None."""
-        return find_next(self.schedule, ZoneInfo(self.zone), now)[0] if self.enabled else None
+        return list_next_slots(self.schedule, ZoneInfo(self.zone), now)[0] if self.enabled else None
 
 
 FindSlots = Callable[[Timing, datetime, datetime], list[datetime]]

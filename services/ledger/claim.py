@@ -157,7 +157,7 @@ def to_item(row: Sequence[Any]) -> WorkItem:
     return WorkItem._make((*row[:_PAYLOAD], row[_PAYLOAD] or {}, *row[_PAYLOAD + 1 :]))
 
 
-def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
+def list_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
     """Return the ``topics`` with ready work, in order. Paused work counts too."""
     values = {"topics": [topic.name for topic in topics], "now": now}
     ready = set(tx.exec_driver_sql(_READY_TOPICS, values).scalars())

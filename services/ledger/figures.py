@@ -90,7 +90,7 @@ def read_backlog(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     return tx.exec_driver_sql(_BACKLOG, _topic_values(now)).all()
 
 
-def find_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
+def list_topic_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     """Return the columns of ``_FIGURES`` per topic; nothing if the backlog cannot be counted in time.
 
     ``due_since`` is when the longest-waiting item became ready, ``leased_until`` the end of the latest lease.

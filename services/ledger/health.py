@@ -55,7 +55,7 @@ class Health:
     conditions: Conditions | None = None
     """None if they could not be counted in time."""
     topics: Sequence[Row[Any]] = ()
-    """See ``services.ledger.figures.find_figures``; empty if they could not be counted in time."""
+    """See ``services.ledger.figures.list_topic_figures``; empty if they could not be counted in time."""
 
     @property
     def queues(self) -> list[QueueHealth]:

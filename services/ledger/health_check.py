@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from services.core import broker
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.figures import FIGURES_TIMEOUT_MS, find_figures
+from services.ledger.figures import FIGURES_TIMEOUT_MS, list_topic_figures
 from services.ledger.health import Conditions, Health, read_heartbeats
 
 DEADLINE_SECONDS = 1.5
@@ -98,7 +98,7 @@ class HealthCheck:
             "database", self._in_transaction(read_heartbeats), keep_seconds=keep_seconds
         )
         self._figures = CachedCheck(
-            "figures", self._in_transaction(lambda tx: find_figures(tx, utc_now())), **slow
+            "figures", self._in_transaction(lambda tx: list_topic_figures(tx, utc_now())), **slow
         )
         self._conditions = CachedCheck("conditions", self._in_transaction(self._read_conditions), **slow)
         self._broker = CachedCheck("broker", lambda: ping(BROKER_SECONDS), keep_seconds=keep_seconds)

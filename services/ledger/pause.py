@@ -139,7 +139,7 @@ def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
     return _clear(tx, has_ended, None, now=now, by="sweep", reason="its time is over", request_id="")
 
 
-def find_pauses(tx: Connection) -> list[Pause]:
+def list_pauses(tx: Connection) -> list[Pause]:
     """Return every pause and drain in force, oldest first."""
     return [_pause(row) for row in tx.execute(select(pauses).order_by(pauses.c.created_at, pauses.c.id))]
 

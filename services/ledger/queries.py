@@ -29,7 +29,7 @@ class RowUnknown(ShopfleetError):
     """The ledger has no row with this id."""
 
 
-def find_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[EventLine]:
+def list_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[EventLine]:
     """Return up to ``limit`` events that match, newest first."""
     shown = [column for column in inbound_events.c if column.name not in ("headers", "body")]
     size = func.octet_length(inbound_events.c.body).label("body_bytes")
@@ -39,7 +39,7 @@ def find_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[Even
 
 def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str], bytes, list[WorkLine]]:
     """Return an event, its headers, its body as received, and its work; raise ``RowUnknown``."""
-    found = find_events(tx, EventFilter(ids=(event_id,)), limit=1)
+    found = list_events(tx, EventFilter(ids=(event_id,)), limit=1)
     if not found:
         raise RowUnknown(f"there is no event {event_id}: `fleet events list` shows the newest")
     is_this = inbound_events.c.id == event_id
@@ -48,7 +48,7 @@ def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str],
     return found[0], dict(row.headers), bytes(row.body), [*tx.execute(of_event)]
 
 
-def find_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> list[WorkLine]:
+def list_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> list[WorkLine]:
     """Return up to ``limit`` rows of work that match, newest first."""
     newest = select(work_queue).where(wanted.where()).order_by(work_queue.c.id.desc()).limit(limit)
     return [*tx.execute(newest)]
@@ -62,7 +62,7 @@ def count_work(tx: Connection, *wanted: WorkFilter) -> int:
 
 def get_work(tx: Connection, work_id: int) -> WorkLine:
     """Return one row of work; raise ``RowUnknown``."""
-    found = find_work(tx, WorkFilter(ids=(work_id,)), limit=1)
+    found = list_work(tx, WorkFilter(ids=(work_id,)), limit=1)
     if not found:
         raise RowUnknown(f"there is no work {work_id}: `fleet work list` shows the newest")
     return found[0]

@@ -76,7 +76,7 @@ def free_expired(tx: Connection, now: datetime) -> int:
     return len(tx.exec_driver_sql(_FREE, values).all())
 
 
-def find_undispatched(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
+def list_undispatched(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
     """Return ids of due work without a recent message, except paused work.
 
     For a draining topic one id is enough, because a worker then takes as many items as the rate allows.
@@ -104,7 +104,7 @@ def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple
         if (
             depths is not None
             and not depths.get(topic.queue, 0)
-            and (ids := find_undispatched(tx, topic, now))
+            and (ids := list_undispatched(tx, topic, now))
         ):
             rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids})
             refs += [WorkRef(row.id, row.queue, row.topic) for row in rows]

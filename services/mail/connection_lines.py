@@ -11,7 +11,7 @@ from services.core.settings import get_settings
 from services.ledger.work import FLEET
 from services.mail.advice import MailSender, plan_advice
 from services.mail.transports import SECRETS
-from services.shops.connections import ConnectionState, find_connections
+from services.shops.connections import ConnectionState, list_connections
 from services.shops.mail_transport import MailChoice, find_mail_choices
 from services.shops.shops import find_slugs
 
@@ -68,9 +68,9 @@ class ConnectionLine:
         return (self.shop, self.provider, state, self.since, self.code, self.detail, self.to_do)
 
 
-def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
+def list_connection_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
     """Return every connection, the fleet's first. ``fleet_transport`` defaults to ``MAIL_TRANSPORT``."""
-    states = find_connections(tx)
+    states = list_connections(tx)
     choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
     transport = fleet_transport or get_settings().mail_transport
     slugs = find_slugs(tx)
@@ -115,6 +115,6 @@ def list_shop_lines(tx: Connection, shop_id: int, slug: str) -> list[ConnectionL
     fleet = find_slugs(tx)[FLEET]
     return [
         line
-        for line in find_lines(tx)
+        for line in list_connection_lines(tx)
         if line.shop == slug or (line.shop == fleet and line.is_used and not has_own)
     ]

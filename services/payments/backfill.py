@@ -133,7 +133,7 @@ def backfill_stripe(
                         tx, shop_id, objects, requested_at, now, request_id
                     )
                     counts.update({"unreadable": unreadable} if unreadable else {})
-                events = find_missing_events(tx, events)
+                events = list_missing_events(tx, events)
                 accepted = record_events(tx, events) if events and not is_dry else []
             counts.update(event.topic for event in events)
             counts.update(seen=len(objects), missing=len(events))
@@ -217,7 +217,7 @@ def make_state_event(
     }
 
 
-def find_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
+def list_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
     """Return those of one shop's ``events`` that have no row; ``record_events`` would count a duplicate."""
     if not events:
         return []

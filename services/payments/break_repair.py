@@ -19,7 +19,7 @@ from services.core.pg_arrays import int_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.payments.backfill import find_changed_objects, find_missing_events, plan_events
+from services.payments.backfill import find_changed_objects, list_missing_events, plan_events
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
 from services.payments.stripe_lists import in_batches
@@ -106,7 +106,7 @@ def repair_day(
         return sources
 
     def record(tx: Connection, events: Sequence[NewEvent]) -> None:
-        if not (new := find_missing_events(tx, events)):
+        if not (new := list_missing_events(tx, events)):
             return
         accepted = record_events(tx, new)
         result.entered += len(new)

@@ -18,7 +18,7 @@ from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.holders import list_holders
-from services.privacy.store import RULE, find_exports, is_confirmed, record_request_done
+from services.privacy.store import RULE, is_confirmed, list_exports, record_request_done
 from services.privacy.subject import Holder, Subject
 from services.providers.object_store import open_store
 from services.shopify.shop_profile import UNCONFIRMED
@@ -42,7 +42,7 @@ class PrivacyRedact(PrivacyHandler):
         """
         shop_id, subject = task.item.shop_id, task.subject
         with transaction() as tx:
-            exports = find_exports(tx, subject)
+            exports = list_exports(tx, subject)
             may_erase = not subject.whole_shop or is_confirmed(tx, shop_id, task.row.id)
         if not may_erase and not self._is_uninstalled(shop_id):
             return Refused(

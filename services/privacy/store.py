@@ -17,7 +17,7 @@ from services.ledger.work import NewWork, WorkItem
 from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
 from services.privacy.redaction import normalize_email, normalize_phone
 from services.privacy.subject import Subject
-from services.shopify.shop_profile import Identity, check_named, find_dead_erasures, find_identities
+from services.shopify.shop_profile import Identity, check_named, find_identities, list_dead_erasures
 
 RULE = "shop_redact_not_confirmed"
 """Rule of the incident of each request to erase a shop that is not confirmed."""
@@ -154,7 +154,7 @@ def record_decision(
     if row is None:
         return None
     shop_id, event_id = int(row.shop_id), int(row.event_id)
-    wanted = WorkFilter(ids=tuple(find_dead_erasures(tx, shop_id, event_id)), statuses=("dead",))
+    wanted = WorkFilter(ids=tuple(list_dead_erasures(tx, shop_id, event_id)), statuses=("dead",))
     decided = "confirmed" if erase else "rejected"
     if wanted.ids and erase:
         requeue(tx, wanted, now=now, by=by, reason=reason, request_id=request)
@@ -218,7 +218,7 @@ def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Sub
     )
 
 
-def find_exports(tx: Connection, subject: Subject) -> list[str]:
+def list_exports(tx: Connection, subject: Subject) -> list[str]:
     """Return the keys of the subject's exports in the archive store, those of running exports included."""
     values = {
         "shop_id": subject.shop_id,
@@ -233,7 +233,7 @@ def export_key(shop_id: int, request_id: int) -> str:
     return f"privacy/shop-{shop_id}/request-{request_id}.json"
 
 
-def find_requests(tx: Connection, shop_id: int | None, limit: int) -> Sequence[Row[Any]]:
+def list_requests(tx: Connection, shop_id: int | None, limit: int) -> Sequence[Row[Any]]:
     """Return requests, open ones first, by due date; of every shop if ``shop_id`` is None.
 
     ``id`` is None until a worker has handled the request.

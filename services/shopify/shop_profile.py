@@ -79,7 +79,7 @@ def check_named(domain: str, shopify_id: int, known: Identity) -> None:
     raise WrongBody("shop_domain", domain, f"this shop's own domain, {own}")
 
 
-def find_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
+def list_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
     """Return the ids of the shop's erasures that wait for a confirmation, or only that of ``event_id``."""
     values = {"shop_id": shop_id, "code": UNCONFIRMED, "event_id": event_id}
     return list(tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars())

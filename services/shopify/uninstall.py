@@ -31,8 +31,8 @@ from services.shopify.shop_profile import (
     UNINSTALLED,
     Identity,
     check_description,
-    find_dead_erasures,
     find_identities,
+    list_dead_erasures,
 )
 from services.shops.secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
@@ -153,7 +153,7 @@ def record_uninstalled(
             for name in retire_secrets(tx, shop_id, TOKENS, now)
         ),
     ]
-    if waiting := find_dead_erasures(tx, shop_id):
+    if waiting := list_dead_erasures(tx, shop_id):
         erasures = WorkFilter(ids=tuple(waiting), statuses=("dead",))
         requeue(tx, erasures, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
     return FollowUp((), [audit_entry(item, mutations)])

@@ -162,7 +162,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
                 append_all(tx, record_calls(tx, [(shop_id, calls)], now), now)
 
 
-def find_connections(tx: Connection) -> Sequence[ConnectionState]:
+def list_connections(tx: Connection) -> Sequence[ConnectionState]:
     """Return every connection in use, the fleet's first."""
     return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
 

@@ -75,7 +75,7 @@ def plan_mail_choice(before: MailChoice, changes: Mapping[str, str]) -> MailChoi
     return replace(before if is_same else MailChoice(sender=before.sender), **wanted)
 
 
-def find_choice_faults(choice: MailChoice) -> list[str]:
+def list_choice_faults(choice: MailChoice) -> list[str]:
     """Return all faults of ``choice``. Pure: the caller checks the secret."""
     faults = []
     if choice.transport and choice.transport not in MAIL_TRANSPORTS:
@@ -111,7 +111,7 @@ def record_mail_choice(
 
     ``ShopInvalid`` names every fault. The audit has the choice before and after.
     """
-    if faults := find_choice_faults(choice):
+    if faults := list_choice_faults(choice):
         raise ShopInvalid("; ".join(faults))
     tx.exec_driver_sql(_LOCK, {"shop_id": shop.id})
     stored = _find_stored(tx, [shop.id]).get(shop.id, {})

@@ -158,7 +158,7 @@ def find_secrets(
     return found
 
 
-def find_webhook_keys(tx: Connection) -> list[WebhookKey]:
+def list_webhook_keys(tx: Connection) -> list[WebhookKey]:
     """Return the webhook secrets of every shop that has one, in one query.
 
     Call ``live_values`` for each request, so that a previous secret ends on time between two queries.
@@ -175,7 +175,7 @@ def find_webhook_keys(tx: Connection) -> list[WebhookKey]:
     return [_open_key(*key, group) for key, group in groups]
 
 
-def find_secret_states(tx: Connection, shop_id: int, now: datetime) -> Sequence[Any]:
+def list_secret_states(tx: Connection, shop_id: int, now: datetime) -> Sequence[Any]:
     """Return ``name, recorded_at, previous_until`` of the shop's secrets by name, without opening any."""
     return tx.execute(
         select(

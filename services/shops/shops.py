@@ -157,7 +157,7 @@ def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
     return _read_shop(row)
 
 
-def find_shops(tx: Connection) -> list[Shop]:
+def list_shops(tx: Connection) -> list[Shop]:
     """Return every shop, by slug."""
     return [_read_shop(row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
 
@@ -249,4 +249,4 @@ def _check_faults(faults: list[str]) -> None:
 
 def find_slugs(tx: Connection) -> dict[int, str]:
     """Return every shop's slug by id, and ``(fleet)`` for work of the fleet."""
-    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in find_shops(tx)}
+    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in list_shops(tx)}

@@ -10,7 +10,7 @@ from services.core.db import transaction
 from services.core.durations import format_seconds
 from services.jobs.conditions import list_conditions
 from services.ledger.figures import measure_drift, read_backlog
-from services.ledger.pause import find_pauses
+from services.ledger.pause import list_pauses
 from services.shops.shops import find_slugs
 from tasks.commands.options import celery_command
 
@@ -34,7 +34,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         rows = read_backlog(tx, now)
-        paused = find_pauses(tx)
+        paused = list_pauses(tx)
         slugs = find_slugs(tx) if paused else {}
         conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
     drifts = measure_drift(rows, queue_depths(sorted({row.queue for row in rows})))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.cli.output import Columns
 from services.jobs.definition import Job
 from services.jobs.history import RunLine, find_last
-from services.jobs.schedule import explain_schedule, find_next, period_of
+from services.jobs.schedule import explain_schedule, list_next_slots, period_of
 from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
 
 MAX_NAMED_SHOPS = 3
@@ -173,7 +173,7 @@ def find_planned(
     planned = [
         PlannedRun(places[0].job, slot, zone, tuple(place.slug for place in places))
         for (_, schedule, zone), places in together.items()
-        for slot in find_next(schedule, ZoneInfo(zone), now, count)
+        for slot in list_next_slots(schedule, ZoneInfo(zone), now, count)
     ]
     planned.sort(key=lambda one: (one.due_at, one.job.name, one.shops))
     return planned if job else planned[:count]
@@ -200,7 +200,7 @@ def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine]
     due = [
         (slot, zone)
         for schedule, zone in {(place.schedule, place.zone) for place in on}
-        for slot in find_next(schedule, ZoneInfo(zone), now)
+        for slot in list_next_slots(schedule, ZoneInfo(zone), now)
     ]
     due += [(p.next_due_at, p.zone) for p in on if p.next_due_at is not None and p.next_due_at <= now]
     next_due_at, next_zone = min(due) if due else (None, places[0].zone if places else "")

@@ -25,7 +25,7 @@ from services.core.sentry import init_sentry
 from services.core.settings import get_settings
 from services.jobs.complete_run import format_stats, sync_run_status
 from services.jobs.definition import Job
-from services.jobs.history import RunLine, find_runs
+from services.jobs.history import RunLine, list_runs
 from services.jobs.runs import StartOutcome, StartResult, trigger_job
 from services.jobs.store import JobUnknown
 from services.ledger.accept import WorkRef
@@ -113,7 +113,7 @@ def run_here(
                 leased.discard(work_id)
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
-                (line,) = find_runs(tx, [one.run_id])
+                (line,) = list_runs(tx, [one.run_id])
             results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
             _log_run(f"run {results[-1].status}", job, one, line)
     finally:

@@ -14,7 +14,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import TimeInvalid, parse_duration
 from services.ledger.filters import FilterInvalid, WorkFilter
-from services.ledger.pause import PauseScope, clear_pauses, find_pauses, record_pause
+from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work
 from services.shops.shops import find_slugs
 from tasks.commands.options import act_options, celery_command, reason_option, scope_options
@@ -74,7 +74,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     how = f"at {per_second:g}/s" if per_second else "at once"
     with transaction() as tx:
         wanted = _read_scope(tx, options)
-        in_force = [pause.scope for pause in find_pauses(tx)]
+        in_force = [pause.scope for pause in list_pauses(tx)]
         slugs = find_slugs(tx)
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
         waiting = _count_waiting(tx, scopes) if scopes else 0

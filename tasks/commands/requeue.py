@@ -28,7 +28,7 @@ from services.core.durations import parse_duration
 from services.ledger import requeue as ledger
 from services.ledger.accept import WorkRef
 from services.ledger.filters import WorkFilter
-from services.ledger.queries import find_work
+from services.ledger.queries import list_work
 from services.ledger.requeue import AffectedRows
 from services.shops.shops import find_slugs
 from tasks.commands.options import act_options, celery_command, filter_options, reason_option, scope_options
@@ -128,7 +128,7 @@ def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
     """Return the status of the rows named by id, which explains why they do not change."""
     if not wanted.ids:
         return ""
-    states = {line.id: line for line in find_work(tx, WorkFilter(ids=wanted.ids), limit=10)}
+    states = {line.id: line for line in list_work(tx, WorkFilter(ids=wanted.ids), limit=10)}
     notes = []
     for row_id in wanted.ids[:10]:
         line = states.get(row_id)

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 from services.alerts.incidents import (
     Incident,
     find_incidents,
-    find_open_incidents,
     get_incident,
+    list_open_incidents,
     record_incidents,
     resolve_by_person,
 )
@@ -21,7 +21,7 @@ def test_incident_is_read_back_by_name_and_by_each_finder(tx: Connection) -> Non
     made = Incident(7, f"rule {ODD}", f"period {ODD}", "P3", f"summary {ODD}", {"detail": ODD})
     record_incidents(tx, [made], NOW)
     tx.exec_driver_sql("update incidents set opened_at = opened_at - interval '1 day'")
-    (opened,) = find_open_incidents(tx, made.rule)
+    (opened,) = list_open_incidents(tx, made.rule)
     resolve_by_person(
         tx, opened.id, now=NOW + timedelta(1), by=f"by {ODD}", reason=f"why {ODD}", request_id="r"
     )

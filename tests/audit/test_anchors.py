@@ -7,7 +7,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.anchors import Anchor, anchor_entry, find_heads, make_anchor
+from services.audit.anchors import Anchor, anchor_entry, list_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.diagnose import AuditFinding
 from services.audit.signing import Signer, canonical_json
@@ -42,7 +42,7 @@ def anchor(engine: Engine, store: ObjectStore, day: int = 0, signer: Signer = SI
     """Anchor as the nightly job does."""
     now = NOW + timedelta(days=day)
     with transaction(engine) as tx:
-        made = make_anchor(find_heads(tx), store, signer, now)
+        made = make_anchor(list_heads(tx), store, signer, now)
     store.put(made.key, made.data)
     with transaction(engine) as tx:
         append_all(tx, [anchor_entry(made, store, by="job", request_id="r")], now)

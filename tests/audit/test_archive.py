@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.audit import archive as archive_module
 from services.audit.archive import Archived
-from services.audit.archive_reader import find_archives
+from services.audit.archive_reader import list_archives
 from services.audit.queries import find_ends
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
@@ -96,7 +96,7 @@ def test_chain_records_the_archive_and_the_checksum_of_its_manifest(
     archive(engine, chain, store)
 
     with transaction(engine) as tx:
-        found = find_archives(tx, chain)[0]
+        found = list_archives(tx, chain)[0]
         summary = tx.scalar(text("select summary from audit_mutations where table_name = 'audit_archives'"))
     assert summary == "archived events 1 to 8"
     assert found.event_seq == 12
@@ -113,7 +113,7 @@ def test_many_old_events_are_archived_in_consecutive_parts(
     assert first_and_head(engine, chain) == (9, 14)
     assert verify(engine, store, full=True, archives=True).findings == []
     with transaction(engine) as tx:
-        assert [(a.first_seq, a.last_seq) for a in find_archives(tx, chain)] == [(1, 3), (4, 6), (7, 8)]
+        assert [(a.first_seq, a.last_seq) for a in list_archives(tx, chain)] == [(1, 3), (4, 6), (7, 8)]
 
 
 def test_archive_events_stay_when_all_events_are_old(engine: Engine, store: FolderStore) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 
 from services.audit.append import Entry, Mutation, append_now
-from services.audit.archive_reader import Archive, find_archives
+from services.audit.archive_reader import Archive, list_archives
 from services.audit.chain import ChainPosition, ChainRow, mutations_text, to_utc_text
-from services.audit.checkpoints import find_checkpoints, record_checkpoints
+from services.audit.checkpoints import list_checkpoints, record_checkpoints
 from services.audit.queries import StoredChain, count_events, find_ends, stream_rows
 from services.audit.signing import Signer
 from services.core.clock import utc_now
@@ -55,7 +55,7 @@ def test_a_checkpoint_is_read_back_by_name(engine: Engine) -> None:
     with transaction(engine) as tx:
         assert record_checkpoints(tx, [(5, ChainPosition(3, "h" * 64))], SIGNER, NOW) == 1
     with transaction(engine) as tx:
-        ((row_id, found),) = find_checkpoints(tx, 5)
+        ((row_id, found),) = list_checkpoints(tx, 5)
         stored = tx.execute(text("select * from audit_checkpoints")).one()
 
     assert (stored.id, stored.shop_id, stored.seq, stored.hash) == (row_id, 5, 3, "h" * 64)
@@ -71,7 +71,7 @@ def test_an_archive_is_read_back_by_name(engine: Engine, tmp_path: Path) -> None
     archive_old(engine, 5, FolderStore(tmp_path), SIGNER, utc_now(), may_delete=False)
 
     with transaction(engine) as tx:
-        (found,) = find_archives(tx, 5)
+        (found,) = list_archives(tx, 5)
         stored = tx.execute(text("select * from audit_archives")).one()
         hashes = {row.seq: row for row in tx.execute(text("select * from audit_events"))}
     assert found == Archive(**{name: stored._mapping[name] for name in Archive._fields})

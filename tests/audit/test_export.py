@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.queries import find_chains, find_ends
+from services.audit.queries import find_ends, list_chains
 from services.audit.signing import Signer, canonical_json
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -41,7 +41,7 @@ def exported(engine: Engine, tmp_path: Path) -> Path:
 def write(engine: Engine, folder: Path) -> Path:
     path = folder / "export.jsonl.gz"
     with transaction(engine) as tx:
-        chains = find_chains(tx)
+        chains = list_chains(tx)
     with path.open("wb") as file, transaction(engine) as tx:
         export_chains(tx, chains, file, SIGNER, NOW)
     return path
@@ -231,7 +231,7 @@ def _copy(path: Path, folder: Path) -> Path:
 
 def test_the_same_events_give_the_same_file(engine: Engine, exported: Path) -> None:
     with transaction(engine) as tx:
-        chains = find_chains(tx)
+        chains = list_chains(tx)
     again = io.BytesIO()
     with transaction(engine) as tx:
         export_chains(tx, chains, again, SIGNER, NOW)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
-from services.alerts.incidents import find_open_incidents
+from services.alerts.incidents import list_open_incidents
 from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -112,6 +112,6 @@ def test_a_work_item_with_two_different_events_opens_one_incident_of_its_chain(e
         assert finish(engine, verify_chains).result == "done"
 
     with transaction(engine) as tx:
-        (incident,) = find_open_incidents(tx, WORK_ID_INCIDENT)
+        (incident,) = list_open_incidents(tx, WORK_ID_INCIDENT)
     assert (incident.shop_id, incident.severity, incident.period) == (1, "P2", now.date().isoformat())
     assert "row 9 describes the newest" in incident.summary

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.audit.append import Entry, Mutation, append_now
-from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, find_archives
+from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, list_archives
 from services.audit.chain import FIRST_PREV_HASH, ChainRow, hash_row
 from services.audit.jsonl import write_lines
 from services.audit.queries import stream_rows
@@ -45,7 +45,7 @@ def verify(engine: Engine, store: FolderStore, signer: Signer = SIGNER, **wanted
 
 def get_archives(engine: Engine, shop_id: int | None = 1) -> list[Archive]:
     with transaction(engine) as tx:
-        return find_archives(tx, shop_id)
+        return list_archives(tx, shop_id)
 
 
 def count(engine: Engine) -> int:

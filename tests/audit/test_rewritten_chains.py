@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, Engine, text
 
-from services.alerts.incidents import find_open_incidents
+from services.alerts.incidents import list_open_incidents
 from services.audit.anchors import make_anchor
 from services.audit.chain import ChainPosition
 from services.audit.checkpoints import record_checkpoints
@@ -107,13 +107,13 @@ def test_a_chain_rewritten_after_a_checkpoint_is_not_archived(
     assert read_rows(engine) == before
     assert open_store(archive.archive_url).find_keys("events/") == []
     with transaction(engine) as tx:
-        (incident,) = find_open_incidents(tx, AUDIT_FAILED)
+        (incident,) = list_open_incidents(tx, AUDIT_FAILED)
     assert (incident.shop_id, incident.severity) == (1, "P1")
     code, result = verify("--full")
     assert (code, result["status"]) == (1, "altered")
     assert refused(engine, verify_chains, None, "2026-11-21").code == "audit.altered"
     with transaction(engine) as tx:
-        assert [one.id for one in find_open_incidents(tx, AUDIT_FAILED)] == [incident.id]
+        assert [one.id for one in list_open_incidents(tx, AUDIT_FAILED)] == [incident.id]
 
 
 def test_anchor_finds_a_rewritten_chain_whose_checkpoints_were_deleted(
@@ -245,7 +245,7 @@ def test_without_the_archive_role_rows_are_stored_and_kept_and_an_incident_opens
     assert (again.stats["events"], again.stats["kept"]) == (0, 6)
     assert read_rows(engine)[:8] == before[:8]
     with transaction(engine) as tx:
-        (incident,) = find_open_incidents(tx, "audit_rows_kept")
+        (incident,) = list_open_incidents(tx, "audit_rows_kept")
     assert "AUDIT_ARCHIVE_DATABASE_URL is empty" in incident.summary
     monkeypatch.setenv("AUDIT_ARCHIVE_DATABASE_URL", url)
     get_settings.cache_clear()
@@ -255,7 +255,7 @@ def test_without_the_archive_role_rows_are_stored_and_kept_and_an_incident_opens
     assert last.result == "done"
     assert [last.stats[name] for name in ("events", "deleted", "kept")] == [0, 6, 0]
     with transaction(engine) as tx:
-        assert find_open_incidents(tx, "audit_rows_kept") == []
+        assert list_open_incidents(tx, "audit_rows_kept") == []
     assert verify("--full", "--archives")[0] == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import append_all
-from services.audit.queries import find_chains, find_ends
+from services.audit.queries import find_ends, list_chains
 from services.audit.verify import VerifyOptions, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
@@ -124,7 +124,7 @@ def test_since_verifies_the_rows_from_then_on(verify: Verify, owner_engine: Engi
 
 @pytest.mark.usefixtures("chains")
 def test_chains_are_found_without_reading_them(tx: Connection) -> None:
-    assert find_chains(tx) == [None, 1, 2]
+    assert list_chains(tx) == [None, 1, 2]
     assert find_ends(tx, 3) is None
 
 

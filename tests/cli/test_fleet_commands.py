@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from services.cli.output import safe_text
 from services.core.db import transaction
-from services.shops.secrets import find_webhook_keys
+from services.shops.secrets import list_webhook_keys
 from tests.cli.commands import ADD, SECRET, run
 from tests.ledger_rows import accept, new_event
 
@@ -74,7 +74,7 @@ def test_secret_from_stdin_is_recorded_and_never_printed(harbour: str) -> None:
         assert SECRET not in result.output
         assert "shpss_new" not in result.output
     with transaction() as tx:
-        (key,) = find_webhook_keys(tx)
+        (key,) = list_webhook_keys(tx)
     assert key.values == ("shpss_new", SECRET)
 
 
@@ -82,7 +82,7 @@ def test_generated_secret_is_printed_once_alone_on_stdout(harbour: str) -> None:
     result = run("shops", "secret", "harbour", "stripe-webhook", "--generate")
 
     with transaction() as tx:
-        (key,) = find_webhook_keys(tx)
+        (key,) = list_webhook_keys(tx)
     assert result.stdout == key.values[0] + "\n"
 
 

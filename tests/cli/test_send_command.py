@@ -15,7 +15,7 @@ from services.providers.openphone import read_openphone_delivery
 from services.providers.shopify import read_shopify_delivery
 from services.providers.standard_webhooks import read_standard_delivery
 from services.providers.stripe import read_stripe_delivery
-from services.shops.secrets import find_webhook_keys
+from services.shops.secrets import list_webhook_keys
 from tests.cli.commands import run
 
 
@@ -60,7 +60,7 @@ def ingress() -> Iterator[Received]:
 
 def keys(name: str) -> list[bytes]:
     with transaction() as tx:
-        found = next(key for key in find_webhook_keys(tx) if key.name == name)
+        found = next(key for key in list_webhook_keys(tx) if key.name == name)
     return [value.encode() for value in found.values]
 
 

@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)
 
 
 def read_health(tx: Connection, now: datetime) -> Health:
-    return replace(read_heartbeats(tx), topics=figures.find_figures(tx, now))
+    return replace(read_heartbeats(tx), topics=figures.list_topic_figures(tx, now))
 
 
 def read_queue(tx: Connection, name: str) -> QueueHealth:

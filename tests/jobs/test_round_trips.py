@@ -12,7 +12,7 @@ from services.jobs.complete_run import complete_run, sync_run_status
 from services.jobs.conditions import list_conditions, record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
 from services.jobs.handler import JobHandler, JobResult, Run
-from services.jobs.history import find_history, find_last, find_runs
+from services.jobs.history import find_history, find_last, list_runs
 from services.jobs.operator_mail import record_notices
 from services.jobs.runs import NewRun, StartOutcome, record_runs, start_run
 from services.jobs.scheduler import start_due_runs
@@ -107,7 +107,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
         work_id = read(tx, "select id from work_queue")["id"]
         shop_id = get_shop(tx, "harbour").id
         (line,) = find_history(tx, job=None, shop_id=None, status=None, limit=9)
-        assert find_runs(tx, [run_id]) == [line]
+        assert list_runs(tx, [run_id]) == [line]
         items = claim_leased(tx, TOPICS["reconcile"], NOW, "token").items
         seen: list[Run] = []
         (call,) = JobHandler(lambda run: seen.append(run) or JobResult()).prepare(tx, items, NOW)  # type: ignore[func-returns-value]

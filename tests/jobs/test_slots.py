@@ -11,8 +11,8 @@ from services.jobs.schedule import (
     PeriodInvalid,
     ScheduleInvalid,
     explain_schedule,
-    find_next,
     find_slots,
+    list_next_slots,
     parse_period,
     parse_schedule,
     period_bounds,
@@ -79,7 +79,7 @@ def test_quarter_hours_follow_the_real_ones_through_an_hour_that_comes_twice() -
 
 def test_next_five_are_in_order_and_after_the_moment() -> None:
     now = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)  # midnight in Vancouver
-    found = find_next("0 0 * * *", VANCOUVER, now, 5)
+    found = list_next_slots("0 0 * * *", VANCOUVER, now, 5)
     assert found == [now + timedelta(days=n) for n in range(1, 6)]
 
 

@@ -9,7 +9,7 @@ from services.core.db import transaction
 from services.ledger.claim import ActivePauses, claim_transactional, find_ready_shops
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
-from services.ledger.sweep import find_undispatched
+from services.ledger.sweep import list_undispatched
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
 from tests.ledger_rows import NOW, plan
@@ -73,6 +73,6 @@ def test_message_counts_as_lost_after_ten_seconds(engine: Engine) -> None:
         tx.exec_driver_sql("update work_queue set dispatched_at = %(at)s", {"at": LATER})
 
     with transaction(engine) as tx:
-        found = [find_undispatched(tx, TOPIC, LATER + timedelta(seconds=s)) for s in (9, 11)]
+        found = [list_undispatched(tx, TOPIC, LATER + timedelta(seconds=s)) for s in (9, 11)]
 
     assert found == [[], [work_id]]

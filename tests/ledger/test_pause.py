@@ -9,7 +9,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.claim import claim_transactional
 from services.ledger.filters import FilterInvalid
-from services.ledger.pause import PauseScope, clear_pauses, end_pauses, find_pauses, record_pause
+from services.ledger.pause import PauseScope, clear_pauses, end_pauses, list_pauses, record_pause
 from services.ledger.sweep import sweep
 from services.ledger.topics import TOPICS
 from tests.ledger_rows import NOW, plan
@@ -28,7 +28,7 @@ def claimed(engine: Engine, topic: str = "order_ingest") -> int:
 def test_pause_is_in_force_until_it_is_cleared(tx: Connection) -> None:
     made = record_pause(tx, INVENTORY, "hold", now=NOW, by="ada", reason="counting")
 
-    assert find_pauses(tx) == [made]
+    assert list_pauses(tx) == [made]
     assert (made.scope, made.mode, made.created_by, made.reason) == (
         INVENTORY,
         "hold",
@@ -36,14 +36,14 @@ def test_pause_is_in_force_until_it_is_cleared(tx: Connection) -> None:
         "counting",
     )
     assert clear_pauses(tx, [INVENTORY], None, now=LATER, by="ada") == [INVENTORY]
-    assert find_pauses(tx) == []
+    assert list_pauses(tx) == []
 
 
 def test_pausing_twice_replaces_the_mode(tx: Connection) -> None:
     record_pause(tx, INVENTORY, "hold", now=NOW, by="ada")
     record_pause(tx, INVENTORY, "refuse", now=LATER, by="ben")
 
-    (pause,) = find_pauses(tx)
+    (pause,) = list_pauses(tx)
     assert (pause.mode, pause.created_by, pause.created_at) == ("refuse", "ben", LATER)
 
 
@@ -58,10 +58,10 @@ def test_each_scope_is_a_pause_of_its_own(tx: Connection) -> None:
         record_pause(tx, scope, "hold", now=NOW, by="ada")
     record_pause(tx, PauseScope(), "hold", now=NOW, by="ada")
 
-    assert [pause.scope for pause in find_pauses(tx)] == scopes
+    assert [pause.scope for pause in list_pauses(tx)] == scopes
     assert clear_pauses(tx, [PauseScope(shop_id=7)], None, now=NOW, by="ada") == []
     assert clear_pauses(tx, [PauseScope()], None, now=NOW, by="ada") == [PauseScope()]
-    assert [pause.scope for pause in find_pauses(tx)] == scopes[1:]
+    assert [pause.scope for pause in list_pauses(tx)] == scopes[1:]
 
 
 def test_paused_work_is_not_claimed_and_resumed_work_is(engine: Engine) -> None:
@@ -87,7 +87,7 @@ def test_drain_lets_through_its_rate_and_covers_what_came_in_during_the_pause(en
         sweep(tx, resumed_at, {})
 
     with transaction(engine) as tx:
-        (pause,) = find_pauses(tx)
+        (pause,) = list_pauses(tx)
     assert (pause.mode, pause.rate_per_second, pause.created_at) == ("drain", 1.0, resumed_at)
     assert 1 <= claimed(engine) <= 10
 
@@ -143,7 +143,7 @@ def test_a_pause_with_an_end_is_ended_by_the_sweep_and_its_work_moves_at_once(
 
     assert claimed(engine) == 3
     with transaction(engine) as tx:
-        assert [pause.scope for pause in find_pauses(tx)] == [INVENTORY, PauseScope(shop_id=9)]
+        assert [pause.scope for pause in list_pauses(tx)] == [INVENTORY, PauseScope(shop_id=9)]
         audited = tx.execute(
             text(
                 "select e.staff_label, m.summary, m.after->>'reason' from audit_events e "
@@ -172,7 +172,7 @@ def test_second_pause_without_an_end_removes_the_end_and_a_drain_has_none(tx: Co
     record_pause(tx, INVENTORY, "hold", now=NOW, by="ada", ends_at=LATER)
     clear_pauses(tx, [INVENTORY], 5, now=NOW, by="ada")
     assert end_pauses(tx, LATER) == []
-    assert [(pause.mode, pause.ends_at) for pause in find_pauses(tx)] == [("drain", None)]
+    assert [(pause.mode, pause.ends_at) for pause in list_pauses(tx)] == [("drain", None)]
 
 
 def test_an_end_that_has_passed_is_refused(tx: Connection) -> None:

@@ -11,12 +11,12 @@ from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.ledger.accept import NewEvent, record_events, record_work
 from services.ledger.claim import claim_leased, claim_transactional, find_active_pauses
-from services.ledger.figures import find_figures, read_backlog
+from services.ledger.figures import list_topic_figures, read_backlog
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.lease import find_leased, lease_items, lock_item
 from services.ledger.limits import record_throttle, reserve_calls
-from services.ledger.pause import PauseScope, clear_pauses, find_pauses, record_pause
-from services.ledger.queries import find_events, get_event, get_work
+from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
+from services.ledger.queries import get_event, get_work, list_events
 from services.ledger.refusals import Refusals, find_first_refusal, record_refusals, settle_refusals
 from services.ledger.requeue import find_requeueable
 from services.ledger.settle import BatchResult, plan_settlement, record_stats, settle_batch
@@ -97,7 +97,7 @@ def test_event_is_stored_and_listed_by_name(engine: Engine) -> None:
 
     with transaction(engine) as tx:
         stored = read(tx, "inbound_events")
-        (line,) = find_events(tx, EventFilter(ids=(event_id,)), limit=1)
+        (line,) = list_events(tx, EventFilter(ids=(event_id,)), limit=1)
         _, headers, body, work = get_event(tx, event_id)
 
     given = {**asdict(EVENT), "duplicate_count": 0}
@@ -155,7 +155,7 @@ def test_pause_and_drain_by_name(engine: Engine) -> None:
     with transaction(engine) as tx:
         made = record_pause(tx, scope, "refuse", now=NOW, by="ana", reason="counting", ends_at=LATER)
         stored = read(tx, "pauses")
-        assert find_pauses(tx) == [made]
+        assert list_pauses(tx) == [made]
         assert find_active_pauses(tx, OWN, NOW).held_shops == {7}
         clear_pauses(tx, [scope], 4.0, now=NOW, by="ben")
         draining = find_active_pauses(tx, OWN, NOW + timedelta(seconds=2))
@@ -221,7 +221,7 @@ def test_backlog_and_figures_count_each_state_under_its_own_name(engine: Engine)
         at = NOW + timedelta(minutes=1)
         record_stats(tx, OWN, "w", BatchResult(done=10), NOW)
         backlog = {row.topic: row for row in read_backlog(tx, at)}
-        figures = {row.topic: row for row in find_figures(tx, at)}
+        figures = {row.topic: row for row in list_topic_figures(tx, at)}
 
     assert backlog["order_ingest"]._asdict() == {
         "queue": "webhooks", "topic": "order_ingest", "waiting": 11, "due": 9, "locked": 7, "error": 4,

@@ -11,7 +11,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.ledger.accept import record_work
-from services.ledger.claim import find_ready_topics
+from services.ledger.claim import list_ready_topics
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import BUG_TRIES
 from services.ledger.topics import TOPICS
@@ -184,6 +184,6 @@ def test_only_topics_with_work_that_is_due_are_ready(engine: Engine) -> None:
             now,
         )
         names = ("product_ingest", "refund_ingest", "order_ingest")
-        ready = find_ready_topics(tx, [TOPICS[name] for name in names], utc_now())
+        ready = list_ready_topics(tx, [TOPICS[name] for name in names], utc_now())
 
     assert [topic.name for topic in ready] == ["order_ingest"]

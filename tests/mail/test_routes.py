@@ -17,7 +17,7 @@ from services.mail.transports import OpenTransports, Route
 from services.providers.provider import SecretInvalid
 from services.providers.registry import get_secret_kind
 from services.shops.connections import (
-    find_connections,
+    list_connections,
     record_connection_broken,
     record_connection_ok,
 )
@@ -75,7 +75,7 @@ def test_a_shop_uses_its_own_transport_or_the_fleets(engine: Engine, monkeypatch
     assert mail["from"] == '"Harbour" <mail@harbour.example>'
     assert [row["transport"] for row in mails_of(engine)] == ["smtp", "resend", "smtp"]
     with transaction(engine) as tx:
-        assert [(c.shop_id, c.provider) for c in find_connections(tx)] == [(None, "smtp"), (own, "resend")]
+        assert [(c.shop_id, c.provider) for c in list_connections(tx)] == [(None, "smtp"), (own, "resend")]
 
 
 def test_a_shop_may_have_only_its_own_sender(engine: Engine, settings: object) -> None:
@@ -188,7 +188,7 @@ def test_a_connection_stores_since_when_it_is_broken(engine: Engine) -> None:
         assert record_connection_ok(tx, None, "smtp", first) == []
         broken = record_connection_broken(tx, None, "smtp", "smtp.credentials_refused", "535", first)
         again = record_connection_broken(tx, None, "smtp", "smtp.credentials_refused", "535", later)
-        (state,) = find_connections(tx)
+        (state,) = list_connections(tx)
         mended = record_connection_ok(tx, None, "smtp", later)
 
     assert ([entry.action for entry in broken], again) == (["connection.broken"], [])

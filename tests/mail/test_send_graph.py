@@ -5,7 +5,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.mail.send import MailSend
-from services.shops.connections import find_connections
+from services.shops.connections import list_connections
 from tests.fakes.mail_services import Graph, aadsts
 from tests.mail.mails import audit_of, mails_of, new_mail, queue, run, work_of
 from tests.mail.services import graph
@@ -39,7 +39,7 @@ def test_an_expired_graph_secret_sets_the_connection_to_broken(
         assert {row[2] for row in work_of(engine)} == {"graph.client_secret_expired"}
         assert {row["status"] for row in mails_of(engine)} == {"queued"}
         with transaction(engine) as tx:
-            (state,) = find_connections(tx)
+            (state,) = list_connections(tx)
             (error,) = tx.execute(text("select last_error from work_queue limit 1")).one()
         assert (state.provider, state.status, state.code) == (
             "graph",
@@ -56,7 +56,7 @@ def test_an_expired_graph_secret_sets_the_connection_to_broken(
 
     assert len(service.mails) == 3
     with transaction(engine) as tx:
-        assert [state.status for state in find_connections(tx)] == ["ok"]
+        assert [state.status for state in list_connections(tx)] == ["ok"]
     actions = [action for action, _ in audit_of(engine)]
     assert actions.count("connection.broken") == actions.count("connection.mended") == 1
 

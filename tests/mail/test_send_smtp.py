@@ -249,13 +249,13 @@ def test_a_server_that_refuses_connections_gets_fewer(
 def test_refused_credentials_break_the_connection_until_the_next_success(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from services.shops.connections import find_connections
+    from services.shops.connections import list_connections
 
     queue(engine, new_mail(1))
     with scripted(monkeypatch, {"MAIL": ["530 sign in first"]}):
         run(engine)
         with transaction(engine) as tx:
-            (state,) = find_connections(tx)
+            (state,) = list_connections(tx)
         assert (state.shop_id, state.provider, state.status) == (None, "smtp", "broken")
         assert state.code == "smtp.sender_refused"
         assert work_of(engine) == [("dead", None, "smtp.sender_refused")]
@@ -263,7 +263,7 @@ def test_refused_credentials_break_the_connection_until_the_next_success(
         run(engine)
 
     with transaction(engine) as tx:
-        (state,) = find_connections(tx)
+        (state,) = list_connections(tx)
     assert (state.status, state.code) == ("ok", "")
     assert [action for action, _ in audit_of(engine)] == [
         "connection.broken",

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.send import MailSend
-from services.shops.connections import find_connections
+from services.shops.connections import list_connections
 from tests.mail.mails import mails_of, new_mail, queue, run
 from tests.mail.services import graph, resend
 
@@ -62,7 +62,7 @@ def test_resends_daily_quota_waits_hours_and_breaks_the_connection(
 
     with transaction(engine) as tx:
         status, due = tx.execute(text("select status, next_retry_at from work_queue")).one()
-        (state,) = find_connections(tx)
+        (state,) = list_connections(tx)
     assert status == "error"
     assert due > before + timedelta(hours=2)
     assert (state.status, state.code) == ("broken", "resend.daily_quota_exceeded")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.audit.export import export_chains
-from services.audit.queries import find_chains
+from services.audit.queries import list_chains
 from services.audit.signing import Signer
 from services.audit.verify import VerifyOptions, verify_audit
 from services.core.clock import utc_now
@@ -35,7 +35,7 @@ SIGNER = Signer("k" * 32)
 def export(engine: Engine, folder: Path) -> str:
     path = folder / "export.jsonl.gz"
     with transaction(engine) as tx:
-        chains = find_chains(tx)
+        chains = list_chains(tx)
     with path.open("wb") as file, transaction(engine) as tx:
         export_chains(tx, chains, file, SIGNER, utc_now())
     return gzip.decompress(path.read_bytes()).decode()

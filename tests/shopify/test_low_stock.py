@@ -12,9 +12,9 @@ from services.core.db import transaction
 from services.shopify.stock.low_stock import (
     ReorderInvalid,
     ReorderPoint,
-    find_low_stock,
-    find_reorder_changes,
     find_stock,
+    list_low_stock,
+    list_reorder_changes,
     parse_reorder_csv,
     record_reorder_points,
 )
@@ -58,7 +58,7 @@ def sell(engine: Engine, sku: str, pieces: int, at: datetime, source: str) -> No
 
 def low(engine: Engine) -> list[Any]:
     with transaction(engine) as tx:
-        return find_low_stock(tx, SHOP, NOW)
+        return list_low_stock(tx, SHOP, NOW)
 
 
 def test_low_stock_is_what_is_under_its_point_and_what_runs_out_first_comes_first(shop: Engine) -> None:
@@ -122,7 +122,7 @@ def test_stock_of_one_sku_is_shown_with_what_shopify_holds(shop: Engine) -> None
 
 
 def change(tx: Connection, *wanted: ReorderPoint) -> Sequence[Any]:
-    changes = find_reorder_changes(tx, SHOP, wanted)
+    changes = list_reorder_changes(tx, SHOP, wanted)
     record_reorder_points(tx, SHOP, changes, NOW, by="dana", request_id="r1")
     return changes
 

@@ -9,7 +9,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shopify.stock.pool_checks import (
     PoolRefused,
-    find_pools,
+    list_pools,
     plan_links,
     plan_wanted_links,
 )
@@ -89,7 +89,7 @@ def test_unsold_items_of_a_shop_are_no_fault_and_unshared_items_are(engine: Engi
         )
 
     with transaction(engine) as tx:
-        (pool,) = find_pools(tx, POOL)
+        (pool,) = list_pools(tx, POOL)
     unlinked = ["shop2: sku='MUG': in stock, and not linked: fleet stock pool mugs --sku MUG"]
     assert pool.faults == (unlinked if is_sold else [])
 

@@ -13,9 +13,9 @@ from services.shopify.stock import movements
 from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import LevelKey, Movement, read_key
-from services.shopify.stock.low_stock import ReorderPoint, find_reorder_changes, find_stock
+from services.shopify.stock.low_stock import ReorderPoint, find_stock, list_reorder_changes
 from services.shopify.stock.movements import record_movements
-from services.shopify.stock.pool_checks import find_linked
+from services.shopify.stock.pool_checks import list_linked
 from services.shopify.stock.pool_store import find_pool_levels
 from services.shopify.stock.push_store import find_push_levels
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, SHOP, add_shop, ingest, item, level, product
@@ -64,7 +64,7 @@ def test_level_is_found_for_a_push(engine: Engine, row: dict[str, Any]) -> None:
 def test_level_is_found_for_a_pool(engine: Engine, row: dict[str, Any]) -> None:
     with transaction(engine) as tx:
         (found,) = find_pool_levels(tx, [KEY]).values()
-        (linked,) = find_linked(tx, "a pool")
+        (linked,) = list_linked(tx, "a pool")
 
     assert_fields(found, row, known="shopify_available")
     assert found.has_open_call is False
@@ -98,7 +98,7 @@ def test_level_is_found_for_reports(engine: Engine, row: dict[str, Any]) -> None
             {"item": ITEM},
         )
         (found,) = find_stock(tx, SHOP, NOW, row["sku"])
-        (change,) = find_reorder_changes(tx, SHOP, [ReorderPoint(row["sku"], 99)])
+        (change,) = list_reorder_changes(tx, SHOP, [ReorderPoint(row["sku"], 99)])
 
     assert_fields(found, row)
     assert (found.title, found.location, found.sold_30d, found.days_cover) == ("Blue", "Pier", 0, None)

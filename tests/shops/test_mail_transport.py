@@ -7,9 +7,9 @@ from sqlalchemy import Connection, text
 
 from services.shops.mail_transport import (
     MailChoice,
-    find_choice_faults,
     find_mail_choices,
     get_mail_choice,
+    list_choice_faults,
     plan_mail_choice,
     record_mail_choice,
 )
@@ -71,7 +71,7 @@ def test_settings_stored_by_hand_are_read_as_far_as_they_are_valid(tx: Connectio
     choice = get_mail_choice(tx, shop.id)
 
     assert choice == MailChoice(transport="pigeon")
-    assert find_choice_faults(choice) == [
+    assert list_choice_faults(choice) == [
         "transport='pigeon' should be one of smtp, graph, sendgrid, resend, file"
     ]
 
@@ -98,11 +98,11 @@ def test_another_transport_keeps_the_sender_and_drops_what_was_graphs() -> None:
     ],
 )
 def test_a_sender_is_one_address_with_or_without_a_name(sender: str, is_right: bool) -> None:
-    assert (find_choice_faults(MailChoice(sender=sender)) == []) == is_right
+    assert (list_choice_faults(MailChoice(sender=sender)) == []) == is_right
 
 
 @pytest.mark.parametrize("tenant", ["common", "organizations", "harbour", "-a.example", "a b.example"])
 def test_a_tenant_is_an_id_or_a_domain_and_not_everybody(tenant: str) -> None:
-    (fault,) = find_choice_faults(plan_mail_choice(GRAPH, {"tenant_id": tenant}))
+    (fault,) = list_choice_faults(plan_mail_choice(GRAPH, {"tenant_id": tenant}))
 
     assert fault.startswith("tenant_id=")

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from services.core.crypto import get_sealer
-from services.shops.connections import find_connections, record_connection_broken, record_connection_ok
+from services.shops.connections import list_connections, record_connection_broken, record_connection_ok
 from services.shops.mail_transport import MailChoice, find_mail_choices, record_mail_choice
-from services.shops.secrets import find_secret_states, find_secrets, find_webhook_keys, record_secret
-from services.shops.shops import add_shop, find_shops, get_shop, get_shop_by_id, set_shop
+from services.shops.secrets import find_secrets, list_secret_states, list_webhook_keys, record_secret
+from services.shops.shops import add_shop, get_shop, get_shop_by_id, list_shops, set_shop
 from services.shops.staff import find_staff, record_staff
 from services.shops.tables import connections, shop_config, shop_secrets
 
@@ -33,7 +33,7 @@ def test_shop_and_its_settings(tx: Connection) -> None:
     others = {**FIELDS, "name": "Other", "owner_email": "other@example.com", "stock_location_id": "12"}
     del others["slug"]
 
-    for shop in (added, get_shop(tx, "harbour"), get_shop_by_id(tx, added.id), *find_shops(tx)):
+    for shop in (added, get_shop(tx, "harbour"), get_shop_by_id(tx, added.id), *list_shops(tx)):
         assert {name: getattr(shop, name) for name in FIELDS} == FIELDS
         assert (shop.id, shop.created_at, shop.former_shopify_domains) == (added.id, NOW, ())
     changed = set_shop(tx, "harbour", others | {"shopify_domain": "new.myshopify.com"}, now=LATER)
@@ -69,10 +69,10 @@ def test_secrets_of_one_name_and_of_two_shops(tx: Connection) -> None:
 
     pairs = [(first, "shopify-webhook"), (second, "stripe-key"), (second, "shopify-webhook")]
     assert find_secrets(tx, pairs) == {pairs[0]: "new", pairs[1]: "sk_test_1"}
-    (key,) = find_webhook_keys(tx)
+    (key,) = list_webhook_keys(tx)
     assert (key.slug, key.shop_id, key.name) == ("harbour", first, "shopify-webhook")
     assert (key.values, key.expires) == (("new", "old"), (None, LATER + timedelta(days=3650)))
-    (state,) = find_secret_states(tx, first, LATER)
+    (state,) = list_secret_states(tx, first, LATER)
     assert (state.name, state.recorded_at, state.previous_until) == (
         "shopify-webhook",
         LATER,
@@ -92,7 +92,7 @@ def test_connection_that_broke_and_works_again(tx: Connection) -> None:
     )
     record_connection_broken(tx, shop_id, "shopify", "a.code", "a detail", LATER, resource="a resource")
 
-    fleet, own = find_connections(tx)
+    fleet, own = list_connections(tx)
     assert (fleet.shop_id, fleet.provider, fleet.status) == (None, "smtp", "ok")
     assert (fleet.since, fleet.updated_at) == (NOW, LATER)
     assert own._asdict() == {
@@ -106,5 +106,5 @@ def test_connection_that_broke_and_works_again(tx: Connection) -> None:
         "resource": "a resource",
     }
     record_connection_ok(tx, shop_id, "shopify", NOW)
-    own = find_connections(tx)[1]
+    own = list_connections(tx)[1]
     assert (own.status, own.code, own.detail, own.resource, own.since) == ("ok", "", "", "", NOW)

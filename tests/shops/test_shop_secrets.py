@@ -12,9 +12,9 @@ from services.providers.provider import SecretInvalid
 from services.providers.registry import SECRET_KINDS, get_secret_kind
 from services.shops.secrets import (
     WebhookKey,
-    find_secret_states,
-    find_webhook_keys,
     get_secret,
+    list_secret_states,
+    list_webhook_keys,
     record_secret,
 )
 from services.shops.shops import Shop, add_shop
@@ -32,7 +32,7 @@ def shop(tx: Connection) -> Shop:
 
 
 def keys_of(tx: Connection) -> WebhookKey:
-    (key,) = find_webhook_keys(tx)
+    (key,) = list_webhook_keys(tx)
     return key
 
 
@@ -101,7 +101,7 @@ def test_webhook_keys_hold_every_sender_and_no_token(tx: Connection, shop: Shop)
     record_secret(tx, shop.id, "standard-webhook/acme", "whsec_" + "c2VjcmV0" * 4, NOW)
     record_secret(tx, shop.id, "stripe-key", "sk_test_123", NOW)
 
-    names = [(key.slug, key.name) for key in find_webhook_keys(tx)]
+    names = [(key.slug, key.name) for key in list_webhook_keys(tx)]
     assert names == [("harbour", "standard-webhook:acme"), ("harbour", "stripe-webhook")]
 
 
@@ -111,7 +111,7 @@ def test_unreadable_secret_is_reported_and_affects_no_other_shop(tx: Connection,
     record_secret(tx, shop.id, "shopify-webhook", OLD, NOW, sealer=lost)
     record_secret(tx, other.id, "shopify-webhook", NEW, NOW)
 
-    harbour, mill = find_webhook_keys(tx)
+    harbour, mill = list_webhook_keys(tx)
     assert (harbour.values, harbour.is_unreadable) == ((), True)
     assert (mill.values, mill.is_unreadable) == ((NEW,), False)
     with pytest.raises(SealBroken, match="SECRET_KEY_PREVIOUS"):
@@ -173,7 +173,7 @@ def test_no_repr_state_or_audit_row_holds_a_value(tx: Connection, shop: Shop) ->
     record_secret(tx, shop.id, "shopify-webhook", OLD, NOW, by="ada")
     record_secret(tx, shop.id, "shopify-webhook", NEW, NOW, by="ada")
 
-    states = find_secret_states(tx, shop.id, NOW)
+    states = list_secret_states(tx, shop.id, NOW)
     audit = tx.execute(text("select * from audit_events e join audit_mutations m on m.event_id = e.id")).all()
     shown = repr(keys_of(tx)) + repr(states) + repr(audit)
     assert OLD not in shown

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, text
 
-from services.shops.shops import ShopInvalid, ShopUnknown, add_shop, find_shops, get_shop, set_shop
+from services.shops.shops import ShopInvalid, ShopUnknown, add_shop, get_shop, list_shops, set_shop
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HARBOUR = {
@@ -23,7 +23,7 @@ def test_added_shop_is_found_with_its_settings(tx: Connection) -> None:
     added = add_shop(tx, **HARBOUR, now=NOW)
 
     assert get_shop(tx, "harbour") == added
-    assert [shop.slug for shop in find_shops(tx)] == ["harbour"]
+    assert [shop.slug for shop in list_shops(tx)] == ["harbour"]
     assert {field: getattr(added, field) for field in HARBOUR} == HARBOUR
     assert added.created_at == NOW
     assert str(added.zone) == "America/Los_Angeles"
@@ -43,7 +43,7 @@ def test_every_fault_is_named_at_once(tx: Connection) -> None:
 
     for field, value in wrong.items():
         assert f"{field}={value!r} should be" in str(refused.value)
-    assert find_shops(tx) == []
+    assert list_shops(tx) == []
 
 
 @pytest.mark.parametrize("slug", ["", "a" * 41, "A", "a b", "a/b", "a\n", "ä"])

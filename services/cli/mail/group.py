@@ -26,7 +26,7 @@ from services.cli.mail.send_test import test
 from services.cli.output import print_fields, print_json, print_table, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.connection_lines import find_lines
+from services.mail.connection_lines import list_connection_lines
 from services.mail.outbox_admin import Decision, find_mails, get_mail, mark_mail_delivered, resend_mail
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
@@ -146,7 +146,7 @@ def accounts(as_json: bool) -> None:
     Example: fleet mail accounts
     """
     with transaction() as tx:
-        lines = find_lines(tx)
+        lines = list_connection_lines(tx)
     if as_json:
         print_json([to_document(line) for line in lines])
     else:

@@ -21,12 +21,12 @@ from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from services.shops.mail_transport import (
     OF_GRAPH,
     MailChoice,
-    find_choice_faults,
     get_mail_choice,
+    list_choice_faults,
     plan_mail_choice,
     record_mail_choice,
 )
-from services.shops.secrets import find_secret_states, find_secrets
+from services.shops.secrets import find_secrets, list_secret_states
 from services.shops.shops import Shop, ShopInvalid, get_shop
 
 OWN, FLEETS = "the shop's own", "the fleet's"
@@ -115,7 +115,7 @@ def _describe_route(tx: Connection, shop: Shop) -> dict[str, Any]:
         folder = settings.mail_folder / str(shop.id) if is_own else settings.mail_folder
         values.append(("folder", str(folder), f"{FLEETS} MAIL_FOLDER"))
     if name := SECRETS.get(choice.transport, ""):
-        states = {state.name: state for state in find_secret_states(tx, shop.id, utc_now())}
+        states = {state.name: state for state in list_secret_states(tx, shop.id, utc_now())}
         value = f"recorded {format_time(states[name].recorded_at)}" if name in states else "missing"
         values.append(("secret", value, f"fleet shops secret {shop.slug} {name} --stdin"))
     return {
@@ -175,7 +175,7 @@ def _format_server(url: str, *, with_port: bool = True) -> str:
 
 def _check(tx: Connection, shop: Shop, choice: MailChoice) -> None:
     """Raise ``ShopInvalid`` with every fault of ``choice``, including a missing secret."""
-    faults = find_choice_faults(choice)
+    faults = list_choice_faults(choice)
     if name := SECRETS.get(choice.transport):
         secret = find_secrets(tx, [(shop.id, name)]).get((shop.id, name))
         if not isinstance(secret, str):

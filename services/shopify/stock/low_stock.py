@@ -83,7 +83,7 @@ select lines.*, coalesce(sales.sold, 0)::int as sold_30d,
 """  # noqa: S608
 
 
-def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowStock]:
+def list_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowStock]:
     """Return the shop's levels below their reorder point; the one that runs out first is first.
 
     Excludes levels without a reorder point. Pieces sold are those of the 30 days before ``as_of`` (aware),
@@ -176,7 +176,7 @@ def _parse_line(cells: Mapping[str, str], line: int) -> ReorderPoint:
     return ReorderPoint(cells["sku"], reorder_point, find_id(cells["location_id"], "location_id"), line)
 
 
-def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderPoint]) -> list[ReorderChange]:
+def list_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderPoint]) -> list[ReorderChange]:
     """Return the changes by ``wanted``, and lock those levels; a point that is already set is no change.
 
     Raises ``ReorderInvalid`` for a SKU without a level in the shop, and for two lines about one level.

@@ -13,7 +13,7 @@ from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
-from services.shops.shops import OF_POOL, Shop, find_shops
+from services.shops.shops import OF_POOL, Shop, list_shops
 
 NOT_SOLD = "-"
 """Given instead of a shop's SKU: the shop does not sell the item."""
@@ -96,27 +96,27 @@ select distinct sku from inventory_levels
 _FIND_POOL_ITEMS = "select sku, available from stock_pool_items where pool = %(pool)s order by sku"
 
 
-def find_members(tx: Connection, pool: str) -> list[Shop]:
-    return [shop for shop in find_shops(tx) if shop.stock_owner == OF_POOL + pool]
+def list_members(tx: Connection, pool: str) -> list[Shop]:
+    return [shop for shop in list_shops(tx) if shop.stock_owner == OF_POOL + pool]
 
 
-def find_linked(tx: Connection, pool: str) -> Sequence[Row[Any]]:
+def list_linked(tx: Connection, pool: str) -> Sequence[Row[Any]]:
     return tx.exec_driver_sql(_FIND_LINKED, {"pool": pool}).all()
 
 
-def find_skus(tx: Connection, shop: Shop) -> list[str]:
+def list_shop_skus(tx: Connection, shop: Shop) -> list[str]:
     values = {"shop_id": shop.id, "location": int(shop.stock_location_id or 0)}
     return list(tx.exec_driver_sql(_FIND_SKUS, values).scalars())
 
 
-def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
+def list_pools(tx: Connection, name: str = "") -> list[PoolView]:
     """Return the pools that have a shop or a buffer, or the one with ``name``."""
     buffers = {
         pool: int(pieces)
         for pool, pieces in tx.exec_driver_sql("select name, safety_buffer from stock_pools")
     }
     members: dict[str, list[Shop]] = {pool: [] for pool in buffers}
-    for shop in find_shops(tx):
+    for shop in list_shops(tx):
         if shop.stock_owner.startswith(OF_POOL):
             members.setdefault(shop.stock_owner.removeprefix(OF_POOL), []).append(shop)
     names = [pool for pool in sorted(members) if name in ("", pool)]
@@ -124,8 +124,8 @@ def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
 
 
 def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: int) -> PoolView:
-    levels = {(row.slug, row.sku): row for row in find_linked(tx, pool)}
-    stocked = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
+    levels = {(row.slug, row.sku): row for row in list_linked(tx, pool)}
+    stocked = {shop.slug: set(list_shop_skus(tx, shop)) for shop in shops}
     goods: list[dict[str, Any]] = []
     wanted: list[WantedLink] = []
     unlinked: list[str] = []
@@ -217,7 +217,7 @@ def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> N
     if not owner.startswith(OF_POOL) or owner == shop.stock_owner:
         return
     shop = replace(shop, stock_location_id=location_id or shop.stock_location_id)
-    skus = {row.sku for row in find_linked(tx, owner.removeprefix(OF_POOL))} & set(find_skus(tx, shop))
+    skus = {row.sku for row in list_linked(tx, owner.removeprefix(OF_POOL))} & set(list_shop_skus(tx, shop))
     plan_links(tx, plan_wanted_links([shop], skus, {}))
 
 

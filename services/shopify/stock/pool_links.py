@@ -22,7 +22,7 @@ from services.shopify.stock.levels import (
     read_key,
     read_keys,
 )
-from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
+from services.shopify.stock.pool_checks import PoolLink, PoolRefused, list_linked, list_members
 from services.shopify.stock.pool_store import LAST_REPORTED, update_levels
 from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push_item import CALL_KEYS, LOST
@@ -207,7 +207,7 @@ def _check_links_are_current(tx: Connection, pool: str, links: Sequence[PoolLink
 
     Deletes calls that were given up: the figures that were read include their effect.
     """
-    members = {shop.id: shop.stock_location_id for shop in find_members(tx, pool)}
+    members = {shop.id: shop.stock_location_id for shop in list_members(tx, pool)}
     if left := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
         raise PoolRefused(f"{', '.join(left)}: no longer in pool {pool}, or at another location")
     arrays = level_arrays([link.key for link in links])
@@ -232,7 +232,7 @@ def _lock(
     Until the transaction ends, no other transaction links levels to the pool.
     """
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
-    lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key.shop_id for key in keys)})
-    linked = find_linked(tx, pool)
+    lock_stock(tx, {*(shop.id for shop in list_members(tx, pool)), *(key.shop_id for key in keys)})
+    linked = list_linked(tx, pool)
     lock_levels(tx, {*keys, *(read_key(row) for row in linked if skus is None or row.sku in skus)})
     return {row.sku for row in linked}

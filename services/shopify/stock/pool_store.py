@@ -157,7 +157,7 @@ def update_levels(tx: Connection, items: Collection[PoolItemKey], now: datetime)
     return {read_level(row): (row.pool, row.pool_sku) for row in rows}
 
 
-def find_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
+def find_pool_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
     """Return our figure and Shopify's of each level."""
     rows = tx.exec_driver_sql(_FIND_FIGURES, level_arrays(keys))
     return {read_key(row): (row.available, row.shopify_available) for row in rows}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
+from services.alerts.incidents import Incident, list_open_incidents, record_incidents, resolve_incident
 from services.audit.chain import Mutation
 from services.core.locks import Lock, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
@@ -22,7 +22,7 @@ from services.shopify.stock.payload import LevelObservation
 from services.shopify.stock.pool_store import (
     PoolItemKey,
     PoolReport,
-    find_figures,
+    find_pool_figures,
     find_pool_levels,
     pool_item_arrays,
     record_known_figures,
@@ -192,7 +192,7 @@ def _record_reports(
         levels |= {level: causes[item] for level, item in update_levels(tx, causes, now).items()}
         update_oversold_incidents(tx, causes, now)
     unread = {read_key(report.level) for report in reports if report.must_read}
-    return PoolChanges(levels, mutations, find_figures(tx, keys), unread)
+    return PoolChanges(levels, mutations, find_pool_figures(tx, keys), unread)
 
 
 def _move_items(tx: Connection, moves: Sequence[PoolReport], now: datetime) -> dict[int, list[Mutation]]:
@@ -249,7 +249,7 @@ def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], no
     for row in tx.exec_driver_sql(_FIND_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_WINDOW}):
         sales[row.pool, row.sku].append(row)
     incidents = []
-    opened = {incident.period for incident in find_open_incidents(tx, OVERSOLD)}
+    opened = {incident.period for incident in list_open_incidents(tx, OVERSOLD)}
     for (pool, sku), last in sales.items():
         period, available = f"{pool} {sku}", last[0].available if last else 0
         if available >= 0:

@@ -19,7 +19,7 @@ from services.shopify.stock.levels import read_level
 from services.shopify.stock.push_call import PushCall, may_have_been_sent, plan_calls
 from services.shopify.stock.push_item import LostCall, Push
 from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_calls
-from services.shopify.stock.push_store import IN_DOUBT, find_calls, find_push_levels, find_unanswered_pushes
+from services.shopify.stock.push_store import IN_DOUBT, find_push_levels, find_unanswered_pushes, list_calls
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
@@ -59,7 +59,7 @@ class InventoryPush:
             else:
                 plans[item.id] = push
         opened = {shop_id: shop for shop_id, shop in access.items() if isinstance(shop, Access)}
-        for call in [*plan_calls(new, now), *find_calls(tx, sent, now)]:
+        for call in [*plan_calls(new, now), *list_calls(tx, sent, now)]:
             of_call = [push.item for push in call.pushes]
             act = partial(self._act, call, opened[call.shop_id])
             prepared = PreparedBatch(items=of_call, act=act, payloads=call.payloads)

@@ -23,7 +23,7 @@ from services.shopify.stock.levels import (
     lock_levels,
     lock_stock,
 )
-from services.shopify.stock.pool_store import find_figures, record_own_changes
+from services.shopify.stock.pool_store import find_pool_figures, record_own_changes
 from services.shopify.stock.pools import plan_read_payload, record_pool_reads
 from services.shopify.stock.push_call import PushCall, may_have_been_sent
 from services.shopify.stock.push_item import Push
@@ -110,7 +110,7 @@ def _record_observed(
 
     _record_pools(tx, [push for push in observed if push.level.key in pooled], now, pushes, entries)
     others = [push for push in observed if push.level.key not in pooled]
-    figures = find_figures(tx, [push.level.key for push in others])
+    figures = find_pool_figures(tx, [push.level.key for push in others])
     older = {push for push in others if figures.get(push.level.key, (0, None))[1] != push.available}
     recorded = record_shopify_figures(tx, older)
     for push in others:

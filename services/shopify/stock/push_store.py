@@ -131,7 +131,7 @@ def find_unanswered_pushes(
     return waiting, given_up
 
 
-def find_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[PushCall]:
+def list_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[PushCall]:
     """Return the earlier calls of ``pushes`` with their original input.
 
     A call has no members if one of its items is missing, dead, discarded or in a newer call, or if the key is
