@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE ?= 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-installation lint format types trace bench chaos lock clean
 
-help: ## Show what can be made
+help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: requirements-dev.txt pyproject.toml
@@ -20,7 +20,7 @@ help: ## Show what can be made
 
 setup: .venv/ready ## Make .venv with the locked dependencies
 
-demo: setup ## Play a shop's day through a whole fleet (EXIT=1 stops by itself and checks)
+demo: setup ## Simulate a day of four shops (EXIT=1 stops by itself and checks)
 	$(BIN)/fleet demo $(if $(EXIT),--exit)
 
 up: setup ## Run an empty fleet until Ctrl-C
@@ -39,21 +39,21 @@ lint: setup ## Check style, types, who imports whom, and duplicated code (there 
 	$(BIN)/lint-imports
 	$(BIN)/pylint services tasks beat_schedule.py
 
-format: setup ## Put the code into shape
+format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 trace: setup ## Print the files that one order runs through, from the request to its rows
 	$(BIN)/python -m pytest -q -s tests/ingress/test_files_for_one_order.py
 
-bench: setup ## Measure against the naive way and the peers; results go to docs/benchmarks
+bench: setup ## Measure beside plain Celery and other queues; results go to docs/benchmarks
 	-$(BIN)/python -m benchmarks.setup_peers
 	$(BIN)/python -m benchmarks.run all
 
-chaos: setup ## Kill, flush and stop things under load, and check that nothing was lost
+chaos: setup ## Stop processes and empty the broker under load, and check that nothing was lost
 	$(BIN)/python -m tests.chaos
 
-lock: ## Pin the dependencies anew (needs uv)
+lock: ## Update the pinned dependencies (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra embedded --extra dev pyproject.toml -o requirements-dev.txt
 

@@ -155,7 +155,7 @@ def _set_defaults() -> None:
     settings = get_settings()
     defaults = {
         "FLOWER_BASIC_AUTH": settings.flower_basic_auth,
-        "FLOWER_ADDRESS": settings.bind_address,
+        "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": str(settings.flower_port),
         "FLOWER_MAX_TASKS": str(MAX_TASKS),
         "FLOWER_PURGE_OFFLINE_WORKERS": "3600",

@@ -41,7 +41,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
             "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
             "disputes, payouts, balance and events"
         ),
-        "stripe.key_missing": "fleet shops secret {shop} stripe-key --stdin",
+        "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
     }
 )
 """What to do about each error code of a shop's provider. A test compares it with the providers' codes."""

@@ -17,6 +17,7 @@ from services.conversations.tables import interactions
 from services.ledger.tables import inbound_events, work_queue
 from services.privacy.redaction import HIDDEN, blank, hide_text, is_about, names_subject, search_pattern
 from services.privacy.subject import Holder, Records, Subject
+from services.providers.registry import find_provider
 
 SET_SIZE = 200
 """Rows in memory at a time: one can have 5 MiB."""
@@ -142,12 +143,17 @@ def _parse(body: bytes) -> Any:
         return bytes(body).decode("utf-8", "replace")
 
 
+def _has_conversations(name: str) -> bool:
+    provider = find_provider(name)
+    return provider is not None and provider.has_conversations
+
+
 def _redact_body(event: Row[Any], subject: Subject, at: str) -> bytes | None:
     """Return the redacted body; None if nothing changed, for example after an earlier redaction."""
     body = _parse(event.body)
     if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
-    redacted = blank(body, subject, topic=event.topic, conversation=event.provider == "openphone")
+    redacted = blank(body, subject, topic=event.topic, conversation=_has_conversations(event.provider))
     return None if redacted == body else json.dumps(redacted, separators=(",", ":")).encode()
 
 

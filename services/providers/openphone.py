@@ -110,6 +110,7 @@ def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
 OPENPHONE = Provider(
     name="openphone",
     label="quo",
+    has_conversations=True,
     secrets=(
         SecretKind(
             name="openphone-webhook",

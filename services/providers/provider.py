@@ -135,6 +135,8 @@ class Provider:
     """(pattern of an event topic, work topic). The first match counts; without one no work is planned."""
     call_points: Mapping[str, float] = field(default_factory=dict)
     """Work topics that wait for this provider's rate limit, with the points that one call costs."""
+    has_conversations: bool = False
+    """Its bodies are calls and messages: a redaction removes their text."""
     refusals_until_dropped: int = 0
     """After so many refused webhooks in a row the provider deletes its subscription; 0: it does not."""
 

@@ -88,7 +88,7 @@ def _open_client(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
     import stripe
 
     if not key:
-        raise Misconfigured("stripe.key_missing", "the shop has no stripe-key")
+        raise Misconfigured("stripe.no_key", "the shop has no stripe-key")
     with closing(stripe.RequestsClient(timeout=TIMEOUT_SECONDS)) as http:
         yield stripe.StripeClient(
             key, base_addresses={"api": base_url.rstrip("/")}, max_network_retries=0, http_client=http
