@@ -241,6 +241,15 @@ def test_value_without_an_exact_form_is_refused(value: Any) -> None:
         mutations_text([Mutation("t", "1", "s", None, {"value": value})])
 
 
+@pytest.mark.parametrize("text", [r"\u0000", r"C:\\u0000", r'"\u0000'])
+def test_text_that_looks_like_the_escape_of_a_nul_character_is_recorded(tx: Connection, text: str) -> None:
+    append(tx, 1, Mutation("t", "1", text, None, {"value": text}))
+
+    assert tx.exec_driver_sql("select summary, after->>'value' from audit_mutations").all() == [(text, text)]
+    with pytest.raises(TypeError):
+        mutations_text([Mutation("t", "1", "s", None, {"value": f"{text}\0"})])
+
+
 def test_same_moment_in_another_zone_is_the_same_event() -> None:
     there = NOW.astimezone(timezone(timedelta(hours=-8)))
 
