@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -50,7 +50,7 @@ def _url(raw: str) -> str:
 
 
 def _whole(low: int, high: int, raw: str) -> int:
-    if not raw.isdecimal() or not low <= int(raw) <= high:
+    if not raw.isdecimal() or len(raw) > len(str(high)) or not low <= int(raw) <= high:
         raise SettingsInvalid(f"={raw!r} should be a whole number from {low} to {high}")
     return int(raw)
 
@@ -75,24 +75,34 @@ def _choice(*allowed: str) -> Parse:
 def _is_zone(raw: str) -> bool:
     try:
         return bool(ZoneInfo(raw))
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or too long for a file's name
         return False
 
 
+def _split(raw: str) -> SplitResult:
+    try:
+        return urlsplit(raw)
+    except ValueError:  # its text can contain the password
+        raise SettingsInvalid(
+            " is not a URL: in a user or a password write %5B for [, %5D for ] and other special characters "
+            "likewise"
+        ) from None
+
+
 def _is_postgres(raw: str) -> bool:
-    return urlsplit(raw).scheme.startswith("postgres")
+    return _split(raw).scheme.startswith("postgres")
 
 
 def _is_archive_role(raw: str) -> bool:
-    return not raw or (_is_postgres(raw) and bool(urlsplit(raw).username))
+    return not raw or (_is_postgres(raw) and bool(_split(raw).username))
 
 
 def _is_smtp(raw: str) -> bool:
-    return urlsplit(raw).scheme in SMTP_SCHEMES and bool(urlsplit(raw).hostname)
+    return _split(raw).scheme in SMTP_SCHEMES and bool(_split(raw).hostname)
 
 
 def _archive(raw: str) -> str:
-    parts = urlsplit(raw)
+    parts = _split(raw)
     is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
     if not is_folder and not (parts.scheme == "s3" and parts.netloc):
         raise SettingsInvalid(f"={raw!r} should be file:///folder or s3://bucket/prefix")
@@ -102,7 +112,7 @@ def _archive(raw: str) -> str:
 
 
 def _public(raw: str) -> str:
-    parts = urlsplit(raw)
+    parts = _split(raw)
     if raw and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
         raise SettingsInvalid(f"={raw!r} should be like https://hooks.example.com")
     return _url(raw)
@@ -136,9 +146,10 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
 
 _port = partial(_whole, 1, 65535)
 _postgres = partial(_check, _is_postgres, " should begin with postgresql://")
+_migrate_url = partial(_check, lambda raw: not raw or _is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
     _check,
-    lambda raw: urlsplit(raw).scheme in BROKER_SCHEMES,
+    lambda raw: _split(raw).scheme in BROKER_SCHEMES,
     f" should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
 )
 _archive_role = partial(
@@ -161,7 +172,9 @@ class Settings:
     """Every setting of the process; the table in ``docs/settings.md`` has a line for each."""
 
     database_url: str = _required("postgresql://user:password@host/database", _postgres)
-    migrate_database_url: str = _secret(unset=lambda values: str(values.get("database_url", "")))
+    migrate_database_url: str = _secret(
+        _migrate_url, unset=lambda values: str(values.get("database_url", ""))
+    )
     broker_url: str = _required("redis://:password@host:6379/0", _broker)
     audit_archive_database_url: str = _secret(_archive_role)
     secret_key: str = _required("at least 32 random characters", _secret_key)

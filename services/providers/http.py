@@ -69,9 +69,9 @@ def parse_retry_after(headers: Mapping[str, str], longest: timedelta) -> timedel
     text = headers.get("retry-after", "")
     try:
         wait = timedelta(seconds=min(float(text), longest.total_seconds()))
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return min(longest, max(timedelta(0), wait))

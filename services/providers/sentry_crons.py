@@ -57,12 +57,12 @@ def _make_error(answer: httpx.Response) -> WorkError:
 
 def _find_wait(headers: httpx.Headers) -> timedelta:
     """Return the longest limit that concerns monitors, else ``Retry-After``."""
-    seconds: list[int] = []
+    seconds: list[float] = []
     for limit in headers.get("x-sentry-rate-limits", "").split(","):
         stated, _, rest = limit.strip().partition(":")
         categories = rest.partition(":")[0]
         if stated.isdecimal() and (not categories or "monitor" in categories.split(";")):
-            seconds.append(int(stated))
+            seconds.append(float(stated))
     if seconds:
-        return min(WAIT_LONGEST, timedelta(seconds=max(seconds)))
+        return timedelta(seconds=min(WAIT_LONGEST.total_seconds(), max(seconds)))
     return parse_retry_after(headers, WAIT_LONGEST) or WAIT_UNSTATED

@@ -26,14 +26,15 @@ class SmtpServer:
 
 def parse_smtp_url(url: str) -> SmtpServer:
     """Return the server that ``[smtp|smtp+starttls|smtps]://[user:password@]host[:port]`` names."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
-    except ValueError:
-        port = 0
+    except ValueError:  # its text can contain the password
+        parts, port = urlsplit(""), 0
     if parts.scheme not in PORTS or not parts.hostname or not port:
         raise SmtpUrlInvalid(
-            f"it should begin with one of {', '.join(PORTS)}, then ://host or ://user:password@host:port"
+            f"it should begin with one of {', '.join(PORTS)}, then ://host or ://user:password@host:port; in "
+            "the user and the password special characters are written like %5B for ["
         )
     return SmtpServer(
         scheme=parts.scheme,

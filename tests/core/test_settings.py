@@ -38,3 +38,42 @@ def test_an_archive_url_of_another_role_is_refused(url: str, message: str) -> No
 
     assert message in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["{scheme}://user:hid[den@host/x", "{scheme}://user:hid\u2100den@host/x"])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("DATABASE_URL", "postgresql"),
+        ("MIGRATE_DATABASE_URL", "postgresql"),
+        ("AUDIT_ARCHIVE_DATABASE_URL", "postgresql"),
+        ("BROKER_URL", "redis"),
+        ("SMTP_URL", "smtp"),
+        ("ARCHIVE_URL", "s3"),
+        ("PUBLIC_URL", "https"),
+    ],
+)
+def test_a_url_that_cannot_be_split_is_refused_by_name_without_its_password(
+    name: str, scheme: str, url: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=f"- {name} is not a URL: .*%5B") as caught:
+        read_settings(NEEDED | {name: url.format(scheme=scheme)})
+
+    assert "hid" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MIGRATE_DATABASE_URL", "mysql://owner:hidden@db/x", "should begin with postgresql://"),
+        ("FLEET_TIMEZONE", "America", "should be an IANA name"),
+        ("FLEET_TIMEZONE", "a" * 500, "should be an IANA name"),
+        ("INGRESS_PORT", "9" * 5000, "should be a whole number from 1 to 65535"),
+        ("MAIL_RATE_PER_SECOND", "nan", "should be mails a second"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"- {name}.*{message}") as caught:
+        read_settings(NEEDED | {name: value})
+
+    assert "hidden" not in str(caught.value)

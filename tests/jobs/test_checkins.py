@@ -168,6 +168,12 @@ def test_checkin_is_posted_to_the_dsn_with_its_key(web: Web) -> None:
             20,
         ),
         (
+            Answer(429, {"X-Sentry-Rate-Limits": f"7::org, {'9' * 5000}:monitor:org"}),
+            RetryLater,
+            "sentry.rate_limited",
+            3600,
+        ),
+        (
             Answer(429, {"X-Sentry-Rate-Limits": "what?", "Retry-After": "999999"}),
             RetryLater,
             "sentry.rate_limited",

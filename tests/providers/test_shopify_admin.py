@@ -286,7 +286,16 @@ def test_without_an_answer_a_change_is_unknown_and_a_read_is_retried():
         available(scripted(silence))
 
 
-@pytest.mark.parametrize(("stated", "seconds"), [("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600)])
+@pytest.mark.parametrize(
+    ("stated", "seconds"),
+    [
+        *(("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600), ("inf", 3600)),
+        *(("nan", 2), ("-inf", 2), ("-1e400", 2), ("-1e20", 2), ("2, 3", 2)),
+        ("Sat, 21 Nov 99999999999999999999 12:00:30 GMT", 2),
+        ("Sat, 21 Nov 2026 12:00:30 +99999999999999", 2),
+        ("Sat, 21 Nov 2026 12:00:30 -0000", 2),
+    ],
+)
 def test_retry_after_is_used_up_to_a_limit(stated, seconds):
     with pytest.raises(ShopifyThrottled) as caught:
         push(scripted(lambda request: httpx.Response(429, headers={"Retry-After": stated})))

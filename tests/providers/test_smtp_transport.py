@@ -211,7 +211,21 @@ def test_an_unreachable_server_is_retried_later() -> None:
     assert (type(fault), fault.code) == (RetryLater, "smtp.unavailable")
 
 
-@pytest.mark.parametrize("url", ["http://mail", "smtp://", "mail", "smtp://host:99999", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://mail",
+        "smtp://",
+        "mail",
+        "smtp://host:99999",
+        "",
+        "smtp://a:se[cret@host",
+        "smtp://a:se\u2100cret@h",
+    ],
+)
 def test_an_invalid_url_is_refused_with_the_correct_form(url: str) -> None:
-    with pytest.raises(SmtpUrlInvalid, match="should begin with one of smtp, smtp\\+starttls, smtps"):
+    with pytest.raises(
+        SmtpUrlInvalid, match="should begin with one of smtp, smtp\\+starttls, smtps"
+    ) as caught:
         parse_smtp_url(url)
+    assert "cret" not in str(caught.value)
