@@ -47,7 +47,10 @@ def parse_privacy_request(item: WorkItem) -> PrivacyRequest:
     customer = source.get("customer")
     if not isinstance(customer, dict):
         raise Unreadable("customer", type(customer).__name__, "an object with the customer's id")
-    orders = source.get("orders_requested" if kind == "export" else "orders_to_redact") or ()
+    name = "orders_requested" if kind == "export" else "orders_to_redact"
+    orders = source.get(name) or []
+    if not isinstance(orders, list):
+        raise Unreadable(name, type(orders).__name__, "a list of order ids")
     return PrivacyRequest(
         kind,
         *shop,

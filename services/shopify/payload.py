@@ -288,8 +288,8 @@ def updated_at_or_event_time(source: Mapping[str, Any], item: WorkItem, now: dat
 def read_gid(source: Mapping[str, Any], name: str) -> int:
     """Return the id in the field, an id or a global id (``gid://shopify/Return/12``)."""
     value = source.get(name)
-    if isinstance(value, str) and (number := value.rpartition("/")[2]).isascii() and number.isdigit():
-        value = int(number)
+    if isinstance(value, str) and (number := gid_number(value)) is not None:
+        value = number
     return as_id(value, name)
 
 

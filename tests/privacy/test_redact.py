@@ -253,6 +253,17 @@ def test_request_without_a_customer_is_refused_with_a_reason(shop: Engine) -> No
     assert "id is 'x': it should be a whole number" in error
 
 
+@pytest.mark.parametrize("orders", ["1001", 1001, {"id": 1001}, True])
+def test_request_with_orders_that_are_no_list_is_refused_with_the_field(shop: Engine, orders: object) -> None:
+    request_privacy(shop, "customers/redact", 200, orders_to_redact=orders)
+
+    ((status, code, error),) = rows(
+        shop, "select status, error_code, last_error from work_queue where topic = 'privacy_redact'"
+    )
+    assert (status, code) == ("dead", "shopify.unreadable_privacy_request")
+    assert "orders_to_redact is" in error and "a list of order ids" in error
+
+
 def test_a_mail_to_the_customer_that_still_waits_is_not_sent(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,8 @@ UNREADABLE: list[tuple[Ingest, WorkItem, str, str]] = [
      "fulfillment_event", "happened_at is None"),
     (ingest_inventory_transfers, body.transfer(items_added=[{"line_item_id": 1}]),
      "inventory_transfer", "quantity is None"),
+    (ingest_inventory_transfers, body.transfer(items_added=[{"line_item_id": "9" * 6000, "quantity": 1}]),
+     "inventory_transfer", "line_item_id is "),
     (ingest_inventory_shipments, delivery("inventory_shipments/create", {"status": "DRAFT"}),
      "inventory_shipment", "id is None"),
     (ingest_order_notices, body.risk(order_id=None), "order_notice", "order_id is None"),

@@ -206,6 +206,17 @@ def test_amount_without_a_shop_currency_waits_for_an_event_that_states_it(engine
     assert rows(engine, BOOKED) == [("success", 1250, 0, 0, 1250, 1250)]
 
 
+@pytest.mark.parametrize("restock_type", [None, {}, ["return"], 1, "unknown"])
+def test_a_line_with_an_unknown_type_of_restock_moves_no_stock(engine: Engine, restock_type: object) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_orders, order())
+    lines = refund_lines(restock_type=restock_type, location_id=77)
+    ingest(engine, ingest_refunds, refund(refund_line_items=lines))
+
+    assert rows(engine, "select quantity from order_refund_lines") == [(1,)]
+    assert rows(engine, "select source from stock_movements where source like 'refund-line:%'") == []
+
+
 @pytest.mark.parametrize(
     ("adjustment", "parts"),
     [

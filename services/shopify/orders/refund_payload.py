@@ -124,7 +124,7 @@ def _parse_line(line: Node, money: MoneyReader) -> RefundLine:
         line_id=read_id(line, "line_item_id"),
         sku=find_text(sold, "sku"),
         quantity=read_count(line, "quantity"),
-        is_restocked=line.get("restock_type") in RESTOCKS and line.get("location_id") is not None,
+        is_restocked=find_text(line, "restock_type") in RESTOCKS and line.get("location_id") is not None,
         subtotal_cents=money.field(line, "subtotal"),
         tax_cents=money.field(line, "total_tax"),
         variant_id=find_id(sold, "variant_id"),
