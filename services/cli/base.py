@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 import getpass
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from functools import wraps
@@ -22,6 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_moment
 from services.core.errors import InputInvalid, ShopfleetError
+from services.core.fields import LARGEST_ID
+from services.core.redact import quote_value
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.ledger.accept import WorkRef
@@ -40,6 +42,8 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would c
 actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
 )
+ID = click.IntRange(1, LARGEST_ID)
+"""The type of an option or an argument that is the id of a row, or an id of a provider."""
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
@@ -84,10 +88,14 @@ def read_csv_file(file: Path) -> str:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print the project's errors and database errors in one line, and end with the right exit code."""
+    """Print the project's errors and database errors in one line, and end with the right exit code.
+
+    An option or an argument with bytes that are not UTF-8 is wrong usage.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        _check_text(kwargs)
         try:
             return command(*args, **kwargs)
         except InputInvalid as error:
@@ -100,6 +108,14 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise click.ClickException(_describe_database_error(error)) from error
 
     return run
+
+
+def _check_text(options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            # Python reads a byte that is not UTF-8 as half a surrogate pair, which no database stores.
+            if isinstance(text, str) and text.encode(errors="replace").decode() != text:
+                raise click.UsageError(f"{name}={quote_value(text, name)} should be text in UTF-8")
 
 
 class ReportingCommand(click.Command):

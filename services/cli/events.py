@@ -9,6 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
+    ID,
     CommandGroup,
     actor_option,
     add_options,
@@ -93,7 +94,7 @@ def print_events(limit: int, as_json: bool, **options: Any) -> None:
 
 
 @command.command("show")
-@click.argument("event_id", type=int)
+@click.argument("event_id", type=ID)
 @click.option("--raw", is_flag=True, help="Print only the bytes of the body, unchanged.")
 @json_option
 def show(event_id: int, raw: bool, as_json: bool) -> None:
@@ -121,7 +122,7 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
 
 
 @command.command("replay")
-@click.argument("event_ids", type=int, nargs=-1, metavar="[EVENT_ID]...")
+@click.argument("event_ids", type=ID, nargs=-1, metavar="[EVENT_ID]...")
 @_filter_options
 @click.option("--reason", default="", help="Why, for the audit.")
 @actor_option

@@ -7,6 +7,7 @@ from sqlalchemy import Row
 
 from services.alerts.incidents import find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
+    ID,
     CommandGroup,
     actor_option,
     audit_author,
@@ -65,7 +66,7 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
 
 
 @command.command("show")
-@click.argument("incident_id", type=int)
+@click.argument("incident_id", type=ID)
 @json_option
 def show(incident_id: int, as_json: bool) -> None:
     """Show one incident with its details.
@@ -92,7 +93,7 @@ def show(incident_id: int, as_json: bool) -> None:
 
 
 @command.command("resolve")
-@click.argument("incident_id", type=int)
+@click.argument("incident_id", type=ID)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
 @actor_option
 def resolve(incident_id: int, reason: str, actor: str) -> None:

@@ -6,6 +6,7 @@ import click
 from sqlalchemy import Row
 
 from services.cli.base import (
+    ID,
     CommandGroup,
     actor_option,
     add_options,
@@ -64,7 +65,7 @@ def print_requests(shop: str, limit: int, as_json: bool) -> None:
 
 
 _decision_options = add_options(
-    click.argument("request_id", type=int, metavar="ID"),
+    click.argument("request_id", type=ID, metavar="ID"),
     click.option("--reason", required=True, help="Why, for the audit."),
     actor_option,
     force_option,

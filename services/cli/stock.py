@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from services.cli.base import (
+    ID,
     actor_option,
     add_options,
     audit_author,
@@ -63,12 +64,12 @@ _LOW_COLUMNS = {name: column for name, column in _COLUMNS.items() if name not in
 _change_options = add_options(dry_run_option, actor_option, json_option, report_errors)
 _level_options = add_options(
     click.option(
-        "--item", "inventory_item_id", type=click.IntRange(min=1),
+        "--item", "inventory_item_id", type=ID,
         help="The inventory item (its number at Shopify).",
     ),
     click.option("--sku", default="", help="The item's sku, if no other item of the shop has it."),
     click.option(
-        "--location", "location_id", type=click.IntRange(min=1),
+        "--location", "location_id", type=ID,
         help="The location (its number at Shopify); by default the shop's stock_location_id.",
     ),
 )  # fmt: skip
@@ -132,7 +133,7 @@ def show(shop: str, sku: str, as_json: bool) -> None:
 @click.argument("shop")
 @click.argument("sku")
 @click.argument("point", metavar="N")
-@click.option("--location", type=click.IntRange(min=1), help="Only at this location (its number at Shopify).")
+@click.option("--location", type=ID, help="Only at this location (its number at Shopify).")
 @_change_options
 def reorder_point(shop: str, sku: str, point: str, location: int | None, **options: Any) -> None:
     """Set the reorder point of SKU: with fewer than N pieces it is low. N may be "none".
@@ -212,7 +213,12 @@ def import_counts(shop: str, file: Path, **options: Any) -> None:
 @command.command("adjust")
 @click.argument("shop")
 @_level_options
-@click.option("--delta", required=True, type=int, help="Pieces to add, or to subtract with a minus.")
+@click.option(
+    "--delta",
+    required=True,
+    type=click.IntRange(-MAX_PIECES, MAX_PIECES),
+    help="Pieces to add, or to subtract with a minus.",
+)
 @click.option("--reason", required=True, help="Why, for the audit.")
 @actor_option
 @json_option

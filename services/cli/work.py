@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from services.cli.base import CommandGroup, find_shop_id, json_option, limit_option, parse_since, split_list
+from services.cli.base import (
+    ID,
+    CommandGroup,
+    find_shop_id,
+    json_option,
+    limit_option,
+    parse_since,
+    split_list,
+)
 from services.cli.output import Columns, print_fields, print_json, print_lines
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
@@ -53,7 +61,7 @@ def work_list(queue: str, topic: str, shop: str, status: str, since: str, limit:
 
 
 @command.command("show")
-@click.argument("work_id", type=int)
+@click.argument("work_id", type=ID)
 @json_option
 def show(work_id: int, as_json: bool) -> None:
     """Show all fields of a row of work.

@@ -208,7 +208,10 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
         "the shop's name at Shopify, such as harbour.myshopify.com",
     ),
-    "stock_location_id": (re.compile("[0-9]*").fullmatch, "the location's number at Shopify, digits only"),
+    "stock_location_id": (
+        re.compile("([1-9][0-9]{0,17})?").fullmatch,
+        "the location's number at Shopify, at most 18 digits",
+    ),
     "stock_owner": (
         re.compile("shopify|shopfleet|pool:[a-z0-9-]{1,40}").fullmatch,
         "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",

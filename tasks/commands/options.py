@@ -7,6 +7,7 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from services.cli.base import (
+    ID,
     actor_option,
     add_options,
     dry_run_option,
@@ -26,7 +27,7 @@ filter_options = add_options(
     click.option(
         "--since", default="", help="Only rows created since: 24h, 2026-11-20 or 2026-11-20T08:00Z."
     ),
-    click.option("--id", "ids", type=int, multiple=True, help="Only this row; may be repeated."),
+    click.option("--id", "ids", type=ID, multiple=True, help="Only this row; may be repeated."),
 )
 act_options = add_options(actor_option, dry_run_option, force_option, json_option)
 reason_option = click.option("--reason", default="", help="Why, for the audit.")

@@ -1,10 +1,15 @@
 """``fleet shops``, ``events``, ``work`` and ``completion``, against a real ledger."""
 
 import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import entry_points
 
+import click
 import pytest
 from sqlalchemy import Engine, text
 
+from services.cli.main import main
 from services.cli.output import safe_text
 from services.core.db import transaction
 from services.shops.secrets import list_webhook_keys
@@ -52,6 +57,53 @@ def test_wrong_usage_exits_2_and_says_what_is_right(harbour: str, arguments: lis
 
     assert result.exit_code == 2
     assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["shops", "show", "\udcff"], "slug"),
+        (["shops", "set", "harbour", "currency=CAD", "name=\udcff"], "changes"),
+        (["shops", "set", "harbour", "currency=USD", "--as", "\udcff"], "actor"),
+        (["payments", "trace", "#\udcff", "--shop", "harbour"], "reference"),
+        (["audit", "verify", "--shop", "\udcff"], "shop"),
+        (["stock", "low", "--shop", "\udcff", "--json"], "shop"),
+        (["jobs", "history", "--shop", "\udcff"], "shop"),
+        (["mail", "list", "--shop", "\udcff"], "shop"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_wrong_usage(harbour: str, arguments: list[str], name: str) -> None:
+    result = run(*arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(rf"{name}=.*udcff.* should be text in UTF-8", result.stderr)
+
+
+def _list_leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _list_leaves(found, (*path, name))
+
+
+def test_every_number_of_a_command_has_its_limits() -> None:
+    celery = [(entry.name, entry.load()) for entry in entry_points(group="celery.commands")]
+    commands = [*_list_leaves(main, ("fleet",)), *celery]
+
+    without_limits = [
+        f"{path}: {parameter.name}"
+        for path, command in commands
+        for parameter in command.params
+        if isinstance(parameter.type, type(click.INT))
+        and (getattr(parameter.type, "min", None) is None or getattr(parameter.type, "max", None) is None)
+    ]
+
+    assert len(commands) > 40
+    assert without_limits == ["fleet demo: seed"], "see ``ID`` in services.cli.base"
 
 
 def test_secret_from_stdin_is_recorded_and_never_printed(harbour: str) -> None:

@@ -123,6 +123,14 @@ def test_unknown_field_and_wrong_value_are_named(tx: Connection) -> None:
         set_shop(tx, "harbour", {"colour": "red", "currency": "EURO"}, now=NOW)
 
 
+@pytest.mark.parametrize("number", ["0", "007", "9" * 19, "-1", "1.0", "\u0663"])
+def test_location_that_cannot_be_an_id_of_shopify_is_refused(tx: Connection, number: str) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+
+    with pytest.raises(ShopInvalid, match=r"stock_location_id=.* should be the location's number at Shopify"):
+        set_shop(tx, "harbour", {"stock_location_id": number}, now=NOW)
+
+
 def test_shop_that_is_not_there_is_named(tx: Connection) -> None:
     with pytest.raises(ShopUnknown, match="no shop 'nowhere'"):
         get_shop(tx, "nowhere")

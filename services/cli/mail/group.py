@@ -7,6 +7,7 @@ import click
 from sqlalchemy import Row
 
 from services.cli.base import (
+    ID,
     actor_option,
     add_options,
     audit_author,
@@ -32,7 +33,7 @@ from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
 
 _decision_options = add_options(
-    click.argument("mail_id", type=int),
+    click.argument("mail_id", type=ID),
     click.option("--reason", required=True, help="What you saw, for the audit."),
     force_option,
     actor_option,
@@ -86,7 +87,7 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
 
 
 @command.command("show")
-@click.argument("mail_id", type=int)
+@click.argument("mail_id", type=ID)
 @json_option
 @report_errors
 def show(mail_id: int, as_json: bool) -> None:
