@@ -73,13 +73,14 @@ class LeaderScheduler(Scheduler):
                 if not connection.scalar(text("select pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
                     connection.close()
                     return False
-                log.info("beat leads")
+                log.info("beat_became_leader")
                 self._connection = connection
                 self._record_jobs()
             self._connection.scalar(text("select 1"))
         except DBAPIError as fault:
             self._step_down()
-            log.warning("beat does not lead: %s", str(fault.orig).partition("\n")[0])
+            error = str(fault.orig).partition("\n")[0]
+            log.warning("beat_leader_check_failed", extra={"fields": {"error": error}})
             return False
         return True
 

@@ -97,7 +97,7 @@ def _serve(topic: Topic) -> BatchResult:
     worker, transactional, external = _runners(os.getpid())
     if topic.mode is Mode.TRANSACTIONAL:
         report = transactional.run_batch(topic, TRANSACTIONAL[topic.name])
-        if report.passed_over:
+        if report.none_claimable:
             report = transactional.run_suspect(topic, TRANSACTIONAL[topic.name])
     else:
         report = external.run_batch(topic, EXTERNAL[topic.name])

@@ -137,7 +137,7 @@ def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> I
         elif found != content:
             yield shop, entry._replace(work_id=None), mutations, now
             fields = {"work_id": entry.work_id, "shop_id": entry.shop_id, "action": entry.action}
-            _log.error("work item has another event in the audit", extra={"fields": fields})
+            _log.error("audit_work_id_taken", extra={"fields": fields})
             yield _prepare(_note_taken(entry), now)
 
 

@@ -180,7 +180,7 @@ def to_document(
             for chain in report.chains
         ],
         "findings": [
-            asdict(found) | {"shop": find_slug(found.shop_id, slugs), "said": str(found)}
+            asdict(found) | {"shop": find_slug(found.shop_id, slugs), "message": str(found)}
             for found in report.findings
         ],
         "open_findings": list_open(unresolved, slugs),

@@ -200,11 +200,11 @@ def repair(
     run = _rerun(shop, day, author) if rerun and not left else ""
     if as_json:
         print_json(
-            {"entered": result.entered, "requeued": result.requeued, "gone": result.gone, "work": counts,
+            {"entered": result.recorded, "requeued": result.requeued, "gone": result.gone, "work": counts,
              "waiting": left, "left_to_you": len(plan.left), "rerun": run}
         )  # fmt: skip
     else:
-        click.echo(f"{result.entered} events entered, {result.requeued} items of work requeued")
+        click.echo(f"{result.recorded} events entered, {result.requeued} items of work requeued")
         if notice:
             click.echo(notice)
         if result.gone:

@@ -178,13 +178,14 @@ def _record(
 def _log_findings(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowStock]) -> None:
     """Log the findings line by line, for an operator who runs the job by hand."""
     lines: list[tuple[str, dict[str, Any]]] = [
-        (f"break: {found.kind}",
-         {"subject": found.subject, "id": found.provider_id, "ours": format_side(found.ours),
-          "theirs": format_side(found.theirs), "cause": found.cause or "unknown"})
+        ("payment_break",
+         {"kind": found.kind, "subject": found.subject, "id": found.provider_id,
+          "ours": format_side(found.ours), "theirs": format_side(found.theirs),
+          "cause": found.cause or "unknown"})
         for found in breaks
     ]  # fmt: skip
     lines += [
-        ("low stock",
+        ("low_stock",
          {"sku": one.sku, "available": one.available, "reorder_point": one.reorder_point,
           "days_cover": "" if one.days_cover is None else str(one.days_cover)})
         for one in low
@@ -192,5 +193,5 @@ def _log_findings(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowSto
     for message, fields in lines[:MAX_LOGGED]:
         _log.info(message, extra={"fields": {"shop_id": run.shop_id, "day": run.period, **fields}})
     if (left := len(lines) - MAX_LOGGED) > 0:
-        message = f"and {left} more: fleet payments breaks --day {run.period}"
-        _log.info(message, extra={"fields": {"left": left}})
+        fields = {"count": left, "next": f"fleet payments breaks --day {run.period}"}
+        _log.info("findings_not_logged", extra={"fields": fields})

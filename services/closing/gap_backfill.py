@@ -38,7 +38,7 @@ class BackfillResult(NamedTuple):
     def state(self) -> str:
         if self.fault is not None:
             return self.fault.code
-        return "healed" if self.counts else "not_connected"
+        return "backfilled" if self.counts else "not_connected"
 
 
 def _backfill_from_shopify(

@@ -94,11 +94,11 @@ def describe_age(seconds: float | None) -> str:
 
 
 def _front_page(health: Health, now: datetime) -> dict[str, object]:
-    status, stands_still, missing = classify_health(health, now)
+    status, is_down, missing = classify_health(health, now)
     return {
         "now": now,
         "status": status,
-        "headline": HEADLINES[status, stands_still],
+        "headline": HEADLINES[status, is_down],
         "missing": missing,
         "conditions": [
             (CONDITION_LABELS[kind], count) for kind, count in sum_conditions(health).items() if count

@@ -85,7 +85,7 @@ def _guarded(
             return act(tx, tx.exec_driver_sql("select clock_timestamp()").scalar_one()) or []
     except Exception as fault:  # noqa: BLE001 - the next tick retries; a missing run opens an incident
         _log.error(
-            "tick failed", extra={"fields": {"part": part, "error": f"{type(fault).__name__}: {fault}"}}
+            "tick_failed", extra={"fields": {"part": part, "error": f"{type(fault).__name__}: {fault}"}}
         )
         capture_bug(fault, topic=f"tick:{part}")
         return []

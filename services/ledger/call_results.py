@@ -16,11 +16,11 @@ from services.providers.calls import CallOutcomes, collect_calls
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """The items of a call with their outcomes; ``record`` and ``learned`` are from its ``BatchResponse``."""
+    """The items of a call with their outcomes; the other fields are from its ``BatchResponse``."""
 
     pairs: Sequence[tuple[WorkItem, Outcome]]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
-    learned: Any = None
+    response_data: Any = None
     calls: CallOutcomes = field(default_factory=CallOutcomes)
     """Providers that answered, and providers that refused the credential."""
 
@@ -48,7 +48,7 @@ def _make_call(call: Call, topic: Topic) -> CallResult:
             return CallResult([(call.item, call.act())])
         response = call.act()
         pairs = list(zip(items, response.outcomes, strict=True))
-        result = CallResult(pairs, response.record, response.learned)
+        result = CallResult(pairs, response.record, response.response_data)
         if result.has_own_record:
             raise ValueError("an outcome of a batch call has its own record: use the record of BatchResponse")
         return result
@@ -86,7 +86,7 @@ def record_results(tx: Connection, results: Sequence[CallResult], settled_ids: C
     """Call the ``record`` of a group of ``partition_results``, for calls with an item in ``settled_ids``."""
     settled = [result for result in results if any(item.id in settled_ids for item, _ in result.pairs)]
     if settled and (record := settled[0].record):
-        return record(tx, [result.learned for result in settled], settled_ids)
+        return record(tx, [result.response_data for result in settled], settled_ids)
     for result in settled:
         for _, outcome in result.pairs:
             if isinstance(outcome, Done) and outcome.record:

@@ -107,7 +107,7 @@ class Claim:
     items: list[WorkItem]
     more: bool
     last_shop_id: int = 0
-    passed_over: bool = False
+    none_claimable: bool = False
     """Ready rows exist but none could be taken: other workers have locked them, or they are suspects."""
 
 
@@ -189,7 +189,7 @@ def claim_transactional(tx: Connection, topic: Topic, now: datetime, after: int 
     shares = {shop: pauses.cap(share) for shop in shops}
     items, more = _take(tx, topic, now, shares, sends=(0, SUSPECT_SENDS - 1))
     pauses.spend(tx, len(items), now)
-    return Claim(items, more, shops[-1], passed_over=not items)
+    return Claim(items, more, shops[-1], none_claimable=not items)
 
 
 def claim_leased(

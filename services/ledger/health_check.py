@@ -50,33 +50,33 @@ class CachedCheck(Generic[_T]):
         self._name, self._read = name, read
         self._keep_seconds, self._keep_times_cost = keep_seconds, keep_times_cost
         self._lock = threading.Lock()
-        self._flight: Future[_T | None] | None = None
+        self._future: Future[_T | None] | None = None
         self._keep_until = 0.0
 
     def start(self) -> Future[_T | None]:
         """Return the running call or the kept result; otherwise start a call."""
         with self._lock:
-            flight = self._flight
-            if flight is not None and (
-                not flight.done() or (flight.result() is not None and monotonic() < self._keep_until)
+            future = self._future
+            if future is not None and (
+                not future.done() or (future.result() is not None and monotonic() < self._keep_until)
             ):
-                return flight
-            self._flight = flight = Future()
+                return future
+            self._future = future = Future()
             name = f"probe-{self._name}"
-            threading.Thread(target=self._run, args=(flight,), name=name, daemon=True).start()
-            return flight
+            threading.Thread(target=self._run, args=(future,), name=name, daemon=True).start()
+            return future
 
-    def _run(self, flight: Future[_T | None]) -> None:
+    def _run(self, future: Future[_T | None]) -> None:
         started = monotonic()
         try:
             result = self._read()
         except Exception as fault:  # noqa: BLE001 - the result is None, the log says why
             fields = {"part": self._name, "error": f"{type(fault).__name__}: {fault}"}
-            _log.warning("probe failed", extra={"fields": fields})
+            _log.warning("health_check_failed", extra={"fields": fields})
             result = None
         took = monotonic() - started
         self._keep_until = monotonic() + max(self._keep_seconds, took * self._keep_times_cost)
-        flight.set_result(result)
+        future.set_result(result)
 
 
 class HealthCheck:
@@ -142,9 +142,9 @@ def _touch_tables(tx: Connection) -> bool:
     return True
 
 
-def result_within(flight: Future[_T | None], seconds: float) -> _T | None:
+def result_within(future: Future[_T | None], seconds: float) -> _T | None:
     """Return the result, or None after ``seconds``."""
     try:
-        return flight.result(timeout=max(0.0, seconds))
+        return future.result(timeout=max(0.0, seconds))
     except TimeoutError:
         return None

@@ -38,7 +38,7 @@ class TransactionalRunner:
             with transaction(self._engine) as tx:
                 claim = claim_transactional(tx, topic, now, self._last_shop.get(topic.name, 0))
                 if not claim.items:
-                    return BatchResult(passed_over=claim.passed_over)
+                    return BatchResult(none_claimable=claim.none_claimable)
                 ids = [item.id for item in claim.items]
                 if len(ids) <= SMALL_BATCH:
                     tx.exec_driver_sql(_USE_GENERIC_PLANS)

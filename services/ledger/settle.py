@@ -52,7 +52,7 @@ class BatchResult:
     request_ids: list[str] = field(default_factory=list)
     """Request ids of the first ten items, for the log."""
     more: bool = False
-    passed_over: bool = False
+    none_claimable: bool = False
 
     def add(self, other: "BatchResult") -> None:
         """Add ``other`` to this result."""

@@ -99,14 +99,14 @@ class PreparedCall:
 class BatchResponse:
     """The result of a batch call: one outcome per item, in order, without a ``record``.
 
-    ``record`` writes the data of several calls. It gets the ``learned`` of each call, so that it can take all
-    locks at once (see ``services.core.locks.Lock``), and the ids of the items whose lease is still held. It
-    runs in the settling transaction; if a write fails, it runs again item by item.
+    ``record`` writes the data of several calls. It gets the ``response_data`` of each call, so that it can
+    take all locks at once (see ``services.core.locks.Lock``), and the ids of the items whose lease is still
+    held. It runs in the settling transaction; if a write fails, it runs again item by item.
     """
 
     outcomes: Sequence[Outcome]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
-    learned: Any = None
+    response_data: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

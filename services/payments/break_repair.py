@@ -51,7 +51,7 @@ class RepairPlan(NamedTuple):
 class RepairResult:
     """The result of a repair. ``gone`` are ids that Stripe does not have (any more)."""
 
-    entered: int = 0
+    recorded: int = 0
     requeued: int = 0
     gone: list[str] = field(default_factory=list)
     work: list[WorkRef] = field(default_factory=list)
@@ -109,7 +109,7 @@ def repair_day(
         if not (new := list_missing_events(tx, events)):
             return
         accepted = record_events(tx, new)
-        result.entered += len(new)
+        result.recorded += len(new)
         result.work += [ref for each in accepted for ref in each.work]
         note = f": {reason}" if reason else ""
         mutations = [
@@ -122,7 +122,7 @@ def repair_day(
             )
             for event, each in zip(new, accepted, strict=True)
         ]
-        append_all(tx, [Entry(shop_id, by, "books.heal", request_id, mutations)], utc_now())
+        append_all(tx, [Entry(shop_id, by, "payments.repair", request_id, mutations)], utc_now())
 
     if plan.work_ids:
         with transaction() as tx:
@@ -135,14 +135,14 @@ def repair_day(
         sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
             record(tx, plan_events(shop_id, sources, utc_now(), request_id))
-        report(f"{result.entered} events entered")
+        report(f"{result.recorded} events entered")
     for objects in in_batches(plan.objects, BATCH_SIZE):
         requested_at = utc_now()
         sources = fetch(f"/v1/{subject}s/{quote(provider_id, safe='')}" for subject, provider_id in objects)
         with transaction() as tx:
             changed, _ = find_changed_objects(tx, shop_id, sources, requested_at, utc_now(), request_id)
             record(tx, changed)
-        report(f"{result.entered} events and states entered")
+        report(f"{result.recorded} events and states entered")
     return result
 
 

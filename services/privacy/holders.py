@@ -74,7 +74,7 @@ with o as (
    union all
   select 'notices', order_gid, to_jsonb(r) from order_notices r where shop_id = %(shop_id)s
 )
-select t.what, t.order_gid as id, t.row - '{shop_id,order_gid,field_versions,event_id}'::text[] as told
+select t.what, t.order_gid as id, t.row - '{shop_id,order_gid,field_versions,event_id}'::text[] as data
   from t join o using (order_gid) order by t.order_gid, t.what, t.row::text
 """
 

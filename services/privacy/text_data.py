@@ -102,8 +102,8 @@ def find_event_rows(tx: Connection, subject: Subject) -> Records:
             "from": event.provider,
             "topic": event.topic,
             "received_at": event.received_at,
-            "how": event.origin,
-            "told": _parse(event.body),
+            "origin": event.origin,
+            "body": _parse(event.body),
         }
 
 
@@ -201,7 +201,7 @@ def find_interaction_rows(tx: Connection, subject: Subject) -> Records:
             "direction": row.direction,
             "at": row.occurred_at,
             "between": row.participants,
-            "said": row.body,
+            "text": row.body,
             "detail": row.detail,
         }
 

@@ -108,21 +108,21 @@ def run_here(
         for one in triggered:
             work_id = one.ref.id if one.ref else None
             if work_id in leased:
-                _log_run("run begins", job, one)
+                _log_run("run_started", job, one)
                 refs += runner.run_leased(topic, effect, work_id, token).refs
                 leased.discard(work_id)
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
                 (line,) = list_runs(tx, [one.run_id])
             results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
-            _log_run(f"run {results[-1].status}", job, one, line)
+            _log_run("run_finished", job, one, line, results[-1].status)
     finally:
         if leased:  # interrupted: workers do the remaining runs, including the interrupted one
             with transaction() as tx:
                 release_items(tx, leased, token)
         note = notify_workers(refs)
     if note:
-        _log.warning(note)
+        _log.warning("workers_not_notified", extra={"fields": {"next": note}})
     return results
 
 
@@ -168,7 +168,9 @@ def _classify(triggered: StartResult, line: RunLine) -> str:
     return "waiting" if line.next_try_at is not None else "running"
 
 
-def _log_run(event: str, job: Job, triggered: StartResult, line: RunLine | None = None) -> None:
+def _log_run(
+    event: str, job: Job, triggered: StartResult, line: RunLine | None = None, status: str = ""
+) -> None:
     fields: dict[str, Any] = {
         "job": job.name,
         "shop": triggered.shop.slug if triggered.shop else "",
@@ -176,5 +178,6 @@ def _log_run(event: str, job: Job, triggered: StartResult, line: RunLine | None 
         "run": triggered.run_id,
     }
     if line is not None:
-        fields.update(request_id=line.request_id, stats=format_stats(line.stats), error=line.error or "")
+        fields |= {"status": status, "request_id": line.request_id, "stats": format_stats(line.stats)}
+        fields["error"] = line.error or ""
     _log.info(event, extra={"fields": fields})

@@ -231,9 +231,9 @@ def test_run_in_its_own_process_prints_its_stats(engine: Engine, shops: None) ->
         "status": "done",
         "run": 1,
     }
-    events = [json.loads(line)["event"] for line in lines]
-    assert events[0] == "run begins"
-    assert events[-1] == "run done"
+    events = [json.loads(line) for line in lines]
+    assert events[0]["event"] == "run_started"
+    assert (events[-1]["event"], events[-1]["status"]) == ("run_finished", "done")
     assert runs(engine, RUNS) == [(1, PERIOD, "done", "cli", "timer")]
     assert runs(engine, "select status, result, locked_by from work_queue") == [("done", "no_stripe", None)]
     labels = runs(engine, "select staff_label, action from audit_events order by id")

@@ -43,7 +43,7 @@ class Beat:
     @property
     def leads(self) -> bool:
         """Return whether it logged that it is the leader."""
-        return "beat leads" in self.log.read_text()
+        return "beat_became_leader" in self.log.read_text()
 
     def kill(self) -> None:
         """Send SIGKILL."""

@@ -165,7 +165,7 @@ def test_item_that_kills_workers_is_run_alone_under_a_lease(engine: Engine) -> N
 
     own = runner(engine)
     assert own.run_batch(TOPIC, effect).claimed == 2
-    assert own.run_batch(TOPIC, effect).passed_over
+    assert own.run_batch(TOPIC, effect).none_claimable
     assert own.run_suspect(TOPIC, effect).done == 1
     assert alone[0][0] == ids[1]
     assert str(alone[0][1]).startswith("tester:")

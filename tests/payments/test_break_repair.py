@@ -167,7 +167,7 @@ def test_repair_closes_the_explained_breaks_at_the_next_run(shop: Engine, stripe
     assert reconcile(shop) == {"ch_1": "lost_webhook", "ch_2": "unknown", "ch_3": "dead_work"}
 
     healed = heal(shop, stripe)
-    assert (healed.entered, healed.requeued, healed.gone) == (2, 1, [])
+    assert (healed.recorded, healed.requeued, healed.gone) == (2, 1, [])
     with transaction(shop) as tx:
         assert find_progress(tx, healed.work, utc_now()) == (3, {"pending": 3})
     work_off(shop)
@@ -189,7 +189,7 @@ def test_second_repair_records_nothing_twice(shop: Engine, stripe: StripeApi) ->
 
     again = heal(shop, stripe)
 
-    assert (again.entered, again.requeued) == (0, 0)
+    assert (again.recorded, again.requeued) == (0, 0)
     assert rows(shop, "select sum(duplicate_count) from inbound_events") == [(0,)]
 
 

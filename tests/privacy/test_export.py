@@ -47,7 +47,7 @@ def test_file_names_sources_in_words_and_times_with_the_shops_offset(
     kept = {place["where"]: place for place in document["kept"]}
     assert document["what"] == f"what is kept of customer {JOHN} for Harbour"
     assert document["asked_at"] == NOW.astimezone(ZoneInfo("America/Los_Angeles")).isoformat()
-    assert kept["calls and messages"]["rows"][0]["said"] == "John here, the gate code is 7"
+    assert kept["calls and messages"]["rows"][0]["text"] == "John here, the gate code is 7"
     (order,) = kept["orders"]["rows"]
     assert (order["id"], order["total_cents"]) == (f"gid://shopify/Order/{JOHNS_ORDER}", 1250)
     assert (len(order["refunds"]), len(order["payments"]), len(order["shipments"])) == (1, 1, 1)

@@ -149,7 +149,7 @@ def run(engine: Engine, api: FakeStockApi, item: WorkItem) -> tuple[Outcome, Seq
     with transaction(engine) as tx:
         if isinstance(outcome, Done):
             tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
-        recorded = answers.record(tx, [answers.learned], [item.id])
+        recorded = answers.record(tx, [answers.response_data], [item.id])
         record_work(tx, recorded.new_work, NOW)
         append_all(tx, recorded.audit, NOW)
     return outcome, recorded.new_work

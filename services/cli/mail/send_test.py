@@ -73,14 +73,14 @@ def test(
     until = now if no_wait else now + timedelta(seconds=wait_seconds)
     status = _wait(mail_id, work.id, sender, until, is_silent=as_json or no_wait)
     if not (no_wait or status["is_sent"] or status["is_final"]):
-        status["said"] = f"not sent within {wait_seconds:g} s: {status['said']}"
+        status["message"] = f"not sent within {wait_seconds:g} s: {status['message']}"
         hint = "check with fleet doctor that a worker of queue email runs and nothing is paused"
         status["to_do"] = f"{hint}; then {status['to_do']}"
     if as_json:
         print_json(status)
     else:
         to_do = f"\nTo do: {status['to_do']}" if status["to_do"] else ""
-        click.echo(safe_text(f"mail {mail_id}: {status['said']}{to_do}"))
+        click.echo(safe_text(f"mail {mail_id}: {status['message']}{to_do}"))
     ctx.exit(0 if status["is_sent"] or no_wait else 1)
 
 
@@ -122,8 +122,8 @@ def _wait(
             status = _plan_status(get_mail(tx, mail_id), work, sender, until)
         if status["is_final"]:
             return status
-        if status["said"] != printed and not is_silent:
-            printed = status["said"]
+        if status["message"] != printed and not is_silent:
+            printed = status["message"]
             click.echo(f"mail {mail_id}: {safe_text(printed)}", err=True)
         if utc_now() >= until:
             return status
@@ -160,7 +160,7 @@ def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: date
         "mail_id": mail.id,
         "status": status,
         "is_final": is_final,
-        "said": text,
+        "message": text,
         "code": code,
         "to_do": to_do,
         "transport": mail.transport,

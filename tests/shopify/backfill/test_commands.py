@@ -67,7 +67,7 @@ def test_run_that_a_provider_refuses_names_it_and_fails(shops: Shops) -> None:
 
     assert result.exit_code == 1
     assert "shopify: shopify.token_refused" in result.output
-    assert "stripe: healed" in result.output
+    assert "stripe: backfilled" in result.output
 
 
 @pytest.mark.parametrize(
