@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.jobs.store import record_jobs
-from services.jobs.tick import WATCH_SECONDS, tick, watch
+from services.jobs.tick import OVERDUE_CHECK_SECONDS, report_overdue_runs, tick
 from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 
@@ -33,7 +33,7 @@ class LeaderScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Connection | None = None
-        self._done_at = dict.fromkeys(("heartbeat", "jobs", "watch"), 0.0)
+        self._done_at = dict.fromkeys(("heartbeat", "jobs", "overdue"), 0.0)
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -48,8 +48,8 @@ class LeaderScheduler(Scheduler):
         """Send due messages if this beat is the leader; otherwise try again in 2 s to become it."""
         if not self._is_leader():
             # The leader may hang.
-            if self._is_time("watch", WATCH_SECONDS):
-                watch(get_engine())
+            if self._is_time("overdue", OVERDUE_CHECK_SECONDS):
+                report_overdue_runs(get_engine())
             return 2.0
         if self._is_time("heartbeat", HEARTBEAT_SECONDS):
             with transaction() as tx:

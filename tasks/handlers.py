@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from services.alerts.posthog import PosthogCapture
-from services.closing.daily import close_day
-from services.closing.digest import send_digest
-from services.closing.gap_backfill import fill_gaps
+from services.closing.daily import check_day
+from services.closing.digest import record_owner_digest
+from services.closing.gap_backfill import backfill_gaps
 from services.closing.month_close import close_month
 from services.conversations.handler import ingest_interactions
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
@@ -45,7 +45,7 @@ from services.shopify.products.inventory_items import ingest_inventory_items, in
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.push import InventoryPush
-from services.shopify.subscriptions.check import watch_subscriptions
+from services.shopify.subscriptions.check import check_subscriptions
 from services.shopify.uninstall import UninstallConfirm
 
 TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
@@ -78,15 +78,15 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
 EXTERNAL: Mapping[str, ExternalHandler] = MappingProxyType(
     {
         "inventory_push": InventoryPush(),
-        "reconcile": JobHandler(close_day),
-        "gap_heal": JobHandler(fill_gaps),
-        "subscription_watch": JobHandler(watch_subscriptions),
+        "reconcile": JobHandler(check_day),
+        "gap_heal": JobHandler(backfill_gaps),
+        "subscription_watch": JobHandler(check_subscriptions),
         "mail_send": MailSend(),
         "event_fetch": EventFetch(),
         "uninstall_confirm": UninstallConfirm(),
         "sentry_checkin": SentryCheckin(),
         "posthog_capture": PosthogCapture(),
-        "owner_digest": JobHandler(send_digest),
+        "owner_digest": JobHandler(record_owner_digest),
         "month_close": JobHandler(close_month),
         "audit_verify": JobHandler(verify_chains),
         "audit_anchor": JobHandler(anchor_heads),

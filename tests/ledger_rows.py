@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.ledger.accept import Accepted, NewEvent, record_events, record_work
+from services.ledger.accept import AcceptedEvent, NewEvent, record_events, record_work
 from services.ledger.work import NewWork
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -26,7 +26,7 @@ def new_event(number: int, *, shop_id: int = 1, body: bytes = b"{}", **changes: 
     return NewEvent(**(values | changes))  # type: ignore[arg-type]
 
 
-def accept(engine: Engine, *events: NewEvent) -> list[Accepted]:
+def accept(engine: Engine, *events: NewEvent) -> list[AcceptedEvent]:
     """Record ``events`` and commit."""
     with transaction(engine) as tx:
         return record_events(tx, events)

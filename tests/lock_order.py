@@ -1,4 +1,4 @@
-"""Records the order of the locks of each transaction: see ``services.core.locks.Lock``."""
+"""Records the order of the locks of each transaction: see ``services.core.locks.LockKind``."""
 
 import csv
 import re

@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Connection, Row, func, or_, select
 
 from services.alerts.tables import incidents
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
@@ -169,5 +169,5 @@ def resolve_by_person(
     before = {"status": "open", "summary": found.summary}
     after = {"status": "resolved", "reason": reason.strip(), "by": by}
     mutation = Mutation("incidents", str(incident_id), summary, before, after)
-    append_all(tx, [Entry(found.shop_id, by, "incident.resolve", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(found.shop_id, by, "incident.resolve", request_id, [mutation])], now)
     return found

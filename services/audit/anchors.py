@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import ChainPosition, Entry, Mutation, to_utc_text
+from services.audit.chain import AuditEntry, ChainPosition, Mutation, to_utc_text
 from services.audit.checkpoints import SignedHead
 from services.audit.diagnose import AuditFinding, FindingKind
 from services.audit.queries import find_ends, list_chains
@@ -61,11 +61,13 @@ def make_anchor(
     return Anchor(f"{PREFIX}{now:%Y%m%dT%H%M%S.%fZ}.json", data, len(heads))
 
 
-def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> Entry:
+def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> AuditEntry:
     """Return the entry of the fleet's own chain about a stored ``anchor``."""
     after = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
     summary = f"anchored {anchor.heads} heads as {anchor.key}"
-    return Entry(None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, after)])
+    return AuditEntry(
+        None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, after)]
+    )
 
 
 def read_anchors(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from services.audit.chain import (
     FIRST_PREV_HASH,
     MAX_SEQ,
-    Entry,
+    AuditEntry,
     Mutation,
     event_text,
     hash_text,
@@ -24,16 +24,16 @@ from services.audit.chain import (
     to_utc_text,
 )
 from services.core.db import add_at_commit
-from services.core.locks import Lock
+from services.core.locks import LockKind
 from services.core.pg_arrays import int_array
 from services.core.pg_copy import copy_rows
 
-__all__ = ["Entry", "Mutation", "append_all", "append_now"]
+__all__ = ["AuditEntry", "Mutation", "append_all", "append_now"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": the advisory locks of the chains
 _FLEET = 0  # the fleet's chain, where a number is needed: shop ids begin at 1
 
-_LOCK = Lock.CHAINS.mark("""
+_LOCK = LockKind.CHAINS.mark("""
 select pg_advisory_xact_lock(%(space)s, shop_id)
   from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
 """)
@@ -64,7 +64,7 @@ WORK_ID_TAKEN = "audit.work_id_taken"
 
 _log = logging.getLogger(__name__)
 
-_Prepared = tuple[int, Entry, str, datetime]
+_Prepared = tuple[int, AuditEntry, str, datetime]
 """The number of a chain, an entry, the text of its mutations and its time."""
 
 _Content = tuple[int, str, str, str, str]
@@ -80,7 +80,7 @@ _LAST_ID = "select currval(pg_get_serial_sequence('audit_events', 'id'))"
 _chain_of = itemgetter(0)
 
 
-def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
+def append_all(tx: Connection, entries: Sequence[AuditEntry], now: datetime) -> None:
     """Append ``entries``, dated ``now``, when ``tx`` commits: each chain in the order of the calls.
 
     An entry whose ``work_id`` is in a chain is skipped if that event has the same content. If not (the
@@ -91,7 +91,7 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
         add_at_commit(tx, _append, [_prepare(entry, now) for entry in entries])
 
 
-def append_now(tx: Connection, entry: Entry, now: datetime) -> int:
+def append_now(tx: Connection, entry: AuditEntry, now: datetime) -> int:
     """Append ``entry`` and return its id.
 
     The chain is locked from here to the commit: add nothing else to a chain in the same transaction.
@@ -100,7 +100,7 @@ def append_now(tx: Connection, entry: Entry, now: datetime) -> int:
     return int(tx.exec_driver_sql(_LAST_ID).scalar_one())
 
 
-def _prepare(entry: Entry, now: datetime) -> _Prepared:
+def _prepare(entry: AuditEntry, now: datetime) -> _Prepared:
     return entry.shop_id or _FLEET, entry, mutations_text(entry.mutations), now
 
 
@@ -141,13 +141,13 @@ def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> I
             yield _prepare(_note_taken(entry), now)
 
 
-def _note_taken(entry: Entry) -> Entry:
+def _note_taken(entry: AuditEntry) -> AuditEntry:
     summary = (
         f"work item {entry.work_id} has another event in the audit already: the event before this one is "
         "also its change"
     )
     noted = Mutation("audit_events", str(entry.work_id), summary, None, {"action": entry.action})
-    return Entry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])
+    return AuditEntry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])
 
 
 def _find_heads(

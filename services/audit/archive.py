@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.append import Entry, Mutation, append_now
+from services.audit.append import AuditEntry, Mutation, append_now
 from services.audit.archive_reader import (
     ARCHIVE_ACTION,
     EVENTS,
@@ -236,7 +236,7 @@ def _store_piece(
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
     with begin() as tx:
         mutation = Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, after)
-        entry = Entry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
+        entry = AuditEntry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
         event_id = append_now(tx, entry, now)
         values = {**after, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})

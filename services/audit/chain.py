@@ -42,7 +42,7 @@ class Mutation(NamedTuple):
     after: Mapping[str, Any] | None = None
 
 
-class Entry(NamedTuple):
+class AuditEntry(NamedTuple):
     """A change to append to a chain (``shop_id`` None: the fleet's own).
 
     ``work_id`` is the item of ``work_queue`` that made it, if any: an item is audited once, even if its entry

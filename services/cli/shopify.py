@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import click
 
-from services.audit.append import Entry, append_all
+from services.audit.append import AuditEntry, append_all
 from services.cli import backfill
 from services.cli.base import (
     CommandGroup,
@@ -20,7 +20,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
-from services.shopify.admin import open_admin, read_domain
+from services.shopify.admin import fetch_shop_domain, open_admin
 from services.shopify.subscriptions.check import (
     ACTION,
     create_missing,
@@ -83,7 +83,7 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         now = utc_now()
         with transaction() as tx:
             if mutations := record_check(tx, record.id, good, (), now):
-                entry = Entry(record.id, operator_label(actor), ACTION, new_request_id(), mutations)
+                entry = AuditEntry(record.id, operator_label(actor), ACTION, new_request_id(), mutations)
                 append_all(tx, [entry], now)
     if as_json:
         document = {
@@ -126,7 +126,7 @@ def compare_domain(slug: str, wanted: str) -> None:
     with transaction() as tx:
         shop_id = get_shop(tx, slug).id
     try:
-        found = read_domain(shop_id, domain)
+        found = fetch_shop_domain(shop_id, domain)
     except WorkError as fault:
         click.echo(f"{domain} was not checked: {fault}. Run this again later to check it.", err=True)
         return

@@ -249,7 +249,7 @@ def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: 
         api = open_admin(shop.id)
         for _ in range(MAX_READS):
             counted_at = utc_now()
-            held = api.get_levels([count.key for count in counts])
+            held = api.fetch_levels([count.key for count in counts])
             if all(level.updated_at is None or level.updated_at < counted_at for level in held.values()):
                 break
         else:

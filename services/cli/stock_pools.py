@@ -23,7 +23,7 @@ from services.core.csv_files import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.admin import open_admin
-from services.shopify.stock.levels import read_key
+from services.shopify.stock.levels import make_level_key
 from services.shopify.stock.pool_checks import (
     PoolLink,
     PoolRefused,
@@ -137,7 +137,7 @@ def pool(
             with transaction() as tx:
                 unlink_items(tx, name, wanted, utc_now(), **who)
     elif links:
-        new = [link for link in links if link.key not in {read_key(one) for one in known}]
+        new = [link for link in links if link.key not in {make_level_key(one) for one in known}]
         held = _read_levels(new)
         figures = plan_figures(new, held, in_pool, source)
         done["linked"] = [
@@ -170,7 +170,7 @@ def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
     for shop in {link.shop.id: link.shop for link in links}.values():
         try:
             keys = [link.shop_key for link in links if link.shop.id == shop.id]
-            held[shop.id] = open_admin(shop.id).get_levels(keys)
+            held[shop.id] = open_admin(shop.id).fetch_levels(keys)
         except WorkError as fault:
             what = f"Shopify's levels could not be read ({fault}); nothing is linked, run it again"
             raise click.ClickException(f"{shop.slug}: {what}") from fault

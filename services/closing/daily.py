@@ -24,7 +24,7 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
-from services.jobs.handler import JobResult, JobWork, Run
+from services.jobs.handler import JobResult, JobRun, JobWork
 from services.jobs.schedule import period_bounds
 from services.ledger.work import FollowUp
 from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
@@ -72,8 +72,8 @@ class DayChecks:
     low_stock: Sequence[LowStock] | None
 
 
-def close_day(
-    run: Run, *, compare: JobWork = reconcile_day, clock: Callable[[], datetime] = utc_now
+def check_day(
+    run: JobRun, *, compare: JobWork = reconcile_day, clock: Callable[[], datetime] = utc_now
 ) -> JobResult:
     """Check the day; ``clock`` dates the summary, which the result's ``record`` writes.
 
@@ -98,7 +98,7 @@ def close_day(
     )
 
 
-def _check(run: Run, now: datetime) -> DayChecks:
+def _check(run: JobRun, now: datetime) -> DayChecks:
     """Verify the audit chain without its anchors (a fleet job verifies those); find low stock."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     _, ends = period_bounds(run.covers, run.period, run.zone)
@@ -157,7 +157,7 @@ def _record_summary(tx: Connection, checks: DayChecks, summary: dict[str, Any]) 
 
 
 def _record(
-    run: Run, checks: DayChecks, payments: JobResult, summary: dict[str, Any], tx: Connection
+    run: JobRun, checks: DayChecks, payments: JobResult, summary: dict[str, Any], tx: Connection
 ) -> FollowUp:
     """Write the breaks, the incidents, the summary, and a mail if something is wrong."""
     recorded = payments.record(tx) if payments.record else FollowUp()
@@ -175,7 +175,7 @@ def _record(
     return FollowUp([*recorded.new_work, *mails], recorded.audit)
 
 
-def _log_findings(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowStock]) -> None:
+def _log_findings(run: JobRun, breaks: Sequence[PaymentBreak], low: Sequence[LowStock]) -> None:
     """Log the findings line by line, for an operator who runs the job by hand."""
     lines: list[tuple[str, dict[str, Any]]] = [
         ("payment_break",

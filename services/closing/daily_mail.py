@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from services.audit.diagnose import AuditFinding
 from services.core.csv_files import CSV_TYPE, csv_file
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
@@ -100,7 +100,7 @@ def plan_anomaly_context(
 
 def record_anomaly_mail(
     tx: Connection,
-    run: Run,
+    run: JobRun,
     day: date,
     breaks: Sequence[PaymentBreak],
     newly_low: Sequence[LowStock],

@@ -12,7 +12,7 @@ from services.closing.totals import stream_taxed
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.money import exponent_of
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.mail.compose import compose
@@ -24,7 +24,7 @@ from services.shops.shops import Shop, get_shop_by_id
 _TEXT_BAR = 24
 
 
-def send_digest(run: Run) -> JobResult:
+def record_owner_digest(run: JobRun) -> JobResult:
     """Write the mail about the run's week, in days of the shop's zone, to the outbox, once.
 
     A week without sales has a mail too, because a missing mail would look like a fault. The result is

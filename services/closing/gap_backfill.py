@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, WorkError
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from services.payments.backfill import backfill_stripe
 from services.shopify.backfill.run import backfill_shopify
@@ -51,8 +51,8 @@ def _backfill_from_shopify(
 PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, "stripe": backfill_stripe}
 
 
-def fill_gaps(
-    run: Run,
+def backfill_gaps(
+    run: JobRun,
     *,
     providers: Mapping[str, BackfillProvider] = PROVIDERS,
     clock: Callable[[], datetime] = utc_now,
@@ -74,7 +74,7 @@ def fill_gaps(
         del tx
         summary = f"recorded {entered} events without a webhook"
         mutation = Mutation("inbound_events", f"{entered} rows", summary, None, topics)
-        return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
+        return FollowUp(audit=[AuditEntry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
 
     return JobResult(stats=stats, result="backfilled", record=record)
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.audit.queries import use_snapshot
 from services.audit.store import ObjectStore
 from services.closing.corrections import (
@@ -36,7 +36,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.ledger.describe import format_money, format_money_change
 from services.payments.breaks import lock_payment_periods
 from services.payments.tables import closed_periods
@@ -48,7 +48,7 @@ MAX_AUDITED = 200
 """Corrections that one audit entry lists; the others are counted."""
 
 
-def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
+def close_month(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Close the shop's month, store its package and mail it, each once; ``clock`` dates the close.
 
     For a closed month, records the differences to today's rows as corrections of the open month. Archives
@@ -94,7 +94,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
 
 
 def _close(
-    run: Run,
+    run: JobRun,
     shop: Shop,
     store: ObjectStore,
     earlier: Sequence[ClosedMonth],
@@ -124,7 +124,7 @@ def _close(
 
 
 def _check_closed(
-    run: Run,
+    run: JobRun,
     shop_id: int,
     closed: ClosedMonth,
     costs: Mapping[str, Costs | None],
@@ -163,8 +163,8 @@ def _record_closed(
     return recorded.first() is not None
 
 
-def _audit_entry(run: Run, mutations: Sequence[Mutation]) -> Entry:
-    return Entry(run.shop_id, f"job {run.job}", "month_close", run.request_id, mutations)
+def _audit_entry(run: JobRun, mutations: Sequence[Mutation]) -> AuditEntry:
+    return AuditEntry(run.shop_id, f"job {run.job}", "month_close", run.request_id, mutations)
 
 
 def _describe_closed(period: str, currency: str, package: ClosePackage) -> Mutation:

@@ -11,7 +11,7 @@ from services.closing.corrections import ClosedMonth, Correction, list_closed_mo
 from services.closing.package import MANIFEST_NAME
 from services.closing.profit_and_loss import format_account, format_month, format_tax, sum_statement, sum_tax
 from services.closing.profit_pdf import PDF_NAME
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from services.ledger.accept import record_work
 from services.mail.compose import compose
 from services.mail.formatting import change, money
@@ -54,7 +54,7 @@ def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> lis
 
 
 def record_package_mails(
-    tx: Connection, run: Run, store: ObjectStore, contents: Mapping[str, bytes], now: datetime
+    tx: Connection, run: JobRun, store: ObjectStore, contents: Mapping[str, bytes], now: datetime
 ) -> None:
     """Write the mail to the outbox for each recipient without one; ``contents`` are the attached files."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.closing.tax_rates import TAXES
 from services.shops.shops import ShopInvalid
 
@@ -103,7 +103,7 @@ def record_tax_profile(
         {name: before.get(name) for name in changed},
         {name: after[name] for name in changed},
     )
-    entry = Entry(shop_id, by, "shop.tax_profile", request_id, [mutation])
+    entry = AuditEntry(shop_id, by, "shop.tax_profile", request_id, [mutation])
     append_all(tx, [entry], now)
     return _from_stored(after)
 

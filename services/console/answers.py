@@ -14,14 +14,14 @@ def is_set(flag: str) -> bool:
     return request.args.get(flag, "").lower() in ("1", "true", "yes")
 
 
-def refuse(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
+def json_error(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer with the error ``code``, and ``detail`` for a person."""
     answer = jsonify(error=code, detail=detail)
     answer.headers.update(headers or {})
     return answer, status
 
 
-def refuse_without_database() -> Answer:
+def database_unavailable() -> Answer:
     """Return the answer 503: the database cannot be reached."""
     detail = "the database cannot be reached: try again"
-    return refuse(503, "unavailable", detail, {"Retry-After": RETRY_AFTER_SECONDS})
+    return json_error(503, "unavailable", detail, {"Retry-After": RETRY_AFTER_SECONDS})

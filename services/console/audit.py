@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
-from services.console.answers import RETRY_AFTER_SECONDS, is_set, refuse, refuse_without_database
+from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, is_set, json_error
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
@@ -23,13 +23,13 @@ def audit_blueprint(settings: Settings) -> Blueprint:
         try:
             return _verify(settings, request.args.get("shop", ""))
         except ShopUnknown as fault:
-            return refuse(404, "unknown_shop", str(fault))
+            return json_error(404, "unknown_shop", str(fault))
         except WorkError as fault:  # the archive store, whose anchors are part of the proof
-            return refuse(503, fault.code, fault.detail, {"Retry-After": RETRY_AFTER_SECONDS})
+            return json_error(503, fault.code, fault.detail, {"Retry-After": RETRY_AFTER_SECONDS})
         except Exception as fault:
             if not is_connection_fault(fault):
                 raise
-            return refuse_without_database()
+            return database_unavailable()
 
     return blueprint
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from services.console.answers import Answer, is_set, refuse, refuse_without_database
+from services.console.answers import Answer, database_unavailable, is_set, json_error
 from services.core.clock import utc_now
 from services.core.db import is_connection_fault, transaction
 from services.core.sentry import capture_bug
@@ -53,15 +53,15 @@ def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
     def answer(*args: Any, **kwargs: Any) -> Answer:
         if request.method != "POST":
             detail = "starting a job needs POST"
-            return refuse(405, "method_not_allowed", detail, {"Allow": "POST"})
+            return json_error(405, "method_not_allowed", detail, {"Allow": "POST"})
         try:
             return route(*args, **kwargs)
         except Exception as fault:  # noqa: BLE001 - the caller is a program
             if is_connection_fault(fault):
-                return refuse_without_database()
+                return database_unavailable()
             capture_bug(fault, topic="cron", request_id=_request_id())
             detail = f"an error in Shopfleet: search for {_request_id()} in the log"
-            return refuse(500, "internal_error", detail)
+            return json_error(500, "internal_error", detail)
 
     return answer
 
@@ -75,10 +75,10 @@ def start_job(name: str) -> Answer:
     try:
         triggered = _start(name)
     except (JobUnknown, ShopUnknown) as fault:
-        return refuse(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
+        return json_error(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
     except (PeriodInvalid, ScopeInvalid) as fault:
         code = "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period"
-        return refuse(422, code, str(fault))
+        return json_error(422, code, str(fault))
     started = [result for result in triggered if result.found is StartOutcome.STARTED]
     send_messages([ref for result in started for ref in (result.ref, *result.checkins) if ref])
     runs = [_to_json(name, result) for result in triggered]

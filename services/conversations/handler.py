@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.conversations.payload import PARTS, InteractionUpdate, parse_update
 from services.conversations.tables import interactions
 from services.core.errors import Refused
@@ -39,7 +39,7 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     lock_objects(tx, keys)
     rows: dict[tuple[Any, ...], InteractionRow] = {**find_by_key(tx, interactions, keys)}
     changed: dict[tuple[int, str], InteractionRow] = {}
-    audit: list[Entry] = []
+    audit: list[AuditEntry] = []
 
     def settle(item: WorkItem, update: InteractionUpdate | Refused) -> Outcome:
         if isinstance(update, Refused):

@@ -15,7 +15,7 @@ class SettingsInvalid(ShopfleetError):
     """Settings are wrong. The message lists every fault, never a secret's value."""
 
 
-class Rejected(ShopfleetError):
+class WebhookRejected(ShopfleetError):
     """The sender is wrong (bad signature, too old). Nothing is stored; a counter is increased."""
 
     def __init__(self, code: str, detail: str = "") -> None:
@@ -40,7 +40,7 @@ class RetryLater(WorkError):
         self.wait = wait
 
 
-class NotYet(RetryLater):
+class Deferred(RetryLater):
     """It was not tried yet, so no try is counted; ``wait`` is the time until it is."""
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import int_array, text_array
 
 
-class Lock(IntEnum):
+class LockKind(IntEnum):
     """Kinds of locks, in the order in which every transaction takes them.
 
     A transaction takes all locks of one kind in one statement, sorted, and afterwards none of a smaller kind;
@@ -39,9 +39,9 @@ select pg_advisory_xact_lock(place) from (
 ) sorted
 """
 
-_LOCK_OBJECTS = {kind: kind.mark(_LOCK) for kind in (Lock.PRODUCTS, Lock.OBJECTS, Lock.INCIDENTS)}
+_LOCK_OBJECTS = {kind: kind.mark(_LOCK) for kind in (LockKind.PRODUCTS, LockKind.OBJECTS, LockKind.INCIDENTS)}
 
-_LOCK_STOCK = Lock.STOCK.mark("""
+_LOCK_STOCK = LockKind.STOCK.mark("""
 select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
             else pg_advisory_xact_lock(1, bucket) end from (
   select distinct (hashtextextended(key, shop_id) & 255)::int as bucket
@@ -50,11 +50,13 @@ select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
 """)
 
 
-def lock_objects(tx: Connection, objects: Collection[tuple[int, str]], kind: Lock = Lock.OBJECTS) -> None:
+def lock_objects(
+    tx: Connection, objects: Collection[tuple[int, str]], kind: LockKind = LockKind.OBJECTS
+) -> None:
     """Lock these (shop, key) for ``tx`` until it ends.
 
     Read after this, in a new statement: only that reads what the previous holder committed. Call it once per
-    transaction and ``kind``; see ``Lock``.
+    transaction and ``kind``; see ``LockKind``.
     """
     if objects:
         tx.exec_driver_sql(

@@ -13,7 +13,7 @@ from services.demo.shops import LOCATION_ID, POOL, DemoShop
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_store import record_counts
-from services.shopify.stock.counts import Count, plan_counts
+from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.pool_checks import list_members, list_shop_skus, plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
@@ -46,9 +46,9 @@ def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
         keys = [ShopLevelKey(item.inventory_item_id, LOCATION_ID) for item in shop.items]
         with transaction() as tx:
             shop_id = get_shop(tx, shop.slug).id
-        known = open_admin(shop_id).get_levels(keys)
+        known = open_admin(shop_id).fetch_levels(keys)
         with transaction() as tx:
-            changes = plan_counts(tx, shop_id, [Count(key, STOCK_AT_OPENING) for key in keys], known)
+            changes = plan_counts(tx, shop_id, [LevelCount(key, STOCK_AT_OPENING) for key in keys], known)
             begun = shop.yesterday(now)[1]
             record_counts(tx, shop_id, changes, known, begun, now, by="demo", request_id="")
 
@@ -62,7 +62,7 @@ def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
     known = {}
     for shop in members:
         places = [link.shop_key for link in links if link.shop.id == shop.id]
-        found = open_admin(shop.id).get_levels(places)
+        found = open_admin(shop.id).fetch_levels(places)
         known[shop.id] = {
             place: level._replace(updated_at=begun[shop.slug]) for place, level in found.items()
         }

@@ -81,7 +81,7 @@ def watch_line(pid: int, first_signal: int, last_signal: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class OsAccount:
     """The account of a child that does not run as this process's account."""
 
     name: str
@@ -89,7 +89,7 @@ class Account:
     gid: int
 
 
-def popen_account(account: Account | None) -> dict[str, Any]:
+def popen_account(account: OsAccount | None) -> dict[str, Any]:
     return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 
@@ -101,7 +101,7 @@ class Program:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path = Path("/")
-    account: Account | None = None
+    account: OsAccount | None = None
     stop_signal: int = signal.SIGTERM
     last_signal: int = signal.SIGKILL
     log: Path | None = None

@@ -30,7 +30,7 @@ select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'e
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorCheck:
     """The result of one check: the observed state, and the remedy if it is not ``ok``."""
 
     check: str
@@ -39,38 +39,38 @@ class Finding:
     remedy: str = ""
 
 
-def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
+def examine(environ: Mapping[str, str], home: Path) -> list[DoctorCheck]:
     """Return every finding. ``environ`` is the environment merged with ``.env``."""
     owner = find_owner(home)
     findings = [*_packages(), _disk(home)]
     seen = f"runs on {home}, pid {owner}" if owner else f"none runs on {home}"
-    findings.append(Finding("fleet", True, seen))
+    findings.append(DoctorCheck("fleet", True, seen))
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
         remedy = "set the named settings in the environment or in .env; in an embedded fleet, " + _UP
-        return [*findings, Finding("settings", False, str(error), remedy)]
+        return [*findings, DoctorCheck("settings", False, str(error), remedy)]
     short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
     seen = "; ".join(short) or "long enough, or not set"
     remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
-    findings.append(Finding("settings", True, "complete"))
-    findings.append(Finding("machine secrets", not short, seen, remedy))
+    findings.append(DoctorCheck("settings", True, "complete"))
+    findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
     findings.append(_broker(settings.broker_url))
     return findings
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[DoctorCheck]:
     """Check Python, the packages and the zone rules: with old rules, days can begin an hour too late."""
     from packaging.requirements import Requirement
 
     seen = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("python", sys.version_info >= (3, 11), seen, "install Python 3.11 or newer")
+    yield DoctorCheck("python", sys.version_info >= (3, 11), seen, "install Python 3.11 or newer")
     zones = _find_version("tzdata")
-    yield Finding("zone rules", bool(zones), f"tzdata {zones or 'is not installed'}", _INSTALL)
+    yield DoctorCheck("zone rules", bool(zones), f"tzdata {zones or 'is not installed'}", _INSTALL)
     if not _find_version("shopfleet"):
-        yield Finding("packages", False, "shopfleet is not installed", "run: pip install -e .")
+        yield DoctorCheck("packages", False, "shopfleet is not installed", "run: pip install -e .")
         return
     wrong, count = [], 0
     for requirement in map(Requirement, requires("shopfleet") or ()):
@@ -81,7 +81,7 @@ def _packages() -> Iterator[Finding]:
         found = _find_version(requirement.name)
         if not found or not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} is {found or 'missing'}, wanted {requirement.specifier}")
-    yield Finding("packages", not wrong, "; ".join(wrong) or f"{count} as required", _INSTALL)
+    yield DoctorCheck("packages", not wrong, "; ".join(wrong) or f"{count} as required", _INSTALL)
 
 
 def _find_version(package: str) -> str:
@@ -91,25 +91,25 @@ def _find_version(package: str) -> str:
         return ""
 
 
-def _disk(home: Path) -> Finding:
+def _disk(home: Path) -> DoctorCheck:
     folder = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     remedy = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
-    return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", remedy)
+    return DoctorCheck("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", remedy)
 
 
-def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
+def _ports(settings: Settings, *, running: bool) -> Iterator[DoctorCheck]:
     """Ports must be free while no fleet runs, and have a listener while one does."""
     for name in ("ingress_port", "console_port", "flower_port"):
         port: int = getattr(settings, name)
         free = is_free(port)
         if running:
             seen = f"{port} has no listener" if free else f"{port} has a listener"
-            yield Finding(name, not free, seen, "look for the process's lines in the output of fleet up")
+            yield DoctorCheck(name, not free, seen, "look for the process's lines in the output of fleet up")
         else:
             seen = f"{port} is free" if free else f"{port} is taken by {find_listener(port)}"
             remedy = f"stop that process, set {name.upper()} to a free port, or use fleet up --auto-ports"
-            yield Finding(name, free, seen, remedy)
+            yield DoctorCheck(name, free, seen, remedy)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _connection(url: str) -> Iterator["Connection"]:
         engine.dispose()
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings) -> Iterator[DoctorCheck]:
     """Check the migrations, the clock and the roles over one connection."""
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
@@ -137,25 +137,25 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with _connection(settings.database_url) as tx:
             server, at = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
             seconds, url = abs((utc_now() - at).total_seconds()), tx.engine.url
-            yield Finding("database", True, f"PostgreSQL {server} at {url.host}:{url.port}")
+            yield DoctorCheck("database", True, f"PostgreSQL {server} at {url.host}:{url.port}")
             seen = f"{seconds:.3f} s difference from the database's"
             remedy = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
-            yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
+            yield DoctorCheck("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
             at, head = find_revision(tx), head_revision()
-            yield Finding("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
+            yield DoctorCheck("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
             if at == head:
                 yield from _connections(tx, settings)
                 yield _application_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
-        yield Finding("database", False, _reason(error), f"check DATABASE_URL; an embedded one: {_UP}")
+        yield DoctorCheck("database", False, _reason(error), f"check DATABASE_URL; an embedded one: {_UP}")
 
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "orig", error)).strip().splitlines()[0]
 
 
-def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
+def _connections(tx: "Connection", settings: Settings) -> Iterator[DoctorCheck]:
     """Yield a finding for each connection that refuses our credential, or one if all of them work."""
     from services.mail.connection_lines import list_connection_lines
 
@@ -164,48 +164,48 @@ def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
     for line in broken:
         since = f"{line.since.astimezone(settings.zone):%Y-%m-%d %H:%M:%S %Z}"
         seen = f"{line.provider} of {line.shop} is broken since {since}: {line.code}"
-        yield Finding("connection", False, seen, line.to_do or line.detail)
+        yield DoctorCheck("connection", False, seen, line.to_do or line.detail)
     if not broken:
-        yield Finding("connection", True, f"{len(used)} in use, none refuses our credential")
+        yield DoctorCheck("connection", True, f"{len(used)} in use, none refuses our credential")
 
 
-def _application_role(tx: "Connection") -> Finding:
+def _application_role(tx: "Connection") -> DoctorCheck:
     """The application must not be able to delete audit events, by the function or by its rights."""
     role = tx.exec_driver_sql(_MAY_DELETE).one()
     if not role.can_cut and not role.can_delete:
-        return Finding("audit", True, "the application's role cannot delete audit events")
+        return DoctorCheck("audit", True, "the application's role cannot delete audit events")
     right = "execute audit_truncate" if role.can_cut else "delete from audit_events"
     remedy = (
         "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
     )
-    return Finding("audit", False, f"the role of DATABASE_URL may {right}", remedy)
+    return DoctorCheck("audit", False, f"the role of DATABASE_URL may {right}", remedy)
 
 
-def _archive_role(url: str) -> Finding:
+def _archive_role(url: str) -> DoctorCheck:
     from sqlalchemy.exc import SQLAlchemyError
 
     check = "archive role"
     if not url:
         seen = "AUDIT_ARCHIVE_DATABASE_URL is empty here: a worker without it archives and deletes nothing"
-        return Finding(check, True, seen)
+        return DoctorCheck(check, True, seen)
     try:
         with _connection(url) as tx:
             role = tx.exec_driver_sql(_MAY_DELETE).one()
     except SQLAlchemyError as error:
         remedy = "check AUDIT_ARCHIVE_DATABASE_URL, then run: fleet migrate"
-        return Finding(check, False, _reason(error), remedy)
+        return DoctorCheck(check, False, _reason(error), remedy)
     if role.can_delete:
         remedy = "it should have no right on a table: create another role (docs/audit.md)"
-        return Finding(check, False, "it may delete any audit event", remedy)
-    return Finding(
+        return DoctorCheck(check, False, "it may delete any audit event", remedy)
+    return DoctorCheck(
         check, role.can_cut, f"it {'may' if role.can_cut else 'may not'} delete archived events", _MIGRATE
     )
 
 
-def _broker(url: str) -> Finding:
+def _broker(url: str) -> DoctorCheck:
     from services.core.broker import ping
 
     latency_ms = ping(2.0, url)
     if latency_ms is None:
-        return Finding("broker", False, "does not answer", f"check BROKER_URL; an embedded one: {_UP}")
-    return Finding("broker", True, f"{url.partition('://')[0]} answers in {latency_ms:.1f} ms")
+        return DoctorCheck("broker", False, "does not answer", f"check BROKER_URL; an embedded one: {_UP}")
+    return DoctorCheck("broker", True, f"{url.partition('://')[0]} answers in {latency_ms:.1f} ms")

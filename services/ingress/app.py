@@ -20,7 +20,7 @@ from services.ingress.metrics import metrics_blueprint
 from services.ingress.request_stats import RequestStats
 from services.ingress.rsgi import Gateway
 from services.ingress.secret_cache import SecretCache
-from services.ingress.webhooks import Webhooks
+from services.ingress.webhooks import WebhookEndpoint
 from services.jobs.conditions import count_conditions
 from services.ledger.health_check import HealthCheck
 
@@ -39,7 +39,7 @@ class Ingress:
         self.secrets = SecretCache(engine)
         self.stats = RequestStats(engine)
         self.commits = GroupCommit(engine, self.notifier.notify_workers)
-        self.webhooks = Webhooks(self.secrets, self.commits, self.stats)
+        self.webhooks = WebhookEndpoint(self.secrets, self.commits, self.stats)
         self._gateway = Gateway(self.webhooks, make_flask(), settings)
 
     def start(self) -> None:

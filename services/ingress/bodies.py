@@ -56,7 +56,7 @@ class _Body:
         return (now - self.began - GRACE_SECONDS) * BYTES_PER_SECOND - self.received_bytes
 
 
-class Bodies:
+class BodyReader:
     """Reads bodies within the limits of one process with ``connections`` connections."""
 
     def __init__(self, connections: int) -> None:

@@ -21,7 +21,7 @@ _LAST_SENT_AND_RECEIVED = struct.Struct("=44xI4xI")
 """``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` of ``struct tcp_info``, in milliseconds."""
 
 
-class Connection(NamedTuple):
+class ClientConnection(NamedTuple):
     """A client connection. ``idle_seconds`` is the time since data was received or sent."""
 
     descriptor: int
@@ -57,7 +57,7 @@ def count_descriptors() -> int:
         return 0
 
 
-def list_connections(port: int) -> list[Connection]:
+def list_connections(port: int) -> list[ClientConnection]:
     """Return the client connections of this process to ``port``; none outside Linux."""
     try:
         with os.scandir(FOLDER) as entries:
@@ -68,7 +68,7 @@ def list_connections(port: int) -> list[Connection]:
     return [connection for connection in found if connection is not None]
 
 
-def shut_idle(connection: Connection) -> bool:
+def shut_idle(connection: ClientConnection) -> bool:
     """Shut ``connection`` down unless it is closed or has unread data; return whether it did."""
     sock = _open(connection.descriptor)
     if sock is None:
@@ -87,14 +87,14 @@ def shut_idle(connection: Connection) -> bool:
 
 
 def list_idle(
-    connections: list[Connection], busy: Container[str], least_idle_seconds: float
-) -> list[Connection]:
+    connections: list[ClientConnection], busy: Container[str], least_idle_seconds: float
+) -> list[ClientConnection]:
     """Return the idle ``connections`` whose peer is not ``busy``, the longest idle first. Pure."""
     idle = [one for one in connections if one.idle_seconds >= least_idle_seconds and one.peer not in busy]
     return sorted(idle, key=lambda one: one.idle_seconds, reverse=True)
 
 
-def _find_connection(descriptor: int, port: int) -> Connection | None:
+def _find_connection(descriptor: int, port: int) -> ClientConnection | None:
     sock = _open(descriptor)
     if sock is None:
         return None
@@ -106,7 +106,7 @@ def _find_connection(descriptor: int, port: int) -> Connection | None:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_SENT_AND_RECEIVED.size)
         except (OSError, IndexError, TypeError):
             return None
-    return Connection(descriptor, peer, min(_LAST_SENT_AND_RECEIVED.unpack(info)) / 1000)
+    return ClientConnection(descriptor, peer, min(_LAST_SENT_AND_RECEIVED.unpack(info)) / 1000)
 
 
 def _open(descriptor: int) -> socket.socket | None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import Engine
 
 from services.core.db import KeptConnection, is_connection_fault
-from services.ledger.accept import Accepted, NewEvent, WorkRef, record_events
+from services.ledger.accept import AcceptedEvent, NewEvent, WorkRef, record_events
 from services.ledger.dispatch import send_messages
 
 MAX_GROUP = 256
@@ -38,7 +38,7 @@ class Unavailable(Exception):
 class _Request:
     __slots__ = ("answer", "deadline", "event")
 
-    def __init__(self, event: NewEvent, answer: asyncio.Future[Accepted], deadline: float) -> None:
+    def __init__(self, event: NewEvent, answer: asyncio.Future[AcceptedEvent], deadline: float) -> None:
         self.event, self.answer, self.deadline = event, answer, deadline
 
 
@@ -53,7 +53,7 @@ class GroupCommit:
         self._bytes = 0
         self._busy = self._closing = self._watching = False
 
-    def record(self, event: NewEvent) -> asyncio.Future[Accepted]:
+    def record(self, event: NewEvent) -> asyncio.Future[AcceptedEvent]:
         """Return a future for the result of ``event``, set once it is committed.
 
         Raises ``Unavailable`` if too many requests wait; the future raises it if the database fails or does
@@ -64,7 +64,7 @@ class GroupCommit:
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(event.body) > MAX_WAITING_BYTES:
             raise Unavailable("too many requests wait")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Accepted] = loop.create_future()
+        answer: asyncio.Future[AcceptedEvent] = loop.create_future()
         self._waiting.append(_Request(event, answer, loop.time() + ANSWER_WITHIN_SECONDS))
         self._bytes += len(event.body)
         if not self._busy:
@@ -106,14 +106,14 @@ class GroupCommit:
                 group.append(waiting)
         return group
 
-    def _answer(self, commit: asyncio.Future[list[Accepted | Exception]]) -> None:
+    def _answer(self, commit: asyncio.Future[list[AcceptedEvent | Exception]]) -> None:
         refs: list[WorkRef] = []
         for waiting, result in zip(self._group, commit.result(), strict=True):
-            if isinstance(result, Accepted):
+            if isinstance(result, AcceptedEvent):
                 refs += result.work
             if waiting.answer.done():
                 continue
-            if isinstance(result, Accepted):
+            if isinstance(result, AcceptedEvent):
                 waiting.answer.set_result(result)
             else:
                 fault = Unavailable("the database refused the event")
@@ -133,7 +133,7 @@ class GroupCommit:
         if self._watching:
             loop.call_later(CHECK_SECONDS, self._fail_late)
 
-    def _commit(self, events: list[NewEvent]) -> list[Accepted | Exception]:
+    def _commit(self, events: list[NewEvent]) -> list[AcceptedEvent | Exception]:
         """Record ``events`` together; if that fails, one by one, so that only a bad event fails."""
         try:
             with self._writer() as tx:

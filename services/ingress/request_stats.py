@@ -12,7 +12,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import text_array
-from services.ledger.refusals import Refusals, record_refusals
+from services.ledger.refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
 
 FLUSH_SECONDS = 2.0
@@ -34,7 +34,7 @@ class RequestStats:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counter: Counter[tuple[datetime, str, str, str]] = Counter()
-        self._refused: dict[tuple[str, str, str], Refusals] = {}
+        self._refused: dict[tuple[str, str, str], WebhookRefusals] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
@@ -43,16 +43,16 @@ class RequestStats:
         """Start the thread."""
         self._thread.start()
 
-    def count(self, now: datetime, shop: str, provider: str, outcome: str, refused: str = "") -> None:
+    def count(self, now: datetime, shop: str, provider: str, outcome: str, refusal_detail: str = "") -> None:
         """Count one request. Pass ``UNKNOWN`` for an unknown shop, so that such requests create no new rows.
 
-        ``refused`` is the reason why a signed delivery was refused; the next flush opens an incident with it.
+        ``refusal_detail`` says why a signed delivery was refused; the next flush opens an incident with it.
         """
         minute = now.replace(second=0, microsecond=0)
         with self._lock:
             self._counter[(minute, shop, provider, outcome)] += 1
-            if refused:
-                self._add_refusal(Refusals(shop, provider, outcome, now, now, refused))
+            if refusal_detail:
+                self._add_refusal(WebhookRefusals(shop, provider, outcome, now, now, refusal_detail))
 
     def close(self) -> None:
         """Stop the thread and write the remaining counts."""
@@ -81,7 +81,7 @@ class RequestStats:
                 for one in refused.values():
                     self._add_refusal(one)
 
-    def _add_refusal(self, one: Refusals) -> None:
+    def _add_refusal(self, one: WebhookRefusals) -> None:
         """Merge ``one``: the first and last time of both, and the detail of the earlier one."""
         scope = (one.shop, one.provider, one.outcome)
         other = self._refused.get(scope, one)
@@ -93,7 +93,7 @@ class RequestStats:
             self.flush()
 
 
-def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
+def report_refusals(tx: Connection, refusals: Collection[WebhookRefusals], now: datetime) -> None:
     """Record ``refusals`` for the backfill, and open a P2 incident per shop, outcome and local day."""
     slugs = text_array(sorted({one.shop for one in refusals}))
     shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
@@ -106,7 +106,7 @@ def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetim
     record_incidents(tx, list(incidents.values()), now)
 
 
-def _describe(refused: Refusals, shop_id: int, day: str) -> Incident:
+def _describe(refused: WebhookRefusals, shop_id: int, day: str) -> Incident:
     summary = (
         f"Signed {refused.provider} webhooks of {refused.shop} are refused as {refused.outcome}: "
         f"{refused.detail}."

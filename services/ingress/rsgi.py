@@ -15,7 +15,7 @@ from flask import Flask
 from werkzeug.test import run_wsgi_app
 
 from services.core.settings import Settings
-from services.ingress.bodies import Bodies, RsgiProtocol
+from services.ingress.bodies import BodyReader, RsgiProtocol
 from services.ingress.connections import (
     count_descriptors,
     find_client,
@@ -23,7 +23,7 @@ from services.ingress.connections import (
     list_idle,
     shut_idle,
 )
-from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, Webhooks
+from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, WebhookEndpoint
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
@@ -41,12 +41,12 @@ LEAST_IDLE_SECONDS = 0.5
 class Gateway:
     """Answers requests within the limits of one process."""
 
-    def __init__(self, webhooks: Webhooks, flask: Flask, settings: Settings) -> None:
+    def __init__(self, webhooks: WebhookEndpoint, flask: Flask, settings: Settings) -> None:
         self._webhooks, self._flask = webhooks, flask
         self._threads = ThreadPoolExecutor(PAGES_AT_ONCE, thread_name_prefix="pages")
         self._port, self._trusted = settings.ingress_port, settings.trusted_proxies
         self._most = settings.ingress_requests - settings.ingress_requests // FREE_SHARE
-        self._bodies = Bodies(settings.ingress_requests)
+        self._bodies = BodyReader(settings.ingress_requests)
         self._running: set[Scope] = set()
         self._pages = 0
 

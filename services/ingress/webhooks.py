@@ -10,14 +10,14 @@ from uuid import uuid4
 import orjson
 
 from services.core.clock import utc_now
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.core.log import log_request
 from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.request_stats import UNKNOWN, RequestStats
 from services.ingress.secret_cache import SecretCache, live_secrets
-from services.ledger.accept import Accepted, NewEvent
+from services.ledger.accept import AcceptedEvent, NewEvent
 from services.ledger.topics import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
 from services.providers.provider import ReadDelivery
@@ -97,10 +97,12 @@ def find_route(path: str) -> WebhookRoute | None:
 class HttpError(Exception):
     """Ends a request with this status and error code."""
 
-    def __init__(self, status: int, error: str, *, retry_after_seconds: int = 0, refused: str = "") -> None:
+    def __init__(
+        self, status: int, error: str, *, retry_after_seconds: int = 0, refusal_detail: str = ""
+    ) -> None:
         super().__init__(error)
         self.status, self.error, self.retry_after_seconds = status, error, retry_after_seconds
-        self.refused = refused
+        self.refusal_detail = refusal_detail
 
 
 def _unavailable() -> HttpError:
@@ -115,13 +117,13 @@ class RequestLog:
     request_id: str
     route: WebhookRoute | None
     delivery: WebhookDelivery | None = None
-    accepted: Accepted | None = None
+    accepted: AcceptedEvent | None = None
     size_bytes: int = 0
-    refused: str = ""
+    refusal_detail: str = ""
     began: float = field(default_factory=time.perf_counter)
 
 
-class Webhooks:
+class WebhookEndpoint:
     """Answers ``POST /webhooks/...``."""
 
     def __init__(self, secrets: SecretCache, commits: GroupCommit, stats: RequestStats) -> None:
@@ -143,7 +145,7 @@ class Webhooks:
                 slug = log.route.slug if log.route else ""
                 capture_bug(fault, topic="ingress", shop=slug, request_id=log.request_id)
             refusal = fault if isinstance(fault, HttpError) else _unavailable()
-            status, outcome, log.refused = refusal.status, refusal.error, refusal.refused
+            status, outcome, log.refusal_detail = refusal.status, refusal.error, refusal.refusal_detail
             body = orjson.dumps({"error": outcome})
             if refusal.retry_after_seconds:
                 headers.append(("retry-after", str(refusal.retry_after_seconds)))
@@ -152,7 +154,7 @@ class Webhooks:
         self._record(log, status, outcome)
         return HttpResponse(status, headers, body)
 
-    async def _accept(self, request: HttpRequest, log: RequestLog) -> Accepted:
+    async def _accept(self, request: HttpRequest, log: RequestLog) -> AcceptedEvent:
         route = log.route
         if route is None:
             is_long = len(request.path) > MAX_PATH
@@ -192,7 +194,7 @@ class Webhooks:
     ) -> tuple[WebhookDelivery, int]:
         """Return the delivery and its shop, verified only with the secrets of the shop in the path."""
         secrets = self._secrets
-        refused = Rejected(INVALID_SIGNATURE)
+        refused = WebhookRejected(INVALID_SIGNATURE)
         for _attempt in range(2):
             snapshot = secrets.snapshot
             key = snapshot.keys.get((route.slug, route.secret_name))
@@ -202,7 +204,7 @@ class Webhooks:
                     _check_headers(route, request, delivery, snapshot.domains.get(key.shop_id))
                     return delivery, key.shop_id
                 break  # signed with the dummy secret
-            except Rejected as fault:
+            except WebhookRejected as fault:
                 refused = fault
                 await self._reload()  # the secret or the domain may have been set a moment ago
                 if secrets.snapshot is snapshot:
@@ -225,7 +227,7 @@ class Webhooks:
         self._reloaded_at = loop.time()
         await loop.run_in_executor(None, self._secrets.reload)
 
-    def _refusal(self, route: WebhookRoute, refused: Rejected) -> HttpError:
+    def _refusal(self, route: WebhookRoute, refused: WebhookRejected) -> HttpError:
         secrets = self._secrets
         if not secrets.is_loaded:
             return _unavailable()
@@ -233,7 +235,7 @@ class Webhooks:
             return HttpError(404, "unknown_shop")
         key = secrets.snapshot.keys.get((route.slug, route.secret_name))
         if key is not None and refused.code in _REFUSED_BY_NAME:
-            return HttpError(_REFUSED_BY_NAME[refused.code], refused.code, refused=str(refused))
+            return HttpError(_REFUSED_BY_NAME[refused.code], refused.code, refusal_detail=str(refused))
         if key is not None and key.is_unreadable:
             return _unavailable()
         return HttpError(401, INVALID_SIGNATURE)
@@ -251,7 +253,7 @@ class Webhooks:
         # The text of an unknown sender must not become a label of a statistic.
         is_known = route is not None and route.slug in self._secrets.snapshot.shop_ids
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
-        self._stats.count(log.now, slug, provider, outcome, log.refused)
+        self._stats.count(log.now, slug, provider, outcome, log.refusal_detail)
         log_request(
             request_id=log.request_id,
             shop=slug,
@@ -274,17 +276,19 @@ def _shown_topic(route: WebhookRoute, delivery: WebhookDelivery) -> str:
 def _check_headers(
     route: WebhookRoute, request: HttpRequest, delivery: WebhookDelivery, domains: tuple[str, ...] | None
 ) -> None:
-    """Raise ``Rejected`` if headers of a signed delivery contradict each other or the shop's ``domains``.
+    """Raise ``WebhookRejected`` if headers of a signed delivery contradict each other or ``domains``.
 
     A delivery without the header of the domain is accepted, because the header is not signed.
     """
     if repeated := request.repeated & route.identifying:
         name = min(repeated)
-        raise Rejected(DUPLICATE_HEADER, f"the header {name} occurs more than once, with different values")
+        raise WebhookRejected(
+            DUPLICATE_HEADER, f"the header {name} occurs more than once, with different values"
+        )
     domain = delivery.shop_domain
     if domain and domains is not None and domain not in domains:
         shown = redact_text(domain) if is_storable(domain) else "longer than a name or not plain text"
-        raise Rejected(
+        raise WebhookRejected(
             WRONG_SHOP,
             f"X-Shopify-Shop-Domain is {shown}, the shop's domain is {domains[-1]}; if Shopify renamed "
             f"the shop, run `fleet shops set {route.slug} --shopify-domain`",

@@ -20,7 +20,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.jobs.operator_mail import AUDIT_FAILED
 from services.ledger.work import FollowUp
 from services.providers.object_store import open_store
@@ -35,7 +35,7 @@ LOOK_BACK = timedelta(days=7)
 """How far back such events are searched: they are found even after nights without a verification."""
 
 
-def verify_chains(run: Run) -> JobResult:
+def verify_chains(run: JobRun) -> JobResult:
     """Verify every chain from its first row, against every checkpoint and anchor.
 
     Also checks all manifests, and the bodies of the archives that are due. Unaltered chains get a checkpoint,
@@ -115,7 +115,7 @@ def describe_open(incident: Row[Any]) -> str:
     )
 
 
-def anchor_heads(run: Run) -> JobResult:
+def anchor_heads(run: JobRun) -> JobResult:
     """Store the signed heads of all chains as an anchor, and record it in the fleet's chain."""
     settings = get_settings()
     store = open_store(settings.archive_url)
@@ -130,7 +130,7 @@ def anchor_heads(run: Run) -> JobResult:
     return JobResult(stats=stats, record=lambda tx: FollowUp(audit=[entry]))  # noqa: ARG005
 
 
-def archive_events(run: Run) -> JobResult:
+def archive_events(run: JobRun) -> JobResult:
     """Move events older than 90 days of the run's shop (None: of the fleet's chain) to the store.
 
     If AUDIT_ARCHIVE_DATABASE_URL is empty, their rows stay in the database and an incident opens. Raises

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.settings import get_settings
 from services.jobs.sentry_monitors import close_checkins
 from services.ledger.accept import WorkRef, record_work
@@ -84,7 +84,7 @@ def complete_run(
         None,
         {"status": "done", "stats": exact, "origin": run.origin},
     )
-    entry = Entry(run.shop_id, f"job {run.job}", run.job, run.request_id, [mutation], run.work_id)
+    entry = AuditEntry(run.shop_id, f"job {run.job}", run.job, run.request_id, [mutation], run.work_id)
     return FollowUp(_plan_analytics(run, stats, now), [entry])
 
 

@@ -18,7 +18,7 @@ from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class JobRun:
     """A started run. ``shop_id`` is None for a run of the fleet."""
 
     id: int
@@ -40,7 +40,7 @@ class JobResult:
     record: Callable[[Connection], FollowUp] | None = None
 
 
-JobWork = Callable[[Run], JobResult]
+JobWork = Callable[[JobRun], JobResult]
 """Does one run. It opens its own transactions, and raises a ``WorkError`` if it cannot finish."""
 
 _START = """
@@ -78,7 +78,7 @@ class JobHandler:
         row = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
         if row is None:
             return Done("already_finished")
-        run = Run(
+        run = JobRun(
             id=run_id,
             job=row.job,
             shop_id=row.shop_id,
@@ -90,7 +90,7 @@ class JobHandler:
         )
         return PreparedCall(item=item, act=partial(self._act, run))
 
-    def _act(self, run: Run) -> Outcome:
+    def _act(self, run: JobRun) -> Outcome:
         try:
             finished = self._work(run)
         except WorkError as fault:
@@ -98,7 +98,7 @@ class JobHandler:
         return Done(finished.result, partial(_end, run, finished))
 
 
-def _end(run: Run, finished: JobResult, tx: Connection) -> FollowUp:
+def _end(run: JobRun, finished: JobResult, tx: Connection) -> FollowUp:
     recorded = finished.record(tx) if finished.record else FollowUp()
     end = complete_run(tx, run.id, finished.stats, utc_now())
     return FollowUp([*recorded.new_work, *end.new_work], [*recorded.audit, *end.audit])

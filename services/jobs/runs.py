@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
@@ -97,7 +97,7 @@ def record_runs(tx: Connection, runs: Sequence[NewRun], jobs: dict[str, Job], no
         return []
     # In the order of ``trigger_job``, so that two transactions with the same rows do not deadlock.
     runs = sorted(runs, key=lambda run: (run.job, run.shop_id or FLEET, run.due_at))
-    return _plan_work(tx, _insert_runs(tx, runs, now, "beat", "beat"), jobs, now, "beat")
+    return _insert_work(tx, _insert_runs(tx, runs, now, "beat", "beat"), jobs, now, "beat")
 
 
 def trigger_job(
@@ -168,7 +168,7 @@ def start_run(
             tx.exec_driver_sql(_REPLACE, {"id": known.work_id, "now": now})
         again = {"id": known.id, "now": now, "origin": origin, "by": by, "request_id": request_id}
         new = tx.exec_driver_sql(_AGAIN, again).all()
-    ref, *checkins = _plan_work(tx, new, {job.name: job}, now, origin)
+    ref, *checkins = _insert_work(tx, new, {job.name: job}, now, origin)
     mutation = Mutation(
         "job_runs",
         str(new[0].id),
@@ -176,7 +176,7 @@ def start_run(
         None,
         {"job": job.name, "period": period, "origin": origin},
     )
-    append_all(tx, [Entry(shop_id, by, "job.run", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "job.run", request_id, [mutation])], now)
     return StartResult(StartOutcome.STARTED, new[0].id, period, shop, ref, tuple(checkins))
 
 
@@ -204,7 +204,7 @@ def _insert_runs(
     return tx.exec_driver_sql(_INSERT, values).all()
 
 
-def _plan_work(
+def _insert_work(
     tx: Connection, runs: Sequence[Row[Any]], jobs: dict[str, Job], now: datetime, origin: str
 ) -> list[WorkRef]:
     """Insert the work of the pending ``runs``, then their check-ins; return both in this order."""

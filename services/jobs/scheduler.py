@@ -44,7 +44,7 @@ on conflict on constraint uq_job_schedule_state_scope do update set
 """
 
 
-class Timing(NamedTuple):
+class ZonedSchedule(NamedTuple):
     """A schedule in its zone; it has no slots while it is not ``enabled``."""
 
     schedule: str
@@ -60,7 +60,7 @@ class Timing(NamedTuple):
         return list_next_slots(self.schedule, ZoneInfo(self.zone), now)[0] if self.enabled else None
 
 
-FindSlots = Callable[[Timing, datetime, datetime], list[datetime]]
+FindSlots = Callable[[ZonedSchedule, datetime, datetime], list[datetime]]
 
 
 def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
@@ -71,7 +71,7 @@ def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
         return []
     jobs = find_jobs(tx)
     # Most shops of a zone have the same schedule and state, so the slots are cached.
-    slots, next_slot = cache(Timing.slots), cache(Timing.next_slot)
+    slots, next_slot = cache(ZonedSchedule.slots), cache(ZonedSchedule.next_slot)
     runs: list[NewRun] = []
     scheduled_until: list[datetime] = []
     for place in places:
@@ -94,8 +94,8 @@ def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
     return refs
 
 
-def _timing(place: Row[Any]) -> Timing:
-    return Timing(place.schedule, place.zone, place.enabled)
+def _timing(place: Row[Any]) -> ZonedSchedule:
+    return ZonedSchedule(place.schedule, place.zone, place.enabled)
 
 
 def _find_due_slots(place: Row[Any], now: datetime, slots: FindSlots) -> tuple[list[datetime], datetime]:
@@ -106,7 +106,7 @@ def _find_due_slots(place: Row[Any], now: datetime, slots: FindSlots) -> tuple[l
     """
     planned = min(place.scheduled_until or place.begins, now)
     timing = _timing(place)
-    old = Timing(place.old_schedule, place.old_zone, place.old_enabled)
+    old = ZonedSchedule(place.old_schedule, place.old_zone, place.old_enabled)
     if old.schedule is None or old == timing:
         due = slots(timing, planned, now)
         return due, max([planned, *due[-1:]])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid
 from services.core.settings import get_settings
 from services.jobs.definition import CatchUp, Covers, Job
@@ -138,7 +138,7 @@ def change_job(
     mutation = Mutation(
         "job_overrides", job.name, summary + (f": {reason}" if reason else ""), before, changed._asdict()
     )
-    append_all(tx, [Entry(shop_id, by, "job.change", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "job.change", request_id, [mutation])], now)
 
 
 def is_off(tx: Connection, job: Job) -> bool:

@@ -1,6 +1,7 @@
 """One tick: starts due runs, ends the runs of ended work, and opens incidents for overdue runs.
 
-Only the leader beat calls ``tick``. Other processes call ``watch``, because a dead beat cannot report itself.
+Only the leader beat calls ``tick``. Other processes call ``report_overdue_runs``,
+because a dead beat cannot report itself.
 """
 
 import logging
@@ -22,7 +23,7 @@ from services.ledger.accept import WorkRef
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """If beat's clock and the database's differ by more, one of them is wrong."""
 CLOCK_RULE = "clocks_apart"
-WATCH_SECONDS = 30.0
+OVERDUE_CHECK_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -34,19 +35,19 @@ def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
     run starts and an incident is open; due runs start afterwards.
     """
     refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
-    return refs + _guarded("follow", engine, sync_run_status) + watch(engine)
+    return refs + _guarded("run_status", engine, sync_run_status) + report_overdue_runs(engine)
 
 
-def watch(engine: Engine) -> list[WorkRef]:
+def report_overdue_runs(engine: Engine) -> list[WorkRef]:
     """Open incidents for overdue runs, and mail the operator; return the work to notify workers of."""
-    _guarded("watch", engine, record_overdue)
+    _guarded("overdue", engine, record_overdue)
     return _guarded("mail", engine, record_notices)
 
 
 class OverdueMonitor:
-    """A thread that calls ``watch`` every ``every_seconds``."""
+    """A thread that calls ``report_overdue_runs`` every ``every_seconds``."""
 
-    def __init__(self, engine: Engine, every_seconds: float = WATCH_SECONDS) -> None:
+    def __init__(self, engine: Engine, every_seconds: float = OVERDUE_CHECK_SECONDS) -> None:
         self._engine, self._every_seconds = engine, every_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="overdue-monitor", daemon=True)
@@ -62,7 +63,7 @@ class OverdueMonitor:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
-            watch(self._engine)
+            report_overdue_runs(self._engine)
 
 
 def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:

@@ -48,7 +48,7 @@ class WorkRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedEvent:
     """The result for one event. A duplicate is not an error."""
 
     event_id: int
@@ -108,8 +108,8 @@ _EVENT_FIELDS = [each.name for each in fields(NewEvent) if each.name != "body"]
 _WORK_FIELDS = [each.name for each in fields(NewWork)]
 
 
-def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
-    """Insert ``events`` with their work; return one ``Accepted`` each, in order.
+def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[AcceptedEvent]:
+    """Insert ``events`` with their work; return one ``AcceptedEvent`` each, in order.
 
     A delivery received before, or repeated in ``events``, is counted on its row and gets no work. An
     unreadable event is stored, and its work is ``dead``.
@@ -130,15 +130,15 @@ def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
         "bodies": b"".join(event.body for event in first),
         "unreadable": _UNREADABLE,
     }
-    results: dict[_Identity, Accepted] = {}
+    results: dict[_Identity, AcceptedEvent] = {}
     for n, event_id, is_new, work_id, queue, topic, status in tx.exec_driver_sql(_RECORD_EVENTS, values):
         ref = (WorkRef(work_id, queue, topic),) if status == "pending" else ()
-        results[first[n].identity] = Accepted(event_id, is_new, ref)
+        results[first[n].identity] = AcceptedEvent(event_id, is_new, ref)
     accepted = []
     for event in events:
         result = results[event.identity]
         accepted.append(result)
-        results[event.identity] = Accepted(result.event_id, is_new=False)  # a later copy is a duplicate
+        results[event.identity] = AcceptedEvent(result.event_id, is_new=False)  # a later copy is a duplicate
     return accepted
 
 

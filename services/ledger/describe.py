@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.money import MoneyInvalid, format_minor
 from services.ledger.work import WorkItem
 from services.providers.registry import find_provider
@@ -16,16 +16,16 @@ from services.providers.registry import find_provider
 Owner = TypeVar("Owner", bound=Hashable)
 
 
-class Change(NamedTuple):
+class FigureChange(NamedTuple):
     """A change of a figure."""
 
     before: int
     after: int
 
 
-def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
+def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> AuditEntry:
     """Return the audit entry of ``item`` with ``mutations``; without an event, its topic is the author."""
-    return Entry(
+    return AuditEntry(
         item.shop_id,
         _format_author(item.event_provider, item.origin) if item.event_provider else item.topic,
         item.event_topic or item.topic,
@@ -55,19 +55,19 @@ def format_money_change(before: int, after: int, currency: str) -> str:
     return f"{format_money(before, currency).removesuffix(f' {currency}')} -> {format_money(after, currency)}"
 
 
-def split_change(change: Change, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, Change]:
+def split_change(change: FigureChange, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, FigureChange]:
     """Return each owner's step of ``change``, from ``moves``: pairs (owner, difference) in order.
 
     If the moves do not add up to ``change``, the shares are unknown, and the last owner gets all of it.
     """
     if change.before == change.after:
         return {}
-    steps: dict[Owner, Change] = {}
+    steps: dict[Owner, FigureChange] = {}
     figure = change.before
     for owner, delta in moves:
         start = steps[owner].before if owner in steps else figure
         figure += delta
-        steps[owner] = Change(start, figure)
+        steps[owner] = FigureChange(start, figure)
     if figure != change.after or any(a.after != b.before for a, b in pairwise(steps.values())):
         return {moves[-1][0]: change} if moves else {}
     return {owner: step for owner, step in steps.items() if step.before != step.after}

@@ -110,7 +110,7 @@ def read_heartbeats(tx: Connection) -> Health:
     )
 
 
-def find_missing(health: Health, now: datetime) -> list[str]:
+def list_components_down(health: Health, now: datetime) -> list[str]:
     """Return the names of the components that do not work, database and broker first.
 
     A component whose state cannot be read is not missing: heartbeats need the database, canaries the broker.
@@ -136,7 +136,7 @@ def find_missing(health: Health, now: datetime) -> list[str]:
 
 def classify_health(health: Health, now: datetime) -> HealthStatus:
     """Return the status for routes, metrics and pages."""
-    parts = find_missing(health, now)
+    parts = list_components_down(health, now)
     conditions = health.conditions or {}
     jobs = sorted({*conditions.get("runs_failed", ()), *conditions.get("jobs_overdue", ())})
     missing = [*parts, *(f"job:{name}" for name in jobs)]

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
 
@@ -107,7 +107,7 @@ def record_pause(
         before[0] if before else None,
         scope.columns | _state(made),
     )
-    append_all(tx, [Entry(scope.shop_id, by, "queue.pause", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(scope.shop_id, by, "queue.pause", request_id, [mutation])], now)
     return made
 
 
@@ -170,7 +170,7 @@ def _clear(
         mutation = Mutation(
             "pauses", str(scope), f"resumed {scope}{how}", _state(pause), scope.columns | after
         )
-        entries.append(Entry(scope.shop_id, by, "queue.resume", request_id, [mutation]))
+        entries.append(AuditEntry(scope.shop_id, by, "queue.resume", request_id, [mutation]))
     append_all(tx, entries, now)
     return [pause.scope for pause in held]
 

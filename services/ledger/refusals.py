@@ -19,7 +19,7 @@ QUIET = timedelta(hours=1)
 _columns = webhook_refusals.c
 
 
-class Refusals(NamedTuple):
+class WebhookRefusals(NamedTuple):
     """Deliveries of one shop that were refused with ``outcome``; ``detail`` describes the first one."""
 
     shop: str
@@ -30,8 +30,8 @@ class Refusals(NamedTuple):
     detail: str
 
 
-def record_refusals(tx: Connection, refusals: Iterable[tuple[int, Refusals]]) -> None:
-    """Record ``refusals`` by shop id, until ``settle_refusals``, if their provider drops subscriptions."""
+def record_refusals(tx: Connection, refusals: Iterable[tuple[int, WebhookRefusals]]) -> None:
+    """Record ``refusals`` by shop id, for ``delete_old_refusals``, if their provider drops subscriptions."""
     rows = [
         {"shop_id": shop_id, "outcome": one.outcome, "first_at": one.first_at, "last_at": one.last_at}
         for shop_id, one in refusals
@@ -54,7 +54,7 @@ def find_first_refusal(tx: Connection, shop_id: int) -> datetime | None:
     return first_at
 
 
-def settle_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tuple[str, datetime]]:
+def delete_old_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tuple[str, datetime]]:
     """Delete the shop's refusals that are over; return each outcome with its first time.
 
     Call it when the provider's lists have been read. A refusal within ``QUIET`` before ``now`` is not over.

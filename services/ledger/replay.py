@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import Refused
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import EventFilter, FilterInvalid
@@ -53,13 +53,13 @@ def replay_events(
         for row, accepted in zip(originals, record_events(tx, copies), strict=True):
             replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
             work += accepted.work
-    entries: list[Entry] = []
+    entries: list[AuditEntry] = []
     for shop_id, new_ids in sorted(replays.items()):
         summary = f"replayed {len(new_ids)} events" + (f": {reason}" if reason else "")
         after = {"originals": id_ranges(new_ids), "replays": id_ranges(new_ids.values()), "reason": reason}
         row_id = str(*new_ids) if len(new_ids) == 1 else f"{len(new_ids)} rows"
         mutation = Mutation("inbound_events", row_id, summary, None, after)
-        entries.append(Entry(shop_id, by, "event.replay", request_id, [mutation]))
+        entries.append(AuditEntry(shop_id, by, "event.replay", request_id, [mutation]))
     append_all(tx, entries, now)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
     return Replayed(tuple(event_ids), tuple(work))

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.tables import work_queue
@@ -169,5 +169,7 @@ def _change(
         row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
         mutation = Mutation("work_queue", row_id, summary, {"status": was}, after)
         mutations.setdefault(shop_id or None, []).append(mutation)
-    append_all(tx, [Entry(shop_id, by, action, request_id, of) for shop_id, of in mutations.items()], now)
+    append_all(
+        tx, [AuditEntry(shop_id, by, action, request_id, of) for shop_id, of in mutations.items()], now
+    )
     return tuple(WorkRef(row.id, row.queue, row.topic) for row in changed)

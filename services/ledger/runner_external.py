@@ -32,7 +32,7 @@ from services.ledger.limits import apply_rate_limit
 from services.ledger.settle import BatchResult, InternalError, settle, to_internal_error
 from services.ledger.topics import Topic
 from services.ledger.work import Call, ExternalHandler, FollowUp, PreparedBatch, PreparedCall, WorkItem
-from services.shops.connections import record_calls
+from services.shops.connections import record_provider_calls
 
 GATHER_SECONDS = 0.05
 """Calls that end within this time are settled in one commit."""
@@ -213,7 +213,7 @@ class _Batch:
 
             def record(settled_ids: set[int]) -> FollowUp:
                 recorded = record_results(tx, results, settled_ids)
-                return replace(recorded, audit=[*recorded.audit, *record_calls(tx, calls, now)])
+                return replace(recorded, audit=[*recorded.audit, *record_provider_calls(tx, calls, now)])
 
             settled = settle(tx, self._topic, self._worker, settlements, now, self._token, record)
         self.result.add(settled)

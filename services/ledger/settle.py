@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.pg_arrays import int_array
 from services.core.redact import redact_text
 from services.core.sentry import capture_bug
@@ -86,7 +86,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
             return Settlement(item, "done", result)
         case Refused() | Misconfigured():
             return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
-        case NotYet():
+        case Deferred():
             return Settlement(
                 item,
                 "error" if item.retry_count else "pending",

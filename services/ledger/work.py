@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry
+from services.audit.chain import AuditEntry
 from services.core.errors import WorkError
 
 FLEET = 0
@@ -64,7 +64,7 @@ class FollowUp:
     """The new work and the audit entries that follow from a result."""
 
     new_work: Sequence[NewWork] = ()
-    audit: Sequence[Entry] = ()
+    audit: Sequence[AuditEntry] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class BatchResponse:
     """The result of a batch call: one outcome per item, in order, without a ``record``.
 
     ``record`` writes the data of several calls. It gets the ``response_data`` of each call, so that it can
-    take all locks at once (see ``services.core.locks.Lock``), and the ids of the items whose lease is still
-    held. It runs in the settling transaction; if a write fails, it runs again item by item.
+    take all locks at once (see ``services.core.locks.LockKind``), and the ids of the items whose lease is
+    still held. It runs in the settling transaction; if a write fails, it runs again item by item.
     """
 
     outcomes: Sequence[Outcome]
@@ -132,7 +132,7 @@ class HandlerResult:
 
     outcomes: Sequence[Outcome]
     new_work: Sequence[NewWork] = ()
-    audit: Sequence[Entry] = ()
+    audit: Sequence[AuditEntry] = ()
 
 
 TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from services.audit.append import append_all
-from services.audit.chain import Entry
+from services.audit.chain import AuditEntry
 from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
 from services.core.db import KeptConnection, is_connection_fault, transaction
@@ -22,7 +22,7 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.limits import record_throttle
 from services.mail.delivery_plan import MailDelivery, plan_entry
 from services.mail.outbox import make_storable
-from services.mail.transports import Route
+from services.mail.transports import MailRoute
 from services.shops.connections import record_connection_broken, record_connection_ok
 
 RESULT_RETRY_SECONDS = 25.0
@@ -158,7 +158,9 @@ def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> s
     return set(tx.exec_driver_sql(_END, values).scalars())
 
 
-def _write_route(tx: Connection, route: Route, results: Sequence[SendResult], now: datetime) -> list[Entry]:
+def _write_route(
+    tx: Connection, route: MailRoute, results: Sequence[SendResult], now: datetime
+) -> list[AuditEntry]:
     pause = max((one.pause for one in results if one.pause is not None), default=None)
     if pause is not None:
         # An empty bucket stops every process from sending through the account.

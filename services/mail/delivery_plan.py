@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.errors import Misconfigured, Refused
 from services.core.redact import quote_value
 from services.ledger.work import Done, Outcome, WorkItem
-from services.mail.transports import Route
+from services.mail.transports import MailRoute
 from services.providers.outgoing_mail import mask_address, parse_sender
 
 UNKNOWN = "mail.outcome_unknown"
@@ -24,7 +24,7 @@ class MailDelivery:
 
     item: WorkItem
     row: Row[Any]
-    route: Route
+    route: MailRoute
     is_lost: bool = False
 
     @property
@@ -40,7 +40,7 @@ class MailDelivery:
 
 
 def plan_delivery(
-    item: WorkItem, row: Row[Any] | None, route: Route | Misconfigured | None, now: datetime
+    item: WorkItem, row: Row[Any] | None, route: MailRoute | Misconfigured | None, now: datetime
 ) -> MailDelivery | Outcome:
     """Return the delivery of ``item``'s mail, or its outcome without one.
 
@@ -62,7 +62,7 @@ def plan_delivery(
     return MailDelivery(item, row, route, is_lost=row.status == "sending" and not is_repeatable)
 
 
-def may_repeat(route: Route, handed_over_at: datetime | None, now: datetime) -> bool:
+def may_repeat(route: MailRoute, handed_over_at: datetime | None, now: datetime) -> bool:
     """Return whether the transport still recognizes a repeat. A key is not used in its last 30 minutes."""
     if not route.repeatable_for:
         return False
@@ -82,7 +82,7 @@ def _what_to_do(mail_id: int) -> str:
     )
 
 
-def plan_entry(delivery: MailDelivery, status: str, result: str) -> Entry:
+def plan_entry(delivery: MailDelivery, status: str, result: str) -> AuditEntry:
     """Return the audit entry of a mail's ``result``. The address is masked: a chain is never redacted."""
     row, item = delivery.row, delivery.item
     summary = f"mail {row.kind} to {mask_address(row.recipient)} {result}"
@@ -91,4 +91,4 @@ def plan_entry(delivery: MailDelivery, status: str, result: str) -> Entry:
         after["message_id"] = delivery.message_id
     mutation = Mutation("mail_outbox", str(row.id), summary, {"status": "queued"}, after)
     work_id = item.id if status == "sent" else None
-    return Entry(row.shop_id, "mail_send", f"mail.{status}", item.request_id, [mutation], work_id)
+    return AuditEntry(row.shop_id, "mail_send", f"mail.{status}", item.request_id, [mutation], work_id)

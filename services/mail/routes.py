@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.core.crypto import SealBroken
-from services.core.errors import Misconfigured, NotYet, RetryLater, WorkError
+from services.core.errors import Deferred, Misconfigured, RetryLater, WorkError
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.work import Outcome
 from services.mail.delivery_plan import MailDelivery
-from services.mail.transports import SECRETS, Route, make_fleet_route, make_shop_route
+from services.mail.transports import SECRETS, MailRoute, make_fleet_route, make_shop_route
 from services.providers.outgoing_mail import AddressInvalid, MailThrottled, parse_sender
 from services.shops.mail_transport import find_mail_choices
 from services.shops.secrets import find_secrets
@@ -22,10 +22,10 @@ MISCONFIGURED_PAUSE = timedelta(seconds=10)
 """How long a misconfigured route is not used: the rest of a batch, and not long after a repair."""
 
 
-def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, Route | Misconfigured]:
+def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, MailRoute | Misconfigured]:
     """Return each shop's route (None: the fleet's own mail), or the fault that prevents sending."""
     settings = get_settings()
-    routes: dict[int | None, Route | Misconfigured] = dict.fromkeys(shop_ids, make_fleet_route(settings))
+    routes: dict[int | None, MailRoute | Misconfigured] = dict.fromkeys(shop_ids, make_fleet_route(settings))
     choices = find_mail_choices(tx, sorted(shop_id for shop_id in shop_ids if shop_id is not None))
     names = {shop_id: SECRETS.get(choice.transport, "") for shop_id, choice in choices.items()}
     secrets = find_secrets(tx, [(shop_id, name) for shop_id, name in names.items() if name])
@@ -57,7 +57,7 @@ def reserve_sends(tx: Connection, deliveries: Sequence[MailDelivery], now: datet
             record_throttle(tx, *account, maximum=burst, available=burst, restore_per_second=rate, now=now)
         delays = reserve_calls(tx, *account, len(members), now)
         for delivery, delay in zip(reversed(members), reversed(delays), strict=False):
-            waits[delivery.item.id] = NotYet("mail.paced", "waits for the account's rate limit", wait=delay)
+            waits[delivery.item.id] = Deferred("mail.paced", "waits for the account's rate limit", wait=delay)
     return waits
 
 
@@ -66,9 +66,9 @@ class CircuitBreaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._faults: dict[Route, tuple[float, WorkError]] = {}
+        self._faults: dict[MailRoute, tuple[float, WorkError]] = {}
 
-    def open(self, route: Route, fault: WorkError) -> timedelta | None:
+    def open(self, route: MailRoute, fault: WorkError) -> timedelta | None:
         """Stop sending through ``route`` if ``fault`` concerns all its mails; return the stated pause."""
         if isinstance(fault, Misconfigured):
             self._faults[route] = (self._clock() + MISCONFIGURED_PAUSE.total_seconds(), fault)
@@ -77,7 +77,7 @@ class CircuitBreaker:
             return fault.wait
         return None
 
-    def find_fault(self, route: Route) -> WorkError | None:
+    def find_fault(self, route: MailRoute) -> WorkError | None:
         """Return why nothing is sent through ``route`` now, or None."""
         until, fault = self._faults.get(route, (0.0, None))
         seconds = until - self._clock()
@@ -85,12 +85,12 @@ class CircuitBreaker:
             self._faults.pop(route, None)
             return None
         if isinstance(fault, RetryLater):
-            return NotYet(fault.code, f"account paused: {fault.detail}", wait=timedelta(seconds=seconds))
+            return Deferred(fault.code, f"account paused: {fault.detail}", wait=timedelta(seconds=seconds))
         return fault
 
 
-def _check_sender(route: Route | Misconfigured) -> Route | Misconfigured:
-    if isinstance(route, Route):
+def _check_sender(route: MailRoute | Misconfigured) -> MailRoute | Misconfigured:
+    if isinstance(route, MailRoute):
         try:
             parse_sender(route.sender)
         except AddressInvalid as fault:

@@ -36,7 +36,7 @@ RATES = {"resend": 5.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class MailRoute:
     """How a mail is sent. ``owner`` is the shop that chose it (None: the fleet's own mail).
 
     ``account`` is the shop whose account sends, or ``FLEET``.
@@ -70,7 +70,7 @@ class Route:
         return REPEATABLE_FOR.get(self.transport, timedelta(0))
 
 
-def make_fleet_route(settings: Settings) -> Route:
+def make_fleet_route(settings: Settings) -> MailRoute:
     """Return the route of every shop that has none of its own."""
     name = settings.mail_transport
     options = {"folder": str(settings.mail_folder), "tenant_id": settings.graph_tenant_id}
@@ -84,7 +84,7 @@ def make_fleet_route(settings: Settings) -> Route:
     return _make_route(None, FLEET, name, settings.mail_from, secrets.get(name, ""), options, settings)
 
 
-def make_shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> Route:
+def make_shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> MailRoute:
     """Return the shop's route: without a transport in ``choice`` the fleet's, with the shop's sender.
 
     Raises ``Misconfigured`` naming what is missing.
@@ -116,10 +116,10 @@ def _make_route(
     secret: str,
     options: Mapping[str, str],
     settings: Settings,
-) -> Route:
+) -> MailRoute:
     names = ("graph_api_base", "graph_login_base", "sendgrid_api_base", "resend_api_base")
     bases = {name: getattr(settings, name).rstrip("/") for name in names}
-    return Route(
+    return MailRoute(
         owner=owner,
         account=account,
         transport=transport,
@@ -131,7 +131,7 @@ def _make_route(
     )
 
 
-def open_transport(route: Route) -> MailTransport:
+def open_transport(route: MailRoute) -> MailTransport:
     """Return a new transport for ``route``; raise ``Misconfigured`` for an unreadable SMTP URL."""
     options = dict(route.options)
     # Imported here: most workers send no mail, and the HTTP client is slow to load.
@@ -169,7 +169,7 @@ class OpenTransports:
         self._open: OrderedDict[tuple[object, ...], MailTransport] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, route: Route) -> MailTransport:
+    def get(self, route: MailRoute) -> MailTransport:
         """Return the transport of ``route``, opened at first use."""
         key = (route.transport, route.secret, route.options, route.connections)
         with self._lock:

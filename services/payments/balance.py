@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -150,7 +150,7 @@ def fetch_balance_entries(
         with transaction() as tx:
             mutations = record_balance_entries(tx, shop_id, entries)
             audited = [
-                Entry(shop_id, "stripe pull", "balance_entries", request_id, part)
+                AuditEntry(shop_id, "stripe pull", "balance_entries", request_id, part)
                 for part in in_batches(mutations, MUTATIONS_PER_ENTRY)
             ]
             append_all(tx, audited, utc_now())

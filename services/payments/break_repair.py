@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -23,7 +23,7 @@ from services.payments.backfill import find_changed_objects, list_missing_events
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
 from services.payments.stripe_lists import in_batches
-from services.providers.stripe_api import NOT_FOUND, get_object
+from services.providers.stripe_api import NOT_FOUND, fetch_object
 
 BATCH_SIZE = 50
 
@@ -98,7 +98,7 @@ def repair_day(
         sources = []
         for path in paths:
             try:
-                sources.append(get_object(key, base_url, path))
+                sources.append(fetch_object(key, base_url, path))
             except Refused as fault:
                 if fault.code != NOT_FOUND:
                     raise
@@ -122,7 +122,7 @@ def repair_day(
             )
             for event, each in zip(new, accepted, strict=True)
         ]
-        append_all(tx, [Entry(shop_id, by, "payments.repair", request_id, mutations)], utc_now())
+        append_all(tx, [AuditEntry(shop_id, by, "payments.repair", request_id, mutations)], utc_now())
 
     if plan.work_ids:
         with transaction() as tx:

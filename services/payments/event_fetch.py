@@ -20,7 +20,7 @@ from services.payments.balance import fetch_balance_entries
 from services.payments.handler import PAYOUT
 from services.payments.payload import KINDS
 from services.payments.stripe_key import get_stripe_key
-from services.providers.stripe_api import NOT_FOUND, get_object
+from services.providers.stripe_api import NOT_FOUND, fetch_object
 
 
 class EventFetch:
@@ -74,11 +74,11 @@ def _fetch_object(item: WorkItem, key: str, event_id: str, created: datetime, co
     requested_at = utc_now()
     try:
         path = f"/v2/core/events/{quote(event_id, safe='')}"
-        related = get_object(key, base_url, path, context=context).get("related_object")
+        related = fetch_object(key, base_url, path, context=context).get("related_object")
         url = find_text(related, "url") if isinstance(related, Mapping) else ""
         if not url:
             return Done("ignored")
-        source = get_object(key, base_url, url, context=context)
+        source = fetch_object(key, base_url, url, context=context)
     except WorkError as fault:
         return Done("gone") if fault.code == NOT_FOUND else fault
     if source.get("object") not in KINDS:

@@ -14,12 +14,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.chain import Entry
+from services.audit.chain import AuditEntry
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.payments.balance import fetch_balance_entries
@@ -54,7 +54,7 @@ select r.status, r.stats, coalesce(r.error, w.error_code || ': ' || w.last_error
 """
 
 
-def reconcile_day(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
+def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Compare ``run``'s shop and day with Stripe: ``clean``, ``breaks`` or ``no_stripe``.
 
     Records the day's balance entries after the comparison, so that a differing fee is found before it is
@@ -126,7 +126,7 @@ def _record(day: Comparison, tx: Connection) -> FollowUp:
         record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], day.now)
     else:
         resolve_incident(tx, day.shop_id, RULE, period, day.now, "(the day agrees with Stripe now)")
-    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
+    entry = AuditEntry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
     return FollowUp((), [entry] if mutations else ())
 
 

@@ -20,7 +20,7 @@ from services.mail.compose import compose
 from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
 from services.privacy.handler import PrivacyHandler, PrivacyTask
-from services.privacy.holders import list_holders
+from services.privacy.holders import list_data_sources
 from services.privacy.store import export_key, record_request_done
 from services.privacy.subject import Subject
 from services.providers.object_store import open_store
@@ -82,7 +82,7 @@ def _gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, 
             "tables": [table.replace("_", " ") for table in holder.tables],
             "rows": [_in_zone(row, zone) for row in holder.find(tx, subject)],
         }
-        for holder in sorted(list_holders(), key=lambda holder: holder.name)
+        for holder in sorted(list_data_sources(), key=lambda holder: holder.name)
     ]
 
 

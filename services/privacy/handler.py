@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.errors import Refused
 from services.core.fields import Unreadable
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
@@ -26,10 +26,10 @@ class PrivacyTask(NamedTuple):
     row: Row[Any]
     subject: Subject
 
-    def make_entry(self, action: str, mutations: Sequence[Mutation]) -> Entry:
+    def make_entry(self, action: str, mutations: Sequence[Mutation]) -> AuditEntry:
         """Return the audit entry of the finished request."""
         item = self.item
-        return Entry(item.shop_id, "shopify webhook", action, item.request_id, mutations, item.id)
+        return AuditEntry(item.shop_id, "shopify webhook", action, item.request_id, mutations, item.id)
 
 
 class PrivacyHandler:

@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.privacy.mail_data import MAILS
-from services.privacy.subject import Holder, Records, Subject
+from services.privacy.subject import PersonalDataSource, Records, Subject
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
 from services.shops.secrets import retire_secrets
 
@@ -105,7 +105,7 @@ def redact_secrets(tx: Connection, subject: Subject, now: datetime) -> Mapping[s
     return {"shop_secrets": len(retire_secrets(tx, subject.shop_id, None, now))}
 
 
-ORDERS = Holder(
+ORDERS = PersonalDataSource(
     name="orders",
     tables=(
         "orders",
@@ -117,7 +117,7 @@ ORDERS = Holder(
     ),
     find=partial(_find, _FIND_ORDERS),
 )
-LOGISTICS = Holder(
+LOGISTICS = PersonalDataSource(
     name="returns, parcels, disputes and payments of the orders",
     tables=(
         "fulfillment_events",
@@ -132,11 +132,13 @@ HOLDERS = (
     INTERACTIONS,
     MAILS,
     ORDERS,
-    Holder(name="privacy requests", tables=("privacy_requests",)),
-    Holder(name="the shop's keys to other services", tables=("shop_secrets",), redact=redact_secrets),
+    PersonalDataSource(name="privacy requests", tables=("privacy_requests",)),
+    PersonalDataSource(
+        name="the shop's keys to other services", tables=("shop_secrets",), redact=redact_secrets
+    ),
     LOGISTICS,
     WORK,
-    Holder(
+    PersonalDataSource(
         name="the shop's customer list",
         tables=("customers",),
         find=partial(_find, _FIND_CUSTOMER),
@@ -148,7 +150,7 @@ HOLDERS = (
 """In the order of redaction: holders that identify the subject (``knows_subject``) are last."""
 
 
-def list_holders() -> tuple[Holder, ...]:
+def list_data_sources() -> tuple[PersonalDataSource, ...]:
     """Return ``HOLDERS``; raise ``RuntimeError`` if it is empty, because nothing would be redacted."""
     if not HOLDERS:
         raise RuntimeError("there is no holder of personal data: nothing can be exported or redacted")

@@ -10,7 +10,7 @@ from services.core.pg_arrays import int_array
 from services.mail.delivery_plan import REDACTED_RECIPIENT
 from services.mail.tables import mail_outbox
 from services.privacy.redaction import HIDDEN, hide_text, normalize_email
-from services.privacy.subject import Holder, Records, Subject
+from services.privacy.subject import PersonalDataSource, Records, Subject
 from services.privacy.text_data import has_subject, scan_rows, update_rows
 
 # Attachments are searched too, exports included.
@@ -105,7 +105,7 @@ def _find_mails(tx: Connection, subject: Subject) -> Iterator[tuple[Row[Any], li
             yield mail, parts
 
 
-MAILS = Holder(
+MAILS = PersonalDataSource(
     name="mails that were written",
     tables=("mail_outbox", "mail_parts"),
     find=find_mail_rows,

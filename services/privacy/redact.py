@@ -17,9 +17,9 @@ from services.core.errors import Misconfigured, Refused
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.privacy.handler import PrivacyHandler, PrivacyTask
-from services.privacy.holders import list_holders
+from services.privacy.holders import list_data_sources
 from services.privacy.store import RULE, is_confirmed, list_exports, record_request_done
-from services.privacy.subject import Holder, Subject
+from services.privacy.subject import PersonalDataSource, Subject
 from services.providers.object_store import open_store
 from services.shopify.shop_profile import UNCONFIRMED
 from services.shopify.uninstall import check_uninstalled
@@ -65,7 +65,7 @@ class PrivacyRedact(PrivacyHandler):
 
 
 def _redact_customer(subject: Subject) -> Counter[str]:
-    holders = list_holders()
+    holders = list_data_sources()
     counts: Counter[str] = Counter()
     for holder in holders:
         if not holder.knows_subject:
@@ -76,14 +76,14 @@ def _redact_customer(subject: Subject) -> Counter[str]:
 
 def _redact_shop(subject: Subject) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for holder in list_holders():
+    for holder in list_data_sources():
         while any((piece := _redact([holder], subject)).values()):
             counts.update(piece)
         counts.update(piece)
     return counts
 
 
-def _redact(holders: Iterable[Holder], subject: Subject) -> Counter[str]:
+def _redact(holders: Iterable[PersonalDataSource], subject: Subject) -> Counter[str]:
     """Redact ``holders`` in one transaction; return how many rows of each table changed."""
     counts: Counter[str] = Counter()
     with transaction() as tx:

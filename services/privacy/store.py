@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.pg_arrays import text_array
 from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
@@ -168,7 +168,7 @@ def record_decision(
     summary = f"erasure of the shop {decided}: {reason}"
     mutation = Mutation("privacy_requests", str(request_id), summary, None, {"decision": decided})
     action = f"privacy.{'confirm' if erase else 'reject'}"
-    append_all(tx, [Entry(shop_id, by, action, request, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, action, request, [mutation])], now)
     return shop_id
 
 

@@ -45,7 +45,7 @@ def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mappin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class PersonalDataSource:
     """Tables with personal data. ``name`` is for the customer who reads the export.
 
     ``find`` yields what is stored about the subject, row by row: readable field names, aware times.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, update
 from services.conversations.tables import interactions
 from services.ledger.tables import inbound_events, work_queue
 from services.privacy.redaction import HIDDEN, blank, hide_text, is_about, names_subject, search_pattern
-from services.privacy.subject import Holder, Records, Subject
+from services.privacy.subject import PersonalDataSource, Records, Subject
 from services.providers.registry import find_provider
 
 SET_SIZE = 200
@@ -227,15 +227,17 @@ def _find_interactions(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
             yield row
 
 
-EVENTS = Holder(
+EVENTS = PersonalDataSource(
     name="events from Shopify, Stripe and Quo",
     tables=("inbound_events",),
     find=find_event_rows,
     redact=redact_events,
     knows_subject=True,
 )
-WORK = Holder(name="planned work", tables=("work_queue",), find=find_work_rows, redact=redact_work)
-INTERACTIONS = Holder(
+WORK = PersonalDataSource(
+    name="planned work", tables=("work_queue",), find=find_work_rows, redact=redact_work
+)
+INTERACTIONS = PersonalDataSource(
     name="calls and messages",
     tables=("interactions",),
     find=find_interaction_rows,

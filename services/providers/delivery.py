@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import orjson
 
 from services.core.clock import is_plausible
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 
 UNREADABLE = "unreadable"
 """The topic of a signed body without one."""
@@ -53,13 +53,13 @@ class WebhookDelivery:
 
 
 def reject(detail: str) -> NoReturn:
-    """Raise ``Rejected``: all signature faults have one code, so an attacker learns nothing from it."""
-    raise Rejected(INVALID_SIGNATURE, detail)
+    """Raise ``WebhookRejected``: one code for all signature faults, so that attackers learn nothing."""
+    raise WebhookRejected(INVALID_SIGNATURE, detail)
 
 
 def reject_missing(name: str) -> NoReturn:
-    """Raise ``Rejected`` for a missing header. Call it only after the signature matched: see ``reject``."""
-    raise Rejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
+    """Raise ``WebhookRejected`` for a missing header; only after the signature matched: see ``reject``."""
+    raise WebhookRejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
 def is_storable(value: object, longest: int = MAX_TEXT) -> bool:
@@ -124,7 +124,7 @@ def decode_key(secret: bytes) -> bytes:
 
 
 def get_signature(headers: Mapping[str, str], name: str) -> str:
-    """Return the header ``name``, which has the signature; raise ``Rejected`` if it cannot be one."""
+    """Return the header ``name``, which has the signature; raise ``WebhookRejected`` if it cannot be one."""
     header = headers.get(name.lower(), "")
     if not header or len(header) > MAX_SIGNATURE_HEADER or not header.isascii():
         reject(f"{name} is missing or malformed")

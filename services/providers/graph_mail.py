@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
 from services.providers.http import find_json, parse_retry_after, post
 from services.providers.mime import render_mime
@@ -88,7 +88,7 @@ class GraphTransport(MailTransport):
             # Graph may have requested a pause while this mail waited for a free call.
             seconds = self._paused_until - time.monotonic()
             if seconds > 0:
-                raise NotYet("graph.throttled", "mailbox paused", wait=timedelta(seconds=seconds))
+                raise Deferred("graph.throttled", "mailbox paused", wait=timedelta(seconds=seconds))
             response = self._post(mail, content, self._get_token())
             if response.status_code == 401:
                 # The token was revoked early. Graph processed nothing, so a new token may be tried.

@@ -46,7 +46,7 @@ def read_openphone_delivery(
     """Return the delivery if one of ``secrets`` (base64, with or without ``whsec_``) signed it.
 
     The delivery key is ``webhook-id``, or the body's ``id`` in the older system. Raises
-    ``Rejected("invalid_signature")``.
+    ``WebhookRejected("invalid_signature")``.
     """
     webhook_id = ""
     if "webhook-signature" in headers:
@@ -87,7 +87,7 @@ def sign_openphone(body: bytes, secret: bytes, *, now: datetime, **_unsigned: st
 
 
 def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime) -> None:
-    """Raise ``Rejected`` unless an entry of the header is genuine and recent."""
+    """Raise ``WebhookRejected`` unless an entry of the header is genuine and recent."""
     entries = []
     for entry in get_signature(headers, "openphone-signature").split(",")[:8]:
         fields = entry.strip().split(";")

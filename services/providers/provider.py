@@ -12,7 +12,7 @@ from services.core.errors import InputInvalid
 from services.providers.delivery import WebhookDelivery
 
 ReadDelivery = Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], WebhookDelivery]
-"""Takes headers (names in lower case), body, the shop's secrets and the time; raises ``Rejected``."""
+"""Takes headers (names in lower case), body, the shop's secrets and the time; raises ``WebhookRejected``."""
 
 _LONGEST_SECRET = 4096
 _MEANINGS = {

@@ -54,9 +54,9 @@ def read_shopify_delivery(
     """Return the delivery if one of ``secrets`` (the app's, as UTF-8) signed ``body``.
 
     Header names are lower case, with the prefix ``x-shopify-`` or ``shopify-`` (Events preview). Topic and
-    webhook id identify the delivery: a signed body without them is ``Rejected("missing_header")``. The
+    webhook id identify the delivery: a signed body without them is ``WebhookRejected("missing_header")``. The
     shop's domain and the API version are optional, because they are unsigned. ``now`` is unused: there is
-    no timestamp to check. Raises ``Rejected("invalid_signature")``.
+    no timestamp to check. Raises ``WebhookRejected("invalid_signature")``.
     """
     del now
     prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"

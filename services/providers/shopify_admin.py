@@ -143,12 +143,12 @@ class ShopifyAdmin:
         group = find_object(payload, "inventoryAdjustmentGroup")
         return SetLevelsResult(find_instant(group.get("createdAt")), refused)
 
-    def get_domain(self) -> str:
+    def fetch_domain(self) -> str:
         """Return the shop's ``myshopify.com`` domain, in lower case."""
         data = self.execute(READ_SHOP, {}, changes=False)
         return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
 
-    def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
+    def fetch_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         """Return the levels at Shopify; a level that is not stocked is missing.
 
         One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.

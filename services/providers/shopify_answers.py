@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
 from services.providers.http import find_json, parse_retry_after
 
@@ -41,7 +41,7 @@ class ThrottleStatus:
     restore_rate: float
 
 
-class ShopifyThrottled(NotYet):
+class ShopifyThrottled(Deferred):
     """The bucket is empty and nothing happened. ``wait`` is until it has enough points."""
 
     def __init__(self, detail: str, *, wait: timedelta, throttle: ThrottleStatus | None) -> None:
@@ -128,7 +128,7 @@ def _make_user_error(error: Mapping[str, Any], path: list[str]) -> WorkError:
         case "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
             return IdempotencyKeyUsed(detail)
         case "IDEMPOTENCY_CONCURRENT_REQUEST":
-            return NotYet(slug, detail, wait=WAIT_UNSTATED)
+            return Deferred(slug, detail, wait=WAIT_UNSTATED)
         case "SERVICE_UNAVAILABLE":
             return RetryLater(slug, detail, wait=WAIT_UNSTATED)
     return Refused(slug, detail)

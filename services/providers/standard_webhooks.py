@@ -40,7 +40,7 @@ def read_standard_delivery(
     """Return the delivery if one of ``secrets`` (``whsec_`` texts as pasted) signed it.
 
     The delivery key is ``webhook-id``, which stays the same over retries. The topic is the body's ``type``,
-    or ``untyped``. Raises ``Rejected("invalid_signature")``, also for a time over 300 s from ``now``.
+    or ``untyped``. Raises ``WebhookRejected("invalid_signature")``, also for a time over 300 s from ``now``.
     """
     webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now)
     payload = parse_object(body)
@@ -67,7 +67,7 @@ def object_key(data: Mapping[str, Any]) -> str:
 def verify_standard(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
 ) -> tuple[str, int]:
-    """Return (webhook id, timestamp in seconds) of a genuine and recent request; raise ``Rejected``."""
+    """Return (webhook id, timestamp in seconds) of a genuine, recent request; raise ``WebhookRejected``."""
     prefix = "webhook-" if "webhook-signature" in headers else "svix-"
     webhook_id = headers.get(prefix + "id", "")
     sent_at_text = headers.get(prefix + "timestamp", "")

@@ -38,7 +38,7 @@ def read_stripe_delivery(
     """Return the delivery if one of ``secrets`` (whole ``whsec_`` texts) signed ``t.body``.
 
     Reads snapshot and thin (v2) events; the delivery key is the event's id. Raises
-    ``Rejected("invalid_signature")`` for a missing, malformed, stale or wrong signature.
+    ``WebhookRejected("invalid_signature")`` for a missing, malformed, stale or wrong signature.
     """
     sent_at_text, given = _parse_header(get_signature(headers, "Stripe-Signature"))
     message = sent_at_text.encode() + b"." + body

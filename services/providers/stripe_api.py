@@ -69,7 +69,7 @@ def list_objects(
             params["starting_after"] = last_ids[-1]
 
 
-def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
+def fetch_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
     """Return the object at ``url``, a path such as ``/v1/charges/ch_1`` or an event's ``related_object.url``.
 
     ``context`` is the account of a thin event, if it is not the key's. Raises

@@ -31,8 +31,8 @@ the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.mysh
 _NOT_RECORDED = "the shop has no shopify-token: record its Admin API token, then requeue this"
 
 
-class Access(NamedTuple):
-    """What a call to a shop needs. ``open_access`` refreshes the token if it expires soon."""
+class ShopAccess(NamedTuple):
+    """What a call to a shop needs. ``open_admin_for`` refreshes the token if it expires soon."""
 
     shop_id: int
     domain: str
@@ -40,7 +40,7 @@ class Access(NamedTuple):
     token_expires_at: datetime | None = None
 
     def __repr__(self) -> str:
-        return f"Access(shop_id={self.shop_id}, domain={self.domain!r})"
+        return f"ShopAccess(shop_id={self.shop_id}, domain={self.domain!r})"
 
 
 def open_admin(shop_id: int) -> "ShopifyAdmin":
@@ -49,14 +49,14 @@ def open_admin(shop_id: int) -> "ShopifyAdmin":
     Call it without an open transaction: a token that is about to expire is refreshed at Shopify. Raises
     ``Misconfigured`` with the command that a person has to run.
     """
-    return open_access(get_access(shop_id))
+    return open_admin_for(get_access(shop_id))
 
 
-def open_access(access: Access) -> "ShopifyAdmin":
-    return open_stored(_refresh(access), partial(renew_token, access.shop_id))
+def open_admin_for(access: ShopAccess) -> "ShopifyAdmin":
+    return open_admin_with_stored_token(_refresh(access), partial(renew_token, access.shop_id))
 
 
-def open_stored(access: Access, renew: Callable[[str], str] | None) -> "ShopifyAdmin":
+def open_admin_with_stored_token(access: ShopAccess, renew: Callable[[str], str] | None) -> "ShopifyAdmin":
     """Return the Admin API with the stored token, even an expired one; a 401 calls ``renew`` for another."""
     # Imported here: every worker imports this module, but few call Shopify.
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
@@ -65,7 +65,7 @@ def open_stored(access: Access, renew: Callable[[str], str] | None) -> "ShopifyA
     return ShopifyAdmin(get_http_client(), base_url, access.token, renew)
 
 
-def read_domain(shop_id: int, domain: str) -> str:
+def fetch_shop_domain(shop_id: int, domain: str) -> str:
     """Call the shop at ``domain`` with our token; return the domain in its answer, or "" without a token.
 
     Stores nothing and does not renew a refused token: it may be another shop's. Raises the ``WorkError`` of a
@@ -77,10 +77,10 @@ def read_domain(shop_id: int, domain: str) -> str:
         if fault.code == "shopify.no_token":
             return ""
         raise
-    return open_stored(_refresh(access), None).get_domain()
+    return open_admin_with_stored_token(_refresh(access), None).fetch_domain()
 
 
-def get_access(shop_id: int, domain: str = "") -> Access:
+def get_access(shop_id: int, domain: str = "") -> ShopAccess:
     """Return the access to a shop, at ``domain`` if given; raise ``Misconfigured`` without one."""
     with transaction() as tx:
         access = find_access(tx, [shop_id], domain)[shop_id]
@@ -91,12 +91,12 @@ def get_access(shop_id: int, domain: str = "") -> Access:
 
 def find_access(
     tx: Connection, shop_ids: Collection[int], domain: str = ""
-) -> dict[int, Access | Misconfigured]:
+) -> dict[int, ShopAccess | Misconfigured]:
     """Return the access to each of the shops, or the missing setting. Two queries."""
     shops = {row.shop_id: row for row in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
     tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
 
-    def find(shop_id: int) -> Access | Misconfigured:
+    def find(shop_id: int) -> ShopAccess | Misconfigured:
         token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
         if not (at := domain or (shop.shopify_domain if shop else "")):
             return Misconfigured("shopify.no_domain", _NO_DOMAIN)
@@ -106,7 +106,7 @@ def find_access(
             return Misconfigured(
                 "shopify.token_unreadable", f"the shop's shopify-token cannot be decrypted: {token}"
             )
-        return Access(shop_id, at, token, shop.token_expires_at if shop else None)
+        return ShopAccess(shop_id, at, token, shop.token_expires_at if shop else None)
 
     return {shop_id: find(shop_id) for shop_id in shop_ids}
 
@@ -116,7 +116,7 @@ def renew_token(shop_id: int, refused: str) -> str:
     return get_shopify_token(shop_id, utc_now(), refused=refused)
 
 
-def _refresh(access: Access) -> Access:
+def _refresh(access: ShopAccess) -> ShopAccess:
     now = utc_now()
     if is_due(access.token_expires_at, now):
         return access._replace(token=get_shopify_token(access.shop_id, now))

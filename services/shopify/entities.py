@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
-from services.core.locks import Lock, lock_objects
+from services.core.locks import LockKind, lock_objects
 from services.core.pg_arrays import find_by_key, upsert_rows
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
@@ -122,7 +122,7 @@ class EntitySpec(Generic[D]):
     deletion_column: str = "deleted_at"
     deletion_texts: tuple[str, str] = ("deleted at Shopify", "restored at Shopify")
     lock: Callable[[int], str] | None = None
-    lock_kind: Lock = Lock.OBJECTS
+    lock_kind: LockKind = LockKind.OBJECTS
     row_key: Callable[[EntityKey], tuple[Any, ...]] = tuple
     find_elsewhere: Callable[[Connection, Collection[EntityKey]], set[EntityKey]] = lambda _tx, _keys: set()
 

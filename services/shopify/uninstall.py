@@ -22,7 +22,7 @@ from services.ledger.describe import audit_entry
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.shopify.admin import get_access, open_stored, renew_token
+from services.shopify.admin import get_access, open_admin_with_stored_token, renew_token
 from services.shopify.entities import EPOCH, EntityState, find_states, write_states
 from services.shopify.payload import read_event
 from services.shopify.shop_profile import (
@@ -67,7 +67,7 @@ def check_uninstalled(shop_id: int) -> bool:
         return renew_token(shop_id, token)
 
     try:
-        open_stored(access, renew).get_domain()
+        open_admin_with_stored_token(access, renew).fetch_domain()
     except Misconfigured as fault:
         # A refused refresh token counts only if Shopify also refused a token that had not expired.
         proofs = ("shopify.token_refused", *(["shopify.refresh_refused"] if is_unexpired else []))

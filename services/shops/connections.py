@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import int_array
@@ -84,7 +84,9 @@ class _PlannedState(NamedTuple):
     detail: str = ""
 
 
-def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now: datetime) -> list[Entry]:
+def record_connection_ok(
+    tx: Connection, shop_id: int | None, provider: str, now: datetime
+) -> list[AuditEntry]:
     """Set the connection to ``ok``; return the audit entry if it was broken."""
     values = {"shop_id": shop_id, "provider": provider, "now": now}
     # Only a change is written, so that a working connection does not lock its row at each call.
@@ -106,7 +108,7 @@ def record_connection_broken(
     now: datetime,
     *,
     resource: str = EVERYTHING,
-) -> list[Entry]:
+) -> list[AuditEntry]:
     """Set the connection to ``broken``; return the audit entry if it was not broken before.
 
     ``resource`` is the only refused part. An unchanged row is not written.
@@ -120,7 +122,9 @@ def record_connection_broken(
     return [_entry(shop_id, provider, row.id, "connection.broken", summary, code)]
 
 
-def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now: datetime) -> list[Entry]:
+def record_provider_calls(
+    tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now: datetime
+) -> list[AuditEntry]:
     """Set each connection to the outcome of its shop's calls (0: the fleet); return the audit entries.
 
     An unchanged one is not written. A refusal of one resource ends with an answer about that resource, a
@@ -135,7 +139,7 @@ def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now:
     shop_ids = int_array(sorted({shop_id for shop_id, _ in merged}))
     rows = tx.exec_driver_sql(_FIND_STATES, {"shop_id": shop_ids})
     states = {(row.shop_id, row.provider): _PlannedState(row.status, row.code, row.resource) for row in rows}
-    entries: list[Entry] = []
+    entries: list[AuditEntry] = []
     # Sorted, as two workers may settle calls of the same shops at once.
     for (shop_id, provider), calls in sorted(merged.items(), key=lambda pair: pair[0]):
         change = _plan_state(states.get((shop_id, provider)), calls)
@@ -159,7 +163,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
         finally:
             now = utc_now()
             with transaction() as tx:
-                append_all(tx, record_calls(tx, [(shop_id, calls)], now), now)
+                append_all(tx, record_provider_calls(tx, [(shop_id, calls)], now), now)
 
 
 def list_connections(tx: Connection) -> Sequence[ConnectionState]:
@@ -188,6 +192,10 @@ def _plan_state(before: _PlannedState | None, calls: CallOutcomes) -> _PlannedSt
     return None if before is not None and before.status == "ok" else _PlannedState("ok")
 
 
-def _entry(shop_id: int | None, provider: str, row_id: int, action: str, summary: str, code: str) -> Entry:
+def _entry(
+    shop_id: int | None, provider: str, row_id: int, action: str, summary: str, code: str
+) -> AuditEntry:
     after = {"provider": provider, "status": "broken" if code else "ok", "code": code}
-    return Entry(shop_id, "fleet", action, "", [Mutation("connections", str(row_id), summary, None, after)])
+    return AuditEntry(
+        shop_id, "fleet", action, "", [Mutation("connections", str(row_id), summary, None, after)]
+    )

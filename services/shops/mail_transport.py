@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.pg_arrays import int_array
 from services.core.settings import MAIL_TRANSPORTS
 from services.providers.outgoing_mail import AddressInvalid, ascii_address, parse_sender
@@ -121,7 +121,7 @@ def record_mail_choice(
     tx.exec_driver_sql(_RECORD, {"shop_id": shop.id, "settings": orjson.dumps(settings).decode()})
     summary = f"mail of {shop.slug} is sent through {choice}; before, through {_read(stored)}"
     mutation = Mutation("shop_config", str(shop.id), summary, stored, choice.document)
-    append_all(tx, [Entry(shop.id, by, "shop.mail", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop.id, by, "shop.mail", request_id, [mutation])], now)
     return True
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.crypto import SealBroken, Sealer, get_sealer
 from services.core.pg_arrays import int_array, text_array
 from services.providers.provider import SecretInvalid
@@ -125,7 +125,7 @@ def record_secret(
     replaced = current is not None and bool(keep)
     summary = f"recorded {kind.name}" + (f"; the previous one is valid for {keep}" if replaced else "")
     mutation = Mutation("shop_secrets", f"{shop_id}/{kind.name}", summary)
-    append_all(tx, [Entry(shop_id, by, "shop.secret", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "shop.secret", request_id, [mutation])], now)
     return True
 
 
@@ -235,7 +235,7 @@ def restore_secret(
     if tx.exec_driver_sql(_RESTORE, values).scalar() is None:
         return False
     mutation = Mutation("shop_secrets", f"{shop_id}/{name}", f"restored the retired {name}")
-    append_all(tx, [Entry(shop_id, by, "shop.secret", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "shop.secret", request_id, [mutation])], now)
     return True
 
 

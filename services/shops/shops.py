@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
@@ -97,7 +97,7 @@ def add_shop(
         raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
     tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in _OF_CONFIG}))
     mutation = Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})
-    append_all(tx, [Entry(shop_id, by, "shop.add", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "shop.add", request_id, [mutation])], now)
     return get_shop(tx, slug)
 
 
@@ -137,7 +137,7 @@ def set_shop(
         upsert = pg_insert(shop_config).values(shop_id=shop_id, **of_config)
         tx.execute(upsert.on_conflict_do_update(index_elements=["shop_id"], set_=of_config))
     mutation = Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)
-    append_all(tx, [Entry(shop.id, by, "shop.set", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop.id, by, "shop.set", request_id, [mutation])], now)
     return get_shop(tx, slug)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.shops.shops import ShopInvalid, get_shop
 
 _FIND = """
@@ -54,5 +54,5 @@ def record_staff(
     tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "staff": orjson.dumps(after).decode()})
     changed = sorted(number for number in {*before, *after} if before.get(number) != after.get(number))
     mutation = Mutation("shop_config", str(shop_id), f"named staff {', '.join(changed)} of {slug}")
-    append_all(tx, [Entry(shop_id, by, "shop.staff", request_id, [mutation])], now)
+    append_all(tx, [AuditEntry(shop_id, by, "shop.staff", request_id, [mutation])], now)
     return after

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.audit.chain import Entry
+from services.audit.chain import AuditEntry
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
 from services.core.db import transaction
@@ -15,7 +15,7 @@ from services.core.locks import lock_objects
 from services.core.settings import get_settings
 from services.providers.calls import CallOutcomes
 from services.providers.http import get_http_client
-from services.shops.connections import record_calls
+from services.shops.connections import record_provider_calls
 from services.shops.secrets import find_secrets, record_secret
 
 GOOD_FOR = timedelta(minutes=5)
@@ -129,7 +129,9 @@ def _open(tx: Connection, shop_id: int) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 
-def _record_call(tx: Connection, shop_id: int, fault: Misconfigured | None, now: datetime) -> list[Entry]:
+def _record_call(
+    tx: Connection, shop_id: int, fault: Misconfigured | None, now: datetime
+) -> list[AuditEntry]:
     calls = CallOutcomes()
     calls.note("shopify", "token refresh", fault)
-    return record_calls(tx, [(shop_id, calls)], now)
+    return record_provider_calls(tx, [(shop_id, calls)], now)

@@ -45,7 +45,7 @@ PLANS = MappingProxyType(
 _log = logging.getLogger("jobs")
 
 
-class Result(NamedTuple):
+class RunResult(NamedTuple):
     """The result of one run.
 
     ``status`` is ``done``, ``already_done``, ``failed``, ``waiting`` for a retry, or ``running`` elsewhere.
@@ -79,7 +79,7 @@ class Result(NamedTuple):
 
 def run_here(
     job: Job, slug: str, period: str | None, *, force: bool, by: str, request_id: str
-) -> list[Result]:
+) -> list[RunResult]:
     """Run ``job`` in this process, one shop after the other. Raises as ``trigger_job`` does."""
     # Imported here, because it loads every handler and Celery.
     from tasks.handlers import EXTERNAL
@@ -98,7 +98,7 @@ def run_here(
             tx, job, slug, period, origin="cli", by=by, now=now, force=force, request_id=request_id
         )
         leased = lease_items(tx, topic, [one.ref.id for one in triggered if one.ref], token, now)
-    results: list[Result] = []
+    results: list[RunResult] = []
     refs: list[WorkRef] = []
     notify_workers([ref for one in triggered for ref in one.checkins])
     try:
@@ -114,7 +114,7 @@ def run_here(
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
                 (line,) = list_runs(tx, [one.run_id])
-            results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
+            results.append(RunResult(one.shop.slug if one.shop else None, line, _classify(one, line)))
             _log_run("run_finished", job, one, line, results[-1].status)
     finally:
         if leased:  # interrupted: workers do the remaining runs, including the interrupted one
@@ -132,7 +132,7 @@ def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) 
         return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
 
 
-def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
+def summarize(job: Job, results: Sequence[RunResult]) -> dict[str, Any]:
     """Return the last line of the output for all shops: the worst status, and each result."""
     counted = Counter(result.status for result in results)
     worst = next((s for s in ("failed", "waiting", "running", "done", "already_done") if counted[s]), "done")
@@ -148,7 +148,7 @@ def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def describe_failure(result: Result, now: datetime) -> str:
+def describe_failure(result: RunResult, now: datetime) -> str:
     """Return why a run is not done, and what happens next."""
     line = result.line
     what = f"{line.job} for {line.period}" + (f" at {result.slug}" if result.slug else "")

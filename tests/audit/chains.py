@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, text
 
-from services.audit.append import Entry, append_now
+from services.audit.append import AuditEntry, append_now
 from services.audit.archive import Archived, archive_chain, open_truncate
 from services.audit.chain import (
     FIRST_PREV_HASH,
@@ -55,11 +55,11 @@ def hash_event(prev_hash: str, event: AuditEvent) -> str:
     return hash_text(prev_hash, canonical_text(event))
 
 
-def entry(shop_id: int | None, number: int) -> Entry:
+def entry(shop_id: int | None, number: int) -> AuditEntry:
     sold = Mutation(
         "inventory_levels", str(number), f"stock of SKU-{number} 12 -> 9", {"available": 12}, {"available": 9}
     )
-    return Entry(shop_id, f'ada "{number}"', "order_ingest", f"r-{number}", [sold])
+    return AuditEntry(shop_id, f'ada "{number}"', "order_ingest", f"r-{number}", [sold])
 
 
 def append_chain(

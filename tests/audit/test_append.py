@@ -15,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 from services.audit.append import WORK_ID_TAKEN, append_all, append_now
 from services.audit.chain import (
     FIRST_PREV_HASH,
-    Entry,
+    AuditEntry,
     Mutation,
     mutations_text,
 )
@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
 def append(tx: Connection, shop_id: int | None = 1, *mutations: Mutation) -> int:
     given = mutations or [Mutation("work_queue", "7", "did it", {"status": "dead"}, None)]
-    return append_now(tx, Entry(shop_id, "ada", "test", "r-1", given), NOW)
+    return append_now(tx, AuditEntry(shop_id, "ada", "test", "r-1", given), NOW)
 
 
 def read_event(tx: Connection, event_id: int) -> tuple[AuditEvent, str, str]:
@@ -75,11 +75,11 @@ def test_each_shop_and_the_fleet_has_a_separate_chain(tx: Connection) -> None:
     assert places == [(1, 1), (2, 1), (None, 1), (1, 2), (None, 2)]
 
 
-def entry(shop_id: int | None, work_id: int | None = None) -> Entry:
-    return Entry(shop_id, "webhook", "test", "r-1", [Mutation("orders", "7", "did it")], work_id)
+def entry(shop_id: int | None, work_id: int | None = None) -> AuditEntry:
+    return AuditEntry(shop_id, "webhook", "test", "r-1", [Mutation("orders", "7", "did it")], work_id)
 
 
-def appended(tx: Connection, entries: Sequence[Entry]) -> list[int]:
+def appended(tx: Connection, entries: Sequence[AuditEntry]) -> list[int]:
     """Append ``entries`` and return the ids of the new events."""
     last = tx.execute(text("select coalesce(max(id), 0) from audit_events")).scalar_one()
     append_all(tx, entries, NOW)
@@ -129,16 +129,16 @@ def test_item_audited_in_an_earlier_transaction_is_passed_over_and_others_join_i
 @pytest.mark.parametrize(
     "other",
     [
-        Entry(2, "webhook", "test", "r-1", entry(1).mutations, 11),
-        Entry(None, "webhook", "test", "r-1", entry(1).mutations, 11),
-        Entry(1, "mallory", "test", "r-1", entry(1).mutations, 11),
-        Entry(1, "webhook", "other", "r-1", entry(1).mutations, 11),
-        Entry(1, "webhook", "test", "r-2", entry(1).mutations, 11),
-        Entry(1, "webhook", "test", "r-1", [], 11),
+        AuditEntry(2, "webhook", "test", "r-1", entry(1).mutations, 11),
+        AuditEntry(None, "webhook", "test", "r-1", entry(1).mutations, 11),
+        AuditEntry(1, "mallory", "test", "r-1", entry(1).mutations, 11),
+        AuditEntry(1, "webhook", "other", "r-1", entry(1).mutations, 11),
+        AuditEntry(1, "webhook", "test", "r-2", entry(1).mutations, 11),
+        AuditEntry(1, "webhook", "test", "r-1", [], 11),
     ],
 )
 def test_an_event_of_work_to_come_suppresses_no_other_event_of_that_work(
-    engine: Engine, other: Entry
+    engine: Engine, other: AuditEntry
 ) -> None:
     with transaction(engine) as tx:
         append_all(tx, [other], NOW)
@@ -165,7 +165,7 @@ def test_an_event_of_work_to_come_suppresses_no_other_event_of_that_work(
 )
 def test_any_text_is_read_back_as_it_was_hashed(tx: Connection, texts: list[str]) -> None:
     entries = [
-        Entry(
+        AuditEntry(
             1,
             sample,
             sample,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.db import rolled_back, transaction
 from services.core.locks import lock_objects
 from tests.lock_order import watch_locks
@@ -13,8 +13,8 @@ from tests.lock_order import watch_locks
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def entry(shop_id: int | None, work_id: int | None = None) -> Entry:
-    return Entry(shop_id, "webhook", "test", "r-1", [Mutation("orders", "7", "did it")], work_id)
+def entry(shop_id: int | None, work_id: int | None = None) -> AuditEntry:
+    return AuditEntry(shop_id, "webhook", "test", "r-1", [Mutation("orders", "7", "did it")], work_id)
 
 
 def test_entries_added_anywhere_in_a_transaction_are_appended_by_its_last_statements(engine: Engine) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.audit.archive_reader import archive_key
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -47,7 +47,7 @@ def note(engine: Engine, carried: dict[str, object], noted: dict[str, object]) -
             "manifest_sha256": MANIFEST,
         }
         mutation = Mutation("audit_archives", "1", "archived", None, sums | carried)
-        append_all(tx, [Entry(1, "x", "audit.archive", "r", [mutation])], NOW)
+        append_all(tx, [AuditEntry(1, "x", "audit.archive", "r", [mutation])], NOW)
         tx.execute(
             text(
                 "insert into audit_archives (shop_id, first_seq, last_seq, first_prev_hash, last_hash,"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from services.audit.append import Entry, Mutation, append_now
+from services.audit.append import AuditEntry, Mutation, append_now
 from services.audit.archive_reader import Archive, list_archives
 from services.audit.chain import ChainPosition, ChainRow, mutations_text, to_utc_text
 from services.audit.checkpoints import list_checkpoints, record_checkpoints
@@ -25,7 +25,7 @@ def test_an_event_is_read_back_by_name_from_every_finder(engine: Engine) -> None
     with transaction(engine) as tx:
         append_chain(tx, 2, shop_id=5)
         append_chain(tx, 1, shop_id=6)
-        event_id = append_now(tx, Entry(5, "ada", "order.paid", "r-77", [CHANGE], 91), NOW)
+        event_id = append_now(tx, AuditEntry(5, "ada", "order.paid", "r-77", [CHANGE], 91), NOW)
     with transaction(engine) as tx:
         stored = tx.execute(text("select * from audit_events where id = :id"), {"id": event_id}).one()
         row = StoredChain(tx, 5).find_at(3)

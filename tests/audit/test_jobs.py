@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.jobs.audit_jobs import WORK_ID_INCIDENT, anchor_heads, archive_events, verify_chains
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from tests.audit.chains import altering, append_chain, entry
 
 pytestmark = pytest.mark.usefixtures("archive")
@@ -32,12 +32,12 @@ def chains(engine: Engine) -> None:
 
 def finish(
     engine: Engine,
-    work: Callable[[Run], JobResult],
+    work: Callable[[JobRun], JobResult],
     shop_id: int | None = None,
     period: str = "2026-11-20",
 ) -> JobResult:
     """Run the work and record its result in one transaction, as the ledger does."""
-    run = Run(
+    run = JobRun(
         id=1, job="a-job", shop_id=shop_id, period=period, covers=Covers.DAY, zone=ZoneInfo("UTC"),
         request_id="r-9", work_id=1,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import Entry, Mutation, append_now
+from services.audit.append import AuditEntry, Mutation, append_now
 from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, list_archives
 from services.audit.chain import FIRST_PREV_HASH, ChainRow, hash_row
 from services.audit.jsonl import write_lines
@@ -136,7 +136,7 @@ def forge(
         }  # fmt: skip
         sums = {name: forged[name] for name in ("first_seq", "last_seq", "last_hash", "manifest_sha256")}
         mutation = Mutation("audit_archives", "4", "archived", None, sums)
-        event_id = append_now(tx, Entry(shop_id, "mallory", "audit.archive", "r", [mutation]), NOW)
+        event_id = append_now(tx, AuditEntry(shop_id, "mallory", "audit.archive", "r", [mutation]), NOW)
         forged["event_seq"] = tx.scalar(text("select seq from audit_events where id = :id"), {"id": event_id})
         names = [name for name in Archive._fields if name != "id"]
         tx.execute(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from services.audit import offline
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.audit.chain import FIRST_PREV_HASH
 from services.audit.export import export_chains
 from services.audit.signing import Signer
@@ -276,7 +276,7 @@ def test_an_event_that_names_an_impossible_anchor_is_a_finding(
     named = {"key": key.replace("\0", "?"), "sha256": hashlib.sha256(b"").hexdigest()}
     with transaction(engine) as tx:
         mutation = Mutation("anchors", "x", "anchored", None, named)
-        append_all(tx, [Entry(None, "mallory", "audit.anchor", "r", [mutation])], NOW)
+        append_all(tx, [AuditEntry(None, "mallory", "audit.anchor", "r", [mutation])], NOW)
 
     (found,) = verify(engine, store).findings
 

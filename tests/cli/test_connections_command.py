@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from services.cli.main import main
 from services.core.db import transaction
-from services.fleet.doctor import Finding, examine
+from services.fleet.doctor import DoctorCheck, examine
 from services.mail.connection_lines import REMEDIES
 from services.shops.connections import record_connection_broken, record_connection_ok
 from tests.jobs.job_rows import add_shops
@@ -32,7 +32,7 @@ def west(engine: Engine) -> Engine:
     return engine
 
 
-def checked(environment: dict[str, str]) -> list[Finding]:
+def checked(environment: dict[str, str]) -> list[DoctorCheck]:
     found = examine({**os.environ, **environment}, Path(environment["FLEET_HOME"]))
     return [finding for finding in found if finding.check == "connection"]
 

@@ -10,7 +10,7 @@ from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.routes import find_routes
-from services.mail.transports import Route
+from services.mail.transports import MailRoute
 from services.shops.connections import record_connection_broken, record_connection_ok
 from services.shops.secrets import record_secret
 from tests.mail.mails import audit_of, mail_settings
@@ -89,7 +89,7 @@ def test_a_change_is_stored_audited_and_used_by_the_workers(engine: Engine, harb
                 "join audit_mutations m on m.event_id = e.id order by e.id desc limit 1"
             )
         ).one()
-    assert isinstance(route, Route)
+    assert isinstance(route, MailRoute)
     assert (route.transport, route.sender) == ("resend", SENDER)
     assert tuple(entry[:2]) == ("ada", "shop.mail")
     assert entry.summary == (

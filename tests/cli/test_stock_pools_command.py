@@ -75,7 +75,7 @@ def join(*slugs: str) -> None:
 def held(slug: str, sku: str) -> int:
     shop_id = 1 if slug == "harbour" else 2
     place = ShopLevelKey(number(slug, sku), LOCATION)
-    return open_admin(shop_id).get_levels([place])[place].available
+    return open_admin(shop_id).fetch_levels([place])[place].available
 
 
 def test_shops_share_stock_from_the_given_figure(shops: Engine) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from services.closing.month_close import close_month
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from tests.shopify.sample_payloads import add_shop
 
 ZONE = ZoneInfo("America/Los_Angeles")
@@ -218,7 +218,7 @@ def _add_money(tx: Connection) -> None:
 
 def close(period: str = PERIOD, now: datetime = NOW, zone: ZoneInfo = ZONE) -> JobResult:
     """Run the month close as a worker does."""
-    run = Run(
+    run = JobRun(
         id=1, job="monthly-close", shop_id=1, period=period, covers=Covers.MONTH, zone=zone,
         request_id="req-1", work_id=1,
     )  # fmt: skip

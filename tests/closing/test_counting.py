@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.digest import send_digest
+from services.closing.digest import record_owner_digest
 from services.closing.items import get_month
 from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import MonthFigures, get_figures
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from tests.closing.months import ZONE, add_order, add_refund, at, gst_pst, insert, line
 from tests.shopify.sample_payloads import add_shop
 
@@ -239,9 +239,9 @@ def test_four_weekly_digests_add_up_to_their_month(shop: Engine) -> None:
     month = figures(shop, "2027-02").accounts["CAD"]
     stats = []
     for week in range(5, 9):
-        run = Run(id=1, job="weekly-owner-digest", shop_id=1, period=f"2027-W{week:02}", covers=Covers.WEEK,
-                  zone=ZONE, request_id="r", work_id=1)  # fmt: skip
-        stats.append(send_digest(run).stats)
+        run = JobRun(id=1, job="weekly-owner-digest", shop_id=1, period=f"2027-W{week:02}",
+                     covers=Covers.WEEK, zone=ZONE, request_id="r", work_id=1)  # fmt: skip
+        stats.append(record_owner_digest(run).stats)
 
     assert all(one["net_CAD_cents"] and one["unpaid_CAD_cents"] for one in stats)
     unpaid = sum(int(one["unpaid_CAD_cents"]) for one in stats)

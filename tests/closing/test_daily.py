@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.audit.append import Entry, Mutation, append_all
-from services.closing.daily import close_day
+from services.audit.append import AuditEntry, Mutation, append_all
+from services.closing.daily import check_day
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from tests.shopify.sample_payloads import add_shop, rows
 
@@ -30,7 +30,7 @@ def shop(engine: Engine) -> Engine:
         tx.execute(text("update shop_config set owner_email = 'owner@example.com'"))
         for number in range(3):
             mutations = [Mutation("orders", str(number), f"order {number} recorded")]
-            append_all(tx, [Entry(1, "shopify", "order_ingest", "r", mutations)], NOW)
+            append_all(tx, [AuditEntry(1, "shopify", "order_ingest", "r", mutations)], NOW)
     return engine
 
 
@@ -41,11 +41,11 @@ def payments(run_result: str = "clean", **stats: int) -> Mapping[str, Any]:
 def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = NOW) -> JobResult:
     """Close the day as a worker does, with ``found`` as the result of the payments."""
     outcome = JobResult(**(found or payments()), record=_record_breaks(day, found))
-    run = Run(
+    run = JobRun(
         id=1, job="daily-reconciliation", shop_id=1, period=day, covers=Covers.DAY,
         zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1,
     )  # fmt: skip
-    finished = close_day(run, compare=lambda _: outcome, clock=lambda: now)
+    finished = check_day(run, compare=lambda _: outcome, clock=lambda: now)
     assert finished.record is not None
     with transaction(engine) as tx:
         append_all(tx, finished.record(tx).audit, now)
@@ -154,16 +154,16 @@ def test_chain_that_was_altered_is_named_in_summary_incident_and_mail(
 )
 def test_payments_that_cannot_be_compared_are_reported(shop: Engine, fault: Exception) -> None:
     stock(shop, "MUG", 3, 10)
-    run = Run(
+    run = JobRun(
         id=1, job="daily-reconciliation", shop_id=1, period=DAY, covers=Covers.DAY,
         zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1,
     )  # fmt: skip
 
-    def away(_: Run) -> JobResult:
+    def away(_: JobRun) -> JobResult:
         raise fault
 
     with pytest.raises(type(fault)):
-        close_day(run, compare=away, clock=lambda: NOW)
+        check_day(run, compare=away, clock=lambda: NOW)
 
     ((summary,),) = rows(shop, SUMMARY)
     assert (summary["status"], summary["error_code"]) == ("not_compared", getattr(fault, "code"))  # noqa: B009

@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
-from services.closing.digest import choose_currency, plan_bars, plan_digest_context, send_digest
+from services.closing.digest import choose_currency, plan_bars, plan_digest_context, record_owner_digest
 from services.closing.sales import DaySales, TopSeller
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.shops.shops import ShopInvalid
 from services.shops.staff import record_staff
 from tests.shopify.sample_payloads import add_shop, rows
@@ -82,11 +82,11 @@ def give_back(engine: Engine, gid: str, day: date, cents: int) -> None:
 
 
 def digest(engine: Engine) -> JobResult:
-    run = Run(
+    run = JobRun(
         id=1, job="weekly-owner-digest", shop_id=1, period="2026-W47", covers=Covers.WEEK, zone=ZONE,
         request_id="req-1", work_id=1,
     )  # fmt: skip
-    finished = send_digest(run)
+    finished = record_owner_digest(run)
     if finished.record:
         with transaction(engine) as tx:
             finished.record(tx)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.closing import month_close
 from services.closing.corrections import list_closed_months
 from services.closing.package import list_package_faults
@@ -143,7 +143,7 @@ def test_old_audit_events_leave_the_database_after_the_package_is_safe(
     october: Engine, archive: Path
 ) -> None:
     with transaction(october) as tx:
-        entry = Entry(1, "x", "old", "", [Mutation("shops", "1", "long ago")])
+        entry = AuditEntry(1, "x", "old", "", [Mutation("shops", "1", "long ago")])
         append_all(tx, [entry], NOW - timedelta(days=120))
 
     finished = close(now=NOW)

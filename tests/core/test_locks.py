@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine
 
-from services.audit.append import Entry, Mutation, append_all
+from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.locks import Lock, lock_objects, lock_stock_buckets
+from services.core.locks import LockKind, lock_objects, lock_stock_buckets
 from tests.lock_order import watch_locks
 
 ROOT = Path(__file__).parents[2]
@@ -97,10 +97,10 @@ def test_lock_watch_finds_locks_out_of_order(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "second", [Lock.PRODUCTS, Lock.OBJECTS], ids=["a smaller kind", "more of the same kind"]
+    "second", [LockKind.PRODUCTS, LockKind.OBJECTS], ids=["a smaller kind", "more of the same kind"]
 )
 def test_lock_watch_names_locks_out_of_order(
-    environment: dict[str, str], owner_engine: Engine, second: Lock
+    environment: dict[str, str], owner_engine: Engine, second: LockKind
 ) -> None:
     with watch_locks(owner_engine) as watch, transaction(owner_engine) as tx:
         lock_objects(tx, [(1, "a")])
@@ -113,5 +113,5 @@ def test_chains_are_locked_last_and_by_shop(engine: Engine) -> None:
     with watch_locks(engine) as watch, transaction(engine) as tx:
         lock_objects(tx, [(2, "a")])
         mutation = Mutation("orders", "1", "a change")
-        append_all(tx, [Entry(shop, "w", "test", "", [mutation]) for shop in (3, 1, None, 2)], utc_now())
+        append_all(tx, [AuditEntry(shop, "w", "test", "", [mutation]) for shop in (3, 1, None, 2)], utc_now())
     assert (watch.order, watch.faults) == ([["objects", "chains"]], [])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ledger.health import Health, classify_health, describe_health, find_missing
+from services.ledger.health import Health, classify_health, describe_health, list_components_down
 from services.ledger.topics import QUEUES
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -27,7 +27,7 @@ def healthy_stats(**late: timedelta | None) -> Health:
 def test_nothing_is_missing_in_a_healthy_fleet() -> None:
     health = healthy_stats()
 
-    assert find_missing(health, NOW) == []
+    assert list_components_down(health, NOW) == []
     assert describe_health(health, NOW)["status"] == "ok"
 
 
@@ -48,19 +48,19 @@ def test_nothing_is_missing_in_a_healthy_fleet() -> None:
 def test_a_silence_longer_than_its_limit_is_named(
     late: dict[str, timedelta | None], missing: list[str]
 ) -> None:
-    assert find_missing(healthy_stats(**late), NOW) == missing
+    assert list_components_down(healthy_stats(**late), NOW) == missing
 
 
 def test_a_fleet_that_never_ran_misses_everything_but_its_servers() -> None:
     health = Health(database_latency_ms=0.4, broker_latency_ms=0.3)
 
-    assert find_missing(health, NOW) == ["beat", "sweep", *(f"worker:{queue}" for queue in QUEUES)]
+    assert list_components_down(health, NOW) == ["beat", "sweep", *(f"worker:{queue}" for queue in QUEUES)]
 
 
 def test_without_the_database_nothing_else_is_reported() -> None:
     health = Health(broker_latency_ms=0.3)
 
-    assert find_missing(health, NOW) == ["database"]
+    assert list_components_down(health, NOW) == ["database"]
     assert classify_health(health, NOW) == ("unavailable", True, ["database"])
 
 
@@ -68,7 +68,7 @@ def test_without_the_broker_workers_are_not_missing() -> None:
     late = healthy_stats(queue__email=timedelta(minutes=5))
     health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
 
-    assert find_missing(health, NOW) == ["broker"]
+    assert list_components_down(health, NOW) == ["broker"]
     assert classify_health(replace(health, conditions={}), NOW) == ("degraded", True, ["broker"])
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.jobs.conditions import count_conditions
-from services.ledger.health import classify_health, describe_health, find_missing
+from services.ledger.health import classify_health, describe_health, list_components_down
 from services.ledger.health_check import CachedCheck, HealthCheck, result_within
 from tests.fleet.waiting import run_within
 from tests.health.fleet_rows import add_heartbeats
@@ -35,7 +35,7 @@ def test_a_whole_fleet_is_read_in_one_go(engine: Engine) -> None:
 
     health = open_probe(engine, deadline_seconds=1.5).read()
 
-    assert find_missing(health, utc_now()) == []
+    assert list_components_down(health, utc_now()) == []
     assert health.broker_latency_ms == 0.2
 
 
@@ -59,7 +59,7 @@ def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engin
         blocker.rollback()
     result_within(probe._heartbeats.start(), 5)
 
-    assert find_missing(hanging, utc_now()) == ["database"]
+    assert list_components_down(hanging, utc_now()) == ["database"]
     assert not ready_while_hanging
     assert probe.read().database_latency_ms is not None
     assert probe.is_ready()
@@ -120,7 +120,7 @@ def test_slow_backlog_count_is_not_a_missing_database(engine: Engine) -> None:
         blocker.rollback()
 
     assert health.queues == []
-    assert find_missing(health, utc_now()) == []
+    assert list_components_down(health, utc_now()) == []
 
 
 def test_conditions_that_cannot_be_counted_are_missing_and_queues_still_run(engine: Engine) -> None:

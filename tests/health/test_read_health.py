@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.ledger import figures
-from services.ledger.health import Health, QueueHealth, find_missing, read_heartbeats
+from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
 
@@ -105,7 +105,7 @@ def test_a_worker_too_busy_for_a_canary_lives_as_long_as_it_renews_its_lease(
 
     health = replace(read_health(tx, NOW), broker_latency_ms=0.2)
 
-    assert find_missing(health, NOW) == missing
+    assert list_components_down(health, NOW) == missing
 
 
 @pytest.mark.parametrize("stopped", ["beat", "sweep", "queue:email"])
@@ -114,7 +114,7 @@ def test_component_without_a_heartbeat_is_missing(tx: Connection, stopped: str) 
 
     health = replace(read_health(tx, NOW), broker_latency_ms=0.2)
 
-    assert find_missing(health, NOW) == [stopped.replace("queue:", "worker:")]
+    assert list_components_down(health, NOW) == [stopped.replace("queue:", "worker:")]
 
 
 def test_the_last_measured_drift_is_part_of_the_reading(tx: Connection) -> None:
@@ -137,7 +137,7 @@ def test_backlog_too_long_to_count_does_not_change_the_status(
         blocker.rollback()
 
     assert health.queues == []
-    assert find_missing(health, NOW) == ["broker"]
+    assert list_components_down(health, NOW) == ["broker"]
 
 
 def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine, owner_engine: Engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
 from services.ingress import bodies
-from services.ingress.bodies import BYTES_PER_SECOND, GRACE_SECONDS, SMALL_BYTES, Bodies
+from services.ingress.bodies import BYTES_PER_SECOND, GRACE_SECONDS, SMALL_BYTES, BodyReader
 from services.ingress.group_commit import Unavailable
 from services.ingress.webhooks import MAX_BODY_BYTES, BodyTooLarge
 
@@ -43,7 +43,7 @@ class Reader:
     """Reads bodies in tasks. The test sets the clock of the loop."""
 
     def __init__(self, connections: int) -> None:
-        self.bodies = Bodies(connections)
+        self.bodies = BodyReader(connections)
         loop = asyncio.get_running_loop()
         now = loop.time()
         loop.time = lambda: now  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from flask import Flask
 
 from services.core.settings import Settings
 from services.ingress import rsgi
-from services.ingress.connections import Connection, list_connections, list_idle, shut_idle
+from services.ingress.connections import ClientConnection, list_connections, list_idle, shut_idle
 from services.ingress.rsgi import Gateway
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long one is idle")
@@ -86,7 +86,7 @@ def test_idle_connection_is_shut_and_one_with_a_request_is_not(listener: FakeLis
 
 
 def test_crowd_is_the_longest_idle_first_without_the_busy() -> None:
-    held = [Connection(n, f"peer-{n}", idle) for n, idle in enumerate((1.0, 9.0, 0.1, 5.0))]
+    held = [ClientConnection(n, f"peer-{n}", idle) for n, idle in enumerate((1.0, 9.0, 0.1, 5.0))]
 
     assert [one.peer for one in list_idle(held, {"peer-1"}, 0.5)] == ["peer-3", "peer-0"]
 

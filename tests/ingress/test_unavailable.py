@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from services.ingress import group_commit
 from services.ingress.app import Ingress
-from services.ledger.accept import Accepted, NewEvent
+from services.ledger.accept import AcceptedEvent, NewEvent
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import run_within
 from tests.ingress.posting import post_order, stored
@@ -97,8 +97,8 @@ def test_event_that_the_database_refuses_does_not_affect_other_events(
 
     first, bad, last = ingress.commits._commit([event(1), event(2, delivery_key="nul\0byte"), event(3)])
 
-    assert isinstance(first, Accepted)
-    assert isinstance(last, Accepted)
+    assert isinstance(first, AcceptedEvent)
+    assert isinstance(last, AcceptedEvent)
     assert isinstance(bad, Exception)
     assert {e.delivery_key for e in stored(engine)} == {"k1", "k3"}
 

@@ -18,10 +18,10 @@ import pytest
 import stripe
 
 from services.core.clock import utc_now
-from services.core.errors import Misconfigured, Rejected
+from services.core.errors import Misconfigured, WebhookRejected
 from services.payments.payload import parse_transaction
 from services.providers.stripe import read_stripe_delivery
-from services.providers.stripe_api import get_object, list_objects
+from services.providers.stripe_api import fetch_object, list_objects
 
 pytest.importorskip("localstripe", reason="localstripe is not installed")
 
@@ -145,7 +145,7 @@ def test_every_object_is_parsed_for_the_ledger(base_url: str, made: dict[str, li
 def test_single_object_is_the_one_that_the_list_has(base_url: str, made: dict[str, list[Any]]) -> None:
     charge_id = made["charges"][7]["id"]
 
-    assert get_object(KEY, base_url, f"/v1/charges/{charge_id}")["amount"] == 1007
+    assert fetch_object(KEY, base_url, f"/v1/charges/{charge_id}")["amount"] == 1007
 
 
 def test_refused_key_needs_a_person(base_url: str) -> None:
@@ -164,7 +164,7 @@ def test_webhooks_that_it_signs_are_accepted_and_altered_ones_refused(
 
     assert (delivery.topic, delivery.key) == ("payout.created", made["payouts"][0]["id"])
     assert delivery.readable
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_stripe_delivery(headers, body.replace(b"5000", b"5001"), [SECRET.encode()], utc_now())
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_stripe_delivery(headers, body, [SECRET.encode()], datetime.now(UTC) + timedelta(minutes=6))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.core.clock import utc_now
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.shopify import read_shopify_delivery, sign_shopify
 from services.providers.stripe import read_stripe_delivery, sign_stripe
 from services.sandbox.payloads.catalogue import make_items
@@ -86,7 +86,7 @@ def test_shopify_signs_and_we_accept(run_node, order):
     delivery = read_shopify_delivery(headers, order, [SHOPIFY_SECRET.encode()], utc_now())
 
     assert (delivery.topic, delivery.key) == ("orders/create", json.loads(order)["admin_graphql_api_id"])
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_shopify_delivery(headers, order[:-1] + b" ", [SHOPIFY_SECRET.encode()], utc_now())
 
 

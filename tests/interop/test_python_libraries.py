@@ -11,7 +11,7 @@ import svix
 from stripe import WebhookSignature
 
 from services.core.clock import utc_now
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.openphone import read_openphone_delivery
 from services.providers.standard_webhooks import read_standard_delivery, sign_standard
 from services.providers.stripe import read_stripe_delivery, sign_stripe
@@ -45,7 +45,7 @@ def test_stripe_signs_and_we_accept(event):
     delivery = read_stripe_delivery({"stripe-signature": header}, event, [STRIPE_SECRET.encode()], utc_now())
 
     assert delivery.topic == "charge.succeeded"
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_stripe_delivery(
             {"stripe-signature": header}, event[:-1] + b" ", [STRIPE_SECRET.encode()], utc_now()
         )
@@ -71,7 +71,7 @@ def test_standard_libraries_sign_and_we_accept(library, message):
 
     assert read_standard_delivery(headers, message, secrets, now).delivery_key == "msg_1"
     assert read_openphone_delivery(headers, message, secrets, now).topic == "message.received"
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_standard_delivery(headers, message[:-1] + b" ", secrets, now)
 
 
@@ -96,7 +96,7 @@ def test_we_and_standard_libraries_refuse_the_same_timestamps(library, minutes, 
 
     with pytest.raises(Exception, match=r"(?i)timestamp"):
         library(STANDARD_SECRET).verify(message, headers)
-    with pytest.raises(Rejected, match="timestamp"):
+    with pytest.raises(WebhookRejected, match="timestamp"):
         read_standard_delivery(headers, message, [STANDARD_SECRET.encode()], now)
 
 
@@ -105,5 +105,5 @@ def test_stripe_accepts_the_far_future_and_we_do_not(event):
     headers = sign_stripe(event, STRIPE_SECRET.encode(), now=now + timedelta(hours=3))
 
     assert stripe.Webhook.construct_event(event, headers["Stripe-Signature"], STRIPE_SECRET)
-    with pytest.raises(Rejected, match="ahead"):
+    with pytest.raises(WebhookRejected, match="ahead"):
         read_stripe_delivery(lower(headers), event, [STRIPE_SECRET.encode()], now)

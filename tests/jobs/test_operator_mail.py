@@ -15,7 +15,7 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_findings
 from services.jobs.complete_run import sync_run_status
-from services.jobs.handler import JobHandler, JobResult, Run
+from services.jobs.handler import JobHandler, JobResult, JobRun
 from services.jobs.operator_mail import MAX_NAMED, UPDATE_AFTER, WAIT_FOR_SHOPS, record_notices
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
@@ -111,7 +111,7 @@ def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> N
 def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(engine: Engine) -> None:
     add_due_shops(engine, 1)
 
-    def refused(_run: Run) -> JobResult:
+    def refused(_run: JobRun) -> JobResult:
         raise REFUSED
 
     runner = ExternalRunner(engine, "tests", random.Random(1))

@@ -11,7 +11,7 @@ from services.core.db import transaction
 from services.jobs.complete_run import complete_run, sync_run_status
 from services.jobs.conditions import list_conditions, record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
-from services.jobs.handler import JobHandler, JobResult, Run
+from services.jobs.handler import JobHandler, JobResult, JobRun
 from services.jobs.history import find_history, find_last, list_runs
 from services.jobs.operator_mail import record_notices
 from services.jobs.runs import NewRun, StartOutcome, record_runs, start_run
@@ -109,7 +109,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
         (line,) = find_history(tx, job=None, shop_id=None, status=None, limit=9)
         assert list_runs(tx, [run_id]) == [line]
         items = claim_leased(tx, TOPICS["reconcile"], NOW, "token").items
-        seen: list[Run] = []
+        seen: list[JobRun] = []
         (call,) = JobHandler(lambda run: seen.append(run) or JobResult()).prepare(tx, items, NOW)  # type: ignore[func-returns-value]
         assert isinstance(call, PreparedCall)
         call.act()
@@ -124,7 +124,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
     assert {name: line._asdict()[name] for name in wanted} == wanted
     zone = ZoneInfo("Asia/Tokyo")
     assert seen == [
-        Run(id=run_id, job="nightly", shop_id=shop_id, period="2026-11-19", covers=Covers.DAY, zone=zone,
+        JobRun(id=run_id, job="nightly", shop_id=shop_id, period="2026-11-19", covers=Covers.DAY, zone=zone,
             request_id="request-1", work_id=work_id)
     ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.complete_run import sync_run_status
-from services.jobs.handler import JobHandler, JobResult, Run
+from services.jobs.handler import JobHandler, JobResult, JobRun
 from services.jobs.runs import StartOutcome, StartResult, start_run
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
@@ -39,24 +39,24 @@ def start(engine: Engine, period: str | None = None, **options: Any) -> StartRes
         return start_run(tx, make_job(), get_shop(tx, "west"), period, **values)
 
 
-def work(engine: Engine, does: Callable[[Run], JobResult]) -> None:
+def work(engine: Engine, does: Callable[[JobRun], JobResult]) -> None:
     """Process one batch of the nightly worker."""
     ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["reconcile"], JobHandler(does))
 
 
-def return_stats(**stats: int) -> Callable[[Run], JobResult]:
+def return_stats(**stats: int) -> Callable[[JobRun], JobResult]:
     return lambda _run: JobResult(stats=stats)
 
 
-def fails(fault: Exception) -> Callable[[Run], JobResult]:
-    def does(_run: Run) -> JobResult:
+def fails(fault: Exception) -> Callable[[JobRun], JobResult]:
+    def does(_run: JobRun) -> JobResult:
         raise fault
 
     return does
 
 
 def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop: Engine) -> None:
-    seen: list[Run] = []
+    seen: list[JobRun] = []
     start(shop)
 
     work(shop, lambda run: seen.append(run) or JobResult(stats={"ours": 3}, result="clean"))  # type: ignore[func-returns-value]

@@ -19,13 +19,13 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.main import main
-from services.closing.digest import send_digest
+from services.closing.digest import record_owner_digest
 from services.closing.profit_and_loss import net_sales
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.demo.directory import use_fleet_settings
 from services.jobs.definition import Covers
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 from tests.journeys.journey_fleet import JourneyFleet, wait_for
@@ -165,9 +165,10 @@ def test_every_case_has_its_right_value_here(worked: Mapping[str, int]) -> None:
 def test_weekly_digest_uses_the_rules_of_the_statement(
     worked: Mapping[str, int],
 ) -> None:
-    run = Run(id=1, job="weekly-owner-digest", shop_id=worked[DIGEST], period="2026-W47", covers=Covers.WEEK,
-              zone=ZoneInfo("America/Vancouver"), request_id="r", work_id=1)  # fmt: skip
-    stats = send_digest(run).stats
+    run = JobRun(id=1, job="weekly-owner-digest", shop_id=worked[DIGEST], period="2026-W47",
+                 covers=Covers.WEEK, zone=ZoneInfo("America/Vancouver"), request_id="r",
+                 work_id=1)  # fmt: skip
+    stats = record_owner_digest(run).stats
 
     assert (stats["net_CAD_cents"], stats["unpaid_CAD_cents"], stats["orders"]) == (9000, 5000, 1)
 

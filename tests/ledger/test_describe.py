@@ -2,32 +2,41 @@
 
 import pytest
 
-from services.ledger.describe import Change, audit_entry, format_money, format_money_change, split_change
+from services.ledger.describe import (
+    FigureChange,
+    audit_entry,
+    format_money,
+    format_money_change,
+    split_change,
+)
 from services.ledger.work import WorkItem
 
 
 def test_steps_are_connected_from_the_first_figure_to_the_last() -> None:
-    assert split_change(Change(12, 8), [("a", -3), ("b", -1)]) == {"a": Change(12, 9), "b": Change(9, 8)}
+    assert split_change(FigureChange(12, 8), [("a", -3), ("b", -1)]) == {
+        "a": FigureChange(12, 9),
+        "b": FigureChange(9, 8),
+    }
 
 
 def test_one_owners_moves_are_one_step() -> None:
-    assert split_change(Change(12, 8), [("a", -3), ("a", -1)]) == {"a": Change(12, 8)}
+    assert split_change(FigureChange(12, 8), [("a", -3), ("a", -1)]) == {"a": FigureChange(12, 8)}
 
 
 def test_moves_with_another_sum_give_the_whole_change_to_the_last_owner() -> None:
-    assert split_change(Change(12, 8), [("a", -3), ("b", -3)]) == {"b": Change(12, 8)}
+    assert split_change(FigureChange(12, 8), [("a", -3), ("b", -3)]) == {"b": FigureChange(12, 8)}
 
 
 def test_owner_of_two_separate_moves_keeps_the_steps_connected() -> None:
-    assert split_change(Change(12, 6), [("a", -1), ("b", -3), ("a", -2)]) == {"a": Change(12, 6)}
+    assert split_change(FigureChange(12, 6), [("a", -1), ("b", -3), ("a", -2)]) == {"a": FigureChange(12, 6)}
 
 
 def test_figure_that_ends_where_it_began_is_no_change() -> None:
-    assert split_change(Change(12, 12), [("a", -3), ("b", 3)]) == {}
+    assert split_change(FigureChange(12, 12), [("a", -3), ("b", 3)]) == {}
 
 
 def test_owner_whose_moves_cancel_out_has_no_step() -> None:
-    assert split_change(Change(12, 11), [("a", 0), ("b", -1)]) == {"b": Change(12, 11)}
+    assert split_change(FigureChange(12, 11), [("a", 0), ("b", -1)]) == {"b": FigureChange(12, 11)}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from services.ledger.lease import find_leased, lease_items, lock_item
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import get_event, get_work, list_events
-from services.ledger.refusals import Refusals, find_first_refusal, record_refusals, settle_refusals
+from services.ledger.refusals import WebhookRefusals, delete_old_refusals, find_first_refusal, record_refusals
 from services.ledger.requeue import find_requeueable
 from services.ledger.settle import BatchResult, plan_settlement, record_stats, settle_batch
 from services.ledger.sweep import record_heartbeat
@@ -187,7 +187,9 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
     add_shops(engine, NOW, harbour="UTC")
     failed = plan_settlement(OWN, ingest_item(1, 2), RetryLater("x", "y"), NOW, Random(1))
     counts = BatchResult(done=5, retried=[failed] * 3, dead=[failed])
-    refused = Refusals("harbour", "shopify", "invalid_signature", NOW - timedelta(days=1), NOW, "detail")
+    refused = WebhookRefusals(
+        "harbour", "shopify", "invalid_signature", NOW - timedelta(days=1), NOW, "detail"
+    )
 
     with transaction(engine) as tx:
         record_stats(tx, OWN, "worker-1", counts, NOW)
@@ -203,7 +205,7 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
         record_refusals(tx, [(shop_id, refused)])
         assert read(tx, "webhook_refusals")["shop_id"] == shop_id
         assert find_first_refusal(tx, shop_id) == refused.first_at
-        assert settle_refusals(tx, shop_id, NOW + timedelta(days=1)) == [
+        assert delete_old_refusals(tx, shop_id, NOW + timedelta(days=1)) == [
             ("invalid_signature", refused.first_at)
         ]
 

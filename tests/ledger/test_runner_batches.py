@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import NotYet, Refused, RetryLater
+from services.core.errors import Deferred, Refused, RetryLater
 from services.ledger.limits import block_bucket, record_throttle, reserve_calls
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
@@ -112,7 +112,7 @@ def test_write_error_fails_only_its_item(engine: Engine) -> None:
     assert all_rows(engine)[2]["error_code"] == "bug.ValueError"
 
 
-@pytest.mark.parametrize("fault", [RetryLater("later"), NotYet("not.yet", wait=timedelta(seconds=9))])
+@pytest.mark.parametrize("fault", [RetryLater("later"), Deferred("not.yet", wait=timedelta(seconds=9))])
 def test_items_of_one_call_are_retried_together(engine: Engine, fault: RetryLater) -> None:
     plan(engine, TOPIC.name, 20)
 

@@ -7,7 +7,7 @@ from random import Random
 
 from sqlalchemy import Connection, Engine, text
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import RetryLater
@@ -77,7 +77,7 @@ def test_result_of_the_call_is_written_when_the_item_settles(engine: Engine) -> 
 
     def record(tx: Connection) -> FollowUp:
         tx.execute(text("insert into variants values (1, 7, 1, 's', 't', now())"))
-        entry = Entry(1, "worker", "inventory_push", "r", [Mutation("variants", "7", "learned")], 1)
+        entry = AuditEntry(1, "worker", "inventory_push", "r", [Mutation("variants", "7", "learned")], 1)
         return FollowUp([NewWork(shop_id=1, topic="inventory_push", key="next")], [entry])
 
     report = runner(engine).run_batch(TOPIC, Calls(lambda item: Done("pushed", record)))

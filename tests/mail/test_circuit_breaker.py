@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from services.core.errors import Misconfigured, NotYet, Refused
+from services.core.errors import Deferred, Misconfigured, Refused
 from services.core.settings import Settings
 from services.mail.routes import MISCONFIGURED_PAUSE, CircuitBreaker
 from services.mail.transports import make_fleet_route
@@ -21,7 +21,7 @@ def test_a_wait_opens_the_breaker_until_it_is_over(settings: Settings) -> None:
     closed = breaker.find_fault(route)
     now[0] += 2
 
-    assert isinstance(closed, NotYet)
+    assert isinstance(closed, Deferred)
     assert closed.wait == timedelta(seconds=1)
     assert breaker.find_fault(route) is None
 

@@ -15,7 +15,7 @@ from services.mail.outbox import find_parts, record_mails
 from services.mail.outbox_admin import find_mails, get_mail
 from services.mail.send import find_outbox_rows
 from services.mail.tables import mail_outbox
-from services.mail.transports import Route
+from services.mail.transports import MailRoute
 from tests.mail.mails import NOW, mails_of, new_mail
 
 ROW = {
@@ -89,7 +89,7 @@ def test_start_and_result_of_a_send_are_stored_in_their_columns(
     later = NOW + timedelta(hours=1)
     monkeypatch.setattr("services.mail.delivery_log.utc_now", lambda: later)
     log = DeliveryLog(lambda: engine)
-    route = Route(owner=None, account=0, transport="file", sender="a@b.example")
+    route = MailRoute(owner=None, account=0, transport="file", sender="a@b.example")
     with transaction(engine) as tx:
         (queued,) = find_outbox_rows(tx, [str(mail_id)]).values()
     delivery = MailDelivery(WorkItem(9, 0, "mail_send", str(mail_id), {}, 0), queued, route)

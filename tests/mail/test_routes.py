@@ -13,7 +13,7 @@ from services.core.errors import Misconfigured, SettingsInvalid
 from services.core.settings import read_settings
 from services.ledger.work import FLEET
 from services.mail.routes import find_routes
-from services.mail.transports import OpenTransports, Route
+from services.mail.transports import MailRoute, OpenTransports
 from services.providers.provider import SecretInvalid
 from services.providers.registry import get_secret_kind
 from services.shops.connections import (
@@ -48,7 +48,7 @@ def give(engine: Engine, shop_id: int, mail: str, **secrets: str) -> None:
             record_secret(tx, shop_id, name.replace("_", "-"), value, utc_now())
 
 
-def route_of(engine: Engine, shop_id: int | None) -> Route | Misconfigured:
+def route_of(engine: Engine, shop_id: int | None) -> MailRoute | Misconfigured:
     with transaction(engine) as tx:
         return find_routes(tx, {shop_id})[shop_id]
 
@@ -84,7 +84,7 @@ def test_a_shop_may_have_only_its_own_sender(engine: Engine, settings: object) -
 
     route = route_of(engine, shop_id)
 
-    assert isinstance(route, Route)
+    assert isinstance(route, MailRoute)
     assert (route.transport, route.sender) == ("smtp", "Harbour <mail@harbour.example>")
     assert (route.owner, route.account) == (shop_id, FLEET)
 
@@ -116,7 +116,7 @@ def test_routes_of_one_account_share_its_connections(engine: Engine, settings: o
     opened = OpenTransports()
     routes = [route_of(engine, shop_id), route_of(engine, None)]
 
-    first, second = [opened.get(route) for route in routes if isinstance(route, Route)]
+    first, second = [opened.get(route) for route in routes if isinstance(route, MailRoute)]
     opened.close()
 
     assert first is second

@@ -207,8 +207,8 @@ OF_SETTINGS = {
 """Errors that quote a setting, because a person must correct it."""
 
 ERRORS = {
-    "AddressInvalid", "Bug", "Misconfigured", "MoneyInvalid", "NotYet", "OutcomeUnknown", "Refused",
-    "Rejected", "RetryLater", "Unreadable",
+    "AddressInvalid", "Bug", "Deferred", "Misconfigured", "MoneyInvalid", "OutcomeUnknown", "Refused",
+    "RetryLater", "Unreadable", "WebhookRejected",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.payments import reconcile
 from services.payments.comparison import Comparison
 from services.payments.stripe_lists import StripeRow, UnreadableObject
@@ -54,7 +54,7 @@ def no_causes(key: str, base_url: str, comparison: Comparison) -> None:
 
 
 def compare(stripe: FakeStripeLists, period: str = "2026-11-20", now: datetime = NOW) -> JobResult:
-    asked = Run(
+    asked = JobRun(
         id=1,
         job="daily-reconciliation",
         shop_id=1,

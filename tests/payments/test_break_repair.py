@@ -16,7 +16,7 @@ from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from services.jobs.schedule import day_bounds
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
@@ -135,7 +135,7 @@ def yesterday(engine: Engine) -> Any:
 def reconcile(engine: Engine) -> dict[str, str]:
     """Reconcile the day; return the cause of each open break."""
     day = yesterday(engine)
-    run = Run(
+    run = JobRun(
         id=1,
         job="daily-reconciliation",
         shop_id=1,

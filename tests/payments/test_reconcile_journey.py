@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from services.closing.daily import close_day
+from services.closing.daily import check_day
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -58,7 +58,7 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def work(engine: Engine) -> None:
     """Run the nightly worker and the mail worker once."""
     runner = ExternalRunner(engine, "tests", random.Random(1))
-    runner.run_batch(TOPICS["reconcile"], JobHandler(close_day))
+    runner.run_batch(TOPICS["reconcile"], JobHandler(check_day))
     runner.run_batch(TOPICS["mail_send"], MailSend(lambda: engine))
 
 

@@ -14,7 +14,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.payments.breaks import list_day_breaks
 from services.payments.reconcile import reconcile_day
 from services.payments.trace import trace_payment
@@ -62,7 +62,7 @@ def shop(engine: Engine, api: StripeApi) -> Engine:
 
 
 def compare(engine: Engine) -> JobResult:
-    run = Run(id=1, job="daily-reconciliation", shop_id=1, period=DAY.isoformat(), covers=Covers.DAY,
+    run = JobRun(id=1, job="daily-reconciliation", shop_id=1, period=DAY.isoformat(), covers=Covers.DAY,
               zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1)  # fmt: skip
     outcome = reconcile_day(run, clock=lambda: NOW)
     with transaction(engine) as tx:

@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.privacy.holders import list_holders
+from services.privacy.holders import list_data_sources
 from services.schema.models import metadata
 
 NOBODYS = {
@@ -58,7 +58,7 @@ def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason()
         for table in metadata.sorted_tables
         if any(isinstance(column.type, Text | JSONB | JSON | LargeBinary) for column in table.columns)
     }
-    held = {table for holder in list_holders() for table in holder.tables}
+    held = {table for holder in list_data_sources() for table in holder.tables}
 
     assert may_hold - held - set(NOBODYS) == set(), (
         "give these a holder (services/privacy/holders.py) or a reason"
@@ -67,23 +67,23 @@ def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason()
 
 
 def test_holders_and_reasons_are_of_tables_that_exist() -> None:
-    named = {table for holder in list_holders() for table in holder.tables} | set(NOBODYS)
+    named = {table for holder in list_data_sources() for table in holder.tables} | set(NOBODYS)
 
     assert named - {table.name for table in metadata.sorted_tables} <= {"alembic_version"}
 
 
 def test_holders_have_names_and_tables_of_their_own() -> None:
-    names = [holder.name for holder in list_holders()]
-    tables = [table for holder in list_holders() for table in holder.tables]
+    names = [holder.name for holder in list_data_sources()]
+    tables = [table for holder in list_data_sources() for table in holder.tables]
 
     assert len(set(names)) == len(names)
     assert len(set(tables)) == len(tables)
 
 
 def test_holder_that_identifies_the_subject_is_redacted_last() -> None:
-    last = [holder.knows_subject for holder in list_holders()]
+    last = [holder.knows_subject for holder in list_data_sources()]
 
     assert last == sorted(last)
-    assert {table for holder in list_holders() if holder.knows_subject for table in holder.tables} == {
+    assert {table for holder in list_data_sources() if holder.knows_subject for table in holder.tables} == {
         "customers", "inbound_events",
     }  # fmt: skip

@@ -15,7 +15,7 @@ from services.ledger.replay import replay_events
 from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.privacy import holders
-from services.privacy.holders import list_holders
+from services.privacy.holders import list_data_sources
 from services.privacy.text_data import REDACTED_HEADER
 from services.providers.object_store import FolderStore
 from tests.fakes.smtp import Scripted
@@ -210,13 +210,13 @@ def test_a_second_request_finds_nothing(shop: Engine) -> None:
 
 
 def test_retry_after_a_crash_still_finds_the_subject(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = next(holder for holder in list_holders() if holder.tables == ("customers",))
+    last = next(holder for holder in list_data_sources() if holder.tables == ("customers",))
 
     def fail(*_: object) -> dict[str, int]:
         raise RuntimeError("the power went")
 
     with monkeypatch.context() as broken:
-        changed = [replace(one, redact=fail) if one is last else one for one in list_holders()]
+        changed = [replace(one, redact=fail) if one is last else one for one in list_data_sources()]
         broken.setattr(holders, "HOLDERS", tuple(changed))
         report = request_privacy(shop, "customers/redact", 200)
     assert len(report.retried) == 1

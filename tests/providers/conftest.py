@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import settings
 
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.sandbox.serve import SandboxServer
 from services.sandbox.state import SandboxState
 
@@ -25,7 +25,7 @@ def refusal() -> Callable[[Callable[[], object]], str]:
     """Read a webhook that must be refused, and return the reason."""
 
     def run(read: Callable[[], object]) -> str:
-        with pytest.raises(Rejected) as caught:
+        with pytest.raises(WebhookRejected) as caught:
             read()
         assert caught.value.code == "invalid_signature"
         return str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.openphone import object_key, read_openphone_delivery, sign_openphone
 from services.providers.standard_webhooks import sign_standard
 
@@ -88,7 +88,7 @@ def test_any_flipped_byte_is_refused(position, flip):
     changed = bytearray(BODY)
     changed[position % len(BODY)] ^= flip
 
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_openphone_delivery(signed(now), bytes(changed), [LEGACY], now)
 
 

@@ -45,7 +45,7 @@ def push_all(admin, quantities, key="work-1"):
 
 
 def available(admin, item=ITEM):
-    return admin.get_levels([ShopLevelKey(item, PLACE)])[ShopLevelKey(item, PLACE)].available
+    return admin.fetch_levels([ShopLevelKey(item, PLACE)])[ShopLevelKey(item, PLACE)].available
 
 
 def control(sandbox, **state):
@@ -120,7 +120,7 @@ def test_levels_are_read_with_one_query_per_location(sandbox, admin):
     held = [{"inventory_item_id": p[0], "location_id": p[1], "available": p[0] + p[1]} for p in places]
     control(sandbox, levels=held, bucket={"maximum": 2000, "available": 2000, "restore_per_second": 100})
 
-    levels = admin.get_levels([*places, ShopLevelKey(999_999, 7)])
+    levels = admin.fetch_levels([*places, ShopLevelKey(999_999, 7)])
 
     assert {place: level.available for place, level in levels.items()} == {p: sum(p) for p in places}
     assert levels[places[0]].updated_at is not None
@@ -233,7 +233,7 @@ def test_address_without_a_scheme_is_misconfigured(http):
 
 
 def test_level_that_is_not_stocked_is_missing_from_the_result(admin):
-    assert admin.get_levels([ShopLevelKey(1, 2)]) == {}
+    assert admin.fetch_levels([ShopLevelKey(1, 2)]) == {}
 
 
 @pytest.mark.parametrize(

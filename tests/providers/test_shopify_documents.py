@@ -83,7 +83,7 @@ def test_variables_that_we_send_are_accepted(sandbox):
         admin.set_available(
             [Quantity(place, 5, None)], reference="gid://shopfleet/Work/1", idempotency_key="1"
         )
-        admin.get_levels([place])
+        admin.fetch_levels([place])
 
     for request in sent:
         operation = parse(request["query"]).definitions[0]

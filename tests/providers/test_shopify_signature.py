@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.shopify import object_key, read_shopify_delivery, sign_shopify
 
 SECRET = b"hush"
@@ -52,7 +52,7 @@ def test_any_flipped_byte_is_refused(position, flip):
     changed = bytearray(body)
     changed[position % len(body)] ^= flip
 
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_shopify_delivery(signed(body), bytes(changed), [SECRET], datetime.now(UTC))
 
 
@@ -97,7 +97,7 @@ def test_missing_or_unstorable_header_is_refused(name, value, now, refusal):
     if value is not None:
         headers[f"x-shopify-{name}"] = value
 
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(WebhookRejected) as refused:
         read_shopify_delivery(headers, body, [SECRET], now)
     assert refused.value.code == ("invalid_signature" if name == "hmac-sha256" else "missing_header")
     refusal(lambda: read_shopify_delivery(headers, body, [b"another"], now))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.standard_webhooks import read_standard_delivery, sign_standard
 
 SECRET = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -117,5 +117,5 @@ def test_signed_body_that_is_not_a_message_has_the_webhook_id_as_key(body, now):
 def test_random_input_is_refused_without_another_error(webhook_id, sent_at, signatures):
     headers = {"webhook-id": webhook_id, "webhook-timestamp": sent_at, "webhook-signature": signatures}
 
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_standard_delivery(headers, BODY, [SECRET], datetime.now(UTC))

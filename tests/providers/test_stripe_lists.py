@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.core.errors import Misconfigured, Refused, RetryLater
-from services.providers.stripe_api import KINDS, NOT_FOUND, get_object, list_objects
+from services.providers.stripe_api import KINDS, NOT_FOUND, fetch_object, list_objects
 from tests.fakes.stripe import StripeApi
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -89,13 +89,13 @@ def test_filters_are_stripes_own_and_the_version_is_pinned(api: StripeApi) -> No
 def test_object_of_a_path_is_returned_with_the_account_in_the_request(api: StripeApi) -> None:
     api.objects["/v2/core/events/evt_1"] = {"id": "evt_1"}
 
-    assert get_object(api.key, api.url, "/v2/core/events/evt_1", context="acct_9") == {"id": "evt_1"}
+    assert fetch_object(api.key, api.url, "/v2/core/events/evt_1", context="acct_9") == {"id": "evt_1"}
     assert api.headers[0]["stripe-context"] == "acct_9"
 
 
 def test_missing_object_has_its_own_code(api: StripeApi) -> None:
     with pytest.raises(Refused) as caught:
-        get_object(api.key, api.url, "/v1/charges/ch_0")
+        fetch_object(api.key, api.url, "/v1/charges/ch_0")
     assert caught.value.code == NOT_FOUND
 
 
@@ -104,7 +104,7 @@ def test_missing_object_has_its_own_code(api: StripeApi) -> None:
 )
 def test_key_is_sent_to_stripe_only(api: StripeApi, url: str) -> None:
     with pytest.raises(Refused):
-        get_object(api.key, api.url, url)
+        fetch_object(api.key, api.url, url)
     assert api.requests == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.errors import Rejected
+from services.core.errors import WebhookRejected
 from services.providers.stripe import object_key, read_stripe_delivery, sign_stripe
 
 SECRET = b"whsec_current"
@@ -102,7 +102,7 @@ def test_missing_header_is_refused(now, refusal):
 
 @given(header=st.text(max_size=200))
 def test_random_input_is_refused_without_another_error(header):
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_stripe_delivery({"stripe-signature": header}, BODY, [SECRET], datetime.now(UTC))
 
 
@@ -112,7 +112,7 @@ def test_any_flipped_byte_is_refused(position, flip):
     changed = bytearray(BODY)
     changed[position % len(BODY)] ^= flip
 
-    with pytest.raises(Rejected):
+    with pytest.raises(WebhookRejected):
         read_stripe_delivery(signed(now), bytes(changed), [SECRET], now)
 
 

@@ -18,7 +18,7 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
 from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, StockMoved
-from services.shopify.admin import Access
+from services.shopify.admin import ShopAccess
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.handler import ingest_inventory_levels
@@ -84,7 +84,7 @@ class Shopify:
             "inventory_level_ingest", body, shop_id=self.shop_id, event_topic="inventory_levels/update"
         )
 
-    def get_levels(self, places: Sequence[ShopLevelKey]) -> Mapping[ShopLevelKey, ShopifyLevel]:
+    def fetch_levels(self, places: Sequence[ShopLevelKey]) -> Mapping[ShopLevelKey, ShopifyLevel]:
         """As ``ShopifyAdmin``; sales may happen during the call."""
         if self.faults and self.faults[-1] == "read":
             self.faults.pop()
@@ -278,7 +278,7 @@ class World:
         return sum(len(shop.writes) for shop in self.shops.values())
 
 
-def open_shop(world: World, access: Access) -> Any:
+def open_shop(world: World, access: ShopAccess) -> Any:
     return world.shops[access.shop_id]
 
 

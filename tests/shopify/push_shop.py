@@ -19,7 +19,7 @@ from services.providers.shopify_answers import (
     StockMoved,
     ThrottleStatus,
 )
-from services.shopify.admin import Access
+from services.shopify.admin import ShopAccess
 from services.shopify.stock.push import InventoryPush
 from tests.shopify.sample_payloads import (
     ITEM,
@@ -49,7 +49,7 @@ class FakeStockApi:
     refuse: dict[int, WorkError] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
-    opened: list[Access] = field(default_factory=list)
+    opened: list[ShopAccess] = field(default_factory=list)
     others: dict[ShopLevelKey, int] = field(default_factory=dict)
     seen_at: datetime | None = None
     spent: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class FakeStockApi:
             raise OutcomeUnknown("shopify.no_answer", "sent, then silence")
         return SetLevelsResult(NOW)
 
-    def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
+    def fetch_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         found = {place: self.held(place) for place in places}
         return {place: ShopifyLevel(n, self.seen_at) for place, n in found.items() if n is not None}
 
@@ -99,7 +99,7 @@ class FakeStockApi:
 
 
 def push_of(api: FakeStockApi) -> InventoryPush:
-    def open_api(access: Access) -> FakeStockApi:
+    def open_api(access: ShopAccess) -> FakeStockApi:
         api.opened.append(access)
         return api
 

@@ -14,7 +14,7 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopLevelKey
-from services.shopify.admin import Access
+from services.shopify.admin import ShopAccess
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
@@ -31,7 +31,7 @@ class AcceptingShop:
     def __init__(self) -> None:
         self.held: dict[ShopLevelKey, int] = {ShopLevelKey(n, 1): 1000 for n in range(1, SKUS + 1)}
 
-    def __call__(self, access: Access) -> FakeStockApi:
+    def __call__(self, access: ShopAccess) -> FakeStockApi:
         fake_shop = FakeStockApi(throttle=None)
 
         def take(quantities: Sequence[Quantity], **options: Any) -> SetLevelsResult:

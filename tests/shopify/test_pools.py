@@ -12,7 +12,7 @@ from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import Level
 from services.shopify.stock.pool_links import set_buffer
 from services.shopify.stock.pool_store import record_own_changes
-from services.shopify.stock.push_item import Push
+from services.shopify.stock.push_item import LevelPush
 from tests.shopify.pool_world import POOL, WHO, World, fresh
 from tests.shopify.sample_payloads import LOCATION, NOW, ingest, item, line, order, rows
 
@@ -229,7 +229,7 @@ def test_reading_corrects_a_webhook_processed_during_a_call(engine: Engine) -> N
     shop.change(place, 8)
     work = item("inventory_push", b"{}")
     with transaction(engine) as tx:
-        call = Push(work, level, 8, 10, 10, changed_at=world.now.replace(microsecond=0))
+        call = LevelPush(work, level, 8, 10, 10, changed_at=world.now.replace(microsecond=0))
         record_own_changes(tx, [call], NOW)
     assert rows(
         engine, "select shopify_available, doubts from inventory_levels where shop_id = 2 and sku = 'MUG'"

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.work import WorkItem
 from services.providers.shopify_admin import Quantity, ShopLevelKey
 from services.providers.shopify_answers import (
@@ -166,7 +166,7 @@ def test_push_waits_while_another_of_its_level_has_no_answer(shop: Engine, api: 
 
     waiting = run(shop, api, later)[0]
 
-    assert isinstance(waiting, NotYet)
+    assert isinstance(waiting, Deferred)
     assert result_code(waiting) == "shopify.push_in_doubt"
     assert api.terms == [(7, 10)]
     assert result_code(run(shop, api, again(shop, unanswered))[0]) == "pushed"

@@ -17,7 +17,7 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
-from services.shopify.admin import Access
+from services.shopify.admin import ShopAccess
 from services.shopify.stock.push import InventoryPush
 from services.shopify.stock.push_call import MAX_BATCH_ITEMS, MAX_CALLS
 from services.shops.secrets import record_secret
@@ -87,7 +87,7 @@ def test_shops_go_out_apart(shop: Engine) -> None:
     plan(shop, 2, shop_id=other)
     apis: dict[int, FakeStockApi] = {}
 
-    def open_api(access: Access) -> FakeStockApi:
+    def open_api(access: ShopAccess) -> FakeStockApi:
         return apis.setdefault(
             access.shop_id, FakeStockApi(others={ShopLevelKey(n, 1): 10 for n in range(1, 9)})
         )

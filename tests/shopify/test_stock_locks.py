@@ -20,7 +20,7 @@ from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import record_counts
-from services.shopify.stock.counts import Count, plan_counts
+from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push import InventoryPush
@@ -76,7 +76,7 @@ def count(engine: Engine) -> None:
 def take_count(tx: Connection) -> None:
     place = ShopLevelKey(ITEM, LOCATION)
     held = {place: ShopifyLevel(100, None, 100)}
-    changes = plan_counts(tx, 1, [Count(place, 100)], held)
+    changes = plan_counts(tx, 1, [LevelCount(place, 100)], held)
     record_counts(tx, 1, changes, held, NOON - timedelta(minutes=5), NOW, by="t", request_id="r")
 
 
@@ -126,7 +126,7 @@ def shops(engine: Engine) -> Engine:
     return engine
 
 
-def plan_pushes(engine: Engine, *shops: int) -> None:
+def list_due_pushes(engine: Engine, *shops: int) -> None:
     with transaction(engine) as tx:
         levels = tx.exec_driver_sql("select shop_id, inventory_item_id || ':1' as key from inventory_levels")
         pushes = [
@@ -188,7 +188,7 @@ def push_while_orders_wait(engine: Engine, held: Mapping[int, int], lock: str) -
 
 
 def test_pushes_of_several_shops_settle_during_a_batch_of_their_orders(shops: Engine) -> None:
-    plan_pushes(shops)
+    list_due_pushes(shops)
 
     assert push_while_orders_wait(shops, {1: 42, 2: 42}, "then pg_advisory_xact_lock_shared(1, bucket)") == []
     assert rows(shops, "select distinct result from work_queue where status = 'done'") == [("superseded",)]
@@ -231,7 +231,7 @@ def test_pushes_of_a_pool_and_a_counting_shop_settle_during_orders_of_an_oversol
 
     Shop 2 accepts its push, shop 3 has a restock.
     """
-    plan_pushes(oversold, 2, 3)
+    list_due_pushes(oversold, 2, 3)
 
     assert push_while_orders_wait(oversold, {2: 10, 3: 42}, "/* lock 4 levels */") == []
     assert rows(oversold, "select available from stock_pool_items") == [(41,)]
@@ -240,7 +240,7 @@ def test_pushes_of_a_pool_and_a_counting_shop_settle_during_orders_of_an_oversol
 
 
 def test_pushes_of_several_shops_lock_each_kind_once(shops: Engine) -> None:
-    plan_pushes(shops)
+    list_due_pushes(shops)
     with watch_locks(shops) as watch:
         push_levels(shops, {1: 42, 2: 42})
 

@@ -20,7 +20,7 @@ from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import record_counts
-from services.shopify.stock.counts import Count, plan_counts
+from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import (
@@ -98,7 +98,7 @@ class World:
     def held(self, shop_id: int) -> Any:
         self.control(shop_id, **NO_FAULT)
         places = [ShopLevelKey(item, location) for item in ITEMS for location in LOCATIONS]
-        return open_admin(shop_id).get_levels(places)
+        return open_admin(shop_id).fetch_levels(places)
 
     def deliver_levels(self, shop_id: int, loss: float) -> None:
         """Deliver the webhooks of the shop's levels, except lost ones."""
@@ -157,7 +157,7 @@ class World:
             if shop == shop_id:
                 key = ShopLevelKey(item, location)
                 held_back = held[key].on_hand - held[key].available
-                counts.append(Count(key, pieces + moved + held_back))
+                counts.append(LevelCount(key, pieces + moved + held_back))
                 self.model[shop, item, location] += moved
         with transaction(self.engine) as tx:
             changes = plan_counts(tx, shop_id, counts, held)

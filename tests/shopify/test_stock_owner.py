@@ -51,7 +51,7 @@ def sources() -> Iterator[tuple[str, ast.AST]]:
 
 
 def test_work_of_the_topic_is_made_in_one_place_that_filters_by_owner() -> None:
-    """``plan_pushes`` alone makes pushes, and its statement keeps those of owned and counted levels only."""
+    """Only ``list_due_pushes`` makes pushes: its statement keeps those of owned and counted levels."""
     makers = {
         name
         for name, tree in sources()
@@ -71,7 +71,7 @@ def callers() -> set[str]:
         name
         for name, tree in sources()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("plan_pushes", "record_pushes")
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("list_due_pushes", "record_pushes")
     }
 
 

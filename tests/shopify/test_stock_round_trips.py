@@ -10,9 +10,9 @@ from services.core.db import transaction
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock import movements
-from services.shopify.stock.counts import Count, plan_counts
+from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.levels import LevelKey, Movement, read_key
+from services.shopify.stock.levels import LevelKey, Movement, make_level_key
 from services.shopify.stock.low_stock import ReorderPoint, find_stock, list_reorder_changes
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.pool_checks import list_linked
@@ -69,7 +69,7 @@ def test_level_is_found_for_a_pool(engine: Engine, row: dict[str, Any]) -> None:
     assert_fields(found, row, known="shopify_available")
     assert found.has_open_call is False
     assert_fields(linked, row, sku="pool_sku", shop_sku="sku")
-    assert (read_key(linked), linked.slug, linked.must_read, linked.is_stocked) == (
+    assert (make_level_key(linked), linked.slug, linked.must_read, linked.is_stocked) == (
         KEY,
         "harbour",
         True,
@@ -81,7 +81,7 @@ def test_level_is_found_for_a_count(engine: Engine, row: dict[str, Any]) -> None
     with transaction(engine) as tx:
         tx.exec_driver_sql("update inventory_levels set pool = null, pool_sku = null")
         held = {KEY[1:]: ShopifyLevel(20, None, 27)}
-        (change,) = plan_counts(tx, SHOP, [Count(ShopLevelKey(ITEM, LOCATION), 31)], held)  # type: ignore[arg-type]
+        (change,) = plan_counts(tx, SHOP, [LevelCount(ShopLevelKey(ITEM, LOCATION), 31)], held)  # type: ignore[arg-type]
 
     assert_fields(change, row, available="", before="available")
     assert (change.pieces, change.held_back, change.available) == (31, 7, 24)

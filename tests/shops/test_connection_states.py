@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
 from services.providers.calls import CallOutcomes, collect_calls, noted_call, optional_calls
-from services.shops.connections import record_calls
+from services.shops.connections import record_provider_calls
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 OK = None
@@ -49,7 +49,7 @@ def test_a_connection_is_as_the_newest_calls_found_it(
         calls = CallOutcomes()
         for resource, fault in notes:
             calls.note("stripe", resource, fault)
-        record_calls(tx, [(shop_id, calls)], NOW + timedelta(minutes=number))
+        record_provider_calls(tx, [(shop_id, calls)], NOW + timedelta(minutes=number))
     assert tuple(tx.execute(text("select status, resource from connections")).one()) == state
 
 

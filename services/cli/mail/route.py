@@ -16,7 +16,7 @@ from services.core.settings import get_settings
 from services.mail.advice import MailSender, plan_advice
 from services.mail.connection_lines import ConnectionLine, list_shop_lines
 from services.mail.routes import find_routes
-from services.mail.transports import SECRETS, Route
+from services.mail.transports import SECRETS, MailRoute
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from services.shops.mail_transport import (
     OF_GRAPH,
@@ -107,7 +107,7 @@ def _describe_route(tx: Connection, shop: Shop) -> dict[str, Any]:
         for field, fleets_value, setting in zip(OF_GRAPH, fleets, names, strict=True):
             own = (field, getattr(choice, field), OWN)
             values.append(own if is_own else (field, fleets_value, f"{FLEETS} {setting}"))
-    elif used == "smtp" and isinstance(route, Route):
+    elif used == "smtp" and isinstance(route, MailRoute):
         values.append(
             ("server", _format_server(route.secret), f"{OWN} smtp-url" if is_own else f"{FLEETS} SMTP_URL")
         )
@@ -127,7 +127,7 @@ def _describe_route(tx: Connection, shop: Shop) -> dict[str, Any]:
     }
 
 
-def format_route(route: Route) -> str:
+def format_route(route: MailRoute) -> str:
     """Return the transport of ``route`` and where it sends to: ``smtp, mail.example.com``."""
     options = dict(route.options)
     where = {

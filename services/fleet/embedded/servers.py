@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from services.fleet.child import Account, Child, Program, Reaper
+from services.fleet.child import Child, OsAccount, Program, Reaper
 from services.fleet.embedded import postgres
 from services.fleet.embedded.binaries import Binaries, find_binaries
 from services.fleet.embedded.state import (
@@ -119,7 +119,7 @@ class EmbeddedServers:
         self._closing.close()
 
     def _start_postgres(
-        self, binaries: Binaries, area: Path, account: Account | None, port: int, auto: bool, durable: bool
+        self, binaries: Binaries, area: Path, account: OsAccount | None, port: int, auto: bool, durable: bool
     ) -> None:
         passwords = get_passwords(self.home)
         data = postgres.ensure_cluster(binaries.initdb, area, account, passwords["admin"], durable=durable)
@@ -135,7 +135,7 @@ class EmbeddedServers:
         self.archive_database_url = urls["archive"]
 
     def _start_valkey(
-        self, binaries: Binaries, area: Path, account: Account | None, port: int, auto: bool
+        self, binaries: Binaries, area: Path, account: OsAccount | None, port: int, auto: bool
     ) -> None:
         password, log = get_passwords(self.home)["broker"], open_log(self.home, "valkey")
         plan = partial(_plan_valkey, binaries.valkey, area, account, password, log)
@@ -170,7 +170,7 @@ class EmbeddedServers:
 
 
 def _plan_valkey(
-    valkey: Path, area: Path, account: Account | None, password: str, log: Path, port: int
+    valkey: Path, area: Path, account: OsAccount | None, password: str, log: Path, port: int
 ) -> Program:
     """Return Valkey's program, without persistence: lost messages are sent again from the ledger."""
     data = make_folder(area / "valkey", 0o700, account)

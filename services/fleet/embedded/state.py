@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from services.fleet.child import Account
+from services.fleet.child import OsAccount
 from services.fleet.errors import AlreadyRunning, FleetError
 
 _FALLBACK_FOLDER = Path("/var/tmp")  # noqa: S108 - only a folder that this user owns is used in it
@@ -89,7 +89,7 @@ def find_owner(home: Path) -> int | None:
         os.close(fd)
 
 
-def make_folder(path: Path, mode: int, account: Account | None = None) -> Path:
+def make_folder(path: Path, mode: int, account: OsAccount | None = None) -> Path:
     """Return ``path``; create it with ``mode`` (and ``account`` as owner) if it does not exist."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def close_folders(home: Path) -> None:
             (home / name).chmod(0o700)
 
 
-def write_private(path: Path, text: str, account: Account | None = None) -> None:
+def write_private(path: Path, text: str, account: OsAccount | None = None) -> None:
     """Write ``text`` to ``path`` in one step, readable by its owner only."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -118,7 +118,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
     fresh.replace(path)
 
 
-def find_account(home: Path) -> Account | None:
+def find_account(home: Path) -> OsAccount | None:
     """Return the servers' account if this process is root, which PostgreSQL refuses; else None.
 
     It is the owner of ``home`` if that is not root, so that data made with ``sudo`` in a user's checkout
@@ -128,10 +128,10 @@ def find_account(home: Path) -> Account | None:
         return None
     uid = home.stat().st_uid
     entry = pwd.getpwuid(uid) if uid else pwd.getpwnam("nobody")
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return OsAccount(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def can_reach(path: Path, account: Account | None) -> bool:
+def can_reach(path: Path, account: OsAccount | None) -> bool:
     """Return whether ``account`` may pass through every folder down to ``path`` and read it."""
     if account is None:
         return os.access(path, os.R_OK | os.X_OK)
@@ -143,7 +143,7 @@ def can_reach(path: Path, account: Account | None) -> bool:
     return True
 
 
-def choose_area(home: Path, account: Account | None, *, throwaway: bool = False) -> Path:
+def choose_area(home: Path, account: OsAccount | None, *, throwaway: bool = False) -> Path:
     """Return the folder for the servers' data, which ``account`` can reach; create it if it is missing.
 
     A ``throwaway`` folder in ``/var/tmp`` is marked: a later start removes it if this process is killed.

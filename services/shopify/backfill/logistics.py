@@ -12,8 +12,15 @@ from services.providers.shopify_documents import (
     LIST_RETURNS,
     READ_ORDER_RETURNS,
 )
-from services.shopify.backfill.pager import Pager, PulledList, Stored, find_missing, is_newer
-from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, ids_of, make_event, number_of
+from services.shopify.backfill.pager import Pager, PulledList, Stored, find_missing_nodes, is_newer
+from services.shopify.backfill.to_webhook import (
+    Node,
+    PulledEvent,
+    id_of,
+    ids_of,
+    make_pulled_event,
+    number_of,
+)
 from services.shopify.logistics.tables import fulfillment_orders, order_returns
 
 RETURN_LAG = timedelta(minutes=1)
@@ -65,7 +72,7 @@ def fulfillment_order_event(node: Node) -> PulledEvent:
             "updated_at": node["updatedAt"],
         }
     }
-    return make_event("fulfillment_orders/order_routing_complete", node, body)
+    return make_pulled_event("fulfillment_orders/order_routing_complete", node, body)
 
 
 def _location_of(node: Node) -> int | None:
@@ -121,7 +128,10 @@ FULFILLMENT_ORDERS = PulledList(
     document=LIST_FULFILLMENT_ORDERS,
     path=("fulfillmentOrders",),
     find_missing=partial(
-        find_missing, fulfillment_orders, fulfillment_order_event, is_missing=_is_missing_fulfillment_order
+        find_missing_nodes,
+        fulfillment_orders,
+        fulfillment_order_event,
+        is_missing=_is_missing_fulfillment_order,
     ),
     is_sorted=True,
     has_own_scope=True,

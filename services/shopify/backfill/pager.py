@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Table
 
 from services.core.db import transaction
-from services.core.errors import NotYet, RetryLater
+from services.core.errors import Deferred, RetryLater
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
 from services.providers.delivery import find_instant
@@ -34,7 +34,7 @@ RESUME_AFTER = timedelta(seconds=5)
 
 
 class Pager:
-    """Queries ``admin``: waits for short throttles, and raises ``NotYet`` after ``max_run_time``."""
+    """Queries ``admin``: waits for short throttles, and raises ``Deferred`` after ``max_run_time``."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Pager:
         while True:
             if self._clock() >= self._until:
                 message = "the time for a run is over: the next try continues from the last cursor"
-                raise NotYet("backfill.time_used", message, wait=RESUME_AFTER)
+                raise Deferred("backfill.time_used", message, wait=RESUME_AFTER)
             self._wait_for_free_share()
             try:
                 return self._admin.execute(document, variables, changes=False)
@@ -100,7 +100,7 @@ def is_newer(node: Node, known: Stored | None, column: str = "updated_at") -> bo
     return known is None or updated_at is None or updated_at > known[column]
 
 
-def find_missing(
+def find_missing_nodes(
     table: Table,
     make: Callable[[Node], PulledEvent],
     _pager: Pager,

@@ -24,7 +24,7 @@ from services.core.errors import Misconfigured
 from services.core.pg_arrays import text_array
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.refusals import find_first_refusal, settle_refusals
+from services.ledger.refusals import delete_old_refusals, find_first_refusal
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
@@ -89,7 +89,7 @@ def backfill_shopify(
 
 def _settle_refusals(shop_id: int, now: datetime) -> None:
     with transaction() as tx:
-        for outcome, first_at in settle_refusals(tx, shop_id, now):
+        for outcome, first_at in delete_old_refusals(tx, shop_id, now):
             since = f"{first_at:%Y-%m-%d %H:%M} UTC"
             how = f"No such refusal for an hour; Shopify's lists were read from {since} on."
             resolve_incident(tx, shop_id, f"webhook_{outcome}", None, now, how)

@@ -14,12 +14,12 @@ from services.providers.shopify_documents import (
     LIST_PRODUCTS,
     READ_PRODUCT_VARIANTS,
 )
-from services.shopify.backfill.pager import Pager, PulledList, find_missing, is_newer
+from services.shopify.backfill.pager import Pager, PulledList, find_missing_nodes, is_newer
 from services.shopify.backfill.to_webhook import (
     Node,
     PulledEvent,
     id_of,
-    make_event,
+    make_pulled_event,
     number_of,
     to_rest,
 )
@@ -32,19 +32,19 @@ def product_event(product: Node) -> PulledEvent:
     body["tags"] = ", ".join(body["tags"])
     for variant in body["variants"]:
         variant["product_id"] = body["id"]
-    return make_event("products/update", product, body)
+    return make_pulled_event("products/update", product, body)
 
 
 def item_event(item: Node) -> PulledEvent:
     """Return ``inventory_items/update`` for an inventory item. The cost is in the shop's currency."""
     body = {**to_rest(item), "cost": find_object(item, "unitCost").get("amount")}
-    return make_event("inventory_items/update", item, body)
+    return make_pulled_event("inventory_items/update", item, body)
 
 
 def location_event(location: Node) -> PulledEvent:
     address = find_object(location, "address")
     codes = {"country_code": address.get("countryCode"), "province_code": address.get("provinceCode")}
-    return make_event("locations/update", location, {**to_rest(location), **codes})
+    return make_pulled_event("locations/update", location, {**to_rest(location), **codes})
 
 
 def level_event(level: Node, location_id: int) -> PulledEvent:
@@ -55,7 +55,7 @@ def level_event(level: Node, location_id: int) -> PulledEvent:
         "updated_at": level["updatedAt"],
         "admin_graphql_api_id": level["id"],
     }
-    return make_event("inventory_levels/update", level, body)
+    return make_pulled_event("inventory_levels/update", level, body)
 
 
 def _find_available(level: Node) -> int | None:
@@ -77,7 +77,7 @@ def _find_missing_products(
     with transaction() as tx:
         known = find_by_key(tx, variants, items.keys())
     newer = {variant["id"] for key, variant in items.items() if is_newer(variant, known.get(key))}
-    outdated = {event.gid for event in find_missing(products, product_event, pager, shop_id, page, now)}
+    outdated = {event.gid for event in find_missing_nodes(products, product_event, pager, shop_id, page, now)}
     return [
         product_event(product)
         for product in page
@@ -106,7 +106,7 @@ LOCATIONS = PulledList(
     name="locations",
     document=LIST_LOCATIONS,
     path=("locations",),
-    find_missing=partial(find_missing, locations, location_event),
+    find_missing=partial(find_missing_nodes, locations, location_event),
     is_searchable=False,
 )
 PRODUCTS = PulledList(
@@ -121,7 +121,7 @@ ITEMS = PulledList(
     name="inventory_items",
     document=LIST_ITEMS,
     path=("inventoryItems",),
-    find_missing=partial(find_missing, inventory_items, item_event),
+    find_missing=partial(find_missing_nodes, inventory_items, item_event),
 )
 
 

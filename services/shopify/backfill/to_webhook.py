@@ -79,7 +79,7 @@ class PulledEvent(NamedTuple):
     occurred_at: datetime | None
 
 
-def make_event(topic: str, node: Node, body: Mapping[str, Any], at: str = "updatedAt") -> PulledEvent:
+def make_pulled_event(topic: str, node: Node, body: Mapping[str, Any], at: str = "updatedAt") -> PulledEvent:
     return PulledEvent(topic, node["id"], body, find_instant(node[at]))
 
 
@@ -168,12 +168,14 @@ def order_event(order: Node) -> PulledEvent:
             {**to_rest(line), "properties": _list_attributes(line)} for line in order["lineItems"]["nodes"]
         ],
     }
-    return make_event("orders/updated", order, body)
+    return make_pulled_event("orders/updated", order, body)
 
 
 def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
     at = "processedAt" if transaction.get("processedAt") else "createdAt"
-    return make_event("order_transactions/create", transaction, _transaction_body(transaction, order_gid), at)
+    return make_pulled_event(
+        "order_transactions/create", transaction, _transaction_body(transaction, order_gid), at
+    )
 
 
 def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
@@ -183,7 +185,7 @@ def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> P
         "shipment_status": SHIPMENT_STATUS.get(fulfillment["displayStatus"] or ""),
         "line_items": [{"quantity": fulfillment["totalQuantity"]}],
     }
-    return make_event("fulfillments/update" if is_known else "fulfillments/create", fulfillment, body)
+    return make_pulled_event("fulfillments/update" if is_known else "fulfillments/create", fulfillment, body)
 
 
 def refund_event(refund: Node, order_gid: str) -> PulledEvent:
@@ -201,7 +203,7 @@ def refund_event(refund: Node, order_gid: str) -> PulledEvent:
         ],
         "transactions": [_transaction_body(paid, order_gid) for paid in refund["transactions"]["nodes"]],
     }
-    return make_event("refunds/create", refund, body, "createdAt")
+    return make_pulled_event("refunds/create", refund, body, "createdAt")
 
 
 def _list_attributes(node: Node) -> list[dict[str, Any]]:

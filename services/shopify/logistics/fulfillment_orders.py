@@ -21,7 +21,7 @@ from services.shopify.payload import WrongBody, find_gid, order_gid, read_event,
 from services.shopify.stock.audit_text import describe_level
 from services.shopify.stock.levels import Level, SkuKey
 from services.shopify.stock.movements import recount_routed_orders
-from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
+from services.shopify.stock.push_plan import PushCause, list_due_pushes, push_cause
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
 
@@ -86,7 +86,7 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
         result.mutations[item.id].append(describe_level(change.level, change, text))
         causes[change.level.sku_key] = push_cause(item)
         levels.append(change.level)
-    return plan_pushes(tx, levels, causes, now)
+    return list_due_pushes(tx, levels, causes, now)
 
 
 def _sales_location(order: FulfillmentOrder | None) -> tuple[str, int | None, bool] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.audit.chain import Mutation
-from services.ledger.describe import Change, format_money, format_money_change
+from services.ledger.describe import FigureChange, format_money, format_money_change
 from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import SUCCESS, RefundChange, RefundedSum
@@ -50,7 +50,7 @@ def order_label(name: str, gid: str) -> str:
 
 
 def describe_order(
-    order: Order, known: Row[Any] | None, lines: Mapping[int, LineChange], refunded: Change | None
+    order: Order, known: Row[Any] | None, lines: Mapping[int, LineChange], refunded: FigureChange | None
 ) -> Mutation:
     """Return the mutation of an order that is new, or changed from ``known``, with its lines and refunds."""
     if known is None:
@@ -73,7 +73,7 @@ def describe_order(
     return Mutation("orders", order.order_gid, summary, before, after)
 
 
-def _describe_new_order(order: Order, refunded: Change | None) -> Mutation:
+def _describe_new_order(order: Order, refunded: FigureChange | None) -> Mutation:
     after: dict[str, Any] = {
         "currency": order.currency,
         "financial_status": order.financial_status,
@@ -98,7 +98,7 @@ def describe_deletion(name: str, gid: str, deleted_at: datetime) -> Mutation:
     return Mutation("orders", gid, summary, {"deleted_at": None}, {"deleted_at": deleted_at})
 
 
-def describe_refunded_sum(gid: str, refunded: RefundedSum, change: Change) -> Mutation:
+def describe_refunded_sum(gid: str, refunded: RefundedSum, change: FigureChange) -> Mutation:
     """Return the mutation of an order: the part ``change`` of the change of its sum ``refunded``."""
     summary = f"{order_label(refunded.name, gid)}: refunded {format_money_change(*change, refunded.currency)}"
     before, after = ({"refunded_cents": cents} for cents in change)

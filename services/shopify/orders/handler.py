@@ -42,7 +42,7 @@ from services.shopify.payload import gid_number, order_gid, read_event
 from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, list_due_pushes
 
 LineKey = tuple[int, str, int]
 """(shop, order gid, line)."""
@@ -249,4 +249,4 @@ def _record_sales(
         for line in order.lines
     }
     levels = [shift.level for shift in shifts if shift.is_stocked]
-    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*removed_sales, *sales])
+    return list_due_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*removed_sales, *sales])

@@ -25,7 +25,7 @@ from services.shopify.orders.refund_store import RefundTotals, WrittenRefund, re
 from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, list_due_pushes
 
 
 def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -87,7 +87,9 @@ def _record_returns(
             returns.append((refund.work_id, movement))
             causes[refund.shop_id, line.sku] = PushCause(refund.event_id, refund.request_id)
     shifts = record_movements(tx, [movement for _, movement in returns], now)
-    return plan_pushes(tx, [shift.level for shift in shifts], causes, now), plan_level_steps(shifts, returns)
+    return list_due_pushes(tx, [shift.level for shift in shifts], causes, now), plan_level_steps(
+        shifts, returns
+    )
 
 
 def _describe(

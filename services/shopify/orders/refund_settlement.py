@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from services.ledger.describe import Change
+from services.ledger.describe import FigureChange
 from services.shopify.orders.payload import OrderKey
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
@@ -146,7 +146,7 @@ class RefundedSum(NamedTuple):
 
     name: str
     currency: str
-    change: Change
+    change: FigureChange
 
 
 class StoredRefund(NamedTuple):

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import array_parameters, encode_rows, find_by_key, int_array
-from services.ledger.describe import Change
+from services.ledger.describe import FigureChange
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import (
     PARTS,
@@ -217,7 +217,7 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
     if settled:
         tx.exec_driver_sql(_SETTLE, encode_rows(order_refunds, _SETTLED_COLUMNS, settled))
     changed = {
-        key: RefundedSum(row.name, row.currency, Change(row.refunded_cents, sums[key]))
+        key: RefundedSum(row.name, row.currency, FigureChange(row.refunded_cents, sums[key]))
         for key, row in orders.items()
         if row.refunded_cents != sums[key]
     }

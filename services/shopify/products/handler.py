@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
-from services.core.locks import Lock, lock_objects
+from services.core.locks import LockKind, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import EPOCH, EntitySpec, upsert_parsed
 from services.shopify.products.payload import (
@@ -102,5 +102,5 @@ _SPEC = EntitySpec(
     make=Product,
     audited=("status", "product_type"),
     blank=Product(EPOCH, "", ""),
-    lock_kind=Lock.PRODUCTS,
+    lock_kind=LockKind.PRODUCTS,
 )

@@ -7,12 +7,19 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.pg_arrays import int_array
-from services.ledger.describe import Change
+from services.ledger.describe import FigureChange
 from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.audit_text import describe_disconnection, describe_recounts, describe_sku_change
 from services.shopify.stock.level_moves import recount_levels
-from services.shopify.stock.levels import ItemKey, SkuKey, lock_levels, lock_stock, read_keys, read_level
-from services.shopify.stock.push_plan import plan_pushes, push_cause
+from services.shopify.stock.levels import (
+    ItemKey,
+    SkuKey,
+    lock_levels,
+    lock_stock,
+    make_level,
+    make_level_keys,
+)
+from services.shopify.stock.push_plan import list_due_pushes, push_cause
 
 SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
 """SQL: the SKU in the variant ``t`` or the inventory item ``i``, whichever is newer; or null."""
@@ -54,13 +61,13 @@ def align_levels(
     lock_stock(tx, {shop_id for shop_id, _ in of_item})
     found = tx.exec_driver_sql(_FIND_OUTDATED, arrays).all()
     skus = {(row.shop_id, sku) for row in found for sku in (row.sku, row.old_sku) if sku}
-    counted = lock_levels(tx, read_keys(found), items=of_item, skus=skus).counted
+    counted = lock_levels(tx, make_level_keys(found), items=of_item, skus=skus).counted
     aligned = tx.exec_driver_sql(_ALIGN, arrays | {"now": now}).all() if found else ()
     recounted = {change.level: change for change in recount_levels(tx, counted, now)}
     to_push = {level for level, change in recounted.items() if change.is_stocked}
     of_sku: dict[SkuKey, WorkItem] = {}
     for row in aligned:
-        level, item = read_level(row), of_item[row.shop_id, row.inventory_item_id]
+        level, item = make_level(row), of_item[row.shop_id, row.inventory_item_id]
         of_sku[level.shop_id, row.old_sku] = of_sku[level.sku_key] = item
         rows = mutations.setdefault(item.id, [])
         if row.gone_at is None:
@@ -69,11 +76,11 @@ def align_levels(
             rows.append(describe_disconnection(level, row.old_gone_at, row.gone_at))
         if row.old_sku != level.sku:
             recount = recounted.pop(level, None)
-            figure = Change(row.before, recount.after if recount else row.after)
+            figure = FigureChange(row.before, recount.after if recount else row.after)
             rows.append(describe_sku_change(level, row.old_sku, figure))
     describe_recounts(mutations, recounted.values(), of_item, of_sku)
     causes = {sku: push_cause(item) for sku, item in of_sku.items()}
     causes |= {
         level.sku_key: push_cause(of_item[level.key.item]) for level in to_push if level.key.item in of_item
     }
-    return plan_pushes(tx, to_push, causes, now)
+    return list_due_pushes(tx, to_push, causes, now)

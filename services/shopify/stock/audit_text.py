@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import Any
 
 from services.audit.chain import Mutation
-from services.ledger.describe import Change, Owner, split_change
+from services.ledger.describe import FigureChange, Owner, split_change
 from services.ledger.work import WorkItem
 from services.shopify.stock.levels import ItemKey, Level, LevelChange, Movement, SkuKey
 
-LevelStep = tuple[Level, Change]
+LevelStep = tuple[Level, FigureChange]
 """A level and one change of its figure."""
 
 
-def describe_level(level: Level, step: Change | LevelChange, why: str) -> Mutation:
+def describe_level(level: Level, step: FigureChange | LevelChange, why: str) -> Mutation:
     """Return the mutation of a level: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
     summary = f"{level.label} {step.before} -> {step.after} by {why}"
     return level_mutation(level, summary, {"available": step.before}, {"available": step.after})
@@ -25,7 +25,7 @@ def describe_disconnection(level: Level, before: datetime | None, after: datetim
     return level_mutation(level, summary, {"disconnected_at": before}, {"disconnected_at": after})
 
 
-def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
+def describe_sku_change(level: Level, old_sku: str, figure: FigureChange) -> Mutation:
     """Return the mutation of a level with another SKU, and another figure if the SKUs' movements differ."""
     before: dict[str, Any] = {"sku": old_sku}
     after: dict[str, Any] = {"sku": level.sku}
@@ -60,7 +60,7 @@ def plan_level_steps(
     owners = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
     steps: dict[Owner, list[LevelStep]] = {}
     for change in changes:
-        level, whole = change.level, Change(change.before, change.after)
+        level, whole = change.level, FigureChange(change.before, change.after)
         path = sorted(owners[level.shop_id, source] for source in change.sources.split())
         # A recount's change is not the pieces of one movement: the last owner gets all of it.
         moved = [(owner, move.delta) for _, owner, move in (path[-1:] if change.is_recount else path)]

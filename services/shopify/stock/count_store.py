@@ -6,10 +6,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
-from services.ledger.describe import Change
+from services.ledger.describe import FigureChange
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import describe_level, level_mutation
 from services.shopify.stock.counts import CountChange, CountRefused, check_owner, find_levels
@@ -21,8 +21,8 @@ from services.shopify.stock.levels import (
     level_arrays,
     lock_levels,
     lock_stock,
-    read_keys,
-    read_level,
+    make_level,
+    make_level_keys,
 )
 from services.shopify.stock.pool_store import LAST_REPORTED
 from services.shopify.stock.pools import update_oversold_incidents
@@ -97,7 +97,7 @@ def record_counts(
         new = {"available": after, "pieces": change.pieces, "held_back": change.held_back}
         rows.append(level_mutation(level, summary, {"available": change.before}, new))
     record_pushes(tx, levels, now, request_id)
-    append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
+    append_all(tx, [AuditEntry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 
 
 def adjust_level(
@@ -110,7 +110,7 @@ def adjust_level(
     *,
     by: str,
     request_id: str,
-) -> Change:
+) -> FigureChange:
     """Add ``delta`` pieces to a counted level and push it; the audit contains the reason."""
     check_owner(tx, shop_id)
     key = LevelKey(shop_id, *shop_key)
@@ -121,11 +121,11 @@ def adjust_level(
         raise CountRefused(f"{name} was not counted yet: `fleet stock count` records a first count")
     tx.exec_driver_sql(_ADJUST, shop_key._asdict() | {"shop_id": shop_id, "delta": delta})
     recount_levels(tx, [key], now)
-    change, level = Change(row.available, row.available + delta), read_level(row)
+    change, level = FigureChange(row.available, row.available + delta), make_level(row)
     why = f"correction of {delta:+d}: {reason}"
     record_pushes(tx, [level], now, request_id)
     rows = [describe_level(level, change, why)]
-    append_all(tx, [Entry(shop_id, by, "stock.adjust", request_id, rows)], now)
+    append_all(tx, [AuditEntry(shop_id, by, "stock.adjust", request_id, rows)], now)
     return change
 
 
@@ -138,13 +138,13 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     """
     values = {"shop_id": shop_id, "now": now}
     lock_stock(tx, {shop_id})
-    lock_levels(tx, read_keys(tx.exec_driver_sql(_NOT_OWNED, values)))
+    lock_levels(tx, make_level_keys(tx.exec_driver_sql(_NOT_OWNED, values)))
     why = "the shop's stock owner: Shopify"
     released = tx.exec_driver_sql(_RELEASE, values).all()
-    rows = [describe_level(read_level(row), Change(row.before, row.after), why) for row in released]
+    rows = [describe_level(make_level(row), FigureChange(row.before, row.after), why) for row in released]
     unlinked = {(row.pool, row.sku) for row in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
     update_oversold_incidents(tx, unlinked, now)
-    append_all(tx, [Entry(shop_id, by, "stock.owner", request_id, rows)] if rows else [], now)
+    append_all(tx, [AuditEntry(shop_id, by, "stock.owner", request_id, rows)] if rows else [], now)
     return len(rows)
 
 

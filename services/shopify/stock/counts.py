@@ -15,7 +15,13 @@ from sqlalchemy import Connection, Row
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, find_stock_owners, level_arrays, read_key
+from services.shopify.stock.levels import (
+    LEVELS_BY_KEY,
+    LevelKey,
+    find_stock_owners,
+    level_arrays,
+    make_level_key,
+)
 
 MAX_PIECES = 1_000_000_000
 
@@ -37,7 +43,7 @@ class CountLine(NamedTuple):
     number: int = 0
 
 
-class Count(NamedTuple):
+class LevelCount(NamedTuple):
     """``pieces`` of an item are at a location, including those of open orders."""
 
     key: ShopLevelKey
@@ -85,12 +91,12 @@ def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
 
 def resolve_counts(
     tx: Connection, shop_id: int, stock_location_id: str, lines: Sequence[CountLine]
-) -> list[Count]:
+) -> list[LevelCount]:
     """Return the counts of ``lines``; raise ``CountRefused`` naming every line without one clear level.
 
     ``stock_location_id`` is the shop's own location: the default of lines without one.
     """
-    counts: list[Count] = []
+    counts: list[LevelCount] = []
     faults: list[str] = []
     for line in lines:
         try:
@@ -100,7 +106,7 @@ def resolve_counts(
             if (line.inventory_item_id is None) == (not line.sku):
                 raise CountRefused("name the item by its number or by its sku, not by both")
             item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
-            counts.append(Count(ShopLevelKey(item, location), line.pieces))
+            counts.append(LevelCount(ShopLevelKey(item, location), line.pieces))
         except CountRefused as fault:
             faults.append(f"line {line.number}: {fault}" if line.number else str(fault))
     occurrences = Counter(count.key for count in counts)
@@ -126,7 +132,7 @@ def _get_item(tx: Connection, shop_id: int, sku: str) -> int:
 def plan_counts(
     tx: Connection,
     shop_id: int,
-    counts: Sequence[Count],
+    counts: Sequence[LevelCount],
     held: Mapping[ShopLevelKey, ShopifyLevel] | None = None,
 ) -> list[CountChange]:
     """Return the changes of the shop's levels by ``counts``; ``held`` are Shopify's levels at this moment.
@@ -170,4 +176,4 @@ def check_owner(tx: Connection, shop_id: int) -> None:
 
 
 def find_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
-    return {read_key(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}
+    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}

@@ -16,7 +16,7 @@ from services.shopify.entities import EPOCH
 from services.shopify.stock.audit_text import describe_disconnection, describe_observation, describe_recounts
 from services.shopify.stock.levels import Level, LevelKey, item_lock
 from services.shopify.stock.payload import LevelDisconnection, LevelEvent, LevelObservation, parse_level
-from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
+from services.shopify.stock.push_plan import PushCause, list_due_pushes, push_cause
 from services.shopify.stock.store import WrittenLevels, find_known_levels, known_version, record_levels
 
 
@@ -69,7 +69,9 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     causes |= {(event.key.shop_id, known[event.key].sku): push_cause(event.item) for event in applied}
     mutations = _describe(newer, removed, applied, known, written)
     audit = [audit_entry(by_id[work_id], rows) for work_id, rows in mutations.items()]
-    return HandlerResult([settle(event) for event in parsed], plan_pushes(tx, to_push, causes, now), audit)
+    return HandlerResult(
+        [settle(event) for event in parsed], list_due_pushes(tx, to_push, causes, now), audit
+    )
 
 
 def _find_unclear(

@@ -19,7 +19,7 @@ from services.shopify.stock.levels import (
     LevelKey,
     Movement,
     level_arrays,
-    read_level,
+    make_level,
 )
 
 
@@ -168,7 +168,7 @@ def recount_levels(
         is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
         sources = row.fresh if is_sum else row.touched or ""
         changes.append(
-            LevelChange(read_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
+            LevelChange(make_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
         )
     return changes
 
@@ -184,6 +184,6 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
         "now": now,
     }
     return [
-        LevelChange(read_level(row), row.before, row.after, row.sources, is_stocked=row.is_stocked)
+        LevelChange(make_level(row), row.before, row.after, row.sources, is_stocked=row.is_stocked)
         for row in tx.exec_driver_sql(_APPLY, values)
     ]

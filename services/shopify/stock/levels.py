@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.locks import Lock, lock_stock_buckets
+from services.core.locks import LockKind, lock_stock_buckets
 from services.core.pg_arrays import int_array, text_array
 
 PUSH_TOPIC = "inventory_push"
@@ -102,7 +102,7 @@ LEVELS_BY_KEY = """
   join inventory_levels l using (shop_id, inventory_item_id, location_id)"""
 """SQL: the levels ``l`` of ``level_arrays``."""
 
-_LOCK_LEVELS = Lock.LEVELS.mark("""
+_LOCK_LEVELS = LockKind.LEVELS.mark("""
 with wanted as (
   select * from unnest(%(level_shop)s::int[], %(item)s::bigint[], %(location)s::bigint[])
                 as k(shop_id, inventory_item_id, location_id)
@@ -158,7 +158,7 @@ def lock_levels(
     """Lock the rows of ``levels`` and of the counted levels of ``items``, ``variants`` and ``skus``.
 
     With a level of a pool, the pool's levels of the same item in every shop are locked. One statement takes
-    all locks: see ``services.core.locks.Lock``.
+    all locks: see ``services.core.locks.LockKind``.
     """
     values = {
         "level_shop": int_array(key.shop_id for key in levels),
@@ -172,8 +172,8 @@ def lock_levels(
         "sku": text_array([sku for _, sku in skus]),
     }
     rows = tx.exec_driver_sql(_LOCK_LEVELS, values).all()
-    counted = read_keys(row for row in rows if row.is_counted)
-    return LockedLevels(counted, read_keys(row for row in rows if row.is_pooled))
+    counted = make_level_keys(row for row in rows if row.is_counted)
+    return LockedLevels(counted, make_level_keys(row for row in rows if row.is_pooled))
 
 
 def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:
@@ -185,15 +185,15 @@ def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:
     }
 
 
-def read_key(row: Row[Any]) -> LevelKey:
+def make_level_key(row: Row[Any]) -> LevelKey:
     return LevelKey(row.shop_id, row.inventory_item_id, row.location_id)
 
 
-def read_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
-    return {read_key(row) for row in rows}
+def make_level_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
+    return {make_level_key(row) for row in rows}
 
 
-def read_level(row: Row[Any]) -> Level:
+def make_level(row: Row[Any]) -> Level:
     return Level(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
 
 

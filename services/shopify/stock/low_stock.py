@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.audit.append import append_all
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
-from services.core.locks import Lock
+from services.core.locks import LockKind
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.audit_text import level_mutation
 from services.shopify.stock.level_moves import movements_sql
@@ -113,7 +113,7 @@ def _find(
     return tx.exec_driver_sql(_FIND, values | {"days": WINDOW.days}).all()
 
 
-_FIND_POINTS = Lock.LEVELS.mark("""
+_FIND_POINTS = LockKind.LEVELS.mark("""
 select v.place, l.inventory_item_id, l.location_id, l.sku, l.reorder_point
   from unnest(%(sku)s::text[], %(location)s::bigint[]) with ordinality as v(sku, location, place)
   join inventory_levels l on l.shop_id = %(shop_id)s and l.sku = v.sku and l.disconnected_at is null
@@ -223,7 +223,7 @@ def record_reorder_points(
     }
     tx.exec_driver_sql(_SET_POINTS, values)
     rows = [_describe(shop_id, change) for change in changes]
-    append_all(tx, [Entry(shop_id, by, "stock.reorder_point", request_id, rows)], now)
+    append_all(tx, [AuditEntry(shop_id, by, "stock.reorder_point", request_id, rows)], now)
 
 
 def _describe(shop_id: int, change: ReorderChange) -> Mutation:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
@@ -19,8 +19,8 @@ from services.shopify.stock.levels import (
     level_arrays,
     lock_levels,
     lock_stock,
-    read_key,
-    read_keys,
+    make_level_key,
+    make_level_keys,
 )
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, list_linked, list_members
 from services.shopify.stock.pool_store import LAST_REPORTED, update_levels
@@ -157,7 +157,7 @@ def record_links(
         "held": int_array(level.available for level in at_shopify),
         "at": instant_array(level.updated_at or now for level in at_shopify),
     }
-    linked = read_keys(tx.exec_driver_sql(_LINK, values))
+    linked = make_level_keys(tx.exec_driver_sql(_LINK, values))
     if changed := _format_links([link for link in links if link.key not in linked]):
         raise PoolRefused(f"{changed}: the level changed while it was read: run it again")
     rows: dict[int | None, list[Mutation]] = {}
@@ -171,7 +171,7 @@ def record_links(
         row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
         rows.setdefault(None, []).append(row)
     action = "stock.pool_link"
-    append_all(tx, [Entry(shop, by, action, request_id, of_shop) for shop, of_shop in rows.items()], now)
+    append_all(tx, [AuditEntry(shop, by, action, request_id, of_shop) for shop, of_shop in rows.items()], now)
     return record_pushes(tx, update_levels(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
@@ -181,7 +181,7 @@ def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
     summary = f"pool {pool} holds back {pieces} of each sku"
     row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
-    append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
+    append_all(tx, [AuditEntry(None, by, "stock.pool_buffer", request_id, [row])], now)
     return record_pushes(tx, update_levels(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
@@ -198,7 +198,7 @@ def unlink_items(
     rows = [
         Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is unlinked") for sku in ordered
     ]
-    append_all(tx, [Entry(None, by, "stock.pool_remove", request_id, rows)], now)
+    append_all(tx, [AuditEntry(None, by, "stock.pool_remove", request_id, rows)], now)
     return count
 
 
@@ -211,7 +211,7 @@ def _check_links_are_current(tx: Connection, pool: str, links: Sequence[PoolLink
     if left := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
         raise PoolRefused(f"{', '.join(left)}: no longer in pool {pool}, or at another location")
     arrays = level_arrays([link.key for link in links])
-    unanswered = read_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
+    unanswered = make_level_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
     if waiting := _format_links([link for link in links if link.key in unanswered]):
         raise PoolRefused(
             f"{waiting}: a push of the level has no answer yet: run it again when "
@@ -234,5 +234,5 @@ def _lock(
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     lock_stock(tx, {*(shop.id for shop in list_members(tx, pool)), *(key.shop_id for key in keys)})
     linked = list_linked(tx, pool)
-    lock_levels(tx, {*keys, *(read_key(row) for row in linked if skus is None or row.sku in skus)})
+    lock_levels(tx, {*keys, *(make_level_key(row) for row in linked if skus is None or row.sku in skus)})
     return {row.sku for row in linked}

@@ -13,11 +13,11 @@ from services.shopify.stock.levels import (
     Level,
     LevelKey,
     level_arrays,
-    read_key,
-    read_keys,
-    read_level,
+    make_level,
+    make_level_key,
+    make_level_keys,
 )
-from services.shopify.stock.push_item import Push
+from services.shopify.stock.push_item import LevelPush
 
 PoolItemKey = tuple[str, str]
 """(pool, SKU of the pool): a row of ``stock_pool_items``."""
@@ -118,12 +118,12 @@ def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKe
     """Return the rows of those of ``keys`` that are levels of a pool. The caller has locked them."""
     if not keys:
         return {}
-    return {read_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
 def record_known_figures(tx: Connection, reports: Sequence[PoolReport], now: datetime) -> None:
     """Record Shopify's figure of each level; add a doubt if it must be read, else clear its doubts."""
-    values = level_arrays([read_key(report.level) for report in reports]) | {
+    values = level_arrays([make_level_key(report.level) for report in reports]) | {
         "known": int_array(report.known for report in reports),
         "at": instant_array(report.at for report in reports),
         "is_doubt": int_array(int(report.must_read) for report in reports),
@@ -131,7 +131,7 @@ def record_known_figures(tx: Connection, reports: Sequence[PoolReport], now: dat
     tx.exec_driver_sql(_UPDATE_KNOWN, values | {"now": now})
 
 
-def record_own_changes(tx: Connection, pushes: Sequence[Push], now: datetime) -> set[LevelKey]:
+def record_own_changes(tx: Connection, pushes: Sequence[LevelPush], now: datetime) -> set[LevelKey]:
     """Record what our calls changed in levels of pools, from a known figure; return these levels."""
     if not pushes:
         return set()
@@ -140,7 +140,7 @@ def record_own_changes(tx: Connection, pushes: Sequence[Push], now: datetime) ->
         "change_from": int_array(push.change_from for push in pushes),
         "at": instant_array(push.changed_at or EPOCH for push in pushes),
     }
-    return read_keys(tx.exec_driver_sql(_ADD_OWN_CHANGES, values | {"now": now}))
+    return make_level_keys(tx.exec_driver_sql(_ADD_OWN_CHANGES, values | {"now": now}))
 
 
 def update_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
@@ -154,13 +154,13 @@ def update_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) 
 def update_levels(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
     """Set every level of ``items`` to the pool's figure less the safety buffer; return the levels."""
     rows = tx.exec_driver_sql(_UPDATE_LEVELS, pool_item_arrays(items) | {"now": now})
-    return {read_level(row): (row.pool, row.pool_sku) for row in rows}
+    return {make_level(row): (row.pool, row.pool_sku) for row in rows}
 
 
 def find_pool_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
     """Return our figure and Shopify's of each level."""
     rows = tx.exec_driver_sql(_FIND_FIGURES, level_arrays(keys))
-    return {read_key(row): (row.available, row.shopify_available) for row in rows}
+    return {make_level_key(row): (row.available, row.shopify_available) for row in rows}
 
 
 def pool_item_arrays(items: Collection[PoolItemKey]) -> dict[str, object]:

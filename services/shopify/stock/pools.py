@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, list_open_incidents, record_incidents, resolve_incident
 from services.audit.chain import Mutation
-from services.core.locks import Lock, lock_objects
+from services.core.locks import LockKind, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.entities import EPOCH
 from services.shopify.stock.level_moves import movements_sql
-from services.shopify.stock.levels import Level, LevelKey, read_key, read_level
+from services.shopify.stock.levels import Level, LevelKey, make_level, make_level_key
 from services.shopify.stock.payload import LevelObservation
 from services.shopify.stock.pool_store import (
     PoolItemKey,
@@ -29,7 +29,7 @@ from services.shopify.stock.pool_store import (
     update_items,
     update_levels,
 )
-from services.shopify.stock.push_item import LOST, Push
+from services.shopify.stock.push_item import LOST, LevelPush
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """Shopify's times are whole seconds: if two are this close, their order is not known."""
@@ -118,7 +118,7 @@ def observe_pools(
     return _record_reports(tx, reports, found, now)
 
 
-def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, Push], now: datetime) -> PoolChanges:
+def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, LevelPush], now: datetime) -> PoolChanges:
     """Change the pools by what pushes read of their levels; a level that changed meanwhile is read again.
 
     Pushes of one level run one at a time, so a read includes all our calls except a lost one (see
@@ -138,7 +138,7 @@ def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, Push], now: datet
     return _record_reports(tx, reports, found, now)
 
 
-def estimate_own_change(read: Push) -> int:
+def estimate_own_change(read: LevelPush) -> int:
     """Return by how many pieces the lost call changed the level, estimated from ``read``. Pure.
 
     The call counts as done if Shopify has the requested figure, and as not done if Shopify did not change the
@@ -155,7 +155,7 @@ def estimate_own_change(read: Push) -> int:
     return change if read.available == lost.quantity or change > 0 else 0
 
 
-def plan_read_payload(read: Push, *, is_unread: bool) -> dict[str, Any]:
+def plan_read_payload(read: LevelPush, *, is_unread: bool) -> dict[str, Any]:
     """Return the payload of the level's next push; empty if it is an ordinary one. Pure.
 
     If the read did not count (``is_unread``), the payload includes the lost call.
@@ -184,14 +184,14 @@ def _record_reports(
     if not keys:
         return NO_POOL_CHANGES
     record_known_figures(tx, reports, now)
-    levels = {read_level(report.level): report.work_id for report in reports}
+    levels = {make_level(report.level): report.work_id for report in reports}
     mutations: dict[int, list[Mutation]] = {}
     if moves := [report for report in reports if report.change]:
         causes = {move.item: move.work_id for move in moves}
         mutations = _move_items(tx, moves, now)
         levels |= {level: causes[item] for level, item in update_levels(tx, causes, now).items()}
         update_oversold_incidents(tx, causes, now)
-    unread = {read_key(report.level) for report in reports if report.must_read}
+    unread = {make_level_key(report.level) for report in reports if report.must_read}
     return PoolChanges(levels, mutations, find_pool_figures(tx, keys), unread)
 
 
@@ -240,11 +240,11 @@ def _explain_by_orders(tx: Connection, moves: Sequence[PoolReport]) -> list[str]
 def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> None:
     """Open an incident for each pool item below zero; resolve the incidents of the others.
 
-    Call this once, after the transaction's last lock of levels: it locks the incidents (see ``Lock``).
+    Call this once, after the transaction's last lock of levels: it locks the incidents (see ``LockKind``).
     """
     if not items:
         return
-    lock_objects(tx, {(0, f"{OVERSOLD}:{pool} {sku}") for pool, sku in items}, Lock.INCIDENTS)
+    lock_objects(tx, {(0, f"{OVERSOLD}:{pool} {sku}") for pool, sku in items}, LockKind.INCIDENTS)
     sales: dict[PoolItemKey, list[Row[Any]]] = {item: [] for item in sorted(items)}
     for row in tx.exec_driver_sql(_FIND_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_WINDOW}):
         sales[row.pool, row.sku].append(row)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row
 
 from services.core.clock import utc_now
-from services.core.errors import Misconfigured, NotYet, WorkError
+from services.core.errors import Deferred, Misconfigured, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
-from services.shopify.admin import Access, find_access, open_access
-from services.shopify.stock.levels import read_level
+from services.shopify.admin import ShopAccess, find_access, open_admin_for
+from services.shopify.stock.levels import make_level
 from services.shopify.stock.push_call import PushCall, may_have_been_sent, plan_calls
-from services.shopify.stock.push_item import LostCall, Push
-from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_calls
+from services.shopify.stock.push_item import LevelPush, LostCall
+from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_push_calls
 from services.shopify.stock.push_store import IN_DOUBT, find_push_levels, find_unanswered_pushes, list_calls
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
 
-_IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", wait=WEBHOOK_WAIT)
+_IN_DOUBT = Deferred(IN_DOUBT, "an earlier push of this level has no answer yet", wait=WEBHOOK_WAIT)
 
 
 class InventoryPush:
@@ -32,7 +32,7 @@ class InventoryPush:
 
     def __init__(
         self,
-        open_api: "Callable[[Access], ShopifyAdmin]" = open_access,
+        open_api: "Callable[[ShopAccess], ShopifyAdmin]" = open_admin_for,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._open_api, self._clock = open_api, clock
@@ -48,17 +48,17 @@ class InventoryPush:
         waiting, given_up = find_unanswered_pushes(tx, [i for i in items if not may_have_been_sent(i)], now)
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
-        new: list[Push] = []
-        sent: list[Push] = []
+        new: list[LevelPush] = []
+        sent: list[LevelPush] = []
         for item in items:
             key = (item.shop_id, item.key)
             shop = access[item.shop_id]
             push = _plan_push(item, levels.get(key), shop, given_up.get(key), is_waiting=key in waiting)
-            if isinstance(push, Push):
+            if isinstance(push, LevelPush):
                 (sent if may_have_been_sent(item) else new).append(push)
             else:
                 plans[item.id] = push
-        opened = {shop_id: shop for shop_id, shop in access.items() if isinstance(shop, Access)}
+        opened = {shop_id: shop for shop_id, shop in access.items() if isinstance(shop, ShopAccess)}
         for call in [*plan_calls(new, now), *list_calls(tx, sent, now)]:
             of_call = [push.item for push in call.pushes]
             act = partial(self._act, call, opened[call.shop_id])
@@ -66,7 +66,7 @@ class InventoryPush:
             plans |= dict.fromkeys((item.id for item in of_call), prepared)
         return [plans[item.id] for item in items]
 
-    def _act(self, call: PushCall, access: Access) -> BatchResponse:
+    def _act(self, call: PushCall, access: ShopAccess) -> BatchResponse:
         try:
             api = self._open_api(access)
         except WorkError as fault:
@@ -76,17 +76,17 @@ class InventoryPush:
                 call.set_levels(api)
             call.read_levels(api)
         call.ended_at = self._clock()
-        return BatchResponse([call.outcomes[push.item.id] for push in call.pushes], record_calls, call)
+        return BatchResponse([call.outcomes[push.item.id] for push in call.pushes], record_push_calls, call)
 
 
 def _plan_push(
     item: WorkItem,
     level: Row[Any] | None,
-    access: Access | Misconfigured,
+    access: ShopAccess | Misconfigured,
     lost_call: LostCall | None,
     *,
     is_waiting: bool,
-) -> Push | Outcome:
+) -> LevelPush | Outcome:
     """Return the push of ``item``, or an outcome if it needs no call or cannot have one now.
 
     A call that may have been sent is repeated with its stored figures: only the answer to it is certain.
@@ -109,6 +109,6 @@ def _plan_push(
     is_known = item.payload.get(IS_READ) or (level.is_settled and lost_call is None)
     known, doubts = level.shopify_available, level.doubts
     must_read = not is_known or known is None or doubts > 0
-    return Push(
-        item, read_level(level), quantity, change_from, known, level.known_at, doubts, lost_call, must_read
+    return LevelPush(
+        item, make_level(level), quantity, change_from, known, level.known_at, doubts, lost_call, must_read
     )

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
-from services.core.errors import NotYet, Refused, WorkError
+from services.core.errors import Deferred, Refused, WorkError
 from services.ledger.work import Done, Outcome, WorkItem
 from services.providers.shopify_answers import (
     IdempotencyKeyUsed,
@@ -20,7 +20,7 @@ from services.providers.shopify_answers import (
     ThrottleStatus,
 )
 from services.shopify.entities import EPOCH
-from services.shopify.stock.push_item import LostCall, Push
+from services.shopify.stock.push_item import LevelPush, LostCall
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import SetLevelsResult, ShopifyAdmin, ShopifyLevel
@@ -63,7 +63,7 @@ class PushCall:
     shop_id: int
     requested_at: str = ""
     members: Sequence[CallMember] = ()
-    pushes: Sequence[Push]
+    pushes: Sequence[LevelPush]
     is_fresh: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     ended_at: datetime = EPOCH
@@ -122,7 +122,7 @@ class PushCall:
                         self.fail([push], reason, is_void=True)
             members = [member for index, member in enumerate(members) if index not in set_result.refused]
         detail = f"other levels of its call were refused {MAX_CALLS} times"
-        refused = NotYet("shopify.batch_refused", detail, wait=_RETRY_WAIT)
+        refused = Deferred("shopify.batch_refused", detail, wait=_RETRY_WAIT)
         self.fail(self._pushes_of(members), refused, is_void=True)
 
     def read_levels(self, api: "ShopifyAdmin") -> None:
@@ -134,7 +134,7 @@ class PushCall:
             return
         keys = [ShopLevelKey(push.level.inventory_item_id, push.level.location_id) for push in pushes]
         try:
-            held = api.get_levels(keys)
+            held = api.fetch_levels(keys)
         except WorkError as fault:
             self.fail(pushes, fault)
             return
@@ -143,7 +143,7 @@ class PushCall:
         for push, key in zip(pushes, keys, strict=True):
             self.outcomes[push.item.id] = _settle_read(push, held.get(key))
 
-    def fail(self, pushes: Sequence[Push], fault: WorkError, *, is_void: bool = False) -> None:
+    def fail(self, pushes: Sequence[LevelPush], fault: WorkError, *, is_void: bool = False) -> None:
         """Make ``fault`` the outcome of ``pushes``; keep the wait of a throttled call."""
         for push in pushes:
             self.outcomes[push.item.id], push.is_void = fault, is_void
@@ -166,12 +166,12 @@ class PushCall:
         finally:
             self.throttle, self.call_points = api.throttle, api.cost_points
 
-    def _pushes_of(self, members: Sequence[CallMember]) -> list[Push]:
+    def _pushes_of(self, members: Sequence[CallMember]) -> list[LevelPush]:
         ids = {member.id for member in members}
         return [push for push in self.pushes if push.item.id in ids]
 
 
-def _settle_read(push: Push, level: "ShopifyLevel | None") -> Outcome:
+def _settle_read(push: LevelPush, level: "ShopifyLevel | None") -> Outcome:
     """Store in ``push`` what was read of its level (None: not stocked); return its outcome."""
     if level is None:
         return Done("not_stocked")
@@ -199,7 +199,7 @@ def may_have_been_sent(item: WorkItem) -> bool:
     return "quantity" in item.payload
 
 
-def plan_calls(pushes: Sequence[Push], now: datetime) -> list[PushCall]:
+def plan_calls(pushes: Sequence[LevelPush], now: datetime) -> list[PushCall]:
     """Return the calls for new ``pushes``: per shop one that reads, and those that set levels. Pure."""
     calls: list[PushCall] = []
     ordered = sorted(pushes, key=lambda push: (push.item.shop_id, push.must_read, push.item.key))

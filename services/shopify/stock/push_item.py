@@ -26,7 +26,7 @@ class LostCall(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Push:
+class LevelPush:
     """A work item, what its call requests, and then Shopify's answer.
 
     ``known`` (``shopify_available``), ``known_at`` and ``doubts`` are the level's values at planning.

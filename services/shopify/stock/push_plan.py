@@ -14,7 +14,14 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.accept import record_work
 from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
-from services.shopify.stock.levels import LEVELS_BY_KEY, PUSH_TOPIC, Level, SkuKey, level_arrays, read_key
+from services.shopify.stock.levels import (
+    LEVELS_BY_KEY,
+    PUSH_TOPIC,
+    Level,
+    SkuKey,
+    level_arrays,
+    make_level_key,
+)
 
 SETTLE_TIME = timedelta(seconds=60)
 """How long after a sale Shopify's figure and its webhooks may still be out of date."""
@@ -57,7 +64,7 @@ def push_cause(item: WorkItem) -> PushCause:
     return PushCause(item.event_id, item.request_id)
 
 
-def plan_pushes(
+def list_due_pushes(
     tx: Connection,
     levels: Collection[Level],
     causes: Mapping[SkuKey, PushCause],
@@ -77,7 +84,7 @@ def plan_pushes(
         return []
     new: dict[tuple[int, str], NewWork] = {}
     for row in tx.exec_driver_sql(_FIND_DUE, level_arrays(levels)):
-        key, cause = read_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
+        key, cause = make_level_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
         settled_at = row.changed_at + SETTLE_TIME if row.changed_at else now
         if follow_up is None:
             not_before = settled_at if settled_at > now else None
@@ -100,6 +107,6 @@ def plan_pushes(
 def record_pushes(tx: Connection, levels: Collection[Level], now: datetime, request_id: str) -> int:
     """Plan the pushes of ``levels`` that a person's command changed; return how many."""
     causes = {level.sku_key: PushCause(request_id=request_id) for level in levels}
-    pushes = plan_pushes(tx, levels, causes, now)
+    pushes = list_due_pushes(tx, levels, causes, now)
     record_work(tx, pushes, now)
     return len(pushes)

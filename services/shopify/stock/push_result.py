@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry, Mutation
+from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
 from services.ledger.limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
@@ -26,8 +26,8 @@ from services.shopify.stock.levels import (
 from services.shopify.stock.pool_store import find_pool_figures, record_own_changes
 from services.shopify.stock.pools import plan_read_payload, record_pool_reads
 from services.shopify.stock.push_call import PushCall, may_have_been_sent
-from services.shopify.stock.push_item import Push
-from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
+from services.shopify.stock.push_item import LevelPush
+from services.shopify.stock.push_plan import PushCause, list_due_pushes, push_cause
 from services.shopify.stock.push_store import delete_calls, record_shopify_figures, release_waiting
 from services.shopify.stock.store import find_known_levels, list_skus
 
@@ -38,7 +38,7 @@ IS_READ = "is_read"
 """Payload key of a push whose level was just read: it is sent without another read."""
 
 
-def record_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Collection[int]) -> FollowUp:
+def record_push_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Collection[int]) -> FollowUp:
     """Record the levels and rate limits that ``calls`` returned; return the follow-up work.
 
     ``leased_ids`` are the items whose lease is still valid. Another worker records the others' results.
@@ -49,7 +49,7 @@ def record_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Collecti
     applied = [push for push in settled if push.result == "pushed"]
     observed = [push for push in settled if push.result and push.result != "pushed"]
     pushes: list[NewWork] = []
-    entries: list[Entry] = []
+    entries: list[AuditEntry] = []
     pooled = _lock_levels(tx, applied, observed)
     if observed:
         _record_observed(tx, observed, pooled, now, pushes, entries)
@@ -64,8 +64,10 @@ def record_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Collecti
     return FollowUp(pushes, entries)
 
 
-def _lock_levels(tx: Connection, applied: Sequence[Push], observed: Sequence[Push]) -> set[LevelKey]:
-    """Lock all levels to write, in the order of a level webhook (see ``Lock``); return those of pools.
+def _lock_levels(
+    tx: Connection, applied: Sequence[LevelPush], observed: Sequence[LevelPush]
+) -> set[LevelKey]:
+    """Lock all levels to write, in the order of a level webhook (see ``LockKind``); return those of pools.
 
     The SKUs of locked items cannot change, so they are read before the stock of their shops is locked.
     """
@@ -78,23 +80,27 @@ def _lock_levels(tx: Connection, applied: Sequence[Push], observed: Sequence[Pus
 
 
 def _record_applied(
-    tx: Connection, applied: Sequence[Push], now: datetime, pushes: list[NewWork], entries: list[Entry]
+    tx: Connection,
+    applied: Sequence[LevelPush],
+    now: datetime,
+    pushes: list[NewWork],
+    entries: list[AuditEntry],
 ) -> None:
     """Record the pushed figures. A level that changed during the call is pushed again."""
     recorded = record_own_changes(tx, [push for push in applied if push.change_from is not None], now)
     recorded |= record_shopify_figures(tx, [push for push in applied if push.level.key not in recorded])
     for push in applied:
         entries += _describe(push, push.known if push.level.key in recorded else push.available)
-    pushes += plan_pushes(tx, [push.level for push in applied], _list_causes(applied), now)
+    pushes += list_due_pushes(tx, [push.level for push in applied], _list_causes(applied), now)
 
 
 def _record_observed(
     tx: Connection,
-    observed: Sequence[Push],
+    observed: Sequence[LevelPush],
     pooled: Collection[LevelKey],
     now: datetime,
     pushes: list[NewWork],
-    entries: list[Entry],
+    entries: list[AuditEntry],
 ) -> None:
     """Record read figures as observations, like those of webhooks; push our figure if it differs.
 
@@ -124,11 +130,15 @@ def _record_observed(
     for (moves, is_older), group in groups.items():
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": moves} if moves else {})
         not_before = now + WEBHOOK_WAIT if is_older or moves else None
-        pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
+        pushes += list_due_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
 
 
 def _record_pools(
-    tx: Connection, observed: Sequence[Push], now: datetime, pushes: list[NewWork], entries: list[Entry]
+    tx: Connection,
+    observed: Sequence[LevelPush],
+    now: datetime,
+    pushes: list[NewWork],
+    entries: list[AuditEntry],
 ) -> None:
     """Change the pools by the figures read, and push the new ones to the other shops."""
     changes = record_pool_reads(tx, {push.level.key: push for push in observed}, now)
@@ -143,15 +153,15 @@ def _record_pools(
         if payload := plan_read_payload(push, is_unread=push.level.key in changes.unread):
             payloads[push.level] = payload
     others = [level for level in changes.levels if level not in payloads]
-    pushes += plan_pushes(tx, others, causes, now)
+    pushes += list_due_pushes(tx, others, causes, now)
     for level, payload in payloads.items():
-        pushes += plan_pushes(tx, [level], causes, now, follow_up=payload)
+        pushes += list_due_pushes(tx, [level], causes, now, follow_up=payload)
     counted = [push.lost_call for push in observed if push.level.key not in changes.unread]
     if given_up := [number for lost in counted if lost for number in lost.given_up]:
         delete_calls(tx, given_up, with_lost=True)
 
 
-def _make_observation(push: Push) -> WorkItem:
+def _make_observation(push: LevelPush) -> WorkItem:
     """Return the read figure as a level webhook, with the push's own id."""
     _, item, location = push.level.key
     seen = {"available": push.available, "updated_at": push.observed_at}
@@ -159,17 +169,17 @@ def _make_observation(push: Push) -> WorkItem:
     return push.item._replace(event_topic="", event_provider="", payload={}, body=body, received_at=None)
 
 
-def _list_causes(pushes: Collection[Push]) -> dict[SkuKey, PushCause]:
+def _list_causes(pushes: Collection[LevelPush]) -> dict[SkuKey, PushCause]:
     return {push.level.sku_key: push_cause(push.item) for push in pushes}
 
 
-def _describe(push: Push, known: int | None) -> list[Entry]:
+def _describe(push: LevelPush, known: int | None) -> list[AuditEntry]:
     mutations = describe_push(push.level, push.result, push.available, push.change_from, known)
     return [_make_entry(push.item, mutations)] if mutations else []
 
 
-def _make_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
-    return Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id)
+def _make_entry(item: WorkItem, mutations: Sequence[Mutation]) -> AuditEntry:
+    return AuditEntry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id)
 
 
 def _record_rate(tx: Connection, call: PushCall, now: datetime) -> None:

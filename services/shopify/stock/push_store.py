@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
-from services.shopify.stock.levels import LevelKey, level_arrays, read_keys
+from services.shopify.stock.levels import LevelKey, level_arrays, make_level_keys
 from services.shopify.stock.push_call import KEY_TTL, CallMember, PushCall
-from services.shopify.stock.push_item import CALL_KEYS, LOST, LostCall, Push
+from services.shopify.stock.push_item import CALL_KEYS, LOST, LevelPush, LostCall
 from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE_TIME
 
 IN_DOUBT = "shopify.push_in_doubt"
@@ -131,7 +131,7 @@ def find_unanswered_pushes(
     return waiting, given_up
 
 
-def list_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[PushCall]:
+def list_calls(tx: Connection, pushes: Sequence[LevelPush], now: datetime) -> list[PushCall]:
     """Return the earlier calls of ``pushes`` with their original input.
 
     A call has no members if one of its items is missing, dead, discarded or in a newer call, or if the key is
@@ -156,7 +156,7 @@ def list_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[Pu
     return calls
 
 
-def record_shopify_figures(tx: Connection, pushes: Collection[Push]) -> set[LevelKey]:
+def record_shopify_figures(tx: Connection, pushes: Collection[LevelPush]) -> set[LevelKey]:
     """Record Shopify's figure of each push's level; return the levels that were written."""
     if not pushes:
         return set()
@@ -164,7 +164,7 @@ def record_shopify_figures(tx: Connection, pushes: Collection[Push]) -> set[Leve
         "available": int_array(push.available for push in pushes),
         "known": int_array(push.known for push in pushes),
     }
-    return read_keys(tx.exec_driver_sql(_UPDATE_FIGURES, values))
+    return make_level_keys(tx.exec_driver_sql(_UPDATE_FIGURES, values))
 
 
 def delete_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
@@ -176,7 +176,7 @@ def delete_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = Fals
     tx.exec_driver_sql(_DELETE_CALLS, {"names": names, "id": int_array(ids)})
 
 
-def release_waiting(tx: Connection, pushes: Collection[Push], now: datetime) -> None:
+def release_waiting(tx: Connection, pushes: Collection[LevelPush], now: datetime) -> None:
     """Make the pushes ready that wait for the answer of one of ``pushes``."""
     values = _key_arrays([push.item for push in pushes])
     tx.exec_driver_sql(_RELEASE, values | {"code": IN_DOUBT, "now": now})
@@ -189,6 +189,6 @@ def _key_arrays(items: Sequence[WorkItem]) -> dict[str, object]:
     }
 
 
-def _call_of(push: Push) -> tuple[int, int, str]:
+def _call_of(push: LevelPush) -> tuple[int, int, str]:
     payload = push.item.payload
     return push.item.shop_id, int(payload.get("batch", 0)), str(payload.get("asked_at", ""))

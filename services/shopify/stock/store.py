@@ -17,8 +17,8 @@ from services.shopify.stock.levels import (
     level_arrays,
     lock_levels,
     lock_stock,
-    read_key,
-    read_keys,
+    make_level_key,
+    make_level_keys,
 )
 from services.shopify.stock.payload import LevelDisconnection, LevelObservation
 from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_pools
@@ -89,7 +89,7 @@ def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelK
     """Return a row for each level of ``keys``; the columns of a level that is not recorded are null."""
     if not keys:
         return {}
-    return {read_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
 def known_version(row: Row[Any]) -> tuple[datetime, int] | None:
@@ -131,7 +131,7 @@ def record_levels(
             "gone_at": instant_array(known[key].gone_at for key in observed),
         }
         rows = tx.exec_driver_sql(_UPSERT, values | {"now": now})
-        stocked = {read_key(row) for row in rows if row.is_stocked}
+        stocked = {make_level_key(row) for row in rows if row.is_stocked}
     if disconnected:
         values = level_arrays(disconnected) | {
             "sku": text_array([known[key].sku for key in disconnected]),
@@ -139,7 +139,9 @@ def record_levels(
                 known[key].gone_at or event.disconnected_at for key, event in disconnected.items()
             ),
         }
-        newly_disconnected = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
+        newly_disconnected = make_level_keys(
+            tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH})
+        )
     stocked -= newly_disconnected
     changes = recount_levels(tx, locked.counted, now)
     pooled = {k: e for k, e in {**unclear, **observed}.items() if k in locked.pooled and not e.is_read}

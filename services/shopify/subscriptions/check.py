@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.append import Entry, append_all
+from services.audit.append import AuditEntry, append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.settings import get_settings
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from services.providers.calls import optional_calls
 from services.providers.shopify_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
@@ -69,7 +69,7 @@ class CheckResult:
         }
 
 
-def watch_subscriptions(run: Run, clock: Callable[[], datetime] = utc_now) -> JobResult:
+def check_subscriptions(run: JobRun, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Check the subscriptions of the run's shop, create missing ones, import missed events.
 
     Without ``PUBLIC_URL`` nothing is created.
@@ -95,7 +95,7 @@ def _check_shop(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: st
     with transaction() as tx:
         diff = read_diff(tx, shop, listed)
         if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
-            append_all(tx, [Entry(shop.id, ACTOR, ACTION, request_id, lost)], now)
+            append_all(tx, [AuditEntry(shop.id, ACTOR, ACTION, request_id, lost)], now)
         topics = [entry.topic for entry in diff.to_import]
         earliest = min((entry.seen_at for entry in diff.to_import), default=now) - MAX_FAILURE_TIME
         last_received = find_last_received(tx, shop.id, topics, earliest)
@@ -172,7 +172,7 @@ def _record_result(
         resolve_incident(tx, shop_id, LOST, None, now, "All wanted subscriptions exist again.")
     if not diff.wrong:
         resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic has another address now.")
-    return FollowUp(audit=[Entry(shop_id, ACTOR, ACTION, request_id, mutations)] if mutations else ())
+    return FollowUp(audit=[AuditEntry(shop_id, ACTOR, ACTION, request_id, mutations)] if mutations else ())
 
 
 def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime) -> list[Incident]:

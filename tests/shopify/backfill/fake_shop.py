@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import Run
+from services.jobs.handler import JobRun
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
@@ -129,9 +129,9 @@ def put_order(shops: Shops, updated_at: datetime, number: int = 1) -> dict[str, 
     return order
 
 
-def job_run(shop_id: int, job: str = "gap-healing") -> Run:
+def job_run(shop_id: int, job: str = "gap-healing") -> JobRun:
     """Return a running job run."""
-    return Run(
+    return JobRun(
         id=1, job=job, shop_id=shop_id, period="2026-11-20T20:17:00Z", covers=Covers.MOMENT,
         zone=ZoneInfo("America/Los_Angeles"), request_id="run", work_id=1,
     )  # fmt: skip

@@ -5,9 +5,9 @@ from functools import partial
 
 from sqlalchemy import text
 
-from services.closing.gap_backfill import fill_gaps
+from services.closing.gap_backfill import backfill_gaps
 from services.jobs.handler import JobWork
-from services.shopify.subscriptions.check import watch_subscriptions
+from services.shopify.subscriptions.check import check_subscriptions
 from tests.jobs.job_rows import add_jobs, run_tick, runs
 from tests.jobs.work import finish_runs
 from tests.shopify.backfill.fake_shop import Shops, put_order, work_off
@@ -35,7 +35,9 @@ def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> 
 def test_hourly_job_runs_for_each_shop_and_records_what_is_missing(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    ended = run_hour(shops, "gap-healing", "gap_heal", partial(fill_gaps, clock=lambda: EVENING), "entered")
+    ended = run_hour(
+        shops, "gap-healing", "gap_heal", partial(backfill_gaps, clock=lambda: EVENING), "entered"
+    )
 
     assert ended == [
         ("holed", "2026-11-21T06:17:00Z", "done", "1", "backfilled"),
@@ -53,7 +55,7 @@ def test_the_watchdog_runs_for_each_shop_that_is_connected(shops: Shops) -> None
         shops,
         "subscription-watchdog",
         "subscription_watch",
-        partial(watch_subscriptions, clock=lambda: EVENING),
+        partial(check_subscriptions, clock=lambda: EVENING),
         "good",
     )
 

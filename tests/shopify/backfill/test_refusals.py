@@ -9,12 +9,12 @@ from sqlalchemy import text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ingress.request_stats import report_refusals
-from services.ledger.refusals import QUIET, Refusals, find_first_refusal
+from services.ledger.refusals import QUIET, WebhookRefusals, find_first_refusal
 from services.ledger.sync_cursors import upsert_cursor
 from services.providers.delivery import MISSING_HEADER
 from services.shopify.backfill import run as backfill_run
 from services.shopify.backfill.run import OVERLAP, backfill_shopify
-from services.shopify.subscriptions.check import watch_subscriptions
+from services.shopify.subscriptions.check import check_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, job_run, put_order, work_off
 from tests.shopify.backfill.sample_day import EVENING
@@ -26,7 +26,7 @@ FIRST, LAST = EVENING - 9 * HOUR, EVENING - 5 * HOUR
 def refuse(shops: Shops, first_at: datetime = FIRST, last_at: datetime = LAST, **more: str) -> None:
     values = {"shop": "holed", "provider": "shopify", "outcome": MISSING_HEADER, "detail": "a proxy"} | more
     with transaction(shops.engine) as tx:
-        report_refusals(tx, [Refusals(first_at=first_at, last_at=last_at, **values)], last_at)
+        report_refusals(tx, [WebhookRefusals(first_at=first_at, last_at=last_at, **values)], last_at)
 
 
 def reach(shops: Shops, at: datetime) -> None:
@@ -109,7 +109,7 @@ def test_deleted_subscription_is_created_again_and_backfilled_from_the_first_ref
     get_settings.cache_clear()
 
     def watch(now: datetime) -> Any:
-        return watch_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
+        return check_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
 
     for kept in (watch(EVENING - HOUR),):
         with transaction(shops.engine) as tx:

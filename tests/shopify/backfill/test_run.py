@@ -9,9 +9,9 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from services.closing.gap_backfill import backfill_providers, fill_gaps
+from services.closing.gap_backfill import backfill_gaps, backfill_providers
 from services.core.db import transaction
-from services.core.errors import Misconfigured, NotYet, RetryLater
+from services.core.errors import Deferred, Misconfigured, RetryLater
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.shopify_answers import ThrottleStatus
 from services.sandbox.payloads.catalogue import make_items, make_product
@@ -133,7 +133,7 @@ def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
     assert [(part.provider, part.state) for part in parts] == [
         ("shopify", "not_connected"), ("stripe", "not_connected"),
     ]  # fmt: skip
-    finished = fill_gaps(job_run(shops.whole), clock=lambda: EVENING)
+    finished = backfill_gaps(job_run(shops.whole), clock=lambda: EVENING)
     assert finished.stats["shopify"] == "not_connected"
 
 
@@ -143,7 +143,7 @@ def test_refused_credential_does_not_stop_the_other_provider(shops: Shops) -> No
     control(shops.url, stripe_key=STRIPE_KEY, events=day.stripe_events())
 
     with pytest.raises(Misconfigured) as raised:
-        fill_gaps(job_run(shops.holed), clock=lambda: EVENING)
+        backfill_gaps(job_run(shops.holed), clock=lambda: EVENING)
 
     assert raised.value.code == "shopify.token_refused"
     work_off(shops.engine)
@@ -157,7 +157,7 @@ def test_temporary_fault_is_retried_before_a_person_is_needed(shops: Shops) -> N
     def away(*_: object, **__: object) -> Mapping[str, int]:
         raise RetryLater("stripe.unavailable", "later")
 
-    job = partial(fill_gaps, providers={"shopify": refused, "stripe": away}, clock=lambda: EVENING)
+    job = partial(backfill_gaps, providers={"shopify": refused, "stripe": away}, clock=lambda: EVENING)
     with pytest.raises(RetryLater):
         job(job_run(shops.holed))
 
@@ -165,7 +165,7 @@ def test_temporary_fault_is_retried_before_a_person_is_needed(shops: Shops) -> N
 def test_recorded_events_are_audited_and_counted(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    finished = fill_gaps(job_run(shops.holed), clock=lambda: EVENING)
+    finished = backfill_gaps(job_run(shops.holed), clock=lambda: EVENING)
 
     assert finished.stats["entered"] == finished.stats["orders/updated"] == 1
     assert finished.result == "backfilled"
@@ -218,7 +218,7 @@ def test_run_whose_time_is_over_continues_in_the_next_try_without_counting_one()
     reader.query("", {})
     at = 61.0
 
-    with pytest.raises(NotYet):
+    with pytest.raises(Deferred):
         reader.query("", {})
 
 

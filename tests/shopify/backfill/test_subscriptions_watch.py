@@ -13,7 +13,7 @@ from services.core.settings import get_settings
 from services.jobs.handler import JobResult
 from services.shopify.admin import open_admin
 from services.shopify.backfill import run as backfill_run
-from services.shopify.subscriptions.check import list_subscriptions, watch_subscriptions
+from services.shopify.subscriptions.check import check_subscriptions, list_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
@@ -41,7 +41,7 @@ def public_url(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def watch(shops: Shops, now: datetime) -> JobResult:
     """Run the job and record its result."""
-    finished = watch_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
+    finished = check_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
     if finished.record is not None:
         with transaction(shops.engine) as tx:
             append_all(tx, finished.record(tx).audit, now)
@@ -200,7 +200,7 @@ def test_refused_token_needs_a_person(shops: Shops, public_url: str) -> None:
 def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
     run = job_run(shops.whole, "subscription-watchdog")
 
-    assert watch_subscriptions(run, lambda: EVENING).result == "not_connected"
+    assert check_subscriptions(run, lambda: EVENING).result == "not_connected"
 
 
 def test_created_and_lost_subscriptions_are_audited(shops: Shops, public_url: str) -> None:
