@@ -78,7 +78,7 @@ def fill(bench: Bench, count: int) -> None:
 
     sender = Sender(bench.servers.broker_url)
     for first in range(1, count + 1, MESSAGE_IDS):
-        sender.send("webhooks", "order_ingest", list(range(first, min(first + MESSAGE_IDS, count + 1))))
+        sender.send("webhooks", "order_ingest", [list(range(first, min(first + MESSAGE_IDS, count + 1)))])
     sender.close()
 
 

@@ -1,8 +1,11 @@
 """Beat: of any number of processes one is the leader, which holds a lock in PostgreSQL.
 
 The leader sends the messages of ``beat_schedule.SCHEDULE`` and inserts the runs of ``beat_schedule.JOBS``. If
-the broker is unreachable, a run is late but not lost. Celery's own beat has no leader, and ``FLUSHALL``
-deletes RedBeat's lock.
+the broker is unreachable, a run is late but not lost. A leader that sends nothing or does nothing for 20 s
+loses the lock to another beat.
+
+Celery's own beat has no leader, waits without limit for a broker, and never opens its connection again;
+``FLUSHALL`` deletes RedBeat's lock.
 """
 
 import logging
@@ -14,16 +17,24 @@ from celery.beat import Scheduler
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from services.core.broker import BrokerUnreachable
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.jobs.store import record_jobs
-from services.jobs.tick import OVERDUE_CHECK_SECONDS, report_overdue_runs, tick
-from services.ledger.dispatch import send_messages
-from services.ledger.sweep import record_heartbeat
+from services.jobs.tick import (
+    OVERDUE_CHECK_SECONDS,
+    SILENCE_SECONDS,
+    limit_silence,
+    report_overdue_runs,
+    tick,
+)
+from services.ledger.dispatch import get_sender, send_messages
+from services.ledger.health import record_beat
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
 JOBS_SECONDS = 5.0
+STANDBY_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +42,14 @@ log = logging.getLogger(__name__)
 class LeaderScheduler(Scheduler):
     """A scheduler without a state file: its state is in the database."""
 
+    producer = None
+    """Not used: ``apply_entry`` sends with our own sender."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Connection | None = None
         self._done_at = dict.fromkeys(("heartbeat", "jobs", "overdue"), 0.0)
+        self._sent_at = 0.0
+        self._is_refused = False
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -46,17 +62,43 @@ class LeaderScheduler(Scheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send due messages if this beat is the leader; otherwise try again in 2 s to become it."""
-        if not self._is_leader():
-            # The leader may hang.
-            if self._is_time("overdue", OVERDUE_CHECK_SECONDS):
-                report_overdue_runs(get_engine())
-            return 2.0
-        if self._is_time("heartbeat", HEARTBEAT_SECONDS):
-            with transaction() as tx:
-                record_heartbeat(tx, "beat", utc_now())
+        try:
+            if self._is_leader():
+                return self._lead(*args, **kwargs)
+        except DBAPIError as fault:
+            self._step_down(str(fault.orig).partition("\n")[0])
+        # The leader may hang.
+        if self._is_time("overdue", OVERDUE_CHECK_SECONDS):
+            report_overdue_runs(get_engine())
+        return STANDBY_SECONDS
+
+    def _lead(self, *args: Any, **kwargs: Any) -> float:
+        if time.monotonic() - self._sent_at > SILENCE_SECONDS:
+            self._step_down(f"the broker took no message for {SILENCE_SECONDS} s")
+            return 2 * STANDBY_SECONDS  # a standby is faster
         if self._is_time("jobs", JOBS_SECONDS):
             send_messages(tick(get_engine(), utc_now()))
-        return float(super().tick(*args, **kwargs))
+        delay = float(super().tick(*args, **kwargs))
+        if self._is_time("heartbeat", HEARTBEAT_SECONDS):
+            with transaction() as tx:
+                limit_silence(tx)
+                record_beat(tx, utc_now(), is_refused=self._is_refused)
+        return delay
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:  # noqa: ARG002 - Celery's signature
+        """Send the message of ``entry``. If the broker refuses it, the next one replaces it."""
+        queue, expires_seconds = entry.options["queue"], entry.options["expires"]
+        expires_at = utc_now() + timedelta(seconds=expires_seconds)
+        try:
+            get_sender().send(queue, entry.task, entry.args, expires_at=expires_at)
+        except BrokerUnreachable as fault:
+            if not self._is_refused:
+                log.warning("beat_send_failed", extra={"fields": {"error": str(fault)}})
+            self._is_refused = True
+            return
+        if self._is_refused:
+            log.info("beat_send_resumed")
+        self._is_refused, self._sent_at = False, time.monotonic()
 
     def _is_time(self, name: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -67,25 +109,22 @@ class LeaderScheduler(Scheduler):
 
     def _is_leader(self) -> bool:
         """Return whether this beat holds or gets the leader's session lock, which ends with its holder."""
-        try:
-            if self._connection is None:
-                connection = get_engine().connect().execution_options(isolation_level="AUTOCOMMIT")
-                if not connection.scalar(text("select pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
-                    connection.close()
-                    return False
-                log.info("beat_became_leader")
-                self._connection = connection
-                self._record_jobs()
-            self._connection.scalar(text("select 1"))
-        except DBAPIError as fault:
-            self._step_down()
-            error = str(fault.orig).partition("\n")[0]
-            log.warning("beat_leader_check_failed", extra={"fields": {"error": error}})
-            return False
+        if self._connection is None:
+            connection = get_engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+            if not connection.scalar(text("select pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
+                connection.close()
+                return False
+            log.info("beat_became_leader")
+            self._connection, self._sent_at = connection, time.monotonic()
+            # PostgreSQL ends the session of a leader that is silent, and with it the lock.
+            connection.execute(text(f"set idle_session_timeout = '{SILENCE_SECONDS} s'"))
+            self._record_jobs()
+        self._connection.scalar(text("select 1"))
         return True
 
-    def _step_down(self) -> None:
+    def _step_down(self, why: str) -> None:
         """Close the connection without returning it to the pool, because it holds the lock."""
+        log.warning("beat_not_leading", extra={"fields": {"reason": why}})
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
@@ -95,4 +134,5 @@ class LeaderScheduler(Scheduler):
         from beat_schedule import JOBS
 
         with transaction() as tx:
+            limit_silence(tx)
             record_jobs(tx, JOBS, utc_now())

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
-from services.core.broker import make_queue, transport_options
+from services.core.broker import is_redis, make_queue, transport_options
 from services.core.db import drop_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
@@ -49,8 +49,9 @@ def make_app() -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_disable_prefetch=True,
+        worker_disable_prefetch=is_redis(settings.broker_url),  # RabbitMQ: late acks and the multiplier do it
         worker_prefetch_multiplier=1,
+        worker_consumer="tasks.consumer:Consumer",
         worker_max_tasks_per_child=5000,
         worker_max_memory_per_child=400_000,
         worker_soft_shutdown_timeout=5,

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -74,28 +75,32 @@ def connect(url: str = "", *, timeout_seconds: float = 2.0) -> kombu.Connection:
     options = transport_options(url)
     if is_redis(url):
         options |= {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    else:
+        options |= {"read_timeout": timeout_seconds, "write_timeout": timeout_seconds}
     return kombu.Connection(url, transport_options=options, connect_timeout=timeout_seconds)
 
 
-def task_message(topic: str, ids: Sequence[int], task_id: str) -> tuple[dict[str, Any], list[Any]]:
-    """Return the headers and body of the message "rows ``ids`` of ``topic`` are ready"."""
-    shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (
-        f", ... {len(ids)} in all" if len(ids) > _IDS_SHOWN else ""
-    )
+def task_message(
+    task: str, args: Sequence[Any], task_id: str, expires_at: datetime | None = None
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the headers and body of a message that calls ``task`` with ``args``.
+
+    Workers drop it after ``expires_at``.
+    """
     headers: dict[str, Any] = {
         "lang": "py",
-        "task": topic,
+        "task": task,
         "id": task_id,
         "shadow": None,
         "eta": None,
-        "expires": None,
+        "expires": expires_at and expires_at.isoformat(),
         "group": None,
         "group_index": None,
         "retries": 0,
         "timelimit": [None, None],
         "root_id": task_id,
         "parent_id": None,
-        "argsrepr": f"([{shown}],)",
+        "argsrepr": f"({', '.join(map(_shown, args))}{',' * (len(args) == 1)})",
         "kwargsrepr": "{}",
         "origin": _ORIGIN,
         "ignore_result": True,
@@ -104,7 +109,14 @@ def task_message(topic: str, ids: Sequence[int], task_id: str) -> tuple[dict[str
         "stamps": {},
     }
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    return headers, [[list(ids)], {}, embed]
+    return headers, [list(args), {}, embed]
+
+
+def _shown(arg: Any) -> str:
+    """Return ``arg`` for people; of a long list of ids only the first."""
+    if not isinstance(arg, list) or len(arg) <= _IDS_SHOWN:
+        return repr(arg)
+    return f"[{', '.join(map(str, arg[:_IDS_SHOWN]))}, ... {len(arg)} in all]"
 
 
 class Sender:
@@ -116,10 +128,13 @@ class Sender:
         self._connection: kombu.Connection | None = None
         self._declared: set[str] = set()
 
-    def send(self, queue: str, topic: str, ids: Sequence[int]) -> None:
-        """Put one message for ``ids`` on ``queue``, or raise ``BrokerUnreachable`` within seconds."""
+    def send(self, queue: str, task: str, args: Sequence[Any], *, expires_at: datetime | None = None) -> None:
+        """Put a message for ``task`` on ``queue``, or raise ``BrokerUnreachable`` within seconds.
+
+        After a fault the next call opens a new connection.
+        """
         task_id = str(uuid4())
-        headers, body = task_message(topic, ids, task_id)
+        headers, body = task_message(task, args, task_id, expires_at)
         try:
             producer = self._producer or self._open()
             if queue not in self._declared:
@@ -147,7 +162,10 @@ class Sender:
 
     def _errors(self) -> tuple[type[Exception], ...]:
         known = self._connection
-        return (*known.connection_errors, *known.channel_errors) if known else ()
+        if known is None:
+            return ()
+        # Only the recoverable ones include a message that RabbitMQ refused.
+        return (*known.connection_errors, *known.recoverable_connection_errors, *known.channel_errors)
 
     def close(self) -> None:
         """Drop the connection; the next send opens a new one."""
@@ -166,8 +184,9 @@ def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
         with connect(url, timeout_seconds=timeout_seconds) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
             started = time.perf_counter()
+            channel = connection.default_channel  # on RabbitMQ, opening a channel is a round trip
             if is_redis(url or get_settings().broker_url):
-                connection.default_channel.client.ping()
+                channel.client.ping()
     except Exception:  # noqa: BLE001 - any error means that it cannot be reached
         return None
     return (time.perf_counter() - started) * 1000

@@ -24,6 +24,8 @@ MAX_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """If beat's clock and the database's differ by more, one of them is wrong."""
 CLOCK_RULE = "clocks_apart"
 OVERDUE_CHECK_SECONDS = 30.0
+SILENCE_SECONDS = 20
+"""A frozen beat keeps its locks in the database for so long."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,11 @@ def report_overdue_runs(engine: Engine) -> list[WorkRef]:
     """Open incidents for overdue runs, and mail the operator; return the work to notify workers of."""
     _guarded("overdue", engine, record_overdue)
     return _guarded("mail", engine, record_notices)
+
+
+def limit_silence(tx: Connection) -> None:
+    """Make the database end ``tx`` if its process sends no statement for ``SILENCE_SECONDS``."""
+    tx.exec_driver_sql(f"set local idle_in_transaction_session_timeout = '{SILENCE_SECONDS} s'")
 
 
 class OverdueMonitor:
@@ -83,6 +90,7 @@ def _guarded(
     """Run one part in its own transaction, with the database's time; the other parts run even if it fails."""
     try:
         with transaction(engine) as tx:
+            limit_silence(tx)
             return act(tx, tx.exec_driver_sql("select clock_timestamp()").scalar_one()) or []
     except Exception as fault:  # noqa: BLE001 - the next tick retries; a missing run opens an incident
         _log.error(

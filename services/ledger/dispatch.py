@@ -27,15 +27,21 @@ def plan_messages(refs: Iterable[WorkRef]) -> list[tuple[str, str, list[int]]]:
 
 def send_messages(refs: Sequence[WorkRef]) -> bool:
     """Send the messages of ``refs``; return whether the broker took all. The sweep sends the others later."""
-    sender: Sender | None = getattr(_senders, "sender", None)
-    if sender is None:
-        sender = _senders.sender = Sender()
+    sender = get_sender()
     try:
         for queue, topic, ids in plan_messages(refs):
-            sender.send(queue, topic, ids)
+            sender.send(queue, topic, [ids])
     except BrokerUnreachable:
         return False
     return True
+
+
+def get_sender() -> Sender:
+    """Return this thread's sender."""
+    sender: Sender | None = getattr(_senders, "sender", None)
+    if sender is None:
+        sender = _senders.sender = Sender()
+    return sender
 
 
 def reset_sender() -> None:

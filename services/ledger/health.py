@@ -1,6 +1,7 @@
 """The fleet's health, read from the database: heartbeats, waiting work, and figures per minute.
 
-Beat and the sweep record heartbeats. The worker of a queue records one for each canary message it receives.
+Beat's heartbeat is its last message to the broker. The sweep records one for each run, and the worker of a
+queue one for each canary message it receives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,23 @@ LONGEST_LEASE = timedelta(minutes=10)
 """A lease that ends later than this does not prove that its worker is alive."""
 CANARY_LIMIT = timedelta(seconds=90)
 """Canaries are sent every 15 s: after this time six in a row had no answer."""
+
+_SENT = f"""
+insert into heartbeats as h (name, at, detail)
+values ('beat', %(now)s, jsonb_build_object('since', %(now)s::timestamptz))
+on conflict (name) do update set at = excluded.at, detail =
+  case when excluded.at - h.at <= interval '{HEARTBEAT_LIMIT.seconds} s' and h.detail ? 'since'
+       then h.detail - 'refused_at' else excluded.detail end
+"""  # noqa: S608 - constants only
+_REFUSED = """
+update heartbeats set detail = detail || jsonb_build_object('refused_at', %(now)s::timestamptz)
+ where name = 'beat'
+"""
+_HEARTBEATS = """
+select name, at, case when name = 'drift' then detail end as detail,
+       (detail ->> 'since')::timestamptz as since, (detail ->> 'refused_at')::timestamptz as refused_at
+  from heartbeats
+"""
 
 Conditions = Mapping[str, Mapping[str, int]]
 """Counts of conditions by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
@@ -51,6 +69,10 @@ class Health:
     database_latency_ms: float | None = None
     broker_latency_ms: float | None = None
     heartbeats: Mapping[str, datetime] = field(default_factory=dict)
+    sending_since: datetime | None = None
+    """Since when beat's messages reach the broker, without a gap longer than ``HEARTBEAT_LIMIT``."""
+    refused_at: datetime | None = None
+    """When the broker last took no message of beat; None since it took one."""
     drift: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions | None = None
     """None if they could not be counted in time."""
@@ -102,35 +124,56 @@ def read_heartbeats(tx: Connection) -> Health:
     started = perf_counter()
     tx.execute(text("select 1"))
     latency_ms = (perf_counter() - started) * 1000
-    rows = tx.execute(text("select name, at, case when name = 'drift' then detail end from heartbeats")).all()
+    rows = {row.name: row for row in tx.exec_driver_sql(_HEARTBEATS)}
+    beat, drift = rows.get("beat"), rows.get("drift")
     return Health(
         database_latency_ms=latency_ms,
-        heartbeats={name: at for name, at, _ in rows},
-        drift=next((detail for name, _, detail in rows if name == "drift"), {}) or {},
+        heartbeats={name: row.at for name, row in rows.items()},
+        sending_since=beat.since if beat else None,
+        refused_at=beat.refused_at if beat else None,
+        drift=(drift.detail if drift else None) or {},
     )
+
+
+def record_beat(tx: Connection, now: datetime, *, is_refused: bool) -> None:
+    """Record that the broker took messages of beat at ``now``, or that it took none."""
+    tx.exec_driver_sql(_REFUSED if is_refused else _SENT, {"now": now})
 
 
 def list_components_down(health: Health, now: datetime) -> list[str]:
     """Return the names of the components that do not work, database and broker first.
 
-    A component whose state cannot be read is not missing: heartbeats need the database, canaries the broker.
-    A worker that renews a lease is alive, even while canaries wait behind its work.
+    A component whose state cannot be read is not missing. Heartbeats need the database. The sweep and the
+    workers need beat's messages, and beat needs the broker: if beat is late, they count as missing only if
+    they were late before; if the broker takes no message of a beat that tries, the broker is missing. A
+    worker that renews a lease is alive, even while canaries wait behind its work.
     """
     if health.database_latency_ms is None:
         return ["database"] + (["broker"] if health.broker_latency_ms is None else [])
-    beats = health.heartbeats
-    missing = [name for name in ("beat", "sweep") if _is_late(beats.get(name), now, HEARTBEAT_LIMIT)]
     if health.broker_latency_ms is None:
-        return ["broker", *missing]
+        return ["broker"]
+    beats, until, missing = health.heartbeats, now, []
+    if _is_late(beats.get("beat"), now, HEARTBEAT_LIMIT):
+        missing = ["beat" if _is_late(health.refused_at, now, HEARTBEAT_LIMIT) else "broker"]
+        if "beat" not in beats:
+            return missing
+        until = min(now, beats["beat"])
+
+    def is_late(name: str, limit: timedelta) -> bool:
+        at = beats.get(name)
+        if at is None or at > now:
+            return _is_late(at, now, limit)
+        return until - max(at, health.sending_since or at) > limit
+
+    if is_late("sweep", HEARTBEAT_LIMIT):
+        missing.append("sweep")
     busy = {
         queue.queue
         for queue in health.queues
         if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
     }
     return missing + [
-        f"worker:{queue}"
-        for queue in QUEUES
-        if queue not in busy and _is_late(beats.get(f"queue:{queue}"), now, CANARY_LIMIT)
+        f"worker:{queue}" for queue in QUEUES if queue not in busy and is_late(f"queue:{queue}", CANARY_LIMIT)
     ]
 
 

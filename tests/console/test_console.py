@@ -51,7 +51,8 @@ def test_the_front_page_names_what_is_missing(engine: Engine) -> None:
     assert "some work has stopped" in page
     assert "Everything works." not in page
     assert "<code>beat</code>" in page
-    assert "<code>worker:email</code>" in page
+    assert "<code>sweep</code>" in page
+    assert "<code>worker:email</code>" not in page
 
 
 def test_the_front_page_holds_no_shops_data(engine: Engine) -> None:

@@ -51,10 +51,44 @@ def test_a_silence_longer_than_its_limit_is_named(
     assert list_components_down(healthy_stats(**late), NOW) == missing
 
 
-def test_a_fleet_that_never_ran_misses_everything_but_its_servers() -> None:
+@pytest.mark.parametrize("down", [timedelta(minutes=3), timedelta(hours=3)])
+def test_a_beat_that_sends_nothing_is_named_and_not_those_who_wait_for_its_messages(down: timedelta) -> None:
+    quiet = healthy_stats(**{name.replace(":", "__"): down for name in NAMES})
+
+    assert list_components_down(quiet, NOW) == ["beat"]
+    assert list_components_down(replace(quiet, sending_since=NOW - down * 2), NOW) == ["beat"]
+
+
+def test_a_broker_that_takes_no_message_of_beat_is_named_and_not_beat() -> None:
+    quiet = healthy_stats(**{name.replace(":", "__"): timedelta(minutes=3) for name in NAMES})
+
+    assert list_components_down(replace(quiet, refused_at=NOW - timedelta(seconds=5)), NOW) == ["broker"]
+    assert list_components_down(replace(quiet, refused_at=NOW - timedelta(seconds=31)), NOW) == ["beat"]
+
+
+def test_a_worker_that_was_late_before_beat_stopped_is_named_too() -> None:
+    health = healthy_stats(
+        beat=timedelta(minutes=3), queue__email=timedelta(minutes=5), queue__sync=timedelta(minutes=4)
+    )
+
+    assert list_components_down(health, NOW) == ["beat", "worker:email"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "missing"), [(1, []), (30, []), (31, ["sweep"]), (91, ["sweep", "worker:email"])]
+)
+def test_once_beat_sends_again_each_component_has_its_whole_limit(seconds: int, missing: list[str]) -> None:
+    late = healthy_stats(sweep=timedelta(minutes=9), queue__email=timedelta(minutes=9))
+
+    assert list_components_down(replace(late, sending_since=NOW - timedelta(seconds=seconds)), NOW) == missing
+
+
+def test_a_fleet_that_never_ran_misses_beat_and_then_the_components_that_never_answered() -> None:
     health = Health(database_latency_ms=0.4, broker_latency_ms=0.3)
 
-    assert list_components_down(health, NOW) == ["beat", "sweep", *(f"worker:{queue}" for queue in QUEUES)]
+    assert list_components_down(health, NOW) == ["beat"]
+    sent = replace(health, heartbeats={"beat": NOW}, sending_since=NOW)
+    assert list_components_down(sent, NOW) == ["sweep", *(f"worker:{queue}" for queue in QUEUES)]
 
 
 def test_without_the_database_nothing_else_is_reported() -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.ledger import figures
-from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats
+from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats, record_beat
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
 
@@ -149,3 +149,26 @@ def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine, own
         plan = tx.exec_driver_sql(explain, figures._topic_values(NOW)).scalars().all()
 
     assert not [line for line in plan if "Seq Scan" in line], "\n".join(plan)
+
+
+def test_beat_sends_since_its_last_gap_and_a_refused_message_leaves_its_heartbeat(tx: Connection) -> None:
+    def at(seconds: int) -> datetime:
+        return NOW + timedelta(seconds=seconds)
+
+    for seconds in (0, 5, 35):
+        record_beat(tx, at(seconds), is_refused=False)
+    record_beat(tx, at(40), is_refused=True)
+    refused = read_health(tx, at(40))
+    record_beat(tx, at(45), is_refused=False)
+    resumed = read_health(tx, at(45))
+    record_beat(tx, at(76), is_refused=False)
+    restarted = read_health(tx, at(76))
+
+    seen = [(h.heartbeats["beat"], h.sending_since, h.refused_at) for h in (refused, resumed, restarted)]
+    assert seen == [(at(35), at(0), at(40)), (at(45), at(0), None), (at(76), at(76), None)]
+
+
+def test_a_refused_message_of_a_beat_that_never_sent_is_no_heartbeat(tx: Connection) -> None:
+    record_beat(tx, NOW, is_refused=True)
+
+    assert read_health(tx, NOW).heartbeats == {}

@@ -1,18 +1,21 @@
-"""Two real beats: one is the leader, both may be killed, each run starts once."""
+"""Two real beats: one is the leader, both may be killed, frozen or cut off, each run starts once."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import wait_for
 from tests.jobs.job_rows import add_jobs, add_shops, run_tick, runs
 
@@ -40,10 +43,14 @@ class Beat:
                 start_new_session=True,
             )
 
+    def logged(self, text: str) -> bool:
+        """Return whether its log has ``text``."""
+        return text in self.log.read_text()
+
     @property
     def leads(self) -> bool:
         """Return whether it logged that it is the leader."""
-        return "beat_became_leader" in self.log.read_text()
+        return self.logged("beat_became_leader")
 
     def kill(self) -> None:
         """Send SIGKILL."""
@@ -93,3 +100,75 @@ def test_two_beats_start_each_run_once_even_if_the_leader_is_killed(
     wait_for(lambda: runs(engine, COUNT)[0][0] == SHOPS * 3, seconds=20)
     assert runs(engine, COUNT) == [(SHOPS * 3, SHOPS * 3)]
     assert runs(engine, WORK) == [(SHOPS * 4,)]  # deleted runs have work twice, the others once
+
+
+def sent_after(engine: Engine, moment: datetime) -> bool:
+    """Return whether the broker took a message of a beat after ``moment``."""
+    return any(at > moment for (at,) in runs(engine, "select at from heartbeats where name = 'beat'"))
+
+
+@pytest.fixture
+def proxy(broker_url: str) -> Iterator[TcpProxy]:
+    """A proxy to the broker."""
+    with TcpProxy("127.0.0.1", urlsplit(broker_url).port or 0) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def start(
+    engine: Engine, broker_url: str, proxy: TcpProxy, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[[str], Beat]]:
+    """Start a beat that reaches the broker through ``proxy`` if it is ``beat-1``, else directly."""
+    through = broker_url.replace(f":{urlsplit(broker_url).port}/", f":{proxy.port}/")
+    started = []
+
+    def start(name: str) -> Beat:
+        url = through if name == "beat-1" else broker_url
+        started.append(Beat(name, tmp_path, environment | {"BROKER_URL": url}))
+        return started[-1]
+
+    yield start
+    for beat in started:
+        beat.kill()
+
+
+FAULTS: dict[str, Callable[[Beat, TcpProxy], object]] = {
+    "frozen": lambda leader, _: psutil.Process(leader.process.pid).suspend(),
+    "cut off from the broker": lambda _, proxy: proxy.cut(),
+    "without answer from the broker": lambda _, proxy: proxy.silence(),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_standby_takes_over_from_a_leader_that_is(
+    engine: Engine, start: Callable[[str], Beat], proxy: TcpProxy, fault: str
+) -> None:
+    leader = start("beat-1")
+    wait_for(lambda: leader.leads, seconds=40)
+    standby = start("beat-2")
+
+    FAULTS[fault](leader, proxy)
+    wait_for(lambda: standby.leads, seconds=180)
+    led_at = utc_now()
+    wait_for(lambda: sent_after(engine, led_at), seconds=60)
+
+    proxy.restore()
+    psutil.Process(leader.process.pid).resume()
+    wait_for(lambda: leader.logged("beat_not_leading"), seconds=60)
+    assert not standby.logged("beat_not_leading")
+
+
+@pytest.mark.parametrize("fault", ["cut", "silence"])
+def test_a_leader_sends_again_over_a_new_connection_when_the_broker_is_back(
+    engine: Engine, start: Callable[[str], Beat], proxy: TcpProxy, fault: str
+) -> None:
+    beat = start("beat-1")
+    wait_for(lambda: sent_after(engine, utc_now() - timedelta(hours=1)), seconds=40)
+
+    getattr(proxy, fault)()
+    wait_for(lambda: beat.logged("beat_send_failed"), seconds=60)
+    restored_at = utc_now()
+    proxy.restore()
+
+    wait_for(lambda: sent_after(engine, restored_at), seconds=180)
+    assert beat.logged("beat_send_resumed")

@@ -123,7 +123,7 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
         return any("active_queues" in known for known in json.loads(body or "{}").values())
 
     sender = Sender()
-    sender.send("reports", "owner_digest", [1])
+    sender.send("reports", "owner_digest", [[1]])
     wait_for("the worker's answer", has_worker_queues)
     _, body = fetch(f"{flower}/api/queues/length", LOGIN)
     waiting = {queue["name"]: queue["messages"] for queue in json.loads(body or "{}")["active_queues"]}
@@ -132,7 +132,7 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
     assert waiting["reports"]
 
     def tasks() -> list[dict[str, Any]]:
-        sender.send("webhooks", "order_ingest", [2**53 + 1])  # no such row: the worker finds nothing to do
+        sender.send("webhooks", "order_ingest", [[2**53 + 1]])  # no such row: the worker finds nothing to do
         _, body = fetch(f"{flower}/api/tasks", LOGIN)
         return list(json.loads(body or "{}").values())
 

@@ -5,7 +5,9 @@ import logging
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,14 +19,30 @@ from services.fleet.embedded.servers import EmbeddedServers
 from tests.fleet.waiting import run_within
 
 
-def test_message_equals_that_of_celery(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("task", "args", "expires_at"),
+    [
+        ("order_ingest", [[1, 2, 3]], None),
+        ("sweep", [], datetime(2026, 11, 21, 9, 0, 10, 5, tzinfo=UTC)),
+        ("canary", ["email"], datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)),
+    ],
+)
+def test_message_equals_that_of_celery(
+    environment: dict[str, str], task: str, args: list[Any], expires_at: datetime | None
+) -> None:
     from tasks.celery import app
 
     task_id = str(uuid4())
     expected = app.amqp.as_task_v2(
-        task_id, "order_ingest", args=([1, 2, 3],), kwargs={}, ignore_result=True, origin=broker._ORIGIN
+        task_id,
+        task,
+        args=tuple(args),
+        kwargs={},
+        ignore_result=True,
+        origin=broker._ORIGIN,
+        expires=expires_at,
     )
-    headers, body = task_message("order_ingest", [1, 2, 3], task_id)
+    headers, body = task_message(task, args, task_id, expires_at)
 
     assert headers == expected.headers
     assert json.loads(json.dumps(body)) == json.loads(json.dumps(expected.body))
@@ -33,7 +51,7 @@ def test_message_equals_that_of_celery(environment: dict[str, str]) -> None:
 def test_stored_message_differs_from_celerys_only_in_its_tags(broker_url: str) -> None:
     from tasks.celery import app
 
-    Sender(broker_url).send("webhooks", "order_ingest", [7])
+    Sender(broker_url).send("webhooks", "order_ingest", [[7]])
     # Without send_task: Sentry's SDK, once started by a test, adds headers there.
     message = app.amqp.as_task_v2(str(uuid4()), "order_ingest", args=([7],), kwargs={}, ignore_result=True)
     with app.producer_pool.acquire(block=True) as producer:
@@ -52,7 +70,7 @@ def test_stored_message_differs_from_celerys_only_in_its_tags(broker_url: str) -
 def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> None:
     sender = Sender(broker_url)
     for number in range(3):
-        sender.send("webhooks", "order_ingest", [number])
+        sender.send("webhooks", "order_ingest", [[number]])
     assert queue_depths(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
 
 
@@ -65,7 +83,23 @@ def test_depths_count_messages_of_every_priority(broker_url: str) -> None:
 
 def test_unreachable_broker_raises_within_seconds() -> None:
     with pytest.raises(BrokerUnreachable):
-        run_within(lambda: Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1]), seconds=15)
+        run_within(
+            lambda: Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [[1]]), seconds=15
+        )
+
+
+def test_broker_without_memory_refuses_a_message_until_it_has_some(broker_url: str) -> None:
+    sender = Sender(broker_url)
+    with redis.Redis.from_url(broker_url) as valkey:
+        valkey.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(BrokerUnreachable):
+                sender.send("ops", "sweep", [])
+        finally:
+            valkey.config_set("maxmemory", 0)
+
+    sender.send("ops", "sweep", [])
+    assert queue_depths(["ops"]) == {"ops": 1}
 
 
 def test_workers_hold_no_unacknowledged_message(
@@ -89,7 +123,7 @@ def test_broker_lost_with_unacknowledged_messages_leaves_no_file(
         tmp_path / "home", auto_ports=True, with_postgres=False, throwaway=True
     ) as servers:
         url = servers.broker_url
-        Sender(url).send("webhooks", "order_ingest", [7])
+        Sender(url).send("webhooks", "order_ingest", [[7]])
         link = connect(url)
         channel = link.channel()
         message = make_queue("webhooks", url).bind(channel).get(no_ack=False)
