@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.ledger.tables import sync_cursors as cursors
@@ -33,3 +33,9 @@ def upsert_cursor(
             index_elements=cursors.primary_key.columns, set_={"synced_until": later, "synced_at": now}
         )
     )
+
+
+def delete_cursors(tx: Connection, shop_id: int, provider: str, prefix: str) -> None:
+    """Delete the cursors of the streams whose names begin with ``prefix``."""
+    key = (cursors.c.shop_id == shop_id) & (cursors.c.provider == provider)
+    tx.execute(delete(cursors).where(key, cursors.c.stream.startswith(prefix, autoescape=True)))

@@ -18,13 +18,15 @@ from services.providers.delivery import find_instant
 from services.providers.http import post
 from services.providers.shopify import API_VERSION
 from services.providers.shopify_answers import (
+    ShopAccess,
     ThrottleStatus,
     find_cost,
     find_throttle,
+    parse_access,
     parse_response,
     parse_user_errors,
 )
-from services.providers.shopify_documents import READ_LEVELS, READ_SHOP, SET_AVAILABLE
+from services.providers.shopify_documents import READ_ACCESS, READ_LEVELS, READ_SHOP, SET_AVAILABLE
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=5.0)
 
@@ -147,6 +149,10 @@ class ShopifyAdmin:
         """Return the shop's ``myshopify.com`` domain, in lower case."""
         data = self.execute(READ_SHOP, {}, changes=False)
         return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
+
+    def get_access(self) -> ShopAccess:
+        """Return the token's shop and the granted scopes."""
+        return parse_access(self.execute(READ_ACCESS, {}, changes=False))
 
     def fetch_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         """Return the levels at Shopify; a level that is not stocked is missing.

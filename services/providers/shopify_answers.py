@@ -7,7 +7,7 @@ User error codes: the enum ``InventorySetQuantitiesUserErrorCode`` of the 2026-0
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
@@ -39,6 +39,19 @@ class ThrottleStatus:
     maximum_available: float
     currently_available: float
     restore_rate: float
+
+
+class ShopAccess(NamedTuple):
+    """The shop of a token, by its own settings, and what the token may do."""
+
+    domain: str
+    currency: str
+    timezone: str
+    scopes: tuple[str, ...]
+
+    def has(self, scope: str) -> bool:
+        """Return whether ``read_...`` is granted, by itself or as a part of ``write_...``."""
+        return scope in self.scopes or scope.replace("read_", "write_", 1) in self.scopes
 
 
 class ShopifyThrottled(Deferred):
@@ -116,6 +129,18 @@ def parse_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkE
             raise fault
         refused.setdefault(index, fault)
     return refused
+
+
+def parse_access(data: Mapping[str, Any]) -> ShopAccess:
+    """Return the answer to ``READ_ACCESS``."""
+    shop = find_object(data, "shop")
+    scopes = find_object(data, "currentAppInstallation").get("accessScopes") or ()
+    return ShopAccess(
+        str(shop.get("myshopifyDomain") or "").lower(),
+        str(shop.get("currencyCode") or ""),
+        str(shop.get("ianaTimezone") or ""),
+        tuple(sorted(str(scope.get("handle")) for scope in scopes)),
+    )
 
 
 def _make_user_error(error: Mapping[str, Any], path: list[str]) -> WorkError:

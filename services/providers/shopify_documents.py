@@ -260,5 +260,29 @@ query ReadLevels($items: [ID!]!, $location: ID!) {
 """
 """Reads by item and location: the format of an InventoryLevel's id is not documented."""
 
+READ_ACCESS = """\
+query ReadAccess {
+  shop { id myshopifyDomain currencyCode ianaTimezone }
+  currentAppInstallation { id accessScopes { handle } }
+}
+"""
+
+COUNT_CATALOGUE = """\
+query CountCatalogue {
+  productsCount(limit: null) { count }
+  productVariantsCount(limit: null) { count }
+}
+"""
+"""Without ``limit: null`` Shopify counts to 10,000."""
+
+DELETE_SUBSCRIPTION = """\
+mutation DeleteSubscription($id: ID!) {
+  webhookSubscriptionDelete(id: $id) {
+    deletedWebhookSubscriptionId
+    userErrors { field message }
+  }
+}
+"""
+
 READ_SHOP = "query ReadShop { shop { id myshopifyDomain } }"
 """The smallest query that needs a token: after an uninstall its response is 401."""

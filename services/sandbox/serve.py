@@ -10,8 +10,10 @@ refresh_token, access_token, expires_in, refresh_token_expires_in}, ``expire_tok
 frozen, locked, closed), ``bucket`` {maximum, restore_per_second, available}, ``levels``
 [{inventory_item_id, location_id, available}], ``strict_stock`` (an unknown level is refused),
 ``deleted_items`` [ids], ``denied_fields`` and ``denied_topics`` [root fields and topics that the app lacks a
-scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and webhook bodies
-(the newest state of each object counts): ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
+scope for], ``scopes`` [granted ones; without ``read_all_orders`` orders of more than 60 days are hidden],
+``fail_bulk_next`` (bulk operations that fail), ``subscriptions`` [{topic, uri}], ``delete_subscriptions``
+[topics or gids], and webhook bodies (the newest state of each object counts): ``orders``, ``refunds``,
+``order_transactions``, ``fulfillments``,
 ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks`` [{topic, body}] of any
 of these, deletions and ``shop/update``. ``fulfillment_orders`` and ``returns`` {id, order_id, status,
 updated_at...} are whole objects, because their webhooks are partial. ``sales`` [{topic, body,
@@ -30,6 +32,7 @@ import socket
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -53,6 +56,7 @@ class SandboxServer(ThreadingHTTPServer):
     def __init__(self, port: int, state: SandboxState | None = None) -> None:
         self.state = state or SandboxState()
         super().__init__(("127.0.0.1", port), _Handler)
+        self.state.url = self.url
 
     @property
     def url(self) -> str:
@@ -83,10 +87,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, state.log(dict(query).get("shop", "")))
         elif path in (["_control"], ["_control", "state"]):
             self._answer(200, state.state())
+        elif path[:1] == ["shopify"] and path[2:3] == ["bulk"] and len(path) == 4:
+            self._send_file(state.find_bulk_file(path[1], path[3]))
         elif path == []:
             self._answer(200, {"sandbox": "provider sandbox, not for production"})
         else:
             self._answer(404, {"errors": f"the sandbox has no {self.path}"})
+
+    def _send_file(self, data: bytes | None) -> None:
+        if data is None:
+            self._answer(404, {"errors": "the sandbox has no such file"})
+            return
+        self._send(200, "application/jsonl", data, {})
 
     def do_POST(self) -> None:
         request = self._read_body()
@@ -147,9 +159,12 @@ class _Handler(BaseHTTPRequestHandler):
             kind, data = "text/html", reply.body.encode()
         else:
             kind, data = "application/json", orjson.dumps(reply.body)
-        self.send_response(reply.status)
+        self._send(reply.status, kind, data, reply.headers)
+
+    def _send(self, status: int, kind: str, data: bytes, more: Mapping[str, str]) -> None:
+        self.send_response(status)
         headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
-        for name, value in (headers | dict(reply.headers)).items():
+        for name, value in (headers | dict(more)).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)

@@ -32,6 +32,8 @@ class SandboxState:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.url = ""
+        """The base address of the server, which the files of bulk operations have."""
         self._lock = threading.Lock()
         self._shops: dict[str, ShopifyShop] = {}
         self._accounts: dict[str, StripeAccount] = {}
@@ -58,6 +60,11 @@ class SandboxState:
         with self._lock:
             shop = self._shop(domain)
             return _apply_faults(*shop.answer(token, request, now), shop.faults)
+
+    def find_bulk_file(self, domain: str, name: str) -> bytes | None:
+        """Return the JSON lines of a bulk operation."""
+        with self._lock:
+            return self._shop(domain).bulk.files.get(name)
 
     def refresh_shopify_token(self, domain: str, request: dict[str, Any]) -> SandboxReply:
         with self._lock:
@@ -86,7 +93,8 @@ class SandboxState:
 
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:
-            self._shops[domain] = ShopifyShop(domain, self._clock)
+            url = f"{self.url}/shopify/{domain}/bulk"
+            self._shops[domain] = ShopifyShop(domain, self._clock, bulk_url=url)
         return self._shops[domain]
 
     def _account(self, key: str) -> StripeAccount:
@@ -118,4 +126,9 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
         "dropped": shop.faults.taken["drop_next"],
         "token_requests": shop.tokens.attempts,
     }
-    return {"levels": levels, "changes": len(shop.log), "counts": counts}
+    return {
+        "levels": levels,
+        "changes": len(shop.log),
+        "counts": counts,
+        "bulk_operations": len(shop.bulk.nodes),
+    }

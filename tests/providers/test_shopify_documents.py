@@ -10,6 +10,7 @@ import pytest
 
 import services.providers
 from services.providers.shopify import API_VERSION
+from services.providers.shopify_bulk_documents import BULK_QUERIES
 from services.sandbox.shopify.schema import load_schema
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"
@@ -24,7 +25,7 @@ def _documents():
                 yield f"{path.stem}.{name}", text
 
 
-DOCUMENTS = dict(_documents())
+DOCUMENTS = dict(_documents()) | {f"bulk.{name}": text for name, text in BULK_QUERIES.items()}
 
 OURS = "ours"
 """The project's part of the schema; ``tests.sandbox.test_admin_schema`` compares it with the whole."""

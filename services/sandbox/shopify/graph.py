@@ -1,44 +1,85 @@
 """The GraphQL objects of one shop of the sandbox, from its records and its stock."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import graphql
 
 from services.sandbox.shopify import records as kinds
+from services.sandbox.shopify.bulk import BulkOperations, execute_bulk
 from services.sandbox.shopify.nodes import WebhookNode
 from services.sandbox.shopify.records import Body, Records, Subscriptions
 from services.sandbox.shopify.schema import load_schema
 from services.sandbox.shopify.stock import Place, Stock
 from services.sandbox.shopify.values import Node, gid, utc_text
 
+ALL_SCOPES = (
+    "read_all_orders", "read_assigned_fulfillment_orders", "read_customers", "read_fulfillments",
+    "read_inventory", "read_locations", "read_merchant_managed_fulfillment_orders", "read_orders",
+    "read_products", "read_returns", "write_inventory",
+)  # fmt: skip
+SHOWN_ORDERS = timedelta(days=60)
+"""The age of the orders that Shopify shows without ``read_all_orders``."""
+
 
 class Graph:
     """Answers documents from one shop's state; finds and lists its objects."""
 
-    def __init__(self, domain: str, records: Records, stock: Stock, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self,
+        domain: str,
+        records: Records,
+        stock: Stock,
+        subscriptions: Subscriptions,
+        bulk: BulkOperations,
+    ) -> None:
         self.records = records
         self._domain, self._stock, self._subscriptions = domain, stock, subscriptions
+        self._bulk = bulk
+        self.scopes: Sequence[str] = ALL_SCOPES
         self.denied: set[str] = set()
         """Root fields that need a scope which the shop did not grant."""
 
     def execute(
         self, tree: graphql.DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
     ) -> tuple[dict[str, Any] | None, list[Node]]:
-        roots = self._queries() | self._mutations(now) | {root: partial(_deny, root) for root in self.denied}
+        roots = self._queries(now) | self._mutations(now) | self._denials()
         result = graphql.execute_sync(
             load_schema(), tree, root_value=roots, variable_values=variables, operation_name=name
         )
         return result.data, [_describe(error) for error in result.errors or ()]
 
-    def _queries(self) -> Node:
+    def _execute_bulk(
+        self, tree: graphql.DocumentNode, now: datetime
+    ) -> tuple[dict[str, Any] | None, list[Node]]:
+        data, errors = execute_bulk(tree, self._queries(now) | self._denials())
+        return data, [_describe(error) for error in errors]
+
+    def _denials(self) -> Node:
+        return {root: partial(_deny, root) for root in self.denied}
+
+    def _orders(self, now: datetime) -> list[WebhookNode]:
+        """Return the orders that the granted scopes show."""
+        earliest = utc_text(now - SHOWN_ORDERS)
+        every = "read_all_orders" in self.scopes
+        return [order for order in self.all("Order") if every or str(order.get("createdAt")) >= earliest]
+
+    def _queries(self, now: datetime) -> Node:
         single = {kind.lower(): partial(self._find, kind) for kind in ("Order", "Refund", "Product")}
         return single | {
             "shop": self.shop,
+            "currentAppInstallation": lambda: {
+                "id": gid("AppInstallation", 1),
+                "accessScopes": [{"handle": scope} for scope in self.scopes],
+            },
+            "bulkOperation": self._bulk.look,
+            "productsCount": lambda **_args: {"count": len(self.records.bodies[kinds.PRODUCTS])},
+            "productVariantsCount": lambda **_args: {"count": len(self.records.items_of_variants)},
             "nodes": lambda ids: [self._find("", one) for one in ids],
             "location": lambda **args: self._find("Location", args["id"]) if args.get("id") else None,
-            "orders": lambda **_args: self.all("Order"),
+            "orders": lambda **_args: self._orders(now),
             "products": lambda **_args: self.all("Product"),
             "fulfillmentOrders": self._fulfillment_orders,
             "locations": self._locations,
@@ -48,6 +89,8 @@ class Graph:
 
     def _mutations(self, now: datetime) -> Node:
         return {
+            "bulkOperationRunQuery": lambda **args: self._bulk.run(args["query"], now, self._execute_bulk),
+            "webhookSubscriptionDelete": self._subscriptions.delete,
             "inventorySetQuantities": lambda **args: self._stock.set_quantities(
                 args["input"], args["key"], now
             ),
@@ -131,6 +174,10 @@ class Graph:
         places = [(item, location) for item in self._stock.items_at.get(location, ())]
         return [node for place in places if (node := self.level(place))]
 
+    def levels_of(self, item: int) -> list[WebhookNode]:
+        places = [(item, location) for location in sorted(self._stock.locations_of.get(item, ()))]
+        return [node for place in places if (node := self.level(place))]
+
     def level(self, place: Place) -> WebhookNode | None:
         """Return the InventoryLevel, or None if the item is not stocked there."""
         if place not in self._stock.levels:
@@ -140,6 +187,7 @@ class Graph:
             "id": f"{location}?inventory_item_id={item}",
             "updated_at": self._stock.changed_at[place],
             "item_id": item,
+            "location_id": location,
             "available": self._stock.levels[place],
             "on_hand": self._stock.on_hand(place),
         }

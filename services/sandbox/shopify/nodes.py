@@ -145,6 +145,7 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "Shop.currencyCode": "currency",
         "Order.name": lambda n: n.body.get("name") or f"#{n.body['id']}",
         "Order._updatedAt": lambda n: n.graph.records.touched_at[int(n.body["id"])],
+        "Order._isOpen": lambda n: not (n.body.get("closed_at") or n.body.get("cancelled_at")),
         "Order.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
         "Order.currencyCode": "currency",
         "Order.presentmentCurrencyCode": lambda n: n.body.get("presentment_currency") or n.currency,
@@ -221,10 +222,12 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "InventoryItem.inventoryLevel": lambda n, **args: n.graph.level(
             (n.body["id"], id_of(args["locationId"], "Location"))
         ),
+        "InventoryItem.inventoryLevels": lambda n, **_args: n.graph.levels_of(n.body["id"]),
         "Location.isActive": "active",
         "Location.address": lambda n: n.child("LocationAddress", n.body),
         "Location.inventoryLevels": lambda n, **_args: n.graph.levels_at(n.body["id"]),
         "InventoryLevel.item": lambda n: n.graph.item(n.body["item_id"]),
+        "InventoryLevel.location": lambda n: n.graph.location(n.body["location_id"]),
         "InventoryLevel.quantities": _quantities,
     }
 )

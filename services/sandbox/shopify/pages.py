@@ -3,8 +3,9 @@
 A cursor contains the last node's id and its value of the sort key, not a position: a node that changes during
 paging moves to its new position and can appear twice, as at Shopify.
 
-Searches (https://shopify.dev/docs/api/usage/search-syntax) are comparisons of ``updated_at`` joined by AND.
-Shopify ignores an unknown filter and lists everything; the sandbox refuses it.
+Searches (https://shopify.dev/docs/api/usage/search-syntax) are comparisons of ``updated_at``, and for orders
+``status:open``, joined by AND. Shopify ignores an unknown filter and lists everything; the sandbox refuses
+it.
 """
 
 import base64
@@ -21,7 +22,9 @@ from services.sandbox.shopify.values import Node, utc_text
 
 LARGEST_PAGE = 250
 _TIMES = MappingProxyType({"UPDATED_AT": "updatedAt", "PROCESSED_AT": "processedAt"})
-_TERM = re.compile(r"""\s*(?:AND\s+)?updated_at:\s*(>=|<=|>|<)?\s*('[^']*'|"[^"]*"|[^\s'"()]+)(?=\s|$)""")
+_TERM = re.compile(
+    r"""\s*(?:AND\s+)?(?:status:(open)|updated_at:\s*(>=|<=|>|<)?\s*('[^']*'|"[^"]*"|[^\s'"()]+))(?=\s|$)"""
+)
 _COMPARE: Mapping[str | None, Callable[[str, str], bool]] = MappingProxyType(
     {None: eq, ">=": ge, "<=": le, ">": gt, "<": lt}
 )
@@ -29,15 +32,18 @@ _COMPARE: Mapping[str | None, Callable[[str, str], bool]] = MappingProxyType(
 Key = tuple[Any, int]
 
 
-def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
-    """Return the connection for first, after, query and sortKey; ``ValueError`` names a wrong argument."""
-    size = args.get("first")
+def page_of(nodes: Sequence[Any], args: Mapping[str, Any], *, is_bulk: bool = False) -> Node:
+    """Return the connection for first, after, query and sortKey; ``ValueError`` names a wrong argument.
+
+    In a bulk operation the page has all nodes.
+    """
+    size = len(nodes) if is_bulk else args.get("first")
     if size is None:
         raise ValueError("you must provide one of first or last")
-    if not 1 <= size <= LARGEST_PAGE:
+    if not is_bulk and not 1 <= size <= LARGEST_PAGE:
         raise ValueError(f"first={size} should be from 1 to {LARGEST_PAGE}")
     tests = _read_search(args.get("query") or "")
-    found = [node for node in nodes if all(test(_time_of(node, "updatedAt"), at) for test, at in tests)]
+    found = [node for node in nodes if all(test(node) for test in tests)]
     keyed = [(_key_of(args.get("sortKey"), node, place), node) for place, node in enumerate(found)]
     keyed.sort(key=lambda pair: pair[0])
     if args.get("after"):
@@ -46,6 +52,7 @@ def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
     page = keyed[:size]
     return {
         "nodes": [node for _, node in page],
+        "edges": [{"node": node} for _, node in page],
         "pageInfo": {
             "hasNextPage": len(keyed) > size,
             "endCursor": _write_cursor(page[-1][0]) if page else None,
@@ -68,17 +75,25 @@ def _time_of(node: Any, field: str) -> str:
     return str(node.get(f"_{field}") or node.get(field))
 
 
-def _read_search(text: str) -> list[tuple[Callable[[str, str], bool], str]]:
-    """Return comparisons of ``updatedAt``, all of which must hold."""
-    tests = []
+def _read_search(text: str) -> list[Callable[[Any], bool]]:
+    """Return tests of a node, all of which must hold."""
+    tests: list[Callable[[Any], bool]] = []
     rest = text.strip()
     while rest:
         found = _TERM.match(rest)
         if found is None:
-            raise ValueError(f"search {text!r}: {rest!r} should be comparisons of updated_at, joined by AND")
-        tests.append((_COMPARE[found[1]], _read_time(found[2].strip("'\""))))
+            wanted = "should be comparisons of updated_at or status:open, joined by AND"
+            raise ValueError(f"search {text!r}: {rest!r} {wanted}")
+        if found[1]:
+            tests.append(lambda node: bool(node.get("_isOpen")))
+        else:
+            tests.append(_comparison(_COMPARE[found[2]], _read_time(found[3].strip("'\""))))
         rest = rest[found.end() :]
     return tests
+
+
+def _comparison(compare: Callable[[str, str], bool], at: str) -> Callable[[Any], bool]:
+    return lambda node: compare(_time_of(node, "updatedAt"), at)
 
 
 def _read_time(value: str) -> str:

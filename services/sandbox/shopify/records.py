@@ -138,6 +138,14 @@ class Subscriptions:
         self.nodes.append(node)
         return {"webhookSubscription": node, "userErrors": []}
 
+    def delete(self, id: str) -> Node:  # noqa: A002 - the argument's name
+        """Delete the subscription with the gid ``id``, as our app asks; return the payload."""
+        if not any(node["id"] == id for node in self.nodes):
+            wrong = {"field": ["id"], "message": "Webhook subscription does not exist"}
+            return {"deletedWebhookSubscriptionId": None, "userErrors": [wrong]}
+        self.delete_all(id)
+        return {"deletedWebhookSubscriptionId": id, "userErrors": []}
+
     def delete_all(self, name: str) -> None:
         """Delete the subscriptions of a topic, or the one with a gid, as Shopify does after 8 failures."""
         self.nodes = [node for node in self.nodes if name not in (node["topic"], node["id"])]

@@ -12,6 +12,9 @@ from services.sandbox.shopify.values import Node
 
 FILE = Path(__file__).with_name("admin.graphql")
 
+BULK = "bulk"
+"""The context of a bulk operation: its lists have one page."""
+
 _CONNECTION_FIELD = re.compile(r"(\w+)(?:\(([^)]*)\))?: (\w+)Connection!")
 
 
@@ -30,7 +33,11 @@ def load_schema() -> graphql.GraphQLSchema:
     listed = sorted({found[3] for found in _CONNECTION_FIELD.finditer(text)})
     text = _CONNECTION_FIELD.sub(r"\1(after: String, first: Int, \2): \3Connection!", text)
     text = text.replace("implements Node {", "implements Node { id: ID!")
-    connections = (f"type {name}Connection {{ nodes: [{name}!]! pageInfo: PageInfo! }}\n" for name in listed)
+    connections = (
+        f"type {name}Connection {{ nodes: [{name}!]! edges: [{name}Edge!]! pageInfo: PageInfo! }}\n"
+        f"type {name}Edge {{ node: {name}! }}\n"
+        for name in listed
+    )
     schema = graphql.build_schema(text + "".join(connections))
     for kind in schema.type_map.values():
         if graphql.is_object_type(kind) and not kind.name.startswith("__"):
@@ -64,7 +71,9 @@ def _choose_resolver(parent: str, field: graphql.GraphQLField) -> Any:
     if graphql.get_named_type(field.type).name.endswith("Connection"):
         # Shopify sorts lists without a sort key by id, except the parts of an object.
         defaults = {"sortKey": "ID"} if parent == "QueryRoot" or "query" in field.args else {}
-        return lambda source, info, **args: page_of(_resolve(source, info, **args) or [], defaults | args)
+        return lambda source, info, **args: page_of(
+            _resolve(source, info, **args) or [], defaults | args, is_bulk=info.context == BULK
+        )
     return _resolve_list if "first" in field.args else _resolve
 
 

@@ -12,6 +12,7 @@ import graphql
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid, Faults
 from services.sandbox.shopify import records as kinds
+from services.sandbox.shopify.bulk import BulkOperations
 from services.sandbox.shopify.cost import MOST_POINTS, Bucket, count_points
 from services.sandbox.shopify.graph import Graph
 from services.sandbox.shopify.records import Records, Subscriptions
@@ -40,6 +41,7 @@ class ShopifyShop:
     state: str = "open"
     faults: Faults = field(default_factory=Faults)
     counts: dict[str, int] = field(default_factory=dict)
+    bulk_url: str = "http://127.0.0.1:9000/shopify/bulk"
 
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.clock, at=self.clock())
@@ -47,7 +49,8 @@ class ShopifyShop:
         self.stock = Stock(self.domain, self.faults, self.clock)
         self.levels, self.log = self.stock.levels, self.stock.log
         self.records, self.subscriptions = Records(), Subscriptions()
-        self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions)
+        self.bulk = BulkOperations(self.bulk_url)
+        self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions, self.bulk)
 
     def control(self, request: dict[str, Any]) -> None:
         """Apply a control request; ``services.sandbox.serve`` lists its fields."""
@@ -62,6 +65,8 @@ class ShopifyShop:
         self.stock.is_strict = bool(request.get("strict_stock", self.stock.is_strict))
         self.stock.deleted_items |= {int(number) for number in request.get("deleted_items", ())}
         self.subscriptions.denied = set(request.get("denied_topics", self.subscriptions.denied))
+        self.graph.scopes = tuple(request.get("scopes", self.graph.scopes))
+        self.bulk.fail_next = int(request.get("fail_bulk_next", self.bulk.fail_next))
         self.graph.denied = set(request.get("denied_fields", self.graph.denied))
         now = utc_text(utc_now())
         self._set_levels("levels", request.get("levels", ()), now)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -173,3 +174,9 @@ def _cents(node: Node, name: str) -> int:
 ORDERS = PulledList(
     name="orders", document=LIST_ORDERS, path=("orders",), find_missing=_find_missing_orders, is_sorted=True
 )
+
+
+def open_orders(before: datetime) -> PulledList:
+    """Return the list of open orders last changed before ``before``; Shopify needs ``read_all_orders``."""
+    changed = f"updated_at:<'{before:%Y-%m-%dT%H:%M:%SZ}'"
+    return replace(ORDERS, name="open_orders", search=f"status:open AND {changed}")

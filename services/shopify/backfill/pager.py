@@ -14,6 +14,7 @@ from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
 from services.providers.delivery import find_instant
 from services.shopify.backfill.to_webhook import Node, PulledEvent, number_of
+from services.shopify.entities import EPOCH
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
@@ -41,10 +42,12 @@ class Pager:
         admin: "ShopifyAdmin",
         *,
         max_run_time: timedelta = MAX_RUN_TIME,
+        max_wait: timedelta = MAX_WAIT,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._admin, self._pause, self._clock = admin, pause, clock
+        self._max_wait = max_wait
         self._until = clock() + max_run_time.total_seconds()
 
     def query(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,16 +57,30 @@ class Pager:
         and any other failure, is raised.
         """
         while True:
-            if self._clock() >= self._until:
-                message = "the time for a run is over: the next try continues from the last cursor"
-                raise Deferred("backfill.time_used", message, wait=RESUME_AFTER)
+            self.check_time()
             self._wait_for_free_share()
             try:
                 return self._admin.execute(document, variables, changes=False)
             except RetryLater as fault:
-                if fault.wait is None or fault.wait > MAX_WAIT:
+                if fault.wait is None or fault.wait > self._max_wait:
                     raise
                 self._pause(max(fault.wait.total_seconds(), 0.05))
+
+    def change(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the data of the mutation ``document``, sent once."""
+        return self._admin.execute(document, variables, changes=True)
+
+    def check_time(self) -> None:
+        """Raise ``Deferred`` if the time for a run is over."""
+        if self._clock() >= self._until:
+            message = "the time for a run is over: the next try continues from the last cursor"
+            raise Deferred("backfill.time_used", message, wait=RESUME_AFTER)
+
+    def wait(self, length: timedelta, reason: str) -> None:
+        """Wait ``length``, or raise ``Deferred`` if that is longer than a run may wait."""
+        if length > self._max_wait:
+            raise Deferred("backfill.waits", reason, wait=length)
+        self._pause(length.total_seconds())
 
     def pages(
         self, document: str, variables: Mapping[str, Any], *path: str, after: str | None = None
@@ -139,13 +156,17 @@ class PulledList:
     variables: Mapping[str, Any] = field(default_factory=dict)
     nested: tuple[str, str, str] | None = None
     is_sorted: bool = False
+    search: str = ""
+    """A condition of the list besides the time, such as ``status:open``."""
     is_searchable: bool = True
     """Whether the list can be searched by time; otherwise it is read completely."""
     has_own_scope: bool = False
     """Whether the list needs an access scope that the app may not have."""
 
     def read(self, pager: Pager, since: datetime) -> Iterator[Sequence[Node]]:
-        """Yield the pages of the nodes changed at ``since`` or later."""
-        search = {"query": f"updated_at:>='{since:%Y-%m-%dT%H:%M:%SZ}'"} if self.is_searchable else {}
+        """Yield the pages of the nodes changed at ``since`` or later; of all nodes since ``EPOCH``."""
+        changed = "" if since == EPOCH else f"updated_at:>='{since:%Y-%m-%dT%H:%M:%SZ}'"
+        conditions = " AND ".join(filter(None, (self.search, changed)))
+        search = {"query": conditions} if self.is_searchable else {}
         for page in pager.pages(self.document, {**self.variables, **search}, *self.path):
             yield [pager.complete(node, *self.nested) for node in page] if self.nested else page

@@ -10,10 +10,11 @@ keys are looked up first: the ledger would count them as duplicate deliveries.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection
@@ -29,12 +30,17 @@ from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
 from services.providers.shopify import object_key
+from services.providers.shopify_answers import parse_access
+from services.providers.shopify_documents import READ_ACCESS
 from services.shopify.admin import open_admin
+from services.shopify.backfill.catalogue import read_catalogue
 from services.shopify.backfill.logistics import FULFILLMENT_ORDERS, RETURNS
-from services.shopify.backfill.orders import ORDERS
+from services.shopify.backfill.orders import ORDERS, open_orders
 from services.shopify.backfill.pager import Pager, PulledList
+from services.shopify.backfill.state import BackfillState, find_state, update_state
 from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_of
 from services.shopify.backfill.to_webhook import Node, PulledEvent
+from services.shopify.entities import EPOCH
 
 OVERLAP = timedelta(minutes=10)
 FIRST_RUN_WINDOW = timedelta(days=60)
@@ -53,34 +59,53 @@ select e.topic, e.delivery_key
 """
 
 
+Progress = Callable[[str, int, int | None], None]
+"""Is called with a list's name, how many of its objects are read, and their number if it is known."""
+
+
+def ignore_progress(_name: str, _done: int, _total: int | None) -> None:
+    """Do nothing: a job shows no progress."""
+
+
 @dataclass(slots=True)
 class BackfillStats:
-    """The number of compared objects, and of recorded events by topic."""
+    """The number of compared objects (of all lists and by list), and of recorded events by topic."""
 
     seen: int = 0
+    by_list: Counter[str] = field(default_factory=Counter)
     recorded: Counter[str] = field(default_factory=Counter)
     is_skipped: bool = False
 
 
 def backfill_shopify(
-    shop_id: int, now: datetime, request_id: str, *, since: datetime | None = None, is_dry: bool = False
+    shop_id: int,
+    now: datetime,
+    request_id: str,
+    *,
+    since: datetime | None = None,
+    is_dry: bool = False,
+    pager: Pager | None = None,
+    on_progress: Progress = ignore_progress,
 ) -> BackfillStats:
     """Record the objects that are at Shopify and missing here, and move the cursors.
 
+    The first time it reads the whole catalogue, and with ``read_all_orders`` the open orders of any age.
     Reads from ``since`` if that is before a cursor, for a known outage. The first webhook that the ingress
     refused is such a time too, until a backfill an hour after the last refusal has read all lists. ``is_dry``
     only counts what would be recorded. A shop that is not connected is skipped. Raises ``WorkError`` for
     failures at Shopify; pages that were read before stay recorded.
     """
     try:
-        pager = Pager(open_admin(shop_id))
+        pager = pager or Pager(open_admin(shop_id))
     except Misconfigured as fault:
         if fault.code not in NO_ACCESS:
             raise
         return BackfillStats(is_skipped=True)
     with transaction() as tx:
         begins = [at for at in (since, find_first_refusal(tx, shop_id)) if at is not None]
-    backfill = ShopBackfill(shop_id, pager, now, request_id, min(begins, default=now), is_dry)
+    backfill = ShopBackfill(
+        shop_id, pager, now, request_id, min(begins, default=now), is_dry, on_progress=on_progress
+    )
     backfill.run()
     if not is_dry:
         _settle_refusals(shop_id, now)
@@ -106,9 +131,12 @@ class ShopBackfill:
     since: datetime
     is_dry: bool
     stats: BackfillStats = field(default_factory=BackfillStats)
+    on_progress: Progress = ignore_progress
+    state: BackfillState = field(default_factory=BackfillState)
 
     def run(self) -> None:
         """Backfill each list: products before orders, locations before their levels."""
+        self.state = self._record_access()
         location_gids: list[str] = []
 
         def find_locations(
@@ -117,29 +145,66 @@ class ShopBackfill:
             location_gids.extend(location["id"] for location in page)
             return LOCATIONS.find_missing(pager, shop_id, page, now)
 
-        self._backfill(replace(LOCATIONS, find_missing=find_locations))
-        for pulled_list in (PRODUCTS, ITEMS, ORDERS, FULFILLMENT_ORDERS, RETURNS):
-            self._backfill(pulled_list)
-        for gid in location_gids:
-            self._backfill(levels_of(gid))
+        self.read_list(replace(LOCATIONS, find_missing=find_locations))
+        levels = [levels_of(gid) for gid in location_gids]
+        if is_first := self.state.catalogue_read_at is None:
+            read_catalogue(self, self.state, levels)
+        else:
+            for pulled_list in (PRODUCTS, ITEMS):
+                self.read_list(pulled_list)
+        if self.state.has_all_orders and self.state.open_orders_at is None:
+            self.read_list(open_orders(before=self.now - FIRST_RUN_WINDOW), first=EPOCH)
+            self._update_state(open_orders_at=self.now)
+        for pulled_list in (ORDERS, FULFILLMENT_ORDERS, RETURNS, *([] if is_first else levels)):
+            self.read_list(pulled_list)
+        self._record_orders_since()
 
-    def _backfill(self, pulled_list: PulledList) -> None:
-        """Backfill a list; skip it if it needs an access scope that the app does not have."""
+    def _record_access(self) -> BackfillState:
+        """Store the scopes that Shopify grants, and return the state with them."""
+        access = parse_access(self.pager.query(READ_ACCESS, {}))
+        self._update_state(scopes=access.scopes)
+        with transaction() as tx:
+            return find_state(tx, self.shop_id)._replace(scopes=access.scopes)
+
+    def _record_orders_since(self) -> None:
+        """Record since when all orders are read: since the first window, or since an earlier ``since``."""
+        begin = self.now - FIRST_RUN_WINDOW
+        if self.state.has_all_orders:
+            begin = min(begin, self.since)
+        known = self.state.orders_since
+        if known is None or begin < known:
+            self._update_state(orders_since=begin)
+
+    def _update_state(self, **changes: Any) -> None:
+        if not self.is_dry:
+            with transaction() as tx:
+                update_state(tx, self.shop_id, **changes)
+
+    def read_list(self, pulled_list: PulledList, *, first: datetime | None = None) -> None:
+        """Backfill a list; skip it if it needs an access scope that the app does not have.
+
+        ``first`` is where a list without a cursor begins; by default, and at the earliest without
+        ``read_all_orders``, 60 days ago.
+        """
         with transaction() as tx:
             cursor = find_cursor(tx, self.shop_id, "shopify", pulled_list.name)
-        begin = self.now - FIRST_RUN_WINDOW
-        if cursor is not None:
-            begin = max(min(cursor, self.since) - OVERLAP, begin)
+        oldest = self.now - FIRST_RUN_WINDOW
+        if first is not None:
+            begin = first if cursor is None else cursor - OVERLAP
+        else:
+            begin = oldest if cursor is None else min(cursor, self.since) - OVERLAP
+            begin = min(begin, self.since) if self.state.has_all_orders else max(begin, oldest)
         with optional_calls() if pulled_list.has_own_scope else nullcontext():
             try:
                 for page, is_last in _mark_last_page(pulled_list.read(self.pager, begin)):
-                    self._backfill_page(pulled_list, page, is_last=is_last)
+                    self.record_page(pulled_list, page, is_last=is_last)
             except Misconfigured as fault:
                 if not (pulled_list.has_own_scope and fault.code == NO_SCOPE):
                     raise
 
-    def _backfill_page(self, pulled_list: PulledList, page: Sequence[Node], *, is_last: bool) -> None:
+    def record_page(self, pulled_list: PulledList, page: Sequence[Node], *, is_last: bool = False) -> None:
         """Record the missing objects of ``page`` and move the cursor, in one transaction."""
+        self.pager.check_time()
         missing = pulled_list.find_missing(self.pager, self.shop_id, page, self.now)
         work = []
         with transaction() as tx:
@@ -154,6 +219,8 @@ class ShopBackfill:
                     upsert_cursor(tx, self.shop_id, "shopify", pulled_list.name, synced_until, self.now)
         self.stats.seen += len(page)
         self.stats.recorded += Counter(event.topic for event in events)
+        self.stats.by_list[pulled_list.name] += len(page)
+        self.on_progress(pulled_list.name, self.stats.by_list[pulled_list.name], None)
         if work:
             send_messages(work)
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from services.closing.gap_backfill import backfill_gaps, backfill_providers
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, RetryLater
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
@@ -44,10 +45,12 @@ def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, in
 
 
 def test_first_backfill_reads_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
-    put_order(shops, EVENING - FIRST_RUN_WINDOW + timedelta(hours=1), 1)
-    put_order(shops, EVENING - FIRST_RUN_WINDOW - timedelta(hours=1), 2)
+    now = utc_now()
+    put_order(shops, now - FIRST_RUN_WINDOW + timedelta(hours=1), 1)
+    put_order(shops, now - FIRST_RUN_WINDOW - timedelta(hours=1), 2)
+    control(shops.url, shop=DOMAIN, scopes=["read_orders", "read_products", "read_inventory"])
 
-    backfill(shops)
+    backfill(shops, now)
 
     assert names(shops) == {"#1"}
 
