@@ -4,32 +4,27 @@ from collections.abc import Collection
 
 import click
 
-from services.audit.append import AuditEntry, append_all
 from services.cli import backfill
 from services.cli.base import (
     CommandGroup,
     actor_option,
+    audit_author,
     dry_run_option,
     hidden_alias,
     json_option,
-    new_request_id,
-    operator_label,
 )
 from services.cli.output import print_json, print_table
-from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
 from services.shopify.admin import fetch_shop_domain, open_admin
 from services.shopify.subscriptions.check import (
-    ACTION,
-    create_missing,
+    create_and_record,
     list_subscriptions,
     read_diff,
     webhook_address,
 )
 from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
-from services.shopify.subscriptions.store import record_check
 from services.shops.connections import recorded_calls
 from services.shops.shops import ShopInvalid, check_domain, get_shop, normalize_domain
 
@@ -76,15 +71,7 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         )
     if create and not dry_run:
         with recorded_calls(record.id):
-            created, refused = create_missing(admin, diff.missing, webhook_address(record))
-        # Lost ones stay lost until the watchdog has imported their missed events.
-        lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
-        good = {topic: entry for topic, entry in {**diff.good, **created}.items() if topic not in lost}
-        now = utc_now()
-        with transaction() as tx:
-            if mutations := record_check(tx, record.id, good, (), now):
-                entry = AuditEntry(record.id, operator_label(actor), ACTION, new_request_id(), mutations)
-                append_all(tx, [entry], now)
+            created, refused = create_and_record(admin, record, diff, **audit_author(actor))
     if as_json:
         document = {
             "shop": record.slug,

@@ -17,6 +17,7 @@ from services.cli.base import (
 from services.cli.mail.route import print_connections
 from services.cli.output import format_time, print_fields, print_json, print_list, print_table, to_document
 from services.cli.shopify import compare_domain
+from services.cli.shops_connect import connect
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
@@ -225,6 +226,9 @@ def secret(
     if generate:
         click.echo(value)
     click.echo(text, err=generate)
+
+
+command.add_command(connect)
 
 
 @command.command("staff")

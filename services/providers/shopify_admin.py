@@ -18,7 +18,7 @@ from services.providers.delivery import find_instant
 from services.providers.http import post
 from services.providers.shopify import API_VERSION
 from services.providers.shopify_answers import (
-    ShopAccess,
+    GrantedAccess,
     ThrottleStatus,
     find_cost,
     find_throttle,
@@ -150,7 +150,7 @@ class ShopifyAdmin:
         data = self.execute(READ_SHOP, {}, changes=False)
         return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
 
-    def get_access(self) -> ShopAccess:
+    def fetch_access(self) -> GrantedAccess:
         """Return the token's shop and the granted scopes."""
         return parse_access(self.execute(READ_ACCESS, {}, changes=False))
 

@@ -41,7 +41,7 @@ class ThrottleStatus:
     restore_rate: float
 
 
-class ShopAccess(NamedTuple):
+class GrantedAccess(NamedTuple):
     """The shop of a token, by its own settings, and what the token may do."""
 
     domain: str
@@ -131,11 +131,11 @@ def parse_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkE
     return refused
 
 
-def parse_access(data: Mapping[str, Any]) -> ShopAccess:
+def parse_access(data: Mapping[str, Any]) -> GrantedAccess:
     """Return the answer to ``READ_ACCESS``."""
     shop = find_object(data, "shop")
     scopes = find_object(data, "currentAppInstallation").get("accessScopes") or ()
-    return ShopAccess(
+    return GrantedAccess(
         str(shop.get("myshopifyDomain") or "").lower(),
         str(shop.get("currencyCode") or ""),
         str(shop.get("ianaTimezone") or ""),

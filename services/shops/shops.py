@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid
+from services.core.money import CURRENCIES
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
 
@@ -201,7 +202,7 @@ def _is_zone(value: str) -> bool:
 _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "name": (_is_name, "1 to 200 printable characters"),
     "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
-    "currency": (re.compile("[A-Z]{3}").fullmatch, "three capital letters of ISO 4217 such as CAD"),
+    "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
     "owner_email": (_MAIL.fullmatch, "one mail address such as owner@example.com"),
     "accountant_email": (_MAIL.fullmatch, "one mail address such as books@example.com"),
     "shopify_domain": (

@@ -136,3 +136,9 @@ def test_shop_that_is_not_there_is_named(tx: Connection) -> None:
         get_shop(tx, "nowhere")
     with pytest.raises(ShopUnknown, match="no shop 'nowhere'"):
         set_shop(tx, "nowhere", {"currency": "CAD"}, now=NOW)
+
+
+@pytest.mark.parametrize("currency", ["ZZZ", "XXX", "cad", "CADX", ""])
+def test_currency_that_does_not_exist_is_refused(tx: Connection, currency: str) -> None:
+    with pytest.raises(ShopInvalid, match="a currency of ISO 4217"):
+        add_shop(tx, slug="acme", name="Acme", timezone="UTC", currency=currency, now=NOW)

@@ -159,6 +159,21 @@ def create_missing(
     return created, refused
 
 
+def create_and_record(
+    admin: "ShopifyAdmin", shop: Shop, diff: SubscriptionDiff, *, by: str, request_id: str
+) -> tuple[dict[str, Subscription], dict[str, str]]:
+    """Create the missing subscriptions for a person, and record the good ones; see ``create_missing``."""
+    created, refused = create_missing(admin, diff.missing, webhook_address(shop))
+    # Lost ones stay lost until the watchdog has imported their missed events.
+    lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
+    good = {topic: entry for topic, entry in {**diff.good, **created}.items() if topic not in lost}
+    now = utc_now()
+    with transaction() as tx:
+        if mutations := record_check(tx, shop.id, good, (), now):
+            append_all(tx, [AuditEntry(shop.id, by, ACTION, request_id, mutations)], now)
+    return created, refused
+
+
 def _record_result(
     shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
 ) -> FollowUp:

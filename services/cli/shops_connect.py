@@ -1,0 +1,256 @@
+"""``fleet shops connect``: credentials, webhook subscriptions, and the first backfill of a shop."""
+
+import stat
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from services.cli.base import (
+    actor_option,
+    audit_author,
+    format_count,
+    json_option,
+    report_errors,
+)
+from services.cli.output import print_json
+from services.cli.progress import ListProgress
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Deferred, RetryLater
+from services.core.pg_arrays import text_array
+from services.core.settings import get_settings
+from services.ledger.topics import TOPICS
+from services.providers.registry import SECRET_KINDS
+from services.shopify.admin import open_admin
+from services.shopify.backfill.pager import Pager
+from services.shopify.backfill.run import BackfillStats, Progress, backfill_shopify
+from services.shopify.backfill.state import BackfillState, find_state
+from services.shopify.first_contact import (
+    COUNT_CATALOGUE,
+    COUNT_WORK,
+    check_access,
+    check_credentials,
+    record_credentials,
+)
+from services.shopify.subscriptions.check import create_and_record, list_subscriptions, read_diff
+from services.shops.connections import recorded_calls
+from services.shops.secrets import find_secrets
+from services.shops.shops import Shop, get_shop, normalize_domain
+
+DOMAIN = "shopify-domain"
+NEEDED = ("shopify-token", "shopify-webhook")
+"""Secrets that are prompted for. The second one cannot be checked: it only verifies webhooks."""
+
+MAX_FAILURES = 5
+"""Failed calls in a row after which the command ends."""
+
+STALLED_AFTER_SECONDS = 60.0
+"""Without a settled work item for this long, no worker processes what was read."""
+
+_RUN_TIME, _MAX_WAIT = timedelta(hours=12), timedelta(minutes=2)
+_RETRY_AFTER_SECONDS = 5.0
+
+
+@click.command("connect")
+@click.argument("slug", metavar="SHOP")
+@click.option(
+    "--from-file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file with a line NAME=VALUE for each credential; - reads standard input.",
+)
+@actor_option
+@json_option
+@report_errors
+def connect(slug: str, file: Path | None, actor: str, as_json: bool) -> None:
+    """Connect a shop to Shopify: check its credentials, subscribe its webhooks, read what is there already.
+
+    The first backfill reads the whole catalogue, and the orders that the app's scopes show. If it is
+    interrupted, run the command again: it goes on. Credentials come from prompts or from --from-file, whose
+    lines are shopify-domain=NAME.myshopify.com, shopify-token=..., shopify-webhook=... (the app's client
+    secret) and any other secret of `fleet shops secret`. Nothing is stored unless Shopify accepts the token
+    and has the shop's currency and time zone.
+
+    \b
+    Examples:
+      fleet shops connect harbour
+      fleet shops connect harbour --from-file harbour.txt
+    """
+    author = audit_author(actor)
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        stored = find_secrets(tx, [(shop.id, name) for name in NEEDED])
+    given = _read_file(file) if file else {}
+    domain = given.pop(DOMAIN, "") or shop.shopify_domain or _prompt(DOMAIN, is_secret=False)
+    domain = normalize_domain(domain)
+    missing = [
+        name for name in NEEDED if name not in given and not isinstance(stored.get((shop.id, name)), str)
+    ]
+    given |= {name: _prompt(name) for name in missing}
+    _record(shop, domain, given, author)
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+    with recorded_calls(shop.id):
+        subscribed = _subscribe(shop, author)
+        with ListProgress() as progress:
+            stats = _read_all(shop, author["request_id"], progress)
+    with ListProgress() as progress:
+        waiting, dead = wait_for_workers(shop.id, progress)
+    with transaction() as tx:
+        counts = tx.exec_driver_sql(COUNT_CATALOGUE, {"shop_id": shop.id}).one()
+        state = find_state(tx, shop.id)
+    limit = state.describe_limit(shop.slug, shop.zone)
+    if as_json:
+        print_json(
+            {
+                "shop": shop.slug,
+                "complete": not waiting,
+                "products": counts.products,
+                "levels": counts.levels,
+                "recorded": dict(stats.recorded),
+                "waiting": waiting,
+                "dead": dead,
+                "scopes": state.scopes,
+                "orders_since": state.orders_since,
+                "limit": limit,
+                "subscriptions": subscribed,
+            }
+        )
+    _print_end(shop, state, counts._asdict(), waiting, dead, as_json=as_json)
+
+
+def _print_end(
+    shop: Shop, state: BackfillState, counts: Mapping[str, int], waiting: int, dead: int, *, as_json: bool
+) -> None:
+    if dead:
+        command = f"fleet work list --shop {shop.slug} --status dead"
+        click.echo(f"{format_count(dead, 'object')} could not be processed: {command}", err=True)
+    if waiting:
+        raise click.ClickException(
+            f"{format_count(waiting, 'object')} of {shop.slug} wait for a worker of the queue webhooks, and "
+            "none was settled in the last minute: start one (celery -A tasks backlog shows the queues). "
+            "Nothing is lost, and no command is needed then"
+        )
+    if as_json:
+        return
+    what = f"{format_count(counts['products'], 'product')}, {format_count(counts['levels'], 'level')}"
+    click.echo(f"complete: {what}")
+    if limit := state.describe_limit(shop.slug, shop.zone):
+        click.echo(limit)
+
+
+def _record(shop: Shop, domain: str, given: dict[str, str], author: dict[str, str]) -> None:
+    """Check the credentials at Shopify, and store those that are given."""
+    if "shopify-token" in given:
+        access = check_credentials(shop, domain, given)
+        with transaction() as tx:
+            record_credentials(tx, shop, domain, given, utc_now(), **author)
+    else:
+        access = open_admin(shop.id).fetch_access()
+        check_access(shop, domain, access)
+        with transaction() as tx:
+            record_credentials(tx, shop, domain, given, utc_now(), **author)
+    what = f"{access.currency}, {access.timezone}, {format_count(len(access.scopes), 'scope')}"
+    click.echo(f"{domain} accepts the token: {what}", err=True)
+
+
+def _subscribe(shop: Shop, author: Mapping[str, str]) -> Any:
+    """Create the missing webhook subscriptions; without ``PUBLIC_URL`` say that there are none."""
+    if not get_settings().public_url:
+        click.echo(
+            "no webhook is subscribed, because PUBLIC_URL is empty: set it to the public address of ingress, "
+            "and the job subscription-watchdog creates them; until then the hourly backfill reads changes",
+            err=True,
+        )
+        return None
+    admin = open_admin(shop.id)
+    listed = list_subscriptions(admin)
+    with transaction() as tx:
+        diff = read_diff(tx, shop, listed)
+    created, refused = create_and_record(admin, shop, diff, **author)
+    count = len(diff.good) + len(created)
+    click.echo(f"{format_count(count, 'webhook topic')} subscribed", err=True)
+    if refused:
+        detail = f"fleet shopify subscriptions --shop {shop.slug} --create shows the reasons"
+        click.echo(f"not subscribed: {', '.join(sorted(refused))}; {detail}", err=True)
+    return {"good": sorted(diff.good), "made": sorted(created), "refused": refused}
+
+
+def _read_all(
+    shop: Shop, request_id: str, on_progress: Progress, pause: Callable[[float], None] = time.sleep
+) -> BackfillStats:
+    """Backfill until it is complete; after ``MAX_FAILURES`` failures in a row raise the last one."""
+    failures = 0
+    while True:
+        pager = Pager(open_admin(shop.id), max_run_time=_RUN_TIME, max_wait=_MAX_WAIT)
+        try:
+            return backfill_shopify(shop.id, utc_now(), request_id, pager=pager, on_progress=on_progress)
+        except RetryLater as fault:
+            failures += not isinstance(fault, Deferred)
+            if failures >= MAX_FAILURES:
+                again = f"run `fleet shops connect {shop.slug}` again, it goes on where it ended"
+                raise click.ClickException(f"{fault.code}: {fault.detail}; {again}") from fault
+            pause(fault.wait.total_seconds() if fault.wait else _RETRY_AFTER_SECONDS)
+
+
+def wait_for_workers(
+    shop_id: int, on_progress: Progress, pause: Callable[[float], None] = time.sleep
+) -> tuple[int, int]:
+    """Wait until the workers have processed the backfill; return how many items wait, and how many are dead.
+
+    Returns early if none was settled for ``STALLED_AFTER_SECONDS``.
+    """
+    topics = [topic.name for topic in TOPICS.values() if topic.queue == "webhooks"]
+    values = {"shop_id": shop_id, "topic": text_array(topics)}
+    most, least, moved_at = 0, None, time.monotonic()
+    while True:
+        with transaction() as tx:
+            row = tx.exec_driver_sql(COUNT_WORK, values).one()
+        waiting, dead = int(row.waiting), int(row.dead)
+        most = max(most, waiting)
+        if most:
+            on_progress("processed by the workers", most - waiting, most)
+        if least is None or waiting < least:
+            least, moved_at = waiting, time.monotonic()
+        if not waiting or time.monotonic() > moved_at + STALLED_AFTER_SECONDS:
+            return waiting, dead
+        pause(0.5)
+
+
+def _prompt(name: str, *, is_secret: bool = True) -> str:
+    kind = SECRET_KINDS.get(name)
+    about = kind.description if kind else "such as harbour.myshopify.com"
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"{name} ({about}) is not recorded: name a file with the line {name}=... by --from-file, or run "
+            "this on a terminal"
+        )
+    return str(click.prompt(f"{name} ({about})", hide_input=is_secret, err=True)).strip()
+
+
+def _read_file(file: Path) -> dict[str, str]:
+    """Return the credentials of ``file`` by name; a wrong line is named by its number, never by its value."""
+    if str(file) != "-" and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        click.echo(f"{file} can be read by other users: chmod 600 {file}", err=True)
+    with click.open_file(str(file), encoding="utf-8-sig") as lines:
+        text = lines.read(65_536)
+    found: dict[str, str] = {}
+    faults = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        name, sign, value = (part.strip() for part in line.partition("="))
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not sign or (name not in SECRET_KINDS and name != DOMAIN):
+            names = ", ".join((DOMAIN, *SECRET_KINDS))
+            faults.append(f"line {number} should be NAME=VALUE with a name of {names}")
+        elif name in found:
+            faults.append(f"line {number}: {name} is given twice")
+        found[name] = value
+    if faults:
+        raise click.UsageError(f"{file}: " + "; ".join(faults))
+    return found
