@@ -17,8 +17,8 @@ from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
 from services.mail.send import MailSend
 from services.payments.event_fetch import EventFetch
 from services.payments.handler import ingest_transactions
+from services.privacy.customer_redaction import PrivacyRedact
 from services.privacy.export import PrivacyExport
-from services.privacy.redact import PrivacyRedact
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import (
     ingest_fulfillment_events,

@@ -8,8 +8,8 @@ from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
+from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.dispatch import send_messages
-from services.ledger.figures import measure_drift, read_backlog
 from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger

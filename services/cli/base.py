@@ -23,7 +23,7 @@ from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_moment
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.fields import LARGEST_ID
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.ledger.accept import WorkRef

@@ -27,7 +27,7 @@ from services.closing.corrections import (
     list_corrections,
     merge_corrections,
 )
-from services.closing.package import MANIFEST_NAME, build_package, find_costs, list_package_faults
+from services.closing.month_package import MANIFEST_NAME, build_package, find_costs, list_package_faults
 from services.closing.profit_and_loss import format_account, net_sales, sum_statement, sum_tax
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
@@ -35,7 +35,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
-from services.ledger.describe import format_money, format_money_change
+from services.ledger.audit_text import format_money, format_money_change
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
 

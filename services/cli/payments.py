@@ -26,7 +26,7 @@ from services.jobs.definition import Covers
 from services.jobs.runs import trigger_job
 from services.jobs.schedule import find_due_day
 from services.jobs.store import get_job
-from services.ledger.describe import format_money
+from services.ledger.audit_text import format_money
 from services.payments.break_repair import RepairPlan, find_progress, plan_repair, repair_day
 from services.payments.breaks import (
     PaymentBreak,

@@ -17,7 +17,7 @@ from services.cli.output import print_json, print_table
 from services.core.db import transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
-from services.shopify.admin import fetch_shop_domain, open_admin
+from services.shopify.shop_access import fetch_shop_domain, open_admin
 from services.shopify.subscriptions.check import (
     create_and_record,
     list_subscriptions,

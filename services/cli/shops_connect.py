@@ -26,7 +26,6 @@ from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
 from services.ledger.topics import TOPICS
 from services.providers.registry import SECRET_KINDS
-from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import BackfillStats, Progress, backfill_shopify
 from services.shopify.backfill.state import BackfillState, find_state
@@ -37,6 +36,7 @@ from services.shopify.first_contact import (
     check_credentials,
     record_credentials,
 )
+from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.check import create_and_record, list_subscriptions, read_diff
 from services.shops.connections import recorded_calls
 from services.shops.secrets import find_secrets

@@ -23,7 +23,7 @@ from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
-from services.shopify.admin import open_admin
+from services.shopify.shop_access import open_admin
 from services.shopify.stock.count_store import adjust_level, record_counts
 from services.shopify.stock.counts import (
     MAX_PIECES,

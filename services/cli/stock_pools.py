@@ -22,7 +22,7 @@ from services.core.clock import utc_now
 from services.core.csv_files import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
-from services.shopify.admin import open_admin
+from services.shopify.shop_access import open_admin
 from services.shopify.stock.levels import make_level_key
 from services.shopify.stock.pool_checks import (
     PoolLink,

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.items import get_month
+from services.closing.sale_items import get_month
 from services.closing.tax_profile import find_tax_profile
 from services.closing.totals import NEW_ACCOUNTS, Accounts, Costs, get_figures
 from services.core.pg_arrays import int_array, text_array

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from services.closing.items import SalesPeriod
+from services.closing.sale_items import SalesPeriod
 from services.closing.sales import DaySales, TopSeller, name_customers, name_staff, sum_sales
 from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import stream_taxed

@@ -29,7 +29,7 @@ from services.closing.corrections import (
     shift_month,
 )
 from services.closing.month_mail import list_unmailed, plan_attached, record_package_mails
-from services.closing.package import ClosePackage, build_package, find_costs, put_package
+from services.closing.month_package import ClosePackage, build_package, find_costs, put_package
 from services.closing.profit_and_loss import net_sales
 from services.closing.totals import Costs
 from services.core.clock import utc_now
@@ -37,7 +37,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
 from services.jobs.handler import JobResult, JobRun
-from services.ledger.describe import format_money, format_money_change
+from services.ledger.audit_text import format_money, format_money_change
 from services.payments.breaks import lock_payment_periods
 from services.payments.tables import closed_periods
 from services.providers.object_store import open_store

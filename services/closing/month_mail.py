@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.store import ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, list_closed_months, list_corrections
-from services.closing.package import MANIFEST_NAME
+from services.closing.month_package import MANIFEST_NAME
 from services.closing.profit_and_loss import format_account, format_month, format_tax, sum_statement, sum_tax
 from services.closing.profit_pdf import PDF_NAME
 from services.jobs.handler import JobRun

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.closing.items import SaleItem
+from services.closing.sale_items import SaleItem
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TAXES, TaxRate, find_rates
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.closing.items import (
+from services.closing.sale_items import (
     COUNTS,
     IS_PAID,
     PIECES_REMOVED,

@@ -13,7 +13,7 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.core.pg_arrays import find_by_key, upsert_rows
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 
 NO_CALL_YET = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,8 +12,8 @@ import orjson
 
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
 from services.core.errors import Refused
+from services.core.log_redaction import quote_value
 from services.core.money import MoneyInvalid, to_minor
-from services.core.redact import quote_value
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from services.core.redact import redact_field, redact_text
+from services.core.log_redaction import redact_field, redact_text
 from services.core.settings import Settings
 
 STDOUT_FD = 1

@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 
 from services.core.errors import ShopfleetError
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 
 # ISO 4217 amendment 176: every active currency that does not have two decimals.
 _EXPONENTS = {

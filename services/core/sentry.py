@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from services.core.errors import SettingsInvalid
-from services.core.redact import redact, redact_text
+from services.core.log_redaction import redact, redact_text
 from services.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from services.demo.expected import Key
 from services.demo.orders import STOCK_AT_OPENING
 from services.demo.shops import LOCATION_ID, POOL, DemoShop
 from services.providers.shopify_admin import ShopLevelKey
-from services.shopify.admin import open_admin
+from services.shopify.shop_access import open_admin
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.pool_checks import list_members, list_shop_skus, plan_links, plan_wanted_links

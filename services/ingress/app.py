@@ -13,7 +13,7 @@ from services.core.db import make_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
-from services.ingress.bodies import RsgiProtocol
+from services.ingress.body_reader import RsgiProtocol
 from services.ingress.group_commit import GroupCommit, WorkerNotifier
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint

@@ -12,7 +12,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import text_array
-from services.ledger.refusals import WebhookRefusals, record_refusals
+from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
 
 FLUSH_SECONDS = 2.0

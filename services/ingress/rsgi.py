@@ -15,7 +15,7 @@ from flask import Flask
 from werkzeug.test import run_wsgi_app
 
 from services.core.settings import Settings
-from services.ingress.bodies import BodyReader, RsgiProtocol
+from services.ingress.body_reader import BodyReader, RsgiProtocol
 from services.ingress.connections import (
     count_descriptors,
     find_client,

@@ -12,7 +12,7 @@ import orjson
 from services.core.clock import utc_now
 from services.core.errors import WebhookRejected
 from services.core.log import log_request
-from services.core.redact import redact_text
+from services.core.log_redaction import redact_text
 from services.core.sentry import capture_bug
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.request_stats import UNKNOWN, RequestStats

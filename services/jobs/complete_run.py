@@ -15,7 +15,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.settings import get_settings
 from services.jobs.sentry_monitors import close_checkins
 from services.ledger.accept import WorkRef, record_work
-from services.ledger.describe import format_money
+from services.ledger.audit_text import format_money
 from services.ledger.work import FLEET, FollowUp, NewWork
 
 NOT_RUN = "cron_did_not_run"

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.core.clock import utc_now
 from services.core.errors import Refused, WorkError
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 from services.core.settings import get_settings
 from services.jobs.complete_run import complete_run
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Covers

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.ledger.settle import Settlement, plan_settlement, to_internal_error
 from services.ledger.topics import Topic
 from services.ledger.work import Call, Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.providers.calls import CallOutcomes, collect_calls
+from services.providers.call_outcomes import CallOutcomes, collect_calls
 
 
 @dataclass(frozen=True, slots=True)

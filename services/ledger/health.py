@@ -77,7 +77,7 @@ class Health:
     conditions: Conditions | None = None
     """None if they could not be counted in time."""
     topics: Sequence[Row[Any]] = ()
-    """See ``services.ledger.figures.list_topic_figures``; empty if they could not be counted in time."""
+    """See ``services.ledger.backlog.list_topic_figures``; empty if they could not be counted in time."""
 
     @property
     def queues(self) -> list[QueueHealth]:

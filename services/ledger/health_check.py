@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from services.core import broker
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.figures import FIGURES_TIMEOUT_MS, list_topic_figures
+from services.ledger.backlog import FIGURES_TIMEOUT_MS, list_topic_figures
 from services.ledger.health import Conditions, Health, read_heartbeats
 
 DEADLINE_SECONDS = 1.5

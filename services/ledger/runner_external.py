@@ -28,7 +28,7 @@ from services.ledger.call_results import (
 )
 from services.ledger.claim import claim_leased
 from services.ledger.lease import delay_items, find_leased, is_key_waiting, release_items, renew_lease
-from services.ledger.limits import apply_rate_limit
+from services.ledger.rate_limits import apply_rate_limit
 from services.ledger.settle import BatchResult, InternalError, settle, to_internal_error
 from services.ledger.topics import Topic
 from services.ledger.work import Call, ExternalHandler, FollowUp, PreparedBatch, PreparedCall, WorkItem

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
-from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import Topic, plan_next_try

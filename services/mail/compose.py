@@ -10,7 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 from services.mail.formatting import FILTERS, finalize, moment, one_line
 from services.mail.message import Attachment, Mail, MailInvalid, MailType
 from services.mail.template_loader import load_source

@@ -1,50 +1,17 @@
 """Connections for display: whether each provider accepts our credentials, since when, and what to do."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 
 from sqlalchemy import Connection
 
 from services.core.settings import get_settings
 from services.ledger.work import FLEET
-from services.mail.advice import MailSender, plan_advice
+from services.mail.remedies import REMEDIES, MailSender, find_remedy
 from services.mail.transports import SECRETS
 from services.shops.connections import ConnectionState, list_connections
 from services.shops.mail_transport import MailChoice, find_mail_choices
 from services.shops.shops import find_slugs
-
-_INSTALL = (
-    "install the app again in the shop's admin, then fleet shops secret {shop} shopify-token --stdin and "
-    "fleet shops secret {shop} shopify-refresh-token --stdin"
-)
-_CLIENT = (
-    "fleet shops secret {shop} shopify-client-id --stdin and "
-    "fleet shops secret {shop} shopify-client-secret --stdin"
-)
-_OWNER = "the shop's owner must resolve this with Shopify"
-_WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
-REMEDIES: Mapping[str, str] = MappingProxyType(
-    {
-        "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
-        "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
-        "shopify.refresh_refused": _INSTALL,
-        "shopify.uninstalled": _INSTALL,
-        "shopify.client_refused": _CLIENT,
-        "shopify.no_client": _CLIENT,
-        "shopify.access_denied": "give the app the scope for {resource}, then " + _INSTALL,
-        "shopify.address_wrong": _WRONG_DOMAIN,
-        "shopify.shop_frozen": _OWNER,
-        "shopify.shop_locked": _OWNER,
-        "stripe.key_refused": (
-            "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
-            "disputes, payouts, balance and events"
-        ),
-        "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
-    }
-)
-"""What to do about each error code of a shop's provider. A test compares it with the providers' codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +71,7 @@ def list_connection_lines(tx: Connection, fleet_transport: str = "") -> list[Con
 def _plan_to_do(state: ConnectionState, sender: MailSender) -> str:
     remedy = REMEDIES.get(state.code)
     if remedy is None:
-        return plan_advice(state.code, sender)
+        return find_remedy(state.code, sender)
     todo = remedy.format(shop=sender.slug, resource=state.resource or "the refused resource")
     return f"{todo}; then celery -A tasks requeue --shop {sender.slug} --status dead (ok at the next call)"
 

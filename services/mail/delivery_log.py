@@ -19,7 +19,7 @@ from services.core.clock import utc_now
 from services.core.db import KeptConnection, is_connection_fault, transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.limits import record_throttle
+from services.ledger.rate_limits import record_throttle
 from services.mail.delivery_plan import MailDelivery, plan_entry
 from services.mail.outbox import make_storable
 from services.mail.transports import MailRoute

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from services.audit.chain import AuditEntry, Mutation
 from services.core.errors import Misconfigured, Refused
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 from services.ledger.work import Done, Outcome, WorkItem
 from services.mail.transports import MailRoute
 from services.providers.outgoing_mail import mask_address, parse_sender

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.core.crypto import SealBroken
 from services.core.errors import Deferred, Misconfigured, RetryLater, WorkError
 from services.core.settings import get_settings
-from services.ledger.limits import record_throttle, reserve_calls
+from services.ledger.rate_limits import record_throttle, reserve_calls
 from services.ledger.work import Outcome
 from services.mail.delivery_plan import MailDelivery
 from services.mail.transports import SECRETS, MailRoute, make_fleet_route, make_shop_route

@@ -1,7 +1,7 @@
 """Audit summaries of transactions: ids, figures and statuses, no text of a customer. Pure."""
 
 from services.audit.chain import Mutation
-from services.ledger.describe import format_money, format_money_change
+from services.ledger.audit_text import format_money, format_money_change
 from services.payments.payload import Transaction
 
 _NOT_COMPARED = ("shop_id", "provider_id", "event_id", "content_digest", "work_id")

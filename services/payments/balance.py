@@ -15,9 +15,9 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.fields import find_text, read_epoch, read_text
 from services.core.locks import lock_objects
+from services.core.log_redaction import quote_value
 from services.core.pg_arrays import array_parameters, encode_rows, text_array
-from services.core.redact import quote_value
-from services.ledger.describe import format_money
+from services.ledger.audit_text import format_money
 from services.payments.audit_text import describe_fee
 from services.payments.payload import find_reference, read_amount
 from services.payments.stripe_lists import UnreadableObject, in_batches, parse_readable

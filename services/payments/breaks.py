@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
 from services.core.locks import lock_objects
-from services.ledger.describe import format_money
+from services.ledger.audit_text import format_money
 from services.payments.comparison import IS_STAGED, Comparison
 
 MAX_AUDITED = 200

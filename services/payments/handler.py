@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.payments.audit_text import describe_fee, describe_transaction
 from services.payments.payload import Transaction, TransactionKey, parse_transaction_event

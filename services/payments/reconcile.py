@@ -23,14 +23,14 @@ from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.payments.balance import fetch_balance_entries
+from services.payments.break_causes import suggest_causes
 from services.payments.breaks import count_day_breaks, lock_payment_periods, record_breaks
-from services.payments.causes import suggest_causes
 from services.payments.comparison import SUBJECTS, Comparison
 from services.payments.match import count_staged, match_day
 from services.payments.match_rules import stage_fees, stage_unreadable
+from services.payments.order_charge_payout_sums import sum_orders_charges_payouts
 from services.payments.stripe_key import NO_KEY, find_stripe_key
 from services.payments.stripe_lists import UnreadableObject, list_stripe_rows, render_rows
-from services.payments.three_way import sum_three_way
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
@@ -64,7 +64,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
     The day's breaks and its incident do not change until ``record``. ``stats`` has ``ours`` and ``theirs``
     (rows recorded and listed), ``breaks``, ``breaks_<kind>`` above zero, the money moved per currency
     (``charge_cad_cents`` at Stripe, ``our_charge_cad_cents`` recorded, likewise refund, dispute and payout),
-    and the figures of ``sum_three_way``.
+    and the figures of ``sum_orders_charges_payouts``.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
@@ -91,7 +91,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
         stage_unreadable(tx, day, unreadable)
         stage_fees(tx, day)
         breaks = count_staged(tx, day)
-        three_way = sum_three_way(tx, day.shop_id, begins, ends)
+        three_way = sum_orders_charges_payouts(tx, day.shop_id, begins, ends)
     if breaks:
         suggest_causes(key, base_url, day)
     return JobResult(

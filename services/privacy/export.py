@@ -19,8 +19,8 @@ from services.ledger.work import Done, FollowUp, Outcome
 from services.mail.compose import compose
 from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
+from services.privacy.data_sources import list_data_sources
 from services.privacy.handler import PrivacyHandler, PrivacyTask
-from services.privacy.holders import list_data_sources
 from services.privacy.store import export_key, record_request_done
 from services.privacy.subject import Subject
 from services.providers.object_store import open_store

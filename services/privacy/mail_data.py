@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 from services.core.pg_arrays import int_array
 from services.mail.delivery_plan import REDACTED_RECIPIENT
 from services.mail.tables import mail_outbox
-from services.privacy.redaction import HIDDEN, hide_text, normalize_email
+from services.privacy.body_redaction import HIDDEN, hide_text, normalize_email
 from services.privacy.subject import PersonalDataSource, Records, Subject
 from services.privacy.text_data import has_subject, scan_rows, update_rows
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from services.core.fields import Unreadable, read_id, read_text
 from services.ledger.work import WorkItem
-from services.privacy.redaction import normalize_email, normalize_phone
+from services.privacy.body_redaction import normalize_email, normalize_phone
 from services.shopify.payload import order_gid, read_event
 
 KINDS = {"customers/data_request": "export", "customers/redact": "redact", "shop/redact": "shop_redact"}

@@ -14,8 +14,8 @@ from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
 from services.ledger.work import NewWork, WorkItem
+from services.privacy.body_redaction import normalize_email, normalize_phone
 from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
-from services.privacy.redaction import normalize_email, normalize_phone
 from services.privacy.subject import Subject
 from services.shopify.shop_profile import Identity, check_named, find_identities, list_dead_erasures
 

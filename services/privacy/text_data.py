@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, update
 
 from services.conversations.tables import interactions
 from services.ledger.tables import inbound_events, work_queue
-from services.privacy.redaction import HIDDEN, blank, hide_text, is_about, names_subject, search_pattern
+from services.privacy.body_redaction import HIDDEN, blank, hide_text, is_about, names_subject, search_pattern
 from services.privacy.subject import PersonalDataSource, Records, Subject
 from services.providers.registry import find_provider
 

@@ -12,7 +12,7 @@ from email.utils import parseaddr, quote
 from functools import lru_cache
 
 from services.core.errors import OutcomeUnknown, RetryLater, ShopfleetError
-from services.core.redact import quote_value
+from services.core.log_redaction import quote_value
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WAIT_UNSTATED = timedelta(seconds=10)

@@ -13,7 +13,7 @@ import httpx
 
 from services.core.errors import WorkError
 from services.core.fields import find_object
-from services.providers.calls import noted_call
+from services.providers.call_outcomes import noted_call
 from services.providers.delivery import find_instant
 from services.providers.http import post
 from services.providers.shopify import API_VERSION

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, Refused, RetryLater
-from services.core.redact import quote_value
-from services.providers.calls import noted_call
+from services.core.log_redaction import quote_value
+from services.providers.call_outcomes import noted_call
 from services.providers.http import parse_retry_after
 
 if TYPE_CHECKING:

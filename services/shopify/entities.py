@@ -17,7 +17,7 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import LockKind, lock_objects
 from services.core.pg_arrays import find_by_key, upsert_rows
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 UNKNOWN_ID = "unknown_id"

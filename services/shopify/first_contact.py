@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.core.errors import Misconfigured
 from services.providers.provider import SecretInvalid
 from services.providers.registry import get_secret_kind
-from services.shopify.admin import ShopAccess, open_admin_with_stored_token
+from services.shopify.shop_access import ShopAccess, open_admin_with_stored_token
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import record_secret
 from services.shops.shops import Shop, ShopInvalid, check_domain, set_shop

@@ -184,7 +184,7 @@ stock_pool_items = Table(
 
 # ``source`` is the unique cause: ``order-line:<id>`` or ``refund-line:<id>``, with the id of its order or
 # refund added if another one has a line with that id. ``variant_id`` and ``location_id`` are as in the
-# payload, null if absent; ``services.shopify.stock.level_moves`` finds their level.
+# payload, null if absent; ``services.shopify.stock.movement_levels`` finds their level.
 stock_movements = Table(
     "stock_movements",
     metadata,

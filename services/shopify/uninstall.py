@@ -18,13 +18,13 @@ from services.core.clock import utc_now
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
 from services.core.locks import lock_objects
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.shopify.admin import get_access, open_admin_with_stored_token, renew_token
 from services.shopify.entities import EPOCH, EntityState, find_states, write_states
 from services.shopify.payload import read_event
+from services.shopify.shop_access import get_access, open_admin_with_stored_token, renew_token
 from services.shopify.shop_profile import (
     STOREFRONTS,
     UNCONFIRMED,

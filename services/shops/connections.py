@@ -12,7 +12,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import int_array
-from services.providers.calls import EVERYTHING, CallOutcomes, collect_calls
+from services.providers.call_outcomes import EVERYTHING, CallOutcomes, collect_calls
 
 _FIND_STATUS = """
 select status from connections where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s

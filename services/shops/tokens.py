@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.locks import lock_objects
 from services.core.settings import get_settings
-from services.providers.calls import CallOutcomes
+from services.providers.call_outcomes import CallOutcomes
 from services.providers.http import get_http_client
 from services.shops.connections import record_provider_calls
 from services.shops.secrets import find_secrets, record_secret

@@ -9,7 +9,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import format_seconds
 from services.jobs.conditions import list_conditions
-from services.ledger.figures import measure_drift, read_backlog
+from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.pause import list_pauses
 from services.shops.shops import find_slugs
 from tasks.commands.options import celery_command

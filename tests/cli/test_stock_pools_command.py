@@ -15,9 +15,9 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.providers.shopify_admin import ShopLevelKey
 from services.sandbox.serve import SandboxServer
-from services.shopify.admin import open_admin
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
+from services.shopify.shop_access import open_admin
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import LOCATION, add_shop, ingest, item, level, product, rows

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Engine
 
 from services.closing.digest import record_owner_digest
-from services.closing.items import get_month
 from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
+from services.closing.sale_items import get_month
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import MonthFigures, get_figures
 from services.core.db import transaction

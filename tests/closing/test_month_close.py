@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.closing.corrections import list_closed_months, list_corrections
 from services.closing.month_mail import plan_attached
-from services.closing.package import list_package_faults
+from services.closing.month_package import list_package_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.providers.object_store import open_store

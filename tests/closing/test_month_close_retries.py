@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.closing import month_close
 from services.closing.corrections import list_closed_months
-from services.closing.package import list_package_faults
+from services.closing.month_package import list_package_faults
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.audit.queries import use_snapshot
-from services.closing.package import build_package
+from services.closing.month_package import build_package
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.audit.queries import use_snapshot
-from services.closing.package import ClosePackage, build_package
+from services.closing.month_package import ClosePackage, build_package
 from services.core.db import transaction
 from services.shops.shops import get_shop_by_id
 from tests.closing.months import PERIOD, ZONE, add_october

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from services.closing.corrections import list_closed_months
 from services.closing.month_close import JOB, close_month
-from services.closing.package import list_package_faults
+from services.closing.month_package import list_package_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.items import get_month
 from services.closing.profit_and_loss import net_sales
+from services.closing.sale_items import get_month
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import get_figures, stream_taxed
 from services.core.db import transaction

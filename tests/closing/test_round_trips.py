@@ -13,7 +13,7 @@ from services.closing.corrections import (
     record_corrections,
 )
 from services.closing.month_close import _record_closed
-from services.closing.package import ClosePackage
+from services.closing.month_package import ClosePackage
 from services.core.db import transaction
 from tests.shopify.sample_payloads import add_shop
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.closing.items import SaleItem
+from services.closing.sale_items import SaleItem
 from services.closing.tax_lines import plan_taxed, split_minor
 from services.closing.tax_profile import TaxProfile
 

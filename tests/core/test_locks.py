@@ -23,7 +23,7 @@ SINGLE = {
     "services/jobs/runs.py",
     "services/jobs/store.py",
     "services/ledger/claim.py",
-    "services/ledger/limits.py",
+    "services/ledger/rate_limits.py",
     "services/ledger/pause.py",
     "services/mail/outbox_admin.py",
     "services/schema/migrate.py",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.ledger import figures
+from services.ledger import backlog
 from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats, record_beat
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)
 
 
 def read_health(tx: Connection, now: datetime) -> Health:
-    return replace(read_heartbeats(tx), topics=figures.list_topic_figures(tx, now))
+    return replace(read_heartbeats(tx), topics=backlog.list_topic_figures(tx, now))
 
 
 def read_queue(tx: Connection, name: str) -> QueueHealth:
@@ -129,7 +129,7 @@ def test_backlog_too_long_to_count_does_not_change_the_status(
     with engine.begin() as tx:
         add_heartbeats(tx, NOW)
         add_work(tx, "order_ingest", count=10)
-    monkeypatch.setattr(figures, "FIGURES_TIMEOUT_MS", 50)
+    monkeypatch.setattr(backlog, "FIGURES_TIMEOUT_MS", 50)
 
     with engine.connect() as blocker, engine.begin() as tx:
         blocker.execute(text("lock table work_queue in access exclusive mode"))
@@ -145,8 +145,8 @@ def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine, own
         add_work(tx, "order_ingest", count=5000, status="done")
         add_work(tx, "order_ingest", count=20)
         tx.execute(text("analyze work_queue"))
-        explain = f"explain {figures._BACKLOG}"
-        plan = tx.exec_driver_sql(explain, figures._topic_values(NOW)).scalars().all()
+        explain = f"explain {backlog._BACKLOG}"
+        plan = tx.exec_driver_sql(explain, backlog._topic_values(NOW)).scalars().all()
 
     assert not [line for line in plan if "Seq Scan" in line], "\n".join(plan)
 

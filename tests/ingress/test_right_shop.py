@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.app import Ingress
-from services.ledger.refusals import find_first_refusal
+from services.ledger.webhook_refusals import find_first_refusal
 from services.providers.openphone import sign_openphone
 from services.providers.shopify import sign_shopify
 from services.providers.standard_webhooks import sign_standard

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, text, update
 
 from services.core.db import transaction
-from services.ledger.figures import measure_drift, read_backlog
+from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.tables import work_queue
 from services.ledger.topics import QUEUES, TOPICS
 from tests.ledger_rows import NOW, plan
@@ -92,7 +92,7 @@ def test_backlog_reads_the_partial_indexes_and_never_the_done_rows(engine: Engin
         )
     plan(engine, "order_ingest", 3)
     with transaction(engine) as tx:
-        from services.ledger.figures import _BACKLOG, _topic_values
+        from services.ledger.backlog import _BACKLOG, _topic_values
 
         tx.execute(text("set local enable_seqscan = off"))
         plan_lines = tx.exec_driver_sql("explain " + _BACKLOG, _topic_values(NOW)).scalars().all()

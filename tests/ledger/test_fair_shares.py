@@ -7,8 +7,8 @@ from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
 from services.ledger.claim import ActivePauses, claim_transactional, find_ready_shops
-from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
+from services.ledger.rate_limits import record_throttle, reserve_calls
 from services.ledger.sweep import list_undispatched
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for

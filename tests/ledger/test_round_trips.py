@@ -10,19 +10,24 @@ from sqlalchemy import Connection, Engine, text
 from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.ledger.accept import NewEvent, record_events, record_work
+from services.ledger.backlog import list_topic_figures, read_backlog
 from services.ledger.claim import claim_leased, claim_transactional, find_active_pauses
-from services.ledger.figures import list_topic_figures, read_backlog
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.lease import find_leased, lease_items, lock_item
-from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import get_event, get_work, list_events
-from services.ledger.refusals import WebhookRefusals, delete_old_refusals, find_first_refusal, record_refusals
+from services.ledger.rate_limits import record_throttle, reserve_calls
 from services.ledger.requeue import find_requeueable
 from services.ledger.settle import BatchResult, plan_settlement, record_stats, settle_batch
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sync_cursors import upsert_cursor
 from services.ledger.topics import TOPICS
+from services.ledger.webhook_refusals import (
+    WebhookRefusals,
+    delete_old_refusals,
+    find_first_refusal,
+    record_refusals,
+)
 from services.ledger.work import NewWork, WorkItem
 from tests.jobs.job_rows import add_shops
 from tests.ledger_rows import NOW

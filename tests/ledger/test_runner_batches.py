@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, Refused, RetryLater
-from services.ledger.limits import block_bucket, record_throttle, reserve_calls
+from services.ledger.rate_limits import block_bucket, record_throttle, reserve_calls
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import (

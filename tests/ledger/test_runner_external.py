@@ -11,7 +11,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import RetryLater
-from services.ledger.limits import record_throttle
+from services.ledger.rate_limits import record_throttle
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.sweep import free_expired, sweep
 from services.ledger.topics import TOPICS

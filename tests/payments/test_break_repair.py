@@ -118,7 +118,7 @@ def shop(engine: Engine, stripe: StripeApi) -> Engine:
 
 
 def receive_dead(engine: Engine, body: dict[str, Any]) -> None:
-    from tests.payments.test_causes import receive, settle
+    from tests.payments.test_break_causes import receive, settle
 
     settle(engine, receive(engine, body), "dead")
 

@@ -15,8 +15,8 @@ from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
 from services.ledger.work import TransactionalHandler
 from services.payments.handler import ingest_transactions
+from services.privacy.customer_redaction import PrivacyRedact
 from services.privacy.export import PrivacyExport
-from services.privacy.redact import PrivacyRedact
 from services.schema.models import metadata
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers

@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.privacy.redact import PrivacyRedact
+from services.privacy.customer_redaction import PrivacyRedact
 from services.privacy.store import URGENT_AFTER, record_unconfirmed_erasures
 from services.shops.secrets import get_secret, record_secret
 from tests.privacy.customers import JANES, JOHNS, dump_rows, find_words, request_privacy, unconfirmed, work

@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.privacy.holders import list_data_sources
+from services.privacy.data_sources import list_data_sources
 from services.schema.models import metadata
 
 NOBODYS = {
@@ -61,7 +61,7 @@ def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason()
     held = {table for holder in list_data_sources() for table in holder.tables}
 
     assert may_hold - held - set(NOBODYS) == set(), (
-        "give these a holder (services/privacy/holders.py) or a reason"
+        "give these a holder (services/privacy/data_sources.py) or a reason"
     )
     assert held & set(NOBODYS) == set()
 

@@ -3,7 +3,7 @@
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.privacy.holders import LOGISTICS
+from services.privacy.data_sources import LOGISTICS
 from services.privacy.subject import Subject
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.partial_entities import ingest_returns

@@ -15,7 +15,7 @@ from services.privacy import text_data
 from services.providers.object_store import FolderStore
 from services.shops.secrets import get_secret, record_secret
 from tests.privacy.customers import JANES, JOHNS, dump_rows, find_words, request_privacy, work
-from tests.privacy.test_redact import figures
+from tests.privacy.test_customer_redaction import figures
 from tests.shopify.sample_payloads import rows
 
 

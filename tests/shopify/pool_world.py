@@ -18,8 +18,8 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
 from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, StockMoved
-from services.shopify.admin import ShopAccess
 from services.shopify.products.handler import ingest_products
+from services.shopify.shop_access import ShopAccess
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.pool_checks import plan_links, plan_wanted_links

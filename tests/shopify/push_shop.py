@@ -19,7 +19,7 @@ from services.providers.shopify_answers import (
     StockMoved,
     ThrottleStatus,
 )
-from services.shopify.admin import ShopAccess
+from services.shopify.shop_access import ShopAccess
 from services.shopify.stock.push import InventoryPush
 from tests.shopify.sample_payloads import (
     ITEM,

@@ -14,8 +14,8 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopLevelKey
-from services.shopify.admin import ShopAccess
 from services.shopify.orders.handler import ingest_orders
+from services.shopify.shop_access import ShopAccess
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
 from tests.shopify.push_shop import FakeStockApi

@@ -12,12 +12,12 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, RetryLater
 from services.ledger.accept import record_work
-from services.ledger.limits import record_throttle
+from services.ledger.rate_limits import record_throttle
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
-from services.shopify.admin import ShopAccess
+from services.shopify.shop_access import ShopAccess
 from services.shopify.stock.push import InventoryPush
 from services.shopify.stock.push_call import MAX_BATCH_ITEMS, MAX_CALLS
 from services.shops.secrets import record_secret

@@ -15,10 +15,10 @@ from sqlalchemy import Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.providers.shopify_admin import ShopLevelKey
-from services.shopify.admin import open_admin
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
+from services.shopify.shop_access import open_admin
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels

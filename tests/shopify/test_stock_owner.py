@@ -78,7 +78,7 @@ def callers() -> set[str]:
 ROADS = {
     "shopify/orders/handler.py": "a sale",
     "shopify/orders/refund_handler.py": "a restock",
-    "shopify/stock/align_levels.py": "another sku of a variant or an item",
+    "shopify/stock/level_sku_sync.py": "another sku of a variant or an item",
     "shopify/stock/handler.py": "an observation, by webhook, by healing or by a read",
     "shopify/logistics/fulfillment_orders.py": "the location of a sale",
     "shopify/stock/count_store.py": "a count; refused for a shop that Shopify owns",

@@ -11,8 +11,8 @@ from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import LevelKey
+from services.shopify.stock.movement_levels import recount_levels
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.providers.calls import CallOutcomes, collect_calls, noted_call, optional_calls
+from services.providers.call_outcomes import CallOutcomes, collect_calls, noted_call, optional_calls
 from services.shops.connections import record_provider_calls
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)

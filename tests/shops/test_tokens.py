@@ -17,7 +17,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.sandbox.serve import SandboxServer
-from services.shopify.admin import open_admin
+from services.shopify.shop_access import open_admin
 from services.shops.connections import record_connection_ok
 from services.shops.secrets import get_secret, record_secret
 from services.shops.tokens import GOOD_FOR, get_shopify_token

@@ -157,7 +157,7 @@ def test_every_file_is_written_by_what_keeps_it_private_or_where_a_person_asked(
     """A mode that follows the umask leaves mails and secrets to every local user."""
     private = {"core/files.py", "fleet/embedded/state.py"}
     programs = {"fleet/embedded/binaries.py"}
-    in_a_private_folder = {"closing/package.py"}
+    in_a_private_folder = {"closing/month_package.py"}
     named_by_a_person = {
         "cli/audit.py",
         "cli/month_close.py",

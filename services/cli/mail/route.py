@@ -13,8 +13,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
-from services.mail.advice import MailSender, plan_advice
 from services.mail.connection_lines import ConnectionLine, list_shop_lines
+from services.mail.remedies import MailSender, find_remedy
 from services.mail.routes import find_routes
 from services.mail.transports import SECRETS, MailRoute
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
@@ -93,7 +93,7 @@ def _describe_route(tx: Connection, shop: Shop) -> dict[str, Any]:
     fault, to_do = "", ""
     if isinstance(route, Misconfigured):
         fault = f"{route.code}: {route}"
-        to_do = plan_advice(route.code, MailSender(used, shop.slug, is_own=is_own))
+        to_do = find_remedy(route.code, MailSender(used, shop.slug, is_own=is_own))
     sender, sender_source = (
         (choice.sender, OWN) if choice.sender else (settings.mail_from, f"{FLEETS} MAIL_FROM")
     )

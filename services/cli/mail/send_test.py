@@ -23,10 +23,10 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.queries import WorkLine, get_work
-from services.mail.advice import MailSender, plan_advice
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
 from services.mail.outbox_admin import get_mail
+from services.mail.remedies import MailSender, find_remedy
 from services.mail.routes import find_routes
 from services.mail.system_mails import TEST_MAIL
 from services.mail.transports import MailRoute
@@ -138,17 +138,17 @@ def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: date
     code, detail = work.error_code or mail.error_code or "", work.last_error or mail.last_error or ""
     reason = f"{code}: {detail}" if code else ""
     status, is_final, to_do = mail.status, True, ""
-    advice, show = plan_advice(code, sender), f"fleet mail show {mail.id}"
+    remedy, show = find_remedy(code, sender), f"fleet mail show {mail.id}"
     if mail.status == "sent":
         code, text = "", f"sent through {mail.transport}, Message-ID {mail.message_id}"
         text += f"; the service's id is {mail.provider_id}" if mail.provider_id else ""
     elif mail.status == "unknown":
         text, to_do = f"handed over, and it is unknown whether it arrived: {reason}", show
     elif mail.status == "refused":
-        text, to_do = f"refused: {reason}", advice or show
+        text, to_do = f"refused: {reason}", remedy or show
     elif work.status in ("dead", "discarded"):
         status, text = work.status, f"not sent: {reason}"
-        to_do = advice or f"correct what the message describes; then celery -A tasks requeue --id {work.id}"
+        to_do = remedy or f"correct what the message describes; then celery -A tasks requeue --id {work.id}"
     elif work.next_retry_at is not None and work.locked_at is None:
         is_final = work.next_retry_at > until
         text = f"waits until {format_time(work.next_retry_at)}: {reason}"

@@ -25,14 +25,13 @@ from services.core.errors import Misconfigured
 from services.core.pg_arrays import text_array
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.refusals import delete_old_refusals, find_first_refusal
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
-from services.providers.calls import optional_calls
+from services.ledger.webhook_refusals import delete_old_refusals, find_first_refusal
+from services.providers.call_outcomes import optional_calls
 from services.providers.delivery import find_instant
 from services.providers.shopify import object_key
 from services.providers.shopify_answers import parse_access
 from services.providers.shopify_documents import READ_ACCESS
-from services.shopify.admin import open_admin
 from services.shopify.backfill.catalogue import read_catalogue
 from services.shopify.backfill.logistics import FULFILLMENT_ORDERS, RETURNS
 from services.shopify.backfill.orders import ORDERS, open_orders
@@ -41,6 +40,7 @@ from services.shopify.backfill.state import BackfillState, find_state, update_st
 from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_of
 from services.shopify.backfill.to_webhook import Node, PulledEvent
 from services.shopify.entities import EPOCH
+from services.shopify.shop_access import open_admin
 
 OVERLAP = timedelta(minutes=10)
 FIRST_RUN_WINDOW = timedelta(days=60)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.audit.chain import Mutation
-from services.ledger.describe import FigureChange, format_money, format_money_change
+from services.ledger.audit_text import FigureChange, format_money, format_money_change
 from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import SUCCESS, RefundChange, RefundedSum

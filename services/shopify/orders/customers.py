@@ -10,7 +10,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import find_instant, find_text, read_id, read_set
 from services.core.pg_arrays import array_parameters, encode_rows, find_by_key
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import (
     EPOCH,

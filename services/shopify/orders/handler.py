@@ -11,7 +11,7 @@ from services.core.errors import Refused
 from services.core.fields import read_id, read_set
 from services.core.locks import lock_objects
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.entities import (
     UNKNOWN_ID,

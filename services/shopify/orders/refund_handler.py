@@ -10,7 +10,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
-from services.ledger.describe import audit_entry, split_change
+from services.ledger.audit_text import audit_entry, split_change
 from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
 from services.shopify.orders.audit_text import (
     describe_refund,

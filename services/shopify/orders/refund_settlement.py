@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from services.ledger.describe import FigureChange
+from services.ledger.audit_text import FigureChange
 from services.shopify.orders.payload import OrderKey
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import array_parameters, encode_rows, find_by_key, int_array
-from services.ledger.describe import FigureChange
+from services.ledger.audit_text import FigureChange
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import (
     PARTS,

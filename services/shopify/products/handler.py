@@ -21,7 +21,7 @@ from services.shopify.products.payload import (
     parse_product,
 )
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
-from services.shopify.stock.align_levels import align_levels
+from services.shopify.stock.level_sku_sync import sync_level_skus
 from services.shopify.stock.levels import item_lock
 from services.shopify.tables import products
 
@@ -60,7 +60,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         row_id, after = str(row.inventory_item_id), {"deleted_at": row.deleted_at}
         summary = f"variant {row.variant_id}: deleted with its product"
         result.mutations[item.id].append(Mutation("variants", row_id, summary, {"deleted_at": None}, after))
-    pushes = align_levels(tx, of_item, result.mutations, now)
+    pushes = sync_level_skus(tx, of_item, result.mutations, now)
 
     current = known | {key: variant.state for key, variant in newer.items()}
 

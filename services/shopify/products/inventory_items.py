@@ -16,7 +16,7 @@ from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import EPOCH, EntityHandler, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
 from services.shopify.logistics.tables import variant_stock
 from services.shopify.payload import read_event, updated_at_or_event_time
-from services.shopify.stock.align_levels import align_levels
+from services.shopify.stock.level_sku_sync import sync_level_skus
 from services.shopify.stock.levels import item_lock
 from services.shopify.tables import inventory_items
 
@@ -43,7 +43,7 @@ def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datet
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     parsed = read_set(items, lambda item: _parse(item, currencies, now), _SPEC.unreadable)
     result = upsert_parsed(tx, items, parsed, _SPEC)
-    return result.to_handler_result(items, align_levels(tx, result.changed, result.mutations, now))
+    return result.to_handler_result(items, sync_level_skus(tx, result.changed, result.mutations, now))
 
 
 def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.audit.chain import Mutation
-from services.ledger.describe import FigureChange, Owner, split_change
+from services.ledger.audit_text import FigureChange, Owner, split_change
 from services.ledger.work import WorkItem
 from services.shopify.stock.levels import ItemKey, Level, LevelChange, Movement, SkuKey
 

@@ -9,11 +9,10 @@ from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
-from services.ledger.describe import FigureChange
+from services.ledger.audit_text import FigureChange
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import describe_level, level_mutation
 from services.shopify.stock.counts import CountChange, CountRefused, check_owner, find_levels
-from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
     Level,
     LevelKey,
@@ -24,6 +23,7 @@ from services.shopify.stock.levels import (
     make_level,
     make_level_keys,
 )
+from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.pool_store import LAST_REPORTED
 from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push_plan import record_pushes

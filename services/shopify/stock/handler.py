@@ -10,7 +10,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
-from services.ledger.describe import audit_entry
+from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import EPOCH
 from services.shopify.stock.audit_text import describe_disconnection, describe_observation, describe_recounts

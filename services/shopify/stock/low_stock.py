@@ -15,8 +15,8 @@ from services.core.errors import ShopfleetError
 from services.core.locks import LockKind
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.audit_text import level_mutation
-from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level
+from services.shopify.stock.movement_levels import movements_sql
 
 MAX_REORDER_POINT = 1_000_000
 

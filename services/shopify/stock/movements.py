@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
 from services.core.pg_copy import write_new
-from services.shopify.stock.level_moves import apply_movements, recount_levels
 from services.shopify.stock.levels import (
     LevelChange,
     LevelKey,
@@ -18,6 +17,7 @@ from services.shopify.stock.levels import (
     lock_levels,
     lock_stock,
 )
+from services.shopify.stock.movement_levels import apply_movements, recount_levels
 from services.shopify.stock.pools import update_oversold_incidents_of_variants
 from services.shopify.tables import stock_movements
 

@@ -16,8 +16,8 @@ from services.audit.chain import Mutation
 from services.core.locks import LockKind, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.entities import EPOCH
-from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level, LevelKey, make_level, make_level_key
+from services.shopify.stock.movement_levels import movements_sql
 from services.shopify.stock.payload import LevelObservation
 from services.shopify.stock.pool_store import (
     PoolItemKey,

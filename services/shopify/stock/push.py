@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from services.core.clock import utc_now
 from services.core.errors import Deferred, Misconfigured, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
-from services.shopify.admin import ShopAccess, find_access, open_admin_for
+from services.shopify.shop_access import ShopAccess, find_access, open_admin_for
 from services.shopify.stock.levels import make_level
 from services.shopify.stock.push_call import PushCall, may_have_been_sent, plan_calls
 from services.shopify.stock.push_item import LevelPush, LostCall

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.accept import record_work
 from services.ledger.work import NewWork, WorkItem
-from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
 from services.shopify.stock.levels import (
     LEVELS_BY_KEY,
     PUSH_TOPIC,
@@ -22,6 +21,7 @@ from services.shopify.stock.levels import (
     level_arrays,
     make_level_key,
 )
+from services.shopify.stock.movement_levels import LAST_MOVEMENT_AT
 
 SETTLE_TIME = timedelta(seconds=60)
 """How long after a sale Shopify's figure and its webhooks may still be out of date."""

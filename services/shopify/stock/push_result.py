@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
-from services.ledger.limits import block_bucket, record_throttle
+from services.ledger.rate_limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
 from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.shopify.stock.audit_text import describe_push

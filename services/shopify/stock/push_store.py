@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
-from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.levels import LevelKey, level_arrays, make_level_keys
+from services.shopify.stock.movement_levels import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.push_call import KEY_TTL, CallMember, PushCall
 from services.shopify.stock.push_item import CALL_KEYS, LOST, LevelPush, LostCall
 from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE_TIME

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.entities import EPOCH
-from services.shopify.stock.align_levels import SKU_OF_ITEM
-from services.shopify.stock.level_moves import recount_levels
+from services.shopify.stock.level_sku_sync import SKU_OF_ITEM
 from services.shopify.stock.levels import (
     LevelChange,
     LevelKey,
@@ -20,6 +19,7 @@ from services.shopify.stock.levels import (
     make_level_key,
     make_level_keys,
 )
+from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.payload import LevelDisconnection, LevelObservation
 from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_pools
 

@@ -21,11 +21,11 @@ from services.core.fields import find_object
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
-from services.providers.calls import optional_calls
+from services.providers.call_outcomes import optional_calls
 from services.providers.shopify_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
-from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import NO_ACCESS, BackfillStats, backfill_shopify
+from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.plan import (
     ENUM_TOPICS,
     MAX_FAILURE_TIME,

@@ -9,9 +9,9 @@ import pytest
 from services.closing.gap_backfill import BackfillResult, backfill_providers
 from services.core.errors import RetryLater
 from services.providers.shopify_admin import ShopifyAdmin
-from services.shopify.admin import open_admin
 from services.shopify.backfill import run
 from services.shopify.backfill.run import backfill_shopify
+from services.shopify.shop_access import open_admin
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
     STRIPE_KEY,

@@ -14,11 +14,11 @@ from services.core.db import transaction
 from services.core.errors import Deferred, RetryLater
 from services.providers.shopify_bulk import EXPIRED, group_parts, stream_objects
 from services.sandbox.payloads.catalogue import make_items, make_product, make_shopify_body
-from services.shopify.admin import open_admin
 from services.shopify.backfill import catalogue
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import FIRST_RUN_WINDOW, backfill_shopify
 from services.shopify.backfill.state import BackfillState, find_state
+from services.shopify.shop_access import open_admin
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, contents, control, put_order, work_off
 from tests.shopify.backfill.sample_day import CURRENCY
 

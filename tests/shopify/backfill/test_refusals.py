@@ -9,8 +9,8 @@ from sqlalchemy import text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ingress.request_stats import report_refusals
-from services.ledger.refusals import QUIET, WebhookRefusals, find_first_refusal
 from services.ledger.sync_cursors import upsert_cursor
+from services.ledger.webhook_refusals import QUIET, WebhookRefusals, find_first_refusal
 from services.providers.delivery import MISSING_HEADER
 from services.shopify.backfill import run as backfill_run
 from services.shopify.backfill.run import OVERLAP, backfill_shopify

@@ -7,10 +7,9 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.pg_arrays import int_array
-from services.ledger.describe import FigureChange
+from services.ledger.audit_text import FigureChange
 from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.audit_text import describe_disconnection, describe_recounts, describe_sku_change
-from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
     ItemKey,
     SkuKey,
@@ -19,6 +18,7 @@ from services.shopify.stock.levels import (
     make_level,
     make_level_keys,
 )
+from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.push_plan import list_due_pushes, push_cause
 
 SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
@@ -46,7 +46,7 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.old_sku, c.bef
 """  # noqa: S608
 
 
-def align_levels(
+def sync_level_skus(
     tx: Connection, of_item: Mapping[ItemKey, WorkItem], mutations: dict[int, list[Mutation]], now: datetime
 ) -> list[NewWork]:
     """Set the SKU of each item on its levels; disconnect those of deleted items; return the pushes to send.

@@ -12,7 +12,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.pause import PauseScope, record_pause
-from services.payments.causes import EVENT_TYPES, MAX_EVENTS, suggest_causes
+from services.payments.break_causes import EVENT_TYPES, MAX_EVENTS, suggest_causes
 from services.payments.comparison import Comparison
 from services.providers.stripe import object_key
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_recorded, match_rows, row
@@ -96,7 +96,7 @@ def causes(
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.payments.causes.list_objects", events)
+        patch.setattr("services.payments.break_causes.list_objects", events)
         suggest_causes(key, "https://stripe.test", day._replace(now=now))
     staged = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
     return {of: (cause, event_id) for of, cause, event_id in staged}
@@ -247,7 +247,7 @@ def test_unreachable_stripe_is_retried(shop: Engine) -> None:
 def test_listing_is_cut_off_after_its_budget_and_says_so(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.payments.causes.MAX_EVENTS", 3)
+    monkeypatch.setattr("services.payments.break_causes.MAX_EVENTS", 3)
     find(shop, row("ch_1"))
     listed = FakeEventList(*(event(f"evt_{n}", "ch_9", minutes=n) for n in range(5)))
 

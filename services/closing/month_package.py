@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, find_closed_month, shift_month
-from services.closing.items import get_month
 from services.closing.profit_and_loss import CSV_NAME, plan_statement, statement_columns
 from services.closing.profit_pdf import PDF_NAME, write_pdf
+from services.closing.sale_items import get_month
 from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
 from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import CostLine, Costs, get_figures, to_stored

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from services.payments.three_way import LINKS, sum_three_way
+from services.payments.order_charge_payout_sums import LINKS, sum_orders_charges_payouts
 from services.payments.trace import trace_payment
 from tests.payments.day_rows import BEGINS, DAY, NOON, add_recorded, row
 
@@ -97,7 +97,7 @@ def test_each_payment_is_followed_from_its_order_to_its_payout(tx: Connection) -
         "transit_currency": "CAD",
         "occurred_at": NOON,
     }
-    assert sum_three_way(tx, 1, DAY.begins, DAY.ends) == {
+    assert sum_orders_charges_payouts(tx, 1, DAY.begins, DAY.ends) == {
         "unmatched_orders": 1,
         "unmatched_charges": 1,
         "differing_orders": 1,
@@ -110,7 +110,7 @@ def test_day_without_data_has_no_figures(tx: Connection) -> None:
     add_recorded(tx, [row("ch_1", at=DAY.ends)])
 
     assert find_rows(tx) == []
-    assert sum_three_way(tx, 1, BEGINS, DAY.ends) == {}
+    assert sum_orders_charges_payouts(tx, 1, BEGINS, DAY.ends) == {}
 
 
 def test_trail_leads_from_any_name_to_the_whole_payment(tx: Connection) -> None:
@@ -150,7 +150,7 @@ def test_test_orders_and_test_payments_are_in_no_sum(tx: Connection) -> None:
     tx.exec_driver_sql("update orders set is_test = true where name = '#1'")
     tx.exec_driver_sql("update order_transactions set is_test = true where order_transaction_id > 1")
 
-    sums = sum_three_way(tx, 1, DAY.begins, DAY.ends)
+    sums = sum_orders_charges_payouts(tx, 1, DAY.begins, DAY.ends)
 
     assert "unmatched_orders" not in sums
     assert "differing_orders" not in sums

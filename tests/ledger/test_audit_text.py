@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ledger.describe import (
+from services.ledger.audit_text import (
     FigureChange,
     audit_entry,
     format_money,

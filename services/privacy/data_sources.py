@@ -128,7 +128,7 @@ LOGISTICS = PersonalDataSource(
     ),
     find=partial(_find, _FIND_LOGISTICS),
 )
-HOLDERS = (
+DATA_SOURCES = (
     INTERACTIONS,
     MAILS,
     ORDERS,
@@ -151,7 +151,7 @@ HOLDERS = (
 
 
 def list_data_sources() -> tuple[PersonalDataSource, ...]:
-    """Return ``HOLDERS``; raise ``RuntimeError`` if it is empty, because nothing would be redacted."""
-    if not HOLDERS:
+    """Return ``DATA_SOURCES``; raise ``RuntimeError`` if it is empty, because nothing would be redacted."""
+    if not DATA_SOURCES:
         raise RuntimeError("there is no holder of personal data: nothing can be exported or redacted")
-    return HOLDERS
+    return DATA_SOURCES

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.fields import Unreadable, read_object
+from services.core.log_redaction import HIDDEN, LONGEST_QUOTE, quote_value, redact, redact_text
 from services.core.money import MoneyInvalid, to_minor
-from services.core.redact import HIDDEN, LONGEST_QUOTE, quote_value, redact, redact_text
 from services.providers.outgoing_mail import AddressInvalid, ascii_address
 
 JSON = st.recursive(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 
-from services.ingress import bodies
-from services.ingress.bodies import BYTES_PER_SECOND, GRACE_SECONDS, SMALL_BYTES, BodyReader
+from services.ingress import body_reader
+from services.ingress.body_reader import BYTES_PER_SECOND, GRACE_SECONDS, SMALL_BYTES, BodyReader
 from services.ingress.group_commit import Unavailable
 from services.ingress.webhooks import MAX_BODY_BYTES, BodyTooLarge
 
@@ -43,7 +43,7 @@ class Reader:
     """Reads bodies in tasks. The test sets the clock of the loop."""
 
     def __init__(self, connections: int) -> None:
-        self.bodies = BodyReader(connections)
+        self.body_reader = BodyReader(connections)
         loop = asyncio.get_running_loop()
         now = loop.time()
         loop.time = lambda: now  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ class Reader:
         self, size: int | str, client: str = "a", parts: tuple[bytes | None, ...] = ()
     ) -> tuple[FakeProtocol, "asyncio.Task[bytes]"]:
         line = FakeProtocol(*parts)
-        task = asyncio.create_task(self.bodies.read(line, str(size), lambda: client))
+        task = asyncio.create_task(self.body_reader.read(line, str(size), lambda: client))
         # The garbage collector would log an error that no test reads.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await settle()
@@ -70,7 +70,7 @@ async def settle() -> None:
 @pytest.fixture
 def old_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every body old enough to be cut for another."""
-    monkeypatch.setattr(bodies, "LEAST_AGE_SECONDS", 0.0)
+    monkeypatch.setattr(body_reader, "LEAST_AGE_SECONDS", 0.0)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -129,13 +129,13 @@ def test_body_slower_than_the_least_rate_is_cut_and_one_that_keeps_up_is_not() -
         lines, tasks = zip(*[await reader.begin(MAX_BODY_BYTES) for _ in range(2)], strict=True)
         lines[1].put(b" " * 2 * BYTES_PER_SECOND)
         await settle()
-        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS - 0.1)
+        reader.body_reader.cancel_late(reader.now() + GRACE_SECONDS - 0.1)
         await settle()
         assert cut([*tasks]) == []
-        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 1)
+        reader.body_reader.cancel_late(reader.now() + GRACE_SECONDS + 1)
         await settle()
         assert cut([*tasks]) == [0]
-        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 3)
+        reader.body_reader.cancel_late(reader.now() + GRACE_SECONDS + 3)
         await settle()
         assert cut([*tasks]) == [0, 1]
 
@@ -194,7 +194,7 @@ def test_small_body_takes_nothing_of_the_share_and_is_complete_in_time_or_cut() 
         assert [len(await task) for _, task in small[1:]] == [SMALL_BYTES] * 99
         assert cut(large) == []
 
-        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 0.1)
+        reader.body_reader.cancel_late(reader.now() + GRACE_SECONDS + 0.1)
         await settle()
 
         assert cut([small[0][1]]) == [0]
@@ -203,7 +203,7 @@ def test_small_body_takes_nothing_of_the_share_and_is_complete_in_time_or_cut() 
 
 
 def test_held_bytes_are_bounded_by_cutting_not_by_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(body_reader, "MAX_HELD_BYTES", 100_000)
 
     async def test() -> None:
         reader = Reader(64)
@@ -224,10 +224,10 @@ def test_connections_that_run_short_are_taken_from_the_bodies_furthest_behind() 
         begun = [await reader.begin(size) for size in (LARGE, 1000, LARGE)]
         begun[0][0].put(b" " * 10)
         await settle()
-        reader.bodies.cancel_slowest(2, reader.now())  # all are below the age limit of a body
+        reader.body_reader.cancel_slowest(2, reader.now())  # all are below the age limit of a body
         await settle()
         assert cut([task for _, task in begun]) == []
-        reader.bodies.cancel_slowest(2, reader.now() + 1)
+        reader.body_reader.cancel_slowest(2, reader.now() + 1)
         await settle()
         assert cut([task for _, task in begun]) == [1, 2]
 

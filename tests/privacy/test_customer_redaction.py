@@ -14,8 +14,8 @@ from services.ledger.filters import EventFilter
 from services.ledger.replay import replay_events
 from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
-from services.privacy import holders
-from services.privacy.holders import list_data_sources
+from services.privacy import data_sources
+from services.privacy.data_sources import list_data_sources
 from services.privacy.text_data import REDACTED_HEADER
 from services.providers.object_store import FolderStore
 from tests.fakes.smtp import Scripted
@@ -217,7 +217,7 @@ def test_retry_after_a_crash_still_finds_the_subject(shop: Engine, monkeypatch: 
 
     with monkeypatch.context() as broken:
         changed = [replace(one, redact=fail) if one is last else one for one in list_data_sources()]
-        broken.setattr(holders, "HOLDERS", tuple(changed))
+        broken.setattr(data_sources, "DATA_SOURCES", tuple(changed))
         report = request_privacy(shop, "customers/redact", 200)
     assert len(report.retried) == 1
     assert find_words(dump_rows(shop), JOHNS)
@@ -235,7 +235,7 @@ def test_without_holders_a_request_fails_and_does_not_report_a_redaction(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(holders, "HOLDERS", ())
+        broken.setattr(data_sources, "DATA_SOURCES", ())
         report = request_privacy(shop, "customers/redact", 200)
 
     assert len(report.retried) == 1

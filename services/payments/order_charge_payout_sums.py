@@ -80,7 +80,9 @@ _NAMES = {
 }
 
 
-def sum_three_way(tx: Connection, shop_id: int, begins: datetime, ends: datetime) -> dict[str, int]:
+def sum_orders_charges_payouts(
+    tx: Connection, shop_id: int, begins: datetime, ends: datetime
+) -> dict[str, int]:
     """Return the figures above zero of [``begins``, ``ends``).
 
     They are ``unmatched_orders``, ``unmatched_charges``, ``differing_orders``, ``in_transit`` (charges whose

@@ -11,8 +11,8 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult
-from services.shopify.admin import open_admin
 from services.shopify.backfill import run as backfill_run
+from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.check import check_subscriptions, list_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import (

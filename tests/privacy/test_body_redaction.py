@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.privacy.redaction import (
+from services.privacy.body_redaction import (
     STAFF_ATTRIBUTES,
     blank,
     hide_text,

@@ -16,8 +16,8 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
+from services.privacy.data_sources import list_data_sources
 from services.privacy.handler import PrivacyHandler, PrivacyTask
-from services.privacy.holders import list_data_sources
 from services.privacy.store import RULE, is_confirmed, list_exports, record_request_done
 from services.privacy.subject import PersonalDataSource, Subject
 from services.providers.object_store import open_store
