@@ -107,7 +107,9 @@ def transaction(engine: Engine | None = None) -> Iterator[Connection]:
             for hook, items in collected.items.items():
                 hook(tx, items)
         finally:
-            del info[_AT_COMMIT]  # the pool keeps ``info`` with the connection
+            # The pool keeps ``info`` with the connection. After a lost connection it is another thread's.
+            if info.get(_AT_COMMIT) is collected:
+                del info[_AT_COMMIT]
 
 
 def add_at_commit(tx: Connection, hook: AtCommit, items: Iterable[Any]) -> None:

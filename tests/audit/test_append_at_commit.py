@@ -1,13 +1,16 @@
 """A transaction appends its audit entries with its last statements before the commit."""
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.db import rolled_back, transaction
+from services.core.db import make_engine, rolled_back, transaction
 from services.core.locks import lock_objects
+from services.core.settings import Settings
 from tests.lock_order import watch_locks
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -46,6 +49,28 @@ def test_a_transaction_that_fails_appends_nothing_and_the_next_one_on_its_connec
         append_all(tx, [entry(1, 12)], NOW)
     with transaction(engine) as tx:
         assert tx.execute(text("select work_id from audit_events")).scalars().all() == [12]
+
+
+def test_entries_stay_with_their_transaction_while_another_one_loses_its_connection(
+    engine: Engine, settings: Settings
+) -> None:
+    one = make_engine(settings.database_url, application="tests-one-connection", pool_size=1)
+    with ExitStack() as open_transactions:
+        with suppress(OperationalError), transaction(one) as lost:
+            pid = lost.scalar(text("select pg_backend_pid()"))
+            with engine.connect() as other:
+                other.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
+            try:
+                lost.execute(text("select 1"))
+            finally:  # the pool gives the place of the lost connection to the next transaction
+                tx = open_transactions.enter_context(transaction(one))
+                append_all(tx, [entry(1, 11)], NOW)
+        append_all(tx, [entry(1, 12)], NOW)
+        assert tx.execute(text("select count(*) from audit_events")).scalar_one() == 0
+
+    with transaction(engine) as tx:
+        assert tx.execute(text("select work_id from audit_events")).scalars().all() == [11, 12]
+    one.dispose()
 
 
 def test_what_is_rolled_back_within_a_transaction_appends_nothing(engine: Engine) -> None:
