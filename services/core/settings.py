@@ -5,6 +5,7 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -81,12 +82,21 @@ def _is_zone(raw: str) -> bool:
 
 def _split(raw: str) -> SplitResult:
     try:
-        return urlsplit(raw)
+        parts = urlsplit(raw)
+        if not parts.scheme.startswith("postgres"):  # PostgreSQL accepts several hosts with ports
+            _ = parts.port
     except ValueError:  # its text can contain the password
         raise SettingsInvalid(
-            " is not a URL: in a user or a password write %5B for [, %5D for ] and other special characters "
-            "likewise"
+            " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, "
+            "%2F for /, %3F for ?, %5B for [ and other special characters likewise"
         ) from None
+    return parts
+
+
+def _find_role(url: str) -> str:
+    """Return the role of a PostgreSQL URL as SQLAlchemy reads it: a password may contain # and ?."""
+    found = re.match(r"[\w+]+://([^:/@]*)(?::[^@]*)?@", url)
+    return unquote(found[1]) if found else ""
 
 
 def _is_postgres(raw: str) -> bool:
@@ -94,7 +104,7 @@ def _is_postgres(raw: str) -> bool:
 
 
 def _is_archive_role(raw: str) -> bool:
-    return not raw or (_is_postgres(raw) and bool(_split(raw).username))
+    return not raw or (_is_postgres(raw) and bool(_find_role(raw)))
 
 
 def _is_smtp(raw: str) -> bool:
@@ -149,7 +159,7 @@ _postgres = partial(_check, _is_postgres, " should begin with postgresql://")
 _migrate_url = partial(_check, lambda raw: not raw or _is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
     _check,
-    lambda raw: _split(raw).scheme in BROKER_SCHEMES,
+    lambda raw: all(_split(each).scheme in BROKER_SCHEMES for each in raw.split(";")),
     f" should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
 )
 _archive_role = partial(
@@ -271,9 +281,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def _find_shared_role(values: Values) -> list[str]:
     """Return the fault of an archive role that is also the application's or the owner's."""
-    role = urlsplit(values.get("audit_archive_database_url", "")).username
+    role = _find_role(values.get("audit_archive_database_url", ""))
     for name in ("DATABASE_URL", "MIGRATE_DATABASE_URL"):
-        if role and role == urlsplit(values.get(name.lower(), "")).username:
+        if role and role == _find_role(values.get(name.lower(), "")):
             return [
                 f"AUDIT_ARCHIVE_DATABASE_URL has the role {role!r} of {name}: it should be a role "
                 "of its own, which only deletes archived audit events (docs/audit.md has the SQL)"

@@ -27,6 +27,8 @@ def test_the_archive_role_is_optional_and_kept_out_of_the_repr() -> None:
     [
         ("postgresql://app:other@db/x", "has the role 'app' of DATABASE_URL"),
         ("postgres://app@other/y", "has the role 'app' of DATABASE_URL"),
+        ("postgresql://app:hidden#1?/@db/x", "has the role 'app' of DATABASE_URL"),
+        ("postgresql://%61pp:hidden@db/x", "has the role 'app' of DATABASE_URL"),
         ("postgresql://owner:hidden@db/x", "has the role 'owner' of MIGRATE_DATABASE_URL"),
         ("postgresql://db/x", "should be like postgresql://archive_role:password@host/database"),
         ("mysql://archive:hidden@db/x", "should be like postgresql://"),
@@ -62,12 +64,34 @@ def test_a_url_that_cannot_be_split_is_refused_by_name_without_its_password(
     assert "hid" not in str(caught.value)
 
 
+@pytest.mark.parametrize("character", "#?/")
+@pytest.mark.parametrize(("name", "scheme"), [("BROKER_URL", "redis"), ("SMTP_URL", "smtp")])
+def test_a_password_that_ends_the_host_of_a_url_is_refused_by_name_and_not_shown(
+    name: str, scheme: str, character: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=f"- {name} is not a URL: .*%23 for #") as caught:
+        read_settings(NEEDED | {name: f"{scheme}://user:hid{character}den@host:1234/0"})
+
+    assert "hid" not in str(caught.value)
+
+
+def test_urls_of_several_servers_are_accepted() -> None:
+    several = {
+        "DATABASE_URL": "postgresql://app:hidden@one:5432,two:5433/x",
+        "BROKER_URL": "sentinel://:hidden@one:26379;sentinel://:hidden@two:26379",
+    }
+
+    assert read_settings(NEEDED | several).broker_url == several["BROKER_URL"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("MIGRATE_DATABASE_URL", "mysql://owner:hidden@db/x", "should begin with postgresql://"),
         ("FLEET_TIMEZONE", "America", "should be an IANA name"),
         ("FLEET_TIMEZONE", "a" * 500, "should be an IANA name"),
+        ("BROKER_URL", "redis://host:99999", "is not a URL"),
+        ("PUBLIC_URL", "https://host:port", "is not a URL"),
         ("INGRESS_PORT", "9" * 5000, "should be a whole number from 1 to 65535"),
         ("MAIL_RATE_PER_SECOND", "nan", "should be mails a second"),
     ],
