@@ -33,7 +33,10 @@ class FleetGroup(click.Group):
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
         entry = self.installed.get(cmd_name)
-        command: click.Command | None = entry.load() if entry else None
+        try:
+            command: click.Command | None = entry.load() if entry else None
+        except (ImportError, AttributeError) as fault:  # installed before a module was moved
+            raise click.ClickException(f"{cmd_name} cannot be loaded ({fault}): run `make setup`") from fault
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

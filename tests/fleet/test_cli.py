@@ -1,6 +1,7 @@
 """The ``fleet`` command itself."""
 
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -36,6 +37,21 @@ def test_missing_entry_points_say_what_to_run(monkeypatch: pytest.MonkeyPatch) -
 
     assert result.exit_code == 1
     assert "run `make setup`" in result.output
+
+
+@pytest.mark.parametrize("value", ["services.cli.moved:command", "services.cli.main:moved"])
+def test_an_entry_point_of_an_older_installation_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    found = (EntryPoint("moved", value, "fleet.commands"), EntryPoint("env", "services.cli.servers:env", ""))
+    monkeypatch.setattr("services.cli.main.entry_points", lambda group: found)
+    group = FleetGroup("fleet")
+
+    for arguments in (["moved"], ["--help"]):
+        result = CliRunner().invoke(group, arguments)
+        assert result.exit_code == 1
+        assert "moved cannot be loaded" in result.output and "run `make setup`" in result.output
+    assert CliRunner().invoke(group, ["env", "--help"]).exit_code == 0
 
 
 def test_old_names_work_and_are_not_listed() -> None:
