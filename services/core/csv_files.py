@@ -90,6 +90,8 @@ def parse_csv(
             try:
                 if None in row:
                     raise ValueError("there are more fields than the first line has columns")
+                if any("\0" in (cell or "") for cell in row.values()):
+                    raise ValueError("a cell contains a NUL character; save the file as CSV in UTF-8")
                 parsed.append(
                     parse({name: (row.get(name) or "").strip() for name in columns}, reader.line_num)
                 )

@@ -5,7 +5,6 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,19 +14,28 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 
 from services.core.errors import SettingsInvalid
+from services.core.setting_urls import (
+    BROKER_SCHEMES,
+    SMTP_SCHEMES,
+    find_role,
+    is_archive_role,
+    is_broker,
+    is_postgres,
+    is_smtp,
+    parse_archive_url,
+    parse_public_url,
+    strip_slash,
+)
 
-BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
 SHORTEST_SECRET = 32
 """Characters that a secret for HTTP requests needs against guessing."""
-SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 MAIL_NEEDS = MappingProxyType(
     {
         "graph": ("GRAPH_TENANT_ID", "GRAPH_CLIENT_ID", "GRAPH_CLIENT_SECRET", "GRAPH_SENDER"),
@@ -44,10 +52,6 @@ Values = Mapping[str, Any]
 
 def _path(raw: str) -> Path:
     return Path(raw).resolve()
-
-
-def _url(raw: str) -> str:
-    return raw.rstrip("/")
 
 
 def _whole(low: int, high: int, raw: str) -> int:
@@ -80,54 +84,6 @@ def _is_zone(raw: str) -> bool:
         return False
 
 
-def _split(raw: str) -> SplitResult:
-    try:
-        parts = urlsplit(raw)
-        if not parts.scheme.startswith("postgres"):  # PostgreSQL accepts several hosts with ports
-            _ = parts.port
-    except ValueError:  # its text can contain the password
-        raise SettingsInvalid(
-            " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, "
-            "%2F for /, %3F for ?, %5B for [ and other special characters likewise"
-        ) from None
-    return parts
-
-
-def _find_role(url: str) -> str:
-    """Return the role of a PostgreSQL URL as SQLAlchemy reads it: a password may contain # and ?."""
-    found = re.match(r"[\w+]+://([^:/@]*)(?::[^@]*)?@", url)
-    return unquote(found[1]) if found else ""
-
-
-def _is_postgres(raw: str) -> bool:
-    return _split(raw).scheme.startswith("postgres")
-
-
-def _is_archive_role(raw: str) -> bool:
-    return not raw or (_is_postgres(raw) and bool(_find_role(raw)))
-
-
-def _is_smtp(raw: str) -> bool:
-    return _split(raw).scheme in SMTP_SCHEMES and bool(_split(raw).hostname)
-
-
-def _archive(raw: str) -> str:
-    parts = _split(raw)
-    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
-        raise SettingsInvalid(f"={raw!r} should be file:///folder or s3://bucket/prefix")
-    if parts.query or parts.fragment or raw.endswith(("?", "#")):
-        raise SettingsInvalid(f"={raw!r} contains ? or #, which end its path: write %3F or %23 for them")
-    return raw
-
-
-def _public(raw: str) -> str:
-    parts = _split(raw)
-    if raw and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
-        raise SettingsInvalid(f"={raw!r} should be like https://hooks.example.com")
-    return _url(raw)
-
-
 def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
     networks, faults = [], []
     wanted = "an address such as 10.0.0.4 or a network such as 10.0.0.0/8"
@@ -155,15 +111,15 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
 
 
 _port = partial(_whole, 1, 65535)
-_postgres = partial(_check, _is_postgres, " should begin with postgresql://")
-_migrate_url = partial(_check, lambda raw: not raw or _is_postgres(raw), " should begin with postgresql://")
+_postgres = partial(_check, is_postgres, " should begin with postgresql://")
+_migrate_url = partial(_check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
     _check,
-    lambda raw: all(_split(each).scheme in BROKER_SCHEMES for each in raw.split(";")),
+    is_broker,
     f" should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
 )
 _archive_role = partial(
-    _check, _is_archive_role, " should be like postgresql://archive_role:password@host/database"
+    _check, is_archive_role, " should be like postgresql://archive_role:password@host/database"
 )
 _secret_key = partial(
     _check,
@@ -171,7 +127,7 @@ _secret_key = partial(
     f" has {{length}} characters: it needs at least {SHORTEST_SECRET}",
 )
 _zone = partial(_check, _is_zone, "={raw} should be an IANA name such as America/Vancouver")
-_smtp = partial(_check, _is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
+_smtp = partial(_check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
 _sender = partial(
     _check, lambda raw: "@" in raw, "={raw} should be an address, or like Shopfleet <mail@example.com>"
 )
@@ -196,7 +152,7 @@ class Settings:
     sentry_dsn: str = _secret()
     environment: str = _setting("development")
     posthog_key: str = _secret()
-    posthog_host: str = _setting("https://us.i.posthog.com", _url)
+    posthog_host: str = _setting("https://us.i.posthog.com", strip_slash)
     operator_email: str = _setting("")
     mail_transport: str = _setting("smtp", _choice(*MAIL_TRANSPORTS))
     smtp_url: str = _secret(_smtp, "smtp://127.0.0.1:1025")
@@ -216,7 +172,9 @@ class Settings:
     sendgrid_api_base: str = _setting("https://api.sendgrid.com")
     resend_api_key: str = _secret()
     resend_api_base: str = _setting("https://api.resend.com")
-    archive_url: str = _setting("", _archive, lambda values: (values["fleet_home"] / "archive").as_uri())
+    archive_url: str = _setting(
+        "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()
+    )
     archive_retain_days: int = _setting(400, partial(_whole, 1, 36_500))
     shopify_api_base: str = _setting("")
     stripe_api_base: str = _setting("https://api.stripe.com")
@@ -226,7 +184,7 @@ class Settings:
         "json", _choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"
     )
     bind_address: str = _setting("127.0.0.1")
-    public_url: str = _setting("", _public)
+    public_url: str = _setting("", parse_public_url)
     ingress_port: int = _setting(8000, _port)
     ingress_workers: int = _setting(2, partial(_whole, 1, 64))
     ingress_requests: int = _setting(512, partial(_whole, 1, 4096))
@@ -281,9 +239,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def _find_shared_role(values: Values) -> list[str]:
     """Return the fault of an archive role that is also the application's or the owner's."""
-    role = _find_role(values.get("audit_archive_database_url", ""))
+    role = find_role(values.get("audit_archive_database_url", ""))
     for name in ("DATABASE_URL", "MIGRATE_DATABASE_URL"):
-        if role and role == _find_role(values.get(name.lower(), "")):
+        if role and role == find_role(values.get(name.lower(), "")):
             return [
                 f"AUDIT_ARCHIVE_DATABASE_URL has the role {role!r} of {name}: it should be a role "
                 "of its own, which only deletes archived audit events (docs/audit.md has the SQL)"

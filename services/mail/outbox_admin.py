@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import text_array
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.filters import WorkFilter
@@ -86,7 +86,7 @@ def find_mails(
     """
     for status in statuses:
         if status not in STATUSES:
-            raise DecisionInvalid(f"status={status!r} should be one of {', '.join(STATUSES)}")
+            raise InputInvalid(f"status={status!r} should be one of {', '.join(STATUSES)}")
     values: dict[str, Any] = {
         "all": shop_id is None,
         "shop_id": None if shop_id == FLEET else shop_id,

@@ -33,7 +33,9 @@ def test_list_shows_stuck_mails_with_masked_addresses(stuck: Engine) -> None:
         (1, "unknown", "o***@example.com")
     ]
     assert "owner@example.com" not in fleet("list").output
-    assert "should be one of queued" in fleet("list", "--status", "lost").output
+    refused = fleet("list", "--status", "lost")
+    assert refused.exit_code == 2
+    assert "should be one of queued" in refused.output
 
 
 def test_show_prints_the_commands_for_a_stuck_mail(stuck: Engine) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.core.csv_files import csv_cell, csv_line, read_cell
+from services.core.csv_files import csv_cell, csv_line, parse_csv, read_cell
+from services.core.errors import InputInvalid
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -52,3 +53,10 @@ def test_cell_is_written_as_expected(value: str, cell: str) -> None:
 
 def test_half_of_a_surrogate_pair_breaks_no_file() -> None:
     assert csv_line(["a\ud800b", None]) == b"a?b,\r\n"
+
+
+def test_a_nul_character_is_refused_with_its_line() -> None:
+    with pytest.raises(InputInvalid, match="line 3: a cell contains a NUL character") as caught:
+        parse_csv("sku,pieces\nMUG,1\nC\0UP,2\n", ("sku", "pieces"), ("sku",), lambda *row: row, InputInvalid)
+
+    assert "line 2" not in str(caught.value)

@@ -65,12 +65,9 @@ def test_a_url_that_cannot_be_split_is_refused_by_name_without_its_password(
 
 
 @pytest.mark.parametrize("character", "#?/")
-@pytest.mark.parametrize(("name", "scheme"), [("BROKER_URL", "redis"), ("SMTP_URL", "smtp")])
-def test_a_password_that_ends_the_host_of_a_url_is_refused_by_name_and_not_shown(
-    name: str, scheme: str, character: str
-) -> None:
-    with pytest.raises(SettingsInvalid, match=f"- {name} is not a URL: .*%23 for #") as caught:
-        read_settings(NEEDED | {name: f"{scheme}://user:hid{character}den@host:1234/0"})
+def test_a_password_that_ends_the_host_of_the_broker_is_refused_by_name_and_not_shown(character: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"- BROKER_URL is not a URL: .*%23 for #") as caught:
+        read_settings(NEEDED | {"BROKER_URL": f"redis://user:hid{character}den@host:1234/0"})
 
     assert "hid" not in str(caught.value)
 

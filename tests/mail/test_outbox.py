@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
+from services.core.errors import InputInvalid
 from services.ledger.accept import record_work
 from services.ledger.work import FLEET
 from services.mail.delivery_plan import UNKNOWN
@@ -227,7 +228,7 @@ def test_an_invalid_decision_is_refused_with_the_reason(engine: Engine) -> None:
             resend_mail(tx, decision(" "), NOW)
         with pytest.raises(MailUnknown, match="no mail 7"):
             get_mail(tx, 7)
-        with pytest.raises(DecisionInvalid, match="'lost' should be one of queued"):
+        with pytest.raises(InputInvalid, match="'lost' should be one of queued"):
             find_mails(tx, statuses=["lost"])
 
 

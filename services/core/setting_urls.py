@@ -1,0 +1,67 @@
+"""Checks of the settings that are URLs. Errors never contain the URL of a secret setting. Pure."""
+
+import re
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from services.core.errors import SettingsInvalid
+
+BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
+SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
+
+
+def strip_slash(raw: str) -> str:
+    return raw.rstrip("/")
+
+
+def find_role(url: str) -> str:
+    """Return the role of a PostgreSQL URL as SQLAlchemy reads it: a password may contain # and ?."""
+    found = re.match(r"[\w+]+://([^:/@]*)(?::[^@]*)?@", url)
+    return unquote(found[1]) if found else ""
+
+
+def is_postgres(raw: str) -> bool:
+    return _split(raw).scheme.startswith("postgres")
+
+
+def is_archive_role(raw: str) -> bool:
+    return not raw or (is_postgres(raw) and bool(find_role(raw)))
+
+
+def is_broker(raw: str) -> bool:
+    """Return whether ``raw`` is one URL of a broker, or several with ``;`` between them."""
+    return all(_split(each, with_port=True).scheme in BROKER_SCHEMES for each in raw.split(";"))
+
+
+def is_smtp(raw: str) -> bool:
+    parts = _split(raw)
+    return parts.scheme in SMTP_SCHEMES and bool(parts.hostname)
+
+
+def parse_archive_url(raw: str) -> str:
+    parts = _split(raw)
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+        raise SettingsInvalid(f"={raw!r} should be file:///folder or s3://bucket/prefix")
+    if parts.query or parts.fragment or raw.endswith(("?", "#")):
+        raise SettingsInvalid(f"={raw!r} contains ? or #, which end its path: write %3F or %23 for them")
+    return raw
+
+
+def parse_public_url(raw: str) -> str:
+    parts = _split(raw, with_port=True)
+    if raw and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+        raise SettingsInvalid(f"={raw!r} should be like https://hooks.example.com")
+    return strip_slash(raw)
+
+
+def _split(raw: str, *, with_port: bool = False) -> SplitResult:
+    try:
+        parts = urlsplit(raw)
+        if with_port:
+            _ = parts.port
+    except ValueError:  # its text can contain the password
+        raise SettingsInvalid(
+            " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, "
+            "%2F for /, %3F for ?, %5B for [ and other special characters likewise"
+        ) from None
+    return parts
