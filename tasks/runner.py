@@ -11,13 +11,12 @@ from celery.exceptions import Retry
 from services.core.clock import utc_now
 from services.core.db import get_engine, is_connection_fault, transaction
 from services.core.log import log_batch_settled
-from services.core.sentry import capture_dead_work
 from services.ledger.accept import WorkRef
 from services.ledger.claim import list_ready_topics
 from services.ledger.dispatch import send_messages
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
-from services.ledger.settle import BatchResult
+from services.ledger.settle import BatchResult, report_dead_work
 from services.ledger.topics import TOPICS, Mode, Topic
 from tasks.celery import app
 from tasks.handlers import EXTERNAL, TRANSACTIONAL
@@ -120,15 +119,7 @@ def _log_batch(topic: Topic, report: BatchResult, worker: str, duration_ms: floa
         request_ids=report.request_ids,
         worker=worker,
     )
-    for gone in report.dead:
-        capture_dead_work(
-            topic=topic.name,
-            work_id=gone.item.id,
-            code=gone.error_code or "",
-            shop=str(gone.item.shop_id),
-            request_id=gone.item.request_id,
-            last_error=gone.last_error or "",
-        )
+    report_dead_work(report)
 
 
 @lru_cache(maxsize=1)

@@ -74,7 +74,7 @@ def close_month(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> JobR
         names = plan_attached(month.files, len(store.get(month.manifest_key)))
         contents = {name: store.get(month.folder + name) for name in names}
         with transaction() as tx:
-            record_package_mails(tx, run, store, contents, clock())
+            record_package_mails(tx, run, contents, clock())
     recipients = {address.lower() for address in (shop.owner_email, shop.accountant_email) if address}
     archived = archive_events(run)
     counts = month.figures["counts"]
@@ -119,7 +119,7 @@ def _close(
                 append_all(tx, [_audit_entry(run, [closed, *_describe_each(found, run.period)])], now)
                 names = plan_attached(package.files, len(package.manifest))
                 contents = {name: (package.folder / name).read_bytes() for name in names}
-                record_package_mails(tx, run, store, contents, now)
+                record_package_mails(tx, run, contents, now)
     return found
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.audit.store import ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, list_closed_months, list_corrections
 from services.closing.month_package import MANIFEST_NAME
 from services.closing.profit_and_loss import format_account, format_month, format_tax, sum_statement, sum_tax
@@ -53,16 +52,13 @@ def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> lis
     return attached
 
 
-def record_package_mails(
-    tx: Connection, run: JobRun, store: ObjectStore, contents: Mapping[str, bytes], now: datetime
-) -> None:
+def record_package_mails(tx: Connection, run: JobRun, contents: Mapping[str, bytes], now: datetime) -> None:
     """Write the mail to the outbox for each recipient without one; ``contents`` are the attached files."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     shop = get_shop_by_id(tx, run.shop_id)
     (closed,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
     corrections = list_corrections(tx, shop.id, found_in=run.period)
-    where = f"{closed.folder} in {store.describe()}"
-    context = plan_package_context(shop.currency, closed, corrections, list(contents), where)
+    context = plan_package_context(shop.currency, closed, corrections, list(contents))
     attachments = [
         Attachment(
             name=f"{shop.slug}-{closed.period}-{name}",
@@ -90,7 +86,6 @@ def plan_package_context(
     closed: ClosedMonth,
     corrections: Sequence[Correction],
     attached: Sequence[str],
-    where: str,
 ) -> dict[str, Any]:
     """Return the template context of ``month_package``; ``shop_currency`` comes first."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
@@ -116,7 +111,7 @@ def plan_package_context(
         "more": max(0, len(corrections) - MAX_SHOWN),
         "files": [name for name in names if name in attached],
         "elsewhere": [name for name in names if name not in attached],
-        "where": where,
+        "where": closed.folder,
         "no_cost": closed.figures["counts"].get("pieces without cost", 0),
         "sha256": closed.manifest_sha256,
     }
@@ -139,8 +134,7 @@ def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
         manifest_sha256="9f2c5d0e" * 8,
     )
     late = [Correction("2026-08", "returns", currency, -88_150, -93_650)]
-    where = "close/shop-1/2026-10/9f2c5d0e9f2c5d0e/ in s3://harbour-books, a bucket with object lock"
-    return plan_package_context(currency, closed, late, [*names, MANIFEST_NAME], where)
+    return plan_package_context(currency, closed, late, [*names, MANIFEST_NAME])
 
 
 MONTH_PACKAGE_MAIL = MailType(

@@ -17,11 +17,19 @@ from sqlalchemy import Connection
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, find_closed_month, shift_month
-from services.closing.profit_and_loss import CSV_NAME, plan_statement, statement_columns
+from services.closing.profit_and_loss import CHANNEL_TAX, CSV_NAME, plan_statement, statement_columns
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.sale_items import get_month
-from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
+from services.closing.tax_files import (
+    LINE_COLUMNS,
+    LINES_NAME,
+    SUMMARY_NAME,
+    TaxSum,
+    find_amount,
+    summary_columns,
+)
 from services.closing.tax_profile import find_profile_with_home
+from services.closing.tax_rates import CHANNEL
 from services.closing.totals import CostLine, Costs, get_figures, to_stored
 from services.core.csv_files import csv_file, read_cell
 from services.core.errors import Refused
@@ -75,7 +83,8 @@ def build_package(
     figures = get_figures(
         tx, month, write_items=lambda items: _write_csv(folder / LINES_NAME, LINE_COLUMNS, items)
     )
-    _write_csv(folder / SUMMARY_NAME, summary_columns(profile), figures.taxes.sorted())
+    sums = [*figures.taxes.sorted(), *_sum_corrections(corrections)]
+    _write_csv(folder / SUMMARY_NAME, summary_columns(profile), sums)
     _write_csv(folder / COSTS_NAME, _COST_COLUMNS, figures.costs)
     stored = to_stored(figures, month)
     statement = plan_statement(
@@ -107,6 +116,24 @@ def build_package(
     manifest = orjson.dumps(content, option=options) + b"\n"
     (folder / MANIFEST_NAME).write_bytes(manifest)
     return ClosePackage(folder, files, manifest, stored)
+
+
+def _sum_corrections(corrections: Sequence[Correction]) -> Iterator[TaxSum]:
+    """Yield a row of the tax summary for each correction of a tax."""
+    for c in corrections:
+        kind, *names = c.account.split(":")
+        if kind in CHANNEL_TAX:
+            names = ["", CHANNEL]
+        if names:
+            province, tax = names
+            yield TaxSum(
+                c.currency,
+                province.removesuffix("?"),
+                tax,
+                charged=c.change,
+                is_doubtful=kind == "doubt",
+                corrects=c.period,
+            )
 
 
 def _write_csv(path: Path, columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> None:

@@ -31,6 +31,8 @@ class TaxSum:
     expected: int = 0
     is_expected: bool = False
     is_doubtful: bool = False
+    corrects: str = ""
+    """The closed month that this sum corrects; its ``charged`` is then the change of the tax to remit."""
 
     @property
     def collected(self) -> int:
@@ -109,6 +111,8 @@ LINE_COLUMNS: Mapping[str, Callable[[TaxedItem], object]] = {
 def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[TaxSum], object]]:
     """Return the columns of ``sales-tax-summary.csv``, one row for each currency, province and tax.
 
+    A row with ``corrects`` has only the change of what was to remit for that closed month.
+
     ``net_to_remit`` excludes tax that the channel remits, and tax charged without a registration, which is in
     ``not_registered``. Without rates there is no difference.
     """
@@ -116,12 +120,13 @@ def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[TaxSum], obje
         "province": lambda row: row.province,
         "tax": lambda row: row.tax,
         "currency": lambda row: row.currency,
-        "taxable_net": lambda row: row.amount(row.base),
-        "charged": lambda row: row.amount(row.charged),
-        "refunded": lambda row: row.amount(row.refunded),
+        "taxable_net": lambda row: None if row.corrects else row.amount(row.base),
+        "charged": lambda row: None if row.corrects else row.amount(row.charged),
+        "refunded": lambda row: None if row.corrects else row.amount(row.refunded),
         "net_to_remit": lambda row: row.amount(0 if row.tax == CHANNEL or row.is_doubtful else row.collected),
         "expected": lambda row: row.amount(row.expected) if row.is_expected else None,
         "difference": lambda row: row.amount(row.collected - row.expected) if row.is_expected else None,
         "registration_number": lambda row: profile.number_of(row.tax, row.province),
         "not_registered": lambda row: row.amount(row.collected) if row.is_doubtful else None,
+        "corrects": lambda row: row.corrects or None,
     }

@@ -7,7 +7,7 @@ Options: https://docs.sentry.io/platforms/python/configuration/options/
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from services.core.errors import SettingsInvalid
@@ -24,6 +24,9 @@ HARMLESS_HEADERS = frozenset({"content-length", "content-type", "host", "user-ag
 LONGEST_ERROR = 500
 SHUTDOWN_SECONDS = 2.0
 """How long a stopping process waits for Sentry; the fleet has ten seconds to stop in all."""
+
+Tag = str | Callable[[], str]
+"""The value of a tag, or a function that finds it; the function is called only if a report is sent."""
 
 _is_on = False
 
@@ -67,7 +70,7 @@ def init_sentry(settings: Settings, component: str) -> bool:
 
 
 def capture_dead_work(
-    *, topic: str, work_id: int, code: str, shop: str, request_id: str, last_error: str
+    *, topic: str, work_id: int, code: str, shop: Tag, request_id: str, last_error: str
 ) -> None:
     """Report a dead item. Items of one topic and code are one issue."""
     with _reporting({"topic": topic, "shop": shop, "request_id": request_id, "code": code}) as scope:
@@ -82,7 +85,7 @@ def capture_sweep_failed(exc: BaseException) -> None:
     capture_bug(exc, topic="sweep", fingerprint=("sweep", type(exc).__name__))
 
 
-def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: str) -> None:
+def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: Tag) -> None:
     """Report an unexpected error, with ``topic``, ``shop`` and ``request_id``, which identify its row."""
     with _reporting(tags) as scope:
         if scope is not None:
@@ -91,7 +94,7 @@ def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: 
 
 
 @contextlib.contextmanager
-def _reporting(tags: Mapping[str, str]) -> "Iterator[Scope | None]":
+def _reporting(tags: Mapping[str, Tag]) -> "Iterator[Scope | None]":
     """Yield a scope for one report, or None while Sentry is off; errors of the SDK are dropped."""
     if not _is_on:
         yield None
@@ -99,8 +102,8 @@ def _reporting(tags: Mapping[str, str]) -> "Iterator[Scope | None]":
     from sentry_sdk import new_scope
 
     with contextlib.suppress(Exception), new_scope() as scope:
-        for name, value in tags.items():
-            if value:
+        for name, tag in tags.items():
+            if value := tag if isinstance(tag, str) else tag():
                 scope.set_tag(name, value)
         yield scope
 

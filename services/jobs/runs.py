@@ -168,7 +168,9 @@ def start_run(
             tx.exec_driver_sql(_REPLACE, {"id": known.work_id, "now": now})
         again = {"id": known.id, "now": now, "origin": origin, "by": by, "request_id": request_id}
         new = tx.exec_driver_sql(_AGAIN, again).all()
-    ref, *checkins = _insert_work(tx, new, {job.name: job}, now, origin)
+    # An old period says nothing about the job's schedule now: its monitor gets no check-in.
+    is_newest = period == period_of(job.covers, now, zone)
+    ref, *checkins = _insert_work(tx, new, {job.name: job}, now, origin, is_monitored=is_newest)
     mutation = Mutation(
         "job_runs",
         str(new[0].id),
@@ -205,7 +207,13 @@ def _insert_runs(
 
 
 def _insert_work(
-    tx: Connection, runs: Sequence[Row[Any]], jobs: dict[str, Job], now: datetime, origin: str
+    tx: Connection,
+    runs: Sequence[Row[Any]],
+    jobs: dict[str, Job],
+    now: datetime,
+    origin: str,
+    *,
+    is_monitored: bool = True,
 ) -> list[WorkRef]:
     """Insert the work of the pending ``runs``, then their check-ins; return both in this order."""
     runs = [run for run in runs if run.status == "pending"]
@@ -224,4 +232,5 @@ def _insert_work(
     if runs:
         values = {"id": int_array(run.id for run in runs), "work_id": int_array(ref.id for ref in refs)}
         tx.exec_driver_sql(_LINK, values)
-    return refs + record_work(tx, open_checkins(tx, [run.id for run in runs], jobs, now), now)
+    monitored = [run.id for run in runs] if is_monitored else []
+    return refs + record_work(tx, open_checkins(tx, monitored, jobs, now), now)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ from services.audit.append import append_all
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
-from services.core.sentry import capture_bug
+from services.core.sentry import capture_bug, capture_dead_work
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import Topic, plan_next_try
-from services.ledger.work import Done, FollowUp, Outcome, WorkItem
+from services.ledger.work import FLEET, Done, FollowUp, Outcome, WorkItem
+from services.shops.shops import find_slug
 
 BUG_TRIES = 5
 """Tries after an exception that is not a ``WorkError``: it is a bug, and more tries seldom help."""
@@ -72,9 +74,22 @@ def to_internal_error(
     """Return ``fault`` if it is a ``WorkError``; else report it to Sentry and return an ``InternalError``."""
     if isinstance(fault, WorkError):
         return fault
-    capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
+    capture_bug(fault, topic=topic, shop=partial(find_slug, shop_id or FLEET), request_id=request_id)
     name = type(fault).__name__
     return InternalError(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")
+
+
+def report_dead_work(result: BatchResult) -> None:
+    """Report the dead items of ``result`` to Sentry."""
+    for dead in result.dead:
+        capture_dead_work(
+            topic=dead.item.topic,
+            work_id=dead.item.id,
+            code=dead.error_code or "",
+            shop=partial(find_slug, dead.item.shop_id),
+            request_id=dead.item.request_id,
+            last_error=dead.last_error or "",
+        )
 
 
 def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetime, rng: Random) -> Settlement:

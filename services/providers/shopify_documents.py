@@ -17,7 +17,7 @@ _LINE = f"""
         variant {{ id }}
         customAttributes {{ key value }}"""
 _TRANSACTION = f"""
-        id kind status gateway test authorizationCode paymentId receiptJson createdAt processedAt
+        id kind status gateway test paymentId receiptJson createdAt processedAt
         amountSet {{ {_BOTH_CURRENCIES} }}
         parentTransaction {{ id }}"""
 _REFUND_LINE = f"""
@@ -115,7 +115,8 @@ query ReadOrder($id: ID!) {{
     currentTotalAdditionalFeesSet {{ {_MONEY} }}
     totalCashRoundingAdjustment {{ paymentSet {{ {_MONEY} }} refundSet {{ {_MONEY} }} }}
     taxLines {{ {_TAX} }}
-    customer {{ id legacyResourceId firstName lastName email phone updatedAt taxExempt }}
+    customer {{ id legacyResourceId firstName lastName updatedAt taxExempt
+      defaultEmailAddress {{ emailAddress }} defaultPhoneNumber {{ phoneNumber }} }}
     shippingAddress {{ provinceCode province countryCodeV2 country }}
     billingAddress {{ provinceCode province countryCodeV2 country }}
     customAttributes {{ key value }}

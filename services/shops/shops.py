@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.append import AuditEntry, Mutation, append_all
+from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.core.money import CURRENCIES
 from services.ledger.work import FLEET
@@ -156,6 +158,15 @@ def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
     if row is None:
         raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` lists all")
     return _read_shop(row)
+
+
+def find_slug(shop_id: int) -> str:
+    """Return the slug, read in a transaction of its own; the id if it cannot be read, ``""`` for 0."""
+    try:
+        with transaction() as tx:
+            return get_shop_by_id(tx, shop_id).slug
+    except (ShopUnknown, SQLAlchemyError):
+        return str(shop_id or "")
 
 
 def list_shops(tx: Connection) -> list[Shop]:

@@ -31,6 +31,7 @@ from services.jobs.store import JobUnknown
 from services.ledger.accept import WorkRef
 from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
+from services.ledger.settle import report_dead_work
 from services.ledger.topics import TOPICS
 
 PLANS = MappingProxyType(
@@ -109,7 +110,9 @@ def run_here(
             work_id = one.ref.id if one.ref else None
             if work_id in leased:
                 _log_run("run_started", job, one)
-                refs += runner.run_leased(topic, effect, work_id, token).refs
+                done = runner.run_leased(topic, effect, work_id, token)
+                report_dead_work(done)
+                refs += done.refs
                 leased.discard(work_id)
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())

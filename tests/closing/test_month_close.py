@@ -1,5 +1,6 @@
 """A month is closed, stored and mailed; later differences are corrections."""
 
+import csv
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -93,6 +94,11 @@ def test_late_changes_are_reported_once_in_the_next_month(october: Engine, archi
     assert "Corrections of closed months,October 2026: Cost of goods sold,CAD,-4.10,\r\n" in statement
     assert "Sales tax (not revenue),October 2026: PST of CA-BC,CAD,3.50,\r\n" in statement
     assert "Revenue,Gross sales,CAD,99.00,326.95\r\n" in statement
+    summary = stored(archive)[f"{folder}/sales-tax-summary.csv"].decode("utf-8-sig")
+    corrected = [row for row in csv.DictReader(summary.splitlines()) if row["corrects"]]
+    assert [(row["tax"], row["net_to_remit"], row["charged"], row["corrects"]) for row in corrected] == [
+        ("GST", "2.50", "", "2026-10"), ("PST", "3.50", "", "2026-10"),
+    ]  # fmt: skip
     ((mail,),) = rows(
         october, "select text from mail_outbox where period = '2026-11' and recipient = 'owner@example.com'"
     )
@@ -156,7 +162,7 @@ def test_month_of_a_shop_without_recipients_is_closed(october: Engine) -> None:
 
 
 def test_files_too_large_for_a_mail_are_left_out_and_their_location_is_given(
-    october: Engine, monkeypatch: pytest.MonkeyPatch
+    october: Engine, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.closing.month_mail.LARGEST_ATTACHED", 1000)
 
@@ -171,6 +177,7 @@ def test_files_too_large_for_a_mail_are_left_out_and_their_location_is_given(
     assert "- cost-of-goods.csv (attached)" in mail
     assert "- profit-and-loss.pdf (too large for a mail)" in mail
     assert "All files are stored in the archive: close/shop-1/2026-10/" in mail
+    assert str(archive) not in mail
 
 
 def test_statement_is_attached_first_within_the_limit_of_a_mail() -> None:

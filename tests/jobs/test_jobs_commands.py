@@ -30,6 +30,7 @@ from tests.fakes.settings import settings_of
 from tests.fakes.web import Web
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
 from tests.jobs.work import finish_runs
+from tests.observability.sentry_sink import SentrySink
 
 FLEET = Path(sys.executable).parent / "fleet"
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,14 +58,14 @@ def document(*arguments: str) -> Any:
     return json.loads(result.output)
 
 
-def fleet_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+def fleet_process(*arguments: str, **values: str) -> subprocess.CompletedProcess[str]:
     """Start the command in a new process, as a timer would."""
     return subprocess.run(
         [FLEET, "jobs", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "LOG_LEVEL": "info", "LOG_FORMAT": "json"},
+        env={**os.environ, "LOG_LEVEL": "info", "LOG_FORMAT": "json", **values},
         check=False,
     )
 
@@ -258,8 +259,9 @@ def test_every_shop_is_run_and_the_last_line_sums_up(engine: Engine, shops: None
     assert runs(engine, "select count(*) from work_queue where topic = 'reconcile'") == [(3,)]
 
 
-def test_failed_run_exits_1_and_says_why(engine: Engine, shops: None) -> None:
-    with transaction(engine) as tx:  # recorded payments and no Stripe key
+def add_payment_without_key(engine: Engine) -> None:
+    """Record a payment of the shop ``west``, which has no Stripe key."""
+    with transaction(engine) as tx:
         tx.execute(
             text(
                 "insert into transactions (shop_id, provider_id, kind, status, amount_cents, currency, "
@@ -267,6 +269,25 @@ def test_failed_run_exits_1_and_says_why(engine: Engine, shops: None) -> None:
             ),
             {"at": datetime(2026, 11, 19, 20, tzinfo=UTC)},
         )
+
+
+def test_failed_run_is_reported_to_sentry_with_the_slug_of_its_shop(engine: Engine, shops: None) -> None:
+    add_payment_without_key(engine)
+    sink = SentrySink()
+
+    done = fleet_process(
+        "run", "daily-reconciliation", "--shop", "west", "--period", PERIOD, SENTRY_DSN=sink.dsn
+    )
+
+    assert done.returncode == 1
+    event = sink.next_event()
+    sink.close()
+    assert event["message"] == "reconcile is dead: stripe.no_key"
+    assert (event["tags"]["shop"], event["tags"]["component"]) == ("west", "jobs")
+
+
+def test_failed_run_exits_1_and_says_why(engine: Engine, shops: None) -> None:
+    add_payment_without_key(engine)
 
     result = fleet("run", "daily-reconciliation", "--period", PERIOD)
 

@@ -216,7 +216,7 @@ def test_concurrent_starts_of_shops_of_one_round_share_it(engine: Engine) -> Non
     def start() -> None:
         with transaction(engine) as tx:
             shop = get_shop(tx, slugs.pop())
-            start_run(tx, make_job(), shop, "2026-11-19", origin="cli", by="ada", now=NOW)
+            start_run(tx, make_job(), shop, None, origin="cli", by="ada", now=NOW)
 
     with settings_of(SENTRY_DSN=DSN):
         begin(engine, make_job(), **dict.fromkeys(slugs, "America/Los_Angeles"))
@@ -224,6 +224,18 @@ def test_concurrent_starts_of_shops_of_one_round_share_it(engine: Engine) -> Non
 
     assert [status for _, status in sent_checkins(engine)] == ["in_progress"]
     assert runs(engine, "select count(*), count(distinct checkin_id) from job_runs") == [(4, 1)]
+
+
+def test_run_by_hand_of_an_old_period_changes_no_monitor(engine: Engine) -> None:
+    with settings_of(SENTRY_DSN=DSN):
+        begin(engine, make_job(), west="America/Los_Angeles")
+        with transaction(engine) as tx:
+            start_run(tx, make_job(), get_shop(tx, "west"), "2026-11-12", origin="cli", by="ada", now=NOW)
+        end_runs(engine, status="failed")
+        follow(engine)
+
+    assert runs(engine, "select period, status, checkin_id from job_runs") == [("2026-11-12", "failed", None)]
+    assert sent_checkins(engine) == []
 
 
 def test_round_is_not_closed_while_a_run_joins_it(engine: Engine) -> None:

@@ -52,6 +52,14 @@ def test_document_is_valid(name, version):
     assert validate(schema(version), parse(DOCUMENTS[name])) == []
 
 
+@pytest.mark.parametrize("version", ["2026-04", "2026-07", "2026-10"])
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_document_asks_for_no_deprecated_field(name, version):
+    from graphql import NoDeprecatedCustomRule, parse, validate
+
+    assert validate(schema(version), parse(DOCUMENTS[name]), [NoDeprecatedCustomRule]) == []
+
+
 def test_document_with_an_unknown_directive_is_invalid():
     from graphql import parse, validate
 

@@ -94,6 +94,10 @@ def _address(key: str) -> Callable[[WebhookNode], WebhookNode | None]:
     return lambda node: node.child("MailingAddress", node.body[key]) if node.body.get(key) else None
 
 
+def _contact(kind: str, key: str) -> Callable[[WebhookNode], WebhookNode | None]:
+    return lambda node: node.child(kind, node.body) if node.body.get(key) else None
+
+
 def _parts(kind: str) -> Callable[..., list[WebhookNode]]:
     return lambda node, **_args: node.graph.parts(kind, int(node.body["id"]))
 
@@ -164,6 +168,10 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "Order.fulfillments": _parts("Fulfillment"),
         "Order.returns": _parts("Return"),
         "Order.retailLocation": _location,
+        "Customer.defaultEmailAddress": _contact("CustomerEmailAddress", "email"),
+        "Customer.defaultPhoneNumber": _contact("CustomerPhoneNumber", "phone"),
+        "CustomerEmailAddress.emailAddress": "email",
+        "CustomerPhoneNumber.phoneNumber": "phone",
         "MailingAddress.countryCodeV2": "country_code",
         "LineItem.currentQuantity": lambda n: n.body.get("current_quantity", n.body["quantity"]),
         "LineItem.originalUnitPriceSet": "price",
@@ -190,7 +198,6 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "RefundLineItem.lineItem": _refunded_line,
         "RefundShippingLine.subtotalAmountSet": lambda n: n.money("subtotal", "subtotal_amount_set"),
         "RefundShippingLine.taxAmountSet": lambda n: n.money("total_tax", "tax_amount_set"),
-        "OrderTransaction.authorizationCode": "authorization",
         "OrderTransaction.receiptJson": "receipt",
         "OrderTransaction.parentTransaction": _parent_transaction,
         "Fulfillment.displayStatus": lambda n: (

@@ -44,9 +44,10 @@ _REFERENCES = {
 
 _NAMES = {
     "allocatedAmountSet": "amount_set",
-    "authorizationCode": "authorization",
     "countryCodeV2": "country_code",
     "currencyCode": "currency",
+    "defaultEmailAddress": "email",
+    "defaultPhoneNumber": "phone",
     "displayFinancialStatus": "financial_status",
     "isActive": "active",
     "isGiftCard": "gift_card",
@@ -56,6 +57,9 @@ _NAMES = {
     **_REFERENCES,
 }
 """The REST names of fields that are named differently."""
+
+_CONTACTS = {"defaultEmailAddress": "emailAddress", "defaultPhoneNumber": "phoneNumber"}
+"""The objects that are one text in REST, with the field of the text."""
 
 _ENUMS = frozenset({"displayFinancialStatus", "kind", "restockType", "status"})
 """Fields that are lower case in REST."""
@@ -117,6 +121,8 @@ def to_rest(node: Node) -> dict[str, Any]:
             body |= {"id": number_of(value) or None, "admin_graphql_api_id": value}
         elif field in _REFERENCES:
             body[name] = id_of(node, field)
+        elif field in _CONTACTS:
+            body[name] = find_object(node, field).get(_CONTACTS[field])
         elif field.endswith("Set"):
             body |= {name.removesuffix("_set"): amount_of(node, field), name: money_set_of(node, field)}
         elif field in _ENUMS:

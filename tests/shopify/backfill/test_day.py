@@ -94,7 +94,7 @@ def test_dry_run_counts_what_would_be_recorded_and_changes_nothing(shops: Shops)
 
 def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
     live(shops, make_day(8), 8)
-    slow = {"maximum": 1000, "available": -800, "restore_per_second": 4000}
+    slow = {"maximum": 1000, "available": -20_000, "restore_per_second": 10_000}
     control(shops.url, shop=DOMAIN, bucket=slow)
 
     backfill(shops)
