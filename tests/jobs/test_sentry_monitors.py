@@ -244,16 +244,8 @@ def test_round_is_not_closed_while_a_run_joins_it(engine: Engine) -> None:
         run_tick(engine, NOW)
         end_runs(engine)
         with transaction(engine) as joining:
-            start_run(
-                joining,
-                make_job(),
-                get_shop(joining, "west"),
-                None,
-                origin="cli",
-                by="ada",
-                now=NOW,
-                force=True,
-            )
+            west = get_shop(joining, "west")
+            start_run(joining, make_job(), west, None, origin="cli", by="ada", now=NOW, force=True)
             follow(engine)  # reads the run as ended, and the round is locked by the joining run
         follow(engine)
 
