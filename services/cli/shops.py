@@ -1,7 +1,5 @@
 """``fleet shops``: add, list, show and change shops, and record their secrets."""
 
-import sys
-
 import click
 
 from services.cli.base import (
@@ -11,23 +9,19 @@ from services.cli.base import (
     add_options,
     audit_author,
     json_option,
-    new_request_id,
-    operator_label,
 )
 from services.cli.mail.route import print_connections
-from services.cli.output import format_time, print_fields, print_json, print_list, print_table, to_document
+from services.cli.output import print_fields, print_json, print_list, print_table, to_document
 from services.cli.shopify import compare_domain
 from services.cli.shops_connect import connect
+from services.cli.shops_import import import_shops
+from services.cli.shops_secret import secret
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_duration
 from services.mail.connection_lines import list_shop_lines
-from services.providers.provider import SecretKind
-from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
-from services.shopify.uninstall import record_installed
-from services.shops.secrets import list_secret_states, record_secret, restore_secret
+from services.shops.secrets import list_secret_states
 from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, get_shop, list_shops, set_shop
 from services.shops.staff import record_staff
 
@@ -173,62 +167,8 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
 
 
-@command.command("secret")
-@click.argument("slug")
-@click.argument("name")
-@click.option("--stdin", "from_stdin", is_flag=True, help="Read the secret from standard input.")
-@click.option("--generate", is_flag=True, help="Generate a webhook secret and print it once.")
-@click.option("--restore", is_flag=True, help="Use the secret again that was retired in the last 7 days.")
-@click.option(
-    "--previous-valid-for",
-    "--keep-previous",
-    "previous_valid_for",
-    default="",
-    help="How long the replaced secret stays valid: 24h, 0.",
-)
-@actor_option
-@json_option
-def secret(
-    slug: str,
-    name: str,
-    from_stdin: bool,
-    generate: bool,
-    restore: bool,
-    previous_valid_for: str,
-    actor: str,
-    as_json: bool,
-) -> None:
-    """Record or rotate a secret of a shop. It is encrypted at once and never shown again.
-
-    Without --previous-valid-for a replaced webhook secret stays valid for 24 h, and a token not at all.
-
-    \b
-    Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
-    """
-    kind = get_secret_kind(name)
-    if restore:
-        _restore(slug, kind, actor)
-        return
-    keep = parse_duration(previous_valid_for) if previous_valid_for else None
-    value = _take_value(kind, from_stdin=from_stdin, generate=generate)
-    now, by, request_id = utc_now(), operator_label(actor), new_request_id()
-    with transaction() as tx:
-        shop = get_shop(tx, slug)
-        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
-        state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
-    if as_json:
-        document = {"slug": slug, "changed": is_new, **to_document(state)}
-        print_json(document | ({"value": value} if generate else {}))
-        return
-    text = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
-    if state.previous_until:
-        text += f" The previous one is valid until {format_time(state.previous_until)}."
-    if generate:
-        click.echo(value)
-    click.echo(text, err=generate)
-
-
-command.add_command(connect)
+for one in (connect, import_shops, secret):
+    command.add_command(one)
 
 
 @command.command("staff")
@@ -252,30 +192,6 @@ def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff has a name yet.")
 
 
-def _restore(slug: str, kind: SecretKind, actor: str) -> None:
-    with transaction() as tx:
-        shop = get_shop(tx, slug)
-        if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
-            raise click.ClickException(
-                f"{slug} has no retired {kind.name}, or has a current one: `fleet shops show {slug}`"
-            )
-        if kind.name == "shopify-token":
-            record_installed(tx, shop.id, utc_now())
-    click.echo(f"{kind.name} of {slug} is in use again.")
-
-
-def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
-    if from_stdin and generate:
-        raise click.UsageError("--stdin and --generate exclude each other")
-    if generate:
-        return kind.generate()
-    if sys.stdin.isatty():
-        return str(click.prompt(f"{kind.name} ({kind.description})", hide_input=True, err=True))
-    if not from_stdin:
-        raise click.UsageError(f"choose the source of {kind.name}: --stdin or --generate")
-    return sys.stdin.read(8192).strip()
-
-
 def _read_pairs(pairs: tuple[str, ...], form: str) -> dict[str, str]:
     if wrong := [pair for pair in pairs if "=" not in pair]:
         raise click.UsageError(f"{wrong[0]!r} should be {form}")
@@ -289,8 +205,3 @@ def _describe_change(before: Shop, after: Shop) -> str:
         if getattr(before, field) != getattr(after, field)
     ]
     return "\n".join(changed) if changed else f"{after.slug} has these values already: nothing changed."
-
-
-_names = "; ".join(f"{kind.name} ({kind.description})" for kind in SECRET_KINDS.values())
-_by_source = ", ".join(f"{prefix}<source>" for prefix in SOURCE_KINDS)
-secret.epilog = f"Names: {_names}; {_by_source}."

@@ -71,11 +71,12 @@ def parse_csv(
     required: Collection[str],
     parse: Callable[[Mapping[str, str], int], T],
     refusal: type[ShopfleetError],
+    max_faults: int = MAX_FAULTS,
 ) -> list[T]:
     """Return the results of ``parse`` for each line below the first, which names the columns in any order.
 
     ``parse`` gets the cells by column, stripped, empty for a missing one, and the number of the line; it
-    raises ``ValueError`` for a wrong cell. Raises ``refusal`` naming all wrong lines.
+    raises ``ValueError`` for a wrong cell. Raises ``refusal`` naming the first ``max_faults`` wrong lines.
     """
     reader = csv.DictReader(StringIO(text.removeprefix("\ufeff")), strict=True)
     parsed: list[T] = []
@@ -99,15 +100,17 @@ def parse_csv(
                 faults.append(f"line {reader.line_num}: {fault}")
     except csv.Error as fault:
         faults.append(f"line {reader.line_num}: {fault}; save the file as CSV with commas")
-    raise_faults(faults, refusal)
+    raise_faults(faults, refusal, max_faults)
     return parsed
 
 
-def raise_faults(faults: Collection[str], refusal: type[ShopfleetError]) -> None:
-    """Raise ``refusal`` with the first ``MAX_FAULTS`` of ``faults``, if there are any."""
+def raise_faults(
+    faults: Collection[str], refusal: type[ShopfleetError], max_faults: int = MAX_FAULTS
+) -> None:
+    """Raise ``refusal`` with the first ``max_faults`` of ``faults``, if there are any."""
     if faults:
-        more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-        lines = [*list(faults)[:MAX_FAULTS], *more]
+        more = [f"and {len(faults) - max_faults} more"] if len(faults) > max_faults else []
+        lines = [*list(faults)[:max_faults], *more]
         raise refusal("nothing was changed:\n" + "\n".join(f"  {line}" for line in lines))
 
 

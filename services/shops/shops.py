@@ -21,7 +21,7 @@ from services.shops.tables import shop_config, shops
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
 _MAIL = re.compile(r"([^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255})?")
 _OF_SHOP = ("name", "timezone", "currency")
-_OF_CONFIG = {
+DEFAULTS = {
     "owner_email": "",
     "accountant_email": "",
     "shopify_domain": "",
@@ -30,7 +30,7 @@ _OF_CONFIG = {
 }
 """The fields with a default."""
 
-FIELDS = (*_OF_SHOP, *_OF_CONFIG)
+FIELDS = (*_OF_SHOP, *DEFAULTS)
 """Fields that ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
 
 OF_POOL = "pool:"
@@ -84,12 +84,9 @@ def add_shop(
 
     ``of_config`` are further ``FIELDS``; the default is empty, and ``shopify`` for ``stock_owner``.
     """
-    fields = {"name": name, "timezone": timezone, "currency": currency, **_OF_CONFIG, **of_config}
+    fields = {"name": name, "timezone": timezone, "currency": currency, **DEFAULTS, **of_config}
     fields["shopify_domain"] = normalize_domain(fields["shopify_domain"])
-    faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
-    _check_faults(
-        faults + _find_faults(fields) + _find_pool_faults(fields["stock_owner"], fields["stock_location_id"])
-    )
+    _check_faults(list_new_faults(slug, fields))
     shop_id = tx.scalar(
         pg_insert(shops)
         .values(slug=slug, created_at=now, **{field: fields[field] for field in _OF_SHOP})
@@ -98,10 +95,17 @@ def add_shop(
     )
     if shop_id is None:
         raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
-    tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in _OF_CONFIG}))
+    tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in DEFAULTS}))
     mutation = Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})
     append_all(tx, [AuditEntry(shop_id, by, "shop.add", request_id, [mutation])], now)
     return get_shop(tx, slug)
+
+
+def list_new_faults(slug: str, fields: Mapping[str, str]) -> list[str]:
+    """Return every fault of a new shop with these ``FIELDS``. Pure."""
+    faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
+    owner, location_id = fields["stock_owner"], fields["stock_location_id"]
+    return faults + _find_faults(fields) + _find_pool_faults(owner, location_id)
 
 
 def set_shop(
@@ -129,7 +133,7 @@ def set_shop(
         return shop
     before = {field: getattr(shop, field) for field in after}
     of_shop = {field: value for field, value in after.items() if field in _OF_SHOP}
-    of_config: dict[str, Any] = {field: value for field, value in after.items() if field in _OF_CONFIG}
+    of_config: dict[str, Any] = {field: value for field, value in after.items() if field in DEFAULTS}
     if "shopify_domain" in after:
         known = [*shop.former_shopify_domains, shop.shopify_domain]
         former = [name for name in dict.fromkeys(known) if name not in ("", after["shopify_domain"])]
@@ -190,9 +194,7 @@ def _read_shop(row: Mapping[Any, Any]) -> Shop:
 
 
 def _all_shops() -> Select[Any]:
-    texts = [
-        func.coalesce(shop_config.c[field], default).label(field) for field, default in _OF_CONFIG.items()
-    ]
+    texts = [func.coalesce(shop_config.c[field], default).label(field) for field, default in DEFAULTS.items()]
     return select(shops, *texts, shop_config.c.former_shopify_domains).join_from(
         shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True
     )

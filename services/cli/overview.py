@@ -1,0 +1,67 @@
+"""``fleet overview``: one line a shop, the worst first."""
+
+from datetime import datetime, timedelta
+
+import click
+
+from services.cli.base import json_option, report_errors, split_list
+from services.cli.output import Columns, print_list, to_document
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.jobs.shop_overview import STATES, ShopLine, list_shop_overview
+
+
+@click.command("overview")
+@click.option("--state", default="", help="Only shops of these states, such as broken,failing.")
+@json_option
+@report_errors
+def command(state: str, as_json: bool) -> None:
+    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, connections.
+
+    States: broken (a provider refuses a credential), failing (work is dead, or the last reconciliation
+    failed), retrying (work failed and will be tried again), incomplete (not connected, or the catalogue is
+    not read yet), ok.
+
+    \b
+    Examples:
+      fleet overview
+      fleet overview --state broken,failing --json
+    """
+    wanted = _parse_states(state)
+    now = utc_now()
+    with transaction() as tx:
+        lines = [line for line in list_shop_overview(tx, now) if line.state in wanted]
+    columns: Columns = {
+        "shop": "shop",
+        "state": "state",
+        "last webhook": lambda line: _format_age(line, now),
+        "waiting": "waiting",
+        "error": "error",
+        "dead": "dead",
+        "reconciled": lambda line: f"{line.reconciled_day} {line.reconciliation}".strip(),
+        "broken connection": "broken",
+    }
+    documents = [{"at": now, **to_document(line)} for line in lines]
+    empty = "No shop is in this state." if state else "No shops yet: fleet shops add, or fleet shops import"
+    print_list("", columns, lines, documents, empty, as_json=as_json)
+
+
+def _parse_states(text: str) -> tuple[str, ...]:
+    wanted = split_list(text) or STATES
+    if unknown := [one for one in wanted if one not in STATES]:
+        raise click.UsageError(f"--state {unknown[0]!r} should be one of {', '.join(STATES)}")
+    return wanted
+
+
+def _format_age(line: ShopLine, now: datetime) -> str:
+    """Return the age of the last webhook, such as ``4 min``; counts are by minute."""
+    if line.webhook_at is None:
+        return f"over {_format_duration(now - line.webhooks_since)}"
+    return _format_duration(now - line.webhook_at)
+
+
+def _format_duration(age: timedelta) -> str:
+    minutes = max(0, int(age.total_seconds() // 60))
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

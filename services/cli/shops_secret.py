@@ -1,0 +1,116 @@
+"""``fleet shops secret``: record, rotate or restore a secret of a shop."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from services.cli.base import (
+    actor_option,
+    audit_author,
+    json_option,
+    new_request_id,
+    operator_label,
+    report_errors,
+)
+from services.cli.output import format_time, print_json, to_document
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.durations import parse_duration
+from services.providers.provider import SecretKind
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
+from services.shopify.uninstall import record_installed
+from services.shops.secrets import list_secret_states, record_secret, restore_secret
+from services.shops.shops import get_shop
+
+
+@click.command("secret")
+@click.argument("slug")
+@click.argument("name")
+@click.option(
+    "--from-file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Read the secret from a file; - reads standard input.",
+)
+@click.option("--stdin", "file", flag_value="-", help="The same as --from-file -")
+@click.option("--generate", is_flag=True, help="Generate a webhook secret and print it once.")
+@click.option("--restore", is_flag=True, help="Use the secret again that was retired in the last 7 days.")
+@click.option(
+    "--previous-valid-for",
+    "--keep-previous",
+    "previous_valid_for",
+    default="",
+    help="How long the replaced secret stays valid: 24h, 0.",
+)
+@actor_option
+@json_option
+@report_errors
+def secret(
+    slug: str,
+    name: str,
+    file: Path | str | None,
+    generate: bool,
+    restore: bool,
+    previous_valid_for: str,
+    actor: str,
+    as_json: bool,
+) -> None:
+    """Record or rotate a secret of a shop. It is encrypted at once and never shown again.
+
+    Without --previous-valid-for a replaced webhook secret stays valid for 24 h, and a token not at all.
+
+    \b
+    Example: fleet shops secret harbour shopify-webhook --from-file secret.txt
+    """
+    kind = get_secret_kind(name)
+    if restore:
+        _restore(slug, kind, actor)
+        return
+    keep = parse_duration(previous_valid_for) if previous_valid_for else None
+    value = _take_value(kind, file, generate=generate)
+    now, by, request_id = utc_now(), operator_label(actor), new_request_id()
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
+        state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
+    if as_json:
+        document = {"slug": slug, "changed": is_new, **to_document(state)}
+        print_json(document | ({"value": value} if generate else {}))
+        return
+    text = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
+    if state.previous_until:
+        text += f" The previous one is valid until {format_time(state.previous_until)}."
+    if generate:
+        click.echo(value)
+    click.echo(text, err=generate)
+
+
+def _restore(slug: str, kind: SecretKind, actor: str) -> None:
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
+            raise click.ClickException(
+                f"{slug} has no retired {kind.name}, or has a current one: `fleet shops show {slug}`"
+            )
+        if kind.name == "shopify-token":
+            record_installed(tx, shop.id, utc_now())
+    click.echo(f"{kind.name} of {slug} is in use again.")
+
+
+def _take_value(kind: SecretKind, file: Path | str | None, *, generate: bool) -> str:
+    if file and generate:
+        raise click.UsageError("--from-file and --generate exclude each other")
+    if generate:
+        return kind.generate()
+    if file and not (str(file) == "-" and sys.stdin.isatty()):
+        with click.open_file(str(file), encoding="utf-8-sig", errors="replace") as lines:
+            return str(lines.read(8192)).strip()
+    if sys.stdin.isatty():
+        return str(click.prompt(f"{kind.name} ({kind.description})", hide_input=True, err=True))
+    raise click.UsageError(f"choose the source of {kind.name}: --from-file, --stdin or --generate")
+
+
+_names = "; ".join(f"{kind.name} ({kind.description})" for kind in SECRET_KINDS.values())
+_by_source = ", ".join(f"{prefix}<source>" for prefix in SOURCE_KINDS)
+secret.epilog = f"Names: {_names}; {_by_source}."

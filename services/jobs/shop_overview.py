@@ -1,0 +1,117 @@
+"""One line a shop: its work, last webhook, last reconciliation and broken connections; the worst first.
+
+Every query is bounded: it reads one row a shop, or at most ``MAX_ROWS`` of the newest rows.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row
+
+MAX_ROWS = 200_000
+WEBHOOKS_SINCE = timedelta(days=7)
+
+_FIND_SHOPS = """
+select s.id, s.slug, s.name, c.settings -> 'backfill' ->> 'catalogue_read_at' as catalogue_read_at,
+       exists (select from shop_secrets k where k.shop_id = s.id and k.name = 'shopify-token') as has_token,
+       r.period, r.status as run_status
+  from shops s
+  left join shop_config c on c.shop_id = s.id
+  left join lateral (select period, status from job_runs
+                      where job = 'daily-reconciliation' and shop_id = s.id and ended_at is not null
+                      order by due_at desc limit 1) r on true
+"""
+
+# Three scans of the partial indexes of open, locked and dead work.
+_COUNT_WORK = """
+select shop_id, count(*) filter (where status = 'pending') as waiting,
+       count(*) filter (where status = 'error') as error, count(*) filter (where status = 'dead') as dead
+  from ((select shop_id, status from work_queue
+          where status in ('pending', 'error') and locked_at is null limit %(most)s)
+        union all
+        (select shop_id, status from work_queue
+          where status in ('pending', 'error') and locked_at is not null limit %(most)s)
+        union all
+        (select shop_id, status from work_queue
+          where status in ('dead', 'discarded') and status = 'dead' limit %(most)s)) w
+ group by shop_id
+"""
+
+_FIND_WEBHOOKS = """
+select shop, max(minute) as at, min(min(minute)) over () as earliest, sum(count(*)) over () as row_count
+  from (select shop, minute from request_counts
+         where minute > %(since)s and outcome in ('accepted', 'duplicate')
+         order by minute desc limit %(most)s) newest
+ group by shop
+"""
+
+_FIND_BROKEN = """
+select shop_id, string_agg(provider || ': ' || code, ', ' order by provider) as broken
+  from connections
+ where status = 'broken' and shop_id is not null
+   and not (provider = 'shopify' and not exists (
+         select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))
+ group by shop_id
+"""
+
+STATES = ("broken", "failing", "retrying", "incomplete", "ok")
+"""The state of a shop, the worst first: a provider refuses its credential; work is dead or the last
+reconciliation failed; work failed and will be tried again; it is not connected to Shopify, or its catalogue
+is not read yet; none of these."""
+
+
+class ShopLine(NamedTuple):
+    """A shop's line. ``webhook_at`` is None if its last webhook is older than ``webhooks_since``."""
+
+    shop: str
+    name: str
+    state: str
+    webhook_at: datetime | None
+    webhooks_since: datetime
+    waiting: int
+    error: int
+    dead: int
+    reconciled_day: str
+    reconciliation: str
+    broken: str
+
+
+def list_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> list[ShopLine]:
+    """Return a line for each shop, the worst first; counts of work are exact up to ``most`` open items."""
+    values = {"most": most, "since": now - WEBHOOKS_SINCE}
+    work = {row.shop_id: row for row in tx.exec_driver_sql(_COUNT_WORK, values)}
+    broken: Mapping[int, str] = {row.shop_id: row.broken for row in tx.exec_driver_sql(_FIND_BROKEN)}
+    webhooks = tx.exec_driver_sql(_FIND_WEBHOOKS, values).all()
+    is_cut = bool(webhooks) and webhooks[0].row_count >= most
+    since = webhooks[0].earliest if is_cut else now - WEBHOOKS_SINCE
+    seen = {row.shop: row.at for row in webhooks}
+    lines = [
+        _plan_line(shop, work.get(shop.id), seen.get(shop.slug), since, broken.get(shop.id, ""))
+        for shop in tx.exec_driver_sql(_FIND_SHOPS)
+    ]
+    return sorted(lines, key=_sort_key)
+
+
+def _plan_line(
+    shop: Row[Any], work: Row[Any] | None, webhook_at: datetime | None, since: datetime, broken: str
+) -> ShopLine:
+    waiting, error, dead = (work.waiting, work.error, work.dead) if work else (0, 0, 0)
+    if broken:
+        state = "broken"
+    elif dead or shop.run_status == "failed":
+        state = "failing"
+    elif error:
+        state = "retrying"
+    elif not shop.has_token or shop.catalogue_read_at is None:
+        state = "incomplete"
+    else:
+        state = "ok"
+    return ShopLine(
+        shop.slug, shop.name, state, webhook_at, since, waiting, error, dead, shop.period or "",
+        shop.run_status or "", broken,
+    )  # fmt: skip
+
+
+def _sort_key(line: ShopLine) -> tuple[int, int, int, int, str]:
+    return STATES.index(line.state), -line.dead, -line.error, -line.waiting, line.shop
