@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
@@ -28,7 +28,8 @@ from services.shopify.tables import customers
 _COLUMNS = ("shop_id", "customer_id", "updated_at", "name", "email", "phone", "deleted_at")
 
 # Every order contains its customer, so one statement finds, compares and writes in one round trip, without
-# another lock. A redacted customer stays without a name. ``old`` is the row before.
+# another lock. A redacted customer stays without a name. ``old`` is the row before. ``changes``
+# names the changed fields, without values.
 _UPSERT = f"""
 with received as (
   select * from unnest({array_parameters(customers, _COLUMNS)}) as v({", ".join(_COLUMNS)})
@@ -45,10 +46,12 @@ with received as (
   returning c.*
 )
 select new.shop_id, new.customer_id,
-       old.customer_id is null and new.updated_at > %(epoch)s as is_recorded,
-       array_remove(array[case when new.name <> old.name then 'name' end,
-                          case when new.email <> old.email then 'email' end,
-                          case when new.phone <> old.phone then 'phone' end], null) as changed,
+       concat_ws(', ',
+         case when old.customer_id is null and new.updated_at > %(epoch)s then 'recorded' end,
+         case when new.name <> old.name then 'another name' end,
+         case when new.email <> old.email then 'another email' end,
+         case when new.phone <> old.phone then 'another phone' end,
+         case when new.deleted_at is distinct from old.deleted_at then 'deleted at Shopify' end) as changes,
        case when new.deleted_at is distinct from old.deleted_at then new.deleted_at end as deleted_at
   from new left join old on old.shop_id = new.shop_id and old.customer_id = new.customer_id
  where old.customer_id is null
@@ -147,16 +150,12 @@ def upsert_customers(
         return {}
     received = [(*key, *(state.data or _BLANK), state.deleted_at) for key, state in states.items()]
     values = {**encode_rows(customers, _COLUMNS, received), "epoch": EPOCH}
-    return {(row.shop_id, row.customer_id): _describe(row) for row in tx.exec_driver_sql(_UPSERT, values)}
-
-
-def _describe(row: Row[Any]) -> Mutation:
-    """Return the mutation of a customer: the names of the changed fields, without values."""
-    texts = [*(["recorded"] if row.is_recorded else []), *(f"another {name}" for name in row.changed)]
-    texts += ["deleted at Shopify"] if row.deleted_at else []
-    summary = f"customer {row.customer_id}: {', '.join(texts)}"
-    after = {"deleted_at": row.deleted_at} if row.deleted_at else None
-    return Mutation("customers", str(row.customer_id), summary, None, after)
+    return {
+        (shop_id, number): Mutation(
+            "customers", str(number), f"customer {number}: {changes}", None, at and {"deleted_at": at}
+        )
+        for shop_id, number, changes, at in tx.exec_driver_sql(_UPSERT, values)
+    }
 
 
 def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Customer] | Done:
