@@ -156,7 +156,8 @@ class MoneyReader:
     __slots__ = ("_path", "currency", "doubts")
 
     def __init__(self, currency: str) -> None:
-        self.currency, self.doubts = currency, list[str]()
+        self.currency = currency
+        self.doubts: list[str] = []
         self._path: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -204,9 +205,9 @@ class MoneyReader:
 
     def shop_amount(self, bag: object, name: str) -> int | None:
         """Return the shop's amount in the money bag ``bag``; None without a bag."""
-        money = bag.get("shop_money") if isinstance(bag, dict) else None
-        amount = money.get("amount") if isinstance(money, dict) else None
-        return self.amount_or_none(amount, f"{name}.shop_money.amount")
+        if not isinstance(bag, dict) or not isinstance(money := bag.get("shop_money"), dict):
+            return None
+        return self.amount_or_none(money.get("amount"), f"{name}.shop_money.amount")
 
     def field(self, source: Mapping[str, Any], name: str) -> int:
         """Return the shop's amount in ``<name>_set``, else ``name``; 0 without either, or without a currency.

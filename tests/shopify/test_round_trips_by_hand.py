@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine
 
 from services.conversations.handler import ingest_interactions
@@ -60,7 +61,7 @@ def _value(name: str, hint: Any, place: int) -> Any:
 def make_order(number: int) -> Order:
     order_fields: dict[str, Any] = {
         "shop_id": 1, "order_gid": f"gid://shopify/Order/{number}", "customer": None, "doubts": (),
-        "variant_ids": {}, "shipping_taxes": orjson.dumps([{"title": ODD}]).decode(),
+        "variant_ids": {}, "version": (), "shipping_taxes": orjson.dumps([{"title": ODD}]).decode(),
         "lines": [
             make(OrderLine, taxes=orjson.dumps([{"title": ODD, "cents": number}]).decode())
             for _ in range(2)
@@ -77,7 +78,7 @@ def select(tx: Connection, table: str) -> Iterator[dict[str, Any]]:
 
 def assert_named(row: dict[str, Any], state: Any, **renamed: str) -> None:
     """Check that the columns of ``row`` equal the fields of ``state``; columns may be ``renamed``."""
-    fields = {renamed.get(name, name): name for name in state._fields}
+    fields = {renamed.get(name, name): name for name in get_type_hints(type(state))}
     shared = row.keys() & fields.keys()
     wanted = {column: getattr(state, fields[column]) for column in shared}
     for column in shared:
@@ -95,14 +96,14 @@ def test_orders_and_their_lines_are_read_back_by_name_and_by_their_finder(
     lines = {line.line_id: line for order in made.values() for line in order.lines}
 
     with transaction(engine) as tx:
-        record_orders(tx, list(made.values()), (), {})
+        record_orders(tx, {order.key: order for order in made.values()}, (), {})
         for row in select(tx, "orders"):
             assert_named(row, made[row["order_gid"]])
             assert row["content_digest"] == made[row["order_gid"]].content_digest
         for row in select(tx, "order_lines"):
             assert_named(row, lines[row["line_id"]])
         known = find_known(tx, [(1, gid) for gid in made])
-        unchanged = find_changed_lines(tx, list(made.values()))
+        unchanged = find_changed_lines(tx, {order.key: order for order in made.values()})
 
     assert len(known) == orders
     for (_, gid), found in known.items():
@@ -117,9 +118,9 @@ def test_changed_line_is_read_back_unchanged(engine: Engine) -> None:
     line = order.lines[0]
 
     with transaction(engine) as tx:
-        record_orders(tx, [order], (), {})
-        now = order._replace(lines=[line._replace(discount_cents=1), order.lines[1]])
-        changed = find_changed_lines(tx, [now])
+        record_orders(tx, {order.key: order}, (), {})
+        now = replace(order, lines=[line._replace(discount_cents=1), order.lines[1]])
+        changed = find_changed_lines(tx, {order.key: now})
 
     ((new, old),) = changed[order.key].values()
     assert new == now.lines[0]

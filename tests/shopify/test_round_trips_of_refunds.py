@@ -30,7 +30,7 @@ def insert(tx: Connection, table: Table, **columns: Any) -> None:
 def test_parts_of_a_refund_are_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     with transaction(engine) as tx:
-        record_orders(tx, [make_order(1)], (), {})
+        record_orders(tx, {(1, GID): make_order(1)}, (), {})
         record_refunds(tx, [REFUND])
         recount_refunds(tx, [(1, GID)])
         found = _find_refunds(tx, key_arrays([(1, GID)]))
@@ -68,7 +68,7 @@ def test_latest_status_of_a_payment_is_that_of_its_transaction(engine: Engine) -
 def test_children_of_an_order_are_read_back_by_name(engine: Engine) -> None:
     add_shop(engine)
     with transaction(engine) as tx:
-        record_orders(tx, [make_order(1)], (), {})
+        record_orders(tx, {(1, GID): make_order(1)}, (), {})
         record_refunds(tx, [REFUND])
         insert(tx, order_transactions, shop_id=1, order_transaction_id=11, order_gid=GID, kind="sale",
                status="success", amount_cents=77, currency="CAD", processed_at=NOW)  # fmt: skip

@@ -1,9 +1,10 @@
 """Orders: upserts orders with their lines, and records the stock movement of each line once."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
@@ -58,6 +59,9 @@ select v.shop_id, v.order_gid, v.line_id
 """
 
 
+_DONE, _STALE = Done(), Done("stale")
+
+
 def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Upsert the orders in ``items``, and record once that each of their lines left stock.
 
@@ -74,12 +78,10 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     by_id = {item.id: item for item in items}
     parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_order")
     updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
-    orders = [update.data for _, update in updates if update.data]
     newest: dict[OrderKey, Order] = {}
-    for order in orders:
-        other = newest.setdefault(order.key, order)
-        if other is not order and order.version > other.version:
-            newest[order.key] = order
+    for _, (key, order, _) in updates:
+        if order and (key not in newest or order.version > newest[key].version):
+            newest[key] = order
     shared = _find_shared_lines(
         tx, [(*key, line.line_id) for key, order in newest.items() for line in order.lines]
     )
@@ -93,36 +95,36 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     to_delete = {update.key for _, update in updates if update.data is None}
     lock_objects(tx, newest.keys() | to_delete | {doubt.lock for doubt in doubts})
     rows = find_known(tx, newest.keys() | to_delete)
-    accepted, unknown = split_unknown_deletions(rows, updates)
+    accepted, unknown = split_unknown_deletions(rows, updates) if to_delete else ([], [])
     deletions: dict[OrderKey, tuple[datetime, int]] = {}
     for item, update in accepted:
         if at := update.deleted_at:
             deletions[update.key] = min(deletions.get(update.key, (at, item.id)), (at, item.id))
     known = {key: row for key, row in rows.items() if key in newest}
     versions = {key: order_version(row) for key, row in known.items()}
-    applied = [order for key, order in newest.items() if key not in known or order.version > versions[key]]
+    applied = {k: order for k, order in newest.items() if k not in known or order.version > versions[k]}
 
-    changed = find_changed_lines(tx, [order for order in applied if order.key in known])
+    changed = find_changed_lines(tx, {key: applied[key] for key in known if key in applied})
     refunded = record_orders(tx, applied, known, changed) if applied else []
     totals = recount_refunds(tx, refunded) if refunded else NO_TOTALS
     deleted = record_deletions(tx, {key: at for key, (at, _) in deletions.items()})
-    applied_ids = {order.work_id for order in applied}
+    applied_ids = {order.work_id for order in applied.values()}
     doubt_mutations = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in applied_ids])
     new_work, steps = _record_sales(tx, applied, changed, shared, now, are_new=not known)
     # Late: sets of orders often share a customer, whose row stays locked until the commit.
     customers, sources = apply_updates(
         {},
         [
-            (by_id[order.work_id], EntityUpdate((order.shop_id, order.customer_id), order.customer))
-            for order in orders
-            if order.customer and order.customer_id
+            (item, EntityUpdate((item.shop_id, order.customer_id), order.customer))
+            for item, (_, order, _) in updates
+            if order and order.customer and order.customer_id
         ],
     )
     recorded_customers = upsert_customers(tx, customers)
 
     mutations: dict[int, list[Mutation]] = defaultdict(list)
-    for order in applied:
-        key, label = order.key, order_label(order.name, order.order_gid)
+    for key, order in applied.items():
+        label = order_label(order.name, order.order_gid)
         sums = totals.orders.get(key)
         mutations[order.work_id] += [
             describe_order(order, known.get(key), changed.get(key, {}), sums and sums.change),
@@ -135,6 +137,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
         mutations[work_id].append(describe_deletion(name, key[1], at))
     for customer, mutation in recorded_customers.items():
         mutations[sources[customer].id].append(mutation)
+    current = versions | {key: order.version for key, order in applied.items()}
     unknown_ids = {item.id for item, _ in unknown}
     for item, update in unknown:
         mutations[item.id] = [describe_unknown_deletion("orders", "order", update.key[1])]
@@ -143,10 +146,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
         if not isinstance(event, EntityUpdate):
             return event
         if event.data is None:
-            return Done(UNKNOWN_ID) if item.id in unknown_ids else Done()
-        current = newest[event.key].version
-        is_current = event.data.version == max(current, versions.get(event.key, current))
-        return Done() if is_current else Done("stale")
+            return Done(UNKNOWN_ID) if item.id in unknown_ids else _DONE
+        return _DONE if event.data.version == current[event.key] else _STALE
 
     audit = [audit_entry(by_id[work_id], entries) for work_id, entries in mutations.items()]
     return HandlerResult(list(map(settle, items, parsed)), new_work, audit)
@@ -189,12 +190,12 @@ def _add_shared_doubts(order: Order, shared: Collection[LineKey]) -> Order:
         for index, line in enumerate(order.lines)
         if (*order.key, line.line_id) in shared
     ]
-    return order._replace(doubts=(*order.doubts, *doubts))
+    return replace(order, doubts=(*order.doubts, *doubts))
 
 
 def _record_sales(
     tx: Connection,
-    orders: Sequence[Order],
+    orders: Mapping[OrderKey, Order],
     changed: LineChanges,
     shared: frozenset[LineKey],
     now: datetime,
@@ -207,9 +208,9 @@ def _record_sales(
     and the steps of stock levels by work item.
     """
     removed = [
-        (order, line.old)
-        for order in orders
-        for line in changed.get(order.key, {}).values()
+        (orders[key], line.old)
+        for key, lines in changed.items()
+        for line in lines.values()
         if line.old and (line.new is None or line.new.sku != line.old.sku)
     ]
     shared |= _find_shared_lines(tx, [(*order.key, old.line_id) for order, old in removed])
@@ -222,7 +223,7 @@ def _record_sales(
     sales = [
         (order.work_id, Movement(order.shop_id, source(order, line.line_id), line.sku, -line.quantity,
                                  order.placed_at, variant_id, order.location_id, order_id))
-        for order in orders
+        for order in orders.values()
         if not order.is_test
         for order_id in (gid_number(order.order_gid),)
         for line in order.lines
@@ -245,7 +246,7 @@ def _record_sales(
         return [], {}
     causes = {
         (order.shop_id, line.sku): PushCause(order.event_id, order.request_id)
-        for order in orders
+        for order in orders.values()
         for line in order.lines
     }
     levels = [shift.level for shift in shifts if shift.is_stocked]

@@ -87,21 +87,21 @@ def _parse_line(line: Any, money: MoneyReader) -> OrderLine:
     if quantity < 0:
         raise Unreadable("quantity", quantity, "zero or more")
     current = 0 if line.is_removed is True else line.current_quantity
-    return OrderLine(
-        line_id=as_id(line.id, "id"),
-        sku=text_or_empty(line.sku),
-        title=text_or_empty(line.title),
-        quantity=quantity,
-        price_cents=money.amount(line.price, "price"),
-        discount_cents=_parse_discount(line, money),
-        is_taxable=line.taxable is not False,
-        is_gift_card=line.gift_card is True,
-        taxes=_format_taxes(_parse_taxes(line.tax_lines, money)) if line.tax_lines else None,
-        product_id=id_or_none(line.product_id, "product_id"),
-        staff_label=(find_staff(line.properties) if line.properties else "")
+    return OrderLine(  # by position: keyword arguments take 0.4 us more
+        as_id(line.id, "id"),
+        text_or_empty(line.sku),
+        text_or_empty(line.title),
+        quantity,
+        money.amount(line.price, "price"),
+        _parse_discount(line, money),
+        line.taxable is not False,
+        line.gift_card is True,
+        _format_taxes(_parse_taxes(line.tax_lines, money)) if line.tax_lines else None,
+        id_or_none(line.product_id, "product_id"),
+        (find_staff(line.properties) if line.properties else "")
         or (_find_attributed_staff(line.attributed_staffs) if line.attributed_staffs else ""),
-        is_tip=line.tip_payment_gateway is not None or line.tip_payment_method is not None,
-        current_quantity=None if current is None else as_count(current, "current_quantity"),
+        line.tip_payment_gateway is not None or line.tip_payment_method is not None,
+        None if current is None else as_count(current, "current_quantity"),
     )
 
 
@@ -189,7 +189,7 @@ def format_staff(user_id: int | None) -> str:
 
 def _parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
     """Return the taxes of a line. A null price is read from ``price_set``, else 0, with a doubt."""
-    taxes = Taxes()
+    taxes: Taxes = {}
     for tax in money.each("tax_lines", as_list(tax_lines, "tax_lines") if tax_lines else ()):
         rate, price = tax.get("rate"), tax.get("price")
         title, is_liable = find_text(tax, "title"), tax.get("channel_liable") is True
@@ -212,7 +212,8 @@ def _parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -
     lines = as_list(shipping_lines, "shipping_lines") if shipping_lines else []
     cents = money.shop_amount(total, "total_shipping_price_set")
     is_sum_of_lines = any(line.get("is_removed") is True for line in lines) or (cents is None and bool(lines))
-    prices, taxes = 0, Taxes()
+    prices = 0
+    taxes: Taxes = {}
     for line in money.each("shipping_lines", lines):
         if line.get("is_removed") is True:
             continue

@@ -5,11 +5,11 @@ Source: https://shopify.dev/docs/api/admin-rest/latest/resources/order
 
 from datetime import datetime
 from hashlib import blake2b
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
+from msgspec.structs import astuple
 
 from services.core.fields import (
     LARGEST_ID,
@@ -47,13 +47,14 @@ _GENERATION = "h"
 written before all its parts were recorded is written again when the same state is received."""
 
 
-class Order(NamedTuple):
+class Order(msgspec.Struct, kw_only=True):
     """The state of an order in one event. Money is in the shop's currency, not the buyer's.
 
-    ``variant_ids`` has the variants in the payload by line id. ``subtotal_cents``, ``tax_cents``,
-    ``shipping_cents`` and ``discount_cents`` are None if the payload does not contain them.
-    ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and the recorded value.
-    ``content_digest`` is of all fields from ``order_gid`` on.
+    ``version`` is of ``order_version``. ``variant_ids`` has the variants in the payload by line id.
+    ``subtotal_cents``, ``tax_cents``, ``shipping_cents`` and ``discount_cents`` are None if the payload does
+    not contain them. ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and
+    the recorded value. ``content_digest`` is of all fields from ``order_gid`` on. A struct: making a named
+    tuple of so many keyword arguments and replacing some of them takes 2 us more.
     """
 
     shop_id: int
@@ -61,9 +62,10 @@ class Order(NamedTuple):
     event_id: int | None
     request_id: str
     updated_at: datetime
-    content_digest: str
+    version: tuple[Any, ...] = ()
+    content_digest: str = ""
     customer: Customer | None
-    doubts: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
     variant_ids: dict[int, int]
 
     order_gid: str
@@ -95,21 +97,16 @@ class Order(NamedTuple):
     current_duties_cents: int | None
     additional_fees_cents: int
     current_additional_fees_cents: int | None
-    conversion_cents: int
+    conversion_cents: int = 0
 
     @property
     def key(self) -> OrderKey:
         """The shop and the order's global id."""
         return self.shop_id, self.order_gid
 
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """See ``order_version``."""
-        return order_version(self)
-
 
 _decode = msgspec.json.Decoder(OrderPayload).decode
-_CONTENT = attrgetter(*Order._fields[Order._fields.index("order_gid") :])
+_FIRST_OF_CONTENT = Order.__struct_fields__.index("order_gid")
 
 COMPARED = (
     "name", "financial_status", "currency", "total_cents", "cancelled_at", "placed_at", "fulfillment_status",
@@ -158,13 +155,16 @@ def parse_order(item: WorkItem) -> Order:
     with MoneyReader(as_text(source.currency, "currency")) as money:
         order = _parse(item, source, money)
     if source.presentment_currency not in (None, money.currency):
-        order = order._replace(conversion_cents=_find_conversion(order))
-    digest = blake2b(orjson.dumps(_CONTENT(order), default=tuple), digest_size=8).hexdigest()
-    return order._replace(content_digest=_GENERATION + digest, doubts=tuple(money.doubts))
+        order.conversion_cents = _find_conversion(order)
+    content = astuple(order)[_FIRST_OF_CONTENT:]
+    digest = blake2b(orjson.dumps(content, default=tuple), digest_size=8).hexdigest()
+    order.content_digest = _GENERATION + digest
+    order.version, order.doubts = order_version(order), tuple(money.doubts)
+    return order
 
 
 def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
-    """Return the order without its digest, its doubts and the rounding of a conversion."""
+    """Return the order without its digest, its version, its doubts and the rounding of a conversion."""
     gid = text_or_empty(source.admin_graphql_api_id)
     total_cents = money.amount(source.total_price, "total_price")
     if not gid and source.financial_status is None:  # a checkout has all other fields of an order
@@ -186,11 +186,9 @@ def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
         event_id=item.event_id,
         request_id=item.request_id,
         updated_at=updated_at,
-        content_digest="",
         customer=read_customer(customer, updated_at)
         if customer and customer_id and describes_customer(customer)
         else None,
-        doubts=(),
         variant_ids={  # the ids of the lines are checked already
             line.id: line.variant_id
             for line in source.line_items
@@ -225,7 +223,6 @@ def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
         current_duties_cents=parse_set("current_total_duties_set"),
         additional_fees_cents=parse_set("original_total_additional_fees_set") or 0,
         current_additional_fees_cents=parse_set("current_total_additional_fees_set"),
-        conversion_cents=0,
     )
 
 

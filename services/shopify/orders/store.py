@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, CursorResult, Row
 
 from services.core.pg_arrays import (
@@ -21,9 +22,11 @@ from services.shopify.orders import tables
 from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import COMPARED, Order, OrderKey
 
-_ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name in Order._fields)
+_ORDER_COLUMNS = tuple(
+    column.name for column in tables.orders.columns if column.name in Order.__struct_fields__
+)
 _LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
-_ORDER_VALUES = attrgetter(*_ORDER_COLUMNS)
+_ORDER_VALUES = itemgetter(*map(Order.__struct_fields__.index, _ORDER_COLUMNS))
 
 # One index probe per key: a plain join would scan a table that has grown since it was analyzed.
 _FIND = f"""
@@ -103,16 +106,15 @@ def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row
     return {(row.shop_id, row.order_gid): row for row in rows}
 
 
-def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
+def find_changed_lines(tx: Connection, orders: Mapping[OrderKey, Order]) -> LineChanges:
     """Return the lines of known ``orders`` that are new, removed or changed."""
     if not orders:
         return {}
-    lines = {(*o.key, line.line_id): line for o in orders for line in o.lines}
-    keys = key_arrays(o.key for o in orders)
+    lines = {(*key, line.line_id): line for key, order in orders.items() for line in order.lines}
+    keys = key_arrays(orders)
     values = {"known_shop_id": keys["shop_id"], "known_gid": keys["order_gid"]}
-    values |= encode_rows(
-        tables.order_lines, _LINE_COLUMNS, [(*o.key, *line) for o in orders for line in o.lines]
-    )
+    rows = [(*key, *line) for key, order in orders.items() for line in order.lines]
+    values |= encode_rows(tables.order_lines, _LINE_COLUMNS, rows)
     changed: LineChanges = defaultdict(dict)
     for row in tx.exec_driver_sql(_FIND_CHANGED_LINES, values):
         key = (row.shop_id, row.order_gid)
@@ -124,22 +126,22 @@ def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
 
 
 def record_orders(
-    tx: Connection, orders: Sequence[Order], known: Collection[OrderKey], changed: LineChanges
+    tx: Connection, orders: Mapping[OrderKey, Order], known: Collection[OrderKey], changed: LineChanges
 ) -> list[OrderKey]:
     """Write ``orders`` with their lines (of known orders the ``changed`` ones); return those with refunds."""
-    rows = [_ORDER_VALUES(order) for order in orders]
+    rows = [_ORDER_VALUES(astuple(order)) for order in orders.values()]
 
     def copy() -> CursorResult[Any]:
         copy_rows(tx, "orders", _ORDER_COLUMNS, rows)
-        return tx.exec_driver_sql(_FIND_REFUNDED, key_arrays(order.key for order in orders))
+        return tx.exec_driver_sql(_FIND_REFUNDED, key_arrays(orders))
 
     def upsert() -> CursorResult[Any]:
         return tx.exec_driver_sql(_UPSERT_ORDERS, encode_rows(tables.orders, _ORDER_COLUMNS, rows))
 
     found = write_new(tx, copy, upsert) if len(orders) >= MANY_ORDERS and not known else upsert()
     refunded = [(row.shop_id, row.order_gid) for row in found]
-    new = [(*o.key, *line) for o in orders if o.key not in known for line in o.lines]
-    altered = [(*o.key, *line) for o in orders for line in o.lines if line.line_id in changed.get(o.key, ())]
+    new = [(*key, *line) for key, order in orders.items() if key not in known for line in order.lines]
+    altered = [(*key, *line.new) for key, lines in changed.items() for line in lines.values() if line.new]
     if len(new) >= MANY_LINES:
         write_new(
             tx, lambda: copy_rows(tx, "order_lines", _LINE_COLUMNS, new), lambda: _upsert_lines(tx, new)

@@ -57,6 +57,10 @@ def query_sandbox(sandbox_state: SandboxState, document: str, **variables: Any) 
     return data
 
 
+OF_THE_EVENT = ("event_id", "request_id", "work_id", "version", "content_digest", "lines", "customer")
+"""Fields of an order that are not compared: of the event, or compared separately."""
+
+
 def sample(samples: Path, name: str) -> dict[str, Any]:
     body: dict[str, Any] = orjson.loads((samples / FOLDER / f"{name}.json").read_bytes())
     return body
@@ -78,8 +82,8 @@ def test_sample_order_parses_the_same(sandbox_state: SandboxState, samples: Path
         parse_order(item("order_ingest", sample_body, event_topic="orders/updated"))
         for sample_body in (body, dict(again.body))
     )
-    for field in from_webhook._fields:
-        if field not in ("event_id", "request_id", "work_id", "content_digest", "lines", "customer"):
+    for field in from_webhook.__struct_fields__:
+        if field not in OF_THE_EVENT:
             assert getattr(from_graphql, field) == getattr(from_webhook, field), field
     assert len(from_graphql.lines) == len(from_webhook.lines) > 0
     for pulled_line, line in zip(from_graphql.lines, from_webhook.lines, strict=True):
@@ -146,10 +150,9 @@ def test_every_part_of_an_order_parses_the_same(sandbox_state: SandboxState, sam
         parse_order(item("order_ingest", sample_body, event_topic="orders/updated"))
         for sample_body in (body, dict(order_event(order).body))
     )
-    skipped = ("event_id", "request_id", "work_id", "content_digest", "lines", "customer")
-    assert {n: getattr(from_graphql, n) for n in from_graphql._fields if n not in skipped} == {
-        n: getattr(from_webhook, n) for n in from_webhook._fields if n not in skipped
-    }
+    for field in from_webhook.__struct_fields__:
+        if field not in OF_THE_EVENT:
+            assert getattr(from_graphql, field) == getattr(from_webhook, field), field
     assert [one._replace(staff_label="") for one in from_graphql.lines] == [
         one._replace(staff_label="") for one in from_webhook.lines
     ]
