@@ -75,11 +75,11 @@ def apply_updates(
 ) -> tuple[dict[EntityKey, EntityState[D]], dict[EntityKey, WorkItem]]:
     """Return the states after ``updates``, and for each changed state the item that changed it last."""
     after, changed = dict(before), dict[EntityKey, WorkItem]()
-    for item, update in updates:
-        known, state = after.get(update.key), EntityState(update.data, update.deleted_at)
+    for item, (key, data, deleted_at) in updates:
+        known, state = after.get(key), EntityState(data, deleted_at)
         merged = state if known is None else merge(known, state)
         if merged != known:
-            after[update.key], changed[update.key] = merged, item
+            after[key], changed[key] = merged, item
     return after, changed
 
 

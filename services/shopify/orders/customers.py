@@ -96,12 +96,9 @@ def describes_customer(source: Mapping[str, Any]) -> bool:
 
 def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
     """Return the customer in ``source``; ``event_time`` replaces an absent ``updated_at``."""
-    return Customer(
-        updated_at=find_instant(source, "updated_at") or event_time,
-        name=f"{find_text(source, 'first_name')} {find_text(source, 'last_name')}".strip(),
-        email=find_text(source, "email"),
-        phone=find_text(source, "phone"),
-    )
+    updated_at = find_instant(source, "updated_at") or event_time
+    name = f"{find_text(source, 'first_name')} {find_text(source, 'last_name')}".strip()
+    return Customer(updated_at, name, find_text(source, "email"), find_text(source, "phone"))
 
 
 def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:

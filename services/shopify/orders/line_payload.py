@@ -211,7 +211,9 @@ def _parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -
     """
     lines = as_list(shipping_lines, "shipping_lines") if shipping_lines else []
     cents = money.shop_amount(total, "total_shipping_price_set")
-    is_sum_of_lines = any(line.get("is_removed") is True for line in lines) or (cents is None and bool(lines))
+    if not lines:
+        return cents, {}
+    is_sum_of_lines = cents is None or any(line.get("is_removed") is True for line in lines)
     prices = 0
     taxes: Taxes = {}
     for line in money.each("shipping_lines", lines):

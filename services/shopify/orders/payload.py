@@ -178,7 +178,7 @@ def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
     lines, shipping_cents, shipping_taxes, tip_cents = parse_priced(source, money)
 
     def parse_set(name: str) -> int | None:
-        return money.shop_amount(getattr(source, name), name)
+        return money.shop_amount(bag, name) if (bag := getattr(source, name)) else None
 
     return Order(
         shop_id=item.shop_id,
