@@ -25,10 +25,10 @@ from services.audit.chain import (
     ChainPosition,
     Mutation,
     event_text,
+    format_utc,
     hash_text,
     mutations_text,
-    to_utc_text,
-    walk,
+    verify_rows,
 )
 from services.audit.queries import StoredChain, stream_rows
 from services.core.db import make_engine
@@ -80,7 +80,7 @@ def _fill(url: str, count: int) -> int:
     with psycopg.connect(url) as connection:
         with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
             for seq in range(1, count + 1):
-                at = to_utc_text(began + timedelta(milliseconds=37 * seq))
+                at = format_utc(began + timedelta(milliseconds=37 * seq))
                 event = (1, seq, at, "webhook", "order_ingest", f"{seq:032x}", seq, _make_mutations(seq, at))
                 text = event_text(*event)
                 digest = hash_text(last, text)
@@ -146,13 +146,13 @@ def _walk(url: str, way: str, after: int, until: int) -> Figures:
                         hashlib.sha256(text).hexdigest()
                     place, broken = ChainPosition(len(rows), ""), None
                 else:
-                    place, broken = walk(rows, 1, BEGINNING)
+                    place, broken = verify_rows(rows, 1, BEGINNING)
             else:
                 row = StoredChain(tx, 1).find_at(after)
                 place, broken = (ChainPosition(row.seq, row.hash) if row else BEGINNING), None
                 before = _now()
                 for block in stream:
-                    place, broken = walk(block, 1, place)
+                    place, broken = verify_rows(block, 1, place)
                     if broken is not None:
                         break
             ended = _now()

@@ -159,11 +159,11 @@ def work_through_outbox() -> None:
     from services.core.db import get_engine
     from services.ledger.runner_external import ExternalRunner
     from services.ledger.topics import TOPICS
-    from services.mail.send import MailSend
+    from services.mail.send import MailSendHandler
 
     engine = get_engine()
     with engine.connect():
-        runner, effect = ExternalRunner(engine, f"bench-{uuid4().hex[:6]}", Random()), MailSend()
+        runner, effect = ExternalRunner(engine, f"bench-{uuid4().hex[:6]}", Random()), MailSendHandler()
     _await_start()
     while runner.run_batch(TOPICS["mail_send"], effect).claimed:
         pass

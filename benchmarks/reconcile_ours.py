@@ -1,4 +1,4 @@
-"""The product's way: ``match_day`` over the text of Stripe's rows, in this process."""
+"""The product's way: ``stage_breaks`` over the text of Stripe's rows, in this process."""
 
 import gc
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.reconcile_rows import DAY, Break, read_their_rows, report
 from services.core.db import make_engine
-from services.payments.match import match_day
+from services.payments.match import stage_breaks
 from services.payments.stripe_lists import render_rows
 
 _FOUND = "select kind, provider_id from reconciliation_staging where token = 'bench'"
@@ -21,7 +21,7 @@ def main() -> None:
 
     def work() -> set[Break]:
         with engine.begin() as tx:
-            match_day(tx, DAY, render_rows(read_their_rows(path)))
+            stage_breaks(tx, DAY, render_rows(read_their_rows(path)))
         with engine.begin() as tx:
             return {(kind, of) for kind, of in tx.exec_driver_sql(_FOUND)}
 

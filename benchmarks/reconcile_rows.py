@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.memory import peak_mib
-from services.payments.comparison import Comparison
+from services.payments.comparison import DayComparison
 from services.payments.stripe_lists import ROWS_PER_BLOCK, StripeRow
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 ENDS = BEGINS + timedelta(days=1)
 NOW = ENDS + timedelta(minutes=5)
-DAY = Comparison(1, date(2026, 11, 20), BEGINS, ENDS, "bench", NOW)
+DAY = DayComparison(1, date(2026, 11, 20), BEGINS, ENDS, "bench", NOW)
 KINDS = ("missing_here", "missing_there", "amount", "currency", "status", "fee", "duplicate")
 """Breaks planted in rows 100, 200, ... of every thousand."""
 

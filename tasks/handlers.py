@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from services.alerts.posthog import PosthogCapture
+from services.alerts.posthog import PosthogCaptureHandler
 from services.closing.daily import check_day
 from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
@@ -11,14 +11,14 @@ from services.closing.month_close import close_month
 from services.conversations.handler import ingest_interactions
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
 from services.jobs.handler import JobHandler
-from services.jobs.sentry_monitors import SentryCheckin
+from services.jobs.sentry_monitors import SentryCheckinHandler
 from services.ledger.replay import review_events
 from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
-from services.mail.send import MailSend
-from services.payments.event_fetch import EventFetch
+from services.mail.send import MailSendHandler
+from services.payments.event_fetch import EventFetchHandler
 from services.payments.handler import ingest_transactions
-from services.privacy.customer_redaction import PrivacyRedact
-from services.privacy.export import PrivacyExport
+from services.privacy.customer_redaction import PrivacyRedactHandler
+from services.privacy.export import PrivacyExportHandler
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import (
     ingest_fulfillment_events,
@@ -44,9 +44,9 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items, ingest_variant_stock
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shopify.subscriptions.check import check_subscriptions
-from services.shopify.uninstall import UninstallConfirm
+from services.shopify.uninstall import UninstallConfirmHandler
 
 TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
     {
@@ -77,22 +77,22 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
 )
 EXTERNAL: Mapping[str, ExternalHandler] = MappingProxyType(
     {
-        "inventory_push": InventoryPush(),
+        "inventory_push": InventoryPushHandler(),
         "reconcile": JobHandler(check_day),
         "gap_heal": JobHandler(backfill_gaps),
         "subscription_watch": JobHandler(check_subscriptions),
-        "mail_send": MailSend(),
-        "event_fetch": EventFetch(),
-        "uninstall_confirm": UninstallConfirm(),
-        "sentry_checkin": SentryCheckin(),
-        "posthog_capture": PosthogCapture(),
+        "mail_send": MailSendHandler(),
+        "event_fetch": EventFetchHandler(),
+        "uninstall_confirm": UninstallConfirmHandler(),
+        "sentry_checkin": SentryCheckinHandler(),
+        "posthog_capture": PosthogCaptureHandler(),
         "owner_digest": JobHandler(record_owner_digest),
         "month_close": JobHandler(close_month),
         "audit_verify": JobHandler(verify_chains),
         "audit_anchor": JobHandler(anchor_heads),
         "audit_archive": JobHandler(archive_events),
-        "privacy_export": PrivacyExport(),
-        "privacy_redact": PrivacyRedact(),
+        "privacy_export": PrivacyExportHandler(),
+        "privacy_redact": PrivacyRedactHandler(),
     }
 )
 HANDLERS: Mapping[str, Handler] = MappingProxyType({**TRANSACTIONAL, **EXTERNAL})

@@ -17,7 +17,7 @@ from services.ledger.dispatch import send_messages
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import BatchResult, report_dead_work
-from services.ledger.topics import TOPICS, Mode, Topic
+from services.ledger.topics import TOPICS, HandlerMode, Topic
 from tasks.celery import app
 from tasks.handlers import EXTERNAL, TRANSACTIONAL
 
@@ -94,7 +94,7 @@ def _summarize(total: BatchResult) -> dict[str, int]:
 def _serve(topic: Topic) -> BatchResult:
     started = time.perf_counter()
     worker, transactional, external = _runners(os.getpid())
-    if topic.mode is Mode.TRANSACTIONAL:
+    if topic.mode is HandlerMode.TRANSACTIONAL:
         report = transactional.run_batch(topic, TRANSACTIONAL[topic.name])
         if report.none_claimable:
             report = transactional.run_suspect(topic, TRANSACTIONAL[topic.name])

@@ -13,7 +13,7 @@ from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.providers.http import get_http_client
 
 
-class PosthogCapture:
+class PosthogCaptureHandler:
     """Sends events. An event that is sent twice has the same uuid, so PostHog counts it once."""
 
     def prepare(

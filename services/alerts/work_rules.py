@@ -17,7 +17,7 @@ from services.ledger.pause import MODES, Pause, list_pauses
 LIMIT = timedelta(hours=4)
 """A pause without an end (``--for``) that is older than this is an incident."""
 
-RULE = "pause_long"
+LONG_PAUSE_RULE = "pause_long"
 
 _RESOLVE_ENDED = """
 update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.summary || ' It has ended.'
@@ -91,7 +91,8 @@ def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
     return [
         Incident(
             pause.scope.shop_id,
-            f"{RULE}:{'/'.join(filter(None, (pause.scope.queue, pause.scope.topic))) or 'everything'}",
+            f"{LONG_PAUSE_RULE}:"
+            f"{'/'.join(filter(None, (pause.scope.queue, pause.scope.topic))) or 'everything'}",
             f"{pause.created_at:%Y-%m-%dT%H:%M:%SZ}",
             "P2",
             f"{pause.scope} is paused ({pause.mode}) since {pause.created_at:%Y-%m-%d %H:%M} UTC by "

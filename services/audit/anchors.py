@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import AuditEntry, ChainPosition, Mutation, to_utc_text
+from services.audit.chain import AuditEntry, ChainPosition, Mutation, format_utc
 from services.audit.checkpoints import SignedHead
 from services.audit.diagnose import AuditFinding, FindingKind
 from services.audit.queries import find_ends, list_chains
@@ -53,7 +53,7 @@ def make_anchor(
     """Return the signed anchor of ``heads``, which names the newest one in ``store``. Stores nothing."""
     keys = store.find_keys(PREFIX)
     content = {
-        "at": to_utc_text(now),
+        "at": format_utc(now),
         "heads": [{"shop_id": shop_id, "seq": seq, "hash": last} for shop_id, (seq, last) in heads],
         "previous": {"key": keys[-1], "sha256": _sha256(store.get(keys[-1]))} if keys else None,
     }
@@ -116,7 +116,7 @@ def check_named_anchor(tx: Connection, store: ObjectStore) -> list[AuditFinding]
     try:
         after = orjson.loads(row.mutations)[0]["after"]
         key, sha256 = str(after["key"]), str(after["sha256"])
-    except (ValueError, LookupError, TypeError):  # altered: ``walk`` finds the row
+    except (ValueError, LookupError, TypeError):  # altered: ``verify_rows`` finds the row
         return []
     names = f"row {row.seq} of the fleet's chain names"
     if not _KEY.fullmatch(key):

@@ -19,9 +19,9 @@ from services.audit.chain import (
     AuditEntry,
     Mutation,
     event_text,
+    format_utc,
     hash_text,
     mutations_text,
-    to_utc_text,
 )
 from services.core.db import add_at_commit
 from services.core.locks import LockKind
@@ -117,7 +117,7 @@ def _append(tx: Connection, prepared: list[_Prepared]) -> None:
         seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
         for _, (_, label, action, request_id, _, work_id), mutations, now in chain:
             seq, prev_hash, shop_id = seq + 1, last, shop or None
-            text = event_text(shop_id, seq, to_utc_text(now), label, action, request_id, work_id, mutations)
+            text = event_text(shop_id, seq, format_utc(now), label, action, request_id, work_id, mutations)
             last = hash_text(prev_hash, text)
             rows.append((shop_id, seq, now, label, action, request_id, work_id, mutations, prev_hash, last))
     copy_rows(tx, "audit_events", _COLUMNS, rows)

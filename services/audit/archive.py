@@ -32,7 +32,7 @@ from services.audit.archive_reader import (
     read_archive,
     read_object,
 )
-from services.audit.chain import BEGINNING, ChainPosition, RowTuple, walk
+from services.audit.chain import BEGINNING, ChainPosition, RowTuple, verify_rows
 from services.audit.jsonl import write_lines
 from services.audit.queries import find_ends, per_chain, query_chain, stream_rows, use_snapshot
 from services.audit.signing import Signer, find_manifest_fault, make_manifest
@@ -73,7 +73,7 @@ _TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)
 
 
 @dataclass(slots=True)
-class Archived:
+class ArchiveResult:
     """The result of one call. Without an archive role, ``kept`` rows are in the store and the database."""
 
     archives: int = 0
@@ -101,7 +101,7 @@ def archive_chain(
     retain_until: datetime | None,
     by: str,
     request_id: str,
-) -> Archived:
+) -> ArchiveResult:
     """Store every event of the chain that is older than 90 days, and delete its row with ``truncate``.
 
     Without ``truncate`` the rows stay. The event about the archive stays, so the chain is never empty; a
@@ -113,10 +113,10 @@ def archive_chain(
         has_old = start is not None and _find_piece_end(tx, shop_id, start, now) is not None
     kept = sum(archive.last_seq - archive.first_seq + 1 for archive in undeleted)
     if not has_old and (truncate is None or not undeleted):
-        return Archived(kept=kept)
+        return ArchiveResult(kept=kept)
     anchored, faults, _ = read_anchors(store, signer, newest=None)
     put = store.find_keys(archive_folder(shop_id))
-    done = Archived()
+    done = ArchiveResult()
     # One snapshot from the verification to the last comparison: exactly the verified rows are archived.
     with begin() as tx:
         use_snapshot(tx)
@@ -140,7 +140,7 @@ def archive_chain(
     return done
 
 
-def _truncate(done: Archived, archive: Archive, truncate: Truncate | None) -> None:
+def _truncate(done: ArchiveResult, archive: Archive, truncate: Truncate | None) -> None:
     """Delete the rows of the verified ``archive`` with ``truncate``, if given; count them in ``done``."""
     if truncate is None:
         done.kept += archive.last_seq - archive.first_seq + 1
@@ -189,7 +189,7 @@ def _find_pieces(
             if key.startswith(begun) and key.endswith(EVENTS):
                 last = min(last, int(key.removeprefix(begun).removesuffix(EVENTS)))
         rows = [row for chunk in stream_rows(tx, shop_id, start.seq, last) for row in chunk]
-        end, broken = walk(rows, shop_id, start)
+        end, broken = verify_rows(rows, shop_id, start)
         if broken is not None or end.seq != last:
             raise RuntimeError(f"row {end.seq + 1} breaks a chain that was verified in this snapshot")
         yield _Piece(shop_id, start, end, rows)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import BEGINNING, ChainPosition, ChainRow, RowTuple, walk
-from services.audit.diagnose import AuditFinding, Chain, FindingKind, diagnose
-from services.audit.jsonl import FileInvalid, read_lines
+from services.audit.chain import BEGINNING, ChainPosition, ChainRow, RowTuple, verify_rows
+from services.audit.diagnose import AuditFinding, ChainRows, FindingKind, diagnose
+from services.audit.jsonl import AuditFileInvalid, read_lines
 from services.audit.queries import StoredChain, per_chain, query_chain
 from services.audit.signing import Signer, find_manifest_fault
 from services.audit.store import ObjectMissing, ObjectStore
@@ -148,9 +148,9 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     found = hashlib.sha256(data).hexdigest()
     rows, fault = read_object(data, archive.shop_id)
     if not fault:
-        place, broken = walk(rows, archive.shop_id, archive.start)
+        place, broken = verify_rows(rows, archive.shop_id, archive.start)
         if broken is not None:
-            return rows, diagnose(archive.shop_id, place, broken, Chain(lambda: rows))
+            return rows, diagnose(archive.shop_id, place, broken, ChainRows(lambda: rows))
         if place != archive.end:
             fault = f"it ends with row {place.seq} instead of {archive.last_seq}"
     if not fault and found != archive.object_sha256:
@@ -175,7 +175,7 @@ def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
             if found != shop_id:
                 return rows, f"row {ChainRow(*row).seq} is of another chain"
             rows.append(row)
-    except FileInvalid as fault:
+    except AuditFileInvalid as fault:
         return rows, str(fault)
     return rows, ""
 

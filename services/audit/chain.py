@@ -62,7 +62,7 @@ RowTuple = tuple[int, str, str, str, str, int | None, str, str, str]
 
 
 class ChainRow(NamedTuple):
-    """A stored event of a chain. ``at`` is the text that was hashed, of ``chain.to_utc_text``."""
+    """A stored event of a chain. ``at`` is the text that was hashed, of ``chain.format_utc``."""
 
     seq: int
     at: str
@@ -114,7 +114,7 @@ def event_text(
     work_id: int | None,
     mutations: str,
 ) -> str:
-    """Return the canonical text of an event: JSON, keys sorted, no spaces. ``at`` is of ``to_utc_text``."""
+    """Return the canonical text of an event: JSON, keys sorted, no spaces. ``at`` is of ``format_utc``."""
     return (
         f'{{"action":{_quoted(action)},"at":"{at}","mutations":{mutations},'
         f'"request_id":{orjson.dumps(request_id).decode()},"seq":{seq},'
@@ -128,7 +128,7 @@ def hash_text(prev_hash: str, text: str) -> str:
     return hashlib.sha256(f"{prev_hash}\n{text}".encode()).hexdigest()
 
 
-def walk(
+def verify_rows(
     rows: Iterable[RowTuple], shop_id: int | None, place: ChainPosition
 ) -> tuple[ChainPosition, ChainRow | None]:
     """Check ``rows`` in order, from the one after ``place``; return the last good position and the bad row.
@@ -157,7 +157,7 @@ def hash_row(
 
 
 @lru_cache(maxsize=1024)
-def to_utc_text(at: datetime) -> str:
+def format_utc(at: datetime) -> str:
     """Return an aware time in UTC, always with microseconds, as ``2026-11-21T08:00:00.000000+00:00``.
 
     Cached: the events of a batch share one time, and equal times of two zones have the same text.
@@ -174,7 +174,7 @@ def _to_text(value: object) -> object:
         case Enum():
             return value.value
         case datetime():
-            return to_utc_text(value)
+            return format_utc(value)
         case date() | UUID() | Decimal():
             return str(value)
         case Mapping():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.audit.chain import ChainPosition, to_utc_text
+from services.audit.chain import ChainPosition, format_utc
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import per_chain, query_chain
 from services.audit.signing import Checkpoint, Signer, checkpoint_message, unknown_key
@@ -76,7 +76,7 @@ def record_checkpoints(
     tx: Connection, heads: Sequence[tuple[int | None, ChainPosition]], signer: Signer, now: datetime
 ) -> int:
     """Sign the verified ``heads`` and insert them, each once. Returns how many are new."""
-    at = to_utc_text(now)
+    at = format_utc(now)
     values = {
         "now": now,
         "public_key": signer.public_key,

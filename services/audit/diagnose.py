@@ -38,7 +38,7 @@ class AuditFinding:
         return f"{self.kind}: {self.subject or f'row {self.seq}{event}'} of {chain}: {self.detail}"
 
 
-class Chain:
+class ChainRows:
     """The rows of one chain, from ``read``; ``StoredChain`` finds them in the database."""
 
     def __init__(self, read: Callable[[], Iterable[RowTuple]]) -> None:
@@ -55,7 +55,7 @@ class Chain:
         return (ChainRow(*fields) for fields in self._read())
 
 
-def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
+def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: ChainRows) -> AuditFinding:
     """Return the finding of ``row``, the first that does not follow ``last``."""
     row = chain.find_at(row.seq) or row
     if row.seq != last.seq + 1:
@@ -81,7 +81,7 @@ def find_number_fault(shop_id: int | None, row: ChainRow) -> AuditFinding:
     return _finding("inserted", shop_id, row, f"rows are numbered from 1 to {MAX_SEQ}")
 
 
-def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
+def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: ChainRows) -> AuditFinding:
     expected = last.seq + 1
     if not 0 < row.seq <= MAX_SEQ:
         return find_number_fault(shop_id, row)
@@ -94,7 +94,7 @@ def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain
 
 
 def _diagnose_displaced(
-    shop_id: int | None, last: ChainPosition, row: ChainRow, original: int, chain: Chain
+    shop_id: int | None, last: ChainPosition, row: ChainRow, original: int, chain: ChainRows
 ) -> AuditFinding:
     """Diagnose a row that was written as number ``original``."""
     written = f"the present row {row.seq} was written as row {original}"
@@ -109,7 +109,7 @@ def _diagnose_displaced(
 
 
 def _diagnose_unlinked(
-    shop_id: int | None, last: ChainPosition, row: ChainRow, following: ChainRow | None, chain: Chain
+    shop_id: int | None, last: ChainPosition, row: ChainRow, following: ChainRow | None, chain: ChainRows
 ) -> AuditFinding:
     """Diagnose a row whose ``prev_hash`` is not the hash of a row of this chain."""
     if row.hash != hash_row(row, shop_id):

@@ -7,7 +7,7 @@ from typing import IO, Any
 from sqlalchemy import Connection
 
 from services.audit.archive_reader import check_links, list_archives
-from services.audit.chain import BEGINNING, to_utc_text
+from services.audit.chain import BEGINNING, format_utc
 from services.audit.checkpoints import list_checkpoints
 from services.audit.jsonl import FORMAT, write_lines
 from services.audit.queries import StoredChain, find_ends, stream_rows, use_snapshot
@@ -50,5 +50,5 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
             }
         )
         checkpoints += [found._asdict() for _, found in list_checkpoints(tx, shop_id)]
-    content = {"made_at": to_utc_text(now), "chains": chains, "checkpoints": checkpoints}
+    content = {"made_at": format_utc(now), "chains": chains, "checkpoints": checkpoints}
     return sign_document(FORMAT, content, signer)

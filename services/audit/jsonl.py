@@ -22,7 +22,7 @@ _get_fields = itemgetter(*_FIELDS)
 _TEXTS = tuple(name for name in _FIELDS if name not in ("seq", "work_id"))
 
 
-class FileInvalid(ShopfleetError):
+class AuditFileInvalid(ShopfleetError):
     """The file has no audit events or is incomplete. The message names the line."""
 
 
@@ -38,7 +38,7 @@ def write_lines(
 
 
 def read_lines(file: IO[bytes]) -> Iterator[Any]:
-    """Yield the header (a mapping), then ``(shop_id, row)`` for each event; raise ``FileInvalid``."""
+    """Yield the header (a mapping), then ``(shop_id, row)`` for each event; raise ``AuditFileInvalid``."""
     number = 0
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as lines:
@@ -46,9 +46,9 @@ def read_lines(file: IO[bytes]) -> Iterator[Any]:
                 found = orjson.loads(line)
                 yield _read_header(found) if number == 1 else _read_event(found)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as fault:
-        raise FileInvalid(f"line {number + 1 if number else 1} cannot be read: {fault}") from fault
+        raise AuditFileInvalid(f"line {number + 1 if number else 1} cannot be read: {fault}") from fault
     if not number:
-        raise FileInvalid("the file is empty: it should begin with a header line")
+        raise AuditFileInvalid("the file is empty: it should begin with a header line")
 
 
 def _read_header(found: Any) -> Mapping[str, Any]:

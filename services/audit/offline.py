@@ -12,9 +12,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from services.audit.chain import ChainPosition, RowTuple, walk
-from services.audit.diagnose import AuditFinding, Chain, diagnose
-from services.audit.jsonl import FileInvalid, read_lines
+from services.audit.chain import ChainPosition, RowTuple, verify_rows
+from services.audit.diagnose import AuditFinding, ChainRows, diagnose
+from services.audit.jsonl import AuditFileInvalid, read_lines
 from services.audit.signing import Checkpoint, SignaturesUnavailable, canonical_json, is_signed
 
 CHUNK_ROWS = 5000
@@ -22,7 +22,7 @@ Print = Callable[[str], object]
 
 
 def verify_file(path: Path, public_key: str, report: Print) -> list[AuditFinding]:
-    """Return the faults of the events in the file; raise ``FileInvalid`` if it cannot be read.
+    """Return the faults of the events in the file; raise ``AuditFileInvalid`` if it cannot be read.
 
     Only signatures of ``public_key`` count; if it is empty, the file's own key is trusted, and printed.
     """
@@ -61,9 +61,9 @@ def _verify_chain(
     shop_id = chain["shop_id"]
     place = ChainPosition(chain["first_seq"] - 1, chain["first_prev_hash"])
     while block := list(islice(rows, CHUNK_ROWS)):
-        place, broken = walk(block, shop_id, place)
+        place, broken = verify_rows(block, shop_id, place)
         if broken is not None:
-            return diagnose(shop_id, place, broken, Chain(partial(_read_rows, path, shop_id)))
+            return diagnose(shop_id, place, broken, ChainRows(partial(_read_rows, path, shop_id)))
         for seq, *_, row_hash in block:
             if signed.get(seq, row_hash) != row_hash:
                 return AuditFinding("rewritten", shop_id, seq, f"its hash was {signed[seq]} in a checkpoint")
@@ -107,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         findings = verify_file(args.file, args.public_key, lambda text: sys.stdout.write(f"{text}\n"))
-    except (FileInvalid, OSError, LookupError, TypeError, AttributeError) as fault:
-        is_known = isinstance(fault, FileInvalid | OSError)
+    except (AuditFileInvalid, OSError, LookupError, TypeError, AttributeError) as fault:
+        is_known = isinstance(fault, AuditFileInvalid | OSError)
         sys.stderr.write(f"{args.file}: {fault if is_known else f'its header is incomplete: {fault!r}'}\n")
         return 2
     for finding in findings:

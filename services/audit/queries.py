@@ -10,7 +10,7 @@ from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import OperationalError
 
 from services.audit.chain import ChainPosition, ChainRow, RowTuple
-from services.audit.diagnose import Chain
+from services.audit.diagnose import ChainRows
 from services.core.pg_arrays import int_array
 
 CHUNK_ROWS = 5000
@@ -156,7 +156,7 @@ def stream_rows(
         raise OperationalError(statement, None, fault, connection_invalidated=driver.broken) from fault
 
 
-class StoredChain(Chain):
+class StoredChain(ChainRows):
     def __init__(self, tx: Connection, shop_id: int | None) -> None:
         self._tx, self.shop_id = tx, shop_id
 

@@ -1,6 +1,6 @@
 """Verifies the chains, and finds the first altered row of each.
 
-Two checks: each row matches its own hash (``walk``), and the hashes match those that were signed earlier
+Two checks: each row matches its own hash (``verify_rows``), and the hashes match those signed earlier
 (checkpoints, anchors). Only the second finds a chain whose end was removed, or that was rewritten as a whole.
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.archive_reader import Archive, check_links, check_manifests, list_archives, read_archive
-from services.audit.chain import BEGINNING, TEXT_VERSION, ChainPosition, ChainRow, walk
+from services.audit.chain import BEGINNING, TEXT_VERSION, ChainPosition, ChainRow, verify_rows
 from services.audit.checkpoints import SignedHead, check_checkpoints, list_checkpoints
 from services.audit.diagnose import AuditFinding, diagnose, find_number_fault
 from services.audit.queries import (
@@ -232,7 +232,7 @@ def _walk_chain(
     broken: ChainRow | None = None
     with closing(stream_rows(tx, shop_id, place.seq)) as blocks:
         for rows in blocks:
-            place, broken = walk(rows, shop_id, place)
+            place, broken = verify_rows(rows, shop_id, place)
             if broken is not None:
                 break
             if report_progress:
@@ -265,7 +265,7 @@ def _check_signed_heads(
 ) -> list[AuditFinding]:
     """Return the first row whose hash differs from the signed one, if any.
 
-    Skips rows that are neither stored nor read from an archive; ``walk`` finds gaps.
+    Skips rows that are neither stored nor read from an archive; ``verify_rows`` finds gaps.
     """
     known = {archive.last_seq: archive.last_hash for archive in archives} | dict(hashes)
     for seq, row_hash, source in sorted(signed_heads):

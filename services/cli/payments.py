@@ -27,7 +27,7 @@ from services.jobs.runs import trigger_job
 from services.jobs.schedule import find_due_day
 from services.jobs.store import get_job
 from services.ledger.audit_text import format_money
-from services.payments.break_repair import RepairPlan, find_progress, plan_repair, repair_day
+from services.payments.break_repair import RepairPlan, count_unfinished_work, plan_repair, repair_day
 from services.payments.breaks import (
     PaymentBreak,
     count_day_breaks,
@@ -190,7 +190,7 @@ def repair(
     until = time.monotonic() + (timeout if waits else 0)
     while True:
         with transaction() as tx:
-            left, counts = find_progress(tx, result.work, utc_now())
+            left, counts = count_unfinished_work(tx, result.work, utc_now())
         if left != reported:
             report(f"{len(result.work) - left} of {len(result.work)} items of work done")
             reported = left

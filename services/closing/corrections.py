@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.sale_items import get_month
+from services.closing.sale_items import make_month_period
 from services.closing.tax_profile import find_tax_profile
 from services.closing.totals import NEW_ACCOUNTS, Accounts, Costs, get_figures
 from services.core.pg_arrays import int_array, text_array
@@ -123,7 +123,7 @@ def find_new_corrections(
             province=month.figures["home"],
             registered=None if registered is None else frozenset(registered),
         )
-        period = get_month(shop_id, month.period, ZoneInfo(month.figures["zone"]), profile)
+        period = make_month_period(shop_id, month.period, ZoneInfo(month.figures["zone"]), profile)
         costs_at_close = costs[month.period]
         accounts = get_figures(tx, period, costs_at_close).accounts
         recorded = list_corrections(tx, shop_id, period=month.period, keep_all=True)

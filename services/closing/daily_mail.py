@@ -16,7 +16,7 @@ from services.audit.diagnose import AuditFinding
 from services.core.csv_files import CSV_TYPE, csv_file
 from services.jobs.handler import JobRun
 from services.ledger.work import NewWork
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.formatting import change, money
 from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
@@ -118,7 +118,7 @@ def record_anomaly_mail(
     shop = get_shop_by_id(tx, run.shop_id)
     if not shop.owner_email or not (breaks or findings or newly_low):
         return []
-    mail = compose(
+    mail = compose_mail(
         DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(day, breaks, newly_low, low, findings),
         shop=shop,

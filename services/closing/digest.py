@@ -15,7 +15,7 @@ from services.core.money import exponent_of
 from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.formatting import change, money
 from services.mail.message import MailType
 from services.mail.outbox import record_mails
@@ -45,9 +45,9 @@ def record_owner_digest(run: JobRun) -> JobResult:
             first,
             currency,
             days,
-            name_staff(tx, shop.id, sales.tops("staff", currency)),
-            name_customers(tx, shop.id, sales.tops("customer", currency)),
-            sales.tops("sku", currency),
+            name_staff(tx, shop.id, sales.top_sellers("staff", currency)),
+            name_customers(tx, shop.id, sales.top_sellers("customer", currency)),
+            sales.top_sellers("sku", currency),
         )
     sold: Counter[str] = Counter()
     for day in days:
@@ -59,7 +59,7 @@ def record_owner_digest(run: JobRun) -> JobResult:
     stats = {"orders": 0, **dict(sorted(sold.items())), "mails": 1 if shop.owner_email else 0}
     if not shop.owner_email:
         return JobResult(stats=stats, result="no_owner_email")
-    mail = compose(OWNER_DIGEST_MAIL, context, shop=shop, recipient=shop.owner_email, period=run.period)
+    mail = compose_mail(OWNER_DIGEST_MAIL, context, shop=shop, recipient=shop.owner_email, period=run.period)
     return JobResult(
         stats=stats,
         record=lambda tx: FollowUp(record_mails(tx, [mail], utc_now(), request_id=run.request_id)),
@@ -110,8 +110,12 @@ def plan_digest_context(
         "refunds": money(now["refunded_cents"], currency),
         "bars": plan_bars(first, currency, days),
         "tops": [
-            {"title": title, "none": none, "rows": [_row(*placed, currency) for placed in enumerate(tops, 1)]}
-            for title, none, tops in (
+            {
+                "title": title,
+                "none": none,
+                "rows": [_row(*placed, currency) for placed in enumerate(top_sellers, 1)],
+            }
+            for title, none, top_sellers in (
                 ("Top mechanic", "No order of the week names who served it.", staff),
                 ("Top customer", "No order of the week names a customer.", customers),
                 ("Top SKU", "Nothing with a SKU was sold.", skus),

@@ -28,7 +28,7 @@ from services.closing.corrections import (
     record_corrections,
     shift_month,
 )
-from services.closing.month_mail import list_unmailed, plan_attached, record_package_mails
+from services.closing.month_mail import list_attached_files, list_unmailed_recipients, record_package_mails
 from services.closing.month_package import ClosePackage, build_package, find_costs, put_package
 from services.closing.profit_and_loss import net_sales
 from services.closing.totals import Costs
@@ -69,9 +69,9 @@ def close_month(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> JobR
         result = "closed"
     with transaction() as tx:
         (month,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
-        unmailed = list_unmailed(tx, shop, run.period)
+        unmailed = list_unmailed_recipients(tx, shop, run.period)
     if unmailed:
-        names = plan_attached(month.files, len(store.get(month.manifest_key)))
+        names = list_attached_files(month.files, len(store.get(month.manifest_key)))
         contents = {name: store.get(month.folder + name) for name in names}
         with transaction() as tx:
             record_package_mails(tx, run, contents, clock())
@@ -117,7 +117,7 @@ def _close(
                 record_corrections(tx, shop.id, run.period, found, now)
                 closed = _describe_closed(run.period, shop.currency, package)
                 append_all(tx, [_audit_entry(run, [closed, *_describe_each(found, run.period)])], now)
-                names = plan_attached(package.files, len(package.manifest))
+                names = list_attached_files(package.files, len(package.manifest))
                 contents = {name: (package.folder / name).read_bytes() for name in names}
                 record_package_mails(tx, run, contents, now)
     return found

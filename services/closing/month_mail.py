@@ -12,7 +12,7 @@ from services.closing.profit_and_loss import format_account, format_month, forma
 from services.closing.profit_pdf import PDF_NAME
 from services.jobs.handler import JobRun
 from services.ledger.accept import record_work
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.formatting import change, money
 from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
@@ -32,7 +32,7 @@ select lower(recipient) from mail_outbox
 """
 
 
-def list_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
+def list_unmailed_recipients(tx: Connection, shop: Shop, period: str) -> list[str]:
     """Return the recipients without a mail about the package of ``period``."""
     values = {"shop_id": shop.id, "kind": MONTH_PACKAGE_MAIL.name, "period": period}
     mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
@@ -40,7 +40,7 @@ def list_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
     return sorted(address for lower, address in wanted.items() if lower not in mailed)
 
 
-def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> list[str]:
+def list_attached_files(files: Sequence[Mapping[str, Any]], manifest_size: int) -> list[str]:
     """Return the names of the attached files, as many as fit: the statement first."""
     sizes = {file["name"]: int(file["size"]) for file in files} | {MANIFEST_NAME: manifest_size}
     order = sorted(sizes, key=lambda name: (name != PDF_NAME, sizes[name], name))
@@ -68,7 +68,7 @@ def record_package_mails(tx: Connection, run: JobRun, contents: Mapping[str, byt
         for name, content in contents.items()
     ]
     mails = [
-        compose(
+        compose_mail(
             MONTH_PACKAGE_MAIL,
             context,
             shop=shop,
@@ -76,7 +76,7 @@ def record_package_mails(tx: Connection, run: JobRun, contents: Mapping[str, byt
             period=closed.period,
             attachments=attachments,
         )
-        for address in list_unmailed(tx, shop, closed.period)
+        for address in list_unmailed_recipients(tx, shop, closed.period)
     ]
     record_work(tx, record_mails(tx, mails, now, request_id=run.request_id), now)
 

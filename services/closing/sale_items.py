@@ -26,14 +26,14 @@ T = TypeVar("T")
 ROWS_AT_ONCE = 200
 """Rows of one network message."""
 
-COUNTS = """
+IS_COUNTED = """
  o.deleted_at is null and not o.is_test and o.financial_status not in ('voided', 'expired')
  and not (o.cancelled_at is not null and o.financial_status in ('pending', 'authorized', 'unpaid', ''))
 """
 """An order counts from the day it was placed, as its invoice does, unless it is a test, deleted, voided,
 expired, or cancelled before anything was paid."""
 
-REFUND_COUNTS = f"r.status = 'success' and {COUNTS}"
+IS_REFUND_COUNTED = f"r.status = 'success' and {IS_COUNTED}"
 """A refund counts once its money is returned; a pending or failed one does not count."""
 
 IS_PAID = "o.financial_status in ('paid', 'partially_refunded', 'refunded')"
@@ -44,7 +44,7 @@ PIECES_REMOVED = """
 """
 """Pieces of a line that an edit removed without a refund: these were never sold."""
 
-PLACE = """
+TAX_PLACE = """
  coalesce(nullif(o.province, ''),
           (select nullif(w.province, '') from locations w
             where w.shop_id = o.shop_id and w.location_id = o.location_id), %(home)s)
@@ -128,7 +128,7 @@ class SalesPeriod(NamedTuple):
         return self._asdict() | {"home": self.profile.province, "exempt": exempt}
 
 
-def get_month(shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile) -> SalesPeriod:
+def make_month_period(shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile) -> SalesPeriod:
     """Return the month ``period``; raise ``ValueError`` if it is none."""
     return SalesPeriod(shop_id, *period_bounds(Covers.MONTH, period, zone), zone, profile)
 
@@ -148,16 +148,16 @@ _ORDER_TAXES = """
 
 _ITEMS = f"""
 with sold as (
-  select o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid from orders o
-   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
+  select o.*, {TAX_PLACE} as place_of_supply, {IS_PAID} as is_paid from orders o
+   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {IS_COUNTED}
 ), refunded as (
   select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents,
          r.unexplained_cents - r.adjustment_cents as beyond_cents, r.duties_cents as back_duties_cents,
          -r.adjustment_tax_cents as beyond_tax_cents,
-         o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid
+         o.*, {TAX_PLACE} as place_of_supply, {IS_PAID} as is_paid
     from order_refunds r join orders o using (shop_id, order_gid)
    where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
-     and {REFUND_COUNTS}
+     and {IS_REFUND_COUNTED}
 )
 select * from (
 select o.placed_at as at, o.order_gid, 'sale' as kind, l.line_id as place,

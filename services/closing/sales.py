@@ -62,7 +62,7 @@ class _SalesSum:
 
 
 @dataclass(slots=True)
-class Sales:
+class SalesTotals:
     """Sales by (currency, day), and since ``tops_since`` by (kind of name, currency, name)."""
 
     tops_since: date
@@ -77,7 +77,7 @@ class Sales:
             for (currency, day), found in sorted(self.by_day.items())
         ]
 
-    def tops(self, kind: str, currency: str, limit: int = 3) -> list[TopSeller]:
+    def top_sellers(self, kind: str, currency: str, limit: int = 3) -> list[TopSeller]:
         """Return the ``limit`` best sellers of ``kind``: ``staff``, ``customer`` or ``sku``."""
         titles = self.titles if kind == "sku" else {}
         found = [
@@ -88,9 +88,9 @@ class Sales:
         return sorted(found, key=lambda top: (-top.net_cents, -top.pieces, top.label))[:limit]
 
 
-def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
+def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> SalesTotals:
     """Return the sums of ``items``, oldest first, without gift cards, which are money owed."""
-    sales = Sales(tops_since)
+    sales = SalesTotals(tops_since)
     for taxed in items:
         item = taxed.item
         if item.is_gift_card:
@@ -107,19 +107,21 @@ def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
     return sales
 
 
-def name_staff(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
-    """Return ``tops`` with the names of ``fleet shops staff`` for labels such as ``user:123``."""
+def name_staff(tx: Connection, shop_id: int, top_sellers: list[TopSeller]) -> list[TopSeller]:
+    """Return ``top_sellers`` with the names of ``fleet shops staff`` for labels such as ``user:123``."""
     names = tx.exec_driver_sql(_STAFF, {"shop_id": shop_id}).scalar() or {}
     named = []
-    for top in tops:
+    for top in top_sellers:
         number = top.label.removeprefix("user:")
         unnamed = top.label if number == top.label else f"Staff {number}"
         named.append(top._replace(name=names.get(number) or unnamed))
     return named
 
 
-def name_customers(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
-    """Return ``tops`` by name; a customer without a name, or whose name was redacted, by number."""
-    values: dict[str, Any] = {"shop_id": shop_id, "customer_id": [int(top.label) for top in tops]}
-    names = {str(row.customer_id): row.name for row in tx.exec_driver_sql(_NAMES, values)} if tops else {}
-    return [top._replace(name=names.get(top.label, f"Customer {top.label}")) for top in tops]
+def name_customers(tx: Connection, shop_id: int, top_sellers: list[TopSeller]) -> list[TopSeller]:
+    """Return ``top_sellers`` by name; a customer without a name, or whose name was redacted, by number."""
+    values: dict[str, Any] = {"shop_id": shop_id, "customer_id": [int(top.label) for top in top_sellers]}
+    names = (
+        {str(row.customer_id): row.name for row in tx.exec_driver_sql(_NAMES, values)} if top_sellers else {}
+    )
+    return [top._replace(name=names.get(top.label, f"Customer {top.label}")) for top in top_sellers]

@@ -126,7 +126,7 @@ def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[TaxSum], obje
         "net_to_remit": lambda row: row.amount(0 if row.tax == CHANNEL or row.is_doubtful else row.collected),
         "expected": lambda row: row.amount(row.expected) if row.is_expected else None,
         "difference": lambda row: row.amount(row.collected - row.expected) if row.is_expected else None,
-        "registration_number": lambda row: profile.number_of(row.tax, row.province),
+        "registration_number": lambda row: profile.registration_number(row.tax, row.province),
         "not_registered": lambda row: row.amount(row.collected) if row.is_doubtful else None,
         "corrects": lambda row: row.corrects or None,
     }

@@ -60,7 +60,7 @@ class TaxProfile:
             tax in self.registered and province == self.province
         )
 
-    def number_of(self, tax: str, province: str) -> str:
+    def registration_number(self, tax: str, province: str) -> str:
         """Return the registration number under which ``tax`` of ``province`` is remitted, or nothing."""
         if tax in _FEDERAL:
             return self.numbers.get("GST", "")

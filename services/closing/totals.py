@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.closing.sale_items import (
-    COUNTS,
+    IS_COUNTED,
     IS_PAID,
+    IS_REFUND_COUNTED,
     PIECES_REMOVED,
-    REFUND_COUNTS,
     SalesPeriod,
     stream,
     stream_items,
@@ -123,7 +123,7 @@ select o.currency, v.account, sum(v.cents)::bigint as cents
                             ('additional_fees', o.additional_fees_cents),
                             ('cash_rounding', o.rounding_cents)) as v(account, cents)
  where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-   and v.cents <> 0 and {COUNTS}
+   and v.cents <> 0 and {IS_COUNTED}
  group by o.currency, v.account
 union all
 select o.currency, v.account, -sum(v.cents)::bigint
@@ -132,7 +132,7 @@ select o.currency, v.account, -sum(v.cents)::bigint
                             ('additional_fees', r.additional_fees_cents),
                             ('cash_rounding', r.rounding_cents)) as v(account, cents)
  where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
-   and v.cents <> 0 and {REFUND_COUNTS}
+   and v.cents <> 0 and {IS_REFUND_COUNTED}
  group by o.currency, v.account
 union all
 select currency, 'payment_fees',
@@ -176,7 +176,7 @@ select count(*) as "orders", count(*) filter (where o.tax_cents is null) as "ord
                             where b.shop_id = t.shop_id and b.source_id = t.provider_id))
        as "{UNKNOWN_FEES}"
   from orders o
- where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
+ where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {IS_COUNTED}
 """  # noqa: S608
 
 # A SKU of several inventory items has the cost of the newest one that is still sold.
@@ -185,7 +185,7 @@ select p.currency, p.sku, sum(p.pieces)::bigint as pieces, c.cost_cents
   from (select o.currency, l.sku, l.quantity - {PIECES_REMOVED} as pieces
           from orders o join order_lines l using (shop_id, order_gid)
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and not l.is_gift_card and not l.is_tip and {COUNTS}
+           and not l.is_gift_card and not l.is_tip and {IS_COUNTED}
         union all
         select o.currency, l.sku, -f.quantity
           from order_refunds r join orders o using (shop_id, order_gid)
@@ -194,7 +194,7 @@ select p.currency, p.sku, sum(p.pieces)::bigint as pieces, c.cost_cents
           join order_lines l
             on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
-           and not l.is_gift_card and not l.is_tip and {REFUND_COUNTS}) p
+           and not l.is_gift_card and not l.is_tip and {IS_REFUND_COUNTED}) p
   left join (select distinct on (i.sku) i.sku, i.cost_cents, s.currency
                from inventory_items i join shops s on s.id = i.shop_id
               where i.shop_id = %(shop_id)s and i.sku <> '' and i.cost_cents is not null
@@ -243,7 +243,7 @@ def get_figures(
     return figures
 
 
-def to_stored(figures: MonthFigures, month: SalesPeriod) -> dict[str, Any]:
+def make_stored_figures(figures: MonthFigures, month: SalesPeriod) -> dict[str, Any]:
     """Return ``closed_periods.figures``, with the registrations: later ones do not apply to the month."""
     registered = month.profile.registered
     accounts = {

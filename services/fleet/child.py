@@ -39,8 +39,13 @@ class Reaper:
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def ensure_alive(self) -> int:
-        """Start the reaper unless it runs; return the descriptor of its input."""
+    @property
+    def input_fd(self) -> int:
+        """The descriptor of the reaper's input."""
+        return self._writing
+
+    def ensure_alive(self) -> None:
+        """Start the reaper unless it runs."""
         with self._lock:
             if self.pid is None:
                 self._process = subprocess.Popen(
@@ -53,7 +58,6 @@ class Reaper:
                     start_new_session=True,
                 )
                 os.write(self._writing, b"".join(self._watched.values()))
-            return self._writing
 
     def watch(self, pid: int, first_signal: int, last_signal: int) -> None:
         """End the group that ``pid`` leads if this process ends before ``unwatch``."""
@@ -128,7 +132,8 @@ class Child:
 
     def start(self) -> None:
         """Start the process. Raises ``OSError`` if the program cannot be run."""
-        program, reaper_fd = self.program, self._reaper.ensure_alive()
+        program, reaper_fd = self.program, self._reaper.input_fd
+        self._reaper.ensure_alive()
         if program.prepare is not None:
             program.prepare()
 

@@ -17,7 +17,7 @@ from services.core.settings import Settings, get_settings
 from services.jobs.complete_run import FAILED, NOT_RUN
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.work import FLEET
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Mail, MailType
 from services.mail.outbox import record_mails
 from services.mail.system_mails import (
@@ -59,7 +59,7 @@ select i.id, coalesce(s.slug, 'fleet') as shop, i.severity, i.summary, i.detail,
 _MARK_MAILED = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
 
 
-class Notice(NamedTuple):
+class IncidentNotice(NamedTuple):
     """The open incidents of one rule and period; ``found`` has rows of ``_FIND_OPEN``."""
 
     rule: str
@@ -85,20 +85,22 @@ def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
     lock_objects(tx, [(FLEET, "operator-mail")])
     mails = []
     for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
-        notice = Notice(rule, period, tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).all())
+        notice = IncidentNotice(
+            rule, period, tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).all()
+        )
         mails.append(_compose(notice, settings, now))
         tx.exec_driver_sql(_MARK_MAILED, {"now": now, "id": int_array(one.id for one in notice.found)})
     return record_work(tx, record_mails(tx, mails, now), now)
 
 
-def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
+def _compose(notice: IncidentNotice, settings: Settings, now: datetime) -> Mail:
     planned = None
     if notice.rule.startswith(f"{NOT_RUN}:"):
         planned = _plan_late(notice, settings)
     elif notice.rule == AUDIT_FAILED:
         planned = _plan_audit(notice)
     mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(notice))
-    return compose(
+    return compose_mail(
         mail_type,
         facts,
         shop=None,
@@ -108,7 +110,7 @@ def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
     )
 
 
-def _plan_incident(notice: Notice) -> dict[str, Any]:
+def _plan_incident(notice: IncidentNotice) -> dict[str, Any]:
     """Return the facts of any incident; for a failed run with the steps to run it again."""
     job = notice.subject if notice.rule.startswith(f"{FAILED}:") else ""
     first = notice.found[0]
@@ -137,7 +139,7 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
     )
 
 
-def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
+def _plan_late(notice: IncidentNotice, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
     if not all(one.detail.get("due_at") for one in notice.found):
         return None
     first = min(notice.found, key=lambda one: str(one.detail["due_at"]))
@@ -159,7 +161,7 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, 
     return JOB_LATE_MAIL, facts
 
 
-def _plan_audit(notice: Notice) -> tuple[MailType, dict[str, Any]] | None:
+def _plan_audit(notice: IncidentNotice) -> tuple[MailType, dict[str, Any]] | None:
     """Return the facts of one altered chain; None for several chains, which share one mail."""
     (first, *others), detail = notice.found, notice.found[0].detail
     if others or detail.get("kind") not in CHAIN_FAULTS or "detail" not in detail:

@@ -66,59 +66,59 @@ FindSlots = Callable[[ZonedSchedule, datetime, datetime], list[datetime]]
 def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
     """Insert every run that is due by ``now``, with its work; return the work to notify workers of."""
     tx.exec_driver_sql(_LOCK, {"lock": _PLANNING})
-    places = tx.exec_driver_sql(_FIND_DUE, {"now": now, "fleet_zone": get_settings().fleet_timezone}).all()
-    if not places:
+    scopes = tx.exec_driver_sql(_FIND_DUE, {"now": now, "fleet_zone": get_settings().fleet_timezone}).all()
+    if not scopes:
         return []
     jobs = find_jobs(tx)
     # Most shops of a zone have the same schedule and state, so the slots are cached.
     slots, next_slot = cache(ZonedSchedule.slots), cache(ZonedSchedule.next_slot)
     runs: list[NewRun] = []
     scheduled_until: list[datetime] = []
-    for place in places:
-        due, until = _find_due_slots(place, now, slots)
-        runs += _plan_runs(jobs[place.job], place, due, now)
+    for scope in scopes:
+        due, until = _find_due_slots(scope, now, slots)
+        runs += _plan_runs(jobs[scope.job], scope, due, now)
         scheduled_until.append(until)
     refs = record_runs(tx, runs, jobs, now)
     tx.exec_driver_sql(
         _UPSERT,
         {
-            "job": text_array([place.job for place in places]),
-            "shop_id": int_array(place.shop_id or FLEET for place in places),
+            "job": text_array([scope.job for scope in scopes]),
+            "shop_id": int_array(scope.shop_id or FLEET for scope in scopes),
             "scheduled_until": instant_array(scheduled_until),
-            "next_due_at": instant_array(next_slot(_timing(place), now) for place in places),
-            "schedule": text_array([place.schedule for place in places]),
-            "zone": text_array([place.zone for place in places]),
-            "enabled": int_array(place.enabled for place in places),
+            "next_due_at": instant_array(next_slot(_timing(scope), now) for scope in scopes),
+            "schedule": text_array([scope.schedule for scope in scopes]),
+            "zone": text_array([scope.zone for scope in scopes]),
+            "enabled": int_array(scope.enabled for scope in scopes),
         },
     )
     return refs
 
 
-def _timing(place: Row[Any]) -> ZonedSchedule:
-    return ZonedSchedule(place.schedule, place.zone, place.enabled)
+def _timing(scope: Row[Any]) -> ZonedSchedule:
+    return ZonedSchedule(scope.schedule, scope.zone, scope.enabled)
 
 
-def _find_due_slots(place: Row[Any], now: datetime, slots: FindSlots) -> tuple[list[datetime], datetime]:
+def _find_due_slots(scope: Row[Any], now: datetime, slots: FindSlots) -> tuple[list[datetime], datetime]:
     """Return the slots that are not planned yet, and the new ``scheduled_until``.
 
     Slots before a change of the schedule are those of the old one. A ``scheduled_until`` after ``now`` is set
     back: runs that are already in ``job_runs`` do not run twice.
     """
-    planned = min(place.scheduled_until or place.begins, now)
-    timing = _timing(place)
-    old = ZonedSchedule(place.old_schedule, place.old_zone, place.old_enabled)
+    planned = min(scope.scheduled_until or scope.begins, now)
+    timing = _timing(scope)
+    old = ZonedSchedule(scope.old_schedule, scope.old_zone, scope.old_enabled)
     if old.schedule is None or old == timing:
         due = slots(timing, planned, now)
         return due, max([planned, *due[-1:]])
-    changed = min(max(place.changed_at or now, planned), now)
+    changed = min(max(scope.changed_at or now, planned), now)
     return [*slots(old, planned, changed), *slots(timing, changed, now)], now
 
 
-def _plan_runs(job: Job, place: Row[Any], slots: list[datetime], now: datetime) -> list[NewRun]:
-    zone = ZoneInfo(place.zone)
+def _plan_runs(job: Job, scope: Row[Any], slots: list[datetime], now: datetime) -> list[NewRun]:
+    zone = ZoneInfo(scope.zone)
     due, skipped = plan_catch_up(job.catch_up, slots, now, job.grace)
     return [
-        NewRun(job.name, place.shop_id, period_of(job.covers, slot, zone), slot, status)
+        NewRun(job.name, scope.shop_id, period_of(job.covers, slot, zone), slot, status)
         for status, some in (("pending", due), ("skipped", skipped))
         for slot in some
     ]

@@ -113,7 +113,7 @@ def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
     return [_plan_checkin(row, "ok" if row.all_done else "error", row.seconds or 0.0) for row in closed]
 
 
-class SentryCheckin:
+class SentryCheckinHandler:
     """Handler of ``sentry_checkin``. A check-in that is sent twice counts once, by its id."""
 
     def prepare(

@@ -152,7 +152,7 @@ def find_active_pauses(tx: Connection, topic: Topic, now: datetime) -> ActivePau
     return pauses
 
 
-def to_item(row: Sequence[Any]) -> WorkItem:
+def make_work_item(row: Sequence[Any]) -> WorkItem:
     """Return the item of a row of ``ITEM_COLUMNS``."""
     return WorkItem._make((*row[:_PAYLOAD], row[_PAYLOAD] or {}, *row[_PAYLOAD + 1 :]))
 
@@ -244,7 +244,7 @@ def _take(
     taken: dict[int, int] = {}
     items: list[WorkItem] = []
     body_bytes = 0
-    for item in map(to_item, fetch_binary(tx, _TAKE, values)):
+    for item in map(make_work_item, fetch_binary(tx, _TAKE, values)):
         taken[item.shop_id] = taken.get(item.shop_id, 0) + 1
         body_bytes += len(item.body)
         if items and body_bytes > MAX_BODY_BYTES:

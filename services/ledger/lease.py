@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.ledger.claim import ITEM_COLUMNS, READY, to_item
+from services.ledger.claim import ITEM_COLUMNS, READY, make_work_item
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
@@ -49,7 +49,7 @@ select exists (
 def find_leased(tx: Connection, item_id: int, token: str) -> WorkItem | None:
     """Return item ``item_id`` if ``token`` holds its lease, else None."""
     row = tx.exec_driver_sql(_FIND, {"id": item_id, "token": token}).one_or_none()
-    return to_item(row) if row else None
+    return make_work_item(row) if row else None
 
 
 def lock_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | None:
@@ -58,7 +58,7 @@ def lock_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | Non
     ``token`` is None for an item without a lease.
     """
     row = tx.exec_driver_sql(_FIND_AND_LOCK, {"id": item_id, "token": token}).one_or_none()
-    return to_item(row) if row else None
+    return make_work_item(row) if row else None
 
 
 def lease_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:

@@ -23,7 +23,7 @@ SET_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """The ids of the new events, and the work to notify workers of after the commit."""
 
     event_ids: tuple[int, ...]
@@ -37,7 +37,7 @@ def count_replayable(tx: Connection, wanted: EventFilter) -> int:
 
 def replay_events(
     tx: Connection, wanted: EventFilter, *, now: datetime, by: str, reason: str = "", request_id: str = ""
-) -> Replayed:
+) -> ReplayResult:
     """Record each event of ``wanted`` again, with work planned by the current code.
 
     Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
@@ -62,7 +62,7 @@ def replay_events(
         entries.append(AuditEntry(shop_id, by, "event.replay", request_id, [mutation]))
     append_all(tx, entries, now)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
-    return Replayed(tuple(event_ids), tuple(work))
+    return ReplayResult(tuple(event_ids), tuple(work))
 
 
 def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:

@@ -23,7 +23,7 @@ from services.providers.registry import PROVIDERS, find_provider
 QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
 
 
-class Mode(StrEnum):
+class HandlerMode(StrEnum):
     """The system in which an item has its effect."""
 
     TRANSACTIONAL = "transactional"
@@ -38,7 +38,7 @@ class Topic:
 
     name: str = ""
     queue: str = ""
-    mode: Mode = Mode.EXTERNAL
+    mode: HandlerMode = HandlerMode.EXTERNAL
     batch_size: int = 1000
     """Most items of one claim."""
     shop_cap: int = 1000
@@ -84,7 +84,9 @@ _INGESTS = (
     "interaction_ingest",
     "event_review",
 )
-_INGEST = Topic(queue="webhooks", mode=Mode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30)
+_INGEST = Topic(
+    queue="webhooks", mode=HandlerMode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30
+)
 # One item of a shop at a time: it may take minutes.
 _LONG = Topic(batch_size=1, shop_cap=1, soft_time_limit_seconds=600, time_limit_seconds=900)
 _JOB = replace(

@@ -136,11 +136,11 @@ class HandlerResult:
 
 
 TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
-"""Does a batch of items inside the transaction that claimed them; see ``Mode.TRANSACTIONAL``."""
+"""Does a batch of items inside the transaction that claimed them; see ``HandlerMode.TRANSACTIONAL``."""
 
 
 class ExternalHandler(Protocol):
-    """Prepares external calls; see ``Mode.EXTERNAL``."""
+    """Prepares external calls; see ``HandlerMode.EXTERNAL``."""
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call to make, or the outcome if no call is needed."""

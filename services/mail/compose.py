@@ -35,7 +35,7 @@ class Templates(NamedTuple):
     names: frozenset[str]
 
 
-def compose(
+def compose_mail(
     mail_type: MailType,
     context: Mapping[str, Any],
     *,

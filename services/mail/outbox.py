@@ -51,10 +51,10 @@ def record_mails(
     stored = tx.exec_driver_sql(_RECORD, values).all()
     for mail_id, shop_id, key in stored:
         _record_parts(tx, mail_id, first[shop_id, key])
-    return [make_work(shop_id, mail_id, "mail", request_id) for mail_id, shop_id, _ in sorted(stored)]
+    return [make_send_work(shop_id, mail_id, "mail", request_id) for mail_id, shop_id, _ in sorted(stored)]
 
 
-def make_work(shop_id: int | None, mail_id: int, origin: str, request_id: str) -> NewWork:
+def make_send_work(shop_id: int | None, mail_id: int, origin: str, request_id: str) -> NewWork:
     """Return the work that sends a mail of the outbox."""
     shop = FLEET if shop_id is None else shop_id
     return NewWork(shop_id=shop, topic=TOPIC, key=str(mail_id), origin=origin, request_id=request_id)

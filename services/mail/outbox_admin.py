@@ -14,7 +14,7 @@ from services.ledger.accept import WorkRef, record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.work import FLEET
-from services.mail.outbox import make_work
+from services.mail.outbox import make_send_work
 from services.mail.tables import STATUSES
 from services.providers.outgoing_mail import mask_address
 
@@ -58,12 +58,12 @@ class MailUnknown(ShopfleetError):
     """There is no mail of that id."""
 
 
-class DecisionInvalid(ShopfleetError):
+class MailDecisionInvalid(ShopfleetError):
     """The mail's status does not allow the decision. The message says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class MailDecision:
     """Who decides about one mail, and why."""
 
     mail_id: int
@@ -105,14 +105,14 @@ def get_mail(tx: Connection, mail_id: int) -> Row[Any]:
     return row
 
 
-def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def resend_mail(tx: Connection, decision: MailDecision, now: datetime) -> tuple[WorkRef, ...]:
     """Make the mail due again, as a new one; return its work, so that workers can be notified.
 
     For a mail of unknown outcome that did not arrive, or that its recipient lost.
     """
     line = _get_locked(tx, decision)
     if line.status == "sending" and not line.is_stuck:
-        raise DecisionInvalid(
+        raise MailDecisionInvalid(
             f"mail {line.id} is being sent: try again in a minute; a dead worker is detected by then"
         )
     tx.exec_driver_sql(_RESEND, {"id": line.id})
@@ -121,11 +121,11 @@ def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[Work
     return refs
 
 
-def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def mark_mail_delivered(tx: Connection, decision: MailDecision, now: datetime) -> tuple[WorkRef, ...]:
     """Count the mail as sent, because a person saw it; return its work, which settles as done."""
     line = _get_locked(tx, decision)
     if not line.is_stuck:
-        raise DecisionInvalid(
+        raise MailDecisionInvalid(
             f"mail {line.id} is {line.status}: only a mail of unknown outcome can be marked as sent; to "
             f"drop waiting work, `celery -A tasks discard --id {line.work_id or '...'} --reason ...`"
         )
@@ -136,14 +136,16 @@ def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tu
     return refs
 
 
-def _get_locked(tx: Connection, decision: Decision) -> Row[Any]:
+def _get_locked(tx: Connection, decision: MailDecision) -> Row[Any]:
     if not decision.reason.strip():
-        raise DecisionInvalid("reason is empty: write what you saw, for the audit")
+        raise MailDecisionInvalid("reason is empty: write what you saw, for the audit")
     tx.exec_driver_sql(_LOCK, {"id": decision.mail_id})
     return get_mail(tx, decision.mail_id)
 
 
-def _requeue_mail(tx: Connection, line: Row[Any], decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def _requeue_mail(
+    tx: Connection, line: Row[Any], decision: MailDecision, now: datetime
+) -> tuple[WorkRef, ...]:
     """Make the mail's work due now: the same item if it is not final, else a new one."""
     if line.work_id is not None and line.work_status in ("dead", "discarded", "error"):
         wanted = WorkFilter(ids=(line.work_id,), statuses=(line.work_status,))
@@ -151,12 +153,18 @@ def _requeue_mail(tx: Connection, line: Row[Any], decision: Decision, now: datet
         return requeue(tx, wanted, now=now, **author)
     if line.work_status == "pending":
         return ()
-    new = make_work(line.shop_id, line.id, "person", decision.request_id)
+    new = make_send_work(line.shop_id, line.id, "person", decision.request_id)
     return tuple(record_work(tx, [new], now))
 
 
 def _audit(
-    tx: Connection, line: Row[Any], decision: Decision, action: str, result: str, status: str, now: datetime
+    tx: Connection,
+    line: Row[Any],
+    decision: MailDecision,
+    action: str,
+    result: str,
+    status: str,
+    now: datetime,
 ) -> None:
     summary = f"mail {line.kind} to {mask_address(line.recipient)} {result}: {decision.reason}"
     after = {"status": status, "reason": decision.reason}

@@ -46,7 +46,7 @@ returning id
 """
 
 
-class MailSend:
+class MailSendHandler:
     """The handler of topic ``mail_send``."""
 
     def __init__(self, engine: Callable[[], Engine] = get_engine) -> None:

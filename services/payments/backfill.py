@@ -27,7 +27,7 @@ from services.payments.payload import Transaction, parse_transaction
 from services.payments.stripe_key import find_stripe_key
 from services.payments.stripe_lists import in_batches
 from services.providers.delivery import find_instant, id_text, parse_object
-from services.providers.stripe import object_key
+from services.providers.stripe import stripe_object_key
 from services.providers.stripe_api import list_objects
 
 EVENTS, CHARGES = "events", "charges"
@@ -191,7 +191,7 @@ def plan_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: 
                     occurred_at=find_instant(fields.get("created")),
                     request_id=request_id,
                     origin="backfill",
-                    key=object_key(fields),
+                    key=stripe_object_key(fields),
                 )
             )
     return planned
@@ -276,7 +276,7 @@ def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, A
     """Return, per object, the digests of the states in events whose work waits."""
     digests: dict[str, set[str]] = defaultdict(set)
     if objects:
-        keys = text_array([object_key({"data": {"object": source}}) for source in objects])
+        keys = text_array([stripe_object_key({"data": {"object": source}}) for source in objects])
         values = {"shop_id": shop_id, "topic": INGEST, "key": keys}
         for (body,) in fetch_binary(tx, _FIND_WAITING, values):
             source = find_object(find_object(parse_object(bytes(body)) or {}, "data"), "object")

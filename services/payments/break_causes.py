@@ -16,7 +16,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.pg_arrays import int_array, text_array
-from services.payments.comparison import IS_STAGED, Comparison
+from services.payments.comparison import IS_STAGED, DayComparison
 from services.payments.stripe_lists import in_batches
 from services.providers.delivery import id_text
 from services.providers.stripe_api import list_objects
@@ -138,7 +138,7 @@ update reconciliation_staging f
 """  # noqa: S608
 
 
-def suggest_causes(key: str, base_url: str, comparison: Comparison) -> None:
+def suggest_causes(key: str, base_url: str, comparison: DayComparison) -> None:
     """Set the suggested cause of each staged break of ``comparison``; no transaction is open during a call.
 
     If the key may not list events, the cause is ``unknown`` and the evidence contains the refusal.
@@ -175,7 +175,7 @@ def _mark_other_account(tx: Connection, values: Mapping[str, Any], *, is_live: b
         tx.exec_driver_sql(_SET_OTHER_ACCOUNT, {**values, **arrays})
 
 
-def _join_events(key: str, base_url: str, day: Comparison, values: Mapping[str, Any]) -> str:
+def _join_events(key: str, base_url: str, day: DayComparison, values: Mapping[str, Any]) -> str:
     """Set the cause of the breaks that a lost event explains; return how many events were read."""
     # Most events of an object are of the same day; later ones are updates. Stripe lists newest first.
     oldest = day.now - EVENTS_KEPT

@@ -146,7 +146,9 @@ def repair_day(
     return result
 
 
-def find_progress(tx: Connection, work: Sequence[WorkRef], now: datetime) -> tuple[int, dict[str, int]]:
+def count_unfinished_work(
+    tx: Connection, work: Sequence[WorkRef], now: datetime
+) -> tuple[int, dict[str, int]]:
     """Return how many items of ``work`` are not done, and the count of all by status.
 
     Does not count an item whose next try is more than two minutes away, so that the command does not wait.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 from services.audit.chain import Mutation
 from services.core.locks import lock_objects
 from services.ledger.audit_text import format_money
-from services.payments.comparison import IS_STAGED, Comparison
+from services.payments.comparison import IS_STAGED, DayComparison
 
 MAX_AUDITED = 200
 """Changes that one audit entry lists one by one; the others are counted."""
@@ -226,7 +226,7 @@ def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:
     return {row.kind: row.n for row in tx.exec_driver_sql(_COUNT, {"shop_id": shop_id, "day": day})}
 
 
-def record_breaks(tx: Connection, comparison: Comparison) -> list[Mutation]:
+def record_breaks(tx: Connection, comparison: DayComparison) -> list[Mutation]:
     """Make the staged breaks of ``comparison`` the day's open breaks; return the changes.
 
     The caller holds ``lock_payment_periods``. Deletes the staged rows.

@@ -7,7 +7,7 @@ SUBJECTS = ("charge", "refund", "dispute", "payout")
 """The kinds of transactions that are compared."""
 
 
-class Comparison(NamedTuple):
+class DayComparison(NamedTuple):
     """A comparison of the day from ``begins`` up to, not including, ``ends``; ``token`` identifies it.
 
     ``_asdict()`` has the parameters of all its statements.
@@ -38,7 +38,7 @@ charges as (
 """The paid charges of the day, and the ids that Shopify may have recorded for their payments."""
 
 
-def insert_staged(cause: str = "") -> str:
+def insert_staged_sql(cause: str = "") -> str:
     """Return the start of an insert; kind, provider_id, subject, ours, theirs and evidence follow."""
     return f"""
 insert into reconciliation_staging

@@ -23,7 +23,7 @@ from services.payments.stripe_key import get_stripe_key
 from services.providers.stripe_api import NOT_FOUND, fetch_object
 
 
-class EventFetch:
+class EventFetchHandler:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:

@@ -13,7 +13,7 @@ from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.payments.audit_text import describe_fee, describe_transaction
 from services.payments.payload import Transaction, TransactionKey, parse_transaction_event
-from services.payments.store import fill_fees, find_transactions, upsert_transactions
+from services.payments.store import find_transactions, update_missing_fees, upsert_transactions
 
 PAYOUT = "payout"
 """The field of a work item's payload with the payout whose balance entries are fetched."""
@@ -53,7 +53,7 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     # A stale event may be the only one that has the fee.
     written = {t.key for t in changed}
     fee_sources = {t.key: t for t in transactions if t.fee_cents is not None and t.key not in written}
-    filled = fill_fees(tx, fee_sources.values())
+    filled = update_missing_fees(tx, fee_sources.values())
 
     def settle(entry: Transaction | Refused | None) -> Outcome:
         if not isinstance(entry, Transaction):

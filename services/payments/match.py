@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.core.pg_copy import COPY_FORMAT, copy_in
-from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
+from services.payments.comparison import IS_STAGED, DayComparison, insert_staged_sql, side_json
 from services.payments.match_rules import PAYMENT_HASH, stage_duplicates, stage_order_amounts
 from services.payments.stripe_lists import StripeRow
 
@@ -74,7 +74,7 @@ select u.provider_id, u.is_in_day, coalesce(t.kind, o.kind) as subject,
 _FEE = "case when b.kind = 'fee' then {}_fee end"
 
 _BREAKS = f"""
-{insert_staged()} b.kind, d.provider_id, d.subject,
+{insert_staged_sql()} b.kind, d.provider_id, d.subject,
        case when is_recorded then
           {side_json("recorded_amount", "recorded_currency", "recorded_status", _FEE.format("recorded"))} end,
        case when is_listed then
@@ -127,7 +127,7 @@ delete from reconciliation_staging
 _COUNT = f"select f.kind, count(*) as n from reconciliation_staging f where {IS_STAGED} group by 1 order by 1"  # noqa: S608
 
 
-def match_day(tx: Connection, comparison: Comparison, blocks: Iterable[bytes]) -> Sequence[Row[Any]]:
+def stage_breaks(tx: Connection, comparison: DayComparison, blocks: Iterable[bytes]) -> Sequence[Row[Any]]:
     """Stage every break between the two sides; return the sums of each side.
 
     They have ``side`` (``ours``, ``theirs``), ``kind``, ``currency``, ``rows``, and ``cents`` of those that
@@ -146,6 +146,6 @@ def match_day(tx: Connection, comparison: Comparison, blocks: Iterable[bytes]) -
     return tx.exec_driver_sql(_SUMS, values).all()
 
 
-def count_staged(tx: Connection, comparison: Comparison) -> dict[str, int]:
+def count_staged(tx: Connection, comparison: DayComparison) -> dict[str, int]:
     """Return how many breaks are staged, by kind."""
     return {row.kind: row.n for row in tx.exec_driver_sql(_COUNT, comparison._asdict())}

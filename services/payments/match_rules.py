@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import Misconfigured
 from services.core.pg_arrays import text_array
-from services.payments.comparison import IS_STAGED, PAID_CHARGES, Comparison, insert_staged, side_json
+from services.payments.comparison import IS_STAGED, PAID_CHARGES, DayComparison, insert_staged_sql, side_json
 from services.payments.stripe_lists import UnreadableObject
 
 # A charge is identified by its order, else by its payment intent. Both are hashed with the amount, because
@@ -78,7 +78,7 @@ with ranked as (
     from candidates where ref <> ''
   window same as (partition by is_order, ref, amount_cents, currency order by at, provider_id)
 )
-{insert_staged()} 'duplicate', d.provider_id, 'charge',
+{insert_staged_sql()} 'duplicate', d.provider_id, 'charge',
        case when o.provider_id is not null then {side_json("o.amount_cents", "o.currency", "o.status")} end,
        {side_json("d.amount_cents", "d.currency", "'paid'")},
        jsonb_build_object('twin', d.twin, 'twin_at', d.twin_at, 'theirs_at', d.at,
@@ -114,7 +114,7 @@ with profile as (
                  when abs(expected_cents - fee_cents) > tolerance_cents then 'profile' end as why
     from entries
 )
-{insert_staged()} 'fee', case why when 'sum' then entry_id else source_id end,
+{insert_staged_sql()} 'fee', case why when 'sum' then entry_id else source_id end,
        case why when 'sum' then 'balance' else coalesce(subject, 'charge') end,
        {side_json("amount_cents", "currency", _STATUS, _EXPECTED_FEE)},
        {side_json("amount_cents", "currency", _STATUS, "fee_cents")},
@@ -144,7 +144,7 @@ with {PAID_CHARGES}, order_payments as (
          jsonb_agg(order_transaction_id::text order by order_transaction_id) as order_transactions
     from pairs group by order_gid having sum(order_cents) <> sum(charge_cents)
 )
-{insert_staged()} 'amount', p.order_gid, 'order',
+{insert_staged_sql()} 'amount', p.order_gid, 'order',
        {side_json("p.order_cents", "p.currency", "coalesce(o.financial_status, 'paid')")},
        {side_json("p.charge_cents", "p.currency", "'paid'")},
        jsonb_strip_nulls(jsonb_build_object('order', o.name, 'charges', p.charges,
@@ -160,7 +160,7 @@ delete from reconciliation_staging f
 """  # noqa: S608
 
 _STAGE_UNREADABLE = f"""
-{insert_staged("unreadable_object")} 'unreadable', v.provider_id, v.subject,
+{insert_staged_sql("unreadable_object")} 'unreadable', v.provider_id, v.subject,
        case when t.provider_id is not null then {side_json("t.amount_cents", "t.currency", "t.status")} end,
        v.side::jsonb, jsonb_build_object('why', v.why)
   from unnest(%(provider_id)s::text[], %(subject)s::text[], %(side)s::text[], %(why)s::text[])
@@ -194,7 +194,7 @@ def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -
     tx.exec_driver_sql(_DUPLICATES, values)
 
 
-def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[UnreadableObject]) -> None:
+def stage_unreadable(tx: Connection, comparison: DayComparison, objects: Sequence[UnreadableObject]) -> None:
     """Stage an ``unreadable`` break for each of ``objects``."""
     if not objects:
         return
@@ -209,7 +209,7 @@ def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[U
     tx.exec_driver_sql(_STAGE_UNREADABLE, values)
 
 
-def stage_fees(tx: Connection, comparison: Comparison) -> None:
+def stage_fees(tx: Connection, comparison: DayComparison) -> None:
     """Stage a ``fee`` for each balance entry whose sums are wrong or whose fee differs from the profile."""
     profile = tx.exec_driver_sql(_FIND_PROFILE, {"shop_id": comparison.shop_id}).scalar()
     tx.exec_driver_sql(_FEES, comparison._asdict() | parse_fee_profile(profile))

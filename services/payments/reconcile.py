@@ -25,8 +25,8 @@ from services.ledger.work import FollowUp
 from services.payments.balance import fetch_balance_entries
 from services.payments.break_causes import suggest_causes
 from services.payments.breaks import count_day_breaks, lock_payment_periods, record_breaks
-from services.payments.comparison import SUBJECTS, Comparison
-from services.payments.match import count_staged, match_day
+from services.payments.comparison import SUBJECTS, DayComparison
+from services.payments.match import count_staged, stage_breaks
 from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.order_charge_payout_sums import sum_orders_charges_payouts
 from services.payments.stripe_key import NO_KEY, find_stripe_key
@@ -34,7 +34,7 @@ from services.payments.stripe_lists import UnreadableObject, list_stripe_rows, r
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
-RULE = "reconciliation_break"
+BREAK_RULE = "reconciliation_break"
 NO_STRIPE = "no_stripe"
 """The result, and the key in the stats, of a run for a shop without Stripe."""
 SPOOLED_BYTES = 8 * 2**20
@@ -68,7 +68,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
-    day = Comparison(
+    day = DayComparison(
         run.shop_id, date.fromisoformat(run.period), begins, ends, uuid4().hex, clock(), run.request_id
     )
     with transaction() as tx:
@@ -83,7 +83,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
         file.writelines(render_rows(list_stripe_rows(key, base_url, day, unreadable)))
         file.seek(0)
         with transaction() as tx:
-            sums = match_day(tx, day, iter(partial(file.read, READ_BYTES), b""))
+            sums = stage_breaks(tx, day, iter(partial(file.read, READ_BYTES), b""))
     fetch_balance_entries(
         day.shop_id, key, base_url, begins, ends, request_id=day.request_id, unreadable=unreadable
     )
@@ -112,7 +112,7 @@ def _make_stats(sums: Iterable[Row[Any]], breaks: Mapping[str, int]) -> dict[str
     return {**counts, **{f"breaks_{kind}": n for kind, n in breaks.items()}, **dict(sorted(cents.items()))}
 
 
-def _record(day: Comparison, tx: Connection) -> FollowUp:
+def _record(day: DayComparison, tx: Connection) -> FollowUp:
     """Make the staged breaks the day's open breaks; record or resolve the day's one incident."""
     lock_payment_periods(tx, day.shop_id)
     mutations = record_breaks(tx, day)
@@ -123,9 +123,9 @@ def _record(day: Comparison, tx: Connection) -> FollowUp:
             f"{sum(counts.values())} payments of {period} do not agree with Stripe: {kinds}. "
             f"`fleet payments breaks --day {period}` lists them, `fleet payments repair` repairs what it can"
         )
-        record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], day.now)
+        record_incidents(tx, [Incident(day.shop_id, BREAK_RULE, period, "P2", summary, counts)], day.now)
     else:
-        resolve_incident(tx, day.shop_id, RULE, period, day.now, "(the day agrees with Stripe now)")
+        resolve_incident(tx, day.shop_id, BREAK_RULE, period, day.now, "(the day agrees with Stripe now)")
     entry = AuditEntry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
     return FollowUp((), [entry] if mutations else ())
 

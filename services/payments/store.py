@@ -71,7 +71,7 @@ def upsert_transactions(tx: Connection, changed: Sequence[Transaction]) -> None:
         tx.exec_driver_sql(_UPSERT, encode_rows(transactions, _COLUMNS, [state[:-1] for state in changed]))
 
 
-def fill_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
+def update_missing_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
     """Set the fees of ``known`` on rows without one; return shop, id, kind, fee and currency of each."""
     if not known:
         return []

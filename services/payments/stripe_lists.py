@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from services.core.errors import Refused
 from services.core.fields import Unreadable, as_object, find_text
 from services.core.pg_copy import csv_rows
-from services.payments.comparison import SUBJECTS, Comparison
+from services.payments.comparison import SUBJECTS, DayComparison
 from services.payments.payload import parse_transaction, read_amount
 from services.providers.stripe_api import list_objects
 
@@ -95,7 +95,7 @@ class StripeRow(NamedTuple):
 
 
 def list_stripe_rows(
-    key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
+    key: str, base_url: str, day: DayComparison, unreadable: list[UnreadableObject]
 ) -> Iterator[StripeRow]:
     """Yield the objects created in the day, charges with their fees; add the unreadable ones."""
     for subject in SUBJECTS:
@@ -106,7 +106,7 @@ def list_stripe_rows(
         yield from parse_readable(listed, subject, partial(_parse_row, day), unreadable)
 
 
-def _parse_row(day: Comparison, source: dict[str, Any]) -> StripeRow:
+def _parse_row(day: DayComparison, source: dict[str, Any]) -> StripeRow:
     parsed = parse_transaction(source, shop_id=day.shop_id, version_at=day.ends)
     if parsed is None:
         raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 
 HIDDEN = "[redacted]"
 
@@ -75,19 +75,19 @@ def normalize_phone(text: object) -> str:
     return digits if len(digits) >= _FEWEST_DIGITS else ""
 
 
-def hide_text(text: str, subject: Subject) -> str:
+def hide_text(text: str, subject: DataSubject) -> str:
     """Return ``text`` with the subject's addresses, numbers and names hidden, in any spelling."""
     pattern = _contacts(subject.emails, subject.phones, subject.names)
     return pattern.sub(HIDDEN, text) if pattern is not None else text
 
 
-def names_subject(text: str, subject: Subject) -> bool:
+def contains_subject(text: str, subject: DataSubject) -> bool:
     """Whether ``text`` contains an address, a number or a name of the subject."""
     pattern = _contacts(subject.emails, subject.phones, subject.names)
     return pattern is not None and pattern.search(text) is not None
 
 
-def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
+def concerns_subject(value: Any, subject: DataSubject, topic: str = "") -> bool:
     """Whether the JSON ``value``, the body of an event of ``topic``, is about the subject.
 
     Compares ids of customers and orders in their fields, payment ids anywhere, and addresses and numbers. A
@@ -100,7 +100,9 @@ def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
     return _is_about(value, subject, _contacts(subject.emails, subject.phones, frozenset()))
 
 
-def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool = False) -> Any:
+def blank_personal_fields(
+    value: Any, subject: DataSubject, *, topic: str = "", conversation: bool = False
+) -> Any:
     """Return the JSON ``value``, the body of an event of ``topic``, in the same shape without the person.
 
     ``conversation``: it is a call or message; participants and content are removed.
@@ -108,10 +110,11 @@ def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool =
     return _blank(value, subject, conversation, "customer" if topic.startswith("customers/") else "")
 
 
-def search_pattern(subject: Subject, *, with_ids: bool) -> str:
+def search_pattern(subject: DataSubject, *, with_ids: bool) -> str:
     """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty if there is no value.
 
-    It matches everything that ``is_about`` and ``names_subject`` accept, and also ids inside longer numbers.
+    It matches everything that ``concerns_subject`` and ``contains_subject`` accept, and also ids inside
+    longer numbers.
     """
     found = [*map(_escaped, [*sorted(subject.emails), *_forms(subject.names)])]
     found += [_SEPARATED_SQL.join(number) for number in sorted(subject.phones)]
@@ -144,11 +147,11 @@ def _forms(names: frozenset[str]) -> list[str]:
     return sorted({*names, *as_html}, key=lambda name: (-len(name), name))
 
 
-def _customer(subject: Subject) -> frozenset[str]:
+def _customer(subject: DataSubject) -> frozenset[str]:
     return frozenset() if subject.customer_id is None else frozenset({str(subject.customer_id)})
 
 
-def _is_about(value: Any, subject: Subject, contacts: re.Pattern[str] | None) -> bool:
+def _is_about(value: Any, subject: DataSubject, contacts: re.Pattern[str] | None) -> bool:
     if isinstance(value, str):
         found = _SHOPIFY_ID.match(value)
         if found is not None:
@@ -163,7 +166,7 @@ def _is_about(value: Any, subject: Subject, contacts: re.Pattern[str] | None) ->
     )
 
 
-def _wanted_ids(name: str, subject: Subject) -> frozenset[str]:
+def _wanted_ids(name: str, subject: DataSubject) -> frozenset[str]:
     if name in ("customer", "customer_id"):
         return _customer(subject)
     if name in ("order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"):
@@ -177,7 +180,7 @@ def _ids_of(value: Any) -> Iterable[Any]:
     return [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
 
 
-def _blank(value: Any, subject: Subject, conversation: bool, under: str) -> Any:
+def _blank(value: Any, subject: DataSubject, conversation: bool, under: str) -> Any:
     if isinstance(value, str):
         return hide_text(value, subject)
     if isinstance(value, list):

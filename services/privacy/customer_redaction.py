@@ -18,14 +18,14 @@ from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.privacy.data_sources import list_data_sources
 from services.privacy.handler import PrivacyHandler, PrivacyTask
-from services.privacy.store import RULE, is_confirmed, list_exports, record_request_done
-from services.privacy.subject import PersonalDataSource, Subject
+from services.privacy.store import UNCONFIRMED_ERASURE_RULE, is_confirmed, list_exports, record_request_done
+from services.privacy.subject import DataSubject, PersonalDataSource
 from services.providers.object_store import open_store
 from services.shopify.shop_profile import UNCONFIRMED
 from services.shopify.uninstall import check_uninstalled
 
 
-class PrivacyRedact(PrivacyHandler):
+class PrivacyRedactHandler(PrivacyHandler):
     """Redacts customers and whole shops. ``check`` returns whether Shopify confirms an uninstall."""
 
     kinds = ("redact", "shop_redact")
@@ -64,7 +64,7 @@ class PrivacyRedact(PrivacyHandler):
             return False
 
 
-def _redact_customer(subject: Subject) -> Counter[str]:
+def _redact_customer(subject: DataSubject) -> Counter[str]:
     holders = list_data_sources()
     counts: Counter[str] = Counter()
     for holder in holders:
@@ -74,7 +74,7 @@ def _redact_customer(subject: Subject) -> Counter[str]:
     return counts
 
 
-def _redact_shop(subject: Subject) -> Counter[str]:
+def _redact_shop(subject: DataSubject) -> Counter[str]:
     counts: Counter[str] = Counter()
     for holder in list_data_sources():
         while any((piece := _redact([holder], subject)).values()):
@@ -83,7 +83,7 @@ def _redact_shop(subject: Subject) -> Counter[str]:
     return counts
 
 
-def _redact(holders: Iterable[PersonalDataSource], subject: Subject) -> Counter[str]:
+def _redact(holders: Iterable[PersonalDataSource], subject: DataSubject) -> Counter[str]:
     """Redact ``holders`` in one transaction; return how many rows of each table changed."""
     counts: Counter[str] = Counter()
     with transaction() as tx:
@@ -96,7 +96,9 @@ def _record(task: PrivacyTask, counts: Counter[str], exports: int, tx: Connectio
     now = utc_now()
     record_request_done(tx, task.row.id, {"rows": dict(counts), "exports": exports}, now)
     if task.subject.whole_shop:
-        resolve_incident(tx, task.item.shop_id, RULE, str(task.row.id), now, "The shop is erased.")
+        resolve_incident(
+            tx, task.item.shop_id, UNCONFIRMED_ERASURE_RULE, str(task.row.id), now, "The shop is erased."
+        )
     who = f"customer {task.subject.customer_id}" if task.subject.customer_id else "the whole shop"
     mutations = [
         Mutation(table, who, f"{who} redacted: {_rows(count)}", None, {"rows": count})

@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.privacy.mail_data import MAILS
-from services.privacy.subject import PersonalDataSource, Records, Subject
+from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
 from services.shops.secrets import retire_secrets
 
@@ -79,7 +79,7 @@ select t.what, t.order_gid as id, t.row - '{shop_id,order_gid,field_versions,eve
 """
 
 
-def _find(statement: str, tx: Connection, subject: Subject) -> Records:
+def _find(statement: str, tx: Connection, subject: DataSubject) -> PersonalDataRows:
     values = {
         "shop_id": subject.shop_id,
         "customer_id": subject.customer_id,
@@ -88,7 +88,7 @@ def _find(statement: str, tx: Connection, subject: Subject) -> Records:
     yield from map(dict, tx.exec_driver_sql(statement, values).mappings())
 
 
-def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
+def redact_customer(tx: Connection, subject: DataSubject, now: datetime) -> Mapping[str, int]:
     """Keep only the customer's number; no later event restores the name."""
     values = {"shop_id": subject.shop_id, "customer_id": subject.customer_id, "now": now}
     if subject.whole_shop:
@@ -98,7 +98,7 @@ def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[
     return {"customers": int(tx.exec_driver_sql(_REDACT_CUSTOMER, values).scalar() or 0)}
 
 
-def redact_secrets(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
+def redact_secrets(tx: Connection, subject: DataSubject, now: datetime) -> Mapping[str, int]:
     """Retire all secrets of a whole shop, those before the last rotation included; a customer has none."""
     if not subject.whole_shop:
         return {}

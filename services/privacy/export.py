@@ -16,13 +16,13 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Attachment, MailType
 from services.mail.outbox import record_mails
 from services.privacy.data_sources import list_data_sources
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.store import export_key, record_request_done
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop_by_id
 
@@ -55,7 +55,7 @@ PRIVACY_EXPORT_MAIL = MailType(
 )
 
 
-class PrivacyExport(PrivacyHandler):
+class PrivacyExportHandler(PrivacyHandler):
     kinds = ("export",)
 
     def act(self, task: PrivacyTask) -> Outcome:
@@ -74,7 +74,7 @@ class PrivacyExport(PrivacyHandler):
         return Done("exported", partial(_record, task, shop, key, data, count))
 
 
-def _gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, Any]]:
+def _gather(tx: Connection, subject: DataSubject, zone: ZoneInfo) -> list[dict[str, Any]]:
     """Return all data of the subject by holder; ``rows`` is empty if a holder has none."""
     return [
         {
@@ -116,7 +116,7 @@ def _record(task: PrivacyTask, shop: Shop, key: str, data: bytes, count: int, tx
     if shop.owner_email:
         file = Attachment(name=f"customer-{number}.json", content_type="application/json", content=data)
         fits = len(data) < LARGEST_ATTACHED
-        mail = compose(
+        mail = compose_mail(
             PRIVACY_EXPORT_MAIL,
             {
                 "customer_id": str(number),

@@ -13,7 +13,7 @@ from services.core.fields import Unreadable
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.privacy.payload import PrivacyRequest, parse_privacy_request
 from services.privacy.store import check_shop, find_subject, is_done_replay, record_request
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 
 UNREADABLE = "shopify.unreadable_privacy_request"
 
@@ -24,7 +24,7 @@ class PrivacyTask(NamedTuple):
     item: WorkItem
     requested: PrivacyRequest
     row: Row[Any]
-    subject: Subject
+    subject: DataSubject
 
     def make_entry(self, action: str, mutations: Sequence[Mutation]) -> AuditEntry:
         """Return the audit entry of the finished request."""

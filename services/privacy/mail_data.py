@@ -10,7 +10,7 @@ from services.core.pg_arrays import int_array
 from services.mail.delivery_plan import REDACTED_RECIPIENT
 from services.mail.tables import mail_outbox
 from services.privacy.body_redaction import HIDDEN, hide_text, normalize_email
-from services.privacy.subject import PersonalDataSource, Records, Subject
+from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import has_subject, scan_rows, update_rows
 
 # Attachments are searched too, exports included.
@@ -49,7 +49,7 @@ update mail_parts p set content = %(gone)s, content_type = 'text/plain'
 _GONE = b"This file was removed: it had data of a person who requested to be erased.\n"
 
 
-def find_mail_rows(tx: Connection, subject: Subject) -> Records:
+def find_mail_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
     """Yield the mails to or about the subject, oldest first, with the names of their attachments."""
     for mail, parts in _find_mails(tx, subject):
         yield {
@@ -62,7 +62,7 @@ def find_mail_rows(tx: Connection, subject: Subject) -> Records:
         }
 
 
-def redact_mails(tx: Connection, subject: Subject, _now: datetime) -> Mapping[str, int]:
+def redact_mails(tx: Connection, subject: DataSubject, _now: datetime) -> Mapping[str, int]:
     """Empty the mails to the subject and address them to nobody; hide the subject in other mails.
 
     Removes attachments that name the subject. A waiting mail to the subject is not sent. For a whole shop all
@@ -93,7 +93,7 @@ def redact_mails(tx: Connection, subject: Subject, _now: datetime) -> Mapping[st
     return {"mail_outbox": count, "mail_parts": removed}
 
 
-def _find_mails(tx: Connection, subject: Subject) -> Iterator[tuple[Row[Any], list[Row[Any]]]]:
+def _find_mails(tx: Connection, subject: DataSubject) -> Iterator[tuple[Row[Any], list[Row[Any]]]]:
     """Yield the mails, each with its attachments that name the subject."""
     for mail in scan_rows(tx, _FIND_MAILS, subject):
         parts = [

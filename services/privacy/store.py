@@ -16,10 +16,15 @@ from services.ledger.requeue import discard, requeue
 from services.ledger.work import NewWork, WorkItem
 from services.privacy.body_redaction import normalize_email, normalize_phone
 from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
-from services.privacy.subject import Subject
-from services.shopify.shop_profile import Identity, check_named, find_identities, list_dead_erasures
+from services.privacy.subject import DataSubject
+from services.shopify.shop_profile import (
+    ShopIdentity,
+    check_shop_identity,
+    find_identities,
+    list_dead_erasures,
+)
 
-RULE = "shop_redact_not_confirmed"
+UNCONFIRMED_ERASURE_RULE = "shop_redact_not_confirmed"
 """Rule of the incident of each request to erase a shop that is not confirmed."""
 
 URGENT_AFTER = timedelta(days=20)
@@ -130,8 +135,8 @@ def record_request(tx: Connection, item: WorkItem, requested: PrivacyRequest, no
 
 def check_shop(tx: Connection, item: WorkItem, requested: PrivacyRequest) -> None:
     """Raise ``WrongBody`` unless the request is for the shop that received it."""
-    known = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
-    check_named(requested.shop_domain, requested.shop_id, known)
+    known = find_identities(tx, [item.shop_id]).get(item.shop_id, ShopIdentity())
+    check_shop_identity(requested.shop_domain, requested.shop_id, known)
 
 
 def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
@@ -164,7 +169,9 @@ def record_decision(
         new = NewWork(shop_id=shop_id, topic="privacy_redact", event_id=event_id, request_id=request)
         record_work(tx, [new], now)
     if not erase:
-        resolve_incident(tx, shop_id, RULE, str(request_id), now, f"Rejected by {by}: {reason}")
+        resolve_incident(
+            tx, shop_id, UNCONFIRMED_ERASURE_RULE, str(request_id), now, f"Rejected by {by}: {reason}"
+        )
     summary = f"erasure of the shop {decided}: {reason}"
     mutation = Mutation("privacy_requests", str(request_id), summary, None, {"decision": decided})
     action = f"privacy.{'confirm' if erase else 'reject'}"
@@ -183,7 +190,7 @@ def record_unconfirmed_erasures(tx: Connection, now: datetime) -> None:
             f"`fleet privacy confirm {row.id} --reason TEXT` erases it; "
             f"`fleet privacy reject {row.id} --reason TEXT` keeps it, if the shop did not leave."
         )
-        incidents.append(Incident(row.shop_id, RULE, str(row.id), severity, summary))
+        incidents.append(Incident(row.shop_id, UNCONFIRMED_ERASURE_RULE, str(row.id), severity, summary))
     record_incidents(tx, incidents, now)
 
 
@@ -198,15 +205,15 @@ def is_done_replay(tx: Connection, item: WorkItem) -> bool:
     return bool(tx.exec_driver_sql(_IS_DONE_REPLAY, {"event_id": item.event_id}).scalar())
 
 
-def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Subject:
+def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> DataSubject:
     """Return the person of the request, from its payload and the shop's rows."""
     if requested.customer_id is None:
-        return Subject(shop_id=shop_id, whole_shop=True)
+        return DataSubject(shop_id=shop_id, whole_shop=True)
     values = {"shop_id": shop_id, "customer_id": requested.customer_id}
     name, email, phone = tx.exec_driver_sql(_FIND_CUSTOMER, values).first() or ("", "", "")
     orders = requested.order_gids | frozenset(tx.exec_driver_sql(_FIND_ORDERS, values).scalars())
     payments = tx.exec_driver_sql(_FIND_PAYMENTS, {"shop_id": shop_id, "gids": text_array(sorted(orders))})
-    return Subject(
+    return DataSubject(
         shop_id=shop_id,
         customer_id=requested.customer_id,
         emails=requested.emails | {found for found in [normalize_email(email)] if found},
@@ -218,7 +225,7 @@ def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Sub
     )
 
 
-def list_exports(tx: Connection, subject: Subject) -> list[str]:
+def list_exports(tx: Connection, subject: DataSubject) -> list[str]:
     """Return the keys of the subject's exports in the archive store, those of running exports included."""
     values = {
         "shop_id": subject.shop_id,

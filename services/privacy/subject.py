@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class DataSubject:
     """Everything that identifies a customer of a shop, or with ``whole_shop`` all customers of the shop.
 
     ``emails`` are in lower case, ``phones`` are digits only; ``payment_refs`` are the payment provider's ids
@@ -31,15 +31,15 @@ class Subject:
         return frozenset(gid.rpartition("/")[2] for gid in self.order_gids)
 
 
-Records = Iterator[Mapping[str, Any]]
+PersonalDataRows = Iterator[Mapping[str, Any]]
 
 
-def find_nothing(_tx: Connection, _subject: Subject) -> Records:
+def find_nothing(_tx: Connection, _subject: DataSubject) -> PersonalDataRows:
     """Yield nothing, for a holder without personal data of customers, such as the shop's keys."""
     return iter(())
 
 
-def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mapping[str, int]:
+def redact_nothing(_tx: Connection, _subject: DataSubject, _now: datetime) -> Mapping[str, int]:
     """Change nothing, for a holder whose rows are kept by law and have only the customer's number."""
     return {}
 
@@ -57,6 +57,6 @@ class PersonalDataSource:
 
     name: str
     tables: tuple[str, ...]
-    find: Callable[[Connection, Subject], Records] = find_nothing
-    redact: Callable[[Connection, Subject, datetime], Mapping[str, int]] = redact_nothing
+    find: Callable[[Connection, DataSubject], PersonalDataRows] = find_nothing
+    redact: Callable[[Connection, DataSubject, datetime], Mapping[str, int]] = redact_nothing
     knows_subject: bool = False

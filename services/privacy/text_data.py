@@ -15,8 +15,15 @@ from sqlalchemy import Connection, Row, Table, bindparam, update
 
 from services.conversations.tables import interactions
 from services.ledger.tables import inbound_events, work_queue
-from services.privacy.body_redaction import HIDDEN, blank, hide_text, is_about, names_subject, search_pattern
-from services.privacy.subject import PersonalDataSource, Records, Subject
+from services.privacy.body_redaction import (
+    HIDDEN,
+    blank_personal_fields,
+    concerns_subject,
+    contains_subject,
+    hide_text,
+    search_pattern,
+)
+from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.providers.registry import find_provider
 
 SET_SIZE = 200
@@ -56,7 +63,7 @@ select shop_id, provider_id, kind, direction, participants, body, detail, occurr
 
 
 def scan_rows(
-    tx: Connection, statement: str, subject: Subject, *, with_ids: bool = False
+    tx: Connection, statement: str, subject: DataSubject, *, with_ids: bool = False
 ) -> Iterator[Row[Any]]:
     """Yield the rows that ``statement`` finds about the subject; for a whole shop, all of them.
 
@@ -95,7 +102,7 @@ def update_rows(
     return count
 
 
-def find_event_rows(tx: Connection, subject: Subject) -> Records:
+def find_event_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
     """Yield the events about the subject, with their whole bodies."""
     for event in _find_events(tx, subject):
         yield {
@@ -107,7 +114,7 @@ def find_event_rows(tx: Connection, subject: Subject) -> Records:
         }
 
 
-def redact_events(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
+def redact_events(tx: Connection, subject: DataSubject, now: datetime) -> Mapping[str, int]:
     """Blank the personal fields of bodies about the subject; a replay still yields the same order.
 
     A body that is not JSON is replaced as a whole. A header has the time. For a whole shop, redacts at most
@@ -128,9 +135,9 @@ def redact_events(tx: Connection, subject: Subject, now: datetime) -> Mapping[st
     return {"inbound_events": update_rows(tx, inbound_events, found, redact)}
 
 
-def _find_events(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
+def _find_events(tx: Connection, subject: DataSubject) -> Iterator[Row[Any]]:
     for event in scan_rows(tx, _FIND_EVENTS, subject, with_ids=True):
-        if is_about(_parse(event.body), subject, event.topic):
+        if concerns_subject(_parse(event.body), subject, event.topic):
             yield event
 
 
@@ -148,16 +155,18 @@ def _has_conversations(name: str) -> bool:
     return provider is not None and provider.has_conversations
 
 
-def _redact_body(event: Row[Any], subject: Subject, at: str) -> bytes | None:
+def _redact_body(event: Row[Any], subject: DataSubject, at: str) -> bytes | None:
     """Return the redacted body; None if nothing changed, for example after an earlier redaction."""
     body = _parse(event.body)
     if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
-    redacted = blank(body, subject, topic=event.topic, conversation=_has_conversations(event.provider))
+    redacted = blank_personal_fields(
+        body, subject, topic=event.topic, conversation=_has_conversations(event.provider)
+    )
     return None if redacted == body else json.dumps(redacted, separators=(",", ":")).encode()
 
 
-def find_work_rows(tx: Connection, subject: Subject) -> Records:
+def find_work_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
     """Yield the work whose payload or error names the subject."""
     for work in _find_work(tx, subject):
         yield {
@@ -168,11 +177,11 @@ def find_work_rows(tx: Connection, subject: Subject) -> Records:
         }
 
 
-def redact_work(tx: Connection, subject: Subject, _now: datetime) -> Mapping[str, int]:
+def redact_work(tx: Connection, subject: DataSubject, _now: datetime) -> Mapping[str, int]:
     """Blank payloads and error texts that name the subject; for a whole shop, remove all error texts."""
 
     def redact(work: Row[Any]) -> Mapping[str, Any]:
-        payload = blank(work.payload, subject)
+        payload = blank_personal_fields(work.payload, subject)
         error = "" if subject.whole_shop else hide_text(work.last_error, subject)
         if (payload, error) == (work.payload, work.last_error):
             return {}
@@ -181,19 +190,19 @@ def redact_work(tx: Connection, subject: Subject, _now: datetime) -> Mapping[str
     return {"work_queue": update_rows(tx, work_queue, _find_work(tx, subject), redact)}
 
 
-def _find_work(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
+def _find_work(tx: Connection, subject: DataSubject) -> Iterator[Row[Any]]:
     for work in scan_rows(tx, _FIND_WORK, subject):
         if has_subject(subject, work.payload, work.last_error):
             yield work
 
 
-def has_subject(subject: Subject, *values: Any) -> bool:
+def has_subject(subject: DataSubject, *values: Any) -> bool:
     """Whether one of the texts or JSON ``values`` names the subject; always true for a whole shop."""
     texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in values]
-    return subject.whole_shop or names_subject("\n".join(texts), subject)
+    return subject.whole_shop or contains_subject("\n".join(texts), subject)
 
 
-def find_interaction_rows(tx: Connection, subject: Subject) -> Records:
+def find_interaction_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
     """Yield the calls and messages with the subject, oldest first."""
     for row in _find_interactions(tx, subject):
         yield {
@@ -206,14 +215,14 @@ def find_interaction_rows(tx: Connection, subject: Subject) -> Records:
         }
 
 
-def redact_interactions(tx: Connection, subject: Subject, _now: datetime) -> Mapping[str, int]:
+def redact_interactions(tx: Connection, subject: DataSubject, _now: datetime) -> Mapping[str, int]:
     """Remove participants and content; the call or message stays, with its times."""
 
     def redact(row: Row[Any]) -> Mapping[str, Any]:
         changed = {
             "participants": [HIDDEN] * len(row.participants),
             "body": "",
-            "detail": blank(row.detail, subject, conversation=True),
+            "detail": blank_personal_fields(row.detail, subject, conversation=True),
         }
         return {} if changed.items() <= row._mapping.items() else changed
 
@@ -221,7 +230,7 @@ def redact_interactions(tx: Connection, subject: Subject, _now: datetime) -> Map
     return {"interactions": update_rows(tx, interactions, found, redact)}
 
 
-def _find_interactions(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
+def _find_interactions(tx: Connection, subject: DataSubject) -> Iterator[Row[Any]]:
     for row in scan_rows(tx, _FIND_INTERACTIONS, subject):
         if has_subject(subject, row.participants, row.body, row.detail):
             yield row

@@ -52,13 +52,13 @@ class WebhookDelivery:
     """The shop's domain in the sender's unsigned header, in lower case, or empty."""
 
 
-def reject(detail: str) -> NoReturn:
+def reject_signature(detail: str) -> NoReturn:
     """Raise ``WebhookRejected``: one code for all signature faults, so that attackers learn nothing."""
     raise WebhookRejected(INVALID_SIGNATURE, detail)
 
 
 def reject_missing(name: str) -> NoReturn:
-    """Raise ``WebhookRejected`` for a missing header; only after the signature matched: see ``reject``."""
+    """Raise ``WebhookRejected`` for a missing header. Call it only after the signature matched."""
     raise WebhookRejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
@@ -67,7 +67,7 @@ def is_storable(value: object, longest: int = MAX_TEXT) -> bool:
     return isinstance(value, str) and 0 < len(value) <= longest and value.isascii() and value.isprintable()
 
 
-def keep_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+def select_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
     """Return the headers among ``names`` that are present and storable."""
     return {name: headers[name] for name in names if name in headers and is_storable(headers[name])}
 
@@ -127,7 +127,7 @@ def get_signature(headers: Mapping[str, str], name: str) -> str:
     """Return the header ``name``, which has the signature; raise ``WebhookRejected`` if it cannot be one."""
     header = headers.get(name.lower(), "")
     if not header or len(header) > MAX_SIGNATURE_HEADER or not header.isascii():
-        reject(f"{name} is missing or malformed")
+        reject_signature(f"{name} is missing or malformed")
     return header
 
 
@@ -150,4 +150,6 @@ def check_age(sent_at_seconds: float, now: datetime) -> None:
     age_seconds = now.timestamp() - sent_at_seconds
     if abs(age_seconds) > TOLERANCE_SECONDS:
         side = "old" if age_seconds > 0 else "ahead"
-        reject(f"timestamp is {abs(age_seconds):.0f} s {side}: at most {TOLERANCE_SECONDS} s are allowed")
+        reject_signature(
+            f"timestamp is {abs(age_seconds):.0f} s {side}: at most {TOLERANCE_SECONDS} s are allowed"
+        )

@@ -21,9 +21,9 @@ from services.providers.delivery import (
     id_text,
     is_signed,
     is_storable,
-    keep_headers,
     parse_object,
-    reject,
+    reject_signature,
+    select_headers,
     sign_base64,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
@@ -56,7 +56,7 @@ def read_openphone_delivery(
 
     event = parse_object(body) or {}
     topic, delivery_key = event.get("type"), webhook_id or event.get("id")
-    kept = keep_headers(headers, KEPT_HEADERS)
+    kept = select_headers(headers, KEPT_HEADERS)
     if not (is_storable(topic, 128) and is_storable(delivery_key)):
         key = webhook_id or hash_body(body)
         return WebhookDelivery(topic=UNREADABLE, delivery_key=key, headers=kept, readable=False)
@@ -65,11 +65,11 @@ def read_openphone_delivery(
         delivery_key=str(delivery_key),
         headers=kept,
         occurred_at=find_instant(event.get("createdAt")),
-        key=object_key(event),
+        key=openphone_object_key(event),
     )
 
 
-def object_key(event: Mapping[str, Any]) -> str:
+def openphone_object_key(event: Mapping[str, Any]) -> str:
     """Return the id of the call, message or task of ``event``; a summary has its call's."""
     data = find_object(event, "data")
     subject = find_object(data, "object") or find_object(data, "resource")
@@ -94,7 +94,7 @@ def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
         if len(fields) == 4 and fields[:2] == ["hmac", "1"] and fields[2].isdecimal() and len(fields[2]) < 16:
             entries.append((fields[2], fields[3].encode()))
     if not entries:
-        reject("openphone-signature has no entry of the form hmac;1;<ms>;<base64>")
+        reject_signature("openphone-signature has no entry of the form hmac;1;<ms>;<base64>")
 
     keys = [secret for secret in secrets if decode_key(secret)]
     genuine = [
@@ -103,7 +103,7 @@ def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
         if is_signed([given], [sign_base64(key, sent_at_ms.encode() + b"." + body) for key in keys])
     ]
     if not any(genuine):
-        reject("openphone-signature matches none of the shop's secrets")
+        reject_signature("openphone-signature matches none of the shop's secrets")
     check_age(max(genuine) / 1000, now)
 
 

@@ -20,10 +20,10 @@ from services.providers.delivery import (
     id_text,
     is_signed,
     is_storable,
-    keep_headers,
     parse_object,
-    reject,
     reject_missing,
+    reject_signature,
+    select_headers,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender
 
@@ -62,10 +62,10 @@ def read_shopify_delivery(
     prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"
     given = get_signature(headers, prefix + "hmac-sha256").encode()
     if not body:
-        reject("the body is empty")
+        reject_signature("the body is empty")
     expected = [b64encode(hmac.digest(secret, body, "sha256")) for secret in secrets if secret]
     if not is_signed([given], expected):
-        reject("X-Shopify-Hmac-Sha256 matches none of the shop's secrets")
+        reject_signature("X-Shopify-Hmac-Sha256 matches none of the shop's secrets")
 
     topic = headers.get(prefix + "topic", "")
     webhook_id = headers.get(prefix + "webhook-id", "")
@@ -81,15 +81,15 @@ def read_shopify_delivery(
     return WebhookDelivery(
         topic=topic,
         delivery_key=webhook_id,
-        headers=keep_headers(headers, KEPT_HEADERS),
+        headers=select_headers(headers, KEPT_HEADERS),
         occurred_at=occurred_at,
-        key="" if parsed is None else object_key(topic, parsed),
+        key="" if parsed is None else shopify_object_key(topic, parsed),
         readable=parsed is not None,
         shop_domain=headers.get(prefix + "shop-domain", "").strip().lower(),
     )
 
 
-def object_key(topic: str, payload: Mapping[str, Any]) -> str:
+def shopify_object_key(topic: str, payload: Mapping[str, Any]) -> str:
     """Return the id of the object of ``payload``; for refunds, transactions and fulfillments the order's."""
     if topic.startswith("orders/"):
         order_id = (

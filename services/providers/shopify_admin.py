@@ -50,7 +50,7 @@ class ShopLevelKey(NamedTuple):
     location_id: int
 
 
-class Quantity(NamedTuple):
+class LevelQuantity(NamedTuple):
     """The new quantity of a level, if it still has ``change_from``; None skips that comparison."""
 
     place: ShopLevelKey
@@ -117,7 +117,7 @@ class ShopifyAdmin:
             return parse_response(response, throttle, changes=changes)
 
     def set_available(
-        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+        self, quantities: Sequence[LevelQuantity], *, reference: str, idempotency_key: str
     ) -> SetLevelsResult:
         """Set the available quantities, once per ``idempotency_key``: all, or none if one is refused.
 

@@ -116,7 +116,7 @@ class TooManyConnections(RetryLater):
     """The server accepts no further connection now."""
 
 
-class Reply(NamedTuple):
+class SmtpReply(NamedTuple):
     """A server's reply."""
 
     code: int
@@ -186,7 +186,7 @@ class SmtpSession:
         is_pipelining = self._client.has_extn("pipelining")
         if is_pipelining:
             self._write(b"".join(lines))
-        bad: tuple[str, Reply] | None = None
+        bad: tuple[str, SmtpReply] | None = None
         for step, line in zip(commands, lines, strict=True):
             if not is_pipelining:
                 self._write(line)
@@ -216,9 +216,9 @@ class SmtpSession:
             # A text that is cut off lacks its last dot, so it is not a mail.
             raise ConnectionLost(type(fault).__name__) from fault
 
-    def _read(self) -> Reply:
+    def _read(self) -> SmtpReply:
         try:
-            reply = Reply(*self._client.getreply())
+            reply = SmtpReply(*self._client.getreply())
         except smtplib.SMTPException as fault:
             raise ConnectionLost(type(fault.__context__ or fault).__name__) from fault
         if reply.code > 0:
@@ -265,7 +265,7 @@ def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a tab
         case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY_CODES:
             return Misconfigured("smtp.credentials_refused", f"the server refuses user or password: {code}")
         case smtplib.SMTPResponseException(smtp_code=code, smtp_error=message):
-            reply = str(Reply(code, message if isinstance(message, bytes) else message.encode()))
+            reply = str(SmtpReply(code, message if isinstance(message, bytes) else message.encode()))
             if code in _BUSY_CODES:
                 return TooManyConnections("smtp.busy", reply)
             if code >= 500:
@@ -287,7 +287,7 @@ def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a tab
     return RetryLater("smtp.unavailable", f"the mail server cannot be reached: {type(fault).__name__}")
 
 
-def _make_reply_error(step: str, bad: Reply) -> WorkError:
+def _make_reply_error(step: str, bad: SmtpReply) -> WorkError:
     if bad.code < 500:
         return RetryLater("smtp.unavailable", str(bad))
     if step == "text":

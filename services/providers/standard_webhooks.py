@@ -21,9 +21,9 @@ from services.providers.delivery import (
     id_text,
     is_signed,
     is_storable,
-    keep_headers,
     parse_object,
-    reject,
+    reject_signature,
+    select_headers,
     sign_base64,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
@@ -44,7 +44,7 @@ def read_standard_delivery(
     """
     webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now)
     payload = parse_object(body)
-    kept = keep_headers(headers, KEPT_HEADERS)
+    kept = select_headers(headers, KEPT_HEADERS)
     if payload is None:
         return WebhookDelivery(topic=UNREADABLE, delivery_key=webhook_id, headers=kept, readable=False)
     topic = payload.get("type", "untyped")
@@ -54,12 +54,12 @@ def read_standard_delivery(
         delivery_key=webhook_id,
         headers=kept,
         occurred_at=find_instant(payload.get("timestamp")) or find_instant(sent_at_seconds),
-        key=object_key(find_object(payload, "data")) if is_readable else "",
+        key=standard_object_key(find_object(payload, "data")) if is_readable else "",
         readable=is_readable,
     )
 
 
-def object_key(data: Mapping[str, Any]) -> str:
+def standard_object_key(data: Mapping[str, Any]) -> str:
     """Return the id of the object in ``data``, from the first field that senders use for it."""
     return id_text(data.get("id")) or id_text(data.get("object")) or id_text(data.get("resource"))
 
@@ -72,14 +72,14 @@ def verify_standard(
     webhook_id = headers.get(prefix + "id", "")
     sent_at_text = headers.get(prefix + "timestamp", "")
     if not is_storable(webhook_id):
-        reject("webhook-id is missing, too long or not plain text")
+        reject_signature("webhook-id is missing, too long or not plain text")
     if not (sent_at_text.isascii() and sent_at_text.isdecimal()) or len(sent_at_text) > 12:
-        reject("webhook-timestamp is missing or not Unix seconds")
+        reject_signature("webhook-timestamp is missing or not Unix seconds")
     signatures = get_signature(headers, prefix + "signature")
     given = [entry[3:].encode() for entry in signatures.split(" ") if entry.startswith("v1,")]
     message = f"{webhook_id}.{sent_at_text}.".encode() + body
     if not is_signed(given, [sign_base64(secret, message) for secret in secrets if decode_key(secret)]):
-        reject("webhook-signature matches none of the shop's secrets")
+        reject_signature("webhook-signature matches none of the shop's secrets")
     check_age(int(sent_at_text), now)
     return webhook_id, int(sent_at_text)
 

@@ -22,9 +22,9 @@ from services.providers.delivery import (
     id_text,
     is_signed,
     is_storable,
-    keep_headers,
     parse_object,
-    reject,
+    reject_signature,
+    select_headers,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender
 
@@ -44,12 +44,12 @@ def read_stripe_delivery(
     message = sent_at_text.encode() + b"." + body
     expected = [hmac.digest(secret, message, "sha256").hex().encode() for secret in secrets if secret]
     if not is_signed(given, expected):
-        reject("Stripe-Signature matches none of the shop's secrets")
+        reject_signature("Stripe-Signature matches none of the shop's secrets")
     check_age(int(sent_at_text), now)
 
     event = parse_object(body) or {}
     event_id, topic = event.get("id"), event.get("type")
-    kept = keep_headers(headers, KEPT_HEADERS)
+    kept = select_headers(headers, KEPT_HEADERS)
     if not (is_storable(event_id) and is_storable(topic, 128)):
         return WebhookDelivery(topic=UNREADABLE, delivery_key=hash_body(body), headers=kept, readable=False)
     return WebhookDelivery(
@@ -57,11 +57,11 @@ def read_stripe_delivery(
         delivery_key=str(event_id),
         headers=kept,
         occurred_at=find_instant(event.get("created")),
-        key=object_key(event),
+        key=stripe_object_key(event),
     )
 
 
-def object_key(event: Mapping[str, Any]) -> str:
+def stripe_object_key(event: Mapping[str, Any]) -> str:
     """Return the id of the object of ``event``; a refund has its charge's, so that both are done in order."""
     snapshot = find_object(find_object(event, "data"), "object")
     if snapshot.get("object") == "refund":
@@ -89,9 +89,9 @@ def _parse_header(header: str) -> tuple[str, list[bytes]]:
         elif scheme == "v1":
             candidates.append(value.encode())
     if not sent_at_text.isdecimal() or len(sent_at_text) > 12:
-        reject("Stripe-Signature has no t=<unix seconds>")
+        reject_signature("Stripe-Signature has no t=<unix seconds>")
     if not candidates:
-        reject("Stripe-Signature has no v1 signature")
+        reject_signature("Stripe-Signature has no v1 signature")
     return sent_at_text, candidates
 
 

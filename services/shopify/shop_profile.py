@@ -42,7 +42,7 @@ select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.t
 """
 
 
-class Identity(NamedTuple):
+class ShopIdentity(NamedTuple):
     """A shop's current and former domains in lower case, and its id at Shopify."""
 
     domains: tuple[str, ...] = ()
@@ -52,15 +52,15 @@ class Identity(NamedTuple):
 _Storefront = data_class(storefronts)
 
 
-def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
+def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, ShopIdentity]:
     rows = tx.exec_driver_sql(_FIND_IDENTITIES, {"shop_id": int_array(sorted(shop_ids))})
     return {
-        row.shop_id: Identity(tuple(name.lower() for name in row.domains if name), row.shopify_id)
+        row.shop_id: ShopIdentity(tuple(name.lower() for name in row.domains if name), row.shopify_id)
         for row in rows
     }
 
 
-def check_description(source: Mapping[str, object], known: Identity) -> None:
+def check_shop_payload(source: Mapping[str, object], known: ShopIdentity) -> None:
     """Raise ``WrongBody`` if a payload of ``shop/update`` or ``app/uninstalled`` belongs to another shop."""
     domain = find_text(source, "myshopify_domain").lower()
     if domain and known.domains and domain not in known.domains:
@@ -69,7 +69,7 @@ def check_description(source: Mapping[str, object], known: Identity) -> None:
         raise WrongBody("id", source.get("id"), f"this shop's own id, {known.shopify_id}")
 
 
-def check_named(domain: str, shopify_id: int, known: Identity) -> None:
+def check_shop_identity(domain: str, shopify_id: int, known: ShopIdentity) -> None:
     """Raise ``WrongBody`` unless a privacy request is about this shop, by its domain or by its id."""
     if shopify_id == known.shopify_id or domain in known.domains:
         return
@@ -94,7 +94,7 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
     identities = find_identities(tx, {item.shop_id for item in items})
     parsed = read_set(
         items,
-        lambda item: _parse(item, identities.get(item.shop_id, Identity()), now),
+        lambda item: _parse(item, identities.get(item.shop_id, ShopIdentity()), now),
         STOREFRONTS.unreadable,
     )
     result = upsert_parsed(tx, items, parsed, STOREFRONTS)
@@ -138,9 +138,9 @@ def _merge(one: EntityState[Any], other: EntityState[Any]) -> EntityState[Any]:
     return EntityState(data, uninstalled_at)
 
 
-def _parse(item: WorkItem, identity: Identity, now: datetime) -> list[EntityUpdate[Any]]:
+def _parse(item: WorkItem, identity: ShopIdentity, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
-    check_description(source, identity)
+    check_shop_payload(source, identity)
     data = _Storefront(
         updated_at=updated_at_or_event_time(source, item, now),
         shopify_id=find_id(source, "id"),

@@ -29,8 +29,8 @@ from services.shopify.shop_profile import (
     STOREFRONTS,
     UNCONFIRMED,
     UNINSTALLED,
-    Identity,
-    check_description,
+    ShopIdentity,
+    check_shop_payload,
     find_identities,
     list_dead_erasures,
 )
@@ -77,7 +77,7 @@ def check_uninstalled(shop_id: int) -> bool:
     return False
 
 
-class UninstallConfirm:
+class UninstallConfirmHandler:
     """Handler of the topic ``uninstall_confirm``."""
 
     def prepare(
@@ -92,8 +92,8 @@ class UninstallConfirm:
 
 def _prepare(tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
     try:
-        identity = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
-        check_description(read_event(item), identity)
+        identity = find_identities(tx, [item.shop_id]).get(item.shop_id, ShopIdentity())
+        check_shop_payload(read_event(item), identity)
     except Unreadable as fault:
         return Refused(fault.code or STOREFRONTS.unreadable, str(fault))
     gone_at = min(item.event_time(now), now)

@@ -9,15 +9,15 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import AuditEntry, append_now
-from services.audit.archive import Archived, archive_chain, open_truncate
+from services.audit.archive import ArchiveResult, archive_chain, open_truncate
 from services.audit.chain import (
     FIRST_PREV_HASH,
     ChainRow,
     Mutation,
     event_text,
+    format_utc,
     hash_text,
     mutations_text,
-    to_utc_text,
 )
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
@@ -48,7 +48,7 @@ class AuditEvent(NamedTuple):
 
 def canonical_text(event: AuditEvent) -> str:
     shop_id, seq, at, *rest = event
-    return event_text(shop_id, seq, to_utc_text(at), *rest)  # type: ignore[arg-type]
+    return event_text(shop_id, seq, format_utc(at), *rest)  # type: ignore[arg-type]
 
 
 def hash_event(prev_hash: str, event: AuditEvent) -> str:
@@ -80,7 +80,7 @@ def archive_old(
     *,
     retain_until: datetime | None = None,
     may_delete: bool = True,
-) -> Archived:
+) -> ArchiveResult:
     """Archive as the job does: the application role records, the archive role deletes."""
     with open_truncate(get_settings().audit_archive_database_url if may_delete else "") as cut:
         return archive_chain(
@@ -123,7 +123,7 @@ def make_rows(count: int, shop_id: int | None = 1) -> list[ChainRow]:
         digest = hash_event(last, event)
         rows.append(
             ChainRow(
-                seq, to_utc_text(event.at), event.staff_label, event.action, event.request_id, event.work_id,
+                seq, format_utc(event.at), event.staff_label, event.action, event.request_id, event.work_id,
                 event.mutations, last, digest, seq + 1000,
             )
         )  # fmt: skip

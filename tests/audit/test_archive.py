@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.audit import archive as archive_module
-from services.audit.archive import Archived
+from services.audit.archive import ArchiveResult
 from services.audit.archive_reader import list_archives
 from services.audit.queries import find_ends
 from services.audit.signing import Signer
@@ -40,7 +40,7 @@ def chain(engine: Engine, request: pytest.FixtureRequest) -> int | None:
     return shop_id
 
 
-def archive(engine: Engine, shop_id: int | None, store: ObjectStore, now: datetime = NOW) -> Archived:
+def archive(engine: Engine, shop_id: int | None, store: ObjectStore, now: datetime = NOW) -> ArchiveResult:
     return archive_old(engine, shop_id, store, SIGNER, now)
 
 
@@ -67,7 +67,7 @@ def test_old_events_are_archived_and_the_chain_verifies_across_the_cut(
     report = verify(engine, store, full=True, archives=True)
     assert report.findings == []
     assert report.chains[0].archived_rows == 8
-    assert archive(engine, chain, store) == Archived()
+    assert archive(engine, chain, store) == ArchiveResult()
 
 
 def test_with_any_store_events_are_archived_anchors_stay_and_the_chain_verifies(
@@ -134,7 +134,7 @@ def test_archive_events_alone_are_not_archived(engine: Engine, chain: int | None
     archive(engine, 7, store)
     rest = first_and_head(engine, 7)
 
-    assert archive(engine, 7, store, NOW + timedelta(days=1)) == Archived()
+    assert archive(engine, 7, store, NOW + timedelta(days=1)) == ArchiveResult()
     assert first_and_head(engine, 7) == rest
 
 

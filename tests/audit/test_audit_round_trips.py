@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from services.audit.append import AuditEntry, Mutation, append_now
 from services.audit.archive_reader import Archive, list_archives
-from services.audit.chain import ChainPosition, ChainRow, mutations_text, to_utc_text
+from services.audit.chain import ChainPosition, ChainRow, format_utc, mutations_text
 from services.audit.checkpoints import list_checkpoints, record_checkpoints
 from services.audit.queries import StoredChain, count_events, find_ends, stream_rows
 from services.audit.signing import Signer
@@ -36,7 +36,7 @@ def test_an_event_is_read_back_by_name_from_every_finder(engine: Engine) -> None
         counted = count_events(tx, "order.paid", NOW - timedelta(days=1))
 
     expected = ChainRow(
-        seq=3, at=to_utc_text(NOW), staff_label="ada", action="order.paid", request_id="r-77", work_id=91,
+        seq=3, at=format_utc(NOW), staff_label="ada", action="order.paid", request_id="r-77", work_id=91,
         mutations=mutations_text([CHANGE]), prev_hash=stored.prev_hash, hash=stored.hash, id=event_id,
     )  # fmt: skip
     assert (stored.shop_id, stored.seq, stored.at, stored.work_id) == (5, 3, NOW, 91)
@@ -59,7 +59,7 @@ def test_a_checkpoint_is_read_back_by_name(engine: Engine) -> None:
         stored = tx.execute(text("select * from audit_checkpoints")).one()
 
     assert (stored.id, stored.shop_id, stored.seq, stored.hash) == (row_id, 5, 3, "h" * 64)
-    assert (found.shop_id, found.seq, found.hash, found.at) == (5, 3, "h" * 64, to_utc_text(stored.at))
+    assert (found.shop_id, found.seq, found.hash, found.at) == (5, 3, "h" * 64, format_utc(stored.at))
     assert (found.public_key, found.signature) == (stored.public_key, stored.signature)
     assert (stored.at, stored.public_key) == (NOW, SIGNER.public_key)
     assert found.is_genuine()

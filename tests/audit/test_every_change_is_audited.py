@@ -11,7 +11,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.runner_transactional import TransactionalRunner
-from services.ledger.topics import TOPICS, Mode
+from services.ledger.topics import TOPICS, HandlerMode
 from services.ledger.work import NewWork, WorkItem
 from services.schema.models import metadata
 from tasks.handlers import TRANSACTIONAL
@@ -108,7 +108,7 @@ def contents(engine: Engine) -> dict[str, Any]:
 
 
 def test_every_own_topic_has_a_sample_here_or_a_reason() -> None:
-    own = {name for name, topic in TOPICS.items() if topic.mode is Mode.TRANSACTIONAL}
+    own = {name for name, topic in TOPICS.items() if topic.mode is HandlerMode.TRANSACTIONAL}
 
     assert own == set(SAMPLES) | set(WITHOUT_ROWS)
 

@@ -11,9 +11,9 @@ from services.audit.chain import (
     FIRST_PREV_HASH,
     ChainPosition,
     ChainRow,
+    format_utc,
     hash_row,
-    to_utc_text,
-    walk,
+    verify_rows,
 )
 from services.audit.diagnose import AuditFinding, diagnose
 from tests.audit.chains import AuditEvent, InMemoryChain, hash_event, make_rows
@@ -24,7 +24,7 @@ FIELDS = ("at", "staff_label", "action", "request_id", "work_id", "mutations", "
 def judge(rows: list[ChainRow], shop_id: int | None = 1) -> AuditFinding | None:
     """Return the result for ``rows``, read in the order of their numbers."""
     ordered = sorted(rows, key=lambda row: row.seq)
-    place, broken = walk([row[:9] for row in ordered], shop_id, BEGINNING)
+    place, broken = verify_rows([row[:9] for row in ordered], shop_id, BEGINNING)
     return None if broken is None else diagnose(shop_id, place, broken, InMemoryChain(ordered))
 
 
@@ -53,23 +53,23 @@ def test_the_walk_hashes_exactly_as_the_chain_is_written(
 ) -> None:
     event = AuditEvent(shop_id, 1, at, *texts, work_id, '[{"a":"é"}]')
     digest = hash_event(FIRST_PREV_HASH, event)
-    row = ChainRow(1, to_utc_text(at), *texts, work_id, event.mutations, FIRST_PREV_HASH, digest)
+    row = ChainRow(1, format_utc(at), *texts, work_id, event.mutations, FIRST_PREV_HASH, digest)
 
-    assert walk([row[:9]], shop_id, BEGINNING) == (ChainPosition(1, digest), None)
+    assert verify_rows([row[:9]], shop_id, BEGINNING) == (ChainPosition(1, digest), None)
     assert hash_row(row, shop_id) == digest
 
 
 def test_intact_chain_returns_its_head() -> None:
     rows = make_rows(20)
 
-    assert walk([row[:9] for row in rows], 1, BEGINNING) == (ChainPosition(20, rows[-1].hash), None)
+    assert verify_rows([row[:9] for row in rows], 1, BEGINNING) == (ChainPosition(20, rows[-1].hash), None)
 
 
 def test_verification_continues_where_the_last_one_ended() -> None:
     rows = [row[:9] for row in make_rows(20)]
-    place, _ = walk(rows[:7], 1, BEGINNING)
+    place, _ = verify_rows(rows[:7], 1, BEGINNING)
 
-    assert walk(rows[7:], 1, place)[0].seq == 20
+    assert verify_rows(rows[7:], 1, place)[0].seq == 20
 
 
 def test_chain_of_another_shop_does_not_verify() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from services.shops.mail_transport import MailChoice, record_mail_choice
 from services.shops.secrets import record_secret
 from services.shops.shops import get_shop
@@ -32,7 +32,7 @@ def run_test(*arguments: str) -> Result:
 def working(engine: Engine) -> Iterator[None]:
     """Run a worker until the block ends."""
     over = threading.Event()
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
 
     def work() -> None:
         while not over.wait(0.02):

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from services.cli.samples import SAMPLES, make_sample
 from services.ledger.runner_transactional import TransactionalRunner
-from services.ledger.topics import Mode, plan_topic
+from services.ledger.topics import HandlerMode, plan_topic
 from tests.ledger_rows import accept, new_event
 from tests.shopify.sample_payloads import add_shop
 
@@ -29,7 +29,7 @@ def test_sample_becomes_its_effect(
     assert body is not None
     event = new_event(1, provider="openphone" if provider == "quo" else provider, topic=topic, body=body)
     accept(engine, event)
-    if plan.mode is Mode.EXTERNAL:
+    if plan.mode is HandlerMode.EXTERNAL:
         return
 
     report = TransactionalRunner(engine, "tester", random.Random(1)).run_batch(plan, HANDLERS[plan.name])

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from services.closing.digest import record_owner_digest
 from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
-from services.closing.sale_items import get_month
+from services.closing.sale_items import make_month_period
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import MonthFigures, get_figures
 from services.core.db import transaction
@@ -28,7 +28,7 @@ def shop(engine: Engine) -> Engine:
 
 def figures(engine: Engine, period: str = "2026-10", profile: TaxProfile = HERE) -> MonthFigures:
     with transaction(engine) as tx:
-        return get_figures(tx, get_month(1, period, ZONE, profile))
+        return get_figures(tx, make_month_period(1, period, ZONE, profile))
 
 
 def accounts(engine: Engine, profile: TaxProfile = HERE, currency: str = "CAD") -> dict[str, int]:

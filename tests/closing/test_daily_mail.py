@@ -14,7 +14,7 @@ from services.closing.daily_mail import (
     plan_break_context,
     sample_break,
 )
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Mail
 from services.payments.breaks import PaymentBreak
 
@@ -26,7 +26,7 @@ def side(minor: int, status: str = "paid", currency: str = "CAD") -> dict[str, A
 
 
 def mail_on(*breaks: PaymentBreak) -> Mail:
-    return compose(
+    return compose_mail(
         DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(DAY, breaks, [], [], []),
         shop=SAMPLE_SHOP,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.closing.corrections import list_closed_months, list_corrections
-from services.closing.month_mail import plan_attached
+from services.closing.month_mail import list_attached_files
 from services.closing.month_package import list_package_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -183,8 +183,8 @@ def test_files_too_large_for_a_mail_are_left_out_and_their_location_is_given(
 def test_statement_is_attached_first_within_the_limit_of_a_mail() -> None:
     files = [{"name": "sales-tax.csv", "size": 6_000_000}, {"name": "profit-and-loss.pdf", "size": 5_000_000}]
 
-    assert plan_attached(files, 2000) == ["profit-and-loss.pdf", "manifest.json"]
-    assert plan_attached(files[:1], 2000) == ["manifest.json", "sales-tax.csv"]
+    assert list_attached_files(files, 2000) == ["profit-and-loss.pdf", "manifest.json"]
+    assert list_attached_files(files[:1], 2000) == ["manifest.json", "sales-tax.csv"]
 
 
 def test_costs_lost_in_the_store_are_reported_and_make_no_correction(october: Engine, archive: Path) -> None:

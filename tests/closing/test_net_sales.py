@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.closing.profit_and_loss import net_sales
-from services.closing.sale_items import get_month
+from services.closing.sale_items import make_month_period
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import get_figures, stream_taxed
 from services.core.db import transaction
@@ -37,7 +37,7 @@ def test_net_sales_are_what_was_finally_paid_for_goods_and_shipping(engine: Engi
         ingest(engine, EFFECTS[event["topic"]], source)
 
     with transaction(engine) as tx:
-        month = get_month(1, "2026-10", ZONE, HERE)
+        month = make_month_period(1, "2026-10", ZONE, HERE)
         by_order: Counter[str] = Counter()
         for taxed in stream_taxed(tx, month):
             by_order[taxed.item.order_name] += 0 if taxed.item.is_gift_card else taxed.net

@@ -12,7 +12,7 @@ from sentry_sdk.envelope import Envelope
 from sqlalchemy import Engine
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.jobs.sentry_monitors import SentryCheckin
+from services.jobs.sentry_monitors import SentryCheckinHandler
 from services.providers.sentry_crons import send_checkin
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Request, Web
@@ -72,13 +72,13 @@ def dsn(web: Web) -> str:
 def test_round_has_one_checkin_at_its_begin_and_one_at_its_end(engine: Engine, sink: SentrySink) -> None:
     with settings_of(SENTRY_DSN=sink.dsn, ENVIRONMENT="production"):
         begin(engine, west="America/Los_Angeles", mill="America/Los_Angeles")
-        serve(engine, TOPIC, SentryCheckin())
+        serve(engine, TOPIC, SentryCheckinHandler())
         finish_runs(engine, "reconcile")
         follow(engine)
         run_tick(engine, NOW + timedelta(seconds=5))
         follow(engine)
-        serve(engine, TOPIC, SentryCheckin())
-        serve(engine, TOPIC, SentryCheckin())
+        serve(engine, TOPIC, SentryCheckinHandler())
+        serve(engine, TOPIC, SentryCheckinHandler())
 
     begun, ended = checkins(sink.raw)
     assert begun["monitor_slug"] == ended["monitor_slug"] == "daily-reconciliation-america-los-angeles"
@@ -101,7 +101,7 @@ def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) ->
     with settings_of(SENTRY_DSN=dsn(web)):
         begin(engine, west="America/Los_Angeles")
         for _ in range(3):
-            serve(engine, TOPIC, SentryCheckin())
+            serve(engine, TOPIC, SentryCheckinHandler())
             make_due(engine, [TOPIC])
 
     assert len(received(web)) == 3
@@ -113,12 +113,12 @@ def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) 
     web.answers = [Answer(503)]
     with settings_of(SENTRY_DSN=dsn(web)):
         begin(engine, west="America/Los_Angeles")
-        serve(engine, TOPIC, SentryCheckin())
+        serve(engine, TOPIC, SentryCheckinHandler())
         finish_runs(engine, "reconcile")
         follow(engine)
         make_due(engine, [TOPIC])
         for _ in range(2):  # one key at a time
-            serve(engine, TOPIC, SentryCheckin())
+            serve(engine, TOPIC, SentryCheckinHandler())
 
     assert [status for _, status in received(web)] == ["in_progress", "ok"]
     assert sorted(runs(engine, VERDICTS)) == [("done", "delivered"), ("done", "superseded")]
@@ -128,7 +128,7 @@ def test_retry_after_of_sentry_is_respected(engine: Engine, web: Web) -> None:
     web.answers = [Answer(429, {"X-Sentry-Rate-Limits": "90:monitor:organization"})]
     with settings_of(SENTRY_DSN=dsn(web)):
         begin(engine, west="America/Los_Angeles")
-        serve(engine, TOPIC, SentryCheckin())
+        serve(engine, TOPIC, SentryCheckinHandler())
 
     waits = "select extract(epoch from next_retry_at - now())::int from work_queue where topic = '{}'"
     ((seconds,),) = runs(engine, waits.format(TOPIC))
@@ -138,7 +138,7 @@ def test_retry_after_of_sentry_is_respected(engine: Engine, web: Web) -> None:
 def test_what_was_planned_is_dropped_once_sentry_is_switched_off(engine: Engine, web: Web) -> None:
     with settings_of(SENTRY_DSN=dsn(web)):
         begin(engine, west="America/Los_Angeles")
-    serve(engine, TOPIC, SentryCheckin())
+    serve(engine, TOPIC, SentryCheckinHandler())
 
     assert web.requests == []
     assert runs(engine, VERDICTS) == [("done", "disabled")]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from services.alerts.posthog import PosthogCapture
+from services.alerts.posthog import PosthogCaptureHandler
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
 from services.jobs.handler import JobResult
@@ -40,8 +40,8 @@ def web(engine: Engine) -> Iterator[Web]:
 
 def test_a_run_that_is_done_is_one_event_with_its_stats_and_time(engine: Engine, web: Web) -> None:
     finish_runs(engine, "reconcile", lambda _: JobResult(stats={"theirs": 12, "breaks": 1}))
-    serve(engine, TOPIC, PosthogCapture())
-    serve(engine, TOPIC, PosthogCapture())
+    serve(engine, TOPIC, PosthogCaptureHandler())
+    serve(engine, TOPIC, PosthogCaptureHandler())
 
     (request,) = web.requests
     assert request.path == "/batch/"
@@ -65,7 +65,7 @@ def test_failed_run_is_an_event_too(engine: Engine, web: Web) -> None:
     with transaction(engine) as tx:
         settle(tx, "daily-reconciliation", "dead")
     follow(engine)
-    serve(engine, TOPIC, PosthogCapture())
+    serve(engine, TOPIC, PosthogCaptureHandler())
 
     assert web.requests[0].json["batch"][0]["properties"]["status"] == "failed"
 
@@ -74,7 +74,7 @@ def test_an_answer_that_is_lost_makes_no_second_event(engine: Engine, web: Web) 
     web.answers = [HANGS_UP, Answer(502), Answer(200)]
     finish_runs(engine, "reconcile")
     for _ in range(4):
-        serve(engine, TOPIC, PosthogCapture())
+        serve(engine, TOPIC, PosthogCaptureHandler())
         make_due(engine, [TOPIC])
 
     assert len(web.requests) == 3
@@ -86,18 +86,18 @@ def test_an_answer_that_is_lost_makes_no_second_event(engine: Engine, web: Web) 
 def test_nothing_is_lost_while_posthog_is_away(engine: Engine, web: Web) -> None:
     finish_runs(engine, "reconcile")
     with settings_of(POSTHOG_HOST="http://127.0.0.1:9"):
-        serve(engine, TOPIC, PosthogCapture())
+        serve(engine, TOPIC, PosthogCaptureHandler())
     assert runs(engine, OUTCOMES) == [("error", "posthog.unavailable")]
 
     make_due(engine, [TOPIC])
-    serve(engine, TOPIC, PosthogCapture())
+    serve(engine, TOPIC, PosthogCaptureHandler())
     assert len(web.requests) == 1
 
 
 def test_event_over_the_quota_is_recognised(engine: Engine, web: Web) -> None:
     web.answers = [Answer(200, body=b'{"status":1,"quota_limited":["events"]}')]
     finish_runs(engine, "reconcile")
-    serve(engine, TOPIC, PosthogCapture())
+    serve(engine, TOPIC, PosthogCaptureHandler())
 
     assert runs(engine, OUTCOMES) == [("done", "over_quota")]
 
@@ -105,7 +105,7 @@ def test_event_over_the_quota_is_recognised(engine: Engine, web: Web) -> None:
 def test_without_a_key_nothing_is_planned_and_planned_events_are_dropped(engine: Engine, web: Web) -> None:
     finish_runs(engine, "reconcile")
     with settings_of(POSTHOG_KEY=""):
-        serve(engine, TOPIC, PosthogCapture())
+        serve(engine, TOPIC, PosthogCaptureHandler())
         assert runs(engine, OUTCOMES) == [("done", "disabled")]
         run_tick(engine, NOW + timedelta(days=1))
         finish_runs(engine, "reconcile")
@@ -150,7 +150,7 @@ def test_the_key_is_in_no_row_no_log_and_no_error(
     caplog.set_level(logging.DEBUG)
     web.answers = [Answer(401)]
     finish_runs(engine, "reconcile")
-    serve(engine, TOPIC, PosthogCapture())
+    serve(engine, TOPIC, PosthogCaptureHandler())
 
     assert runs(engine, OUTCOMES) == [("dead", "posthog.key_refused")]
     with engine.connect() as tx:

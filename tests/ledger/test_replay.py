@@ -7,13 +7,13 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.ledger.filters import EventFilter, FilterInvalid
-from services.ledger.replay import Replayed, count_replayable, replay_events
+from services.ledger.replay import ReplayResult, count_replayable, replay_events
 from tests.ledger_rows import NOW, accept, new_event, rows_of
 
 LATER = NOW + timedelta(hours=1)
 
 
-def replay(engine: Engine, wanted: EventFilter) -> Replayed:
+def replay(engine: Engine, wanted: EventFilter) -> ReplayResult:
     with transaction(engine) as tx:
         return replay_events(tx, wanted, now=LATER, by="ada", reason="mended")
 

@@ -20,7 +20,7 @@ from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
 from services.mail.message import Mail, make_headers
 from services.mail.outbox import record_mails
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import OutgoingMail
 
@@ -48,9 +48,11 @@ def queue(engine: Engine, *mails: Mail) -> list[int]:
         return [ref.id for ref in record_work(tx, record_mails(tx, mails, NOW, request_id="req-1"), NOW)]
 
 
-def run(engine: Engine, effect: MailSend | None = None) -> BatchResult:
+def run(engine: Engine, effect: MailSendHandler | None = None) -> BatchResult:
     """Run one batch of ``mail_send``, as a worker does."""
-    return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPIC, effect or MailSend(lambda: engine))
+    return ExternalRunner(engine, "tester", Random(1)).run_batch(
+        TOPIC, effect or MailSendHandler(lambda: engine)
+    )
 
 
 def make_due(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from services.cli.mail.preview import MAIL_TYPES, SAMPLE_SHOP
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Attachment, Mail, MailType
 from services.shops.shops import Shop
 
@@ -48,4 +48,4 @@ def sample_mail(name: str, shop: Shop | None = None, **changed: Any) -> Mail:
     """Return the mail of a type's sample for a sample shop."""
     mail_type, where = LETTER if name == LETTER.name else MAIL_TYPES[name], shop or SAMPLE_SHOP
     wanted: dict[str, Any] = {"shop": where, "recipient": "owner@example.com", "period": "2026-11-20"}
-    return compose(mail_type, mail_type.sample(where, NOW), **(wanted | changed))
+    return compose_mail(mail_type, mail_type.sample(where, NOW), **(wanted | changed))

@@ -11,7 +11,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from services.cli.mail.preview import MAIL_TYPES, SAMPLE_SHOP
-from services.mail.compose import _load_templates, compose
+from services.mail.compose import _load_templates, compose_mail
 from services.mail.formatting import change, moment, money, one_line, span
 from services.mail.message import Attachment, MailInvalid, MailType
 from services.mail.system_mails import TEST_MAIL, plan_audit_failed, plan_job_late
@@ -40,7 +40,9 @@ def test_same_context_gives_the_same_mail() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_mail_of_the_whole_fleet_needs_no_shop(kind: str) -> None:
     mail_type = MAIL_TYPES[kind]
-    mail = compose(mail_type, mail_type.sample(None, NOW), shop=None, recipient="ops@example.com", period="1")
+    mail = compose_mail(
+        mail_type, mail_type.sample(None, NOW), shop=None, recipient="ops@example.com", period="1"
+    )
 
     assert mail.shop_id is None
     assert "The whole fleet" in mail.html
@@ -74,7 +76,7 @@ def test_recipient_must_be_one_address(recipient: str) -> None:
 
 def test_error_lists_missing_and_unknown_names() -> None:
     with pytest.raises(MailInvalid, match=r"missing: requested_at, requested_by, sender; unknown: colour"):
-        compose(
+        compose_mail(
             TEST_MAIL, {"transport": "smtp", "colour": "red"}, shop=None, recipient="a@b.example", period="1"
         )
 

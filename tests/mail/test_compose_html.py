@@ -10,7 +10,7 @@ import pytest
 
 from services.cli.mail.preview import SAMPLE_SHOP
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, MAX_SHOWN, plan_anomaly_context, sample_break
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Mail, MailInvalid
 from services.mail.template_loader import inline_css
 from tests.mail.sample_mail_types import KINDS, chart, sample_mail
@@ -193,7 +193,7 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
         sample_break("amount", f"ch_3QK8fT2eZvKYlo2C1gX0{n:04}", paid, {**paid, "amount_cents": n})
         for n in range(900)
     ]
-    mail = compose(
+    mail = compose_mail(
         DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(date(2026, 11, 20), breaks, [], [], []),
         shop=SAMPLE_SHOP,

@@ -21,8 +21,8 @@ from random import Random
 from services.core.db import get_engine
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.mail.send import MailSend
-ExternalRunner(get_engine(), "killed", Random(1)).run_batch(TOPICS["mail_send"], MailSend())
+from services.mail.send import MailSendHandler
+ExternalRunner(get_engine(), "killed", Random(1)).run_batch(TOPICS["mail_send"], MailSendHandler())
 """
 MAILS, HANGING = 120, 3
 

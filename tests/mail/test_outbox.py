@@ -17,8 +17,8 @@ from services.mail.message import Attachment, MailInvalid
 from services.mail.outbox import LARGEST_BYTES, record_mails
 from services.mail.outbox_admin import (
     BY_PERSON,
-    Decision,
-    DecisionInvalid,
+    MailDecision,
+    MailDecisionInvalid,
     MailUnknown,
     find_mails,
     get_mail,
@@ -154,8 +154,8 @@ def stuck(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def decision(reason: str = "asked her") -> Decision:
-    return Decision(mail_id=1, by="ada", reason=reason, request_id="req-9")
+def decision(reason: str = "asked her") -> MailDecision:
+    return MailDecision(mail_id=1, by="ada", reason=reason, request_id="req-9")
 
 
 def test_resend_sends_a_mail_of_unknown_outcome_again(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +222,9 @@ def test_resend_of_a_sent_mail_sends_a_new_one(engine: Engine, monkeypatch: pyte
 def test_an_invalid_decision_is_refused_with_the_reason(engine: Engine) -> None:
     queue(engine, new_mail())
     with transaction(engine) as tx:
-        with pytest.raises(DecisionInvalid, match="only a mail of unknown outcome can be marked"):
+        with pytest.raises(MailDecisionInvalid, match="only a mail of unknown outcome can be marked"):
             mark_mail_delivered(tx, decision(), NOW)
-        with pytest.raises(DecisionInvalid, match="reason is empty"):
+        with pytest.raises(MailDecisionInvalid, match="reason is empty"):
             resend_mail(tx, decision(" "), NOW)
         with pytest.raises(MailUnknown, match="no mail 7"):
             get_mail(tx, 7)

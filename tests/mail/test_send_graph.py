@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from services.shops.connections import list_connections
 from tests.fakes.mail_services import Graph, aadsts
 from tests.mail.mails import audit_of, mails_of, new_mail, queue, run, work_of
@@ -64,7 +64,7 @@ def test_an_expired_graph_secret_sets_the_connection_to_broken(
 def test_a_graph_token_revoked_early_is_replaced_within_the_call(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
     with graph(monkeypatch) as service:
         queue(engine, new_mail(1))
         run(engine, effect)

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.ledger.sweep import free_expired
 from services.mail.delivery_plan import UNKNOWN
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from tests.fakes.smtp import CLOSE, Scripted, Sink, smtp_server
 from tests.mail.mails import (
     audit_of,
@@ -53,7 +53,7 @@ def test_a_mail_is_sent_once_and_recorded_in_outbox_and_audit(
 
 
 def test_batches_share_connections_that_stay_open(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
     with scripted(monkeypatch) as server:
         queue(engine, *(new_mail(n) for n in range(100)))
         run(engine, effect)
@@ -93,7 +93,7 @@ def test_a_refused_recipient_affects_that_mail_only(engine: Engine, monkeypatch:
 def test_a_connection_that_the_server_closed_is_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, silence: str
 ) -> None:
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
     with scripted(monkeypatch) as server:
         queue(engine, new_mail(1))
         run(engine, effect)
@@ -120,7 +120,7 @@ def test_a_mail_that_was_not_accepted_is_sent_at_the_next_try(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], code: str
 ) -> None:
     queue(engine, new_mail())
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
     with scripted(monkeypatch, answers) as server:
         run(engine, effect)
         (row,) = mails_of(engine)
@@ -204,8 +204,8 @@ def test_two_workers_with_the_same_row_send_it_once(engine: Engine, monkeypatch:
 
         item = WorkItem(1, 0, "mail_send", "1", {}, 0)
         with transaction(engine) as tx:
-            first = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
-            second = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
+            first = MailSendHandler(lambda: engine).prepare(tx, [item], utc_now())[0]
+            second = MailSendHandler(lambda: engine).prepare(tx, [item], utc_now())[0]
         assert isinstance(first, PreparedCall)
         assert isinstance(second, PreparedCall)
         outcomes: list[object] = []
@@ -237,7 +237,7 @@ def test_a_server_that_refuses_connections_gets_fewer(
 ) -> None:
     queue(engine, *(new_mail(n) for n in range(40)))
     with scripted(monkeypatch, {"GREETING": ["220 hi", *["421 too many connections"] * 8]}) as server:
-        effect = MailSend(lambda: engine)
+        effect = MailSendHandler(lambda: engine)
         for _ in range(3):
             run(engine, effect)
             make_due(engine)

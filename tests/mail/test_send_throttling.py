@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from services.shops.connections import list_connections
 from tests.mail.mails import mails_of, new_mail, queue, run
 from tests.mail.services import graph, resend
@@ -16,7 +16,7 @@ from tests.mail.services import graph, resend
 def test_after_a_429_other_mails_of_the_account_wait_without_counting_a_try(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    effect = MailSend(lambda: engine)
+    effect = MailSendHandler(lambda: engine)
     with graph(monkeypatch) as service:
         service.answers = [(429, {"error": {"code": "ApplicationThrottled"}}, {"retry-after": "70"})]
         queue(engine, new_mail(1))
@@ -24,7 +24,7 @@ def test_after_a_429_other_mails_of_the_account_wait_without_counting_a_try(
         queue(engine, *(new_mail(n) for n in range(2, 8)))
         before = utc_now()
         run(engine, effect)
-        run(engine, MailSend(lambda: engine))  # another process
+        run(engine, MailSendHandler(lambda: engine))  # another process
 
     assert len(service.calls) == 1
     with transaction(engine) as tx:

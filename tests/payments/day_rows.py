@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.payments.comparison import Comparison
-from services.payments.match import match_day
+from services.payments.comparison import DayComparison
+from services.payments.match import stage_breaks
 from services.payments.match_rules import stage_fees
 from services.payments.stripe_lists import StripeRow, render_rows
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 NOW = datetime(2026, 11, 21, 8, 5, tzinfo=UTC)
-DAY = Comparison(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1), "t", NOW)
+DAY = DayComparison(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1), "t", NOW)
 NOON = BEGINS + timedelta(hours=12)
 
 
@@ -66,7 +66,7 @@ def match_rows(
 ) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     """Compare ``stripe_rows`` with the recorded day; return sums, and (kind, subject, id) of each break."""
     comparison = DAY._replace(token=name)
-    sums = [tuple(each) for each in match_day(tx, comparison, render_rows(stripe_rows))]
+    sums = [tuple(each) for each in stage_breaks(tx, comparison, render_rows(stripe_rows))]
     stage_fees(tx, comparison)
     found = tx.exec_driver_sql(
         "select kind, subject, provider_id from reconciliation_staging where token = %(token)s order by 3, 1",

@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, JobRun
 from services.payments import reconcile
-from services.payments.comparison import Comparison
+from services.payments.comparison import DayComparison
 from services.payments.stripe_lists import StripeRow, UnreadableObject
 from services.shops.secrets import record_secret
 from tests.payments.day_rows import BEGINS, NOW, add_recorded, row
@@ -34,7 +34,7 @@ class FakeStripeLists:
         self.entries: list[tuple[datetime, datetime]] = []
 
     def __call__(
-        self, key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
+        self, key: str, base_url: str, day: DayComparison, unreadable: list[UnreadableObject]
     ) -> Iterator[StripeRow]:
         assert base_url
         self.requests.append((key, day.begins, day.ends))
@@ -49,7 +49,7 @@ class FakeStripeLists:
         return 0
 
 
-def no_causes(key: str, base_url: str, comparison: Comparison) -> None:
+def no_causes(key: str, base_url: str, comparison: DayComparison) -> None:
     """Skip the search for causes at Stripe."""
 
 

@@ -19,7 +19,7 @@ from services.ledger.sync_cursors import upsert_cursor
 from services.ledger.topics import TOPICS
 from services.payments.backfill import backfill_stripe
 from services.payments.handler import ingest_transactions
-from services.providers.stripe import object_key
+from services.providers.stripe import stripe_object_key
 from services.shops.secrets import record_secret
 from tests.fakes.stripe import StripeApi
 from tests.ledger_rows import NOW, accept
@@ -98,7 +98,7 @@ def deliver(engine: Engine, *events: dict[str, Any]) -> None:
             delivery_key=one["id"],
             body=orjson.dumps(one),
             received_at=NOW,
-            key=object_key(one),
+            key=stripe_object_key(one),
         )
         for one in events
     ]

@@ -13,8 +13,8 @@ from services.core.errors import Misconfigured, RetryLater
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.pause import PauseScope, record_pause
 from services.payments.break_causes import EVENT_TYPES, MAX_EVENTS, suggest_causes
-from services.payments.comparison import Comparison
-from services.providers.stripe import object_key
+from services.payments.comparison import DayComparison
+from services.providers.stripe import stripe_object_key
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_recorded, match_rows, row
 from tests.shopify.sample_payloads import add_shop, rows
 
@@ -77,7 +77,7 @@ def receive(engine: Engine, body: dict[str, Any]) -> int:
                     delivery_key=body["id"],
                     body=orjson.dumps(body),
                     received_at=NOW,
-                    key=object_key(body),
+                    key=stripe_object_key(body),
                 )
             ],
         )
@@ -92,7 +92,11 @@ def settle(engine: Engine, work_id: int, status: str) -> None:
 
 
 def causes(
-    engine: Engine, events: FakeEventList, day: Comparison = DAY, now: datetime = NOW, key: str = "rk_test_1"
+    engine: Engine,
+    events: FakeEventList,
+    day: DayComparison = DAY,
+    now: datetime = NOW,
+    key: str = "rk_test_1",
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
     with pytest.MonkeyPatch.context() as patch:

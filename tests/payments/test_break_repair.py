@@ -20,7 +20,7 @@ from services.jobs.handler import JobRun
 from services.jobs.schedule import day_bounds
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
-from services.payments.break_repair import find_progress, plan_repair, repair_day
+from services.payments.break_repair import count_unfinished_work, plan_repair, repair_day
 from services.payments.breaks import PaymentBreak, list_day_breaks
 from services.payments.handler import ingest_transactions
 from services.payments.reconcile import reconcile_day
@@ -169,10 +169,10 @@ def test_repair_closes_the_explained_breaks_at_the_next_run(shop: Engine, stripe
     healed = heal(shop, stripe)
     assert (healed.recorded, healed.requeued, healed.gone) == (2, 1, [])
     with transaction(shop) as tx:
-        assert find_progress(tx, healed.work, utc_now()) == (3, {"pending": 3})
+        assert count_unfinished_work(tx, healed.work, utc_now()) == (3, {"pending": 3})
     work_off(shop)
     with transaction(shop) as tx:
-        assert find_progress(tx, healed.work, utc_now()) == (0, {"done": 3})
+        assert count_unfinished_work(tx, healed.work, utc_now()) == (0, {"done": 3})
 
     assert reconcile(shop) == {}
     assert rows(shop, "select count(*) from reconciliation_breaks where closed_at is null") == [(0,)]

@@ -18,7 +18,7 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
-from services.payments.event_fetch import EventFetch
+from services.payments.event_fetch import EventFetchHandler
 from services.payments.handler import ingest_transactions
 from services.shops.secrets import record_secret
 from tests.fakes.stripe import StripeApi
@@ -71,7 +71,7 @@ def receive(engine: Engine, event: dict[str, Any]) -> None:
 
 
 def work(engine: Engine) -> list[tuple[Any, ...]]:
-    ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["event_fetch"], EventFetch())
+    ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["event_fetch"], EventFetchHandler())
     TransactionalRunner(engine, "tests", Random(1)).run_batch(
         TOPICS["transaction_ingest"], ingest_transactions
     )

@@ -20,7 +20,7 @@ from services.jobs.scheduler import start_due_runs
 from services.jobs.store import record_jobs
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.mail.send import MailSend
+from services.mail.send import MailSendHandler
 from services.sandbox.serve import SandboxServer
 from services.shops.secrets import record_secret
 from tests.fakes.smtp import Sink, smtp_server
@@ -59,7 +59,7 @@ def work(engine: Engine) -> None:
     """Run the nightly worker and the mail worker once."""
     runner = ExternalRunner(engine, "tests", random.Random(1))
     runner.run_batch(TOPICS["reconcile"], JobHandler(check_day))
-    runner.run_batch(TOPICS["mail_send"], MailSend(lambda: engine))
+    runner.run_batch(TOPICS["mail_send"], MailSendHandler(lambda: engine))
 
 
 def test_charge_that_our_books_miss_is_in_the_owners_mail(engine: Engine, mails: Sink, stripe: str) -> None:

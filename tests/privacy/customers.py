@@ -15,8 +15,8 @@ from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
 from services.ledger.work import TransactionalHandler
 from services.payments.handler import ingest_transactions
-from services.privacy.customer_redaction import PrivacyRedact
-from services.privacy.export import PrivacyExport
+from services.privacy.customer_redaction import PrivacyRedactHandler
+from services.privacy.export import PrivacyExportHandler
 from services.schema.models import metadata
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
@@ -205,7 +205,7 @@ def process_events(engine: Engine, *events: NewEvent) -> None:
 
 
 def request_privacy(
-    engine: Engine, topic: str, number: int, redact: PrivacyRedact | None = None, **changes: Any
+    engine: Engine, topic: str, number: int, redact: PrivacyRedactHandler | None = None, **changes: Any
 ) -> BatchResult:
     """Receive a privacy request from Shopify and process it. ``of``: the shop that receives it."""
     of = changes.pop("of", 1)
@@ -223,17 +223,19 @@ def request_privacy(
     return work(engine, redact)
 
 
-def work(engine: Engine, redact: PrivacyRedact | None = None) -> BatchResult:
+def work(engine: Engine, redact: PrivacyRedactHandler | None = None) -> BatchResult:
     """Process the waiting work of both topics once; by default Shopify confirms the uninstall."""
     runner, report = ExternalRunner(engine, "tester", Random(1)), BatchResult()
-    report.add(runner.run_batch(TOPICS["privacy_export"], PrivacyExport()))
-    report.add(runner.run_batch(TOPICS["privacy_redact"], redact or PrivacyRedact(check=lambda _shop: True)))
+    report.add(runner.run_batch(TOPICS["privacy_export"], PrivacyExportHandler()))
+    report.add(
+        runner.run_batch(TOPICS["privacy_redact"], redact or PrivacyRedactHandler(check=lambda _shop: True))
+    )
     return report
 
 
-def unconfirmed() -> PrivacyRedact:
+def unconfirmed() -> PrivacyRedactHandler:
     """Return a redaction while Shopify accepts the shop's token: the app is installed."""
-    return PrivacyRedact(check=lambda _shop: False)
+    return PrivacyRedactHandler(check=lambda _shop: False)
 
 
 def dump_rows(engine: Engine, *leave_out: str) -> str:

@@ -8,18 +8,18 @@ from sqlalchemy import Connection
 
 from services.privacy.body_redaction import (
     STAFF_ATTRIBUTES,
-    blank,
+    blank_personal_fields,
+    concerns_subject,
+    contains_subject,
     hide_text,
-    is_about,
-    names_subject,
     normalize_email,
     normalize_phone,
     search_pattern,
 )
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 from services.shopify.orders.line_payload import STAFF_NAMES
 
-JOSE = Subject(
+JOSE = DataSubject(
     shop_id=1,
     customer_id=191167,
     emails=frozenset({"josé+x@example.com"}),
@@ -45,13 +45,13 @@ OTHERS = (
 
 @pytest.mark.parametrize("body", WRITTEN)
 def test_the_database_and_we_find_the_subject_however_it_is_written(tx: Connection, body: str) -> None:
-    assert is_about(json.loads(body), JOSE)
+    assert concerns_subject(json.loads(body), JOSE)
     assert scanned(tx, body.encode())
 
 
 @pytest.mark.parametrize("body", OTHERS)
 def test_others_are_not_the_subject(body: str) -> None:
-    assert not is_about(json.loads(body), JOSE)
+    assert not concerns_subject(json.loads(body), JOSE)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_bytes_that_are_no_text_are_searched_all_the_same(tx: Connection) -> Non
     "odd", ["a.b*c@x.io", "a[b]^c@x.io", "a\\b@x.io", "a|b@x.io", "(a)@x.io", '"a"@x.io']
 )
 def test_address_with_wildcards_matches_only_itself(tx: Connection, odd: str) -> None:
-    subject = Subject(shop_id=1, emails=frozenset({odd}))
+    subject = DataSubject(shop_id=1, emails=frozenset({odd}))
 
     assert scanned(tx, f"<{odd}>".encode(), subject)
     assert not scanned(tx, b"<abc@x.io> <aXbbc@x.io>", subject)
@@ -81,8 +81,8 @@ def test_addresses_numbers_and_names_are_removed_from_texts() -> None:
     written = "José O'Brien (JOSÉ+X@example.com, +1 555-625-1199) and José O&#39;Brien; Joséphine stays"
 
     assert hide_text(written, JOSE) == "[redacted] ([redacted], [redacted]) and [redacted]; Joséphine stays"
-    assert names_subject(written, JOSE)
-    assert not names_subject("José Brien, 555-625-11990", JOSE)
+    assert contains_subject(written, JOSE)
+    assert not contains_subject("José Brien, 555-625-11990", JOSE)
 
 
 def test_ids_money_skus_and_times_stay_and_personal_data_is_removed() -> None:
@@ -105,7 +105,7 @@ def test_ids_money_skus_and_times_stay_and_personal_data_is_removed() -> None:
         "shipping_lines": [{"phone": "1", "price": "5.00"}],
     }
 
-    left = blank(body, JOSE)
+    left = blank_personal_fields(body, JOSE)
 
     assert left == {
         "id": 2**70,
@@ -125,7 +125,7 @@ def test_ids_money_skus_and_times_stay_and_personal_data_is_removed() -> None:
         "metadata": {"order_id": "1001", "gift": None},
         "shipping_lines": [{"phone": None, "price": "5.00"}],
     }
-    assert blank(left, JOSE) == left
+    assert blank_personal_fields(left, JOSE) == left
 
 
 def test_what_staff_did_is_read_from_the_attributes_that_stay() -> None:
@@ -144,10 +144,10 @@ def test_repr_of_a_subject_hides_its_data() -> None:
     shown = repr(JOSE)
 
     assert "191167" in shown
-    assert not names_subject(shown, JOSE)
+    assert not contains_subject(shown, JOSE)
 
 
-def scanned(tx: Connection, data: bytes, subject: Subject = JOSE) -> bool:
+def scanned(tx: Connection, data: bytes, subject: DataSubject = JOSE) -> bool:
     pattern = search_pattern(subject, with_ids=True)
     statement = "select encode(%(data)s::bytea, 'escape') collate \"C\" ~* %(pattern)s"
     return bool(tx.exec_driver_sql(statement, {"data": data, "pattern": pattern}).scalar())

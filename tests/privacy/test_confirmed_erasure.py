@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.privacy.customer_redaction import PrivacyRedact
+from services.privacy.customer_redaction import PrivacyRedactHandler
 from services.privacy.store import URGENT_AFTER, record_unconfirmed_erasures
 from services.shops.secrets import get_secret, record_secret
 from tests.privacy.customers import JANES, JOHNS, dump_rows, find_words, request_privacy, unconfirmed, work
@@ -116,13 +116,15 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
     def no_token(_shop_id: int) -> bool:
         raise Misconfigured("shopify.no_token", "the shop has no token")
 
-    assert len(request_privacy(shop, "shop/redact", 200, redact=PrivacyRedact(check=busy)).retried) == 1
+    assert (
+        len(request_privacy(shop, "shop/redact", 200, redact=PrivacyRedactHandler(check=busy)).retried) == 1
+    )
     with transaction(shop) as tx:
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
         )
     ExternalRunner(shop, "tester", Random(1)).run_batch(
-        TOPICS["privacy_redact"], PrivacyRedact(check=no_token)
+        TOPICS["privacy_redact"], PrivacyRedactHandler(check=no_token)
     )
 
     assert rows(shop, WORK) == [("dead", "shopify.erasure_not_confirmed")]

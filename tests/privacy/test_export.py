@@ -14,7 +14,7 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.mail.outbox import find_parts
 from services.privacy import export as privacy_export
-from services.privacy.export import PrivacyExport
+from services.privacy.export import PrivacyExportHandler
 from services.providers.object_store import FolderStore
 from tests.ledger_rows import NOW, accept, new_event
 from tests.privacy.customers import JANES, JOHN, JOHNS, JOHNS_ORDER, OWNER, find_words, request_privacy, work
@@ -164,7 +164,7 @@ def test_two_workers_with_one_request_send_one_mail(shop: Engine, archive: Folde
     ]
     accept(shop, *events)
     for name in ("one", "two"):
-        ExternalRunner(shop, name, Random(1)).run_batch(TOPICS["privacy_export"], PrivacyExport())
+        ExternalRunner(shop, name, Random(1)).run_batch(TOPICS["privacy_export"], PrivacyExportHandler())
 
     assert rows(shop, "select count(*) from mail_outbox") == [(1,)]
     assert rows(shop, "select count(*) from privacy_requests") == [(1,)]

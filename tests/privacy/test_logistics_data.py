@@ -4,7 +4,7 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from services.privacy.data_sources import LOGISTICS
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.partial_entities import ingest_returns
 from services.shopify.orders.notices import ingest_order_notices
@@ -26,8 +26,8 @@ def test_export_has_all_rows_of_the_orders_and_none_of_another(shop: Engine) -> 
         ingest(shop, ingest_returns, closed)
 
     with transaction(shop) as tx:
-        found = list(LOGISTICS.find(tx, Subject(shop_id=1, customer_id=JOHN)))
-        other = Subject(shop_id=1, order_gids=frozenset({events.gid("Order", ANOTHER)}))
+        found = list(LOGISTICS.find(tx, DataSubject(shop_id=1, customer_id=JOHN)))
+        other = DataSubject(shop_id=1, order_gids=frozenset({events.gid("Order", ANOTHER)}))
         named = list(LOGISTICS.find(tx, other))
 
     assert [row["what"] for row in found] == [

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.privacy.payload import PrivacyRequest
 from services.privacy.store import list_exports, list_requests, record_request, record_request_done
-from services.privacy.subject import Subject
+from services.privacy.subject import DataSubject
 from tests.shopify.sample_payloads import add_shop, order
 
 RECEIVED = datetime(2026, 11, 1, 8, tzinfo=UTC)
@@ -24,7 +24,7 @@ def test_a_privacy_request_is_read_back_by_name(engine: Engine) -> None:
         again = record_request(tx, item, requested, DONE)
         record_request_done(tx, first.id, RESULT, DONE)
         (line,) = list_requests(tx, 1, 10)
-        exports = list_exports(tx, Subject(shop_id=1, customer_id=191167))
+        exports = list_exports(tx, DataSubject(shop_id=1, customer_id=191167))
         stored = tx.execute(text("select * from privacy_requests")).one()
 
     assert first == again

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import WebhookRejected
-from services.providers.openphone import object_key, read_openphone_delivery, sign_openphone
+from services.providers.openphone import openphone_object_key, read_openphone_delivery, sign_openphone
 from services.providers.standard_webhooks import sign_standard
 
 LEGACY = base64.b64encode(b"\xff\x00 any bytes at all \x80")
@@ -120,4 +120,4 @@ def test_both_names_of_a_topic_become_one(name, now):
     ],
 )
 def test_key_is_the_id_of_the_call_message_or_task(data, key):
-    assert object_key({"data": data}) == key
+    assert openphone_object_key({"data": data}) == key

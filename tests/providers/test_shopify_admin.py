@@ -9,7 +9,7 @@ import pytest
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.providers.shopify_admin import (
     READ_AT_MOST,
-    Quantity,
+    LevelQuantity,
     ShopifyAdmin,
     ShopLevelKey,
     admin_base_url,
@@ -37,7 +37,7 @@ def admin(sandbox, http):
 
 
 def push(admin, quantity=5, change_from=3, key="work-1", item=ITEM):
-    return push_all(admin, [Quantity(ShopLevelKey(item, PLACE), quantity, change_from)], key)
+    return push_all(admin, [LevelQuantity(ShopLevelKey(item, PLACE), quantity, change_from)], key)
 
 
 def push_all(admin, quantities, key="work-1"):
@@ -100,7 +100,7 @@ def test_refusal_lists_the_quantities_and_nothing_is_set(sandbox, admin):
     control(
         sandbox, levels=[{"inventory_item_id": n, "location_id": PLACE, "available": 3} for n in range(1, 6)]
     )
-    quantities = [Quantity(ShopLevelKey(n, PLACE), 5, 3) for n in range(1, 6)]
+    quantities = [LevelQuantity(ShopLevelKey(n, PLACE), 5, 3) for n in range(1, 6)]
     quantities[1] = quantities[1]._replace(change_from=4)
     quantities[3] = quantities[3]._replace(quantity=10**9 + 1)
 

@@ -81,7 +81,7 @@ def test_variables_that_we_send_are_accepted(sandbox):
     from graphql import parse
     from graphql.execution.values import get_variable_values
 
-    from services.providers.shopify_admin import Quantity, ShopifyAdmin, ShopLevelKey, admin_base_url
+    from services.providers.shopify_admin import LevelQuantity, ShopifyAdmin, ShopLevelKey, admin_base_url
 
     sent = []
     with httpx.Client(
@@ -90,7 +90,7 @@ def test_variables_that_we_send_are_accepted(sandbox):
         admin = ShopifyAdmin(http, admin_base_url("ada.myshopify.com", f"{sandbox.url}/shopify"), "shpat_1")
         place = ShopLevelKey(2**60, 7)
         admin.set_available(
-            [Quantity(place, 5, None)], reference="gid://shopfleet/Work/1", idempotency_key="1"
+            [LevelQuantity(place, 5, None)], reference="gid://shopfleet/Work/1", idempotency_key="1"
         )
         admin.fetch_levels([place])
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import WebhookRejected
-from services.providers.shopify import object_key, read_shopify_delivery, sign_shopify
+from services.providers.shopify import read_shopify_delivery, shopify_object_key, sign_shopify
 
 SECRET = b"hush"
 ORDER = {
@@ -167,4 +167,4 @@ def test_stored_headers_contain_no_signature_and_no_credentials(now):
     ],
 )
 def test_key_is_the_id_of_the_object(topic, payload, key):
-    assert object_key(topic, payload) == key
+    assert shopify_object_key(topic, payload) == key

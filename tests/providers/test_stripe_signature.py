@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import WebhookRejected
-from services.providers.stripe import object_key, read_stripe_delivery, sign_stripe
+from services.providers.stripe import read_stripe_delivery, sign_stripe, stripe_object_key
 
 SECRET = b"whsec_current"
 EVENT = {
@@ -140,7 +140,7 @@ def test_signed_body_without_an_event_has_its_digest_as_key(body, now):
     ],
 )
 def test_key_is_the_id_of_the_charge_intent_or_related_object(event, key):
-    assert object_key(event) == key
+    assert stripe_object_key(event) == key
 
 
 def test_thin_event_is_read(now):

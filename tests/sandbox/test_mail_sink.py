@@ -14,7 +14,7 @@ def sink(start, tmp_path):
     return port, tmp_path / "mail box"
 
 
-def compose(subject="A break", text="1 charge is missing.\n.\n..dots\nÜber 5 €\n"):
+def compose_mail(subject="A break", text="1 charge is missing.\n.\n..dots\nÜber 5 €\n"):
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = "fleet@example.com", "ada@example.com", subject
     mail.set_content(text)
@@ -32,7 +32,9 @@ def test_mails_of_one_connection_are_kept_in_order(sink):
 
     with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
         for number in range(3):
-            smtp.send_message(compose(f"Break {number}"), to_addrs=["ada@example.com", "ben@example.com"])
+            smtp.send_message(
+                compose_mail(f"Break {number}"), to_addrs=["ada@example.com", "ben@example.com"]
+            )
 
     mails = kept(folder)
     assert [mail["Subject"] for mail in mails] == ["Break 0", "Break 1", "Break 2"]
@@ -66,5 +68,5 @@ def test_client_that_hangs_up_midway_leaves_no_mail_and_no_harm(sink):
         client.sendall(b"x" * 200_000)
 
     with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
-        smtp.send_message(compose())
+        smtp.send_message(compose_mail())
     assert len(kept(folder)) == 1

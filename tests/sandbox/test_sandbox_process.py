@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from services.core.errors import WorkError
-from services.providers.shopify_admin import Quantity, ShopifyAdmin, ShopLevelKey
+from services.providers.shopify_admin import LevelQuantity, ShopifyAdmin, ShopLevelKey
 
 SHOP = "ada.myshopify.com"
 
 
 def push(admin, quantity, change_from, item, key):
-    wanted = Quantity(ShopLevelKey(item, 2), quantity, change_from)
+    wanted = LevelQuantity(ShopLevelKey(item, 2), quantity, change_from)
     return admin.set_available([wanted], reference="gid://shopfleet/Work/1", idempotency_key=key)
 
 

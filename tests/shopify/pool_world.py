@@ -16,7 +16,7 @@ from services.core.errors import OutcomeUnknown, RetryLater
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
-from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
+from services.providers.shopify_admin import LevelQuantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, StockMoved
 from services.shopify.products.handler import ingest_products
 from services.shopify.shop_access import ShopAccess
@@ -24,7 +24,7 @@ from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.pool_checks import plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shops.secrets import record_secret
 from services.shops.shops import get_shop_by_id, set_shop
 from tests.shopify.sample_payloads import (
@@ -95,7 +95,7 @@ class Shopify:
         return held
 
     def set_available(
-        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+        self, quantities: Sequence[LevelQuantity], *, reference: str, idempotency_key: str
     ) -> SetLevelsResult:
         """As ``ShopifyAdmin``: all or none, once per key."""
         del reference
@@ -112,7 +112,7 @@ class Shopify:
             raise OutcomeUnknown("shopify.no_answer", "done, then nothing")
         return self.answers[idempotency_key]
 
-    def apply(self, quantities: Sequence[Quantity], key: str) -> None:
+    def apply(self, quantities: Sequence[LevelQuantity], key: str) -> None:
         """Apply the changes of the call ``key``."""
         if key in self.answers:
             return
@@ -242,7 +242,7 @@ class World:
             tx.exec_driver_sql(
                 "update work_queue set next_retry_at = null where status in ('pending', 'error')"
             )
-        work = InventoryPush(partial(open_shop, self), lambda: self.now)
+        work = InventoryPushHandler(partial(open_shop, self), lambda: self.now)
         ExternalRunner(self.engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], work)
 
     def settle(self) -> None:

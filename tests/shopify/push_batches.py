@@ -14,7 +14,7 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from tests.shopify.push_shop import FakeStockApi
 from tests.shopify.sample_payloads import rows
 
@@ -47,7 +47,7 @@ def push(engine: Engine, api: FakeStockApi, worker: str = "tests") -> Any:
     with transaction(engine) as tx:
         tx.exec_driver_sql("update work_queue set next_retry_at = null where status in ('pending', 'error')")
     runner = ExternalRunner(engine, worker, random.Random(1))
-    return runner.run_batch(TOPIC, InventoryPush(lambda access: api))
+    return runner.run_batch(TOPIC, InventoryPushHandler(lambda access: api))
 
 
 def work(engine: Engine) -> Counter[tuple[Any, ...]]:

@@ -13,14 +13,14 @@ from services.core.db import transaction
 from services.core.errors import OutcomeUnknown, WorkError
 from services.ledger.accept import record_work
 from services.ledger.work import Done, NewWork, Outcome, PreparedBatch, PreparedCall, WorkItem
-from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
+from services.providers.shopify_admin import LevelQuantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
 from services.providers.shopify_answers import (
     IdempotencyKeyUsed,
     StockMoved,
     ThrottleStatus,
 )
 from services.shopify.shop_access import ShopAccess
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -58,7 +58,7 @@ class FakeStockApi:
         return self.available if place == ShopLevelKey(ITEM, LOCATION) else self.others.get(place)
 
     def set_available(
-        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+        self, quantities: Sequence[LevelQuantity], *, reference: str, idempotency_key: str
     ) -> SetLevelsResult:
         request = {"quantities": list(quantities), "key": idempotency_key}
         earlier = [one for one in self.requests if one["key"] == idempotency_key]
@@ -98,12 +98,12 @@ class FakeStockApi:
         return [(q.quantity, q.change_from) for one in self.requests for q in one["quantities"]]
 
 
-def push_of(api: FakeStockApi) -> InventoryPush:
+def push_of(api: FakeStockApi) -> InventoryPushHandler:
     def open_api(access: ShopAccess) -> FakeStockApi:
         api.opened.append(access)
         return api
 
-    return InventoryPush(open_api, clock=lambda: NOW)
+    return InventoryPushHandler(open_api, clock=lambda: NOW)
 
 
 def take(engine: Engine) -> WorkItem:
@@ -119,7 +119,7 @@ def take(engine: Engine) -> WorkItem:
     )
 
 
-def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedBatch | Outcome:
+def prepare(engine: Engine, push: InventoryPushHandler, item: WorkItem) -> PreparedBatch | Outcome:
     """Run the first half of a try, which stores the request."""
     with transaction(engine) as tx:
         ready = push.prepare(tx, [item], NOW)[0]

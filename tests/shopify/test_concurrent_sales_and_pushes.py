@@ -13,10 +13,10 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopLevelKey
+from services.providers.shopify_admin import LevelQuantity, SetLevelsResult, ShopLevelKey
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.shop_access import ShopAccess
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shops.secrets import record_secret
 from tests.shopify.push_shop import FakeStockApi
 from tests.shopify.sample_payloads import ORDER, add_shop, line, order, rows
@@ -34,7 +34,7 @@ class AcceptingShop:
     def __call__(self, access: ShopAccess) -> FakeStockApi:
         fake_shop = FakeStockApi(throttle=None)
 
-        def take(quantities: Sequence[Quantity], **options: Any) -> SetLevelsResult:
+        def take(quantities: Sequence[LevelQuantity], **options: Any) -> SetLevelsResult:
             self.held.update({one.place: one.quantity for one in quantities})
             return SetLevelsResult()
 
@@ -79,7 +79,7 @@ def test_concurrent_sales_and_pushes_end_with_equal_figures(shop: Engine) -> Non
 
     def push(place: int) -> None:
         runner = ExternalRunner(shop, f"tests-{place}", random.Random(place))
-        effect = InventoryPush(shelves)
+        effect = InventoryPushHandler(shelves)
         while (
             not all(sale.done() for sale in sales)
             or runner.run_batch(TOPICS["inventory_push"], effect).claimed

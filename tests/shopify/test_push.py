@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.work import WorkItem
-from services.providers.shopify_admin import Quantity, ShopLevelKey
+from services.providers.shopify_admin import LevelQuantity, ShopLevelKey
 from services.providers.shopify_answers import (
     ShopifyThrottled,
 )
@@ -34,7 +34,9 @@ def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, api: FakeSt
     outcome, new_work = run(shop, api, take(shop))
 
     assert result_code(outcome) == "pushed"
-    assert [one["quantities"] for one in api.requests] == [[Quantity(ShopLevelKey(ITEM, LOCATION), 7, 10)]]
+    assert [one["quantities"] for one in api.requests] == [
+        [LevelQuantity(ShopLevelKey(ITEM, LOCATION), 7, 10)]
+    ]
     assert [(a.domain, a.token) for a in api.opened] == [("harbour.myshopify.com", TOKEN)]
     assert rows(shop, FIGURES) == [(7, 7)]
     assert new_work == []

@@ -18,7 +18,7 @@ from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
 from services.shopify.shop_access import ShopAccess
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shopify.stock.push_call import MAX_BATCH_ITEMS, MAX_CALLS
 from services.shops.secrets import record_secret
 from tests.shopify.push_batches import TOPIC, WORK, counted, plan, push, sizes, work
@@ -92,7 +92,7 @@ def test_shops_go_out_apart(shop: Engine) -> None:
             access.shop_id, FakeStockApi(others={ShopLevelKey(n, 1): 10 for n in range(1, 9)})
         )
 
-    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_api))
+    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPushHandler(open_api))
 
     assert {shop_id: sizes(api) for shop_id, api in apis.items()} == {1: [3], other: [2]}
     assert work(shop) == {("done", "pushed", None, 0): 5}
@@ -162,7 +162,9 @@ def test_throttled_call_waits_counts_no_attempt_and_delays_the_next_claim(
     before = utc_now()
 
     push(shop, api)
-    push_next = ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(lambda _: api))
+    push_next = ExternalRunner(shop, "tests", random.Random(1)).run_batch(
+        TOPIC, InventoryPushHandler(lambda _: api)
+    )
 
     assert (sizes(api), push_next.claimed) == ([250], 0)
     assert work(shop) == {

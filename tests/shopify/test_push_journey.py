@@ -22,7 +22,7 @@ from services.sandbox.serve import SandboxServer
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import (
     ITEM,
@@ -120,7 +120,9 @@ def set_due(engine: Engine, which: str) -> None:
 
 def run(engine: Engine) -> None:
     """Run the outbound worker once."""
-    ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], InventoryPush())
+    ExternalRunner(engine, "tests", random.Random(1)).run_batch(
+        TOPICS["inventory_push"], InventoryPushHandler()
+    )
 
 
 def test_sale_is_pushed_once_with_its_request_id(engine: Engine, sandbox: str) -> None:

@@ -25,8 +25,10 @@ import random
 from services.core.db import get_engine
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.shopify.stock.push import InventoryPush
-ExternalRunner(get_engine(), "doomed", random.Random(1)).run_batch(TOPICS["inventory_push"], InventoryPush())
+from services.shopify.stock.push import InventoryPushHandler
+ExternalRunner(get_engine(), "doomed", random.Random(1)).run_batch(
+    TOPICS["inventory_push"], InventoryPushHandler()
+)
 """
 COUNT = 40
 OPEN = "select 1 from work_queue where status in ('pending', 'error')"

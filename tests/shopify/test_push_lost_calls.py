@@ -10,7 +10,7 @@ from services.core.db import transaction
 from services.core.errors import OutcomeUnknown, Refused
 from services.ledger.runner_external import ExternalRunner
 from services.providers.shopify_admin import ShopLevelKey
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shops.secrets import record_secret
 from tests.shopify.push_batches import TOPIC, plan, push, sizes, work
 from tests.shopify.push_shop import FakeStockApi
@@ -34,7 +34,7 @@ def shop(engine: Engine) -> Engine:
 def test_call_with_a_lost_answer_is_retried_as_a_whole_under_one_key(shop: Engine, api: FakeStockApi) -> None:
     plan(shop, 120)
     api.lose = True
-    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(lambda _: api))
+    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPushHandler(lambda _: api))
     assert work(shop) == {("error", None, "shopify.no_answer", 1): 120}
     assert len(rows(shop, "select distinct next_retry_at from work_queue")) == 1
 

@@ -23,7 +23,7 @@ from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.pools import update_oversold_incidents
-from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push import InventoryPushHandler
 from services.shops.secrets import record_secret
 from tests.lock_order import watch_locks
 from tests.shopify.push_shop import FakeStockApi
@@ -147,7 +147,7 @@ def push_levels(engine: Engine, held: Mapping[int, int]) -> None:
         )
         for shop_id, available in held.items()
     }
-    effect = InventoryPush(lambda access: apis[access.shop_id])
+    effect = InventoryPushHandler(lambda access: apis[access.shop_id])
     ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], effect)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, select
 from services.cli.samples import SAMPLES, make_sample
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.ledger.topics import Mode, plan_topic
+from services.ledger.topics import HandlerMode, plan_topic
 from services.ledger.work import Done, Outcome, WorkItem
 from services.schema.models import metadata
 from services.shopify.payload import BODIES, WrongBody, check_body, find_body
@@ -83,7 +83,7 @@ def run(tx: Connection, topic: str, items: list[WorkItem]) -> list[Outcome | Any
     if planned is None:
         return []
     effect = HANDLERS[planned.name]
-    if planned.mode is Mode.TRANSACTIONAL:
+    if planned.mode is HandlerMode.TRANSACTIONAL:
         assert callable(effect)
         return list(effect(tx, items, NOW).outcomes)
     assert not callable(effect)

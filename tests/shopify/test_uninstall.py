@@ -18,7 +18,7 @@ from services.ledger.topics import TOPICS
 from services.sandbox.payloads.catalogue import make_shopify_body
 from services.sandbox.serve import SandboxServer
 from services.shopify.shop_profile import ingest_storefronts
-from services.shopify.uninstall import UninstallConfirm
+from services.shopify.uninstall import UninstallConfirmHandler
 from services.shops.secrets import (
     SECRETS_KEPT,
     delete_retired_secrets,
@@ -70,7 +70,9 @@ def uninstall(engine: Engine, number: int = 1, moment: datetime = NOON) -> None:
 
 
 def work(engine: Engine) -> None:
-    ExternalRunner(engine, "tester", Random(1)).run_batch(TOPICS["uninstall_confirm"], UninstallConfirm())
+    ExternalRunner(engine, "tester", Random(1)).run_batch(
+        TOPICS["uninstall_confirm"], UninstallConfirmHandler()
+    )
 
 
 def token(engine: Engine) -> str | None:

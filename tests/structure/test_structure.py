@@ -13,7 +13,7 @@ import pytest
 
 from services.core.settings import Settings
 from services.fleet.process_list import WORKERS
-from services.ledger.topics import QUEUES, TOPICS, Mode
+from services.ledger.topics import QUEUES, TOPICS, HandlerMode
 from services.providers.registry import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_every_topic_has_a_task_of_its_name_on_its_queue() -> None:
         assert name in app.tasks, f"no task is registered under {name}"
         assert app.tasks[name].queue == topic.queue
         assert app.tasks[name].soft_time_limit < app.tasks[name].time_limit
-        assert callable(HANDLERS[name]) == (topic.mode is Mode.TRANSACTIONAL), name
+        assert callable(HANDLERS[name]) == (topic.mode is HandlerMode.TRANSACTIONAL), name
     assert set(HANDLERS) == set(TOPICS)
 
 

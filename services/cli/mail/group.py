@@ -28,7 +28,7 @@ from services.cli.output import print_fields, print_json, print_table, to_docume
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.connection_lines import list_connection_lines
-from services.mail.outbox_admin import Decision, find_mails, get_mail, mark_mail_delivered, resend_mail
+from services.mail.outbox_admin import MailDecision, find_mails, get_mail, mark_mail_delivered, resend_mail
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
 
@@ -173,7 +173,7 @@ def _decide(
     question = f"{action}: mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?"
     confirm(question, force=force)
     with transaction() as tx:
-        work = decide(tx, Decision(mail_id=mail_id, reason=reason, **audit_author(actor)), utc_now())
+        work = decide(tx, MailDecision(mail_id=mail_id, reason=reason, **audit_author(actor)), utc_now())
     note = notify_workers(work)
     click.echo(f"mail {mail_id}: {result}" + (f"\n{note}" if note else ""))
 

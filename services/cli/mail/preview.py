@@ -13,7 +13,7 @@ from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
 from services.privacy.export import PRIVACY_EXPORT_MAIL
@@ -116,7 +116,7 @@ def _compose_sample(name: str, slug: str) -> Mail:
     if slug:
         with transaction() as tx:
             shop = get_shop(tx, slug)
-    return compose(
+    return compose_mail(
         mail_type,
         mail_type.sample(shop, utc_now()),
         shop=shop,

@@ -23,7 +23,7 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.queries import WorkLine, get_work
-from services.mail.compose import compose
+from services.mail.compose import compose_mail
 from services.mail.outbox import record_mails
 from services.mail.outbox_admin import get_mail
 from services.mail.remedies import MailSender, find_remedy
@@ -96,7 +96,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> MailRoute:
 def _record(
     tx: Connection, address: str, shop: Shop | None, route: MailRoute, by: str, now: datetime
 ) -> tuple[int, WorkRef]:
-    mail = compose(
+    mail = compose_mail(
         TEST_MAIL,
         {"transport": format_route(route), "sender": route.sender, "requested_by": by, "requested_at": now},
         shop=shop,

@@ -29,7 +29,7 @@ from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.ledger.webhook_refusals import delete_old_refusals, find_first_refusal
 from services.providers.call_outcomes import optional_calls
 from services.providers.delivery import find_instant
-from services.providers.shopify import object_key
+from services.providers.shopify import shopify_object_key
 from services.providers.shopify_answers import parse_access
 from services.providers.shopify_documents import READ_ACCESS
 from services.shopify.backfill.catalogue import read_catalogue
@@ -250,7 +250,7 @@ class ShopBackfill:
             occurred_at=pulled.occurred_at,
             request_id=self.request_id,
             origin="backfill",
-            key=object_key(pulled.topic, pulled.body),
+            key=shopify_object_key(pulled.topic, pulled.body),
         )
 
 

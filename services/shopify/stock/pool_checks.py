@@ -43,7 +43,7 @@ class PoolLink(NamedTuple):
         return LevelKey(self.shop.id, self.shop_key.inventory_item_id, self.shop_key.location_id)
 
 
-class PoolView(NamedTuple):
+class PoolSummary(NamedTuple):
     """A pool: its shops, its items with each shop's figure, and its faults as text.
 
     ``goods`` are ``{"sku": ..., "available": ..., "held": {SHOP: Shopify's figure, and a planned push}}``.
@@ -109,7 +109,7 @@ def list_shop_skus(tx: Connection, shop: Shop) -> list[str]:
     return list(tx.exec_driver_sql(_FIND_SKUS, values).scalars())
 
 
-def list_pools(tx: Connection, name: str = "") -> list[PoolView]:
+def list_pools(tx: Connection, name: str = "") -> list[PoolSummary]:
     """Return the pools that have a shop or a buffer, or the one with ``name``."""
     buffers = {
         pool: int(pieces)
@@ -123,7 +123,7 @@ def list_pools(tx: Connection, name: str = "") -> list[PoolView]:
     return [_find_pool(tx, pool, members[pool], buffers.get(pool, 0)) for pool in names]
 
 
-def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: int) -> PoolView:
+def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: int) -> PoolSummary:
     levels = {(row.slug, row.sku): row for row in list_linked(tx, pool)}
     stocked = {shop.slug: set(list_shop_skus(tx, shop)) for shop in shops}
     goods: list[dict[str, Any]] = []
@@ -139,7 +139,7 @@ def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: 
                 fix = f"fleet stock pool {pool} --sku {item.sku}"
                 unlinked.append(f"{shop.slug}: sku={item.sku!r}: in stock, and not linked: {fix}")
     faults = [*check_links(tx, wanted)[1], *unlinked]
-    return PoolView(pool, safety_buffer, [shop.slug for shop in shops], goods, faults)
+    return PoolSummary(pool, safety_buffer, [shop.slug for shop in shops], goods, faults)
 
 
 def _format_level(level: Row[Any]) -> str:

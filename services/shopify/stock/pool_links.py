@@ -83,7 +83,7 @@ update work_queue o set payload = o.payload - %(names)s::text[]
 _DELETE_ITEMS = "delete from stock_pool_items where pool = %(pool)s and sku = any(%(sku)s::text[])"
 
 
-class StartFigure(NamedTuple):
+class PoolStartFigure(NamedTuple):
     """The first figure of an item in its pool: that of the shop ``slug``."""
 
     sku: str
@@ -93,7 +93,7 @@ class StartFigure(NamedTuple):
 
 def plan_figures(
     links: Sequence[PoolLink], held: HeldLevels, known: Collection[str], source: str = ""
-) -> list[StartFigure]:
+) -> list[PoolStartFigure]:
     """Return the figure of each item that is new to its pool; raise ``PoolRefused`` naming each conflict.
 
     The figure is that of the shop ``source``; without a source, the one that all shops have. SKUs ``known``
@@ -108,14 +108,14 @@ def plan_figures(
             faults.append(f"{link.shop.slug}: Shopify does not stock item {item} at location {location}")
         else:
             by_sku.setdefault(link.sku, {})[link.shop.slug] = level.available
-    figures: list[StartFigure] = []
+    figures: list[PoolStartFigure] = []
     for sku in sorted(by_sku.keys() - set(known)):
         pieces = by_sku[sku]
         if source and source not in pieces:
             faults.append(f"sku={sku!r}: {source} does not have it, so --from {source} gives no figure")
         elif source or len(set(pieces.values())) == 1:
             slug = source or min(pieces)
-            figures.append(StartFigure(sku, pieces[slug], slug))
+            figures.append(PoolStartFigure(sku, pieces[slug], slug))
         else:
             counts = ", ".join(f"{slug} {count}" for slug, count in sorted(pieces.items()))
             faults.append(f"sku={sku!r}: the shops hold {counts}: name the shop that is right with --from")
@@ -128,7 +128,7 @@ def record_links(
     tx: Connection,
     pool: str,
     links: Sequence[PoolLink],
-    figures: Sequence[StartFigure],
+    figures: Sequence[PoolStartFigure],
     held: HeldLevels,
     now: datetime,
     *,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _IN_DOUBT = Deferred(IN_DOUBT, "an earlier push of this level has no answer yet", wait=WEBHOOK_WAIT)
 
 
-class InventoryPush:
+class InventoryPushHandler:
     """Pushes levels. ``open_api`` opens a shop's Admin API; ``clock`` returns the time of an answer."""
 
     def __init__(

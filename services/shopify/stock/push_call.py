@@ -151,10 +151,10 @@ class PushCall:
             self.wait = fault.wait
 
     def _send(self, api: "ShopifyAdmin", members: Sequence[CallMember]) -> "SetLevelsResult":
-        from services.providers.shopify_admin import Quantity, ShopLevelKey
+        from services.providers.shopify_admin import LevelQuantity, ShopLevelKey
 
         quantities = [
-            Quantity(ShopLevelKey(*map(int, member.key.split(":"))), member.quantity, member.change_from)
+            LevelQuantity(ShopLevelKey(*map(int, member.key.split(":"))), member.quantity, member.change_from)
             for member in members
         ]
         # After a refusal the call for the other members has another key.

@@ -147,5 +147,7 @@ def _event(shop_id: int, one: Webhook, delivery_key: str) -> NewEvent:
         body=orjson.dumps(one.body),
         received_at=one.at,
         occurred_at=one.at,
-        key=stripe.object_key(one.body) if is_stripe else shopify.object_key(one.topic, one.body),
+        key=stripe.stripe_object_key(one.body)
+        if is_stripe
+        else shopify.shopify_object_key(one.topic, one.body),
     )

@@ -19,7 +19,7 @@ from services.core.db import transaction
 from services.jobs.runs import start_run
 from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
-from services.ledger.topics import TOPICS, Mode
+from services.ledger.topics import TOPICS, HandlerMode
 from services.ledger.work import ExternalHandler, Handler, NewWork
 from services.payments.handler import PAYOUT
 from services.sandbox.payloads.catalogue import make_shopify_body
@@ -227,7 +227,7 @@ def test_every_topic_that_can_reach_a_provider_is_in_the_table_above(environment
         modules = reach(work.__module__ if hasattr(work, "__name__") else type(work).__module__)
         providers = {provider for provider, senders in SENDS.items() if senders & modules}
         if providers:
-            assert TOPICS[topic].mode is Mode.EXTERNAL, f"{topic} calls {providers} in a transaction"
+            assert TOPICS[topic].mode is HandlerMode.EXTERNAL, f"{topic} calls {providers} in a transaction"
             reached[topic] = providers
     assert reached == {topic: providers for topic, (_, providers) in ROADS.items()}
 
