@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
-from services.core.broker import is_redis, make_queue, transport_options
+from services.core.broker import is_redis, kombu_url, make_queue, transport_options
 from services.core.db import drop_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
@@ -21,8 +21,11 @@ TASK_MODULES = ("tasks.runner", "tasks.ops")
 def make_app() -> Celery:
     """Return the app, configured from the settings of the process."""
     settings = get_settings()
+    # The ``celery`` command puts BROKER_URL, or its option -b, into this variable, which would override the
+    # app's URL with one that kombu may not be able to read.
+    url = os.environ.pop("CELERY_BROKER_URL", "") or settings.broker_url
     # Passed here, because Celery's global options of the same names would override ``app.conf``.
-    app = Celery("shopfleet", broker=settings.broker_url, include=list(TASK_MODULES))
+    app = Celery("shopfleet", broker=kombu_url(url), include=list(TASK_MODULES))
     app.conf.update(
         # No pickle: write access to the broker must not allow code execution.
         task_serializer="json",
@@ -35,7 +38,7 @@ def make_app() -> Celery:
         # A mistyped queue raises an error instead of creating a queue without a worker.
         task_default_queue="ops",
         task_create_missing_queues=False,
-        task_queues=[make_queue(name, settings.broker_url) for name in QUEUES],
+        task_queues=[make_queue(name, url) for name in QUEUES],
         task_routes={name: {"queue": topic.queue} for name, topic in TOPICS.items()},
         # Workers wait for an unreachable broker without limit; publishers do not wait.
         broker_connection_retry_on_startup=True,
@@ -43,13 +46,13 @@ def make_app() -> Celery:
         broker_connection_timeout=4,
         broker_pool_acquire_timeout=5,
         task_publish_retry=False,
-        broker_transport_options=transport_options(settings.broker_url),
+        broker_transport_options=transport_options(url),
         # Late acks return a message that a soft shutdown interrupts. Other redelivery is off: leases and the
         # sweep recover the work of a dead worker, and claims make a second copy of a message harmless.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_disable_prefetch=is_redis(settings.broker_url),  # RabbitMQ: late acks and the multiplier do it
+        worker_disable_prefetch=is_redis(url),  # RabbitMQ: late acks and the multiplier do it
         worker_prefetch_multiplier=1,
         worker_consumer="tasks.consumer:Consumer",
         worker_max_tasks_per_child=5000,

@@ -5,12 +5,13 @@ line have priority over ``FLOWER_...`` in the environment, and those over the pr
 https://flower.readthedocs.io/en/latest/config.html
 """
 
+import asyncio
 import logging
 import os
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from ipaddress import ip_address, ip_network
 from math import ceil
@@ -19,6 +20,7 @@ from typing import Any
 import click
 from celery import Celery
 
+from services.core.broker import is_redis, queue_depths
 from services.core.log import configure_logging
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
@@ -35,6 +37,8 @@ MAX_FAILURES = 10
 FAILURE_WINDOW_SECONDS = 300.0
 """An address with ``MAX_FAILURES`` wrong sign-ins in this time gets 429 until the time is over."""
 MAX_ADDRESSES = 10_000
+SILENCE_SECONDS = 20.0
+"""Every worker sends an event every 2 s: after this time without any, the connection is opened again."""
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +113,8 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         module.apply_options(sys.argv[0], tornado_argv)
         check_sign_in(module.options, os.environ)
         _list_every_queue()
+        _count_messages()
+        _reopen_silent_connection()
         _limit_sign_ins(SignInLimiter())
         return start(tornado_argv, *args, **kwargs)
 
@@ -122,6 +128,39 @@ def _list_every_queue() -> None:
 
     listed = BaseHandler.get_active_queue_names
     BaseHandler.get_active_queue_names = lambda handler: sorted({*listed(handler), *QUEUES})
+
+
+class QueueLengths:
+    """Flower's client of a broker, for the Redis protocol: it reads ``BROKER_URL`` as all processes do.
+
+    Flower's own clients know only one Sentinel, without its password, and no options of a ``rediss`` URL.
+    """
+
+    async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the number of messages of each queue."""
+        depths = await asyncio.to_thread(queue_depths, sorted(names))
+        if depths is None:
+            raise ConnectionError("the broker cannot be reached")
+        return [{"name": name, "messages": count} for name, count in depths.items()]
+
+
+def _count_messages() -> None:
+    from flower.views import BaseHandler
+
+    if is_redis(get_settings().broker_url):
+        BaseHandler.get_broker = lambda _handler: QueueLengths()
+
+
+def _reopen_silent_connection() -> None:
+    """Let Flower notice a broker that hangs: without a time limit it would wait for events for ever."""
+    from celery.events import EventReceiver
+    from flower import events
+
+    class SilenceReceiver(EventReceiver):
+        def capture(self, limit: Any = None, timeout: Any = None, wakeup: bool = True) -> None:
+            super().capture(limit=limit, timeout=timeout or SILENCE_SECONDS, wakeup=wakeup)
+
+    events.EventReceiver = SilenceReceiver
 
 
 def _limit_sign_ins(limiter: SignInLimiter) -> None:

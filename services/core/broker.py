@@ -18,8 +18,15 @@ from kombu.exceptions import ChannelError, OperationalError
 from kombu.transport.virtual import base as virtual_transport
 
 from services.core.errors import ShopfleetError
+from services.core.sentinel import SENTINEL, parse_sentinel_url
 from services.core.settings import get_settings
 
+# A host that vanished without closing its connections is noticed after 25 s, not after two hours.
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+}
 # Without ``ack_emulation`` kombu's redis transport saves two round trips per message, and workers of celery
 # 5.7.0 do not crash when the connection is lost while they have an unacknowledged message.
 REDIS_OPTIONS: dict[str, Any] = {
@@ -27,6 +34,7 @@ REDIS_OPTIONS: dict[str, Any] = {
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
+    "socket_keepalive_options": _KEEPALIVE,
     "health_check_interval": 10,
     "queue_order_strategy": "round_robin",
     "client_name": "shopfleet",
@@ -54,11 +62,41 @@ class BrokerUnreachable(ShopfleetError):
 
 def is_redis(url: str) -> bool:
     """Return whether ``url`` uses the Redis protocol (Valkey, Redis, Sentinel)."""
-    return url.partition("://")[0] in ("redis", "rediss", "sentinel")
+    return url.partition("://")[0] in ("redis", "rediss", SENTINEL)
+
+
+def kombu_url(url: str) -> str:
+    """Return ``url`` as kombu reads it: of a URL of Sentinels one host, without passwords."""
+    return parse_sentinel_url(url).kombu_url if url.startswith(f"{SENTINEL}:") else url
 
 
 def transport_options(url: str) -> dict[str, Any]:
-    return dict(REDIS_OPTIONS) if is_redis(url) else {"confirm_publish": True}
+    """Return kombu's options for ``url``."""
+    if not is_redis(url):
+        return {"confirm_publish": True}
+    options = dict(REDIS_OPTIONS)
+    if url.startswith(f"{SENTINEL}:"):
+        from kombu.transport.redis import SentinelChannel
+
+        SentinelChannel._sentinel_managed_pool = _open_sentinel_pool
+        options["sentinel"] = parse_sentinel_url(url)
+    return options
+
+
+def _open_sentinel_pool(channel: Any, asynchronous: bool = False) -> Any:
+    """Return the pool of connections to the current master, in place of kombu's own method.
+
+    kombu takes the sentinels from alternate URLs, and their password from an option. Workers send both to
+    everyone who may inspect them, and Flower shows them.
+    """
+    from services.core.sentinel_client import SentinelClient
+
+    sentinel = channel.connection.client.transport_options["sentinel"]
+    options = channel._connparams(asynchronous)
+    del options["host"], options["port"]
+    manager = SentinelClient(sentinel, channel.socket_timeout, **options)
+    setattr(channel, "_async_sentinel_manager" if asynchronous else "_sentinel_manager", manager)
+    return manager.open_pool()
 
 
 def make_queue(name: str, url: str) -> kombu.Queue:
@@ -77,7 +115,7 @@ def connect(url: str = "", *, timeout_seconds: float = 2.0) -> kombu.Connection:
         options |= {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
     else:
         options |= {"read_timeout": timeout_seconds, "write_timeout": timeout_seconds}
-    return kombu.Connection(url, transport_options=options, connect_timeout=timeout_seconds)
+    return kombu.Connection(kombu_url(url), transport_options=options, connect_timeout=timeout_seconds)
 
 
 def task_message(

@@ -4,8 +4,9 @@ import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from services.core.errors import SettingsInvalid
+from services.core.sentinel import SENTINEL, parse_sentinel_url
 
-BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
+BROKER_SCHEMES = ("redis", "rediss", SENTINEL, "amqp", "amqps")
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 
 
@@ -29,6 +30,8 @@ def is_archive_role(raw: str) -> bool:
 
 def is_broker(raw: str) -> bool:
     """Return whether ``raw`` is one URL of a broker, or several with ``;`` between them."""
+    if raw.startswith(f"{SENTINEL}:"):
+        return bool(parse_sentinel_url(raw))
     return all(_split(each, with_port=True).scheme in BROKER_SCHEMES for each in raw.split(";"))
 
 

@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 from services.core.clock import utc_now
 from services.core.errors import SettingsInvalid
 from services.core.settings import SHORTEST_SECRET, Settings, read_settings
+from services.fleet.doctor_broker import check_broker
+from services.fleet.doctor_check import DoctorCheck
 from services.fleet.embedded.state import find_owner
 from services.fleet.ports import find_listener, is_free
 
@@ -27,16 +28,6 @@ _MAY_DELETE = """
 select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'execute') as can_cut,
        has_table_privilege('public.audit_events', 'delete') as can_delete
 """
-
-
-@dataclass(frozen=True, slots=True)
-class DoctorCheck:
-    """The result of one check: the observed state, and the remedy if it is not ``ok``."""
-
-    check: str
-    ok: bool
-    seen: str
-    remedy: str = ""
 
 
 def examine(environ: Mapping[str, str], home: Path) -> list[DoctorCheck]:
@@ -57,7 +48,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[DoctorCheck]:
     findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
-    findings.append(_broker(settings.broker_url))
+    findings += check_broker(settings.broker_url)
     return findings
 
 
@@ -200,12 +191,3 @@ def _archive_role(url: str) -> DoctorCheck:
     return DoctorCheck(
         check, role.can_cut, f"it {'may' if role.can_cut else 'may not'} delete archived events", _MIGRATE
     )
-
-
-def _broker(url: str) -> DoctorCheck:
-    from services.core.broker import ping
-
-    latency_ms = ping(2.0, url)
-    if latency_ms is None:
-        return DoctorCheck("broker", False, "does not answer", f"check BROKER_URL; an embedded one: {_UP}")
-    return DoctorCheck("broker", True, f"{url.partition('://')[0]} answers in {latency_ms:.1f} ms")

@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from services.cli.main import main
 from services.core.db import transaction
-from services.fleet.doctor import DoctorCheck, examine
+from services.fleet.doctor import examine
+from services.fleet.doctor_check import DoctorCheck
 from services.mail.remedies import REMEDIES
 from services.shops.connections import record_connection_broken, record_connection_ok
 from tests.jobs.job_rows import add_shops

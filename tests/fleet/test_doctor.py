@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import redis
+
 from services.fleet.doctor import examine
+from services.fleet.doctor_broker import check_broker
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.ports import find_free_port
 from services.schema.migrate import apply_migrations
@@ -88,3 +91,19 @@ def test_weak_secret_is_a_fault_that_names_it_and_its_length(home: Path) -> None
     assert fault.seen == "CRON_SECRET has 17 characters; CRON_SECRET_PREVIOUS has 31 characters"
     assert "32 or more" in fault.remedy
     assert "s3cret" not in fault.seen + fault.remedy
+
+
+def test_a_broker_that_may_delete_messages_is_a_fault(broker_url: str) -> None:
+    with redis.Redis.from_url(broker_url) as broker:
+        before = broker.config_get("maxmemory-policy")
+        try:
+            for policy, ok in (("allkeys-lru", False), ("volatile-ttl", False), ("noeviction", True)):
+                broker.config_set("maxmemory-policy", policy)
+                answers, finding = check_broker(broker_url)
+                assert answers.ok
+                assert answers.seen.startswith("Valkey 9")
+                assert (finding.check, finding.ok) == ("broker policy", ok)
+                assert policy in finding.seen
+                assert "noeviction" in finding.remedy
+        finally:
+            broker.config_set("maxmemory-policy", before["maxmemory-policy"])

@@ -1,0 +1,47 @@
+"""Client of the Redis Sentinels of ``BROKER_URL``."""
+
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from services.core.sentinel import SentinelUrl
+
+LONGEST_WAIT_SECONDS = 1.0
+"""Wait for one sentinel; the next one knows the same master."""
+
+
+class SentinelClient(Sentinel):
+    """Finds the current master, and tries every sentinel once and the master within ``seconds``.
+
+    ``master_options`` are redis-py's options of connections to the master.
+    """
+
+    def __init__(self, url: SentinelUrl, seconds: float, **master_options: Any) -> None:
+        wait = min(LONGEST_WAIT_SECONDS, seconds / (len(url.sentinels) + 1))
+        options = {
+            "username": url.sentinel_user or None,
+            "password": url.sentinel_password or None,
+            "socket_timeout": wait,
+            "socket_connect_timeout": wait,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        login = {"username": url.user or None, "password": url.password or None, "db": url.database}
+        super().__init__(list(url.sentinels), sentinel_kwargs=options, **(master_options | login))  # type: ignore[no-untyped-call]
+        self._master = url.master
+        self._tried = ", ".join(f"{host}:{port}" for host, port in url.sentinels)
+
+    def open_pool(self) -> ConnectionPool:
+        """Return a pool whose new connections go to the current master."""
+        return self.master_for(self._master).connection_pool  # type: ignore[no-untyped-call,no-any-return]
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return the address of the master ``service_name``; the error names the sentinels in one line."""
+        try:
+            host, port = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            text = f"no sentinel of {self._tried} answers with a working master {service_name!r}"
+            raise MasterNotFoundError(text) from None
+        return str(host), int(port)
