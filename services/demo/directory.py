@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+from services.core.crypto import get_sealer
 from services.core.db import drop_engine, get_engine
 from services.core.settings import Settings, get_settings
 from services.fleet.embedded.state import HomeLock, make_folder, remove_data, write_private
@@ -68,6 +69,7 @@ def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
         with _restored_environment():
             os.environ.update(values)
             get_settings.cache_clear()
+            get_sealer.cache_clear()
             drop_engine()
             try:
                 yield
@@ -76,6 +78,7 @@ def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
                 drop_engine()
     finally:
         get_settings.cache_clear()
+        get_sealer.cache_clear()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from services.demo.figures import read_figures, read_outside, read_state, wait_s
 from services.demo.providers import count_stock_levels
 from services.demo.sender import WebhookPoster
 from services.demo.shops import find_owning, make_shops, record_shops
-from services.fleet.ports import LOOPBACK
+from services.fleet.ports import LOOPBACK, find_free_port
 from services.fleet.up import RunningFleet, start_fleet
 from services.providers.object_store import open_store
 from services.shops.shops import OF_POOL
@@ -30,6 +30,7 @@ from tests.chaos.faults import Fault, Outages
 from tests.chaos.traffic import Traffic, make_posts
 
 RECOVER_WITHIN_SECONDS = 60.0
+PORTS = ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", "SANDBOX_PORT", "MAIL_SINK_PORT")
 BEFORE_SECONDS, AFTER_SECONDS = 3.0, 3.0
 
 
@@ -144,7 +145,9 @@ def open_chaos(
     """
     home.mkdir(parents=True, exist_ok=True)
     with isolated_environment(home), (home / "fleet.log").open("w") as out:
-        os.environ |= {"LOG_LEVEL": "warning", **(settings or {})}
+        # Not the usual ports: a fleet of another run could choose them at the same moment.
+        os.environ |= {"LOG_LEVEL": "warning", **{name: str(find_free_port()) for name in PORTS}}
+        os.environ |= settings or {}
         with (
             start_fleet(home, auto_ports=True, sandbox=True, out=out) as fleet,
             use_fleet_settings(fleet.values),

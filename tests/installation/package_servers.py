@@ -85,6 +85,11 @@ class PackageServer:
         os.killpg(process.pid, how)
         process.wait(60)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server, such as SIGSTOP."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
     def __enter__(self) -> Self:
         return self.start()
 
