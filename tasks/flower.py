@@ -158,7 +158,10 @@ def _reopen_silent_connection() -> None:
 
     class SilenceReceiver(EventReceiver):
         def capture(self, limit: Any = None, timeout: Any = None, wakeup: bool = True) -> None:
-            super().capture(limit=limit, timeout=timeout or SILENCE_SECONDS, wakeup=wakeup)
+            try:
+                super().capture(limit=limit, timeout=timeout or SILENCE_SECONDS, wakeup=wakeup)
+            except TimeoutError as fault:
+                raise ConnectionError(f"no event for {SILENCE_SECONDS:.0f} s") from fault
 
     events.EventReceiver = SilenceReceiver
 
