@@ -48,7 +48,7 @@ def parse_sentinel_url(raw: str) -> SentinelUrl:
     rest, _, query = raw.partition("://")[2].partition("?")
     authority, _, database = rest.partition("/")
     if f";{SENTINEL}://" in raw:
-        raise SettingsInvalid(" has several URLs: name all Sentinels in one, as in @host1:26379,host2:26379/0")
+        raise SettingsInvalid(" has several URLs: name all Sentinels in one: @host1:26379,host2:26379/0")
     if "@" in database or "@" in query:
         # The rest of a password would be read as a host or as an option, and then quoted.
         raise SettingsInvalid(" has an @, / or ? in a password: write %40, %2F or %3F for it")

@@ -75,7 +75,7 @@ def test_a_password_that_ends_the_host_of_the_broker_is_refused_by_name_and_not_
 def test_urls_of_several_servers_are_accepted() -> None:
     several = {
         "DATABASE_URL": "postgresql://app:hidden@one:5432,two:5433/x",
-        "BROKER_URL": "sentinel://:hidden@one:26379;sentinel://:hidden@two:26379",
+        "BROKER_URL": "amqp://u:hidden@one:5672/v;amqp://u:hidden@two:5672/v",
     }
 
     assert read_settings(NEEDED | several).broker_url == several["BROKER_URL"]
