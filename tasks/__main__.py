@@ -7,6 +7,8 @@ import argparse
 
 from celery.utils.nodenames import default_nodename, host_format
 
+from services.core.errors import SettingsInvalid, describe_unknown
+from services.ledger.topics import QUEUES
 from tasks.celery import app
 from tasks.flower import run_flower
 
@@ -18,7 +20,7 @@ def main() -> int:
     kinds.add_parser("beat", help="start due jobs; only one beat is active")
     kinds.add_parser("flower", help="show workers and tasks in a browser")
     worker = kinds.add_parser("worker", help="run work; example: python -m tasks worker -Q webhooks -c 2")
-    worker.add_argument("-Q", "--queues", required=True, help="queues, comma-separated")
+    worker.add_argument("-Q", "--queues", required=True, type=_queues, help="queues, comma-separated")
     worker.add_argument("-c", "--concurrency", type=int, default=1, help="child processes")
     worker.add_argument("-n", "--hostname", default="", help="node name, such as webhooks@%%h")
     options = parser.parse_args()
@@ -42,5 +44,15 @@ def main() -> int:
     return int(node.exitcode or 0)
 
 
+def _queues(text: str) -> str:
+    for name in text.split(","):
+        if name not in QUEUES:
+            raise argparse.ArgumentTypeError(describe_unknown(name, QUEUES))
+    return text
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except SettingsInvalid as fault:
+        raise SystemExit(str(fault)) from None

@@ -2,31 +2,46 @@
 
 import gc
 import os
+import sys
 from typing import Any
 
+import click
 from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
 from services.core.broker import is_redis, kombu_url, make_queue, transport_options
 from services.core.db import drop_engine
+from services.core.errors import SettingsInvalid
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
-from services.core.settings import get_settings
+from services.core.settings import Settings, get_settings
 from services.ledger.topics import QUEUES, TOPICS
 from tasks.flower import guard_flower
 
 TASK_MODULES = ("tasks.runner", "tasks.ops")
 
 
-def make_app() -> Celery:
-    """Return the app, configured from the settings of the process."""
-    settings = get_settings()
+class ShopfleetApp(Celery):
+    """An app that reads the settings when ``conf`` is first used: a help text needs none."""
+
+    # A method, because Celery only logs the errors of a signal's receivers.
+    def on_configure(self) -> None:  # type: ignore[override]
+        """Read the settings; in a command their faults are its error, without a traceback."""
+        try:
+            settings = get_settings()
+        except SettingsInvalid as fault:
+            if click.get_current_context(silent=True):
+                raise click.ClickException(str(fault)) from fault
+            raise
+        self.config_from_object(_make_config(settings))
+
+
+def _make_config(settings: Settings) -> dict[str, Any]:
     # The ``celery`` command puts BROKER_URL, or its option -b, into this variable, which would override the
     # app's URL with one that kombu may not be able to read.
     url = os.environ.pop("CELERY_BROKER_URL", "") or settings.broker_url
-    # Passed here, because Celery's global options of the same names would override ``app.conf``.
-    app = Celery("shopfleet", broker=kombu_url(url), include=list(TASK_MODULES))
-    app.conf.update(
+    return dict(  # noqa: C408 - names as in Celery's documentation
+        broker_url=kombu_url(url),
         # No pickle: write access to the broker must not allow code execution.
         task_serializer="json",
         accept_content=["json"],
@@ -69,11 +84,15 @@ def make_app() -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
     )
-    return app
 
 
-app = make_app()
+app = ShopfleetApp("shopfleet", include=list(TASK_MODULES))
 guard_flower()
+if "celery.bin.celery" in sys.modules:
+    # Imported here, because the processes of a fleet do not load Celery's commands.
+    from tasks.commands.own_commands import guard_commands
+
+    guard_commands(app)
 
 
 @setup_logging.connect

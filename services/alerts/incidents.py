@@ -12,6 +12,34 @@ from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
+RULES = (
+    "audit_chain_failed",
+    "audit_rows_kept",
+    "audit_work_id_taken",
+    "clocks_apart",
+    "cron_did_not_run",
+    "job_failed",
+    "pause_long",
+    "privacy_export_no_owner",
+    "reconciliation_break",
+    "run_too_short",
+    "shop_redact_not_confirmed",
+    "shopify_currency_differs",
+    "shopify_timezone_differs",
+    "shopify_uninstall_not_confirmed",
+    "shopify_uninstalled",
+    "stock_oversold",
+    "stripe_events_gap",
+    "volume_too_small",
+    "webhook_duplicate_header",
+    "webhook_missing_header",
+    "webhook_subscription_lost",
+    "webhook_subscription_wrong",
+    "webhook_wrong_shop",
+    "work_dead",
+)
+"""Every rule that opens incidents, up to its colon; a test compares them with the code."""
+
 _RECORD = """
 insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
 select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(now)s

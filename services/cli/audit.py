@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,26 @@ from services.audit.queries import list_chains, use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     audit_author,
     dry_run_option,
     find_shop_id,
     format_count,
     json_option,
-    report_errors,
+    shop_option,
+    since_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_moment
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_open, find_signable, find_slug, list_open, list_open_findings
 from services.providers.object_store import open_store
 from services.shops.shops import find_slugs
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Verify, export and anchor the audit chains.
 
@@ -46,14 +47,15 @@ def command() -> None:
 
 
 @command.command("verify")
-@click.option("--shop", default="", help="Only this shop's chain (its slug).")
-@click.option("--since", default="", help="Only events since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
+@shop_option
+@since_option("events")
 @click.option("--full", is_flag=True, help="From the first event on, with the manifests of all archives.")
 @click.option("--archives", is_flag=True, help="Also read every archive and every anchor.")
 @json_option
 @click.pass_context
-@report_errors
-def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, shop: str, since: datetime | None, full: bool, archives: bool, as_json: bool
+) -> None:
     """Verify the chains and name the first altered row. Exit code 1 if there is one.
 
     Verification starts at each chain's last signed checkpoint unless --full or --since is given, and signs a
@@ -72,7 +74,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
         options = VerifyOptions(
             shop_id=find_shop_id(tx, shop),
             is_one_chain=bool(shop),
-            since=parse_moment(since, now) if since else None,
+            since=since,
             full=full,
             manifests=full,
             archives=archives,
@@ -92,9 +94,8 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
 
 
 @command.command("export")
-@click.option("--shop", default="", help="Only this shop's chain (its slug).")
+@shop_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
-@report_errors
 def export(shop: str, out: Path | None) -> None:
     """Export the chains to a file for verification offline: python -m services.audit.offline FILE.
 
@@ -124,7 +125,6 @@ def export(shop: str, out: Path | None) -> None:
 @actor_option
 @dry_run_option
 @json_option
-@report_errors
 def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
     """Store the signed heads of all chains in the archive store.
 

@@ -1,15 +1,24 @@
 """``fleet backfill``: record provider objects without a webhook, and show the sync cursors."""
 
+from datetime import datetime
 from typing import Any
 
 import click
 
-from services.cli.base import CommandGroup, dry_run_option, find_shop_id, json_option, new_request_id
+from services.cli.base import (
+    CommandGroup,
+    dry_run_option,
+    find_shop_id,
+    json_option,
+    new_request_id,
+    one_shop_option,
+    shop_option,
+)
 from services.cli.output import Columns, print_json, print_list, print_table
+from services.cli.params import SINCE
 from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_moment
 from services.shops.connections import recorded_calls
 from services.shops.shops import find_slugs, get_shop
 
@@ -31,13 +40,13 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--shop", required=True, help="The shop (its slug).")
+@one_shop_option
 @click.option(
-    "--since", default="", help="Start here instead of at the cursors: 24h, 2026-11-20 or 2026-11-20T08:00Z."
+    "--since", type=SINCE, help="Start here instead of at the cursors: 24h, 2026-11-20 or 2026-11-20T08:00Z."
 )
 @dry_run_option
 @json_option
-def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
+def run(shop: str, since: datetime | None, dry_run: bool, as_json: bool) -> None:
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
     The job gap-healing does the same every hour. Workers process these events like others. No event is
@@ -51,9 +60,8 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
-    begin = parse_moment(since, now) if since else None
     with recorded_calls(shop_id):
-        results = backfill_providers(shop_id, now, new_request_id(), since=begin, is_dry=dry_run)
+        results = backfill_providers(shop_id, now, new_request_id(), since=since, is_dry=dry_run)
     if as_json:
         documents = [_document(result) for result in results]
         print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": documents})
@@ -64,7 +72,7 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
 
 
 @command.command("status")
-@click.option("--shop", default="", help="Only this shop (its slug).")
+@shop_option
 @json_option
 def status(shop: str, as_json: bool) -> None:
     """Show up to which time each list of a provider was read, per shop. Changes nothing.

@@ -7,7 +7,6 @@ import getpass
 import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,13 +18,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import parse_moment
+from services.cli.params import SHOP, SINCE, StoredType
+from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
-from services.jobs.definition import Covers
-from services.jobs.schedule import period_bounds
 from services.ledger.accept import WorkRef
 from services.shops.shops import get_shop
 
@@ -43,10 +40,23 @@ actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
 )
 ID = click.IntRange(1, LARGEST_ID)
-"""The type of an option or an argument that is the id of a row, or an id of a provider."""
+"""The type of an id of a provider; for the id of a row see ``RowType`` in ``services.cli.params``."""
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
+
+shop_option = click.option("--shop", type=SHOP, default="", help="Only this shop (its slug).")
+one_shop_option = click.option("--shop", type=SHOP, required=True, help="The shop (its slug).")
+SHOP_ARGUMENT = "slug"
+"""The shop in ``fleet shops``, which also takes ``--shop``; all other commands have the option."""
+shop_argument = click.argument(SHOP_ARGUMENT, type=SHOP, metavar="SHOP")
+
+
+def since_option(what: str) -> Decorator:
+    """Return the option ``--since`` of a list of rows that were ``what`` since then."""
+    return click.option(
+        "--since", type=SINCE, help=f"Only {what} since: 24h, 2026-11-20 or 2026-11-20T08:00Z."
+    )
 
 
 def add_options(*options: Decorator) -> Decorator:
@@ -88,14 +98,10 @@ def read_csv_file(file: Path) -> str:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Print the project's errors and database errors in one line, and end with the right exit code.
-
-    An option or an argument with bytes that are not UTF-8 is wrong usage.
-    """
+    """Print the project's errors and database errors in one line, and end with the right exit code."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        _check_text(kwargs)
         try:
             return command(*args, **kwargs)
         except InputInvalid as error:
@@ -118,11 +124,69 @@ def _check_text(options: Mapping[str, object]) -> None:
                 raise click.UsageError(f"{name}={quote_value(text, name)} should be text in UTF-8")
 
 
-class ReportingCommand(click.Command):
-    """A command with ``report_errors``."""
+class _Word(str):
+    """A word of a command line that is told from an equal word by its identity."""
 
-    def __init__(self, name: str | None, **attributes: Any) -> None:
-        super().__init__(name, **attributes | {"callback": report_errors(attributes["callback"])})
+    __slots__ = ()
+
+
+class ReportingCommand(click.Command):
+    """A command with ``report_errors`` that begins once all its ``StoredType`` values exist.
+
+    The shop is ``--shop`` in every command. ``fleet shops`` documents it as its argument, and other commands
+    took it as one before 0.2: there ``shop_position`` is its place among the arguments, from 0.
+    """
+
+    def __init__(self, *args: Any, shop_position: int | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._shop_position = shop_position
+        self._is_of_shops = any(
+            isinstance(param, click.Argument) and param.name == SHOP_ARGUMENT for param in self.params
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self._is_of_shops:
+            args = _move_to_argument(args)
+        elif self._shop_position is not None:
+            args = self._move_to_option(ctx, args, self._shop_position)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return report_errors(self._invoke)(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        _check_text(ctx.params)
+        stored = [
+            (param, param.type, value)
+            for param in self.params
+            if isinstance(param.type, StoredType) and (value := ctx.params.get(param.name or ""))
+        ]
+        if stored:
+            with transaction() as tx:
+                for param, kind, value in stored:
+                    for one in value if isinstance(value, tuple) else (value,):
+                        try:
+                            kind.check(tx, one, ctx.params)
+                        except InputInvalid as fault:
+                            raise click.BadParameter(str(fault), ctx, param) from fault
+        return super().invoke(ctx)
+
+    def _move_to_option(self, ctx: click.Context, args: list[str], position: int) -> list[str]:
+        words = [_Word(word) for word in args]
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        given, left, _ = click.Command(self.name, params=[*options]).make_parser(ctx).parse_args([*words])
+        if "shop" in given or len(left) <= position:
+            return args
+        return ["--shop", left[position], *(word for word in words if word is not left[position])]
+
+
+def _move_to_argument(args: list[str]) -> list[str]:
+    for at, word in enumerate(args):
+        if word == "--shop" and len(args) > at + 1:
+            return [args[at + 1], *args[:at], *args[at + 2 :]]
+        if word.startswith("--shop="):
+            return [word.removeprefix("--shop="), *args[:at], *args[at + 1 :]]
+    return args
 
 
 class CommandGroup(click.Group):
@@ -191,28 +255,6 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
     return "" if send_messages(work) else "The broker is not reachable: the sweep sends them later."
 
 
-def parse_since(text: str) -> datetime | None:
-    """Return the moment of an option such as ``24h`` or ``2026-11-20``, or None for an empty one."""
-    return parse_moment(text, utc_now()) if text else None
-
-
-def check_period(covers: Covers, text: str) -> None:
-    """Raise ``UsageError`` unless ``text`` is a period of the kind ``covers``, of plausible years."""
-    try:
-        if is_plausible(period_bounds(covers, text, UTC)[0]):
-            return
-    except (ValueError, OverflowError):
-        pass
-    example = "2026-11-20" if covers is Covers.DAY else "2026-10"
-    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
-    raise click.UsageError(f"{covers}={text!r} should be a {covers} such as {example}, {years}")
-
-
 def format_count(count: int, noun: str) -> str:
     """Return such as ``1 event`` or ``3 events``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """Return the parts of a comma-separated option such as ``dead,error``."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())

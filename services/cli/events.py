@@ -9,7 +9,6 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    ID,
     CommandGroup,
     actor_option,
     add_options,
@@ -22,9 +21,11 @@ from services.cli.base import (
     json_option,
     limit_option,
     notify_workers,
-    parse_since,
+    shop_option,
+    since_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
+from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -35,11 +36,15 @@ from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
 
 _filter_options = add_options(
-    click.option("--shop", default="", help="Only this shop (its slug)."),
-    click.option("--provider", default="", help=f"Only this one: {', '.join(WEBHOOK_PROVIDERS)}:<source>."),
-    click.option("--topic", default="", help="Only the provider's topic, such as orders/create."),
-    click.option("--since", default="", help="Received since: 24h, 2026-11-20 or 2026-11-20T08:00Z."),
-    click.option("--until", default="", help="Received before, likewise."),
+    shop_option,
+    click.option(
+        "--provider", type=PROVIDER, default="", help=f"Only {', '.join(WEBHOOK_PROVIDERS)}:<source>."
+    ),
+    click.option(
+        "--topic", type=EVENT_TOPIC, default="", help="The provider's topic, such as orders/create."
+    ),
+    since_option("received"),
+    click.option("--until", type=UNTIL, help="Received before, likewise."),
 )
 
 
@@ -49,8 +54,8 @@ def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] =
         shop_id=find_shop_id(tx, options["shop"]),
         provider=options["provider"],
         topic=options["topic"],
-        since=parse_since(options["since"]),
-        until=parse_since(options["until"]),
+        since=options["since"],
+        until=options["until"],
     )
 
 
@@ -94,7 +99,7 @@ def print_events(limit: int, as_json: bool, **options: Any) -> None:
 
 
 @command.command("show")
-@click.argument("event_id", type=ID)
+@click.argument("event_id", type=EVENT)
 @click.option("--raw", is_flag=True, help="Print only the bytes of the body, unchanged.")
 @json_option
 def show(event_id: int, raw: bool, as_json: bool) -> None:
@@ -122,7 +127,7 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
 
 
 @command.command("replay")
-@click.argument("event_ids", type=ID, nargs=-1, metavar="[EVENT_ID]...")
+@click.argument("event_ids", type=EVENT, nargs=-1, metavar="[EVENT_ID]...")
 @_filter_options
 @click.option("--reason", default="", help="Why, for the audit.")
 @actor_option

@@ -7,15 +7,16 @@ from sqlalchemy import Row
 
 from services.alerts.incidents import find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
-    ID,
     CommandGroup,
     actor_option,
     audit_author,
     find_shop_id,
     json_option,
     limit_option,
+    shop_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, to_document
+from services.cli.params import INCIDENT, RULE
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.work import FLEET
@@ -36,8 +37,10 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--all", "is_all", is_flag=True, help="Show resolved incidents too.")
-@click.option("--shop", default="", help="Only this shop (its slug).")
-@click.option("--rule", default="", help="Only this rule, such as work_dead or work_dead:inventory_push.")
+@shop_option
+@click.option(
+    "--rule", type=RULE, default="", help="Only this rule, such as work_dead or work_dead:inventory_push."
+)
 @limit_option
 @json_option
 def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool) -> None:
@@ -66,7 +69,7 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
 
 
 @command.command("show")
-@click.argument("incident_id", type=ID)
+@click.argument("incident_id", type=INCIDENT)
 @json_option
 def show(incident_id: int, as_json: bool) -> None:
     """Show one incident with its details.
@@ -93,7 +96,7 @@ def show(incident_id: int, as_json: bool) -> None:
 
 
 @command.command("resolve")
-@click.argument("incident_id", type=ID)
+@click.argument("incident_id", type=INCIDENT)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
 @actor_option
 def resolve(incident_id: int, reason: str, actor: str) -> None:

@@ -11,12 +11,12 @@ from services.cli.base import (
     CommandGroup,
     actor_option,
     audit_author,
-    check_period,
     hidden_alias,
     json_option,
-    split_list,
+    one_shop_option,
 )
 from services.cli.output import print_fields, print_json, print_table
+from services.cli.params import MONTH
 from services.closing.corrections import (
     ClosedMonth,
     Correction,
@@ -34,7 +34,6 @@ from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.definition import Covers
 from services.ledger.audit_text import format_money, format_money_change
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
@@ -47,31 +46,31 @@ def command() -> None:
     A job closes the month: fleet jobs run monthly-close --shop SHOP --period 2026-10
 
     \b
-    Example: fleet month-close show harbour 2026-10
+    Example: fleet month-close show 2026-10 --shop harbour
     """
 
 
-@command.command("show")
-@click.argument("slug", metavar="SHOP")
-@click.argument("period", default="")
+@command.command("show", shop_position=0)
+@click.argument("period", type=MONTH, default="")
+@one_shop_option
 @json_option
-def show(slug: str, period: str, as_json: bool) -> None:
+def show(shop: str, period: str, as_json: bool) -> None:
     """Show the figures, files, hashes and corrections of a closed month; without PERIOD list all of them.
 
     \b
-    Example: fleet month-close show harbour 2026-10 --json
+    Example: fleet month-close show 2026-10 --shop harbour --json
     """
     with transaction() as tx:
-        shop = get_shop(tx, slug)
+        stored = get_shop(tx, shop)
         if not period:
-            _print_months(shop, list_closed_months(tx, shop.id), as_json=as_json)
+            _print_months(stored, list_closed_months(tx, stored.id), as_json=as_json)
             return
-        closed = _get_closed(tx, shop, period)
-        corrections = list_corrections(tx, shop.id, period=period)
-        of_earlier = list_corrections(tx, shop.id, found_in=period)
+        closed = _get_closed(tx, stored, period)
+        corrections = list_corrections(tx, stored.id, period=period)
+        of_earlier = list_corrections(tx, stored.id, found_in=period)
     if as_json:
         print_json(
-            {**closed._asdict(), "shop": slug, "corrections": [c._asdict() for c in corrections],
+            {**closed._asdict(), "shop": shop, "corrections": [c._asdict() for c in corrections],
              "told_here": [c._asdict() for c in of_earlier]}
         )  # fmt: skip
         return
@@ -81,7 +80,7 @@ def show(slug: str, period: str, as_json: bool) -> None:
         "manifest": closed.manifest_key,
         "its SHA-256": closed.manifest_sha256,
     }
-    print_fields(f"{shop.name}: {period}", head)
+    print_fields(f"{stored.name}: {period}", head)
     for currency, accounts in closed.figures["accounts"].items():
         sums = sum_statement(accounts, closed.figures["counts"])
         sums = {label[:1].lower() + label[1:]: cents for label, cents in sums.items()}
@@ -94,32 +93,31 @@ def show(slug: str, period: str, as_json: bool) -> None:
     _print_corrections("Corrections of earlier months in this package", of_earlier)
 
 
-@command.command("preview")
-@click.argument("slug", metavar="SHOP")
-@click.argument("period")
+@command.command("preview", shop_position=0)
+@click.argument("period", type=MONTH)
+@one_shop_option
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
 @json_option
-def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
+def preview(shop: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as of today into a folder; nothing is closed, stored or sent.
 
     Works for the current month, and for a closed one, which does not change.
 
     \b
-    Example: fleet month-close preview harbour 2026-11 --to november
+    Example: fleet month-close preview 2026-11 --shop harbour --to november
     """
-    check_period(Covers.MONTH, period)
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
-        shop = get_shop(tx, slug)
-        earlier = list_checked_months(tx, shop.id, period)
+        stored = get_shop(tx, shop)
+        earlier = list_checked_months(tx, stored.id, period)
     costs = {closed.period: find_costs(store, closed) for closed in earlier}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with transaction() as tx:
             use_snapshot(tx)
-            new = find_new_corrections(tx, shop.id, earlier, costs)
-            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=period), new)
-            package = build_package(tx, shop, period, shop.zone, corrections, folder)
+            new = find_new_corrections(tx, stored.id, earlier, costs)
+            corrections = merge_corrections(list_corrections(tx, stored.id, found_in=period), new)
+            package = build_package(tx, stored, period, stored.zone, corrections, folder)
     except OSError as fault:
         reason = f"{folder} cannot be written: {fault.strerror}. Name another folder with --to"
         raise click.ClickException(reason) from fault
@@ -132,19 +130,19 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     click.echo(f"{folder / MANIFEST_NAME}\nNothing was closed.")
 
 
-@command.command("verify")
-@click.argument("slug", metavar="SHOP")
-@click.argument("period")
+@command.command("verify", shop_position=0)
+@click.argument("period", type=MONTH)
+@one_shop_option
 @json_option
-def verify(slug: str, period: str, as_json: bool) -> None:
+def verify(shop: str, period: str, as_json: bool) -> None:
     """Check a stored package against its manifest and its row. Exit code 1 if anything differs.
 
     \b
-    Example: fleet month-close verify harbour 2026-10
+    Example: fleet month-close verify 2026-10 --shop harbour
     """
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
-        closed = _get_closed(tx, get_shop(tx, slug), period)
+        closed = _get_closed(tx, get_shop(tx, shop), period)
     faults = list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files))
     if as_json:
         print_json({"status": "altered" if faults else "verified", "faults": faults})
@@ -157,8 +155,8 @@ def verify(slug: str, period: str, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@command.command("tax-profile")
-@click.argument("slug", metavar="SHOP")
+@command.command("tax-profile", shop_position=0)
+@one_shop_option
 @click.option("--province", help="The shop's own province, such as CA-BC.")
 @click.option("--gst", "gst_number", help="GST/HST number, such as '123456789 RT0001'.")
 @click.option("--pst", "pst_number", help="PST number of that province.")
@@ -171,7 +169,7 @@ def verify(slug: str, period: str, as_json: bool) -> None:
 @actor_option
 @json_option
 def tax_profile(
-    slug: str,
+    shop: str,
     registered: str | None,
     pst_exempt: str | None,
     actor: str,
@@ -181,21 +179,25 @@ def tax_profile(
     """Set where a shop collects sales tax and its registration numbers; without options show them.
 
     \b
-    Example: fleet month-close tax-profile harbour --province CA-BC --registered GST,PST
+    Example: fleet month-close tax-profile --shop harbour --province CA-BC --registered GST,PST
     """
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if registered is not None:
-        changes["registered"] = sorted(split_list(registered))
+        changes["registered"] = _split_list(registered)
     if pst_exempt is not None:
-        changes["pst_exempt"] = sorted({one for part in pst_exempt.split(",") if (one := part.strip())})
+        changes["pst_exempt"] = _split_list(pst_exempt)
     with transaction() as tx:
-        shop = get_shop(tx, slug)
+        shop_id = get_shop(tx, shop).id
         if changes:
-            profile = record_tax_profile(tx, shop.id, changes, now=utc_now(), **audit_author(actor))
+            profile = record_tax_profile(tx, shop_id, changes, now=utc_now(), **audit_author(actor))
         else:
-            profile = find_tax_profile(tx, shop.id)
+            profile = find_tax_profile(tx, shop_id)
     document = _profile_document(profile)
-    print_json(document) if as_json else print_fields(f"Tax profile of {slug}", document)
+    print_json(document) if as_json else print_fields(f"Tax profile of {shop}", document)
+
+
+def _split_list(text: str) -> list[str]:
+    return sorted({one for part in text.split(",") if (one := part.strip())})
 
 
 close = hidden_alias(command, "close")
@@ -238,7 +240,6 @@ def _print_corrections(title: str, corrections: list[Correction]) -> None:
 
 
 def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
-    check_period(Covers.MONTH, period)
     if closed := find_closed_month(tx, shop.id, period):
         return closed
     command = f"fleet jobs run monthly-close --shop {shop.slug} --period {period}"

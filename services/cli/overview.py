@@ -4,18 +4,23 @@ from datetime import datetime, timedelta
 
 import click
 
-from services.cli.base import json_option, report_errors, split_list
+from services.cli.base import ReportingCommand, json_option
 from services.cli.output import Columns, print_list, to_document
+from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.shop_overview import STATES, ShopLine, list_shop_overview
 
 
-@click.command("overview")
-@click.option("--state", default="", help="Only shops of these states, such as broken,failing.")
+@click.command("overview", cls=ReportingCommand)
+@click.option(
+    "--state",
+    type=KnownType("states", lambda: STATES, is_list=True),
+    default="",
+    help="Only shops of these states, such as broken,failing.",
+)
 @json_option
-@report_errors
-def command(state: str, as_json: bool) -> None:
+def command(state: tuple[str, ...], as_json: bool) -> None:
     """Show a line for each shop, the worst first: work, last webhook, last reconciliation, connections.
 
     States: broken (a provider refuses a credential), failing (work is dead, or the last reconciliation
@@ -27,7 +32,7 @@ def command(state: str, as_json: bool) -> None:
       fleet overview
       fleet overview --state broken,failing --json
     """
-    wanted = _parse_states(state)
+    wanted = state or STATES
     now = utc_now()
     with transaction() as tx:
         lines = [line for line in list_shop_overview(tx, now) if line.state in wanted]
@@ -44,13 +49,6 @@ def command(state: str, as_json: bool) -> None:
     documents = [{"at": now, **to_document(line)} for line in lines]
     empty = "No shop is in this state." if state else "No shops yet: fleet shops add, or fleet shops import"
     print_list("", columns, lines, documents, empty, as_json=as_json)
-
-
-def _parse_states(text: str) -> tuple[str, ...]:
-    wanted = split_list(text) or STATES
-    if unknown := [one for one in wanted if one not in STATES]:
-        raise click.UsageError(f"--state {unknown[0]!r} should be one of {', '.join(STATES)}")
-    return wanted
 
 
 def _format_age(line: ShopLine, now: datetime) -> str:

@@ -11,18 +11,19 @@ from services.cli.base import (
     CommandGroup,
     actor_option,
     audit_author,
-    check_period,
     dry_run_option,
     hidden_alias,
     json_option,
     limit_option,
     notify_workers,
+    one_shop_option,
 )
 from services.cli.output import Columns, print_json, print_lines, safe_text
+from services.cli.params import DAY
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import InputInvalid
 from services.core.settings import get_settings
-from services.jobs.definition import Covers
 from services.jobs.runs import trigger_job
 from services.jobs.schedule import find_due_day
 from services.jobs.store import get_job
@@ -45,8 +46,6 @@ POLL_SECONDS = 0.2
 MAX_BREAKS = 5_000
 """Breaks of one repair; the next repair continues."""
 
-shop_option = click.option("--shop", required=True, help="The shop (its slug).")
-
 
 @click.group("payments", cls=CommandGroup)
 def command() -> None:
@@ -61,8 +60,10 @@ def command() -> None:
 
 
 @command.command()
-@shop_option
-@click.option("--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: the last).")
+@one_shop_option
+@click.option(
+    "--day", type=DAY, default="", help="The day in the shop's zone, such as 2026-11-20 (default: the last)."
+)
 @click.option("--all", "show_all", is_flag=True, help="Show closed breaks too.")
 @limit_option
 @json_option
@@ -79,7 +80,7 @@ def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> No
     """
     with transaction() as tx:
         stored = get_shop(tx, shop)
-        covered = _parse_day(day) if day else find_due_day(stored.zone, utc_now())
+        covered = date.fromisoformat(day) if day else find_due_day(stored.zone, utc_now())
         found = list_day_breaks(tx, stored.id, covered, only_open=not show_all, limit=limit)
         counts = count_day_breaks(tx, stored.id, covered)
         not_compared = find_not_compared(tx, stored, covered)
@@ -129,8 +130,8 @@ _COLUMNS: Columns = {
 
 
 @command.command()
-@shop_option
-@click.option("--day", required=True, help="The day in the shop's zone, such as 2026-11-20.")
+@one_shop_option
+@click.option("--day", type=DAY, required=True, help="The day in the shop's zone, such as 2026-11-20.")
 @click.option("--reason", default="", help="Why, for the audit.")
 @click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
 @click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
@@ -161,7 +162,7 @@ def repair(
       fleet payments repair --shop harbour --day 2026-11-20 --dry-run
       fleet payments repair --shop harbour --day 2026-11-20 --rerun
     """
-    parsed_day = _parse_day(day)
+    parsed_day = date.fromisoformat(day)
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
         plan = plan_repair(list_day_breaks(tx, shop_id, parsed_day, limit=MAX_BREAKS))
@@ -258,13 +259,13 @@ def _first_ten(ids: Iterable[object]) -> str:
 
 @command.command()
 @click.argument("reference", metavar="ORDER|CHARGE|PAYOUT")
-@shop_option
+@one_shop_option
 @json_option
 def trace(reference: str, shop: str, as_json: bool) -> None:
     """Show one payment from its order to its payout, at Shopify and at Stripe.
 
     The argument is the number, id or gid of an order, or Stripe's id of a charge, payment intent, refund,
-    dispute or payout. Exit code 1 if there is none.
+    dispute or payout. Exit code 2 if there is none.
 
     \b
     Examples:
@@ -275,7 +276,7 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
         steps = trace_payment(tx, get_shop(tx, shop).id, reference)
     if not steps:
         wanted = "use an order's number such as '#1001', or an id from Stripe"
-        raise click.ClickException(f"{shop} has no payment {reference!r}: {wanted}")
+        raise InputInvalid(f"{shop} has no payment {reference!r}: {wanted}")
     if as_json:
         print_json([dict(step._mapping) for step in steps])
         return
@@ -285,11 +286,6 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
         "at": "at", "more": "detail",
     }  # fmt: skip
     print_lines(f"{reference} at {shop}", columns, steps, "")
-
-
-def _parse_day(text: str) -> date:
-    check_period(Covers.DAY, text)
-    return date.fromisoformat(text)
 
 
 command.add_command(hidden_alias(repair, "heal"))

@@ -6,7 +6,6 @@ import click
 from sqlalchemy import Row
 
 from services.cli.base import (
-    ID,
     CommandGroup,
     actor_option,
     add_options,
@@ -17,8 +16,10 @@ from services.cli.base import (
     limit_option,
     new_request_id,
     operator_label,
+    shop_option,
 )
 from services.cli.output import Columns, print_list
+from services.cli.params import PRIVACY_REQUEST
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.privacy.store import list_requests, record_decision
@@ -35,7 +36,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--shop", default="", help="Only this shop (its slug).")
+@shop_option
 @limit_option
 @json_option
 def print_requests(shop: str, limit: int, as_json: bool) -> None:
@@ -65,7 +66,7 @@ def print_requests(shop: str, limit: int, as_json: bool) -> None:
 
 
 _decision_options = add_options(
-    click.argument("request_id", type=ID, metavar="ID"),
+    click.argument("request_id", type=PRIVACY_REQUEST, metavar="ID"),
     click.option("--reason", required=True, help="Why, for the audit."),
     actor_option,
     force_option,

@@ -10,12 +10,13 @@ from uuid import uuid4
 import click
 import httpx
 
-from services.cli.base import json_option, report_errors
+from services.cli.base import ReportingCommand, json_option, one_shop_option
 from services.cli.output import print_json, print_table
+from services.cli.params import ParsedType
 from services.cli.samples import DOMAIN, SAMPLES, make_sample
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.core.settings import get_settings
 from services.providers.provider import Provider
 from services.providers.registry import SENDERS, get_secret_kind, sign
@@ -32,9 +33,27 @@ class SampleSender(NamedTuple):
     secret_name: str
 
 
-@click.command()
-@click.argument("provider")
-@click.argument("shop_slug", metavar="SHOP")
+def find_sender(name: str, slug: str) -> SampleSender:
+    """Return the sender called ``name``; raise ``InputInvalid`` with the names that exist."""
+    sender, _, source = name.partition(":")
+    provider = SENDERS.get(sender)
+    if provider is None or provider.has_sources != bool(source):
+        names = [f"{known}:<source>" if SENDERS[known].has_sources else known for known in SENDERS]
+        raise InputInvalid(describe_unknown(name, names))
+    path, secret_name = f"/webhooks/{provider.name}/{slug}", provider.webhook_secret.name
+    if source:
+        path, secret_name = f"{path}/{source}", get_secret_kind(f"{secret_name}:{source}").name
+    return SampleSender(sender, provider, path, secret_name)
+
+
+def _check_sender(name: str) -> str:
+    find_sender(name, "")
+    return name
+
+
+@click.command(cls=ReportingCommand, shop_position=1)
+@click.argument("provider", type=ParsedType("provider", _check_sender))
+@one_shop_option
 @click.option("--topic", default="", help="The provider's topic, such as orders/create or charge.refunded.")
 @click.option(
     "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes."
@@ -43,10 +62,9 @@ class SampleSender(NamedTuple):
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
 @click.option("--same", is_flag=True, help="Repeat one delivery, like a provider's retry.")
 @json_option
-@report_errors
 def command(
     provider: str,
-    shop_slug: str,
+    shop: str,
     topic: str,
     file: Path | None,
     url: str,
@@ -59,28 +77,28 @@ def command(
     PROVIDER is shopify, stripe, openphone, quo, or standard:<source>.
 
     \b
-    Example: fleet send shopify harbour --topic orders/create --repeat 5
+    Example: fleet send shopify --shop harbour --topic orders/create --repeat 5
     """
-    sender = find_sender(provider, shop_slug)
+    sender = find_sender(provider, shop)
     with transaction() as tx:
-        shop = get_shop(tx, shop_slug)
-        secret = get_secret(tx, shop.id, sender.secret_name)
+        stored = get_shop(tx, shop)
+        secret = get_secret(tx, stored.id, sender.secret_name)
     if secret is None:
         raise ShopfleetError(
-            f"{shop.slug} has no {sender.secret_name}: record it with "
-            f"`fleet shops secret {shop.slug} {sender.secret_name} --stdin`"
+            f"{shop} has no {sender.secret_name}: record it with "
+            f"`fleet shops secret {shop} {sender.secret_name} --stdin`"
         )
     name = sender.provider.find_sender(sender.name, secret).name
     topic = topic or next(iter(SAMPLES.get(name, {"sample.sent": None})))
     target = (url or _ingress_url()).rstrip("/") + sender.path
-    domain = shop.shopify_domain or f"{shop.slug}.myshopify.com"
+    domain = stored.shopify_domain or f"{shop}.myshopify.com"
     answers: list[tuple[int, str]] = []
     body, webhook_id = b"", ""
     with httpx.Client(timeout=10) as http:
         for number in range(repeat):
             now = utc_now()
             if not (same and number):
-                body = file.read_bytes() if file else _make_body(name, topic, shop, now)
+                body = file.read_bytes() if file else _make_body(name, topic, stored, now)
                 webhook_id = str(uuid4())
             headers = sign(name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now)
             try:
@@ -95,24 +113,11 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def find_sender(name: str, slug: str) -> SampleSender:
-    """Return the sender called ``name``; raise ``UsageError`` with the names that exist."""
-    name, _, source = name.partition(":")
-    provider = SENDERS.get(name)
-    if provider is None or provider.has_sources != bool(source):
-        names = [f"{known}:<source>" if SENDERS[known].has_sources else known for known in SENDERS]
-        raise click.UsageError(f"provider {name!r} should be {', '.join(names)}")
-    path, secret_name = f"/webhooks/{provider.name}/{slug}", provider.webhook_secret.name
-    if source:
-        path, secret_name = f"{path}/{source}", get_secret_kind(f"{secret_name}:{source}").name
-    return SampleSender(name, provider, path, secret_name)
-
-
 def _make_body(name: str, topic: str, shop: Shop, now: datetime) -> bytes:
     body = make_sample(name, topic, shop.currency, random.SystemRandom(), now)
     if body is None:
-        known = ", ".join(SAMPLES[name])
-        raise click.UsageError(f"there is no sample of topic {topic!r}: use --file, or one of {known}")
+        fault = f"no sample: topic={describe_unknown(topic, SAMPLES[name])}"
+        raise click.UsageError(f"{fault} Or name the file of a body with --file.")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 
 

@@ -12,6 +12,7 @@ from services.cli.base import (
     dry_run_option,
     hidden_alias,
     json_option,
+    one_shop_option,
 )
 from services.cli.output import print_json, print_table
 from services.core.db import transaction
@@ -39,7 +40,7 @@ def command() -> None:
 
 
 @command.command("subscriptions")
-@click.option("--shop", required=True, help="The shop (its slug).")
+@one_shop_option
 @click.option("--create", is_flag=True, help="Create what is missing, for the address PUBLIC_URL.")
 @actor_option
 @dry_run_option

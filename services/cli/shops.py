@@ -9,6 +9,7 @@ from services.cli.base import (
     add_options,
     audit_author,
     json_option,
+    shop_argument,
 )
 from services.cli.mail.route import print_connections
 from services.cli.output import print_fields, print_json, print_list, print_table, to_document
@@ -101,7 +102,7 @@ def print_shops(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("slug")
+@shop_argument
 @json_option
 def show(slug: str, as_json: bool) -> None:
     """Show a shop's settings, the names of its secrets, and the state of its mail connections.
@@ -125,7 +126,7 @@ def show(slug: str, as_json: bool) -> None:
 
 
 @command.command("set")
-@click.argument("slug")
+@shop_argument
 @click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
 @_field_options()
 @actor_option
@@ -172,7 +173,7 @@ for one in (connect, import_shops, secret):
 
 
 @command.command("staff")
-@click.argument("slug")
+@shop_argument
 @click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
 @actor_option
 @json_option

@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from services.cli.base import (
+    ReportingCommand,
     actor_option,
     audit_author,
     format_count,
     json_option,
-    report_errors,
+    shop_argument,
 )
 from services.cli.output import print_json
 from services.cli.progress import ListProgress
@@ -56,8 +57,8 @@ _RUN_TIME, _MAX_WAIT = timedelta(hours=12), timedelta(minutes=2)
 _RETRY_AFTER_SECONDS = 5.0
 
 
-@click.command("connect")
-@click.argument("slug", metavar="SHOP")
+@click.command("connect", cls=ReportingCommand)
+@shop_argument
 @click.option(
     "--from-file",
     "file",
@@ -66,7 +67,6 @@ _RETRY_AFTER_SECONDS = 5.0
 )
 @actor_option
 @json_option
-@report_errors
 def connect(slug: str, file: Path | None, actor: str, as_json: bool) -> None:
     """Connect a shop to Shopify: check its credentials, subscribe its webhooks, read what is there already.
 

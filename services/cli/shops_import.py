@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from services.cli.base import (
+    ReportingCommand,
     actor_option,
     audit_author,
     dry_run_option,
     format_count,
     json_option,
     read_csv_file,
-    report_errors,
 )
 from services.cli.output import print_json
 from services.core.clock import utc_now
@@ -19,12 +19,11 @@ from services.core.db import transaction
 from services.shops.shop_import import add_shops, parse_shops_csv
 
 
-@click.command("import")
+@click.command("import", cls=ReportingCommand)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @actor_option
 @dry_run_option
 @json_option
-@report_errors
 def import_shops(file: Path, actor: str, dry_run: bool, as_json: bool) -> None:
     """Add the shops of a CSV file: all of them, or none if a line is wrong; - reads standard input.
 

@@ -6,27 +6,29 @@ from pathlib import Path
 import click
 
 from services.cli.base import (
+    ReportingCommand,
     actor_option,
     audit_author,
     json_option,
     new_request_id,
     operator_label,
-    report_errors,
+    shop_argument,
 )
 from services.cli.output import format_time, print_json, to_document
+from services.cli.params import SECRET
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.providers.provider import SecretKind
-from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import list_secret_states, record_secret, restore_secret
 from services.shops.shops import get_shop
 
 
-@click.command("secret")
-@click.argument("slug")
-@click.argument("name")
+@click.command("secret", cls=ReportingCommand)
+@shop_argument
+@click.argument("kind", type=SECRET, metavar="NAME")
 @click.option(
     "--from-file",
     "file",
@@ -45,10 +47,9 @@ from services.shops.shops import get_shop
 )
 @actor_option
 @json_option
-@report_errors
 def secret(
     slug: str,
-    name: str,
+    kind: SecretKind,
     file: Path | str | None,
     generate: bool,
     restore: bool,
@@ -63,7 +64,6 @@ def secret(
     \b
     Example: fleet shops secret harbour shopify-webhook --from-file secret.txt
     """
-    kind = get_secret_kind(name)
     if restore:
         _restore(slug, kind, actor)
         return

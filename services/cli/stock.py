@@ -8,6 +8,7 @@ import click
 
 from services.cli.base import (
     ID,
+    CommandGroup,
     actor_option,
     add_options,
     audit_author,
@@ -15,14 +16,14 @@ from services.cli.base import (
     dry_run_option,
     format_count,
     json_option,
+    one_shop_option,
     read_csv_file,
-    report_errors,
 )
 from services.cli.output import Columns, print_json, print_lines, print_table
 from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import WorkError
+from services.core.errors import InputInvalid, WorkError, describe_unknown
 from services.shopify.shop_access import open_admin
 from services.shopify.stock.count_store import adjust_level, record_counts
 from services.shopify.stock.counts import (
@@ -61,7 +62,7 @@ _COLUMNS: Columns = {
 }
 _LOW_COLUMNS = {name: column for name, column in _COLUMNS.items() if name not in ("at Shopify", "seen")}
 
-_change_options = add_options(dry_run_option, actor_option, json_option, report_errors)
+_change_options = add_options(dry_run_option, actor_option, json_option)
 _level_options = add_options(
     click.option(
         "--item", "inventory_item_id", type=ID,
@@ -75,7 +76,7 @@ _level_options = add_options(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Show stock and low stock, set reorder points, enter counts, and share stock between shops.
 
@@ -89,9 +90,8 @@ command.add_command(pools)
 
 
 @command.command("low")
-@click.option("--shop", required=True, help="The shop (its slug).")
+@one_shop_option
 @json_option
-@report_errors
 def low(shop: str, as_json: bool) -> None:
     """List the levels below their reorder point; the one that runs out first is first.
 
@@ -109,28 +109,30 @@ def low(shop: str, as_json: bool) -> None:
         print_lines(f"Low stock of {shop}", _LOW_COLUMNS, found, "Nothing is below its reorder point.")
 
 
-@command.command("show")
-@click.argument("shop")
+@command.command("show", shop_position=0)
 @click.argument("sku", default="")
+@one_shop_option
 @json_option
-@report_errors
 def show(shop: str, sku: str, as_json: bool) -> None:
-    """Show the stock of SHOP, or of one SKU: our figure, and Shopify's last known figure.
+    """Show the stock of a shop, or of one SKU: our figure, and Shopify's last known figure.
 
     \b
-    Example: fleet stock show harbour MUG-0001
+    Example: fleet stock show MUG-0001 --shop harbour
     """
     with transaction() as tx:
-        found = find_stock(tx, get_shop(tx, shop).id, utc_now(), sku)
+        shop_id = get_shop(tx, shop).id
+        found = find_stock(tx, shop_id, utc_now(), sku)
+        if sku and not found:
+            known = (line.sku for line in find_stock(tx, shop_id, utc_now()))
+            raise InputInvalid(f"{shop} has no stock of {sku!r}: sku={describe_unknown(sku, known)}")
     if as_json:
         print_json([line._asdict() for line in found])
-        return
-    what = f" of {sku}" if sku else ""
-    print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock{what}.")
+    else:
+        print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock.")
 
 
-@command.command("reorder-point")
-@click.argument("shop")
+@command.command("reorder-point", shop_position=0)
+@one_shop_option
 @click.argument("sku")
 @click.argument("point", metavar="N")
 @click.option("--location", type=ID, help="Only at this location (its number at Shopify).")
@@ -139,8 +141,8 @@ def reorder_point(shop: str, sku: str, point: str, location: int | None, **optio
     """Set the reorder point of SKU: with fewer than N pieces it is low. N may be "none".
 
     \b
-    Example: fleet stock reorder-point harbour MUG-0001 12
-             fleet stock reorder-point harbour MUG-0001 none --location 65536001
+    Example: fleet stock reorder-point MUG-0001 12 --shop harbour
+             fleet stock reorder-point MUG-0001 none --shop harbour --location 65536001
     """
     try:
         wanted = [ReorderPoint(sku, None if point == "none" else parse_point(point or "-"), location)]
@@ -149,8 +151,8 @@ def reorder_point(shop: str, sku: str, point: str, location: int | None, **optio
     _set_points(shop, wanted, **options)
 
 
-@command.command("reorder-points")
-@click.argument("shop")
+@command.command("reorder-points", shop_position=0)
+@one_shop_option
 @csv_option("sku,reorder_point[,location_id]")
 @_change_options
 def reorder_points(shop: str, file: Path, **options: Any) -> None:
@@ -159,7 +161,7 @@ def reorder_points(shop: str, file: Path, **options: Any) -> None:
     An empty reorder_point removes the point. A line without a location is for all locations of its sku.
 
     \b
-    Example: fleet stock reorder-points harbour --csv points.csv --dry-run
+    Example: fleet stock reorder-points --shop harbour --csv points.csv --dry-run
     """
     _set_points(shop, parse_reorder_csv(read_csv_file(file)), **options)
 
@@ -180,8 +182,8 @@ def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor:
         click.echo(f"Would change {levels}." if dry_run else f"Changed {levels}.")
 
 
-@command.command("count")
-@click.argument("shop")
+@command.command("count", shop_position=0)
+@one_shop_option
 @_level_options
 @click.option("--pieces", required=True, type=click.IntRange(0, MAX_PIECES), help="Pieces in stock.")
 @_change_options
@@ -192,26 +194,26 @@ def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> 
     subtracted; the rest is pushed as available.
 
     \b
-    Example: fleet stock count harbour --sku MUG-0001 --location 65536001 --pieces 24
+    Example: fleet stock count --shop harbour --sku MUG-0001 --location 65536001 --pieces 24
     """
     _record_counts(shop, [CountLine(**level)], dry_run, actor, as_json)
 
 
-@command.command("import")
-@click.argument("shop")
+@command.command("import", shop_position=0)
+@one_shop_option
 @csv_option("pieces, location_id and inventory_item_id or sku")
 @_change_options
 def import_counts(shop: str, file: Path, **options: Any) -> None:
     """Record the counts in a file: all of them or, if one line is wrong, none.
 
     \b
-    Example: fleet stock import harbour --csv counts.csv --dry-run
+    Example: fleet stock import --shop harbour --csv counts.csv --dry-run
     """
     _record_counts(shop, parse_counts_csv(read_csv_file(file)), **options)
 
 
-@command.command("adjust")
-@click.argument("shop")
+@command.command("adjust", shop_position=0)
+@one_shop_option
 @_level_options
 @click.option(
     "--delta",
@@ -222,12 +224,11 @@ def import_counts(shop: str, file: Path, **options: Any) -> None:
 @click.option("--reason", required=True, help="Why, for the audit.")
 @actor_option
 @json_option
-@report_errors
 def adjust(shop: str, delta: int, reason: str, actor: str, as_json: bool, **level: Any) -> None:
     """Correct a counted level by --delta pieces, and push the new figure.
 
     \b
-    Example: fleet stock adjust harbour --sku MUG-0001 --location 65536001 --delta -2 --reason "broken"
+    Example: fleet stock adjust --shop harbour --sku MUG-0001 --location 65536001 --delta -2 --reason "broken"
     """
     with transaction() as tx:
         found = get_shop(tx, shop)

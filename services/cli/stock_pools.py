@@ -8,6 +8,7 @@ import click
 from sqlalchemy import Connection, Row
 
 from services.cli.base import (
+    ReportingCommand,
     actor_option,
     audit_author,
     csv_option,
@@ -15,9 +16,9 @@ from services.cli.base import (
     format_count,
     json_option,
     read_csv_file,
-    report_errors,
 )
 from services.cli.output import print_json, print_table
+from services.cli.params import POOL, SHOP
 from services.core.clock import utc_now
 from services.core.csv_files import parse_csv
 from services.core.db import transaction
@@ -25,8 +26,8 @@ from services.core.errors import WorkError
 from services.shopify.shop_access import open_admin
 from services.shopify.stock.levels import make_level_key
 from services.shopify.stock.pool_checks import (
+    PoolInvalid,
     PoolLink,
-    PoolRefused,
     list_linked,
     list_members,
     list_pools,
@@ -38,10 +39,9 @@ from services.shopify.stock.pool_links import HeldLevels, plan_figures, record_l
 from services.shops.shops import Shop
 
 
-@click.command("pools")
-@click.argument("name", default="")
+@click.command("pools", cls=ReportingCommand)
+@click.argument("name", type=POOL, default="")
 @json_option
-@report_errors
 def pools(name: str, as_json: bool) -> None:
     """Show the pools, or the pool NAME: each sku's figure, what each shop holds, and what is wrong.
 
@@ -50,8 +50,6 @@ def pools(name: str, as_json: bool) -> None:
     """
     with transaction() as tx:
         found = list_pools(tx, name)
-    if name and not found:
-        raise click.ClickException(f"there is no pool {name!r}: `fleet stock pools` shows those there are")
     if as_json:
         print_json([one._asdict() for one in found])
         return
@@ -72,8 +70,8 @@ def pools(name: str, as_json: bool) -> None:
             click.echo(f"  {fault}")
 
 
-@click.command("pool")
-@click.argument("name")
+@click.command("pool", cls=ReportingCommand)
+@click.argument("name", type=POOL)
 @click.option("--sku", "skus", multiple=True, help="Link this sku in every shop of the pool. Repeatable.")
 @click.option(
     "--all", "is_all", is_flag=True, help="Every sku that all its shops have; with --remove, of the pool."
@@ -81,13 +79,14 @@ def pools(name: str, as_json: bool) -> None:
 @csv_option(
     "sku,shop,shop_sku: the shop's own sku where it differs, and - where it is not sold", is_required=False
 )
-@click.option("--from", "source", default="", metavar="SHOP", help="Whose figure is right where they differ.")
+@click.option(
+    "--from", "source", type=SHOP, default="", metavar="SHOP", help="Whose figure is right where they differ."
+)
 @click.option("--buffer", type=click.IntRange(0, 1_000_000), help="Pieces of each sku to keep from sale.")
 @click.option("--remove", is_flag=True, help="Take the skus out of the pool.")
 @dry_run_option
 @actor_option
 @json_option
-@report_errors
 def pool(
     name: str,
     skus: tuple[str, ...],
@@ -117,11 +116,9 @@ def pool(
     done: dict[str, Any] = {"changed": not dry_run}
     with transaction() as tx:
         members = list_members(tx, name)
-        if not members:
-            raise PoolRefused(f"no shop is in pool {name!r}: fleet shops set SHOP --stock-owner pool:{name}")
         slugs = [shop.slug for shop in members]
         if source and source not in slugs:
-            raise PoolRefused(f"--from {source} should be a shop of the pool: {', '.join(slugs)}")
+            raise PoolInvalid(f"--from {source} should be a shop of the pool: {', '.join(slugs)}")
         shop_skus = _parse_shop_skus(read_csv_file(file), slugs) if file else {}
         known = list_linked(tx, name)
         in_pool = {one.sku for one in known}
@@ -131,7 +128,7 @@ def pool(
         links = [] if remove else plan_links(tx, plan_wanted_links(members, wanted, shop_skus))
     if remove:
         if missing := sorted(wanted - in_pool):
-            raise PoolRefused(f"sku={', '.join(missing)} is not in pool {name}: `fleet stock pools {name}`")
+            raise PoolInvalid(f"sku={', '.join(missing)} is not in pool {name}: `fleet stock pools {name}`")
         done["removed"] = sorted(wanted)
         if not dry_run:
             with transaction() as tx:
@@ -178,7 +175,7 @@ def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
 
 
 def _parse_shop_skus(text: str, slugs: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return the shops' own SKUs by (slug, sku); raise ``PoolRefused`` naming each wrong line."""
+    """Return the shops' own SKUs by (slug, sku); raise ``PoolInvalid`` naming each wrong line."""
 
     def parse(cells: Mapping[str, str], _: int) -> tuple[tuple[str, str], str]:
         sku, slug = cells["sku"], cells["shop"]
@@ -188,7 +185,7 @@ def _parse_shop_skus(text: str, slugs: Sequence[str]) -> dict[tuple[str, str], s
             raise ValueError(f"shop={slug!r} should be one of {', '.join(slugs)}")
         return (slug or slugs[0], sku), cells["shop_sku"] or sku
 
-    return dict(parse_csv(text, ("sku", "shop", "shop_sku"), ("sku",), parse, PoolRefused))
+    return dict(parse_csv(text, ("sku", "shop", "shop_sku"), ("sku",), parse, PoolInvalid))
 
 
 def _print(name: str, done: dict[str, Any]) -> None:

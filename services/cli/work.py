@@ -6,15 +6,15 @@ from typing import Any
 import click
 
 from services.cli.base import (
-    ID,
     CommandGroup,
     find_shop_id,
     json_option,
     limit_option,
-    parse_since,
-    split_list,
+    shop_option,
+    since_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_lines
+from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import WorkLine, get_work, list_work
@@ -31,27 +31,23 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("-Q", "--queue", default="", help="Only this queue, such as inventory.")
-@click.option("--topic", default="", help="Only this topic, such as inventory_push.")
-@click.option("--shop", default="", help="Only this shop (its slug).")
-@click.option("--status", default="", help="Comma-separated: pending, error, dead, done, discarded.")
-@click.option("--since", default="", help="Created since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
+@click.option("-Q", "--queue", type=QUEUE, default="", help="Only this queue, such as inventory.")
+@click.option("--topic", type=TOPIC, default="", help="Only this topic, such as inventory_push.")
+@shop_option
+@click.option(
+    "--status", type=WORK_STATUSES, default="", help="Comma-separated: pending, error, dead, done, discarded."
+)
+@since_option("created")
 @limit_option
 @json_option
-def work_list(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
+def work_list(shop: str, status: tuple[str, ...], limit: int, as_json: bool, **options: Any) -> None:
     """List work, newest first.
 
     \b
     Example: fleet work list --shop harbour --status dead,error
     """
     with transaction() as tx:
-        wanted = WorkFilter(
-            queue=queue,
-            topic=topic,
-            shop_id=find_shop_id(tx, shop),
-            statuses=split_list(status),
-            since=parse_since(since),
-        )
+        wanted = WorkFilter(shop_id=find_shop_id(tx, shop), statuses=status, **options)
         lines = list_work(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
     if as_json:
@@ -61,7 +57,7 @@ def work_list(queue: str, topic: str, shop: str, status: str, since: str, limit:
 
 
 @command.command("show")
-@click.argument("work_id", type=ID)
+@click.argument("work_id", type=WORK)
 @json_option
 def show(work_id: int, as_json: bool) -> None:
     """Show all fields of a row of work.

@@ -11,11 +11,19 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.closing.tax_rates import TAXES
+from services.closing.tax_rates import TAXES, find_place_fault
+from services.core.errors import describe_unknown
 from services.shops.shops import ShopInvalid
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
-_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 /-]{0,39}")
+_GST_NUMBER = (re.compile(r"\d{9} ?RT ?\d{4}"), "nine digits, RT and four digits such as 123456789 RT0001")
+_NUMBERS = {
+    "GST": _GST_NUMBER,
+    "HST": _GST_NUMBER,
+    "QST": (re.compile(r"\d{10} ?TQ ?\d{4}"), "ten digits, TQ and four digits such as 1234567890 TQ0001"),
+    "PST": (re.compile(r"(?=.*\d)[A-Za-z0-9][A-Za-z0-9 /-]{3,39}"), "a number such as PST-1234-5678"),
+}
+"""The form of each tax's registration number. PST has one form in each province."""
 _EXEMPT = re.compile(r"(?:type|tag|sku):\S[^,\0]{0,254}")
 _FEDERAL = frozenset({"GST", "HST"})
 
@@ -90,7 +98,7 @@ def record_tax_profile(
     """
     before = tx.exec_driver_sql(f"{_FIND} for update", {"shop_id": shop_id}).scalar() or {}
     after = {**before, **changes}
-    if faults := _find_faults(after):
+    if faults := _find_faults(changes):
         raise ProfileInvalid("; ".join(faults))
     if after == before:
         return _from_stored(after)
@@ -119,24 +127,24 @@ def _from_stored(stored: Mapping[str, Any]) -> TaxProfile:
     )
 
 
-def _find_faults(stored: Mapping[str, Any]) -> list[str]:
-    checks = [("province", _PROVINCE, "a country and its province such as CA-BC")]
-    checks += [(f"{tax.lower()}_number", _NUMBER, "a number such as 123456789 RT0001") for tax in TAXES]
-    faults = [
+def _find_faults(changes: Mapping[str, Any]) -> list[str]:
+    province = changes.get("province") or ""
+    fault = find_place_fault(province) if province else ""
+    faults = [f"province={province!r} {fault}"] if fault else []
+    faults += [
         f"{name}={value!r} should be {wanted}"
-        for name, pattern, wanted in checks
-        if (value := stored.get(name)) and not pattern.fullmatch(value)
+        for tax, (pattern, wanted) in _NUMBERS.items()
+        if (value := changes.get(name := f"{tax.lower()}_number")) and not pattern.fullmatch(value)
     ]
     faults += [
         f"pst_exempt {entry!r} should be type:, tag: or sku: and its text at Shopify, such as type:Bicycles"
-        for entry in stored.get("pst_exempt") or ()
+        for entry in changes.get("pst_exempt") or ()
         if not _EXEMPT.fullmatch(entry)
     ]
-    for entry in stored.get("registered") or ():
+    for entry in changes.get("registered") or ():
         tax, colon, where = entry.partition(":")
-        if tax not in TAXES or (colon and not _PROVINCE.fullmatch(where)):
-            faults.append(
-                f"registered {entry!r} should be one of {', '.join(TAXES)}, or a tax of one province "
-                "such as PST:CA-SK"
-            )
+        if tax not in TAXES:
+            faults.append(f"registered {describe_unknown(tax, TAXES)}; of one province: PST:CA-SK")
+        elif colon and (fault := find_place_fault(where)):
+            faults.append(f"registered {entry!r}: {where!r} {fault}")
     return faults

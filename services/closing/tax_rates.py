@@ -9,7 +9,7 @@ from importlib.resources import files
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from services.core.errors import ShopfleetError
+from services.core.errors import ShopfleetError, suggest
 
 TAXES = ("GST", "PST", "HST", "QST")
 """The taxes of Canada by their names in the files. Every other tax is ``OTHER``."""
@@ -44,6 +44,18 @@ def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
     return tuple(rate for rate in known if rate.valid_from <= day <= (rate.valid_until or day)) or None
 
 
+def find_place_fault(code: str) -> str:
+    """Return why ``code`` is no place of delivery such as ``CA-BC`` or ``US-WA``; nothing if it is one.
+
+    Canada's provinces are those with rates; other countries are those of ISO 3166.
+    """
+    country, _, part = code.partition("-")
+    if country == "CA":
+        return "" if code in _table() else suggest(code, _table())
+    is_place = country in _countries() and part.isalnum() and part == part.upper() and len(part) <= 3
+    return "" if is_place else "should be a country and its province such as CA-BC"
+
+
 def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
     """Return the rates of each province; raise ``RatesInvalid`` if the table contradicts itself."""
     if source.get("rules") != _RULES:
@@ -76,6 +88,12 @@ def _share(entry: Mapping[str, Any]) -> Decimal:
         f"{entry['tax']} has percent={entry['percent']!r}: the tax should be one of {', '.join(TAXES)} "
         "and its percent a text such as '9.975'"
     )
+
+
+@lru_cache(maxsize=1)
+def _countries() -> frozenset[str]:
+    lines = files("tzdata.zoneinfo").joinpath("iso3166.tab").read_text("utf-8").splitlines()
+    return frozenset(line[:2] for line in lines if not line.startswith("#"))
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,11 @@
 """Errors, named by what happens next. Only ``services.providers`` maps a response to one of them."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from difflib import get_close_matches
+
+MAX_NAMED = 60
+"""Of more valid values than this, a message names only the closest ones."""
 
 
 class ShopfleetError(Exception):
@@ -9,6 +14,25 @@ class ShopfleetError(Exception):
 
 class InputInvalid(ShopfleetError):
     """A person's input is wrong: a command exits with 2."""
+
+
+def describe_unknown(value: str, known: Iterable[str]) -> str:
+    """Return a message for ``value``, which is none of ``known``: the valid values, and the closest one."""
+    return f"{value!r} {suggest(value, known)}"
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """Return what ``value`` should be instead: the names ``known``, and the closest one."""
+    names = list(dict.fromkeys(known))
+    if not names:
+        return "does not exist: there is none yet"
+    closest = get_close_matches(value, names, 1)
+    if len(names) > MAX_NAMED:
+        shown = get_close_matches(value, names, MAX_NAMED // 2, 0)
+        listed = f"{', '.join(shown)} or one of {len(names) - len(shown)} more"
+    else:
+        listed = ", ".join(names)
+    return f"should be one of {listed}" + (f"; did you mean {closest[0]!r}?" if closest else "")
 
 
 class SettingsInvalid(ShopfleetError):

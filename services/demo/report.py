@@ -101,7 +101,7 @@ def print_next(console: Console, values: dict[str, str], home: Path, log: Path) 
         f'eval "$(FLEET_HOME={quote(_shown(home))} {bin_folder}/fleet env)"',
         f"{bin_folder}/celery -A tasks backlog",
         f"{bin_folder}/fleet work list --status dead",
-        f"{bin_folder}/fleet send shopify harbour --topic orders/create --repeat 5",
+        f"{bin_folder}/fleet send shopify --shop harbour --topic orders/create --repeat 5",
         f"{bin_folder}/celery -A tasks requeue --status dead --dry-run",
     ):
         console.print(Text(f"  {command}"), soft_wrap=True)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.errors import InputInvalid
+from services.core.errors import InputInvalid, suggest
 from services.core.settings import get_settings
 from services.jobs.definition import CatchUp, Covers, Job
 from services.jobs.schedule import parse_schedule
@@ -93,8 +93,7 @@ def get_job(tx: Connection, name: str) -> Job:
     """Return the job ``name``; raise ``JobUnknown``, which lists the known names."""
     found = find_jobs(tx)
     if name not in found:
-        known = ", ".join(found) or "none yet: beat records them when it starts"
-        raise JobUnknown(f"there is no job {name!r}; there are {known}")
+        raise JobUnknown(f"there is no job {name!r}: it {suggest(name, found)}")
     return found[name]
 
 

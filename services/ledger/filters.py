@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, true
 
-from services.core.errors import InputInvalid
+from services.core.errors import InputInvalid, describe_unknown
 from services.ledger.tables import STATUSES, inbound_events, work_queue
 from services.ledger.topics import QUEUES, TOPICS
 
@@ -106,4 +106,4 @@ def check_scope(queue: str, topic: str) -> None:
 
 def _check(field: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise FilterInvalid(f"{field}={value!r} should be one of {', '.join(allowed)}")
+        raise FilterInvalid(f"{field}={describe_unknown(value, allowed)}")

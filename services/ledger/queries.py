@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.tables import inbound_events, work_queue
 
@@ -25,7 +25,7 @@ _WORK = literal_column(
 )
 
 
-class RowUnknown(ShopfleetError):
+class RowUnknown(InputInvalid):
     """The ledger has no row with this id."""
 
 

@@ -46,16 +46,16 @@ _REPAIRS = (
     ),
     (
         "client_unknown tenant_unknown mailbox_unknown incomplete",
-        "fleet mail transport {slug} --tenant-id ... --client-id ... --mailbox ...",
+        "fleet mail transport --shop {slug} --tenant-id ... --client-id ... --mailbox ...",
         "set GRAPH_TENANT_ID, GRAPH_CLIENT_ID or GRAPH_SENDER and restart the workers",
     ),
     (
         "sender_refused sender_invalid",
-        "allow this sender at {name}, or fleet mail transport {slug} --sender ...",
+        "allow this sender at {name}, or fleet mail transport --shop {slug} --sender ...",
         "allow this sender at {name}, or set MAIL_FROM and restart the workers",
     ),
     ("access_denied client_disabled no_credits refuses_us", "repair it at {name}, or change the account", ""),
-    ("transport_unknown", "fleet mail transport {slug} --use ...", ""),
+    ("transport_unknown", "fleet mail transport --shop {slug} --use ...", ""),
     ("address_wrong", "set {base} and restart the workers", ""),
     ("not_writable", "give the workers write access to MAIL_FOLDER", ""),
 )

@@ -33,6 +33,17 @@ from services.providers.standard_webhooks import sign_with_id, verify_standard
 KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "user-agent")
 IDENTIFYING_HEADERS = STANDARD_HEADERS | {"openphone-signature"}
 
+EVENT_TYPES = (
+    "message.received",
+    "message.delivered",
+    "call.ringing",
+    "call.answered",
+    "call.completed",
+    "call.recording.completed",
+    "call.voicemail.completed",
+    "call.summary.completed",
+    "call.transcript.completed",
+)
 # The documentation of the older system uses both names of these topics.
 _TOPIC_NAMES = {
     "callSummary": "call.summary.completed",

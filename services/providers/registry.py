@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
+from services.core.errors import describe_unknown
 from services.providers.openphone import OPENPHONE
 from services.providers.provider import Provider, SecretInvalid, SecretKind
 from services.providers.shopify import SHOPIFY
@@ -107,8 +108,8 @@ def get_secret_kind(name: str) -> SecretKind:
     for prefix, kind in SOURCE_KINDS.items():
         if kind_name == kind.name and _SOURCE.fullmatch(source):
             return replace(kind, name=prefix + source, description=kind.description.format(source=source))
-    allowed = ", ".join([*SECRET_KINDS, *(f"{prefix}<source>" for prefix in SOURCE_KINDS)])
-    raise SecretInvalid(f"secret name {name!r} should be one of {allowed} (a source is a-z, 0-9 and '-')")
+    allowed = [*SECRET_KINDS, *(f"{prefix}<source>" for prefix in SOURCE_KINDS)]
+    raise SecretInvalid(f"secret name {describe_unknown(name, allowed)} (a source is a-z, 0-9 and '-')")
 
 
 def sign(

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.db import transaction
-from services.core.errors import InputInvalid
+from services.core.errors import InputInvalid, suggest
 from services.core.money import CURRENCIES
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
@@ -152,7 +153,9 @@ def get_shop(tx: Connection, slug: str) -> Shop:
     """Return the shop of ``slug``; raise ``ShopUnknown``."""
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
-        raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` lists all")
+        known = tx.scalars(select(shops.c.slug).order_by(shops.c.slug)).all()
+        hint = f"it {suggest(slug, known)}" if known else "add it with fleet shops add"
+        raise ShopUnknown(f"there is no shop {slug!r}: {hint}")
     return _read_shop(row)
 
 
@@ -236,10 +239,16 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
 
 def _find_faults(fields: Mapping[str, str]) -> list[str]:
     return [
-        f"{field}={value!r} should be {_RULES[field][1]}"
+        f"{field}={value!r} should be {_RULES[field][1]}{_find_closest(field, value)}"
         for field, value in fields.items()
         if not _RULES[field][0](value)
     ]
+
+
+def _find_closest(field: str, value: str) -> str:
+    known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
+    closest = get_close_matches(value, sorted(known), 1)
+    return f"; did you mean {closest[0]!r}?" if closest else ""
 
 
 def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
@@ -249,7 +258,7 @@ def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[st
     if not location_id:
         return [
             f"stock_location_id='' should be the location of this shop in {owner}: name it with "
-            "--stock-location-id; `fleet stock show SHOP --json` has the numbers"
+            "--stock-location-id; `fleet stock show --shop SHOP --json` has the numbers"
         ]
     if before and before != location_id:
         return [

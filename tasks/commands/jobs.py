@@ -3,7 +3,8 @@
 It is in ``tasks`` because ``run`` needs the handlers.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     audit_author,
     dry_run_option,
@@ -21,9 +23,10 @@ from services.cli.base import (
     limit_option,
     new_request_id,
     operator_label,
-    report_errors,
+    shop_option,
 )
 from services.cli.output import Columns, format_time, print_json, print_lines
+from services.cli.params import NameType
 from services.core.clock import utc_now
 from services.core.db import rolled_back, transaction
 from services.jobs.complete_run import format_stats
@@ -45,11 +48,31 @@ from services.shops.shops import Shop, find_slugs
 from tasks.commands.jobs_plan import JOB_COLUMNS, PLANNED_COLUMNS, find_job_lines, find_planned
 
 MAX_ERROR_LENGTH = 160
-shop_option = click.option("--shop", default="", help="Only at this shop (its slug).")
+
+
+def _find_names(tx: Connection) -> Iterator[str]:
+    """Yield the recorded jobs; then those of ``beat_schedule`` that beat has not recorded yet, recorded."""
+    known = find_jobs(tx)
+    yield from known
+    # Imported here, because it loads Celery and is rarely needed.
+    from beat_schedule import JOBS
+
+    if new := [job.name for job in JOBS if job.name not in known]:
+        record_jobs(tx, JOBS, utc_now())
+        yield from new
+
+
+def _ensure_jobs(tx: Connection) -> None:
+    """Record the jobs of ``beat_schedule`` if beat has not run yet."""
+    if not find_jobs(tx):
+        deque(_find_names(tx), 0)
+
+
+JOB = NameType("job", _find_names)
 reason_option = click.option("--reason", default="", help="Why, for the audit.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List jobs and runs, change schedules, and run a job now.
 
@@ -61,7 +84,6 @@ def command() -> None:
 @command.command("list")
 @shop_option
 @json_option
-@report_errors
 def list_jobs(shop: str, as_json: bool) -> None:
     """List every job: schedule, period, grace, next run and last result.
 
@@ -79,11 +101,10 @@ def list_jobs(shop: str, as_json: bool) -> None:
 
 
 @command.command("next")
-@click.argument("job", required=False, default="")
+@click.argument("job", type=JOB, required=False, default="")
 @shop_option
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @json_option
-@report_errors
 def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     """List the next runs: of JOB in each of its time zones, or of all jobs.
 
@@ -91,9 +112,7 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     Example: fleet jobs next daily-reconciliation --shop harbour
     """
     with transaction() as tx:
-        _ensure_jobs(tx, job)
-        if job:
-            get_job(tx, job)
+        _ensure_jobs(tx)
         shop_id = find_shop_id(tx, shop)
         planned = find_planned(tx, job or None, shop_id, utc_now(), count)
     if as_json:
@@ -104,14 +123,13 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
 
 
 @command.command("run")
-@click.argument("job")
-@click.option("--shop", default="", help="Only this shop (default: every shop, one after the other).")
+@click.argument("job", type=JOB)
+@shop_option
 @click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
 @click.option("--force", is_flag=True, help="Run again if that period is done.")
 @dry_run_option
 @actor_option
 @click.pass_context
-@report_errors
 def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
     """Run JOB now, in this process. Exit code 0: done now or before; 1: not done.
 
@@ -126,7 +144,6 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
 
     by = operator_label(actor)
     with transaction() as tx:
-        _ensure_jobs(tx, job)
         wanted = get_job(tx, job)
         find_scope(tx, wanted, shop)
     if dry_run:
@@ -145,12 +162,11 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
 
 
 @command.command("history")
-@click.argument("job", required=False, default="")
+@click.argument("job", type=JOB, required=False, default="")
 @shop_option
 @click.option("--status", type=click.Choice(STATUSES), help="Only runs with this status.")
 @limit_option
 @json_option
-@report_errors
 def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first: result, duration and who started them.
 
@@ -158,9 +174,6 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
     Example: fleet jobs history daily-reconciliation --status failed
     """
     with transaction() as tx:
-        if job:
-            _ensure_jobs(tx, job)
-            get_job(tx, job)
         shop_id = find_shop_id(tx, shop)
         lines = find_history(tx, job=job or None, shop_id=shop_id, status=status, limit=limit)
         slugs = find_slugs(tx)
@@ -197,16 +210,14 @@ def _describe_error(line: RunLine) -> str:
 def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
     """Return a command that applies ``change`` to a job, everywhere or at one shop, and prints the result."""
 
-    @click.argument("job")
+    @click.argument("job", type=JOB)
     @shop_option
     @reason_option
     @dry_run_option
     @actor_option
-    @report_errors
     @wraps(change)
     def run_change(job: str, shop: str, reason: str, dry_run: bool, actor: str, **options: Any) -> None:
         with transaction() as tx:
-            _ensure_jobs(tx, job)
             wanted = get_job(tx, job)
             (at,) = find_scope(tx, wanted, shop) if shop else (None,)
             with rolled_back(tx) if dry_run else nullcontext():
@@ -273,15 +284,3 @@ def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
     times = sorted({f"{explain_schedule(s.schedule)} ({s.schedule})" for s in schedules if s.enabled})
     text = "run " + "; ".join(time[0].lower() + time[1:] for time in times)
     return text + (f"; paused at {', '.join(paused)}" if paused else "")
-
-
-def _ensure_jobs(tx: Connection, name: str = "") -> None:
-    """Record the jobs of ``beat_schedule`` if beat has not run yet, or has not recorded the job ``name``."""
-    known = find_jobs(tx)
-    if known and (not name or name in known):
-        return
-    # Imported here, because it loads Celery and is rarely needed.
-    from beat_schedule import JOBS
-
-    if not known or name in {job.name for job in JOBS}:
-        record_jobs(tx, JOBS, utc_now())

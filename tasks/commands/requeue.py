@@ -18,8 +18,6 @@ from services.cli.base import (
     find_shop_id,
     format_count,
     notify_workers,
-    parse_since,
-    split_list,
 )
 from services.cli.output import Columns, print_json, print_lines
 from services.core.clock import utc_now
@@ -39,9 +37,9 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
         queue=options["queue"],
         topic=options["topic"],
         shop_id=find_shop_id(tx, options["shop"]),
-        statuses=split_list(options.get("status", "")),
-        since=parse_since(options.get("since", "")),
-        ids=tuple(options.get("ids", ())),
+        statuses=options.get("status") or (),
+        since=options.get("since"),
+        ids=options.get("ids", ()),
     )
 
 
@@ -133,7 +131,7 @@ def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
     for row_id in wanted.ids[:10]:
         line = states.get(row_id)
         lock = f", locked by {line.locked_by}" if line and line.locked_at else ""
-        notes.append(f"{row_id} is {line.status}{lock}" if line else f"{row_id} does not exist")
+        notes.append(f"{row_id} is {line.status}{lock}" if line else f"{row_id} was deleted")
     return "; ".join(notes) + "."
 
 

@@ -104,11 +104,10 @@ def test_shop_is_named_by_its_slug(engine: Engine, broker_url: str, harbour: int
 def test_row_that_is_named_and_cannot_move_is_explained(engine: Engine) -> None:
     (row_id,) = plan(engine, "inventory_push", 1)
 
-    result = run(requeue, "--id", str(row_id), "--id", "99", "-f")
+    result = run(requeue, "--id", str(row_id), "-f")
 
     assert result.exit_code == 0
     assert f"{row_id} is pending" in result.output
-    assert "99 does not exist" in result.output
 
 
 def test_requeue_works_while_the_broker_is_away(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +251,8 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
     [
         (pause, ["--for", "soon"], "for='soon' should be a duration such as"),
         (pause, ["--for", "0"], "for='0' should be longer than 0"),
-        (requeue, ["-Q", "mail"], "queue='mail' should be one of"),
-        (requeue, ["--topic", "push"], "topic='push' should be one of"),
+        (requeue, ["-Q", "mail"], "'mail' should be one of"),
+        (requeue, ["--topic", "push"], "'push' should be one of"),
         (requeue, ["--status", "done"], "fleet events replay"),
         (requeue, ["--since", "yesterday"], "should be a time such as"),
         (requeue, ["--shop", "nowhere"], "there is no shop 'nowhere'"),

@@ -54,7 +54,7 @@ def test_a_list_is_narrowed_by_shop_and_by_rule() -> None:
     assert [row["id"] for row in rows("--shop", "west")] == [1]
     assert [row["id"] for row in rows("--rule", "work_dead")] == [1]
     assert [row["id"] for row in rows("--rule", "work_dead:reconcile")] == [1]
-    assert rows("--rule", "work") == []
+    assert rows("--rule", "pause_long") == []
     assert run("list", "--shop", "nowhere").exit_code == 2
 
 

@@ -43,7 +43,7 @@ def test_show_prints_the_commands_for_a_stuck_mail(stuck: Engine) -> None:
 
     assert "owner@example.com" in shown.output
     assert "fleet mail mark-sent 1 --reason" in shown.output
-    assert fleet("show", "99").exit_code == 1
+    assert fleet("show", "99").exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["mark-sent", "forget"])

@@ -170,7 +170,7 @@ def test_wrong_mail_settings_of_a_shop_are_reported_before_anything_is_stored(en
 
     assert result.exit_code == 1
     assert "mail.no_secret" in result.output
-    assert "fleet mail transport harbour" in result.output
+    assert "fleet mail transport --shop harbour" in result.output
     assert mails_of(engine) == []
 
 

@@ -124,7 +124,7 @@ def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (("--use", "pigeon"), "transport='pigeon' should be one of smtp, graph"),
+        (("--use", "pigeon"), "'pigeon' should be one of smtp, graph"),
         (("--use", "file", "--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
         (("--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
         (GRAPH, "graph needs mailbox as well"),

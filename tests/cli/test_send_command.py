@@ -134,7 +134,7 @@ def test_response_other_than_2xx_exits_1(harbour: str, ingress: Received) -> Non
     ("arguments", "code", "message"),
     [
         (["shopify", "harbour"], 1, "harbour has no shopify-webhook: record it"),
-        (["nobody", "harbour"], 2, "should be shopify, stripe"),
+        (["nobody", "harbour"], 2, "'nobody' should be one of shopify, stripe"),
         (["shopify", "nowhere"], 2, "there is no shop 'nowhere'"),
     ],
 )

@@ -39,7 +39,9 @@ def test_low_lists_items_to_reorder(harbour: Engine) -> None:
 def test_show_lists_the_shop_or_one_sku(harbour: Engine) -> None:
     assert [line["sku"] for line in json.loads(fleet("show", "harbour", "--json").output)] == ["MUG", "TEA"]
     assert [line["sku"] for line in json.loads(fleet("show", "harbour", "TEA", "--json").output)] == ["TEA"]
-    assert "has no stock of SOAP" in fleet("show", "harbour", "SOAP").output
+    unknown = fleet("show", "MUGS", "--shop", "harbour")
+    assert unknown.exit_code == 2
+    assert "sku='MUGS' should be one of MUG, TEA; did you mean 'MUG'?" in unknown.output
 
 
 def test_reorder_point_is_set_and_cleared_and_a_dry_run_changes_nothing(harbour: Engine) -> None:
@@ -56,8 +58,8 @@ def test_reorder_point_is_set_and_cleared_and_a_dry_run_changes_nothing(harbour:
     ("arguments", "code", "message"),
     [
         (("reorder-point", "harbour", "MUG", "few"), 2, "whole number"),
-        (("reorder-point", "harbour", "SOAP", "1"), 1, "the shop has no stock of 'SOAP'"),
-        (("reorder-point", "harbour", "MUG", "1", "--location", "9"), 1, "at location 9"),
+        (("reorder-point", "harbour", "SOAP", "1"), 2, "the shop has no stock of 'SOAP'"),
+        (("reorder-point", "harbour", "MUG", "1", "--location", "9"), 2, "at location 9"),
         (("low", "--shop", "nowhere"), 2, "nowhere"),
     ],
 )
@@ -74,7 +76,7 @@ def test_file_of_reorder_points_is_all_or_nothing(harbour: Engine, tmp_path: Pat
     file = tmp_path / "points.csv"
     file.write_text("sku,reorder_point\nTEA,60\nSOAP,1\n")
     refused = fleet("reorder-points", "harbour", "--csv", str(file))
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "line 3: the shop has no stock of 'SOAP'" in refused.output
     assert rows(harbour, POINTS) == [("MUG", 9), ("TEA", None)]
 

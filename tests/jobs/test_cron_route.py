@@ -203,7 +203,7 @@ def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine
 @pytest.mark.parametrize(
     ("path", "status", "error", "detail"),
     [
-        ("/cron/nothing", 404, "unknown_job", "there are audit-verify, daily-reconciliation"),
+        ("/cron/nothing", 404, "unknown_job", "it should be one of audit-verify, daily-reconciliation"),
         ("/api/v1/internal/run-due-reports", 404, "unknown_job", "run-due-reports"),
         ("/cron/daily-reconciliation?shop=nowhere", 404, "unknown_shop", "nowhere"),
         ("/cron/daily-reconciliation?shop=%00", 404, "unknown_shop", "x00"),

@@ -183,9 +183,9 @@ def test_resumed_shop_follows_the_job_again(engine: Engine, shops: None) -> None
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        (["next", "nothing"], "there are audit-verify, daily-reconciliation"),
-        (["history", "nothing"], "there is no job 'nothing'"),
-        (["run", "nothing"], "there is no job 'nothing'"),
+        (["next", "nothing"], "'nothing' should be one of audit-verify, daily-reconciliation"),
+        (["history", "nothing"], "'nothing' should be one of"),
+        (["run", "nothing"], "'nothing' should be one of"),
         (["run", "daily-reconciliation", "--shop", "nowhere"], "nowhere"),
         (["run", "audit-verify", "--shop", "west"], "leave the shop 'west' out"),
         (["run", "daily-reconciliation", "--period", "yesterday"], "should be a day such as"),

@@ -57,12 +57,13 @@ def parse_line(line: str) -> None:
         parse(main, words)
 
 
+OPERATOR_COMMANDS = [
+    ("celery " + entry.name, CELERY[entry.name]) for entry in entry_points(group="celery.commands")
+]
+
 FOUND = [
     pytest.param(line, id=f"{path}: {line}")
-    for path, command in [
-        *walk(main, "fleet"),
-        *(("celery " + entry.name, CELERY[entry.name]) for entry in entry_points(group="celery.commands")),
-    ]
+    for path, command in [*walk(main, "fleet"), *OPERATOR_COMMANDS]
     for line in examples(f"{command.help or ''}\n\n{command.epilog or ''}")
 ]
 

@@ -7,7 +7,7 @@ import click
 from sqlalchemy import Row
 
 from services.cli.base import (
-    ID,
+    CommandGroup,
     actor_option,
     add_options,
     audit_author,
@@ -18,29 +18,30 @@ from services.cli.base import (
     json_option,
     limit_option,
     notify_workers,
-    report_errors,
-    split_list,
+    shop_option,
 )
-from services.cli.mail.preview import preview
+from services.cli.mail.preview import MAIL_KIND, preview
 from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
 from services.cli.output import print_fields, print_json, print_table, to_document
+from services.cli.params import MAIL, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.connection_lines import list_connection_lines
 from services.mail.outbox_admin import MailDecision, find_mails, get_mail, mark_mail_delivered, resend_mail
+from services.mail.tables import STATUSES
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
 
 _decision_options = add_options(
-    click.argument("mail_id", type=ID),
+    click.argument("mail_id", type=MAIL),
     click.option("--reason", required=True, help="What you saw, for the audit."),
     force_option,
     actor_option,
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List the fleet's mails, decide about stuck ones, and set up how they are sent.
 
@@ -52,13 +53,17 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--shop", default="", help="Only this shop (its slug).")
-@click.option("--status", default="", help="Comma-separated: queued, sending, sent, unknown, refused.")
-@click.option("--kind", default="", help="Only this type of mail, such as daily_anomalies.")
+@shop_option
+@click.option(
+    "--status",
+    type=KnownType("statuses", lambda: STATUSES, is_list=True),
+    default="",
+    help="Comma-separated: queued, sending, sent, unknown, refused.",
+)
+@click.option("--kind", type=MAIL_KIND, default="", help="Only this type of mail, such as daily_anomalies.")
 @limit_option
 @json_option
-@report_errors
-def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> None:
+def list_mails(shop: str, status: tuple[str, ...], kind: str, limit: int, as_json: bool) -> None:
     """List mails, newest first; addresses are masked.
 
     \b
@@ -66,7 +71,7 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
     """
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_mails(tx, shop_id=shop_id, statuses=split_list(status), kind=kind, limit=limit)
+        lines = find_mails(tx, shop_id=shop_id, statuses=status, kind=kind, limit=limit)
         slugs = find_slugs(tx)
     documents = [_document(line, slugs) for line in lines]
     if as_json:
@@ -87,9 +92,8 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
 
 
 @command.command("show")
-@click.argument("mail_id", type=ID)
+@click.argument("mail_id", type=MAIL)
 @json_option
-@report_errors
 def show(mail_id: int, as_json: bool) -> None:
     """Show one mail's status, with its address and its ids at the transport.
 
@@ -113,7 +117,6 @@ def show(mail_id: int, as_json: bool) -> None:
 
 @command.command()
 @_decision_options
-@report_errors
 def resend(**options: Any) -> None:
     """Send a mail once more, as a new one.
 
@@ -125,7 +128,6 @@ def resend(**options: Any) -> None:
 
 @command.command("mark-sent")
 @_decision_options
-@report_errors
 def mark_sent(**options: Any) -> None:
     """Count a mail of unknown outcome as sent, because it arrived.
 
@@ -137,7 +139,6 @@ def mark_sent(**options: Any) -> None:
 
 @command.command()
 @json_option
-@report_errors
 def accounts(as_json: bool) -> None:
     """List every connection that was ever used: whether it accepts our credentials, and since when.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from services.cli.base import json_option, report_errors
+from services.cli.base import ReportingCommand, json_option
 from services.cli.output import Columns, print_json, print_lines, safe_text
+from services.cli.params import SHOP, KnownType
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL
 from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
@@ -28,6 +29,7 @@ MAIL_TYPES = {
 }
 """Every type of mail that the fleet writes, by name."""
 
+MAIL_KIND = KnownType("kind", lambda: MAIL_TYPES)
 
 SAMPLE_SHOP = Shop(
     id=0,
@@ -45,17 +47,16 @@ SAMPLE_SHOP = Shop(
 """A shop for previews without a database."""
 
 
-@click.command("preview")
-@click.argument("kind", default="")
-@click.option("--shop", "slug", default="", help="A shop's slug (default: a sample shop).")
+@click.command("preview", cls=ReportingCommand)
+@click.argument("kind", type=MAIL_KIND, default="")
+@click.option("--shop", type=SHOP, default="", help="A shop's slug (default: a sample shop).")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: ./KIND.html.")
 @click.option("--text", "as_text", is_flag=True, help="The plain text, with subject and preview.")
 @click.option("--open/--no-open", "is_opened", default=False, help="Open the file in the browser.")
 @click.option("--list", "is_list", is_flag=True, help="List the types of mail.")
 @json_option
-@report_errors
 def preview(
-    kind: str, slug: str, out: Path | None, as_text: bool, is_opened: bool, is_list: bool, as_json: bool
+    kind: str, shop: str, out: Path | None, as_text: bool, is_opened: bool, is_list: bool, as_json: bool
 ) -> None:
     """Write a mail of KIND with sample data to an HTML file. Nothing is sent.
 
@@ -74,7 +75,7 @@ def preview(
         columns = {**columns, "unsubscribe": lambda kind: "yes" if kind.can_unsubscribe else "no"}
         print_lines("", columns, list(MAIL_TYPES.values()), "")
         return
-    mail = _compose_sample(kind, slug)
+    mail = _compose_sample(kind, shop)
     if as_text and not out:
         print_json(_document(mail, None)) if as_json else click.echo(safe_text(format_text(mail)), nl=False)
         return
@@ -108,10 +109,9 @@ def format_text(mail: Mail) -> str:
 
 
 def _compose_sample(name: str, slug: str) -> Mail:
-    mail_type = MAIL_TYPES.get(name)
-    if mail_type is None:
-        fault = f"there is no mail {name!r}" if name else "the type of mail is missing"
-        raise click.UsageError(f"{fault}: it should be one of {', '.join(MAIL_TYPES)}")
+    if not name:
+        raise click.UsageError(f"the type of mail is missing: it should be one of {', '.join(MAIL_TYPES)}")
+    mail_type = MAIL_TYPES[name]
     shop = SAMPLE_SHOP
     if slug:
         with transaction() as tx:

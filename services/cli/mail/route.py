@@ -7,12 +7,20 @@ from urllib.parse import urlsplit
 import click
 from sqlalchemy import Connection
 
-from services.cli.base import actor_option, audit_author, dry_run_option, json_option, report_errors
+from services.cli.base import (
+    ReportingCommand,
+    actor_option,
+    audit_author,
+    dry_run_option,
+    json_option,
+    one_shop_option,
+)
 from services.cli.output import format_time, print_json, print_table, safe_text, to_document
+from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
-from services.core.settings import get_settings
+from services.core.settings import MAIL_TRANSPORTS, get_settings
 from services.mail.connection_lines import ConnectionLine, list_shop_lines
 from services.mail.remedies import MailSender, find_remedy
 from services.mail.routes import find_routes
@@ -33,9 +41,14 @@ OWN, FLEETS = "the shop's own", "the fleet's"
 COLUMNS = ("shop", "provider", "state", "since", "code", "details", "what to do")
 
 
-@click.command("transport")
-@click.argument("slug")
-@click.option("--use", "transport", help="Its own account: smtp, graph, sendgrid, resend or file.")
+@click.command("transport", cls=ReportingCommand, shop_position=0)
+@one_shop_option
+@click.option(
+    "--use",
+    "transport",
+    type=KnownType("transport", lambda: MAIL_TRANSPORTS),
+    help="Its own account: smtp, graph, sendgrid, resend or file.",
+)
 @click.option("--sender", help='"Harbour <mail@harbour.example>"; "" is the fleet\'s.')
 @click.option("--tenant-id", help="For graph: the tenant's id, or a domain of it.")
 @click.option("--client-id", help="For graph: the app's id.")
@@ -44,19 +57,18 @@ COLUMNS = ("shop", "provider", "state", "since", "code", "details", "what to do"
 @dry_run_option
 @actor_option
 @json_option
-@report_errors
 def transport(
-    slug: str, is_default: bool, dry_run: bool, actor: str, as_json: bool, **options: str | None
+    shop: str, is_default: bool, dry_run: bool, actor: str, as_json: bool, **options: str | None
 ) -> None:
-    """Show how the mail of shop SLUG is sent, and where each value comes from; with options, change it.
+    """Show how the mail of a shop is sent, and where each value comes from; with options, change it.
 
     Record the secret first (fleet shops secret): without it nothing is changed. Workers use the new values at
     once, without a restart.
 
     \b
-    Examples: fleet mail transport harbour
-              fleet mail transport harbour --use resend --sender "Harbour <mail@harbour.example>"
-              fleet mail transport harbour --default
+    Examples: fleet mail transport --shop harbour
+              fleet mail transport --shop harbour --use resend --sender "Harbour <mail@harbour.example>"
+              fleet mail transport --shop harbour --default
     """
     changes = {field: value for field, value in options.items() if value is not None}
     if is_default:
@@ -64,21 +76,21 @@ def transport(
             raise click.UsageError("--default is the fleet's transport: only --sender can be added")
         changes = {"transport": "", "sender": "", **changes}
     with transaction() as tx:
-        shop = get_shop(tx, slug)
-        before = get_mail_choice(tx, shop.id, is_locked=bool(changes) and not dry_run)
+        stored = get_shop(tx, shop)
+        before = get_mail_choice(tx, stored.id, is_locked=bool(changes) and not dry_run)
         after = plan_mail_choice(before, changes)
         if changes:
-            _check(tx, shop, after)
+            _check(tx, stored, after)
         is_new = after != before
         if is_new and not dry_run:
-            record_mail_choice(tx, shop, after, now=utc_now(), **audit_author(actor))
-        document = _describe_route(tx, shop)
+            record_mail_choice(tx, stored, after, now=utc_now(), **audit_author(actor))
+        document = _describe_route(tx, stored)
     if as_json:
         change = {"changed": is_new and not dry_run, "would_change": is_new, "after": after.document}
         print_json(document | (change if changes else {}))
         return
     if changes:
-        click.echo(safe_text(_describe_change(shop, before, after, dry_run=dry_run)))
+        click.echo(safe_text(_describe_change(stored, before, after, dry_run=dry_run)))
     if not dry_run:
         _print_mail_route(document)
 

@@ -8,15 +8,16 @@ import click
 from sqlalchemy import Connection, Row
 
 from services.cli.base import (
+    ReportingCommand,
     actor_option,
     json_option,
     new_request_id,
     notify_workers,
     operator_label,
-    report_errors,
 )
 from services.cli.mail.route import format_route
 from services.cli.output import format_time, print_json, safe_text
+from services.cli.params import SHOP
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
@@ -36,9 +37,11 @@ from services.shops.shops import Shop, get_shop
 POLL_SECONDS = 0.1
 
 
-@click.command("test")
+@click.command("test", cls=ReportingCommand)
 @click.argument("address")
-@click.option("--shop", "slug", default="", help="Send as this shop's mail (default: as the fleet's).")
+@click.option(
+    "--shop", "slug", type=SHOP, default="", help="Send as this shop's mail (default: as the fleet's)."
+)
 @click.option(
     "--wait", "wait_seconds", type=click.FloatRange(0, 600), default=30, show_default=True, help="Seconds."
 )
@@ -46,7 +49,6 @@ POLL_SECONDS = 0.1
 @actor_option
 @json_option
 @click.pass_context
-@report_errors
 def test(
     ctx: click.Context, address: str, slug: str, wait_seconds: float, no_wait: bool, actor: str, as_json: bool
 ) -> None:
@@ -88,7 +90,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> MailRoute:
     key = shop.id if shop else None
     route = find_routes(tx, {key})[key]
     if isinstance(route, Misconfigured):
-        command = f"fleet mail transport {shop.slug}" if shop else "fleet doctor"
+        command = f"fleet mail transport --shop {shop.slug}" if shop else "fleet doctor"
         raise click.ClickException(f"no mail can be sent: {route.code}: {route}. See `{command}`")
     return route
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.levels import (
     LEVELS_BY_KEY,
@@ -28,6 +28,10 @@ MAX_PIECES = 1_000_000_000
 
 class CountRefused(ShopfleetError):
     """A count or correction cannot be recorded. The message names every wrong line, and the reason."""
+
+
+class CountInvalid(CountRefused, InputInvalid):
+    """Lines name no clear level, or a wrong value."""
 
 
 class CountLine(NamedTuple):
@@ -76,11 +80,17 @@ select distinct inventory_item_id from (
 ) known order by 1
 """
 
+_FIND_SKUS = """
+select sku from inventory_levels where shop_id = %(shop_id)s and sku <> ''
+ union
+select sku from variants where shop_id = %(shop_id)s and sku <> '' and deleted_at is null order by 1
+"""
+
 
 def parse_counts_csv(text: str) -> list[CountLine]:
-    """Return the counts of a file; raise ``CountRefused`` naming each wrong line, field and value."""
+    """Return the counts of a file; raise ``CountInvalid`` naming each wrong line, field and value."""
     columns = ("inventory_item_id", "sku", "location_id", "pieces")
-    return parse_csv(text, columns, ("pieces",), _parse_line, CountRefused)
+    return parse_csv(text, columns, ("pieces",), _parse_line, CountInvalid)
 
 
 def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
@@ -92,7 +102,7 @@ def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
 def resolve_counts(
     tx: Connection, shop_id: int, stock_location_id: str, lines: Sequence[CountLine]
 ) -> list[LevelCount]:
-    """Return the counts of ``lines``; raise ``CountRefused`` naming every line without one clear level.
+    """Return the counts of ``lines``; raise ``CountInvalid`` naming every line without one clear level.
 
     ``stock_location_id`` is the shop's own location: the default of lines without one.
     """
@@ -102,12 +112,12 @@ def resolve_counts(
         try:
             location = line.location_id or int(stock_location_id or 0)
             if not location:
-                raise CountRefused("location: name one with --location, or set the shop's stock_location_id")
+                raise CountInvalid("location: name one with --location, or set the shop's stock_location_id")
             if (line.inventory_item_id is None) == (not line.sku):
-                raise CountRefused("name the item by its number or by its sku, not by both")
+                raise CountInvalid("name the item by its number or by its sku, not by both")
             item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
             counts.append(LevelCount(ShopLevelKey(item, location), line.pieces))
-        except CountRefused as fault:
+        except CountInvalid as fault:
             faults.append(f"line {line.number}: {fault}" if line.number else str(fault))
     occurrences = Counter(count.key for count in counts)
     faults += [
@@ -115,7 +125,7 @@ def resolve_counts(
         for (item, location), times in sorted(occurrences.items())
         if times > 1
     ]
-    raise_faults(faults, CountRefused)
+    raise_faults(faults, CountInvalid)
     return counts
 
 
@@ -124,9 +134,10 @@ def _get_item(tx: Connection, shop_id: int, sku: str) -> int:
     if len(items) == 1:
         return int(items[0])
     if not items:
-        raise CountRefused(f"sku={sku!r} has no inventory item: see `fleet stock show SHOP`")
+        known = tx.exec_driver_sql(_FIND_SKUS, {"shop_id": shop_id}).scalars()
+        raise CountInvalid(f"sku={describe_unknown(sku, known)}")
     numbers = ", ".join(map(str, items))
-    raise CountRefused(f"sku={sku!r} belongs to the inventory items {numbers}: name one with --item")
+    raise CountInvalid(f"sku={sku!r} belongs to the inventory items {numbers}: name one with --item")
 
 
 def plan_counts(
@@ -137,7 +148,7 @@ def plan_counts(
 ) -> list[CountChange]:
     """Return the changes of the shop's levels by ``counts``; ``held`` are Shopify's levels at this moment.
 
-    Without ``held`` this only checks the counts. Raises ``CountRefused`` naming every level that is unknown
+    Without ``held`` this only checks the counts. Raises ``CountInvalid`` naming every level that is unknown
     or not stocked.
     """
     check_owner(tx, shop_id)
@@ -157,7 +168,7 @@ def plan_counts(
             held_back = at_shopify.on_hand - at_shopify.available
             available = pieces - held_back
             changes.append(CountChange(level.sku, *key, pieces, held_back, level.available, available))
-    raise_faults(faults, CountRefused)
+    raise_faults(faults, CountInvalid)
     return changes
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.core.locks import LockKind
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.audit_text import level_mutation
@@ -128,7 +128,7 @@ update inventory_levels l set reorder_point = v.point
 """
 
 
-class ReorderInvalid(ShopfleetError):
+class ReorderInvalid(InputInvalid):
     """One or more reorder points are wrong. The message lists the faults by line."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
@@ -21,6 +21,10 @@ NOT_SOLD = "-"
 
 class PoolRefused(ShopfleetError):
     """Items cannot be linked. The message names each shop and SKU, and the reason."""
+
+
+class PoolInvalid(PoolRefused, InputInvalid):
+    """A shop or a SKU is named that the pool does not have."""
 
 
 class WantedLink(NamedTuple):

@@ -1,0 +1,52 @@
+"""Celery's own commands refuse queues and tasks that do not exist here, with exit code 2."""
+
+import sys
+from functools import wraps
+from typing import Any
+
+import click
+from celery import Celery
+
+from services.cli.base import report_errors
+from services.cli.params import KnownType
+from services.core.errors import describe_unknown
+from services.ledger.topics import QUEUES
+
+_ARGUMENTS = {"add_consumer": "queue", "cancel_consumer": "queue", "rate_limit": "task", "time_limit": "task"}
+"""What the first argument of a command of ``celery control`` names."""
+
+
+def guard_commands(app: Celery) -> None:
+    """Check the queues and tasks of ``worker``, ``purge``, ``call`` and ``control``; print errors briefly.
+
+    For ``app`` alone: other apps of the same environment have other queues.
+    """
+
+    def find_tasks() -> list[str]:
+        app.loader.import_default_modules()
+        return sorted(name for name in app.tasks if not name.startswith("celery."))
+
+    queue, queues = (KnownType("queue", lambda: QUEUES, is_list=is_list) for is_list in (False, True))
+    types: dict[str, dict[str, click.ParamType[Any]]] = {
+        "worker": {"queues": queues, "exclude_queues": queues},
+        "purge": {"queues": queues, "exclude_queues": queues},
+        "call": {"name": KnownType("task", find_tasks), "queue": queue},
+    }
+    for name, of_params in types.items():
+        for param in getattr(sys.modules[f"celery.bin.{name}"], name).params:
+            param.type = of_params.get(param.name, param.type)
+    for command in sys.modules["celery.bin.celery"].celery.commands.values():
+        command.callback = report_errors(command.callback)
+    control = sys.modules["celery.bin.control"].control
+    send = control.callback
+
+    @wraps(send)
+    def send_checked(*args: Any, command: str, **options: Any) -> Any:
+        ctx = click.get_current_context()
+        noun = _ARGUMENTS.get(command, "")
+        known = {"queue": lambda: list(QUEUES), "task": find_tasks}
+        if noun and ctx.args and ctx.args[0] not in (names := known[noun]()):
+            raise click.UsageError(f"{noun}={describe_unknown(ctx.args[0], names)}", ctx)
+        return send(*args, command=command, **options)
+
+    control.callback = send_checked

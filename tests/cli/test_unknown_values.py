@@ -1,0 +1,152 @@
+"""An unknown shop, queue, topic, provider, name or id is exit code 2 with the valid values named."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.cli.commands import run
+from tests.ledger_rows import accept, new_event
+
+BIN = Path(__file__).parents[2] / ".venv" / "bin"
+QUEUES = "should be one of webhooks, inventory, reconciliation, email, sync, reports, ops"
+
+
+@pytest.fixture
+def event(engine: Engine, harbour: str) -> None:
+    accept(engine, new_event(1), new_event(2, provider="stripe", topic="charge.succeeded"))
+
+
+@pytest.mark.usefixtures("event")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("events list --topic typo", "'typo' should be one of "),
+        ("events list --topic orders/creat", "did you mean 'orders/create'?"),
+        ("events list --topic charge.refund", "did you mean 'charge.refunded'?"),
+        (
+            "events list --provider stirpe",
+            "should be one of shopify, stripe, openphone; did you mean 'stripe'?",
+        ),
+        ("events list --provider standard:nobody", "should be one of shopify, stripe, openphone"),
+        ("events list --shop harbor", "it should be one of harbour; did you mean 'harbour'?"),
+        ("events list --since 2099-01-01", "'2099-01-01' is in the future"),
+        ("events show 99999", "there is no event 99999: the newest is 2, `fleet events list` lists them"),
+        ("events replay 99999", "there is no event 99999: the newest is 2"),
+        ("events replay 1 99999 --dry-run", "there is no event 99999"),
+        ("events replay --topic typo -f", "'typo' should be one of "),
+        ("events show 0", "'0' should be the number of a row"),
+        ("events show 9223372036854775808", "should be the number of a row"),
+        ("work list -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
+        ("work list --topic order_ingst", "did you mean 'order_ingest'?"),
+        ("work list --status dead,eror", "'eror' should be one of pending, done, error"),
+        ("work show 99999", "there is no work 99999"),
+        ("mail list --kind dayly_anomalies", "did you mean 'daily_anomalies'?"),
+        ("mail list --status snt", "did you mean 'sent'?"),
+        ("mail show 99999", "there is no mail 99999: there is none yet"),
+        ("mail preview nothing", "'nothing' should be one of "),
+        ("incidents list --rule work", "did you mean 'work_dead'?"),
+        ("incidents list --rule work_dead:order_ingst", "did you mean 'work_dead:order_ingest'?"),
+        ("incidents show 99999", "there is no incident 99999"),
+        ("privacy confirm 99999 --reason x -f", "there is no privacy request 99999"),
+        ("jobs history dayly-reconciliation", "did you mean 'daily-reconciliation'?"),
+        ("jobs run dayly-reconciliation", "did you mean 'daily-reconciliation'?"),
+        ("shops secret harbour shopify-webhok --generate", "did you mean 'shopify-webhook'?"),
+        ("stock pools mugs", "'mugs' does not exist: there is none yet"),
+        ("payments trace ch_nothing --shop harbour", "harbour has no payment 'ch_nothing'"),
+        ("send stripy harbour", "did you mean 'stripe'?"),
+        ("audit verify --shop harbor", "did you mean 'harbour'?"),
+        (
+            "month-close preview 2099-01 --shop harbour --to x",
+            "future: it begins 2099-01-01 00:00",
+        ),
+        ("month-close show 2099-01 --shop harbour", "'2099-01' is in the future"),
+        ("month-close verify 2099-01 --shop harbour", "'2099-01' is in the future"),
+        ("payments breaks --shop harbour --day 2099-01-01", "'2099-01-01' is in the future"),
+        ("payments repair --shop harbour --day 2099-01-01", "'2099-01-01' is in the future"),
+        ("jobs run monthly-close --shop harbour --period 2099-01", "period='2099-01' is not over yet"),
+        ("backfill run --shop harbour --since 2099-01-01", "'2099-01-01' is in the future"),
+        ("month-close tax-profile --shop harbour --province CA-ZZ", "province='CA-ZZ' should be one of"),
+        ("month-close tax-profile --shop harbour --gst abc", "gst_number='abc' should be"),
+        ("month-close tax-profile --shop harbour --registered GTS", "'GTS' should be one of"),
+        ("shops set harbour --currency ZZZ", "currency='ZZZ' should be"),
+        ("shops add mill --name Mill --timezone UTC --currency ZZZ", "currency='ZZZ' should be"),
+        ("shops set harbour --timezone America/Vancover", "did you mean 'America/Vancouver'?"),
+    ],
+)
+def test_an_unknown_value_of_fleet_is_refused(line: str, message: str) -> None:
+    refused = run(*line.split())
+
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.output
+
+
+@pytest.mark.usefixtures("event")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("requeue --id 99999", "there is no work 99999: the newest is 2, `fleet work list` lists them"),
+        ("requeue --topic order_ingst -f", "did you mean 'order_ingest'?"),
+        ("discard -Q emial --reason x -f", f"'emial' {QUEUES}"),
+        ("unlock --shop harbor -f", "did you mean 'harbour'?"),
+        ("pause -Q emial -f", "did you mean 'email'?"),
+        ("resume --topic order_ingst -f", "did you mean 'order_ingest'?"),
+        ("purge -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
+        ("purge -f -X emial", f"'emial' {QUEUES}; did you mean 'email'?"),
+        ("worker -Q webhook", f"'webhook' {QUEUES}; did you mean 'webhooks'?"),
+        ("worker -Q webhooks,emial", f"'emial' {QUEUES}"),
+        ("call order_ingst", "did you mean 'order_ingest'?"),
+        ("call sweep --queue emial", f"'emial' {QUEUES}"),
+        ("control add_consumer emial", f"queue='emial' {QUEUES}"),
+        ("control rate_limit order_ingst 1/s", "did you mean 'order_ingest'?"),
+    ],
+)
+def test_an_unknown_value_of_celery_is_refused(line: str, message: str) -> None:
+    command = [str(BIN / "celery"), "-A", "tasks", *line.split()]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert refused.returncode == 2, refused.stderr
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_worker_of_the_fleet_refuses_an_unknown_queue(environment: dict[str, str]) -> None:
+    command = [str(BIN / "python"), "-m", "tasks", "worker", "-Q", "webhook"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert refused.returncode == 2
+    assert f"'webhook' {QUEUES}" in refused.stderr
+
+
+COMMANDS = ("requeue", "backlog", "pause", "worker", "beat", "flower", "purge", "inspect")
+
+
+@pytest.mark.parametrize("line", [*(f"celery -A tasks {name}" for name in COMMANDS), "fleet shops set"])
+def test_help_needs_no_settings(line: str, tmp_path: Path) -> None:
+    program, *words = line.split()
+    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    shown = subprocess.run(
+        [str(BIN / program), *words, "--help"],
+        env=bare, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert shown.returncode == 0, shown.stderr
+    assert "Usage:" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "words", ["worker -Q webhooks", "beat", "flower", "purge -f", "inspect ping", "requeue"]
+)
+def test_a_command_without_settings_names_all_of_them(words: str, tmp_path: Path) -> None:
+    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FLEET_HOME": str(tmp_path)}
+    refused = subprocess.run(
+        [str(BIN / "celery"), "-A", "tasks", *words.split()],
+        env=bare, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert refused.returncode == 1
+    for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
+        assert f"{name} is missing" in refused.stderr
+    assert "Traceback" not in refused.stderr

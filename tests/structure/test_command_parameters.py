@@ -1,0 +1,90 @@
+"""Every option and argument of a command, also of one added later, refuses a value that does not exist."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from sqlalchemy import Engine
+
+from services.cli.base import SHOP_ARGUMENT, ReportingCommand
+from services.cli.main import main
+from services.cli.params import KnownType, ParsedType, StoredType
+from services.core.errors import InputInvalid
+from tests.cli.conftest import harbour
+from tests.structure.test_examples import OPERATOR_COMMANDS, walk
+
+__all__ = ["harbour"]
+
+FREE_TEXTS = frozenset(
+    """
+    reason actor sender tenant_id client_id mailbox name owner_email accountant_email shopify_domain timezone
+    currency stock_location_id stock_owner province gst_number pst_number qst_number registered pst_exempt
+    slug changes names schedule period lasts rate older_than previous_valid_for url sku skus point reference
+    address file""".split()  # noqa: SIM905 - shorter than a list
+)
+"""Names of parameters with any text, or whose text the command parses and refuses itself.
+
+For those whose valid values depend on the shop of the same line ``test_unknown_values.py`` has a test.
+"""
+DEPENDS_ON_THE_PROVIDER = "fleet send topic"
+
+
+def parameters() -> Iterator[tuple[str, click.Command, click.Parameter]]:
+    for path, command in (*walk(main, "fleet"), *OPERATOR_COMMANDS):
+        for param in command.params:
+            yield f"{path} {param.name}", command, param
+
+
+PARAMETERS = list(parameters())
+
+
+def test_every_text_has_a_type_that_refuses_or_is_free() -> None:
+    texts = {
+        path: param.name
+        for path, _, param in PARAMETERS
+        if isinstance(param.type, click.types.StringParamType)
+    }
+
+    assert len(PARAMETERS) > 200
+    assert {path for path, name in texts.items() if name not in FREE_TEXTS} == {DEPENDS_ON_THE_PROVIDER}
+
+
+def test_every_number_of_a_row_has_a_type_that_looks_for_it() -> None:
+    ids = [(path, p) for path, _, p in PARAMETERS if (p.name or "").removesuffix("s").endswith("_id")]
+    elsewhere = {"stock_location_id", "inventory_item_id", "location_id", "client_id", "tenant_id"}
+
+    assert len(ids) > 6
+    assert [path for path, p in ids if p.name not in elsewhere and not isinstance(p.type, StoredType)] == []
+
+
+def test_every_command_with_such_a_type_checks_it() -> None:
+    stored = [(path, command) for path, command, param in PARAMETERS if isinstance(param.type, StoredType)]
+
+    assert len(stored) > 40
+    assert [path for path, command in stored if not isinstance(command, ReportingCommand)] == []
+
+
+CLOSED = [
+    pytest.param(param, id=path)
+    for path, _, param in PARAMETERS
+    if isinstance(param.type, KnownType | ParsedType | StoredType | click.Choice)
+]
+
+
+@pytest.mark.parametrize("param", CLOSED)
+def test_a_closed_set_refuses_another_value(engine: Engine, harbour: str, param: click.Parameter) -> None:
+    unknown = "99999" if param.type.name.endswith(" id") else "no-such-value"
+    with pytest.raises((click.BadParameter, InputInvalid)), engine.connect() as tx:
+        value = param.type.convert(unknown, param, None)
+        assert isinstance(param.type, StoredType)
+        param.type.check(tx, value, {"shop": harbour})
+
+
+def test_the_shop_is_named_in_one_way() -> None:
+    """``--shop`` everywhere; ``fleet shops`` also has it as its argument."""
+    for path, command, param in PARAMETERS:
+        if param.type.name == "shop" and param.name != "source":  # the figures of a pool come from a shop
+            is_argument = isinstance(param, click.Argument)
+            assert is_argument == path.startswith("fleet shops "), path
+            assert param.name == SHOP_ARGUMENT if is_argument else "--shop" in param.opts, path
+            assert isinstance(command, ReportingCommand), path
