@@ -21,8 +21,8 @@ from services.core.settings import get_settings
 from services.shopify.shop_access import fetch_shop_domain, open_admin
 from services.shopify.subscriptions.check import (
     create_and_record,
-    list_subscriptions,
-    read_diff,
+    fetch_subscriptions,
+    find_subscription_diff,
     webhook_address,
 )
 from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
@@ -59,9 +59,9 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         record = get_shop(tx, shop)
     with recorded_calls(record.id):
         admin = open_admin(record.id)
-        listed = list_subscriptions(admin)
+        listed = fetch_subscriptions(admin)
     with transaction() as tx:
-        diff = read_diff(tx, record, listed)
+        diff = find_subscription_diff(tx, record, listed)
     created: dict[str, Subscription] = {}
     refused: dict[str, str] = {}
     if create and not get_settings().public_url:

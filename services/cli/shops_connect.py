@@ -38,7 +38,11 @@ from services.shopify.first_contact import (
     record_credentials,
 )
 from services.shopify.shop_access import open_admin
-from services.shopify.subscriptions.check import create_and_record, list_subscriptions, read_diff
+from services.shopify.subscriptions.check import (
+    create_and_record,
+    fetch_subscriptions,
+    find_subscription_diff,
+)
 from services.shops.connections import recorded_calls
 from services.shops.secrets import find_secrets
 from services.shops.shops import Shop, get_shop, normalize_domain
@@ -169,9 +173,9 @@ def _subscribe(shop: Shop, author: Mapping[str, str]) -> Any:
         )
         return None
     admin = open_admin(shop.id)
-    listed = list_subscriptions(admin)
+    listed = fetch_subscriptions(admin)
     with transaction() as tx:
-        diff = read_diff(tx, shop, listed)
+        diff = find_subscription_diff(tx, shop, listed)
     created, refused = create_and_record(admin, shop, diff, **author)
     count = len(diff.good) + len(created)
     click.echo(f"{format_count(count, 'webhook topic')} subscribed", err=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from flask import Flask, render_template, request
 
 from services.console.audit import audit_blueprint
-from services.console.auth import close_all_but_public, has_secret
+from services.console.auth import close_all_but_public, has_cron_secret
 from services.console.cron import cron_blueprint
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -65,7 +65,7 @@ def _conditions_reader(cron_secrets: tuple[str, ...]) -> Callable[[], Details | 
     check = CachedCheck("conditions", _list_conditions)
 
     def start() -> Details | None:
-        if not has_secret(request.headers, cron_secrets):
+        if not has_cron_secret(request.headers, cron_secrets):
             return None
         reading = check.start()
 

@@ -46,17 +46,17 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
             return None
         if request.endpoint not in SECRET_ROUTES:
             abort(403, f"{request.path} is closed: there is no sign-in yet")
-        if has_secret(request.headers, cron_secrets):
+        if has_cron_secret(request.headers, cron_secrets):
             return None
         return {"error": "forbidden", "detail": HOW_TO_SEND_IT if cron_secrets else HOW_TO_SET_IT}, 403
 
     @app.after_request
-    def harden(response: Response) -> Response:
+    def add_security_headers(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
         return response
 
 
-def has_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
+def has_cron_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
     """Return, in constant time, whether one of the three headers has one of ``cron_secrets``.
 
     An empty secret matches nothing.

@@ -38,7 +38,7 @@ def cron_blueprint() -> Blueprint:
         return start_job("run-due-reports")
 
     @blueprint.after_request
-    def name_request(response: Response) -> Response:
+    def add_request_id(response: Response) -> Response:
         response.headers["X-Request-Id"] = _request_id()
         response.headers["Cache-Control"] = "no-store"
         return response

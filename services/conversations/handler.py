@@ -10,7 +10,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.conversations.payload import PARTS, InteractionUpdate, parse_update
 from services.conversations.tables import interactions
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import lock_objects
 from services.core.pg_arrays import find_by_key, upsert_rows
 from services.ledger.audit_text import audit_entry
@@ -34,7 +34,7 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     a payload without a required field is refused.
     """
     del now
-    parsed = read_set(items, parse_update, "quo.unreadable_event")
+    parsed = parse_items(items, parse_update, "quo.unreadable_event")
     keys = {update.key for update in parsed if isinstance(update, InteractionUpdate)}
     lock_objects(tx, keys)
     rows: dict[tuple[Any, ...], InteractionRow] = {**find_by_key(tx, interactions, keys)}

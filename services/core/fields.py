@@ -40,7 +40,7 @@ class Unreadable(Exception):
         return Unreadable(f"{place}.{self.field}", self.found, self.wanted)
 
 
-def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> list[T | Refused]:
+def parse_items(items: Sequence[Item], read: Callable[[Item], T], code: str) -> list[T | Refused]:
     """Return the result of ``read`` for each item, in order; ``Refused`` for an ``Unreadable`` one."""
     answers: list[T | Refused] = []
     for item in items:

@@ -79,7 +79,7 @@ class Gateway:
     def _request(self, scope: "Scope", protocol: RsgiProtocol) -> HttpRequest:
         items = scope.headers.items()
         headers = dict(items)
-        repeated = find_repeated(items, headers) if len(headers) < len(items) else frozenset()
+        repeated = find_repeated_headers(items, headers) if len(headers) < len(items) else frozenset()
         stated = headers.get("content-length", "")
 
         def read() -> Awaitable[bytes]:
@@ -116,7 +116,7 @@ class Gateway:
         self._bodies.cancel_slowest(excess - closed, now)
 
 
-def find_repeated(items: Sequence[tuple[str, str]], last: Mapping[str, str]) -> frozenset[str]:
+def find_repeated_headers(items: Sequence[tuple[str, str]], last: Mapping[str, str]) -> frozenset[str]:
     """Return the names in ``items`` with several different values. ``last`` is ``dict(items)``. Pure."""
     return frozenset(name for name, value in items if last[name] != value)
 

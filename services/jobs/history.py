@@ -54,7 +54,7 @@ def list_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
     return [*tx.exec_driver_sql(_BY_ID, {"id": int_array(run_ids)})]
 
 
-def find_last(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:
+def find_last_runs(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:
     """Return the newest run that has started or ended, by job, for each shop (or only ``shop_id``)."""
     found: dict[str, list[RunLine]] = {}
     for line in tx.exec_driver_sql(_LAST, {"shop_id": shop_id}):

@@ -25,7 +25,7 @@ _FILLER = "\N{COMBINING GRAPHEME JOINER}\N{ZERO WIDTH NON-JOINER}\N{NO-BREAK SPA
 """Invisible characters that keep the mail's first words out of the mailbox's preview line."""
 
 
-class Templates(NamedTuple):
+class MailTemplates(NamedTuple):
     """The templates of a mail type, and the names that their context has."""
 
     subject: "Template"
@@ -99,7 +99,11 @@ def compose_mail(
 
 
 def _check(
-    mail_type: MailType, templates: Templates, context: Mapping[str, Any], recipient: str, unsubscribe: str
+    mail_type: MailType,
+    templates: MailTemplates,
+    context: Mapping[str, Any],
+    recipient: str,
+    unsubscribe: str,
 ) -> None:
     name, wanted, given = mail_type.name, templates.names, context.keys()
     if given != wanted:
@@ -126,10 +130,10 @@ def _cut(text: str, characters: int) -> str:
 
 
 @cache
-def _load_templates(mail_type: MailType) -> Templates:
+def _load_templates(mail_type: MailType) -> MailTemplates:
     subject, preview, text, html = load_source(mail_type.package, mail_type.name)
     plain, marked = _make_environment(autoescape=False), _make_environment(autoescape=True)
-    return Templates(
+    return MailTemplates(
         subject=plain.from_string(subject),
         preview=plain.from_string(preview),
         text=plain.from_string(text),

@@ -25,10 +25,10 @@ from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.ledger.topics import plan_topic
 from services.payments.payload import Transaction, parse_transaction
 from services.payments.stripe_key import find_stripe_key
-from services.payments.stripe_lists import in_batches
+from services.payments.stripe_lists import batched
 from services.providers.delivery import find_instant, id_text, parse_object
 from services.providers.stripe import stripe_object_key
-from services.providers.stripe_api import list_objects
+from services.providers.stripe_api import fetch_objects
 
 EVENTS, CHARGES = "events", "charges"
 """The streams that have a cursor. Without one, reading starts 30 days ago."""
@@ -123,8 +123,8 @@ def backfill_stripe(
         (name, *bounds) for name, first, last in windows for bounds in plan_slices(first, last)
     ):
         requested_at = clock()
-        listed = list_objects(key, base_url, stream, created_gte=starts, created_lt=ends)
-        for objects in in_batches(listed, BATCH_SIZE):
+        listed = fetch_objects(key, base_url, stream, created_gte=starts, created_lt=ends)
+        for objects in batched(listed, BATCH_SIZE):
             with transaction() as tx:
                 if stream == EVENTS:
                     events = plan_events(shop_id, objects, now, request_id)

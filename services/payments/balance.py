@@ -20,9 +20,9 @@ from services.core.pg_arrays import array_parameters, encode_rows, text_array
 from services.ledger.audit_text import format_money
 from services.payments.audit_text import describe_fee
 from services.payments.payload import find_reference, read_amount
-from services.payments.stripe_lists import UnreadableObject, in_batches, parse_readable
+from services.payments.stripe_lists import UnreadableObject, batched, parse_readable
 from services.payments.tables import balance_entries
-from services.providers.stripe_api import list_objects
+from services.providers.stripe_api import fetch_objects
 
 BATCH_SIZE = 1000
 MUTATIONS_PER_ENTRY = 200
@@ -140,18 +140,18 @@ def fetch_balance_entries(
     others are recorded. Raises a ``WorkError`` if Stripe does not answer.
     """
     filters = {"payout": payout_id} if payout_id else {}
-    listed = list_objects(
+    listed = fetch_objects(
         key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
     )
     count = 0
     skipped: list[UnreadableObject] = [] if unreadable is None else unreadable
     parsed = parse_readable(listed, "balance", partial(parse_balance_entry, payout_id=payout_id), skipped)
-    for entries in in_batches(parsed, BATCH_SIZE):
+    for entries in batched(parsed, BATCH_SIZE):
         with transaction() as tx:
             mutations = record_balance_entries(tx, shop_id, entries)
             audited = [
                 AuditEntry(shop_id, "stripe pull", "balance_entries", request_id, part)
-                for part in in_batches(mutations, MUTATIONS_PER_ENTRY)
+                for part in batched(mutations, MUTATIONS_PER_ENTRY)
             ]
             append_all(tx, audited, utc_now())
         count += len(entries)

@@ -17,9 +17,9 @@ from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.pg_arrays import int_array, text_array
 from services.payments.comparison import IS_STAGED, DayComparison
-from services.payments.stripe_lists import in_batches
+from services.payments.stripe_lists import batched
 from services.providers.delivery import id_text
-from services.providers.stripe_api import list_objects
+from services.providers.stripe_api import fetch_objects
 
 EVENTS_KEPT = timedelta(days=30)
 MAX_EVENTS = 20_000
@@ -184,11 +184,11 @@ def _join_events(key: str, base_url: str, day: DayComparison, values: Mapping[st
     left = MAX_EVENTS
     try:
         for since, until in windows:
-            listed = list_objects(
+            listed = fetch_objects(
                 key, base_url, "events", created_gte=since, created_lt=until, types=list(EVENT_TYPES)
             )
             events = islice((event for event in listed if isinstance(event, dict)), left)
-            for batch in in_batches(events, BATCH_SIZE):
+            for batch in batched(events, BATCH_SIZE):
                 left -= len(batch)
                 with transaction() as tx:
                     tx.exec_driver_sql(_SET_LOST_EVENTS, {**values, **_make_arrays(batch)})

@@ -22,7 +22,7 @@ from services.ledger.requeue import requeue
 from services.payments.backfill import find_changed_objects, list_missing_events, plan_events
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
-from services.payments.stripe_lists import in_batches
+from services.payments.stripe_lists import batched
 from services.providers.stripe_api import NOT_FOUND, fetch_object
 
 BATCH_SIZE = 50
@@ -131,12 +131,12 @@ def repair_day(
         result.requeued = len(refs)
         result.work += refs
         report(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
-    for ids in in_batches(plan.events, BATCH_SIZE):
+    for ids in batched(plan.events, BATCH_SIZE):
         sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
             record(tx, plan_events(shop_id, sources, utc_now(), request_id))
         report(f"{result.recorded} events entered")
-    for objects in in_batches(plan.objects, BATCH_SIZE):
+    for objects in batched(plan.objects, BATCH_SIZE):
         requested_at = utc_now()
         sources = fetch(f"/v1/{subject}s/{quote(provider_id, safe='')}" for subject, provider_id in objects)
         with transaction() as tx:

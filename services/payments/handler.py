@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import lock_objects
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
@@ -30,7 +30,7 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     correct it (see ``balance``). For a reconciled payout, plans the work that fetches its entries.
     """
     del now
-    parsed = read_set(items, parse_transaction_event, "stripe.unreadable_transaction")
+    parsed = parse_items(items, parse_transaction_event, "stripe.unreadable_transaction")
     transactions = [entry for entry in parsed if isinstance(entry, Transaction)]
     newest: dict[TransactionKey, Transaction] = {}
     for entry in transactions:

@@ -30,7 +30,7 @@ from services.payments.match import count_staged, stage_breaks
 from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.order_charge_payout_sums import sum_orders_charges_payouts
 from services.payments.stripe_key import NO_KEY, find_stripe_key
-from services.payments.stripe_lists import UnreadableObject, list_stripe_rows, render_rows
+from services.payments.stripe_lists import UnreadableObject, fetch_stripe_rows, render_rows
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
@@ -80,7 +80,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
     base_url = get_settings().stripe_api_base
     unreadable: list[UnreadableObject] = []
     with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as file:
-        file.writelines(render_rows(list_stripe_rows(key, base_url, day, unreadable)))
+        file.writelines(render_rows(fetch_stripe_rows(key, base_url, day, unreadable)))
         file.seek(0)
         with transaction() as tx:
             sums = stage_breaks(tx, day, iter(partial(file.read, READ_BYTES), b""))

@@ -14,7 +14,7 @@ from services.core.fields import Unreadable, as_object, find_text
 from services.core.pg_copy import csv_rows
 from services.payments.comparison import SUBJECTS, DayComparison
 from services.payments.payload import parse_transaction, read_amount
-from services.providers.stripe_api import list_objects
+from services.providers.stripe_api import fetch_objects
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _find_side(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"amount_cents": amount, "currency": currency, "status": status}
 
 
-def in_batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield ``values`` in lists of ``size``; the last one may be shorter."""
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
@@ -94,13 +94,13 @@ class StripeRow(NamedTuple):
     fee_cents: int | None = None
 
 
-def list_stripe_rows(
+def fetch_stripe_rows(
     key: str, base_url: str, day: DayComparison, unreadable: list[UnreadableObject]
 ) -> Iterator[StripeRow]:
     """Yield the objects created in the day, charges with their fees; add the unreadable ones."""
     for subject in SUBJECTS:
         filters = {"expand": ["data.balance_transaction"]} if subject == "charge" else {}
-        listed = list_objects(
+        listed = fetch_objects(
             key, base_url, f"{subject}s", created_gte=day.begins, created_lt=day.ends, **filters
         )
         yield from parse_readable(listed, subject, partial(_parse_row, day), unreadable)
@@ -126,5 +126,5 @@ def _parse_row(day: DayComparison, source: dict[str, Any]) -> StripeRow:
 
 def render_rows(rows: Iterable[StripeRow]) -> Iterator[bytes]:
     """Yield ``rows`` as blocks that COPY reads with ``COPY_FORMAT``, in the order of ``StripeRow``."""
-    for block in in_batches(map(tuple, rows), ROWS_PER_BLOCK):
+    for block in batched(map(tuple, rows), ROWS_PER_BLOCK):
         yield csv_rows(block)

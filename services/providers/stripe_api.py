@@ -30,7 +30,7 @@ KINDS = ("charges", "refunds", "disputes", "payouts", "payment_intents", "balanc
 """What can be listed, each at ``/v1/<kind>``."""
 
 
-def list_objects(
+def fetch_objects(
     key: str,
     base_url: str,
     kind: str,

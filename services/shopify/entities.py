@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import LockKind, lock_objects
 from services.core.pg_arrays import find_by_key, upsert_rows
 from services.ledger.audit_text import audit_entry
@@ -171,7 +171,7 @@ class EntityHandler(Generic[D]):
     parse: Callable[[WorkItem, datetime], Sequence[EntityUpdate[D]]]
 
     def __call__(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-        parsed = read_set(items, lambda item: self.parse(item, now), self.spec.unreadable)
+        parsed = parse_items(items, lambda item: self.parse(item, now), self.spec.unreadable)
         return upsert_parsed(tx, items, parsed, self.spec).to_handler_result(items)
 
 

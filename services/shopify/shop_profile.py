@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.core.fields import find_id, find_text, read_set
+from services.core.fields import find_id, find_text, parse_items
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import (
@@ -92,7 +92,7 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
     run: only a person changes the settings, because the figures of days and months depend on them.
     """
     identities = find_identities(tx, {item.shop_id for item in items})
-    parsed = read_set(
+    parsed = parse_items(
         items,
         lambda item: _parse(item, identities.get(item.shop_id, ShopIdentity()), now),
         STOREFRONTS.unreadable,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.cli.output import Columns
 from services.jobs.definition import Job
-from services.jobs.history import RunLine, find_last
+from services.jobs.history import RunLine, find_last_runs
 from services.jobs.schedule import explain_schedule, list_next_slots, period_of
 from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
 
@@ -151,7 +151,7 @@ PLANNED_COLUMNS: Columns = {
 
 def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[JobLine]:
     """Return every job, or only those that run at the shop, by name."""
-    last = find_last(tx, shop_id)
+    last = find_last_runs(tx, shop_id)
     by_job: dict[str, list[EffectiveSchedule]] = {}
     for place in _find_places(tx, None, shop_id):
         by_job.setdefault(place.job.name, []).append(place)

@@ -21,7 +21,7 @@ from services.core.clock import utc_now
 from services.core.errors import Misconfigured, WebhookRejected
 from services.payments.payload import parse_transaction
 from services.providers.stripe import read_stripe_delivery
-from services.providers.stripe_api import fetch_object, list_objects
+from services.providers.stripe_api import fetch_object, fetch_objects
 
 pytest.importorskip("localstripe", reason="localstripe is not installed")
 
@@ -118,7 +118,7 @@ def made(base_url: str) -> dict[str, list[Any]]:
 def test_every_object_is_listed_once_page_by_page(
     base_url: str, made: dict[str, list[Any]], kind: str
 ) -> None:
-    found = list(list_objects(KEY, base_url, kind))
+    found = list(fetch_objects(KEY, base_url, kind))
 
     assert sorted(one["id"] for one in found) == sorted(one["id"] for one in made[kind])
 
@@ -127,11 +127,11 @@ def test_every_object_is_parsed_for_the_ledger(base_url: str, made: dict[str, li
     now = utc_now()
     charges = {
         read.provider_id: read
-        for one in list_objects(KEY, base_url, "charges")
+        for one in fetch_objects(KEY, base_url, "charges")
         if (read := parse_transaction(one, shop_id=1, version_at=now))
     }
     (payout,) = [
-        parse_transaction(one, shop_id=1, version_at=now) for one in list_objects(KEY, base_url, "payouts")
+        parse_transaction(one, shop_id=1, version_at=now) for one in fetch_objects(KEY, base_url, "payouts")
     ]
 
     assert len(charges) == 205
@@ -150,7 +150,7 @@ def test_single_object_is_the_one_that_the_list_has(base_url: str, made: dict[st
 
 def test_refused_key_needs_a_person(base_url: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        list(list_objects("not_a_key", base_url, "charges"))
+        list(fetch_objects("not_a_key", base_url, "charges"))
     assert caught.value.code == "stripe.key_refused"
 
 

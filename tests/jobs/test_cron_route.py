@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from services.console import auth
 from services.console.app import make_app
-from services.console.auth import has_secret
+from services.console.auth import has_cron_secret
 from services.core import db
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
@@ -123,14 +123,14 @@ def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytes
     monkeypatch.setattr(auth, "compare_digest", compare)
     headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
 
-    assert has_secret(headers, ["right"])
+    assert has_cron_secret(headers, ["right"])
     assert compared == [(b"right", b"right"), (b"wrong", b"right"), (b"no", b"right")]
 
 
 def test_non_ascii_secret_is_compared_as_bytes() -> None:
     as_werkzeug_reads_it = "schlüssel".encode().decode("latin-1")
 
-    assert has_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), ["schlüssel"])
+    assert has_cron_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), ["schlüssel"])
 
 
 def test_a_job_of_the_fleet_starts_and_is_found_by_its_request_id(

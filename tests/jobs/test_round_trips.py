@@ -12,7 +12,7 @@ from services.jobs.complete_run import complete_run, sync_run_status
 from services.jobs.conditions import list_conditions, record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
 from services.jobs.handler import JobHandler, JobResult, JobRun
-from services.jobs.history import find_history, find_last, list_runs
+from services.jobs.history import find_history, find_last_runs, list_runs
 from services.jobs.operator_mail import record_notices
 from services.jobs.runs import NewRun, StartOutcome, record_runs, start_run
 from services.jobs.scheduler import start_due_runs
@@ -113,7 +113,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
         (call,) = JobHandler(lambda run: seen.append(run) or JobResult()).prepare(tx, items, NOW)  # type: ignore[func-returns-value]
         assert isinstance(call, PreparedCall)
         call.act()
-        assert [found.id for found in find_last(tx)["nightly"]] == [run_id]
+        assert [found.id for found in find_last_runs(tx)["nightly"]] == [run_id]
 
     wanted = {
         "job": "nightly", "shop_id": shop_id, "period": "2026-11-19", "due_at": NOW, "started_at": None,

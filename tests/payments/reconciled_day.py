@@ -65,7 +65,7 @@ def compare(stripe: FakeStripeLists, period: str = "2026-11-20", now: datetime =
         work_id=1,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reconcile, "list_stripe_rows", stripe)
+        patch.setattr(reconcile, "fetch_stripe_rows", stripe)
         patch.setattr(reconcile, "fetch_balance_entries", stripe.pull)
         patch.setattr(reconcile, "suggest_causes", no_causes)
         return reconcile.reconcile_day(asked, clock=lambda: now)

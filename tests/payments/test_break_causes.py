@@ -100,7 +100,7 @@ def causes(
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.payments.break_causes.list_objects", events)
+        patch.setattr("services.payments.break_causes.fetch_objects", events)
         suggest_causes(key, "https://stripe.test", day._replace(now=now))
     staged = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
     return {of: (cause, event_id) for of, cause, event_id in staged}

@@ -124,7 +124,7 @@ def test_retry_after_a_crash_sends_the_stored_file(
         raise RuntimeError("the power went")
 
     with monkeypatch.context() as broken:
-        broken.setattr(privacy_export, "compose", fail)
+        broken.setattr(privacy_export, "compose_mail", fail)
         assert len(request_privacy(shop, "customers/data_request", 100).retried) == 1
     first = exported(archive)
     assert rows(shop, REQUESTS)[0][2] == "open"

@@ -7,7 +7,7 @@ import pytest
 
 from services.core.errors import Misconfigured, Refused, RetryLater
 from services.payments.payload import parse_transaction
-from services.providers.stripe_api import list_objects
+from services.providers.stripe_api import fetch_objects
 
 KEY = "sk_test_ada"
 
@@ -27,7 +27,7 @@ def charge(number, created, **changed):
 
 def listed(sandbox, now, key=KEY):
     window = {"created_gte": now - timedelta(days=1), "created_lt": now}
-    charges = list_objects(key, f"{sandbox.url}/stripe", "charges", **window)
+    charges = fetch_objects(key, f"{sandbox.url}/stripe", "charges", **window)
     return [parse_transaction(charge, shop_id=1, version_at=now) for charge in charges]
 
 
@@ -101,7 +101,7 @@ def test_refused_connection_is_retried_later(now):
         taken.bind(("127.0.0.1", 0))
 
         with pytest.raises(RetryLater):
-            list(list_objects(KEY, f"http://127.0.0.1:{taken.getsockname()[1]}", "charges"))
+            list(fetch_objects(KEY, f"http://127.0.0.1:{taken.getsockname()[1]}", "charges"))
 
 
 def test_lost_answer_is_retried_later(sandbox, now):

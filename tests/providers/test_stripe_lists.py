@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.core.errors import Misconfigured, Refused, RetryLater
-from services.providers.stripe_api import KINDS, NOT_FOUND, fetch_object, list_objects
+from services.providers.stripe_api import KINDS, NOT_FOUND, fetch_object, fetch_objects
 from tests.fakes.stripe import StripeApi
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -27,7 +27,7 @@ def made(number: int, created: int, **fields: Any) -> dict[str, Any]:
 
 def listed(api: StripeApi, kind: str = "refunds", **filters: Any) -> list[str]:
     window = {"created_gte": NOW - timedelta(days=1), "created_lt": NOW}
-    return [one["id"] for one in list_objects(api.key, api.url, kind, **(window | filters))]
+    return [one["id"] for one in fetch_objects(api.key, api.url, kind, **(window | filters))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,7 +42,7 @@ def test_objects_are_the_json_that_stripe_sent(api: StripeApi) -> None:
     sent = made(1, END - 1, metadata={"order_id": "9007199254740993"}, big=9007199254740993, none=None)
     api.lists["charges"] = [sent]
 
-    (found,) = list_objects(api.key, api.url, "charges")
+    (found,) = fetch_objects(api.key, api.url, "charges")
 
     assert found == sent
     assert isinstance(found["metadata"], dict)
@@ -58,7 +58,7 @@ def test_window_includes_its_start_and_not_its_end(api: StripeApi) -> None:
 def test_pages_are_requested_as_they_are_consumed(api: StripeApi) -> None:
     api.lists["refunds"] = [made(number, END - 1 - number) for number in range(300)]
 
-    walk = list_objects(api.key, api.url, "refunds")
+    walk = fetch_objects(api.key, api.url, "refunds")
     assert len(list(islice(walk, 100))) == 100
     assert len(api.requests) == 1
 
@@ -69,7 +69,7 @@ def test_interrupted_listing_resumes_after_the_last_object(api: StripeApi) -> No
     seen: list[str] = []
 
     with pytest.raises(RetryLater):
-        seen.extend(one["id"] for one in list_objects(api.key, api.url, "refunds"))
+        seen.extend(one["id"] for one in fetch_objects(api.key, api.url, "refunds"))
     api.lists["refunds"].append(made(9999, END))  # newer than the last page: it does not shift the pages
     seen += listed(api, starting_after=seen[-1])
 
@@ -110,12 +110,12 @@ def test_key_is_sent_to_stripe_only(api: StripeApi, url: str) -> None:
 
 def test_unknown_kind_is_a_value_error(api: StripeApi) -> None:
     with pytest.raises(ValueError, match="'customers' should be one of charges, refunds"):
-        list(list_objects(api.key, api.url, "customers"))
+        list(fetch_objects(api.key, api.url, "customers"))
 
 
 def test_wrong_key_is_misconfigured_and_not_shown(api: StripeApi) -> None:
     with pytest.raises(Misconfigured) as caught:
-        list(list_objects("rk_live_secret", api.url, "charges"))
+        list(fetch_objects("rk_live_secret", api.url, "charges"))
     assert "rk_live_secret" not in str(caught.value)
 
 

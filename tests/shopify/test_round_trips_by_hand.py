@@ -23,7 +23,7 @@ from services.shopify.orders.line_payload import OrderLine
 from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import Refund, RefundLine, RefundPayment
 from services.shopify.orders.refund_store import record_refunds
-from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_known, record_orders
+from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_known_orders, record_orders
 from services.shopify.products.payload import Variant, VariantState
 from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
@@ -102,7 +102,7 @@ def test_orders_and_their_lines_are_read_back_by_name_and_by_their_finder(
             assert row["content_digest"] == made[row["order_gid"]].content_digest
         for row in select(tx, "order_lines"):
             assert_named(row, lines[row["line_id"]])
-        known = find_known(tx, [(1, gid) for gid in made])
+        known = find_known_orders(tx, [(1, gid) for gid in made])
         unchanged = find_changed_lines(tx, {order.key: order for order in made.values()})
 
     assert len(known) == orders

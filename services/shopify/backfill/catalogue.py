@@ -23,7 +23,7 @@ from services.providers.shopify_documents import COUNT_CATALOGUE
 from services.shopify.backfill.pager import Pager, PulledList
 from services.shopify.backfill.state import BackfillState, update_state
 from services.shopify.backfill.stock import ITEMS, PRODUCTS, levels_of
-from services.shopify.backfill.to_webhook import Node
+from services.shopify.backfill.webhook_payload import Node
 from services.shopify.entities import EPOCH
 
 BULK_FROM = 500

@@ -13,7 +13,7 @@ from services.providers.shopify_documents import (
     READ_ORDER_RETURNS,
 )
 from services.shopify.backfill.pager import Pager, PulledList, Stored, find_missing_nodes, is_newer
-from services.shopify.backfill.to_webhook import (
+from services.shopify.backfill.webhook_payload import (
     Node,
     PulledEvent,
     id_of,

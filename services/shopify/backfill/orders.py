@@ -21,7 +21,7 @@ from services.providers.shopify_documents import (
     READ_REFUND_LINES,
 )
 from services.shopify.backfill.pager import Pager, PulledList, Stored
-from services.shopify.backfill.to_webhook import (
+from services.shopify.backfill.webhook_payload import (
     FULFILLMENT_STATUS,
     SHIPMENT_STATUS,
     Node,

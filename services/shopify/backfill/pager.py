@@ -13,7 +13,7 @@ from services.core.errors import Deferred, RetryLater
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
 from services.providers.delivery import find_instant
-from services.shopify.backfill.to_webhook import Node, PulledEvent, number_of
+from services.shopify.backfill.webhook_payload import Node, PulledEvent, number_of
 from services.shopify.entities import EPOCH
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from services.shopify.backfill.orders import ORDERS, open_orders
 from services.shopify.backfill.pager import Pager, PulledList
 from services.shopify.backfill.state import BackfillState, find_state, update_state
 from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_of
-from services.shopify.backfill.to_webhook import Node, PulledEvent
+from services.shopify.backfill.webhook_payload import Node, PulledEvent
 from services.shopify.entities import EPOCH
 from services.shopify.shop_access import open_admin
 

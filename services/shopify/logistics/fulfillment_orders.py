@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.fields import Unreadable, find_instant, find_object, find_text, read_set
+from services.core.fields import Unreadable, find_instant, find_object, find_text, parse_items
 from services.ledger.work import HandlerResult, NewWork, WorkItem
 from services.shopify.entities import EPOCH, EntityUpdate, UpsertResult, rank_values, upsert_parsed
 from services.shopify.logistics.tables import fulfillment_orders
@@ -65,7 +65,7 @@ def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: da
     A fulfillment order with its order determines the location of the order's sales: the counted levels of the
     order's items are computed again.
     """
-    parsed = read_set(items, lambda item: _parse(item, now), _SPEC.unreadable)
+    parsed = parse_items(items, lambda item: _parse(item, now), _SPEC.unreadable)
     result = upsert_parsed(tx, items, parsed, _SPEC)
     return result.to_handler_result(items, _move_sales(tx, result, now))
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import find_instant, find_text, read_id, read_set
+from services.core.fields import find_instant, find_text, parse_items, read_id
 from services.core.pg_arrays import array_parameters, encode_rows, find_by_key
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
@@ -94,7 +94,7 @@ def describes_customer(source: Mapping[str, Any]) -> bool:
     return not _DESCRIBING_FIELDS.isdisjoint(source)
 
 
-def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
+def parse_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
     """Return the customer in ``source``; ``event_time`` replaces an absent ``updated_at``."""
     updated_at = find_instant(source, "updated_at") or event_time
     name = f"{find_text(source, 'first_name')} {find_text(source, 'last_name')}".strip()
@@ -107,7 +107,7 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
     A deletion of an unknown customer changes nothing. Topics that do not describe a customer (merges,
     consents) are ``ignored``: their changes are in ``customers/update``.
     """
-    parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_customer")
+    parsed = parse_items(items, lambda item: _parse(item, now), "shopify.unreadable_customer")
     updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
     deleted = {update.key for _, update in updates if update.data is None}
     accepted, unknown = split_unknown_deletions(find_by_key(tx, customers, deleted), updates)
@@ -162,4 +162,4 @@ def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Customer] | Done:
     if item.event_topic not in _DESCRIBING:
         return Done("ignored")
     source = read_event(item)
-    return EntityUpdate((item.shop_id, read_id(source, "id")), read_customer(source, at))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), parse_customer(source, at))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_id, read_set
+from services.core.fields import parse_items, read_id
 from services.core.locks import lock_objects
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.audit_text import audit_entry
@@ -28,14 +28,14 @@ from services.shopify.orders.audit_text import (
     order_label,
 )
 from services.shopify.orders.customers import upsert_customers
-from services.shopify.orders.notices import Doubts, record_doubts
+from services.shopify.orders.notices import OrderDoubts, record_order_doubts
 from services.shopify.orders.payload import Order, OrderKey, order_version, parse_order
 from services.shopify.orders.refund_store import NO_TOTALS, recount_refunds
 from services.shopify.orders.store import (
     MANY_LINES,
     LineChanges,
     find_changed_lines,
-    find_known,
+    find_known_orders,
     record_deletions,
     record_orders,
 )
@@ -76,7 +76,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     in a payload is recorded, even from a stale event. Doubts about fields are recorded in ``order_notices``.
     """
     by_id = {item.id: item for item in items}
-    parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_order")
+    parsed = parse_items(items, lambda item: _parse(item, now), "shopify.unreadable_order")
     updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
     newest: dict[OrderKey, Order] = {}
     for _, (key, order, _) in updates:
@@ -88,13 +88,13 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     for key in {key[:2] for key in shared}:
         newest[key] = _add_shared_doubts(newest[key], shared)
     doubts = [
-        Doubts(by_id[order.work_id], order.order_gid, order.updated_at, order.doubts)
+        OrderDoubts(by_id[order.work_id], order.order_gid, order.updated_at, order.doubts)
         for order in newest.values()
         if order.doubts and gid_number(order.order_gid)
     ]
     to_delete = {update.key for _, update in updates if update.data is None}
     lock_objects(tx, newest.keys() | to_delete | {doubt.lock for doubt in doubts})
-    rows = find_known(tx, newest.keys() | to_delete)
+    rows = find_known_orders(tx, newest.keys() | to_delete)
     accepted, unknown = split_unknown_deletions(rows, updates) if to_delete else ([], [])
     deletions: dict[OrderKey, tuple[datetime, int]] = {}
     for item, update in accepted:
@@ -109,7 +109,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     totals = recount_refunds(tx, refunded) if refunded else NO_TOTALS
     deleted = record_deletions(tx, {key: at for key, (at, _) in deletions.items()})
     applied_ids = {order.work_id for order in applied.values()}
-    doubt_mutations = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in applied_ids])
+    doubt_mutations = record_order_doubts(tx, [doubt for doubt in doubts if doubt.item.id in applied_ids])
     new_work, steps = _record_sales(tx, applied, changed, shared, now, are_new=not known)
     # Late: sets of orders often share a customer, whose row stays locked until the commit.
     customers, sources = apply_updates(

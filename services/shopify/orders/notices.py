@@ -44,7 +44,7 @@ class OrderNotice(FieldVersions):
         }
 
 
-class Doubts(NamedTuple):
+class OrderDoubts(NamedTuple):
     """The doubtful fields in the payload of ``item``, of the order ``order_gid``, at the time ``at``.
 
     A line begins with the name of its field: ``total_price is '12.5': 12.50 CAD is recorded``.
@@ -66,7 +66,7 @@ class Doubts(NamedTuple):
         return _SPEC.lock_of(self.key)
 
 
-def record_doubts(tx: Connection, found: Sequence[Doubts]) -> Mapping[int, list[Mutation]]:
+def record_order_doubts(tx: Connection, found: Sequence[OrderDoubts]) -> Mapping[int, list[Mutation]]:
     """Write the doubts into the notices of their orders; return the mutations, by work item.
 
     The caller has locked the notices. A later doubt of the same field replaces the earlier one.

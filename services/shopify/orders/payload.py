@@ -24,7 +24,7 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.entities import rank_values
-from services.shopify.orders.customers import Customer, describes_customer, read_customer
+from services.shopify.orders.customers import Customer, describes_customer, parse_customer
 from services.shopify.orders.line_payload import (
     OrderLine,
     find_staff,
@@ -186,7 +186,7 @@ def _parse(item: WorkItem, source: Any, money: MoneyReader) -> Order:
         event_id=item.event_id,
         request_id=item.request_id,
         updated_at=updated_at,
-        customer=read_customer(customer, updated_at)
+        customer=parse_customer(customer, updated_at)
         if customer and customer_id and describes_customer(customer)
         else None,
         variant_ids={  # the ids of the lines are checked already

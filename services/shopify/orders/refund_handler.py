@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import lock_objects
 from services.ledger.audit_text import audit_entry, split_change
 from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
@@ -17,7 +17,7 @@ from services.shopify.orders.audit_text import (
     describe_refunded_sum,
     describe_settled_refunds,
 )
-from services.shopify.orders.notices import Doubts, record_doubts
+from services.shopify.orders.notices import OrderDoubts, record_order_doubts
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_payload import parse_refund
 from services.shopify.orders.refund_settlement import Refund, RefundKey, merge_refunds
@@ -35,7 +35,7 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     the larger amounts count. A refund counts when none of its payments is pending, and never if all failed.
     """
     by_id = {item.id: item for item in items}
-    parsed = read_set(items, parse_refund, "shopify.unreadable_refund")
+    parsed = parse_items(items, parse_refund, "shopify.unreadable_refund")
     merged: dict[RefundKey, Refund] = {}
     for refund in parsed:
         if isinstance(refund, Refund):
@@ -43,7 +43,7 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
             merged[refund.key] = merge_refunds(known, refund) if known else refund
     refunds = list(merged.values())
     doubts = [
-        Doubts(by_id[refund.work_id], refund.order_gid, refund.refunded_at, refund.doubts)
+        OrderDoubts(by_id[refund.work_id], refund.order_gid, refund.refunded_at, refund.doubts)
         for refund in refunds
         if refund.doubts
     ]
@@ -51,7 +51,7 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     lock_objects(tx, orders | {doubt.lock for doubt in doubts})
     written = record_refunds(tx, refunds)
     totals = recount_refunds(tx, orders)
-    doubt_mutations = record_doubts(tx, doubts)
+    doubt_mutations = record_order_doubts(tx, doubts)
     new_work, steps = _record_returns(tx, refunds, totals.test_orders, now)
     mutations = _describe(refunds, written, totals, steps)
     for work_id, entries in doubt_mutations.items():

@@ -100,7 +100,7 @@ def key_arrays(keys: Iterable[OrderKey]) -> dict[str, str]:
     }
 
 
-def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row[Any]]:
+def find_known_orders(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row[Any]]:
     """Return the rows of ``keys`` that exist."""
     rows = tx.exec_driver_sql(_FIND, key_arrays(keys)) if keys else ()
     return {(row.shop_id, row.order_gid): row for row in rows}

@@ -20,10 +20,10 @@ from services.core.fields import (
     find_instant,
     find_object,
     find_text,
+    parse_items,
     read_id,
     read_instant,
     read_money,
-    read_set,
     read_text,
 )
 from services.core.locks import lock_objects
@@ -39,7 +39,7 @@ from services.shopify.entities import (
 )
 from services.shopify.logistics.tables import shopify_disputes, tender_transactions
 from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds
-from services.shopify.orders.notices import Doubts, record_doubts
+from services.shopify.orders.notices import OrderDoubts, record_order_doubts
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import recount_refunds
@@ -63,7 +63,7 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     with the same id and different orders the more advanced one is recorded, and the notices of both orders
     name the id.
     """
-    parsed = read_set(items, lambda item: _parse_transaction(item, now), _TRANSACTIONS.unreadable)
+    parsed = parse_items(items, lambda item: _parse_transaction(item, now), _TRANSACTIONS.unreadable)
     received = [
         (item, update.key, update.data)
         for item, event in zip(items, parsed, strict=True)
@@ -76,7 +76,7 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     locks = {_TRANSACTIONS.lock_of(key) for _, key, _ in received}
     lock_objects(tx, orders | locks | {found.lock for found in doubts})
     result = upsert_parsed(tx, items, parsed, _TRANSACTIONS)
-    for work_id, mutations in record_doubts(tx, doubts).items():
+    for work_id, mutations in record_order_doubts(tx, doubts).items():
         result.mutations[work_id].extend(mutations)
     changed: dict[OrderKey, WorkItem] = {}
     for key, item in result.changed.items():
@@ -92,7 +92,7 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     return result.to_handler_result(items)
 
 
-def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, Any]]) -> list[Doubts]:
+def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, Any]]) -> list[OrderDoubts]:
     """Return a doubt for each order of a transaction with the same id as another order's transaction."""
     gids: dict[EntityKey, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
     for item, key, data in received:
@@ -102,7 +102,9 @@ def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, A
             first_item, _ = next(iter(gids[key].values()))
             gids[key].setdefault(state.data.order_gid, (first_item, state.data.processed_at))
     return [
-        Doubts(item, gid, at, [f"transactions[{key[1]}].id is also that of another order's: one is recorded"])
+        OrderDoubts(
+            item, gid, at, [f"transactions[{key[1]}].id is also that of another order's: one is recorded"]
+        )
         for key, by_order in gids.items()
         if len(by_order) > 1
         for gid, (item, at) in by_order.items()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import LockKind, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import EPOCH, EntitySpec, upsert_parsed
@@ -33,7 +33,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     without an inventory item has no stock and is ignored. The variants of a deleted product are deleted too,
     and their levels are disconnected: this is final, because Shopify never reuses an id.
     """
-    parsed = read_set(items, lambda item: parse_product(item, now), _SPEC.unreadable)
+    parsed = parse_items(items, lambda item: parse_product(item, now), _SPEC.unreadable)
     result = upsert_parsed(
         tx, items, [[event.product] if isinstance(event, ProductUpdate) else event for event in parsed], _SPEC
     )

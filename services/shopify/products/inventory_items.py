@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.fields import Unreadable, find_id, find_money, find_text, read_count, read_id, read_set
+from services.core.fields import Unreadable, find_id, find_money, find_text, parse_items, read_count, read_id
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import EPOCH, EntityHandler, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
@@ -41,7 +41,7 @@ def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datet
     A deletion counts if the item, its variant or one of its levels is recorded.
     """
     currencies = _find_currencies(tx, {item.shop_id for item in items})
-    parsed = read_set(items, lambda item: _parse(item, currencies, now), _SPEC.unreadable)
+    parsed = parse_items(items, lambda item: _parse(item, currencies, now), _SPEC.unreadable)
     result = upsert_parsed(tx, items, parsed, _SPEC)
     return result.to_handler_result(items, sync_level_skus(tx, result.changed, result.mutations, now))
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_set
+from services.core.fields import parse_items
 from services.core.locks import lock_objects
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
@@ -28,7 +28,7 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     pool: see ``services.shopify.stock.pools``. A level that was disconnected after its last observation, or
     whose item is deleted, is not stocked and not pushed.
     """
-    parsed = read_set(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
+    parsed = parse_items(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
     latest: dict[LevelKey, LevelObservation] = {}
     removed: dict[LevelKey, LevelDisconnection] = {}
     for event in parsed:

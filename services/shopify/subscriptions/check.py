@@ -35,7 +35,12 @@ from services.shopify.subscriptions.plan import (
     find_outage_start,
     topic_to_enum,
 )
-from services.shopify.subscriptions.store import find_last_received, list_stored, mark_lost, record_check
+from services.shopify.subscriptions.store import (
+    find_last_received,
+    list_stored_subscriptions,
+    mark_subscriptions_lost,
+    record_subscription_check,
+)
 from services.shops.shops import Shop, get_shop_by_id
 
 if TYPE_CHECKING:
@@ -48,7 +53,7 @@ ACTION = "subscription_watch"
 
 
 @dataclass(slots=True)
-class CheckResult:
+class SubscriptionCheckResult:
     """The result of a check. ``refused`` has Shopify's reason by refused topic."""
 
     diff: SubscriptionDiff
@@ -90,16 +95,16 @@ def check_subscriptions(run: JobRun, clock: Callable[[], datetime] = utc_now) ->
     return JobResult(stats=result.stats(), result="mended" if has_findings else "well", record=record)
 
 
-def _check_shop(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> CheckResult:
-    listed = list_subscriptions(admin)
+def _check_shop(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> SubscriptionCheckResult:
+    listed = fetch_subscriptions(admin)
     with transaction() as tx:
-        diff = read_diff(tx, shop, listed)
-        if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
+        diff = find_subscription_diff(tx, shop, listed)
+        if lost := mark_subscriptions_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
             append_all(tx, [AuditEntry(shop.id, ACTOR, ACTION, request_id, lost)], now)
         topics = [entry.topic for entry in diff.to_import]
         earliest = min((entry.seen_at for entry in diff.to_import), default=now) - MAX_FAILURE_TIME
         last_received = find_last_received(tx, shop.id, topics, earliest)
-    result = CheckResult(diff, since=find_outage_start(diff.to_import, last_received))
+    result = SubscriptionCheckResult(diff, since=find_outage_start(diff.to_import, last_received))
     if get_settings().public_url:
         result.created, result.refused = create_missing(admin, diff.missing, webhook_address(shop))
     if result.since is not None:
@@ -107,7 +112,7 @@ def _check_shop(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: st
     return result
 
 
-def list_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
+def fetch_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
     """Return the webhook subscriptions that this app created in the shop.
 
     Shopify does not list those of the app's own configuration file.
@@ -122,8 +127,8 @@ def list_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
     ]
 
 
-def read_diff(tx: Connection, shop: Shop, listed: Sequence[Subscription]) -> SubscriptionDiff:
-    return compare_subscriptions(listed, list_stored(tx, shop.id), webhook_address(shop))
+def find_subscription_diff(tx: Connection, shop: Shop, listed: Sequence[Subscription]) -> SubscriptionDiff:
+    return compare_subscriptions(listed, list_stored_subscriptions(tx, shop.id), webhook_address(shop))
 
 
 def webhook_address(shop: Shop) -> str:
@@ -169,17 +174,22 @@ def create_and_record(
     good = {topic: entry for topic, entry in {**diff.good, **created}.items() if topic not in lost}
     now = utc_now()
     with transaction() as tx:
-        if mutations := record_check(tx, shop.id, good, (), now):
+        if mutations := record_subscription_check(tx, shop.id, good, (), now):
             append_all(tx, [AuditEntry(shop.id, by, ACTION, request_id, mutations)], now)
     return created, refused
 
 
 def _record_result(
-    shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
+    shop_id: int,
+    result: SubscriptionCheckResult,
+    zone: ZoneInfo,
+    now: datetime,
+    request_id: str,
+    tx: Connection,
 ) -> FollowUp:
     diff = result.diff
     imported = [entry.topic for entry in diff.to_import]
-    mutations = record_check(tx, shop_id, {**diff.good, **result.created}, imported, now)
+    mutations = record_subscription_check(tx, shop_id, {**diff.good, **result.created}, imported, now)
     record_incidents(
         tx, [*_plan_lost(shop_id, result, zone, now), *_plan_wrong(shop_id, diff, zone, now)], now
     )
@@ -190,7 +200,9 @@ def _record_result(
     return FollowUp(audit=[AuditEntry(shop_id, ACTOR, ACTION, request_id, mutations)] if mutations else ())
 
 
-def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime) -> list[Incident]:
+def _plan_lost(
+    shop_id: int, result: SubscriptionCheckResult, zone: ZoneInfo, now: datetime
+) -> list[Incident]:
     """Return the incident of lost subscriptions. Its period is the day of the first loss: no duplicates."""
     lost = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
     if not lost:

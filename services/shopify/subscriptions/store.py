@@ -39,7 +39,7 @@ update webhook_subscriptions set imported_at = %(now)s
 """
 
 
-def list_stored(tx: Connection, shop_id: int) -> list[StoredSubscription]:
+def list_stored_subscriptions(tx: Connection, shop_id: int) -> list[StoredSubscription]:
     rows = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).mappings()
     return [StoredSubscription(**row) for row in rows]
 
@@ -55,7 +55,9 @@ def find_last_received(
     return {row.topic: row.received_at for row in rows}
 
 
-def mark_lost(tx: Connection, shop_id: int, topics: Collection[str], now: datetime) -> list[Mutation]:
+def mark_subscriptions_lost(
+    tx: Connection, shop_id: int, topics: Collection[str], now: datetime
+) -> list[Mutation]:
     """Mark ``topics`` as lost now, unless they are already; return the mutations.
 
     Call this before they are created again: otherwise, after a crash in between, the next check would find
@@ -76,7 +78,7 @@ def mark_lost(tx: Connection, shop_id: int, topics: Collection[str], now: dateti
     ]
 
 
-def record_check(
+def record_subscription_check(
     tx: Connection,
     shop_id: int,
     good: Mapping[str, Subscription],
@@ -87,7 +89,7 @@ def record_check(
 
     Returns the mutations of the subscriptions that are new or changed.
     """
-    stored = {entry.topic: entry for entry in list_stored(tx, shop_id)}
+    stored = {entry.topic: entry for entry in list_stored_subscriptions(tx, shop_id)}
     if good:
         found = list(good.values())
         columns: dict[str, Sequence[object]] = {

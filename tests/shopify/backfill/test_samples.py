@@ -16,7 +16,7 @@ from services.providers.shopify_documents import (
 )
 from services.sandbox.state import SandboxState
 from services.shopify.backfill.stock import item_event, location_event, product_event
-from services.shopify.backfill.to_webhook import (
+from services.shopify.backfill.webhook_payload import (
     PulledEvent,
     fulfillment_event,
     order_event,
@@ -25,7 +25,7 @@ from services.shopify.backfill.to_webhook import (
     transaction_event,
 )
 from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
-from services.shopify.orders.customers import read_customer
+from services.shopify.orders.customers import parse_customer
 from services.shopify.orders.payload import parse_order
 from services.shopify.orders.refund_payload import parse_refund
 from services.shopify.orders.transactions import ingest_order_transactions
@@ -90,8 +90,8 @@ def test_sample_order_parses_the_same(sandbox_state: SandboxState, samples: Path
         assert pulled_line._replace(staff_label="") == line._replace(staff_label="")
     customer = body["customer"]
     assert (
-        read_customer(dict(again.body)["customer"], from_webhook.updated_at)[1:]
-        == read_customer(customer, from_webhook.updated_at)[1:]
+        parse_customer(dict(again.body)["customer"], from_webhook.updated_at)[1:]
+        == parse_customer(customer, from_webhook.updated_at)[1:]
     )
 
 

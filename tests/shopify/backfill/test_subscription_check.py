@@ -13,7 +13,7 @@ from services.core.settings import get_settings
 from services.jobs.handler import JobResult
 from services.shopify.backfill import run as backfill_run
 from services.shopify.shop_access import open_admin
-from services.shopify.subscriptions.check import check_subscriptions, list_subscriptions
+from services.shopify.subscriptions.check import check_subscriptions, fetch_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
@@ -54,7 +54,7 @@ def lose(shops: Shops, *topics: str) -> None:
 
 
 def listed(shops: Shops) -> dict[str, str]:
-    return {entry.topic: entry.uri for entry in list_subscriptions(open_admin(shops.holed))}
+    return {entry.topic: entry.uri for entry in fetch_subscriptions(open_admin(shops.holed))}
 
 
 def incidents(shops: Shops) -> list[Any]:
