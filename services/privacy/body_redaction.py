@@ -222,24 +222,31 @@ def _empty(value: Any) -> Any:
 
 def _escaped(text: str) -> str:
     r"""Return ``text`` as a pattern for ``encode(.., 'escape')``: as UTF-8, and as JSON's ``\u00e9``."""
-    raw = "".join(_escaped_byte(byte) for byte in text.encode())
-    if text.isascii():
-        return raw
-    units = text.encode("utf-16-be")
-    escaped = "".join(
-        _literal(chr(units[i + 1]))
-        if units[i] == 0 and units[i + 1] < 0x80
-        else rf"\\\\u{units[i]:02x}{units[i + 1]:02x}"
-        for i in range(0, len(units), 2)
-    )
-    return f"{raw}|{escaped}"
+    return "".join(map(_escaped_char, text))
 
 
-def _escaped_byte(byte: int) -> str:
-    if byte >= 0x80:
-        return rf"\\{byte:03o}"
-    return r"\\\\" if byte == 0x5C else _literal(chr(byte))
+def _escaped_char(char: str) -> str:
+    """Return a pattern of all spellings of ``char``. ``~*`` ignores the case of ASCII letters only."""
+    forms = {char, *_OTHER_CASES.get(char.lower(), "")}
+    if not char.isascii():
+        forms |= {form[0] for form in (char.lower(), char.upper(), char.title())}
+    spellings = [spelling for form in sorted(forms) for spelling in _list_spellings(form)]
+    return spellings[0] if len(spellings) == 1 else f"(?:{'|'.join(spellings)})"
 
 
-def _literal(char: str) -> str:
-    return char if char.isalnum() else f"[{char}]" if char not in "^]\\[" else f"\\{char}"
+_OTHER_CASES = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
+"""Letters outside ASCII that differ from one in ASCII only by their case."""
+
+_BACKSLASH = r"\\\\"
+"""The pattern of one backslash: ``encode`` doubles it."""
+
+
+def _list_spellings(char: str) -> list[str]:
+    if char.isascii():
+        if char.isalnum() or char.isspace():
+            return [char]
+        literal = _BACKSLASH if char == "\\" else rf"\{char}"
+        return [literal, f"{_BACKSLASH}{literal}", rf"{_BACKSLASH}u{ord(char):04x}"]
+    units = char.encode("utf-16-be").hex()
+    escapes = "".join(f"{_BACKSLASH}u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return ["".join(rf"\\{byte:03o}" for byte in char.encode()), escapes]

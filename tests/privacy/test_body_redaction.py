@@ -61,6 +61,25 @@ def test_the_database_finds_names_in_texts(tx: Connection, text: str) -> None:
     assert scanned(tx, text.encode())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Élodie Müller", "Zoë Ågren", "Иван Петров", "Σας Χρήστου", "İpek Ipık", "Kay Ross", "😀 Smith"),
+        *('Bob "B" O\'Brien', "a^b [x]\\y", "Tom & Ann/Lee", "Ǆ Ǳ", "𐐀 deseret"),
+    ],
+)
+def test_the_database_finds_every_text_that_names_the_subject(tx: Connection, name: str) -> None:
+    subject = DataSubject(shop_id=1, names=frozenset({name}))
+    changes = (str, str.upper, str.lower, str.title, str.swapcase, lambda text: text.replace("i", "İ"),
+               lambda text: text.replace("k", "\u212a").replace("s", "\u017f"))  # fmt: skip
+    for text in {f"to {change(name)}." for change in changes}:
+        if contains_subject(text, subject):
+            rails = json.dumps(text).replace("&", "\\u0026").replace("/", "\\/")
+            for written in (text, json.dumps(text, ensure_ascii=False), json.dumps(text), rails):
+                assert scanned(tx, written.encode(), subject), written
+    assert not scanned(tx, b"to somebody else", subject)
+
+
 def test_bytes_that_are_no_text_are_searched_all_the_same(tx: Connection) -> None:
     assert scanned(tx, b"\0\xff\xfe 5556251199 \\")
     assert not scanned(tx, b"\0\xff\xfe\\")
