@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from ipaddress import ip_address, ip_network
 from math import ceil
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from celery import Celery
 
 from services.core.broker import is_redis, queue_depths
 from services.core.log import configure_logging
+from services.core.rabbitmq import API_NEEDED, find_api_fault, management_api, quoted_vhost
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
 
@@ -39,6 +41,8 @@ FAILURE_WINDOW_SECONDS = 300.0
 MAX_ADDRESSES = 10_000
 SILENCE_SECONDS = 20.0
 """Every worker sends an event every 2 s: after this time without any, the connection is opened again."""
+LONGEST_WAIT_SECONDS = 10.0
+"""Until Flower tries a lost broker again."""
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +119,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         _list_every_queue()
         _count_messages()
         _reopen_silent_connection()
+        _reach_broker()
         _limit_sign_ins(SignInLimiter())
         return start(tornado_argv, *args, **kwargs)
 
@@ -131,9 +136,10 @@ def _list_every_queue() -> None:
 
 
 class QueueLengths:
-    """Flower's client of a broker, for the Redis protocol: it reads ``BROKER_URL`` as all processes do.
+    """A client of the broker for Flower, which reads ``BROKER_URL`` as all processes do.
 
-    Flower's own clients know only one Sentinel, without its password, and no options of a ``rediss`` URL.
+    Flower's own for Redis know only one Sentinel, without its password, and no options of a ``rediss`` URL;
+    its own for RabbitMQ needs the management API.
     """
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -164,6 +170,30 @@ def _reopen_silent_connection() -> None:
                 raise ConnectionError(f"no event for {SILENCE_SECONDS:.0f} s") from fault
 
     events.EventReceiver = SilenceReceiver
+
+
+def _reach_broker() -> None:
+    """Correct two faults of Flower 2.2 with brokers.
+
+    It doubles its wait for a lost broker without limit, and asks RabbitMQ for a wrong virtual host if the
+    name needs quoting, as that of the default, ``/``, does.
+    """
+    from flower import events
+    from flower.utils import broker
+
+    class RabbitMQ(broker.RabbitMQ):  # type: ignore[misc]
+        def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
+            super().__init__(broker_url, *args, **kwargs)
+            self.vhost = quoted_vhost(broker_url)
+
+        async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
+            return await super().queues(names) or await QueueLengths().queues(names)
+
+    def sleep(seconds: float) -> None:
+        time.sleep(min(seconds, LONGEST_WAIT_SECONDS))
+
+    broker.RabbitMQ = RabbitMQ
+    events.time = SimpleNamespace(**vars(time) | {"sleep": sleep})
 
 
 def _limit_sign_ins(limiter: SignInLimiter) -> None:
@@ -202,6 +232,11 @@ def _set_defaults() -> None:
         "FLOWER_MAX_TASKS": str(MAX_TASKS),
         "FLOWER_PURGE_OFFLINE_WORKERS": "3600",
     }
+    if not is_redis(settings.broker_url):
+        defaults["FLOWER_BROKER_API"] = management_api(settings.broker_url, settings.flower_broker_api)
+        if fault := find_api_fault(settings.broker_url, os.environ.get("FLOWER_BROKER_API", "")):
+            fields = {"fault": fault, "effect": "the broker page only counts messages", "to_do": API_NEEDED}
+            log.warning("flower_broker_api_missing", extra={"fields": fields})
     for name, value in defaults.items():
         if value:
             os.environ.setdefault(name, value)

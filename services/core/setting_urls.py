@@ -57,6 +57,13 @@ def parse_public_url(raw: str) -> str:
     return strip_slash(raw)
 
 
+def parse_management_api(raw: str) -> str:
+    parts = _split(raw, with_port=True)
+    if raw and (parts.scheme not in ("https", "http") or not parts.hostname or not parts.path.strip("/")):
+        raise SettingsInvalid(" should be like http://user:password@host:15672/api/")
+    return raw
+
+
 def _split(raw: str, *, with_port: bool = False) -> SplitResult:
     try:
         parts = urlsplit(raw)

@@ -28,6 +28,7 @@ from services.core.setting_urls import (
     is_postgres,
     is_smtp,
     parse_archive_url,
+    parse_management_api,
     parse_public_url,
     strip_slash,
 )
@@ -192,6 +193,7 @@ class Settings:
     console_port: int = _setting(8001, _port)
     flower_port: int = _setting(5555, _port)
     flower_basic_auth: str = _secret()
+    flower_broker_api: str = _secret(parse_management_api)
 
     @property
     def zone(self) -> ZoneInfo:

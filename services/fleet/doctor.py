@@ -48,7 +48,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[DoctorCheck]:
     findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
-    findings += check_broker(settings.broker_url)
+    findings += check_broker(settings.broker_url, settings.flower_broker_api)
     return findings
 
 

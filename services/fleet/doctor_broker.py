@@ -6,6 +6,7 @@ from typing import Any
 
 from services.core.broker import connect, is_redis
 from services.core.log_redaction import redact_text
+from services.core.rabbitmq import API_NEEDED, find_api_fault
 from services.core.sentinel import SENTINEL, SentinelUrl, parse_sentinel_url
 from services.fleet.doctor_check import DoctorCheck
 
@@ -16,21 +17,29 @@ _SECONDS = 2.0
 _LOGIN = "check the host and the first password of BROKER_URL; an embedded one: start it with: fleet up"
 
 
-def check_broker(url: str) -> Iterator[DoctorCheck]:
-    """Yield the findings; none has a password. Each wait is at most 2 s."""
+def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
+    """Yield the findings; none has a password. Each wait is at most 3 s.
+
+    ``management_url`` is FLOWER_BROKER_API.
+    """
     if url.startswith(f"{SENTINEL}:"):
         yield _check_sentinels(parse_sentinel_url(url))
     try:
         with connect(url, timeout_seconds=_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS)
             started = perf_counter()
-            server: Mapping[str, Any] = connection.default_channel.client.info() if is_redis(url) else {}
+            channel = connection.default_channel
+            server: Mapping[str, Any] = channel.client.info() if is_redis(url) else {}
+            product = {} if server else connection.connection.server_properties
             answers = f"answers in {(perf_counter() - started) * 1000:.1f} ms"
     except Exception as fault:  # noqa: BLE001 - whatever it is, the broker cannot be used
         yield DoctorCheck("broker", False, f"does not answer: {redact_text(str(fault))}", _LOGIN)
         return
     if not server:
-        yield DoctorCheck("broker", True, f"{url.partition('://')[0]} answers")
+        name = f"{product.get('product', 'AMQP')} {product.get('version', '')}".strip()
+        yield DoctorCheck("broker", True, f"{name} {answers}")
+        api_fault = find_api_fault(url, management_url)
+        yield DoctorCheck("flower", not api_fault, api_fault or "the management API answers", API_NEEDED)
         return
     name = "Valkey" if "valkey_version" in server else "Redis"
     version = server.get("valkey_version") or server["redis_version"]

@@ -21,7 +21,11 @@ WORKERS: tuple[tuple[str, str, int], ...] = (
 BEATS = ("beat-1", "beat-2")
 """Two, for failover: the one that holds a lock in the database is the leader."""
 
-RESTRICTED = {"AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",), "MIGRATE_DATABASE_URL": ()}
+RESTRICTED = {
+    "AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",),
+    "MIGRATE_DATABASE_URL": (),
+    "FLOWER_BROKER_API": ("flower",),
+}
 """Settings that only these processes get: the worker of the queue ``reports`` archives, none migrates."""
 
 

@@ -57,7 +57,7 @@ def test_health_addresses_are_on_loopback() -> None:
     assert all(re.match(r"http://127\.0\.0\.1:\d+/", url) for url in urls.values())
 
 
-def test_only_the_worker_that_archives_has_the_archive_role_and_no_process_the_owners() -> None:
+def test_a_restricted_setting_reaches_only_the_process_that_uses_it() -> None:
     home = Path("/somewhere")
     env = _ENV | dict.fromkeys(RESTRICTED, "postgresql://x:secret@127.0.0.1/x")
 
@@ -66,4 +66,8 @@ def test_only_the_worker_that_archives_has_the_archive_role_and_no_process_the_o
 
     queue = TOPICS["audit_archive"].queue
     workers = {name for name, queues, _ in WORKERS if queue in queues.split(",")}
-    assert holders == {"AUDIT_ARCHIVE_DATABASE_URL": workers, "MIGRATE_DATABASE_URL": set()}
+    assert holders == {
+        "AUDIT_ARCHIVE_DATABASE_URL": workers,
+        "MIGRATE_DATABASE_URL": set(),
+        "FLOWER_BROKER_API": {"flower"},
+    }

@@ -16,6 +16,7 @@ ELSEWHERE = {
     "FLEET_HOME": "nothing is embedded there",
     "INGRESS_PORT": "the published side of it",
     "FLOWER_PORT": "the published side of it",
+    "FLOWER_BROKER_API": "only RabbitMQ needs it",
     "CONSOLE_PORT": "no console is published",
     "INGRESS_WORKERS": "its default fits",
     "INGRESS_REQUESTS": "its default fits",
