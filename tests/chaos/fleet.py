@@ -50,8 +50,11 @@ class Outcome:
 class Chaos:
     """A fleet under load, and the webhooks sent to it."""
 
-    def __init__(self, fleet: RunningFleet, per_second: float, outages: Outages) -> None:
-        self._fleet, self._per_second, self._outages = fleet, per_second, outages
+    def __init__(
+        self, fleet: RunningFleet, per_second: float, outages: Outages, recover_within_seconds: float
+    ) -> None:
+        self.fleet, self._per_second, self._outages = fleet, per_second, outages
+        self._recover_within_seconds = recover_within_seconds
         now = utc_now()
         rng = random.Random(7)
         # Every push sets a count, so the result does not depend on the order of arrival.
@@ -72,6 +75,7 @@ class Chaos:
         for shop in self._shops:
             self._sender.control({"shop": shop.domain, "slow_seconds": 0.2})
         wait_settled(RECOVER_WITHIN_SECONDS)
+        self.log_at_start = (fleet.home / "fleet.log").read_text()
 
     def close(self) -> None:
         """Close the connections."""
@@ -79,24 +83,24 @@ class Chaos:
 
     def run_fault(self, fault: Fault) -> Outcome:
         """Inject ``fault`` under load and return its outcome."""
-        supervisor, answers = self._fleet.supervisor, self._sender.answers
+        supervisor, answers = self.fleet.supervisor, self._sender.answers
         acknowledged = len(answers.ids)
-        starts = _worker_starts(self._fleet)
+        starts = _worker_starts(self.fleet)
         traffic = Traffic(self._sender, self._posts, self._per_second)
         traffic.start()
         time.sleep(BEFORE_SECONDS)
-        fault.inject(self._fleet, self._outages)
+        fault.inject(self.fleet, self._outages)
         over_at = time.monotonic()
         time.sleep(AFTER_SECONDS)
         traffic.stop()
-        waiting = wait_settled(2 * RECOVER_WITHIN_SECONDS)
+        waiting = wait_settled(2 * self._recover_within_seconds)
         recovery_seconds = time.monotonic() - over_at
-        supervisor.wait_healthy(RECOVER_WITHIN_SECONDS)
+        supervisor.wait_healthy(self._recover_within_seconds)
         self._sent += traffic.sent
 
         sent = list(dict.fromkeys(self._sent))
-        figures, outside = read_figures(self._fleet.home / "mail"), read_outside(self._sandbox_url)
-        ended = _worker_starts(self._fleet) - starts
+        figures, outside = read_figures(self.fleet.home / "mail"), read_outside(self._sandbox_url)
+        ended = _worker_starts(self.fleet) - starts
         held = [
             checks.check_accounts(answers, figures),
             checks.check_settled(waiting),
@@ -106,7 +110,7 @@ class Chaos:
         failed = [f"{check.name}: {check.seen}" for check in held if not check.holds]
         failed += answers.wrong[:3]
         failed += _find_broken_chains()
-        if recovery_seconds > RECOVER_WITHIN_SECONDS:
+        if recovery_seconds > self._recover_within_seconds:
             failed.append(f"took {recovery_seconds:.0f} s to recover")
         if fault.keeps_workers and ended:
             failed.append(f"{ended} workers ended")
@@ -137,7 +141,12 @@ def _worker_starts(fleet: RunningFleet) -> int:
 
 @contextmanager
 def open_chaos(
-    home: Path, per_second: float, outages: Outages, settings: Mapping[str, str] | None = None
+    home: Path,
+    per_second: float,
+    outages: Outages,
+    settings: Mapping[str, str] | None = None,
+    *,
+    recover_within_seconds: float = RECOVER_WITHIN_SECONDS,
 ) -> Iterator[Chaos]:
     """Start a fleet in the empty folder ``home``, with ``settings`` over its own; stop it afterwards.
 
@@ -153,6 +162,6 @@ def open_chaos(
             use_fleet_settings(fleet.values),
         ):
             fleet.supervisor.wait_healthy(90)
-            chaos = Chaos(fleet, per_second, outages)
+            chaos = Chaos(fleet, per_second, outages, recover_within_seconds)
             yield chaos
             chaos.close()

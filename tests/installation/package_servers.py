@@ -178,6 +178,15 @@ class RabbitMQ(PackageServer):
     def management_url(self) -> str:
         return f"http://fleet:{self.password}@127.0.0.1:{self.management_port}/api/"
 
+    def control(self, *command: str) -> None:
+        """Run ``rabbitmqctl`` with ``command``."""
+        subprocess.run(
+            [RABBITMQ / "rabbitmqctl", "-n", self.node, *command],
+            env=os.environ | {"HOME": str(self.home)},
+            check=True,
+            capture_output=True,
+        )
+
     def command(self) -> list[str]:
         return [str(RABBITMQ / "rabbitmq-server")]
 
