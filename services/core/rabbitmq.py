@@ -13,7 +13,7 @@ API_NEEDED = (
 def management_api(broker_url: str, api_url: str) -> str:
     """Return ``api_url`` (FLOWER_BROKER_API) with a user and a slash at its end.
 
-    If it is empty: port 15672, the plug-in's default, of the first broker's host. Without a user, the broker's.
+    If it is empty: port 15672, the plug-in's default, of the first broker. Without a user, the broker's.
     """
     login, _, address = urlsplit(broker_url.partition(";")[0]).netloc.rpartition("@")
     host = re.sub(r":\d*$", "", address) or "localhost"
