@@ -97,14 +97,21 @@ def canonical_json(document: Mapping[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
-def sign_document(made_as: str, content: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
-    """Return ``content`` as a signed document of the format ``made_as``."""
-    document = {"format": made_as, "text_version": TEXT_VERSION, **content, "public_key": signer.public_key}
+def sign_document(document_format: str, content: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
+    """Return ``content`` as a signed document of the format ``document_format``."""
+    document = {
+        "format": document_format,
+        "text_version": TEXT_VERSION,
+        **content,
+        "public_key": signer.public_key,
+    }
     return document | {"signature": signer.sign(canonical_json(document))}
 
 
-def read_signed(data: bytes, made_as: str, signer: Signer, *, is_trusted: bool) -> tuple[dict[str, Any], str]:
-    """Return the document of the format ``made_as`` in ``data``, and why it is not trusted, or "".
+def read_signed(
+    data: bytes, document_format: str, signer: Signer, *, is_trusted: bool
+) -> tuple[dict[str, Any], str]:
+    """Return the document of the format ``document_format`` in ``data``, and why it is not trusted, or "".
 
     A signature of the current or the previous key is valid. One of an older key is valid if
     ``is_trusted``: a trusted hash or document confirms it.
@@ -112,8 +119,8 @@ def read_signed(data: bytes, made_as: str, signer: Signer, *, is_trusted: bool) 
     try:
         document: dict[str, Any] = orjson.loads(data)
         found, version = document["format"], document.get("text_version", TEXT_VERSION)
-        if found != made_as:
-            return document, f"its format is {found!r}, not {made_as!r}"
+        if found != document_format:
+            return document, f"its format is {found!r}, not {document_format!r}"
         if version != TEXT_VERSION:
             return document, f"its text_version is {version!r}; this release supports {TEXT_VERSION}"
         signature, public_key = document.pop("signature"), document["public_key"]

@@ -114,15 +114,15 @@ def trigger_job(
 ) -> list[StartResult]:
     """Start ``job`` at the shop ``slug``, or at every place where it runs, even if it is paused.
 
-    Raises as ``find_scope`` and ``start_run`` do; nothing starts if the caller rolls back.
+    Raises as ``list_scope_shops`` and ``start_run`` do; nothing starts if the caller rolls back.
     """
     return [
         start_run(tx, job, shop, period, origin=origin, by=by, now=now, force=force, request_id=request_id)
-        for shop in find_scope(tx, job, slug)
+        for shop in list_scope_shops(tx, job, slug)
     ]
 
 
-def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
+def list_scope_shops(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
     """Return where ``job`` runs: at the shop ``slug``; if empty, at every shop or for the fleet (None).
 
     Raises ``ShopUnknown``, and ``ScopeInvalid`` for a ``slug`` with a job that runs once for the fleet.

@@ -140,7 +140,7 @@ def change_job(
     append_all(tx, [AuditEntry(shop_id, by, "job.change", request_id, [mutation])], now)
 
 
-def is_off(tx: Connection, job: Job) -> bool:
+def is_job_off(tx: Connection, job: Job) -> bool:
     """Return whether ``job`` is switched off for all shops."""
     whole = (job_overrides.c.job == job.name) & job_overrides.c.shop_id.is_(None)
     return tx.scalar(select(job_overrides.c.enabled).where(whole)) is False

@@ -34,7 +34,7 @@ class PrivacyRedactHandler(PrivacyHandler):
         self._check = check
 
     def act(self, task: PrivacyTask) -> Outcome:
-        """Remove the person from the archive store and from every holder; a retry after a crash continues.
+        """Remove the person from the archive store and from every source; a retry after a crash continues.
 
         Rows that identify the person are redacted last, in one transaction, so that a retry can still find
         the person. A whole shop is erased only after a confirmation: by a person, or by Shopify, which
@@ -65,30 +65,30 @@ class PrivacyRedactHandler(PrivacyHandler):
 
 
 def _redact_customer(subject: DataSubject) -> Counter[str]:
-    holders = list_data_sources()
+    sources = list_data_sources()
     counts: Counter[str] = Counter()
-    for holder in holders:
-        if not holder.knows_subject:
-            counts.update(_redact([holder], subject))
-    counts.update(_redact([holder for holder in holders if holder.knows_subject], subject))
+    for source in sources:
+        if not source.knows_subject:
+            counts.update(_redact([source], subject))
+    counts.update(_redact([source for source in sources if source.knows_subject], subject))
     return counts
 
 
 def _redact_shop(subject: DataSubject) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for holder in list_data_sources():
-        while any((piece := _redact([holder], subject)).values()):
+    for source in list_data_sources():
+        while any((piece := _redact([source], subject)).values()):
             counts.update(piece)
         counts.update(piece)
     return counts
 
 
-def _redact(holders: Iterable[PersonalDataSource], subject: DataSubject) -> Counter[str]:
-    """Redact ``holders`` in one transaction; return how many rows of each table changed."""
+def _redact(sources: Iterable[PersonalDataSource], subject: DataSubject) -> Counter[str]:
+    """Redact ``sources`` in one transaction; return how many rows of each table changed."""
     counts: Counter[str] = Counter()
     with transaction() as tx:
-        for holder in holders:
-            counts.update(holder.redact(tx, subject, utc_now()))
+        for source in sources:
+            counts.update(source.redact(tx, subject, utc_now()))
     return counts
 
 

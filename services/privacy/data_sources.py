@@ -1,6 +1,6 @@
-"""All holders of personal data. Of Shopify's rows, only customers have more than a number.
+"""All sources of personal data. Of Shopify's rows, only customers have more than a number.
 
-A test fails if a column of any table could have personal data and has no holder.
+A test fails if a column of any table could have personal data and has no source.
 """
 
 from collections.abc import Mapping
@@ -147,11 +147,11 @@ DATA_SOURCES = (
     ),
     EVENTS,
 )
-"""In the order of redaction: holders that identify the subject (``knows_subject``) are last."""
+"""In the order of redaction: sources that identify the subject (``knows_subject``) are last."""
 
 
 def list_data_sources() -> tuple[PersonalDataSource, ...]:
     """Return ``DATA_SOURCES``; raise ``RuntimeError`` if it is empty, because nothing would be redacted."""
     if not DATA_SOURCES:
-        raise RuntimeError("there is no holder of personal data: nothing can be exported or redacted")
+        raise RuntimeError("there is no source of personal data: nothing can be exported or redacted")
     return DATA_SOURCES

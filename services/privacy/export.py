@@ -75,14 +75,14 @@ class PrivacyExportHandler(PrivacyHandler):
 
 
 def _gather(tx: Connection, subject: DataSubject, zone: ZoneInfo) -> list[dict[str, Any]]:
-    """Return all data of the subject by holder; ``rows`` is empty if a holder has none."""
+    """Return all data of the subject by source; ``rows`` is empty if a source has none."""
     return [
         {
-            "where": holder.name,
-            "tables": [table.replace("_", " ") for table in holder.tables],
-            "rows": [_in_zone(row, zone) for row in holder.find(tx, subject)],
+            "where": source.name,
+            "tables": [table.replace("_", " ") for table in source.tables],
+            "rows": [_in_zone(row, zone) for row in source.find(tx, subject)],
         }
-        for holder in sorted(list_data_sources(), key=lambda holder: holder.name)
+        for source in sorted(list_data_sources(), key=lambda source: source.name)
     ]
 
 

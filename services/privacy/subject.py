@@ -1,4 +1,4 @@
-"""The person of a privacy request, and what a holder of personal data can do."""
+"""The person of a privacy request, and what a source of personal data can do."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,12 +35,12 @@ PersonalDataRows = Iterator[Mapping[str, Any]]
 
 
 def find_nothing(_tx: Connection, _subject: DataSubject) -> PersonalDataRows:
-    """Yield nothing, for a holder without personal data of customers, such as the shop's keys."""
+    """Yield nothing, for a source without personal data of customers, such as the shop's keys."""
     return iter(())
 
 
 def redact_nothing(_tx: Connection, _subject: DataSubject, _now: datetime) -> Mapping[str, int]:
-    """Change nothing, for a holder whose rows are kept by law and have only the customer's number."""
+    """Change nothing, for a source whose rows are kept by law and have only the customer's number."""
     return {}
 
 

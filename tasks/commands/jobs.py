@@ -32,14 +32,14 @@ from services.core.db import rolled_back, transaction
 from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import STATUSES, RunLine, find_history
-from services.jobs.runs import find_scope
+from services.jobs.runs import list_scope_shops
 from services.jobs.schedule import explain_schedule
 from services.jobs.store import (
     EffectiveSchedule,
     change_job,
     find_jobs,
     get_job,
-    is_off,
+    is_job_off,
     list_schedules,
     record_jobs,
 )
@@ -145,7 +145,7 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
     by = operator_label(actor)
     with transaction() as tx:
         wanted = get_job(tx, job)
-        find_scope(tx, wanted, shop)
+        list_scope_shops(tx, wanted, shop)
     if dry_run:
         for planned in jobs_run.plan_here(wanted, shop, period or None, force=force, by=by):
             where = f" at {planned.shop.slug}" if planned.shop else ""
@@ -219,7 +219,7 @@ def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
     def run_change(job: str, shop: str, reason: str, dry_run: bool, actor: str, **options: Any) -> None:
         with transaction() as tx:
             wanted = get_job(tx, job)
-            (at,) = find_scope(tx, wanted, shop) if shop else (None,)
+            (at,) = list_scope_shops(tx, wanted, shop) if shop else (None,)
             with rolled_back(tx) if dry_run else nullcontext():
                 change(tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor))
                 schedules = [one for one in list_schedules(tx, job) if at is None or one.shop_id == at.id]
@@ -271,7 +271,7 @@ def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
     Example: fleet jobs resume weekly-audit-archive
     """
     # The shop follows the whole job again, unless the job is off and only this shop should run.
-    wanted = None if shop is not None and not is_off(tx, job) else True
+    wanted = None if shop is not None and not is_job_off(tx, job) else True
     change_job(tx, job, shop, {"enabled": wanted}, **author)
 
 

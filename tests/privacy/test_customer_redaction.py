@@ -210,7 +210,7 @@ def test_a_second_request_finds_nothing(shop: Engine) -> None:
 
 
 def test_retry_after_a_crash_still_finds_the_subject(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = next(holder for holder in list_data_sources() if holder.tables == ("customers",))
+    last = next(source for source in list_data_sources() if source.tables == ("customers",))
 
     def fail(*_: object) -> dict[str, int]:
         raise RuntimeError("the power went")
@@ -240,7 +240,7 @@ def test_without_holders_a_request_fails_and_does_not_report_a_redaction(
 
     assert len(report.retried) == 1
     ((error,),) = rows(shop, "select last_error from work_queue where topic = 'privacy_redact'")
-    assert "no holder of personal data" in error
+    assert "no source of personal data" in error
 
 
 def test_request_without_a_customer_is_refused_with_a_reason(shop: Engine) -> None:

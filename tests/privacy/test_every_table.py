@@ -1,4 +1,4 @@
-"""Every table that could contain personal data has a holder or a listed reason."""
+"""Every table that could contain personal data has a source or a listed reason."""
 
 from sqlalchemy import JSON, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -58,32 +58,32 @@ def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason()
         for table in metadata.sorted_tables
         if any(isinstance(column.type, Text | JSONB | JSON | LargeBinary) for column in table.columns)
     }
-    held = {table for holder in list_data_sources() for table in holder.tables}
+    held = {table for source in list_data_sources() for table in source.tables}
 
     assert may_hold - held - set(NOBODYS) == set(), (
-        "give these a holder (services/privacy/data_sources.py) or a reason"
+        "give these a source (services/privacy/data_sources.py) or a reason"
     )
     assert held & set(NOBODYS) == set()
 
 
 def test_holders_and_reasons_are_of_tables_that_exist() -> None:
-    named = {table for holder in list_data_sources() for table in holder.tables} | set(NOBODYS)
+    named = {table for source in list_data_sources() for table in source.tables} | set(NOBODYS)
 
     assert named - {table.name for table in metadata.sorted_tables} <= {"alembic_version"}
 
 
 def test_holders_have_names_and_tables_of_their_own() -> None:
-    names = [holder.name for holder in list_data_sources()]
-    tables = [table for holder in list_data_sources() for table in holder.tables]
+    names = [source.name for source in list_data_sources()]
+    tables = [table for source in list_data_sources() for table in source.tables]
 
     assert len(set(names)) == len(names)
     assert len(set(tables)) == len(tables)
 
 
 def test_holder_that_identifies_the_subject_is_redacted_last() -> None:
-    last = [holder.knows_subject for holder in list_data_sources()]
+    last = [source.knows_subject for source in list_data_sources()]
 
     assert last == sorted(last)
-    assert {table for holder in list_data_sources() if holder.knows_subject for table in holder.tables} == {
+    assert {table for source in list_data_sources() if source.knows_subject for table in source.tables} == {
         "customers", "inbound_events",
     }  # fmt: skip
