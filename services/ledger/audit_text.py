@@ -62,6 +62,8 @@ def split_change(change: FigureChange, moves: Sequence[tuple[Owner, int]]) -> di
     """
     if change.before == change.after:
         return {}
+    if len(moves) == 1:  # nearly always
+        return {moves[0][0]: change}
     steps: dict[Owner, FigureChange] = {}
     figure = change.before
     for owner, delta in moves:

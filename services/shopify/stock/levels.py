@@ -172,8 +172,10 @@ def lock_levels(
         "sku": text_array([sku for _, sku in skus]),
     }
     rows = tx.exec_driver_sql(_LOCK_LEVELS, values).all()
-    counted = make_level_keys(row for row in rows if row.is_counted)
-    return LockedLevels(counted, make_level_keys(row for row in rows if row.is_pooled))
+    return LockedLevels(
+        {LevelKey(*key) for *key, is_counted, _ in rows if is_counted},
+        {LevelKey(*key) for *key, _, is_pooled in rows if is_pooled},
+    )
 
 
 def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:

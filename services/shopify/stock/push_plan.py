@@ -17,9 +17,9 @@ from services.shopify.stock.levels import (
     LEVELS_BY_KEY,
     PUSH_TOPIC,
     Level,
+    LevelKey,
     SkuKey,
     level_arrays,
-    make_level_key,
 )
 from services.shopify.stock.movement_levels import LAST_MOVEMENT_AT
 
@@ -83,13 +83,14 @@ def list_due_pushes(
     if not levels:
         return []
     new: dict[tuple[int, str], NewWork] = {}
-    for row in tx.exec_driver_sql(_FIND_DUE, level_arrays(levels)):
-        key, cause = make_level_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
-        settled_at = row.changed_at + SETTLE_TIME if row.changed_at else now
+    for shop_id, item, location, sku, changed_at in tx.exec_driver_sql(_FIND_DUE, level_arrays(levels)):
+        key = LevelKey(shop_id, item, location).row_id
+        cause = causes.get((shop_id, sku)) or PushCause()
+        settled_at = changed_at + SETTLE_TIME if changed_at else now
         if follow_up is None:
             not_before = settled_at if settled_at > now else None
-        new[row.shop_id, key] = NewWork(
-            shop_id=row.shop_id,
+        new[shop_id, key] = NewWork(
+            shop_id=shop_id,
             topic=PUSH_TOPIC,
             key=key,
             payload=dict(follow_up or {}),
