@@ -66,8 +66,15 @@ def is_redis(url: str) -> bool:
 
 
 def kombu_url(url: str) -> str:
-    """Return ``url`` as kombu reads it: of a URL of Sentinels one host, without passwords."""
-    return parse_sentinel_url(url).kombu_url if url.startswith(f"{SENTINEL}:") else url
+    """Return ``url`` as kombu reads it: of a URL of Sentinels one host, without passwords.
+
+    With ``rediss`` the certificate is checked if the URL does not say otherwise; kombu would not.
+    """
+    if url.startswith(f"{SENTINEL}:"):
+        return parse_sentinel_url(url).kombu_url
+    if url.startswith("rediss:") and "ssl_cert_reqs=" not in url:
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+    return url
 
 
 def transport_options(url: str) -> dict[str, Any]:

@@ -5,14 +5,17 @@ is the master's. https://redis.io/docs/latest/operate/oss_and_stack/management/s
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from services.core.errors import SettingsInvalid
 
 SENTINEL = "sentinel"
 DEFAULT_PORT = 26379
 OPTIONS = ("master", "sentinel_user", "sentinel_password")
+TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+TLS_VALUES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
 
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
@@ -28,6 +31,8 @@ class SentinelUrl:
     password: str = field(default="", repr=False)
     sentinel_user: str = ""
     sentinel_password: str = field(default="", repr=False)
+    tls: Mapping[str, str] = field(default_factory=dict)
+    """Options of TLS to the Sentinels and to the master; without any, connections are not encrypted."""
 
     def __json__(self) -> str:
         """Return the value for kombu's JSON."""
@@ -37,7 +42,8 @@ class SentinelUrl:
     def kombu_url(self) -> str:
         """The URL for kombu, without passwords: see ``services.core.broker.transport_options``."""
         host, port = self.sentinels[0]
-        return f"{SENTINEL}://{f'[{host}]' if ':' in host else host}:{port}/{self.database}"
+        tls = f"?{urlencode(self.tls)}" if self.tls else ""
+        return f"{SENTINEL}://{f'[{host}]' if ':' in host else host}:{port}/{self.database}{tls}"
 
 
 def parse_sentinel_url(raw: str) -> SentinelUrl:
@@ -55,17 +61,10 @@ def parse_sentinel_url(raw: str) -> SentinelUrl:
     login, _, hosts = authority.rpartition("@")
     user, _, password = login.partition(":")
     faults: list[str] = []
-    sentinels = tuple(_parse_host(host, faults) for host in hosts.split(","))
+    sentinels = tuple(_parse_host(host, faults, number) for number, host in enumerate(hosts.split(","), 1))
     if database and not database.isdecimal():
         faults.append(f" has the database {database!r}, which should be a number, as in :26379/0?master=NAME")
-    options: dict[str, str] = {}
-    for number, option in enumerate(filter(None, query.split("&")), 1):
-        name, _, value = option.partition("=")
-        if name in OPTIONS and name not in options:
-            options[name] = unquote(value)
-        else:  # not quoted, because it may be a part of a password after an &
-            fault = "is set twice" if name in OPTIONS else f"should be one of {', '.join(OPTIONS)}"
-            faults.append(f" has after the ? an option {number} that {fault}; write %26 for & in a password")
+    options, tls = _parse_options(query, faults)
     if not options.get("master"):
         faults.append(" has no master: add ?master=NAME, its name in `sentinel monitor` of sentinel.conf")
     if faults:
@@ -75,14 +74,36 @@ def parse_sentinel_url(raw: str) -> SentinelUrl:
         database=int(database or 0),
         user=unquote(user),
         password=unquote(password),
+        tls={"ssl_cert_reqs": "required"} | tls if tls else {},
         **options,
     )
 
 
-def _parse_host(raw: str, faults: list[str]) -> tuple[str, int]:
+def _parse_options(query: str, faults: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the options of the Sentinels and those of TLS."""
+    found: dict[str, str] = {}
+    for number, option in enumerate(filter(None, query.split("&")), 1):
+        name, _, value = option.partition("=")
+        allowed = TLS_VALUES.get(name)
+        if name not in OPTIONS + TLS_OPTIONS:  # not quoted: it may be a part of a password after an &
+            fault = f"should be one of {', '.join(OPTIONS + TLS_OPTIONS)}"
+            faults.append(f" has after the ? an option {number} that {fault}; write %26 for & in a password")
+        elif name in found:
+            faults.append(f" has the option {name} twice; write %26 for & in a password")
+        elif allowed and value not in allowed:
+            faults.append(f" has {name}={value!r}, which should be one of {', '.join(allowed)}")
+        found[name] = unquote(value)
+    tls = {name: value for name, value in found.items() if name in TLS_OPTIONS}
+    return {name: value for name, value in found.items() if name in OPTIONS}, tls
+
+
+def _parse_host(raw: str, faults: list[str], number: int) -> tuple[str, int]:
     found = _HOST.fullmatch(raw)
     port = int((found and found["port"]) or DEFAULT_PORT)
     if found is None or not 1 <= port <= 65535:
-        faults.append(f" has the sentinel {raw!r}, which should be like host:{DEFAULT_PORT}")
+        host = raw.partition(":")[0]  # without the rest, which is a password where the URL has no host
+        faults.append(
+            f" has the Sentinel number {number} ({host!r}), which should be like host:{DEFAULT_PORT}"
+        )
         return "", 0
     return found["ipv6"] or found["name"], port

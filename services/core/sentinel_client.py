@@ -28,6 +28,9 @@ class SentinelClient(Sentinel):
             "socket_connect_timeout": wait,
             "retry": Retry(NoBackoff(), 0),
         }
+        if url.tls:
+            checks_name = url.tls.get("ssl_check_hostname") != "false"
+            options |= {"ssl": True, **url.tls, "ssl_check_hostname": checks_name}
         login = {"username": url.user or None, "password": url.password or None, "db": url.database}
         super().__init__(list(url.sentinels), sentinel_kwargs=options, **(master_options | login))  # type: ignore[no-untyped-call]
         self._master = url.master

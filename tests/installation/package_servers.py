@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -99,15 +99,28 @@ class PackageServer:
         self.stop(signal.SIGKILL)
 
 
+def make_certificate(home: Path) -> dict[str, str]:
+    """Return settings of a Redis or Sentinel that listens with TLS, with a new certificate in ``home``."""
+    key, certificate = str(home / "key.pem"), str(home / "certificate.pem")
+    new = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    name = ("-subj", "/CN=fleet", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = [need("openssl"), "req", *new, *name, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    files = {"tls-key-file": key, "tls-cert-file": certificate, "tls-ca-cert-file": certificate}
+    return {**files, "tls-auth-clients": "no", "tls-replication": "yes"}
+
+
 class Redis(PackageServer):
     """Redis 7 with a password; a replica of ``master`` if one is given."""
 
     program = "redis-server"
     password = "redis-password"
 
-    def __init__(self, home: Path, master: "Redis | None" = None) -> None:
+    def __init__(
+        self, home: Path, master: "Redis | None" = None, tls: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(home)
-        self.master = master
+        self.master, self.tls = master, tls or {}
 
     @property
     def url(self) -> str:
@@ -136,7 +149,13 @@ class Redis(PackageServer):
         ]
         if self.master is not None:
             options += ["--replicaof", "127.0.0.1", str(self.master.port)]
-        return [self.path, *options]
+        if self.tls:
+            options += ["--port", "0", "--tls-port", str(self.port)]
+        return [
+            self.path,
+            *options,
+            *(word for name, value in self.tls.items() for word in (f"--{name}", value)),
+        ]
 
 
 class Sentinel(PackageServer):
@@ -147,8 +166,11 @@ class Sentinel(PackageServer):
 
     def __init__(self, home: Path, master: Redis, quorum: int = 2) -> None:
         super().__init__(home)
+        tls = [f"{name} {value}\n" for name, value in master.tls.items()]
         (home / "sentinel.conf").write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {home}\nrequirepass {self.password}\n"
+            "".join(tls)
+            + (f"port 0\ntls-port {self.port}\n" if tls else f"port {self.port}\n")
+            + f"bind 127.0.0.1\ndir {home}\nrequirepass {self.password}\n"
             f"sentinel sentinel-pass {self.password}\n"
             f"sentinel monitor fleet 127.0.0.1 {master.port} {quorum}\n"
             f"sentinel auth-pass fleet {master.password}\n"

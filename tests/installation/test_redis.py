@@ -11,13 +11,14 @@ import httpx
 import pytest
 import redis
 
+from services.core import broker
 from services.core.settings import get_settings
 from services.fleet.doctor_broker import check_broker
 from services.fleet.process_list import WORKERS
 from services.fleet.up import RunningFleet
 from tests.chaos.faults import Fault, Outages
 from tests.chaos.fleet import Chaos, open_chaos
-from tests.installation.package_servers import Redis, Sentinel, wait_until
+from tests.installation.package_servers import Redis, Sentinel, make_certificate, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 PER_SECOND = 20.0
@@ -190,3 +191,21 @@ def test_doctor_names_what_would_prevent_a_failover(tmp_path: Path) -> None:
             master.config_set("maxmemory-policy", "allkeys-lru")
         policy = {finding.check: finding.ok for finding in check_broker(group.url)}["broker policy"]
         assert policy is False
+
+
+def test_sentinels_and_their_master_are_reached_with_tls(tmp_path: Path) -> None:
+    tls = make_certificate(tmp_path)
+    with (
+        Redis(tmp_path / "redis", tls=tls) as master,
+        Sentinel(tmp_path / "sentinel", master, quorum=1) as sentinel,
+    ):
+        host = f"127.0.0.1:{sentinel.port}"
+        plain = f"sentinel://:{Redis.password}@{host}/0?master=fleet&sentinel_password={Sentinel.password}"
+        trusted = f"{plain}&ssl_ca_certs={tls['tls-ca-cert-file']}"
+        wait_until(lambda: broker.ping(2.0, trusted) is not None, "the master answers")
+        assert broker.ping(2.0, f"{plain}&ssl_cert_reqs=none&ssl_check_hostname=false") is not None
+        assert broker.ping(2.0, f"{plain}&ssl_cert_reqs=required") is None
+        assert broker.ping(2.0, plain) is None
+        redis_url = master.url.replace("redis://", "rediss://")
+        assert broker.ping(2.0, f"{redis_url}?ssl_ca_certs={tls['tls-ca-cert-file']}") is not None
+        assert broker.ping(2.0, redis_url) is None
