@@ -105,6 +105,14 @@ JOBS: tuple[Job, ...] = (
         grace=timedelta(hours=2),
         evidence="job_runs, audit_archives, manifests in the archive store",
     ),
+    Job(
+        name="retention",
+        topic="retention",
+        title="archives old events; deletes old work, figures, runs and texts of mails",
+        schedule="30 3 * * *",
+        grace=timedelta(hours=2),
+        evidence="job_runs, event_archives, ledger/ in the archive store",
+    ),
 )
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     mail,
     ours,
     reconcile,
+    retention,
     strangers,
     workers,
 )
@@ -100,6 +101,10 @@ def _reconcile(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return reconcile.measure(servers, rounds=args.rounds, rows=args.reconcile_rows)
 
 
+def _retention(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return retention.measure(servers, old_rows=args.old_rows)
+
+
 def _idle(args: argparse.Namespace) -> list[Report]:
     return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
 
@@ -115,6 +120,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "audit-write": _audit_write,
     "audit-verify": _audit_verify,
     "reconcile": _reconcile,
+    "retention": _retention,
 }
 
 
@@ -141,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--reconcile-rows", type=int, default=1_000_000, help="rows per side (reconcile); 100000 is quick"
+    )
+    parser.add_argument(
+        "--old-rows", type=int, default=1_000_000, help="old rows (retention); 5000000 takes an hour"
     )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")

@@ -19,6 +19,7 @@ from services.payments.event_fetch import EventFetchHandler
 from services.payments.handler import ingest_transactions
 from services.privacy.customer_redaction import PrivacyRedactHandler
 from services.privacy.export import PrivacyExportHandler
+from services.retention.job import delete_old
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import (
     ingest_fulfillment_events,
@@ -91,6 +92,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = MappingProxyType(
         "audit_verify": JobHandler(verify_chains),
         "audit_anchor": JobHandler(anchor_heads),
         "audit_archive": JobHandler(archive_events),
+        "retention": JobHandler(delete_old),
         "privacy_export": PrivacyExportHandler(),
         "privacy_redact": PrivacyRedactHandler(),
     }

@@ -29,9 +29,13 @@ from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.settings import get_settings
+from services.ledger.event_archive import ArchivedEvent, SealedEvent
 from services.ledger.filters import EventFilter
-from services.ledger.queries import EventLine, get_event, list_events
+from services.ledger.queries import EventLine, RowUnknown, get_event, list_events
 from services.ledger.replay import count_replayable, replay_events
+from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
+from services.providers.object_store import open_store
 from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
 
@@ -108,9 +112,16 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
     \b
     Example: fleet events show 1042
     """
-    with transaction() as tx:
-        event, headers, body, work = get_event(tx, event_id)
-        slugs = find_slugs(tx)
+    try:
+        with transaction() as tx:
+            slugs = find_slugs(tx)
+            event, headers, body, work = get_event(tx, event_id)
+    except RowUnknown:
+        archived = find_archived_event(transaction, open_store(get_settings().archive_url), event_id)
+        if archived is None:
+            raise
+        _show_archived(archived, slugs, raw=raw, as_json=as_json)
+        return
     if raw:
         sys.stdout.buffer.write(body)
         return
@@ -145,28 +156,63 @@ def replay(
 ) -> None:
     """Record events again: one by id, or all that match the filters.
 
-    Effects that an event already had are not repeated.
+    Effects that an event already had are not repeated. Archived events are read from the archive store; one
+    whose customer was redacted cannot be replayed (exit code 1).
 
     \b
     Example: fleet events replay --shop harbour --since 2h
     """
+    store = open_store(get_settings().archive_url)
     with transaction() as tx:
         wanted = _read_filter(tx, options, event_ids)
         count = count_replayable(tx, wanted)
+    sealed: list[SealedEvent] = []
+    for match in read_archived(transaction, store, wanted):
+        count += len(match.events)
+        sealed += match.sealed
     replayed_ids: Sequence[int] = ()
     if dry_run or not count:
         note = f"{format_count(count, 'event')} would be replayed." if count else "No events match."
+        note = "" if sealed and not count else note
     else:
         confirm(f"replay {format_count(count, 'event')}?", force=force)
+        author, now = audit_author(actor), utc_now()
         with transaction() as tx:
-            replayed = replay_events(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
-        replayed_ids, planned = replayed.event_ids, len(replayed.work)
-        note = f"{format_count(len(replayed_ids), 'event')} replayed, work planned: {planned}."
-        note = f"{note} {notify_workers(replayed.work)}".strip()
+            replayed = replay_events(tx, wanted, now=now, reason=reason, **author)
+        archived = replay_archived(transaction, store, wanted, now=now, reason=reason, **author)
+        replayed_ids = [*replayed.event_ids, *archived.event_ids]
+        work = [*replayed.work, *archived.work]
+        note = f"{format_count(len(replayed_ids), 'event')} replayed, work planned: {len(work)}."
+        note = f"{note} {notify_workers(work)}".strip()
     if as_json:
-        print_json({"count": count, "replayed": replayed_ids, "note": note})
-    else:
+        why = {one.id: one.why for one in sealed}
+        print_json({"count": count, "replayed": replayed_ids, "not_readable": why, "note": note})
+    elif note:
         click.echo(note)
+    if sealed:
+        raise click.ClickException(
+            "\n".join(f"event {one.id} is archived and cannot be read: {one.why}" for one in sealed)
+        )
+
+
+def _show_archived(
+    event: ArchivedEvent | SealedEvent, slugs: dict[int, str], *, raw: bool, as_json: bool
+) -> None:
+    if isinstance(event, SealedEvent):
+        raise click.ClickException(f"event {event.id} is archived and cannot be read: {event.why}")
+    fields = event._asdict() | {"shop": slugs.get(event.shop_id, event.shop_id), "is_archived": True}
+    headers, body, work = fields.pop("headers"), fields.pop("body"), fields.pop("work")
+    if raw:
+        sys.stdout.buffer.write(body)
+    elif as_json:
+        print_json(fields | {"headers": headers, "body": _read_body(body), "rows": work})
+    else:
+        print_fields(f"Event {event.id}", fields)
+        print_fields("Headers", headers)
+        click.echo(click.style("Body", bold=True))
+        click.echo(safe_text(_pretty(body)))
+        lines = [" ".join(f"{name}={value}" for name, value in one.items()) for one in work]
+        click.echo("\n".join([click.style("Work", bold=True), *lines]))
 
 
 def _document(event: EventLine, slugs: dict[int, str]) -> dict[str, Any]:

@@ -112,10 +112,11 @@ class NameType(StoredType):
 
 
 class RowType(StoredType):
-    """The id of a row of ``table``."""
+    """The id of a row of ``table``; ``or_sql`` is true for another id that is valid."""
 
-    def __init__(self, noun: str, table: str, command: str) -> None:
+    def __init__(self, noun: str, table: str, command: str, or_sql: str = "false") -> None:
         self.name, self._noun, self._table, self._command = f"{noun} id", noun, table, command
+        self._or_sql = or_sql
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -125,7 +126,7 @@ class RowType(StoredType):
         return int(value)
 
     def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:  # noqa: ARG002
-        exists = f"select exists (select from {self._table} where id = %(id)s)"  # noqa: S608 - a constant
+        exists = f"select exists (select from {self._table} where id = %(id)s) or {self._or_sql}"  # noqa: S608
         if tx.exec_driver_sql(exists, {"id": value}).scalar():
             return
         newest = tx.exec_driver_sql(f"select max(id) from {self._table}").scalar()  # noqa: S608
@@ -210,7 +211,8 @@ RULE = NameType("rule", _find_rules)
 POOL = NameType(
     "pool", _find_pools, ". A shop joins a pool with fleet shops set SHOP --stock-owner pool:NAME"
 )
-EVENT = RowType("event", "inbound_events", "fleet events list")
+_IS_ARCHIVED = "exists (select from event_archives where event_ids @> array[%(id)s::bigint])"
+EVENT = RowType("event", "inbound_events", "fleet events list", _IS_ARCHIVED)
 WORK = RowType("work", "work_queue", "fleet work list")
 INCIDENT = RowType("incident", "incidents", "fleet incidents list --all")
 MAIL = RowType("mail", "mail_outbox", "fleet mail list")

@@ -35,18 +35,29 @@ class Sealer:
     is copied to another shop's row cannot be opened there.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_current", "_keys")
 
     def __init__(self, secret_key: str, previous: str = "") -> None:
         if not secret_key:
             raise SealBroken("SECRET_KEY is empty: it needs at least 32 random characters")
         from cryptography.fernet import MultiFernet
 
-        self._keys = MultiFernet([_fernet(key) for key in (secret_key, previous) if key])
+        self._current = _fernet(secret_key)
+        self._keys = MultiFernet([self._current, *([_fernet(previous)] if previous else [])])
 
     def seal(self, value: bytes, context: str) -> bytes:
         """Return ``value`` sealed for ``context``. Equal values have different results."""
         return self._keys.encrypt(_prefix(context) + value)
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Return whether ``sealed`` was sealed with the current key."""
+        from cryptography.fernet import InvalidToken
+
+        try:
+            self._current.decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """Return the value that was sealed for ``context``; raise ``SealBroken`` for anything else."""

@@ -55,9 +55,10 @@ def _path(raw: str) -> Path:
     return Path(raw).resolve()
 
 
-def _whole(low: int, high: int, raw: str) -> int:
-    if not raw.isdecimal() or len(raw) > len(str(high)) or not low <= int(raw) <= high:
-        raise SettingsInvalid(f"={raw!r} should be a whole number from {low} to {high}")
+def _whole(low: int, high: int, raw: str, zero: str = "") -> int:
+    is_number = raw.isdecimal() and len(raw) <= len(str(high))
+    if not is_number or not (low <= int(raw) <= high or (zero and raw == "0")):
+        raise SettingsInvalid(f"={raw!r} should be a whole number from {low} to {high}{zero}")
     return int(raw)
 
 
@@ -112,6 +113,7 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
 
 
 _port = partial(_whole, 1, 65535)
+_NEVER = ", or 0: never"
 _postgres = partial(_check, is_postgres, " should begin with postgresql://")
 _migrate_url = partial(_check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
@@ -177,6 +179,10 @@ class Settings:
         "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()
     )
     archive_retain_days: int = _setting(400, partial(_whole, 1, 36_500))
+    retention_event_days: int = _setting(90, partial(_whole, 40, 36_500, zero=_NEVER))
+    retention_mail_days: int = _setting(180, partial(_whole, 40, 36_500, zero=_NEVER))
+    retention_run_days: int = _setting(800, partial(_whole, 400, 36_500, zero=_NEVER))
+    retention_stats_days: int = _setting(40, partial(_whole, 36, 36_500, zero=_NEVER))
     shopify_api_base: str = _setting("")
     stripe_api_base: str = _setting("https://api.stripe.com")
     quo_api_base: str = _setting("https://api.quo.com")

@@ -17,6 +17,7 @@ from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.ledger.health import Health, age_seconds, classify_health
 from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthCheck, result_within
+from services.ledger.tables import TOTAL
 
 DEADLINE_SECONDS = 3.0
 """Prometheus waits ten seconds by default; this limit frees the thread sooner."""
@@ -28,17 +29,16 @@ FORMER_NAMES = {
 }
 """Metrics that are also exported under their former name, until 0.3."""
 
-# Totals since the first event. To prune their tables, merge old minutes into one row: Prometheus treats a
-# lower counter as a restart and counts its value again. Not by shop, because the number of shops is
-# unbounded.
+# Totals since the first event, from the few rows that contain them: see ``services.ledger.tables.TOTAL``. Not
+# by shop, because the number of shops is unbounded.
 _COUNTERS = (
     ("shopfleet_work_settled", "Settled tries.", ("topic", "outcome"), """
 select topic, outcome, sum(tries) from work_stats
  cross join lateral (values ('done', done), ('retried', retried), ('dead', dead)) as v(outcome, tries)
- group by topic, outcome
+ where minute = %(total)s group by topic, outcome
 """),
     ("shopfleet_requests", "Requests answered.", ("provider", "outcome"), """
-select provider, outcome, sum(count) from request_counts group by provider, outcome
+select provider, outcome, sum(count) from request_counts where minute = %(total)s group by provider, outcome
 """),
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ def read_totals(tx: Connection) -> list[Metric]:
     families: list[Metric] = []
     for name, documentation, labels, query in _COUNTERS:
         family = CounterMetricFamily(name, documentation, labels=labels)
-        for *values, total in tx.exec_driver_sql(query):
+        for *values, total in tx.exec_driver_sql(query, {"total": TOTAL}):
             family.add_metric(values, int(total))
         families.append(family)
     return families

@@ -12,6 +12,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import text_array
+from services.ledger.tables import TOTAL
 from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
 
@@ -20,10 +21,17 @@ UNKNOWN = "?"
 
 _FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"
 
+# The total of each outcome is a row too. Sorted, so that two processes lock these rows in the same order.
 _ADD = """
+with counted as (
+  select * from unnest(%(minute)s::timestamptz[], %(shop)s::text[], %(provider)s::text[], %(outcome)s::text[],
+                       %(count)s::bigint[]) as v(minute, shop, provider, outcome, count)
+)
 insert into request_counts as c (minute, shop, provider, outcome, count)
-select * from unnest(%(minute)s::timestamptz[], %(shop)s::text[], %(provider)s::text[], %(outcome)s::text[],
-                     %(count)s::bigint[])
+select * from counted
+ union all
+select %(total)s::timestamptz, '', provider, outcome, sum(count) from counted group by provider, outcome
+ order by 1, 2, 3, 4
 on conflict (minute, shop, provider, outcome) do update set count = c.count + excluded.count
 """
 
@@ -72,7 +80,7 @@ class RequestStats:
         values = dict(zip(("minute", "shop", "provider", "outcome"), map(list, columns), strict=True))
         try:
             with transaction(self._engine) as tx:
-                tx.exec_driver_sql(_ADD, values | {"count": [counted[key] for key in keys]})
+                tx.exec_driver_sql(_ADD, values | {"count": [counted[key] for key in keys], "total": TOTAL})
                 if refused:
                     report_refusals(tx, refused.values(), utc_now())
         except Exception:  # noqa: BLE001 - the counts are kept

@@ -8,11 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import OperationalError
 
+from services.ledger.tables import TOTAL
 from services.ledger.topics import QUEUES, TOPICS
 
 RATE_WINDOW = timedelta(minutes=5)
-LAST_WINDOW = timedelta(hours=24)
-"""How far back ``last_processed_at`` is searched: a longer scan costs too much."""
 FIGURES_TIMEOUT_MS = 1000
 """A backlog that takes longer to count is left out: ``/health`` answers within 2 s."""
 
@@ -57,9 +56,10 @@ select work.*, last_processed_at, coalesce(done, 0) / %(minutes)s::float8 as don
        coalesce(failed, 0) / %(minutes)s::float8 as failed_per_minute
   from ({_WORK}) work
   left join (select topic, max(last_at) as last_processed_at,
-                    sum(done) filter (where minute >= %(rate_start)s) as done,
-                    sum(retried + dead) filter (where minute >= %(rate_start)s) as failed
-               from work_stats where minute >= %(last_start)s group by topic) settled using (topic)
+                    sum(done) filter (where minute <> %(total)s) as done,
+                    sum(retried + dead) filter (where minute <> %(total)s) as failed
+               from work_stats where minute = %(total)s or minute >= %(rate_start)s
+              group by topic) settled using (topic)
  {_ORDER}
 """  # noqa: S608 - constants only
 
@@ -100,7 +100,7 @@ def list_topic_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     values = _topic_values(now) | {
         "rate_start": rate_start,
         "minutes": (now - rate_start) / timedelta(minutes=1),
-        "last_start": now - LAST_WINDOW,
+        "total": TOTAL,
     }
     try:
         with tx.begin_nested():

@@ -1,6 +1,6 @@
 """Replay: records an event again under a new identity. Also reviews unreadable events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import Refused
 from services.ledger.accept import NewEvent, WorkRef, record_events
+from services.ledger.event_archive import ArchivedEvent
 from services.ledger.filters import EventFilter, FilterInvalid
 from services.ledger.requeue import id_ranges
 from services.ledger.tables import inbound_events, work_queue
@@ -45,10 +46,25 @@ def replay_events(
     """
     condition = _to_condition(wanted)
     ids = tx.scalars(select(inbound_events.c.id).where(condition).order_by(inbound_events.c.id)).all()
+    sets = (
+        tx.execute(_originals(ids[start : start + SET_SIZE])).all() for start in range(0, len(ids), SET_SIZE)
+    )
+    return record_replays(tx, sets, now=now, by=by, reason=reason, request_id=request_id)
+
+
+def record_replays(
+    tx: Connection,
+    sets: Iterable[Sequence[Row[Any] | ArchivedEvent]],
+    *,
+    now: datetime,
+    by: str,
+    reason: str = "",
+    request_id: str = "",
+) -> ReplayResult:
+    """Record the events of ``sets`` again, set by set, and one audit entry for each shop."""
     replays: dict[int, dict[int, int]] = {}
     work: list[WorkRef] = []
-    for start in range(0, len(ids), SET_SIZE):
-        originals = tx.execute(_originals(ids[start : start + SET_SIZE])).all()
+    for originals in sets:
         copies = [_copy_event(row, now) for row in originals]
         for row, accepted in zip(originals, record_events(tx, copies), strict=True):
             replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
@@ -88,7 +104,7 @@ def _originals(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def _copy_event(row: Row[Any], now: datetime) -> NewEvent:
+def _copy_event(row: Row[Any] | ArchivedEvent, now: datetime) -> NewEvent:
     body = bytes(row.body)
     return NewEvent(
         shop_id=row.shop_id,

@@ -15,6 +15,7 @@ from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
 from services.core.sentry import capture_bug, capture_dead_work
 from services.ledger.accept import WorkRef, record_work
+from services.ledger.tables import TOTAL
 from services.ledger.topics import Topic, plan_next_try
 from services.ledger.work import FLEET, Done, FollowUp, Outcome, WorkItem
 from services.shops.shops import find_slug
@@ -145,10 +146,11 @@ where w.id = v.id and w.id = any(%(id)s::bigint[])
 returning w.id
 """
 
+# Two rows: the minute, and the total, which stays when old minutes are deleted.
 _STATS = """
 insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at)
-values (date_trunc('minute', %(now)s::timestamptz), %(topic)s, %(worker)s, %(done)s, %(retried)s, %(dead)s,
-        %(now)s)
+select minute, %(topic)s, %(worker)s, %(done)s, %(retried)s, %(dead)s, %(now)s
+  from unnest(array[date_trunc('minute', %(now)s::timestamptz), %(total)s::timestamptz]) as minute
 on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
    retried = s.retried + excluded.retried, dead = s.dead + excluded.dead, last_at = excluded.last_at
 """
@@ -216,9 +218,9 @@ def settle_batch(
 
 
 def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchResult, now: datetime) -> None:
-    """Add ``counts`` to the topic's current minute. Each worker has its own row, so workers do not block."""
+    """Add ``counts`` to the topic's current minute and total. Each worker has its own rows: none waits."""
     values = {
         "now": now, "topic": topic.name, "worker": worker, "done": counts.done,
-        "retried": len(counts.retried), "dead": len(counts.dead),
+        "retried": len(counts.retried), "dead": len(counts.dead), "total": TOTAL,
     }  # fmt: skip
     tx.exec_driver_sql(_STATS, values)

@@ -1,5 +1,7 @@
 """The ledger's tables. Hot tables have no foreign keys: a check per row would cost more than the insert."""
 
+from datetime import UTC, datetime
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -15,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from services.core.columns import AT, EMPTY, ZERO, columns, keys, optional
 from services.core.db import metadata
@@ -82,6 +84,41 @@ work_queue = Table(
     Index("ix_work_queue_event_id", "event_id", postgresql_where=text("event_id is not null")),
 )
 
+# The secrets that seal archived events: one of each shop (``subject`` is empty; sealed with SECRET_KEY) and
+# one of each person (``subject``: a keyed hash of who it is). Both are null once the secret is destroyed.
+archive_keys = Table(
+    "archive_keys",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    *columns("shop_id", Integer),
+    *optional("subject secret", LargeBinary),
+    *columns("created_at", AT),
+    *optional("destroyed_at", AT),
+    Index(
+        "uq_archive_keys_subject",
+        "shop_id",
+        "subject",
+        unique=True,
+        postgresql_where=text("subject is not null"),
+    ),
+)
+
+# An object of archived events in the store. ``stored_at`` is null until its events are deleted here.
+event_archives = Table(
+    "event_archives",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    *columns("shop_id", Integer),
+    *columns("object_key", Text),
+    *columns("planned_at", AT),
+    *optional("stored_at first_received_at last_received_at", AT),
+    *columns("object_sha256", Text, EMPTY),
+    *columns("object_bytes", BigInteger, ZERO),
+    *columns("event_ids key_ids", ARRAY(BigInteger), text("'{}'")),
+    Index("ix_event_archives_received_at", "shop_id", "last_received_at"),
+    Index("ix_event_archives_planned", "id", postgresql_where=text("stored_at is null")),
+)
+
 pauses = Table(
     "pauses",
     metadata,
@@ -114,12 +151,16 @@ heartbeats = Table(
     "heartbeats", metadata, *keys("name", Text), *columns("at", AT), *columns("detail", JSONB, _NO_JSON)
 )
 
+TOTAL = datetime(1970, 1, 1, tzinfo=UTC)
+"""``minute`` of the rows of ``work_stats`` and ``request_counts`` that contain the totals of all minutes. The
+counters of ``/metrics`` are read from these few rows; old minutes are deleted."""
+
 work_stats = Table(
     "work_stats",
     metadata,
     *keys("minute", AT),
     *keys("topic worker", Text),
-    *columns("done retried dead", Integer, ZERO),
+    *columns("done retried dead", BigInteger, ZERO),
     *columns("last_at", AT),
 )
 

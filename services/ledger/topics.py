@@ -113,6 +113,7 @@ _ALL = (
     replace(_JOB, name="audit_verify", queue="reports"),
     replace(_JOB, name="audit_anchor", queue="reports"),
     replace(_JOB, name="audit_archive", queue="reports"),
+    replace(_JOB, name="retention", queue="reports"),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
 )

@@ -22,6 +22,7 @@ BY_PERSON = "mail.settled_by_person"
 _SELECT = """
 select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.attempt, m.transport,
        m.message_id, m.provider_id, m.error_code, m.last_error, m.created_at, m.handed_over_at, m.sent_at,
+       m.emptied_at,
        w.id as work_id, w.status as work_status, w.next_retry_at,
        m.status = 'unknown' or (m.status = 'sending'
          and coalesce(w.status, 'done') in ('dead', 'discarded', 'done')) as is_stuck
@@ -110,6 +111,11 @@ def resend_mail(tx: Connection, decision: MailDecision, now: datetime) -> tuple[
     if line.status == "sending" and not line.is_stuck:
         raise MailDecisionInvalid(
             f"mail {line.id} is being sent: try again in a minute; a dead worker is detected by then"
+        )
+    if line.emptied_at is not None:
+        raise MailDecisionInvalid(
+            f"the text of mail {line.id} was deleted at {line.emptied_at:%Y-%m-%d %H:%M} UTC "
+            "(RETENTION_MAIL_DAYS): it cannot be sent again"
         )
     tx.exec_driver_sql(_RESEND, {"id": line.id})
     refs = _requeue_mail(tx, line, decision, now)

@@ -58,9 +58,11 @@ mail_outbox = Table(
     # The first attempt without a known result.
     Column("handed_over_at", _at),
     Column("sent_at", _at),
+    # When its text and parts were deleted by age; the row stays, because its key never expires.
+    Column("emptied_at", _at),
     CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
     UniqueConstraint("shop_id", "dedupe_key", name="uq_mail_outbox_key", postgresql_nulls_not_distinct=True),
-    Index("ix_mail_outbox_created_at", "created_at"),
+    Index("ix_mail_outbox_created_at", "created_at", postgresql_where=text("emptied_at is null")),
     Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
 )
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from services.privacy.archived_data import ARCHIVED_EVENTS
 from services.privacy.mail_data import MAILS
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
@@ -146,8 +147,12 @@ DATA_SOURCES = (
         knows_subject=True,
     ),
     EVENTS,
+    ARCHIVED_EVENTS,
 )
-"""In the order of redaction: sources that identify the subject (``knows_subject``) are last."""
+"""In the order of redaction: sources that identify the subject (``knows_subject``) are last.
+
+Events are before archived events: an event that is being archived has its keys when its redaction ends.
+"""
 
 
 def list_data_sources() -> tuple[PersonalDataSource, ...]:

@@ -105,13 +105,18 @@ def update_rows(
 def find_event_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
     """Yield the events about the subject, with their whole bodies."""
     for event in _find_events(tx, subject):
-        yield {
-            "from": event.provider,
-            "topic": event.topic,
-            "received_at": event.received_at,
-            "origin": event.origin,
-            "body": _parse(event.body),
-        }
+        yield describe_event(event)
+
+
+def describe_event(event: Any) -> dict[str, Any]:
+    """Return the fields of an event, also of an archived one, for the customer who reads the export."""
+    return {
+        "from": event.provider,
+        "topic": event.topic,
+        "received_at": event.received_at,
+        "origin": event.origin,
+        "body": parse_body(event.body),
+    }
 
 
 def redact_events(tx: Connection, subject: DataSubject, now: datetime) -> Mapping[str, int]:
@@ -123,7 +128,7 @@ def redact_events(tx: Connection, subject: DataSubject, now: datetime) -> Mappin
     at = now.astimezone(UTC).isoformat(timespec="seconds")
 
     def redact(event: Row[Any]) -> Mapping[str, Any]:
-        body = _redact_body(event, subject, at)
+        body = redact_body(event, subject, at)
         if body is None and not subject.whole_shop:
             return {}
         return {
@@ -137,11 +142,11 @@ def redact_events(tx: Connection, subject: DataSubject, now: datetime) -> Mappin
 
 def _find_events(tx: Connection, subject: DataSubject) -> Iterator[Row[Any]]:
     for event in scan_rows(tx, _FIND_EVENTS, subject, with_ids=True):
-        if concerns_subject(_parse(event.body), subject, event.topic):
+        if concerns_subject(parse_body(event.body), subject, event.topic):
             yield event
 
 
-def _parse(body: bytes) -> Any:
+def parse_body(body: bytes) -> Any:
     """Return the parsed body, or its text if it is not JSON."""
     try:
         # Not orjson: a number beyond 64 bits, or half a surrogate pair, must be kept as it is.
@@ -155,9 +160,9 @@ def _has_conversations(name: str) -> bool:
     return provider is not None and provider.has_conversations
 
 
-def _redact_body(event: Row[Any], subject: DataSubject, at: str) -> bytes | None:
+def redact_body(event: Any, subject: DataSubject, at: str) -> bytes | None:
     """Return the redacted body; None if nothing changed, for example after an earlier redaction."""
-    body = _parse(event.body)
+    body = parse_body(event.body)
     if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
     redacted = blank_personal_fields(

@@ -31,6 +31,7 @@ _GRANTS = (
     "grant usage, select on all sequences in schema public to {role}",
     "revoke update, delete, truncate on audit_events, audit_checkpoints, audit_archives from {role}",
     "revoke insert, update, delete, truncate on audit_mutations from {role}",
+    "revoke delete, truncate on archive_keys from {role}",
     "revoke insert, update, delete on alembic_version from {role}",
     # Reconciliation uses a temporary table. PostgreSQL allows it to every role by default; an owner that may
     # not grant it leaves the default as it is.

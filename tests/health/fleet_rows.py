@@ -4,11 +4,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, insert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.alerts.incidents import Incident, record_incidents
 from services.jobs.tables import job_runs, jobs
-from services.ledger.tables import heartbeats, request_counts, work_queue, work_stats
+from services.ledger.settle import BatchResult, Settlement, record_stats
+from services.ledger.tables import TOTAL, heartbeats, request_counts, work_queue
 from services.ledger.topics import QUEUES, TOPICS
+from services.ledger.work import WorkItem
 from services.shops.connections import record_connection_broken
 from services.shops.shops import add_shop
 
@@ -33,20 +36,24 @@ def add_work(tx: Connection, topic: str, *, status: str = "pending", count: int 
 
 def add_settled(tx: Connection, topic: str, minute: datetime, *, worker: str = "w1", **counts: int) -> None:
     """Record what ``worker`` settled of ``topic`` in ``minute``."""
-    tx.execute(
-        insert(work_stats),
-        [{"minute": minute, "topic": topic, "worker": worker, "last_at": minute, **counts}],
+    tries = [Settlement(WorkItem(0, 1, topic, "", {}, 0), "dead")]
+    result = BatchResult(
+        done=counts.get("done", 0),
+        retried=tries * counts.get("retried", 0),
+        dead=tries * counts.get("dead", 0),
     )
+    record_stats(tx, TOPICS[topic], worker, result, minute)
 
 
 def add_requests(
     tx: Connection, minute: datetime, shop: str, provider: str, outcome: str, count: int
 ) -> None:
-    """Record answered requests."""
-    tx.execute(
-        insert(request_counts),
-        [{"minute": minute, "shop": shop, "provider": provider, "outcome": outcome, "count": count}],
-    )
+    """Record answered requests, in their minute and in the total."""
+    for at, slug in ((minute, shop), (TOTAL, "")):
+        row = {"minute": at, "shop": slug, "provider": provider, "outcome": outcome, "count": count}
+        new = upsert(request_counts).values(row)
+        total = {"count": request_counts.c.count + count}
+        tx.execute(new.on_conflict_do_update(index_elements=request_counts.primary_key.columns, set_=total))
 
 
 def add_job(tx: Connection, name: str, **columns: Any) -> None:

@@ -22,7 +22,9 @@ def test_counts_are_read_back_by_name_and_add_up(engine: Engine) -> None:
         stats.flush()
 
     with transaction(engine) as tx:
-        found = tx.execute(text("select * from request_counts order by shop")).all()
+        found = tx.execute(
+            text("select * from request_counts where minute > '1970-01-01Z' order by shop")
+        ).all()
         totals = read_totals(tx)
     assert [row._asdict() for row in found] == [
         {"minute": MINUTE, "shop": "acme", "provider": "shopify", "outcome": "accepted", "count": 5},

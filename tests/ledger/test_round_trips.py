@@ -198,7 +198,7 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
 
     with transaction(engine) as tx:
         record_stats(tx, OWN, "worker-1", counts, NOW)
-        assert read(tx, "work_stats") == {
+        assert read(tx, "work_stats where minute > '1970-01-01Z'") == {
             "minute": NOW, "topic": "order_ingest", "worker": "worker-1", "done": 5, "retried": 3, "dead": 1,
             "last_at": NOW,
         }  # fmt: skip

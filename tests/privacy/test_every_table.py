@@ -85,5 +85,5 @@ def test_holder_that_identifies_the_subject_is_redacted_last() -> None:
 
     assert last == sorted(last)
     assert {table for source in list_data_sources() if source.knows_subject for table in source.tables} == {
-        "customers", "inbound_events",
+        "archive_keys", "customers", "event_archives", "inbound_events",
     }  # fmt: skip

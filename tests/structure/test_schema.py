@@ -47,6 +47,7 @@ def test_migrating_twice_changes_nothing(servers: EmbeddedServers) -> None:
         "truncate audit_archives",
         "truncate audit_events cascade",
         "update alembic_version set version_num = 'x'",
+        "delete from archive_keys",
     ],
 )
 def test_the_applications_role_may_not(engine: Engine, statement: str) -> None:
@@ -78,6 +79,40 @@ def other_database(servers: EmbeddedServers) -> Iterator[str]:
     with admin.connect() as tx:
         tx.execute(text("drop database another with (force)"))
     admin.dispose()
+
+
+def test_a_migrated_database_equals_the_models_and_keeps_its_totals(other_database: str) -> None:
+    apply_migrations(other_database)
+    engine = create_engine(driver_url(other_database))
+    with engine.begin() as tx:
+        for statement in _TO_S0001:
+            tx.execute(text(statement))
+
+    assert apply_migrations(other_database) == ("s0001", head_revision())
+
+    with engine.connect() as tx:
+        context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, metadata) == []
+        totals = "select topic, worker, done, retried, dead from work_stats where minute = '1970-01-01Z'"
+        assert tx.execute(text(totals)).all() == [("order_ingest", "", 5, 0, 0)]
+        requests = "select shop, provider, outcome, count from request_counts where minute = '1970-01-01Z'"
+        assert tx.execute(text(requests)).all() == [("", "stripe", "accepted", 7)]
+    engine.dispose()
+
+
+_TO_S0001 = (
+    "drop table archive_keys, event_archives",
+    "alter table mail_outbox drop column emptied_at",
+    "create index ix_mail_outbox_created_at on mail_outbox (created_at)",
+    "alter table work_stats alter column done type int, alter column retried type int, "
+    "alter column dead type int",
+    "insert into work_stats (minute, topic, worker, done, last_at) values "
+    "(now(), 'order_ingest', 'w1', 2, now()), (now(), 'order_ingest', 'w2', 3, now())",
+    "insert into request_counts values (now(), 'a', 'stripe', 'accepted', 3), "
+    "(now(), 'b', 'stripe', 'accepted', 4)",
+    "update alembic_version set version_num = 's0001'",
+)
+"""What s0002 changes, backwards: a database as the revision before left it."""
 
 
 def test_no_migration_has_the_revision_of_a_removed_one() -> None:

@@ -1,0 +1,1 @@
+"""Retention: archives and deletes old rows, so that the tables do not grow without end."""

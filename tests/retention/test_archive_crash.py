@@ -1,0 +1,114 @@
+"""A crash or a change while events are archived loses nothing and stores nothing twice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from services.core.db import transaction
+from services.core.errors import RetryLater
+from services.providers.object_store import FolderStore
+from tests.retention.old_rows import archive_with, make_old, read_all, select_all
+
+IDS = "select id from inbound_events order by id"
+
+
+class Failing(FolderStore):
+    """A folder whose ``fails``-th call is the last one before the process dies."""
+
+    def __init__(self, folder: Path, fails: int, *, after: bool) -> None:
+        super().__init__(folder)
+        self._left, self._after = fails, after
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        self._left -= 1
+        if not self._left and not self._after:
+            raise RetryLater("archive.unavailable", "pulled the plug")
+        yield
+        if not self._left:
+            raise RetryLater("archive.unavailable", "pulled the plug")
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:
+        with self._step():
+            return super().put(key, data, retain_until)
+
+    def get(self, key: str) -> bytes:
+        with self._step():
+            return super().get(key)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_crash_at_any_step_loses_nothing_and_archives_nothing_twice(
+    shop: Engine, archive: FolderStore, tmp_path: Path, step: int, after: bool
+) -> None:
+    make_old(shop)
+    before = select_all(shop, IDS)
+
+    with pytest.raises(RetryLater, match="pulled the plug"):
+        archive_with(Failing(tmp_path / "archive", step, after=after))
+
+    assert select_all(shop, IDS) == before
+    assert read_all(shop) == ({}, {})
+    archive_with(archive)
+    events, _ = read_all(shop)
+    assert sorted([*events, *select_all(shop, IDS)]) == before
+    assert len(archive.find_keys("ledger/")) == 1
+
+
+def test_a_crash_in_the_deleting_transaction_is_finished_from_the_stored_object(
+    shop: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(shop)
+    before = select_all(shop, IDS)
+    with monkeypatch.context() as patch, pytest.raises(DBAPIError, match="division by zero"):
+        patch.setattr("services.retention.events._FINISH", "select 1/0")
+        archive_with(archive)
+    assert select_all(shop, IDS) == before
+    stored = archive.find_keys("ledger/")
+
+    archive_with(archive)
+
+    assert archive.find_keys("ledger/") == stored
+    assert len(read_all(shop)[0]) == 12
+
+
+class Changing(FolderStore):
+    """A folder that calls ``change`` when an object is stored."""
+
+    def __init__(self, folder: Path, change: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._change = change
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:
+        super().put(key, data, retain_until)
+        self._change()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update inbound_events set body = '{}' where id = 3",
+        "update inbound_events set duplicate_count = 1 where id = 3",
+        "update work_queue set status = 'pending' where event_id = 3",
+    ],
+)
+def test_an_event_that_changes_while_it_is_archived_is_not_deleted(
+    shop: Engine, archive: FolderStore, tmp_path: Path, change: str
+) -> None:
+    make_old(shop)
+
+    def apply() -> None:
+        with transaction(shop) as tx:
+            tx.execute(text(change))
+
+    archive_with(Changing(tmp_path / "archive", apply))
+
+    assert 3 in select_all(shop, IDS)
+    assert 3 not in read_all(shop)[0]
+    assert select_all(shop, "select count(*) from work_queue where event_id = 3") == [1]
