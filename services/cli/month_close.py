@@ -28,7 +28,13 @@ from services.closing.corrections import (
     merge_corrections,
 )
 from services.closing.month_package import MANIFEST_NAME, build_package, find_costs, list_package_faults
-from services.closing.profit_and_loss import format_account, net_sales, sum_statement, sum_tax
+from services.closing.profit_and_loss import (
+    format_account,
+    list_count_notes,
+    net_sales,
+    sum_statement,
+    sum_tax,
+)
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
@@ -86,6 +92,8 @@ def show(shop: str, period: str, as_json: bool) -> None:
         sums = {label[:1].lower() + label[1:]: cents for label, cents in sums.items()}
         sums |= {f"{tax} to remit": cents for tax, cents in sum_tax(accounts).items()}
         print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
+    for note in list_count_notes(closed.figures["counts"]):
+        click.echo(f"\n{note}")
     click.echo()
     rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]
     print_table("Files", ("file", "bytes", "SHA-256"), rows, "No files.")
@@ -127,7 +135,10 @@ def preview(shop: str, period: str, folder: Path, as_json: bool) -> None:
         return
     for file in package.files:
         click.echo(f"{folder / file['name']}  {file['size']} bytes")
-    click.echo(f"{folder / MANIFEST_NAME}\nNothing was closed.")
+    click.echo(f"{folder / MANIFEST_NAME}")
+    for note in list_count_notes(package.figures["counts"]):
+        click.echo(note)
+    click.echo("Nothing was closed.")
 
 
 @command.command("verify", shop_position=0)

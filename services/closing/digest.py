@@ -19,6 +19,7 @@ from services.mail.compose import compose_mail
 from services.mail.formatting import change, money
 from services.mail.message import MailType
 from services.mail.outbox import record_mails
+from services.shopify.backfill.state import count_unread_days
 from services.shops.shops import Shop, get_shop_by_id
 
 _TEXT_BAR = 24
@@ -48,6 +49,7 @@ def record_owner_digest(run: JobRun) -> JobResult:
             name_staff(tx, shop.id, sales.top_sellers("staff", currency)),
             name_customers(tx, shop.id, sales.top_sellers("customer", currency)),
             sales.top_sellers("sku", currency),
+            count_unread_days(tx, shop.id, from_before, ends, run.zone),
         )
     sold: Counter[str] = Counter()
     for day in days:
@@ -56,6 +58,8 @@ def record_owner_digest(run: JobRun) -> JobResult:
             sold[f"net_{day.currency}_cents"] += day.net_cents
             if day.unpaid_cents:
                 sold[f"unpaid_{day.currency}_cents"] += day.unpaid_cents
+    if unread := context["unread_days"]:
+        sold["days_not_read"] = unread
     stats = {"orders": 0, **dict(sorted(sold.items())), "mails": 1 if shop.owner_email else 0}
     if not shop.owner_email:
         return JobResult(stats=stats, result="no_owner_email")
@@ -81,6 +85,7 @@ def plan_digest_context(
     staff: Sequence[TopSeller],
     customers: Sequence[TopSeller],
     skus: Sequence[TopSeller],
+    unread_days: int = 0,
 ) -> dict[str, Any]:
     """Return the template context of ``owner_digest`` for the week that begins on ``first``, a Monday.
 
@@ -94,6 +99,7 @@ def plan_digest_context(
     # Without refunds, because most are of earlier orders.
     average = (net + now["refunded_cents"]) // orders if orders else 0
     return {
+        "unread_days": unread_days,
         "first": first,
         "last": first + timedelta(days=6),
         "is_quiet": not any(day.orders or day.net_cents or day.refunded_cents for day in week),

@@ -10,6 +10,7 @@ from services.closing.corrections import ClosedMonth, Correction, list_closed_mo
 from services.closing.month_package import MANIFEST_NAME
 from services.closing.profit_and_loss import format_account, format_month, format_tax, sum_statement, sum_tax
 from services.closing.profit_pdf import PDF_NAME
+from services.closing.totals import UNREAD_DAYS
 from services.jobs.handler import JobRun
 from services.ledger.accept import record_work
 from services.mail.compose import compose_mail
@@ -112,6 +113,7 @@ def plan_package_context(
         "files": [name for name in names if name in attached],
         "elsewhere": [name for name in names if name not in attached],
         "where": closed.folder,
+        "unread_days": closed.figures["counts"].get(UNREAD_DAYS, 0),
         "no_cost": closed.figures["counts"].get("pieces without cost", 0),
         "sha256": closed.manifest_sha256,
     }

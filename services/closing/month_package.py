@@ -17,7 +17,13 @@ from sqlalchemy import Connection
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, find_closed_month, shift_month
-from services.closing.profit_and_loss import CHANNEL_TAX, CSV_NAME, plan_statement, statement_columns
+from services.closing.profit_and_loss import (
+    CHANNEL_TAX,
+    CSV_NAME,
+    UNREAD_DAYS_BEFORE,
+    plan_statement,
+    statement_columns,
+)
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.sale_items import make_month_period
 from services.closing.tax_files import (
@@ -30,7 +36,7 @@ from services.closing.tax_files import (
 )
 from services.closing.tax_profile import find_profile_with_home
 from services.closing.tax_rates import CHANNEL
-from services.closing.totals import CostLine, Costs, get_figures, make_stored_figures
+from services.closing.totals import UNREAD_DAYS, CostLine, Costs, get_figures, make_stored_figures
 from services.core.csv_files import csv_file, read_cell
 from services.core.errors import Refused
 from services.shops.shops import Shop
@@ -75,14 +81,16 @@ def build_package(
     profile = find_profile_with_home(tx, shop.id)
     month, before = make_month_period(shop.id, period, zone, profile), shift_month(period, -1)
     closed = find_closed_month(tx, shop.id, before)
-    accounts_before = (
-        closed.figures["accounts"]
-        if closed
-        else get_figures(tx, make_month_period(shop.id, before, zone, profile)).accounts
-    )
+    if closed:
+        accounts_before, counts_before = closed.figures["accounts"], closed.figures["counts"]
+    else:
+        earlier = get_figures(tx, make_month_period(shop.id, before, zone, profile))
+        accounts_before, counts_before = earlier.accounts, earlier.counts
     figures = get_figures(
         tx, month, write_items=lambda items: _write_csv(folder / LINES_NAME, LINE_COLUMNS, items)
     )
+    if unread := counts_before.get(UNREAD_DAYS, 0):
+        figures.counts[UNREAD_DAYS_BEFORE] = unread
     sums = [*figures.taxes.sorted(), *_sum_corrections(corrections)]
     _write_csv(folder / SUMMARY_NAME, summary_columns(profile), sums)
     _write_csv(folder / COSTS_NAME, _COST_COLUMNS, figures.costs)

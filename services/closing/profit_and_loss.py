@@ -7,7 +7,7 @@ from typing import NamedTuple
 from services.closing.corrections import Correction, shift_month
 from services.closing.tax_files import amount, find_amount
 from services.closing.tax_rates import COLUMNS
-from services.closing.totals import UNKNOWN_FEES, Accounts
+from services.closing.totals import UNKNOWN_FEES, UNREAD_DAYS, Accounts
 
 CSV_NAME = "profit-and-loss.csv"
 
@@ -50,6 +50,7 @@ _NOTES = (
     "Payment fees are Stripe's fees of the month; a dispute counts in the month it began.",
     "A closed month does not change: later differences are listed under corrections.",
 )
+UNREAD_DAYS_BEFORE = "days of the month before whose orders were not read"
 _NOTES_OF_COUNTS = {
     "pieces without cost": "INCOMPLETE: {count:,} pieces sold have no recorded cost (see "
     "cost-of-goods.csv), so the cost of goods is too low.",
@@ -58,6 +59,11 @@ _NOTES_OF_COUNTS = {
     "orders not paid": "{count:,} orders are not paid yet; their sales have a separate line.",
     "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they are counted "
     "without tax.",
+    UNREAD_DAYS: "INCOMPLETE: the orders of the first {count:,} days of the month were not read from "
+    "Shopify, which shows an app without the scope read_all_orders the last 60 days only. Orders that are "
+    "read later are corrections.",
+    UNREAD_DAYS_BEFORE: "INCOMPLETE: the orders of the first {count:,} days of the month before were not "
+    "read from Shopify, so its column is too low.",
     "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that are not recorded.",
 }
 """What is missing or incomplete, by the name of its count."""
@@ -114,9 +120,13 @@ def plan_statement(
             currency, accounts.get(currency, {}), accounts_before.get(currency, {}), corrections
         )
     ]
-    notes = [note.format(zone=zone) for note in _NOTES]
-    notes += [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
+    notes = [note.format(zone=zone) for note in _NOTES] + list_count_notes(counts)
     return ProfitStatement(shop_name, period, shift_month(period, -1), zone, lines, notes)
+
+
+def list_count_notes(counts: Mapping[str, int]) -> list[str]:
+    """Return a note for each of ``counts`` that makes the month incomplete or needs an explanation."""
+    return [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:

@@ -23,6 +23,7 @@ from services.closing.sale_items import (
 from services.closing.tax_files import TaxSums
 from services.closing.tax_lines import TaxedItem, plan_taxed
 from services.closing.tax_rates import CHANNEL
+from services.shopify.backfill.state import count_unread_days
 from services.shopify.orders.tables import DUTIES_REMOVED
 
 FORMAT = "shopfleet-month/3"
@@ -160,6 +161,7 @@ select coalesce(b.currency, t.currency), 'disputes_lost',
 """  # noqa: S608 - the condition is a constant
 
 UNKNOWN_FEES = "payments without fee"
+UNREAD_DAYS = "days whose orders were not read"
 
 _COUNTS = f"""
 select count(*) as "orders", count(*) filter (where o.tax_cents is null) as "orders without tax detail",
@@ -238,7 +240,8 @@ def get_figures(
             figures.counts["pieces without cost"] += max(0, line.pieces)
         else:
             figures.add(line.currency, "cost_of_goods", -line.total_cents)
-    counts = tx.exec_driver_sql(_COUNTS, values).one()._mapping
+    counts = dict(tx.exec_driver_sql(_COUNTS, values).one()._mapping)
+    counts[UNREAD_DAYS] = count_unread_days(tx, month.shop_id, month.begins, month.ends, month.zone)
     figures.counts.update({name: count for name, count in counts.items() if count})
     return figures
 

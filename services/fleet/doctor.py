@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LEAST_FREE_BYTES = 1_000_000_000
 _LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
+_SHOWN_LIMITS = 5
+"""Shops whose missing orders are named."""
 _MIGRATE = "run: fleet migrate"
 _UP = "start it with: fleet up"
 _INSTALL = "run: pip install -r requirements.txt"
@@ -136,6 +138,7 @@ def _database(settings: Settings) -> Iterator[DoctorCheck]:
             yield DoctorCheck("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
             if at == head:
                 yield from _connections(tx, settings)
+                yield _order_limits(tx)
                 yield _application_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
@@ -158,6 +161,15 @@ def _connections(tx: "Connection", settings: Settings) -> Iterator[DoctorCheck]:
         yield DoctorCheck("connection", False, seen, line.to_do or line.detail)
     if not broken:
         yield DoctorCheck("connection", True, f"{len(used)} in use, none refuses our credential")
+
+
+def _order_limits(tx: "Connection") -> DoctorCheck:
+    """Name the orders that were not read. That is no fault of the machine: reports are marked incomplete."""
+    from services.shopify.backfill.state import list_order_limits
+
+    limits = [f"{slug}: {limit}" for slug, limit in list_order_limits(tx)]
+    more = f"; and {len(limits) - _SHOWN_LIMITS} more shops" if len(limits) > _SHOWN_LIMITS else ""
+    return DoctorCheck("orders", True, ("; ".join(limits[:_SHOWN_LIMITS]) or "no shop lacks orders") + more)
 
 
 def _application_role(tx: "Connection") -> DoctorCheck:

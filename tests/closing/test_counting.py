@@ -10,10 +10,11 @@ from services.closing.digest import record_owner_digest
 from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
 from services.closing.sale_items import make_month_period
 from services.closing.tax_profile import TaxProfile
-from services.closing.totals import MonthFigures, get_figures
+from services.closing.totals import UNREAD_DAYS, MonthFigures, get_figures
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobRun
+from services.shopify.backfill.state import update_state
 from tests.closing.months import ZONE, add_order, add_refund, at, gst_pst, insert, line
 from tests.shopify.sample_payloads import add_shop
 
@@ -247,3 +248,23 @@ def test_four_weekly_digests_add_up_to_their_month(shop: Engine) -> None:
     unpaid = sum(int(one["unpaid_CAD_cents"]) for one in stats)
     assert unpaid == month["unpaid_sales"]
     assert sum(int(one["net_CAD_cents"]) for one in stats) + unpaid == net_sales(month)
+
+
+@pytest.mark.parametrize(
+    ("orders_since", "days"),
+    [
+        (datetime(2026, 10, 12, 20, tzinfo=UTC), 12),
+        (datetime(2026, 11, 20, tzinfo=UTC), 31),
+        (datetime(2026, 9, 20, tzinfo=UTC), 0),
+    ],
+)
+def test_month_whose_orders_were_not_all_read_is_incomplete(
+    shop: Engine, orders_since: datetime, days: int
+) -> None:
+    with transaction(shop) as tx:
+        update_state(tx, 1, scopes=["read_orders"], orders_since=orders_since)
+
+    assert figures(shop).counts.get(UNREAD_DAYS, 0) == days
+    notes = [note for note in statement(shop).notes if "were not read from Shopify" in note]
+    assert notes == [one for one in statement(shop).notes if f"the first {days} days" in one]
+    assert len(notes) == (1 if days else 0)

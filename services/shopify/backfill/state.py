@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array
 from services.providers.delivery import find_instant
+from services.shops.shops import list_shops
 
 READ_ALL_ORDERS = "read_all_orders"
 
@@ -65,6 +66,30 @@ def find_states(tx: Connection, shop_ids: Collection[int]) -> dict[int, Backfill
 
 def find_state(tx: Connection, shop_id: int) -> BackfillState:
     return find_states(tx, [shop_id]).get(shop_id, BackfillState())
+
+
+def count_unread_days(tx: Connection, shop_id: int, begins: datetime, ends: datetime, zone: ZoneInfo) -> int:
+    """Return how many days of the period, from its first on, have orders that were not read.
+
+    0 if all orders are read, or the shop had no backfill: then its orders come from webhooks alone.
+    """
+    since = find_state(tx, shop_id).orders_since
+    if since is None or since <= begins:
+        return 0
+    until = min(since, ends)
+    days = (until.astimezone(zone).date() - begins.astimezone(zone).date()).days
+    return max(1, days + (until < ends))
+
+
+def list_order_limits(tx: Connection) -> list[tuple[str, str]]:
+    """Return the slug of each shop of which orders are not read, with ``describe_limit``."""
+    shops = list_shops(tx)
+    states = find_states(tx, [shop.id for shop in shops])
+    return [
+        (shop.slug, limit)
+        for shop in shops
+        if (limit := states.get(shop.id, BackfillState()).describe_limit(shop.slug, shop.zone))
+    ]
 
 
 def update_state(tx: Connection, shop_id: int, **changes: Any) -> None:
