@@ -241,7 +241,7 @@ def confirm(question: str, *, force: bool) -> None:
 
 def find_shop_id(tx: Connection, slug: str) -> int | None:
     """Return the id of the shop ``slug``, or None for an empty one; raise ``ShopUnknown``."""
-    return get_shop(tx, slug).id if slug else None
+    return get_shop(tx, slug, is_removed_allowed=True).id if slug else None
 
 
 def notify_workers(work: Sequence[WorkRef]) -> str:

@@ -67,7 +67,7 @@ def show(shop: str, period: str, as_json: bool) -> None:
     Example: fleet month-close show 2026-10 --shop harbour --json
     """
     with transaction() as tx:
-        stored = get_shop(tx, shop)
+        stored = get_shop(tx, shop, is_removed_allowed=True)
         if not period:
             _print_months(stored, list_closed_months(tx, stored.id), as_json=as_json)
             return
@@ -153,7 +153,7 @@ def verify(shop: str, period: str, as_json: bool) -> None:
     """
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
-        closed = _get_closed(tx, get_shop(tx, shop), period)
+        closed = _get_closed(tx, get_shop(tx, shop, is_removed_allowed=True), period)
     faults = list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files))
     if as_json:
         print_json({"status": "altered" if faults else "verified", "faults": faults})

@@ -93,7 +93,7 @@ class ShopType(StoredType):
     name = "shop"
 
     def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:  # noqa: ARG002
-        get_shop(tx, value)
+        get_shop(tx, value, is_removed_allowed=True)  # the command decides whether it takes one
 
 
 class NameType(StoredType):
@@ -155,7 +155,7 @@ class PeriodType(StoredType):
             return False
 
     def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:
-        zone = get_shop(tx, values["shop"]).zone
+        zone = get_shop(tx, values["shop"], is_removed_allowed=True).zone
         begins, _ = period_bounds(self._covers, value, zone)
         if begins > utc_now():
             raise InputInvalid(

@@ -16,6 +16,7 @@ from services.cli.output import print_fields, print_json, print_list, print_tabl
 from services.cli.shopify import compare_domain
 from services.cli.shops_connect import connect
 from services.cli.shops_import import import_shops
+from services.cli.shops_remove import remove
 from services.cli.shops_secret import secret
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -168,7 +169,7 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
 
 
-for one in (connect, import_shops, secret):
+for one in (connect, import_shops, remove, secret):
     command.add_command(one)
 
 

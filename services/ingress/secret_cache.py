@@ -19,6 +19,7 @@ _VERSION = """
 select (select coalesce(max(id), 0) from shop_secrets),
        (select count(*) from shop_secrets where name not like 'retired:%'),
        (select coalesce(max(id), 0) from shops),
+       (select count(*) from shop_config where settings ? 'removed_at'),
        (select coalesce(sum(id), 0) from pauses where mode = 'refuse'),
        (select coalesce(sum(hashtextextended(shopify_domain || former_shopify_domains::text, shop_id)), 0)
           from shop_config)
@@ -31,6 +32,12 @@ select shop_id, array_append(former_shopify_domains, shopify_domain) as domains 
 """
 
 
+_SHOPS = """
+select s.slug, s.id, coalesce(c.settings ? 'removed_at', false) as is_removed
+  from shops s left join shop_config c on c.shop_id = s.id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SecretSnapshot:
     """The data of one reading."""
@@ -39,6 +46,8 @@ class SecretSnapshot:
     shop_ids: dict[str, int] = field(default_factory=dict)
     domains: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Shopify domains by shop id, in lower case, the current one last. Shops without a domain are absent."""
+    removed: frozenset[int] = frozenset()
+    """Ids of removed shops: their webhooks are verified and ignored."""
     refusals: tuple[tuple[str | None, str | None, int | None], ...] = ()
     """Queue, topic and shop id of each pause in mode ``refuse``; None means any."""
     version: tuple[int, ...] = ()
@@ -51,14 +60,15 @@ def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
         if version == known.version:
             return known
         keys = list_webhook_keys(tx)
-        shops = tx.execute(text("select slug, id from shops")).all()
+        shops = tx.execute(text(_SHOPS)).all()
         domains = {
             row.shop_id: tuple(name.lower() for name in row.domains) for row in tx.exec_driver_sql(_DOMAINS)
         }
         refusals = tx.execute(text("select queue, topic, shop_id from pauses where mode = 'refuse'")).all()
     return SecretSnapshot(
         keys={(key.slug, key.name): key for key in keys},
-        shop_ids={row.slug: row.id for row in shops},
+        shop_ids={row.slug: row.id for row in shops if not row.is_removed},
+        removed=frozenset(row.id for row in shops if row.is_removed),
         domains=domains,
         refusals=tuple((row.queue, row.topic, row.shop_id) for row in refusals),
         version=version,

@@ -135,11 +135,12 @@ class WebhookEndpoint:
         """Return the response to ``request``: always JSON, always with ``X-Request-Id``."""
         log = RequestLog(utc_now(), uuid4().hex, find_route(request.path))
         headers = [("content-type", "application/json"), ("x-request-id", log.request_id)]
-        status, outcome = 200, "accepted"
+        status, outcome = 200, "ignored"
         try:
             accepted = await self._accept(request, log)
-            outcome = "accepted" if accepted.is_new else "duplicate"
-            body = orjson.dumps({"status": outcome, "id": accepted.event_id})
+            if accepted is not None:
+                outcome = "accepted" if accepted.is_new else "duplicate"
+            body = orjson.dumps({"status": outcome} | ({"id": accepted.event_id} if accepted else {}))
         except Exception as fault:  # noqa: BLE001 - after a bug the response is 503
             if not isinstance(fault, HttpError):
                 slug = log.route.slug if log.route else ""
@@ -154,7 +155,8 @@ class WebhookEndpoint:
         self._record(log, status, outcome)
         return HttpResponse(status, headers, body)
 
-    async def _accept(self, request: HttpRequest, log: RequestLog) -> AcceptedEvent:
+    async def _accept(self, request: HttpRequest, log: RequestLog) -> AcceptedEvent | None:
+        """Return the recorded event; None if its shop was removed: the provider must not send it again."""
         route = log.route
         if route is None:
             is_long = len(request.path) > MAX_PATH
@@ -169,6 +171,8 @@ class WebhookEndpoint:
             raise _unavailable() from fault
         log.size_bytes = len(body)
         log.delivery, shop_id = await self._verify(route, request, body, log.now)
+        if shop_id in self._secrets.snapshot.removed:
+            return None
         self._refuse_paused(shop_id, route, log.delivery)
         event = NewEvent(
             shop_id=shop_id,

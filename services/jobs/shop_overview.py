@@ -21,6 +21,7 @@ select s.id, s.slug, s.name, c.settings -> 'backfill' ->> 'catalogue_read_at' as
   left join lateral (select period, status from job_runs
                       where job = 'daily-reconciliation' and shop_id = s.id and ended_at is not null
                       order by due_at desc limit 1) r on true
+ where c.settings ->> 'removed_at' is null
 """
 
 # Three scans of the partial indexes of open, locked and dead work.

@@ -31,7 +31,8 @@ select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
        c.scheduled_until, c.next_due_at, c.schedule as old_schedule, c.zone as old_zone,
        c.enabled as old_enabled
   from jobs j
-  left join shops s on j.per_shop
+  left join shops s on j.per_shop and not exists (
+       select from shop_config r where r.shop_id = s.id and r.settings ? 'removed_at')
   left join job_overrides a on a.job = j.name and a.shop_id is null
   left join job_overrides o on o.job = j.name and o.shop_id = s.id
   left join job_schedule_state c on c.job = j.name and c.shop_id is not distinct from s.id

@@ -57,7 +57,12 @@ update shop_secrets set name = %(name)s, expires_at = null
 returning id
 """
 
-_DELETE = "delete from shop_secrets where name like 'retired:%%' and expires_at <= %(now)s"
+# Those of a removed shop verify its late webhooks for a while, and nothing replaces them.
+_DELETE = """
+delete from shop_secrets k
+ where expires_at <= %(now)s and (name like 'retired:%%' or exists (
+       select from shop_config c where c.shop_id = k.shop_id and c.settings ? 'removed_at'))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,5 +245,5 @@ def restore_secret(
 
 
 def delete_retired_secrets(tx: Connection, now: datetime) -> int:
-    """Delete the secrets that were retired ``SECRETS_KEPT`` ago; return how many."""
+    """Delete the secrets that were retired ``SECRETS_KEPT`` ago, and expired ones of removed shops."""
     return tx.exec_driver_sql(_DELETE, {"now": now}).rowcount

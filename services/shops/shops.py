@@ -63,6 +63,8 @@ class Shop:
     created_at: datetime
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
+    removed_at: datetime | None = None
+    """Set by `fleet shops remove`: only the audit chain and the closed months of the shop are kept."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -149,14 +151,20 @@ def set_shop(
     return get_shop(tx, slug)
 
 
-def get_shop(tx: Connection, slug: str) -> Shop:
-    """Return the shop of ``slug``; raise ``ShopUnknown``."""
+def get_shop(tx: Connection, slug: str, *, is_removed_allowed: bool = False) -> Shop:
+    """Return the shop of ``slug``; raise ``ShopUnknown``, also for a removed one unless that is allowed."""
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
         known = tx.scalars(select(shops.c.slug).order_by(shops.c.slug)).all()
         hint = f"it {suggest(slug, known)}" if known else "add it with fleet shops add"
         raise ShopUnknown(f"there is no shop {slug!r}: {hint}")
-    return _read_shop(row)
+    shop = _read_shop(row)
+    if shop.removed_at is not None and not is_removed_allowed:
+        raise ShopUnknown(
+            f"the shop {slug!r} was removed on {shop.removed_at:%Y-%m-%d}: only its audit chain "
+            "(`fleet audit verify --shop`) and its closed months (`fleet month-close show`) are here"
+        )
+    return shop
 
 
 def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
@@ -177,7 +185,11 @@ def find_slug(shop_id: int) -> str:
 
 
 def list_shops(tx: Connection) -> list[Shop]:
-    """Return every shop, by slug."""
+    """Return every shop that was not removed, by slug."""
+    return [shop for shop in _list_with_removed(tx) if shop.removed_at is None]
+
+
+def _list_with_removed(tx: Connection) -> list[Shop]:
     return [_read_shop(row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
 
 
@@ -192,13 +204,20 @@ def check_domain(domain: str) -> None:
 
 
 def _read_shop(row: Mapping[Any, Any]) -> Shop:
-    former = row["former_shopify_domains"] or ()
-    return Shop(**{**row, "former_shopify_domains": tuple(former)})
+    removed_at = row["removed_at"]
+    return Shop(
+        **{
+            **row,
+            "former_shopify_domains": tuple(row["former_shopify_domains"] or ()),
+            "removed_at": datetime.fromisoformat(removed_at) if removed_at else None,
+        }
+    )
 
 
 def _all_shops() -> Select[Any]:
     texts = [func.coalesce(shop_config.c[field], default).label(field) for field, default in DEFAULTS.items()]
-    return select(shops, *texts, shop_config.c.former_shopify_domains).join_from(
+    removed_at = shop_config.c.settings["removed_at"].astext.label("removed_at")
+    return select(shops, *texts, shop_config.c.former_shopify_domains, removed_at).join_from(
         shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True
     )
 
@@ -275,4 +294,4 @@ def _check_faults(faults: list[str]) -> None:
 
 def find_slugs(tx: Connection) -> dict[int, str]:
     """Return every shop's slug by id, and ``(fleet)`` for work of the fleet."""
-    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in list_shops(tx)}
+    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in _list_with_removed(tx)}

@@ -10,9 +10,11 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.app import Ingress
+from services.privacy.shop_removal import mark_removed
 from services.providers.shopify import sign_shopify
 from services.providers.standard_webhooks import sign_standard
 from services.shops.secrets import record_secret
+from services.shops.shops import get_shop
 from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET
 from tests.ingress.posting import ORDER, post_charge, post_order, stored
 from tests.ingress.rsgi import Client, RsgiProtocol
@@ -173,3 +175,20 @@ def test_other_request_is_answered_in_json_with_a_request_id(client: Client) -> 
         reply = client.open(path, method=method)
         assert (reply.status_code, reply.json) == (status, {"error": error})
         assert reply.headers["X-Request-Id"]
+
+
+def test_late_webhook_of_a_removed_shop_is_verified_answered_200_and_not_stored(
+    client: Client, ingress: Ingress, engine: Engine
+) -> None:
+    assert post_order(client).json["status"] == "accepted"
+    with transaction(engine) as tx:
+        mark_removed(tx, get_shop(tx, "acme"), utc_now(), by="ada", request_id="r")
+    ingress.secrets.reload()
+
+    late = post_order(client, webhook_id="w-2")
+    forged = post_order(client, webhook_id="w-3", secret="another")
+
+    assert (late.status_code, late.json) == (200, {"status": "ignored"})
+    assert post_charge(client).json == {"status": "ignored"}
+    assert (forged.status_code, forged.json) == (404, {"error": "unknown_shop"})
+    assert len(stored(engine)) == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -22,7 +23,7 @@ from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from services.providers.call_outcomes import optional_calls
-from services.providers.shopify_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
+from services.providers.shopify_documents import CREATE_SUBSCRIPTION, DELETE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import NO_ACCESS, BackfillStats, backfill_shopify
 from services.shopify.shop_access import open_admin
@@ -162,6 +163,15 @@ def create_missing(
         node = find_object(payload, "webhookSubscription")
         created[topic] = Subscription(topic, str(node.get("id") or ""), uri, is_json=True)
     return created, refused
+
+
+def delete_subscriptions(admin: "ShopifyAdmin", shop: Shop) -> int:
+    """Delete the subscriptions at Shopify that have the shop's address; return how many."""
+    path = f"/webhooks/shopify/{shop.slug}"
+    own = [one for one in fetch_subscriptions(admin) if urlsplit(one.uri).path == path]
+    for one in own:
+        admin.execute(DELETE_SUBSCRIPTION, {"id": one.gid}, changes=True)
+    return len(own)
 
 
 def create_and_record(

@@ -1,0 +1,185 @@
+"""Remove a shop: its data is exported and deleted; what proves the past stays.
+
+The row in ``shops`` stays with the mark ``shop_config.settings -> 'removed_at'``: the audit chain and the
+closed months name the shop by its id. Every table with a ``shop_id`` is in ``KEPT`` or emptied of the shop.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.append import append_all
+from services.audit.chain import AuditEntry, Mutation
+from services.audit.queries import use_snapshot
+from services.core.db import transaction
+from services.core.files import make_private_folder, open_private
+from services.core.pg_arrays import text_array
+from services.core.settings import get_settings
+from services.privacy.store import list_exports
+from services.privacy.subject import DataSubject
+from services.providers.object_store import open_store
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
+from services.shops.shops import Shop
+
+_BOOKS = "books of closed months, which the law requires"
+_PROOF = "the audit chain, which proves what was done, this removal included"
+KEPT: Mapping[str, str] = {
+    "audit_archives": _PROOF,
+    "audit_checkpoints": _PROOF,
+    "audit_events": _PROOF,
+    "closed_periods": _BOOKS,
+    "period_corrections": _BOOKS,
+    "privacy_requests": "proof that customers' requests were answered; it names no person",
+}
+"""Why a table keeps the rows of a removed shop."""
+
+_MARKED = ("shop_config", "shop_secrets")
+"""Changed by ``mark_removed``."""
+
+_FIRST = ("work_queue", "inbound_events")
+"""Emptied first, so that no worker takes work of the shop meanwhile."""
+
+WEBHOOKS_IGNORED_FOR = timedelta(days=30)
+"""Late webhooks are verified and ignored for this long; Shopify's ``shop/redact`` comes 48 h after the app is
+removed, and Stripe repeats a delivery for 3 days."""
+
+_BATCH = 100_000
+
+Progress = Callable[[str, int, int | None], None]
+
+_LIST_TABLES = """
+select c.table_name from information_schema.columns c join information_schema.tables t
+       using (table_schema, table_name)
+ where c.table_schema = 'public' and c.column_name = 'shop_id' and t.table_type = 'BASE TABLE'
+ order by c.table_name
+"""
+
+_MARK = """
+insert into shop_config as c (shop_id, settings)
+values (%(shop_id)s, jsonb_build_object('removed_at', %(now)s::timestamptz))
+on conflict (shop_id) do update
+   set owner_email = '', accountant_email = '', last_daily_run = null, stock_owner = 'shopify',
+       settings = excluded.settings
+"""
+
+_DELETE_SECRETS = """
+delete from shop_secrets where shop_id = %(shop_id)s
+   and not (name = any(%(names)s::text[]) or split_part(name, ':', 1) = any(%(sources)s::text[]))
+"""
+
+_END_SECRETS = "update shop_secrets set expires_at = %(until)s where shop_id = %(shop_id)s"
+
+_OF_OTHER_KEYS = {
+    "rate_limits": "delete from rate_limits where owner_id = %(shop_id)s",
+    "request_counts": "delete from request_counts where shop = %(slug)s",
+}
+"""Tables that name the shop by another column."""
+
+
+def list_tables(tx: Connection) -> list[str]:
+    """Return the tables whose rows of a removed shop are deleted, those of ``_FIRST`` first."""
+    names = [name for name in tx.exec_driver_sql(_LIST_TABLES).scalars() if name not in (*KEPT, *_MARKED)]
+    return sorted(names, key=lambda name: (name not in _FIRST, name))
+
+
+def count_rows(tx: Connection, shop_id: int, tables: Sequence[str]) -> dict[str, int]:
+    """Return the number of the shop's rows by table, without empty tables."""
+    counts = {
+        table: int(
+            tx.exec_driver_sql(
+                f"select count(*) from {table} where shop_id = %(shop_id)s",  # noqa: S608 - our own names
+                {"shop_id": shop_id},
+            ).scalar_one()
+        )
+        for table in tables
+    }
+    return {table: count for table, count in counts.items() if count}
+
+
+def export_shop(shop: Shop, folder: Path, on_progress: Progress) -> dict[str, int]:
+    """Write every row of the shop into ``folder``, a file of JSON lines for each table; return the counts.
+
+    All files are of one moment. Secrets are not exported. The folder is open to its owner alone.
+    """
+    make_private_folder(folder)
+    counts: dict[str, int] = {}
+    with transaction() as tx:
+        use_snapshot(tx)
+        for table in (*list_tables(tx), *KEPT, "shop_config"):
+            with open(folder / f"{table}.jsonl", "wb", opener=open_private) as file:
+                counts[table] = 0
+                found = tx.execution_options(yield_per=1000).exec_driver_sql(
+                    f"select * from {table} where shop_id = %(shop_id)s",  # noqa: S608 - our own names
+                    {"shop_id": shop.id},
+                )
+                for row in found.mappings():
+                    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+                    file.write(orjson.dumps(dict(row), default=_to_text, option=options))
+                    counts[table] += 1
+            on_progress("exported", sum(counts.values()), None)
+    rows = {table: count for table, count in counts.items() if count}
+    manifest = {"shop": shop.slug, "name": shop.name, "rows": rows}
+    with open(folder / "manifest.json", "wb", opener=open_private) as file:
+        file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    return rows
+
+
+def mark_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, request_id: str) -> None:
+    """From the commit on no job is planned for the shop and its webhooks are verified and ignored."""
+    webhook_names = [name for name, kind in SECRET_KINDS.items() if kind.is_webhook]
+    sources = [prefix.removesuffix(":") for prefix in SOURCE_KINDS]
+    values: dict[str, Any] = {"shop_id": shop.id, "now": now, "until": now + WEBHOOKS_IGNORED_FOR}
+    tx.exec_driver_sql(_MARK, values)
+    names = {"names": text_array(webhook_names), "sources": text_array(sources)}
+    tx.exec_driver_sql(_DELETE_SECRETS, values | names)
+    tx.exec_driver_sql(_END_SECRETS, values)
+    mutation = Mutation("shops", str(shop.id), f"removed shop {shop.slug}: its data is being deleted")
+    append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, [mutation])], now)
+
+
+def delete_rows(shop: Shop, on_progress: Progress) -> dict[str, int]:
+    """Delete the shop's rows table by table, in batches that are committed; return the counts.
+
+    Also deletes the files of customers' exports. It can be repeated, and then finds what came in meanwhile.
+    """
+    with transaction() as tx:
+        tables = list_tables(tx)
+        exports = list_exports(tx, DataSubject(shop_id=shop.id, whole_shop=True))
+    if exports:
+        store = open_store(get_settings().archive_url)
+        for key in exports:
+            store.delete(key)
+    statements = {
+        table: f"delete from {table} where ctid = any(array("  # noqa: S608 - our own names
+        f"select ctid from {table} where shop_id = %(shop_id)s limit {_BATCH}))"
+        for table in tables
+    } | _OF_OTHER_KEYS
+    counts: dict[str, int] = {}
+    for table, statement in statements.items():
+        while True:
+            with transaction() as tx:
+                count = tx.exec_driver_sql(statement, {"shop_id": shop.id, "slug": shop.slug}).rowcount
+            if not count:
+                break
+            counts[table] = counts.get(table, 0) + count
+            on_progress("deleted", sum(counts.values()), None)
+    return counts
+
+
+def record_removed(
+    tx: Connection, shop: Shop, counts: Mapping[str, int], now: datetime, *, by: str, request_id: str
+) -> None:
+    """Append what was deleted to the shop's audit chain."""
+    summary = f"deleted {sum(counts.values())} rows of the removed shop {shop.slug}"
+    mutations = [Mutation("shops", str(shop.id), summary, None, {"rows": dict(sorted(counts.items()))})]
+    append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, mutations)], now)
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return str(value)
