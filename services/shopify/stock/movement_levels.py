@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.levels import (
     LEVELS_BY_KEY,
+    Level,
     LevelChange,
     LevelKey,
     Movement,
@@ -184,6 +185,6 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
         "now": now,
     }
     return [
-        LevelChange(make_level(row), row.before, row.after, row.sources, is_stocked=row.is_stocked)
-        for row in tx.exec_driver_sql(_APPLY, values)
+        LevelChange(Level(*level), before, after, sources, is_stocked=is_stocked)
+        for *level, before, after, is_stocked, sources in tx.exec_driver_sql(_APPLY, values)
     ]

@@ -49,7 +49,7 @@ returning m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id
 """
 
 _FIND_OF_ORDERS = """
-select v.gid, m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id
+select m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id, v.gid
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join order_lines l on l.shop_id = v.shop_id and l.order_gid = v.gid
   join stock_movements m on m.shop_id = l.shop_id
@@ -144,7 +144,8 @@ def _write(tx: Connection, movements: Sequence[Movement], *, are_new: bool) -> N
 
 
 def _read_movement(row: Row[Any]) -> Movement:
-    return Movement(row.shop_id, row.source, row.sku, row.delta, row.at, row.variant_id)
+    """Return the movement in the first six columns of ``row``."""
+    return Movement(*tuple(row)[:6])
 
 
 def _movement_arrays(movements: Iterable[Movement]) -> dict[str, str]:
