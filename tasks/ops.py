@@ -4,12 +4,11 @@ import os
 import socket
 
 from services.alerts.work_rules import record_dead_work, record_long_pauses
-from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
 from services.ledger.backlog import measure_drift, read_backlog
-from services.ledger.dispatch import send_messages
+from services.ledger.dispatch import get_sender, send_messages
 from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
@@ -22,7 +21,7 @@ from tasks.celery import app
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)
 def sweep() -> dict[str, int]:
     """Free expired leases, end expired pauses, and send messages for ready work."""
-    depths = queue_depths(QUEUES)
+    depths = get_sender().count_messages(QUEUES)
     try:
         # A separate transaction, because it locks audit chains, for which workers with locked rows wait.
         with transaction() as tx:
@@ -46,7 +45,7 @@ def canary(queue: str) -> None:
 @app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)
 def drift() -> dict[str, int]:
     """Record due rows minus messages per queue, and open incidents for work that needs a person."""
-    depths = queue_depths(QUEUES)
+    depths = get_sender().count_messages(QUEUES)
     with transaction() as tx:
         queues = measure_drift(read_backlog(tx, utc_now()), depths)
         found = {line.queue: line.drift for line in queues if line.drift is not None}

@@ -200,6 +200,18 @@ class Sender:
             self.close()
             raise BrokerUnreachable(f"the broker refused a message: {type(fault).__name__}") from fault
 
+    def count_messages(self, queues: Sequence[str]) -> dict[str, int] | None:
+        """Return the messages in each queue, or None when the broker cannot be reached.
+
+        Unlike ``queue_depths`` it keeps its connection: RabbitMQ logs each new one.
+        """
+        try:
+            producer = self._producer or self._open()
+            return _count_messages(producer.connection, self._url, queues)
+        except Exception:  # noqa: BLE001 - any error means that it cannot be reached
+            self.close()
+            return None
+
     def _open(self) -> kombu.Producer:
         self._connection = connect(self._url)
         self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
@@ -242,11 +254,15 @@ def queue_depths(queues: Sequence[str]) -> dict[str, int] | None:
     try:
         with connect() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=2.0)
-            if is_redis(get_settings().broker_url):
-                return _redis_depths(connection, queues)
-            return {queue: _depth(connection, queue) for queue in queues}
+            return _count_messages(connection, get_settings().broker_url, queues)
     except Exception:  # noqa: BLE001
         return None
+
+
+def _count_messages(connection: kombu.Connection, url: str, queues: Sequence[str]) -> dict[str, int]:
+    if is_redis(url):
+        return _redis_depths(connection, queues)
+    return {queue: _depth(connection, queue) for queue in queues}
 
 
 def _redis_depths(connection: kombu.Connection, queues: Sequence[str]) -> dict[str, int]:

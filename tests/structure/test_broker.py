@@ -8,6 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ import redis
 from services.core import broker
 from services.core.broker import BrokerUnreachable, Sender, connect, make_queue, queue_depths, task_message
 from services.fleet.embedded.servers import EmbeddedServers
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import run_within
 
 
@@ -72,6 +74,19 @@ def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> 
     for number in range(3):
         sender.send("webhooks", "order_ingest", [[number]])
     assert queue_depths(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
+    assert sender.count_messages(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
+
+
+def test_a_sender_that_lost_its_connection_counts_over_a_new_one(broker_url: str) -> None:
+    broker = urlsplit(broker_url)
+    with TcpProxy("127.0.0.1", broker.port or 0) as proxy:
+        sender = Sender(broker_url.replace(f":{broker.port}/", f":{proxy.port}/"))
+        sender.send("ops", "sweep", [])
+        proxy.cut()
+        assert sender.count_messages(["ops"]) is None
+        proxy.restore()
+
+        assert sender.count_messages(["ops"]) == {"ops": 1}
 
 
 def test_depths_count_messages_of_every_priority(broker_url: str) -> None:
