@@ -20,9 +20,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.params import SHOP, SINCE, StoredType
 from services.core.db import transaction
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
+from services.core.settings import get_settings
 from services.ledger.accept import WorkRef
 from services.shops.shops import get_shop
 
@@ -47,6 +48,7 @@ limit_option = click.option(
 
 shop_option = click.option("--shop", type=SHOP, default="", help="Only this shop (its slug).")
 one_shop_option = click.option("--shop", type=SHOP, required=True, help="The shop (its slug).")
+IS_IT_UP = "Is the fleet up? `fleet doctor` shows more"
 SHOP_ARGUMENT = "slug"
 """The shop in ``fleet shops``, which also takes ``--shop``; all other commands have the option."""
 shop_argument = click.argument(SHOP_ARGUMENT, type=SHOP, metavar="SHOP")
@@ -203,7 +205,8 @@ def _describe_database_error(error: DBAPIError) -> str:
     if isinstance(error.orig, InsufficientPrivilege):
         return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
     if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
-        return f"the database is not reachable: {reason}. Is the fleet up? `fleet doctor` shows more"
+        server = describe_server(get_settings().database_url)
+        return f"the database at {server} is not reachable: {reason}. {IS_IT_UP}"
     return f"the database refused: {reason}"
 
 
@@ -252,7 +255,10 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
         return "The sweep sends them within seconds."
     from services.ledger.dispatch import send_messages  # kombu is slow to load; few commands need it
 
-    return "" if send_messages(work) else "The broker is not reachable: the sweep sends them later."
+    if send_messages(work):
+        return ""
+    server = describe_server(get_settings().broker_url)
+    return f"The broker at {server} is not reachable: the sweep sends them later."
 
 
 def format_count(count: int, noun: str) -> str:

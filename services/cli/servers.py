@@ -6,6 +6,7 @@ They import little, because ``fleet up`` runs for weeks and ``fleet env`` in eve
 import json
 import os
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def up(auto_ports: bool, sandbox: bool) -> None:
 def env(as_json: bool) -> None:
     """Print the running fleet's settings as shell assignments, secrets included.
 
+    They also put its programs on PATH, so that `fleet` and `celery -A tasks` work from every folder.
+
     \b
     Example:     eval "$(fleet env)" && celery -A tasks inspect ping
     """
@@ -54,6 +57,9 @@ def env(as_json: bool) -> None:
         return
     for name, value in sorted(values.items()):
         click.echo(f"export {name}={shlex.quote(value)}")
+    programs = str(Path(sys.executable).parent)
+    if programs not in os.environ.get("PATH", "").split(os.pathsep):
+        click.echo(f'export PATH={shlex.quote(programs)}:"$PATH"')
 
 
 @click.command()

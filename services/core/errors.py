@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 MAX_NAMED = 60
 """Of more valid values than this, a message names only the closest ones."""
@@ -33,6 +34,12 @@ def suggest(value: str, known: Iterable[str]) -> str:
     else:
         listed = ", ".join(names)
     return f"should be one of {listed}" + (f"; did you mean {closest[0]!r}?" if closest else "")
+
+
+def describe_server(url: str) -> str:
+    """Return host, port and database of ``url``, never its user or a password: ``db.example:5432/shop``."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] + parts.path
 
 
 class SettingsInvalid(ShopfleetError):

@@ -7,6 +7,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from services.core.db import driver_url
+from services.core.errors import describe_server
 from services.core.settings import get_settings
 from services.fleet.errors import FleetError
 from services.schema.migrate import alembic_config, apply_migrations, check_revision, head_revision
@@ -49,4 +50,5 @@ def list_pending_migrations() -> list[tuple[str, str]]:
 
 def _unreachable(error: OperationalError) -> FleetError:
     why = str(error.orig).strip().splitlines()[0]
-    return FleetError(f"the database cannot be migrated: {why}; check MIGRATE_DATABASE_URL")
+    server = describe_server(get_settings().migrate_database_url)
+    return FleetError(f"the database at {server} cannot be migrated: {why}; check MIGRATE_DATABASE_URL")

@@ -1,6 +1,7 @@
 """Ports on loopback: which are free, and which process uses the others."""
 
 import socket
+from collections.abc import Mapping
 
 from services.fleet.errors import PortTaken
 
@@ -56,13 +57,25 @@ def find_listener(port: int) -> str:
     return "a process of another user"
 
 
-def pick_port(name: str, wanted: int, *, auto: bool) -> int:
-    """Return ``wanted`` if it is free, else a free one if ``auto``; ``PortTaken`` names the setting."""
-    if wanted and is_free(wanted):
-        return wanted
-    if auto:
-        return find_free_port()
-    raise PortTaken(
-        f"port {wanted} ({name}) is taken by {find_listener(wanted)}: "
-        f"stop it, set {name} to a free port, or start with --auto-ports"
-    )
+def pick_ports(wanted: Mapping[str, int], *, auto: bool) -> dict[str, int]:
+    """Return the ports ``wanted`` by setting, each different; a free one for each that is taken if ``auto``.
+
+    Else ``PortTaken`` names every taken port with its setting.
+    """
+    taken = [name for name, port in wanted.items() if not port or not is_free(port)]
+    if taken and not auto:
+        listed = "; ".join(
+            f"port {wanted[name]} ({name}) is taken by {find_listener(wanted[name])}" for name in taken
+        )
+        it, ports = ("it", "a free port") if len(taken) == 1 else ("them", "free ports")
+        raise PortTaken(
+            f"{listed}: stop {it}, set {', '.join(taken)} to {ports}, or start with --auto-ports "
+            "(make up AUTO_PORTS=1)"
+        )
+    picked: dict[str, int] = {}
+    for name, wished in wanted.items():
+        port = find_free_port() if name in taken else wished
+        while port in picked.values():
+            port = find_free_port()
+        picked[name] = port
+    return picked

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,17 @@ from typing import TextIO
 from services.core.settings import read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
-from services.fleet.embedded.state import HomeLock, close_folders, end_orphans
+from services.fleet.embedded.state import (
+    HomeLock,
+    choose_area,
+    close_folders,
+    end_orphans,
+    end_servers,
+    find_account,
+)
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.ports import LOOPBACK, hold_port, pick_port
+from services.fleet.ports import LOOPBACK, hold_port, is_free, pick_ports
 from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
 
@@ -75,7 +82,8 @@ def start_fleet(
         close_folders(home)
         reaper = Reaper()
         stack.callback(reaper.close)
-        values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
+        embedded = _find_embedded_ports(home, given)
+        values = _choose_values(home, given, embedded, auto_ports=auto_ports, sandbox=sandbox)
         for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # granian would share them with another fleet
             if (holder := hold_port(int(values[name]))) is not None:
                 stack.callback(holder.close)
@@ -83,8 +91,8 @@ def start_fleet(
         servers = stack.enter_context(
             EmbeddedServers.start(
                 home,
-                postgres_port=_number(given, "EMBEDDED_POSTGRES_PORT", POSTGRES_PORT),
-                valkey_port=_number(given, "EMBEDDED_VALKEY_PORT", VALKEY_PORT),
+                postgres_port=embedded.get("EMBEDDED_POSTGRES_PORT", POSTGRES_PORT),
+                valkey_port=embedded.get("EMBEDDED_VALKEY_PORT", VALKEY_PORT),
                 auto_ports=auto_ports,
                 with_postgres=not given.get("DATABASE_URL"),
                 with_valkey=not given.get("BROKER_URL"),
@@ -127,19 +135,32 @@ def migrate(env: dict[str, str]) -> None:
         raise ServerFailed(f"the migrations failed:\n{done.stdout.strip()}")
 
 
-def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandbox: bool) -> dict[str, str]:
+def _find_embedded_ports(home: Path, given: dict[str, str]) -> dict[str, int]:
+    """Return the wanted ports of the embedded servers; end servers of ``home`` that a killed fleet left."""
+    wanted = {}
+    for name, url, default in (
+        ("EMBEDDED_POSTGRES_PORT", "DATABASE_URL", POSTGRES_PORT),
+        ("EMBEDDED_VALKEY_PORT", "BROKER_URL", VALKEY_PORT),
+    ):
+        if not given.get(url):
+            wanted[name] = _number(given, name, default)
+    if not all(map(is_free, wanted.values())):
+        end_servers(choose_area(home, find_account(home), throwaway=False))
+    return wanted
+
+
+def _choose_values(
+    home: Path, given: dict[str, str], embedded: Mapping[str, int], *, auto_ports: bool, sandbox: bool
+) -> dict[str, str]:
     """Return ports, secrets and sandbox addresses; ports alone override settings in ``given``."""
     wanted = dict(_PORTS)
     if sandbox:
         wanted["SANDBOX_PORT"] = 9000
     if not given.get("SMTP_URL") and given.get("MAIL_TRANSPORT", "smtp") == "smtp":
         wanted["MAIL_SINK_PORT"] = 1025
-    values: dict[str, str] = {}
-    for name, default in wanted.items():
-        port = pick_port(name, _number(given, name, default), auto=auto_ports)
-        while str(port) in values.values():
-            port = pick_port(name, 0, auto=True)
-        values[name] = str(port)
+    wanted = {name: _number(given, name, default) for name, default in wanted.items()}
+    picked = pick_ports({**wanted, **embedded}, auto=auto_ports)
+    values = {name: str(picked[name]) for name in wanted}
     extra = ensure_secrets(home) | {"ARCHIVE_URL": (home / "archive").as_uri()}
     if "MAIL_SINK_PORT" in values:
         extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{values['MAIL_SINK_PORT']}"

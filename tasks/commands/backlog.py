@@ -8,6 +8,8 @@ from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import format_seconds
+from services.core.errors import describe_server
+from services.core.settings import get_settings
 from services.jobs.conditions import list_conditions
 from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.pause import list_pauses
@@ -56,7 +58,8 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     busy = [row for row in rows if show_all or row.waiting or row.locked or row.error or row.dead]
     print_lines("Ledger", columns, busy, "Ledger: no work is waiting or dead.")
     if all(drift.messages is None for drift in drifts):
-        click.echo("Broker: unreachable. No work is lost: the sweep sends due work when the broker is back.")
+        server = describe_server(get_settings().broker_url)
+        click.echo(f"Broker: {server} is unreachable. No work is lost: the sweep sends due work later.")
     columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}
     print_lines("Ledger and broker", columns, drifts, "")
     if paused:

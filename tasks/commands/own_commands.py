@@ -1,19 +1,38 @@
 """Celery's own commands refuse queues and tasks that do not exist here, with exit code 2."""
 
 import sys
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import click
 from celery import Celery
+from kombu.exceptions import OperationalError
 
-from services.cli.base import report_errors
+from services.cli.base import IS_IT_UP, report_errors
 from services.cli.params import KnownType
-from services.core.errors import describe_unknown
+from services.core.broker import BrokerUnreachable
+from services.core.errors import describe_server, describe_unknown
+from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
 
 _ARGUMENTS = {"add_consumer": "queue", "cancel_consumer": "queue", "rate_limit": "task", "time_limit": "task"}
 """What the first argument of a command of ``celery control`` names."""
+
+
+def _name_broker(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``command`` whose error names the broker, if it cannot be reached, and what to do."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except OperationalError as fault:
+            server = describe_server(get_settings().broker_url)
+            text = f"the broker at {server} is not reachable: {str(fault).rstrip('.')}. {IS_IT_UP}"
+            raise BrokerUnreachable(text) from fault
+
+    return run
 
 
 def guard_commands(app: Celery) -> None:
@@ -36,7 +55,7 @@ def guard_commands(app: Celery) -> None:
         for param in getattr(sys.modules[f"celery.bin.{name}"], name).params:
             param.type = of_params.get(param.name, param.type)
     for command in sys.modules["celery.bin.celery"].celery.commands.values():
-        command.callback = report_errors(command.callback)
+        command.callback = report_errors(_name_broker(command.callback))
     control = sys.modules["celery.bin.control"].control
     send = control.callback
 

@@ -150,3 +150,37 @@ def test_a_command_without_settings_names_all_of_them(words: str, tmp_path: Path
     for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
         assert f"{name} is missing" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+PASSWORD = "never-printed"
+
+
+@pytest.mark.parametrize(
+    ("line", "server"),
+    [
+        ("fleet shops list", "the database at 127.0.0.1:1/shop is not reachable"),
+        ("fleet migrate", "the database at 127.0.0.1:1/shop cannot be migrated"),
+        ("celery -A tasks backlog", "the database at 127.0.0.1:1/shop is not reachable"),
+        ("celery -A tasks purge -f", "the broker at 127.0.0.1:1/0 is not reachable"),
+        ("celery -A tasks call sweep", "the broker at 127.0.0.1:1/0 is not reachable"),
+    ],
+)
+def test_a_failed_connection_names_the_server_and_no_password(line: str, server: str, tmp_path: Path) -> None:
+    program, *words = line.split()
+    unreachable = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "DATABASE_URL": f"postgresql://shopfleet:{PASSWORD}@127.0.0.1:1/shop",
+        "BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0",
+        "SECRET_KEY": "k" * 40,
+    }
+    failed = subprocess.run(
+        [str(BIN / program), *words],
+        env=unreachable, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert failed.returncode == 1
+    assert server in failed.stderr
+    assert "fleet doctor" in failed.stderr or "MIGRATE_DATABASE_URL" in failed.stderr
+    assert PASSWORD not in failed.stdout + failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -90,6 +90,11 @@ def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: P
         assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *SECRET_NAMES} <= joined.keys()
         with psycopg.connect(shlex.split(joined["AUDIT_ARCHIVE_DATABASE_URL"])[0]) as connection:
             assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
+        programs = Path(sys.executable).parent
+        joining = f'eval "$({programs}/fleet env)"; command -v fleet; command -v celery'
+        shell = {"PATH": "/usr/bin:/bin", "FLEET_HOME": str(home)}
+        found = subprocess.check_output(["sh", "-c", joining], env=shell, cwd="/", text=True)
+        assert found.split() == [str(programs / "fleet"), str(programs / "celery")]
         holders = {
             environ["FLEET_PROCESS"]
             for environ in map(environ_of, psutil.Process(up.pid).children(recursive=True))
@@ -122,17 +127,21 @@ def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) 
         assert "no fleet runs on" in out
 
 
-def test_taken_port_ends_the_start_with_its_name(home: Path) -> None:
+def test_taken_ports_end_the_start_and_are_named_together(home: Path) -> None:
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        up = fleet(home, "up", INGRESS_PORT=str(port))
+    names = ("INGRESS_PORT", "FLOWER_PORT", "EMBEDDED_POSTGRES_PORT")
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        ports = {name: str(one.getsockname()[1]) for name, one in zip(names, taken, strict=True)}
+        up = fleet(home, "up", **ports)
         refusal, _ = up.communicate()
 
     assert up.returncode == 1
-    assert f"port {port} (INGRESS_PORT) is taken by" in refusal
+    for name, port in ports.items():
+        assert f"port {port} ({name}) is taken by" in refusal
     assert f"pid {os.getpid()}" in refusal
+    assert "make up AUTO_PORTS=1" in refusal
     assert find_owner(home) is None
 
 

@@ -204,7 +204,7 @@ def test_a_bad_period_or_job_is_named(shop: Engine) -> None:
         start(shop, "2026-11-21")
     with (
         transaction(shop) as tx,
-        pytest.raises(JobUnknown, match="no job 'nightly'; there are daily-reconciliation"),
+        pytest.raises(JobUnknown, match="no job 'nightly': it should be one of daily-reconciliation"),
     ):
         get_job(tx, "nightly")
 

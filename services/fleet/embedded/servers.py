@@ -26,7 +26,7 @@ from services.fleet.embedded.state import (
     write_private,
 )
 from services.fleet.errors import ServerFailed
-from services.fleet.ports import LOOPBACK, is_free, pick_port
+from services.fleet.ports import LOOPBACK, is_free, pick_ports
 
 POSTGRES_PORT = 15432
 VALKEY_PORT = 16379
@@ -153,7 +153,7 @@ class EmbeddedServers:
     ) -> tuple[Child, int]:
         """Return a server that is ready, and its port; try another port if another process took it."""
         for attempt in range(1, _ATTEMPTS + 1):
-            port = pick_port(setting, port, auto=auto)
+            port = pick_ports({setting: port}, auto=auto)[setting]
             child = Child(plan(port), self._reaper)
             self._started.append(child)
             child.start()
