@@ -94,12 +94,12 @@ def describe_age(seconds: float | None) -> str:
 
 
 def _front_page(health: Health, now: datetime) -> dict[str, object]:
-    status, is_down, missing = classify_health(health, now)
+    status, is_down, failing = classify_health(health, now)
     return {
         "now": now,
         "status": status,
         "headline": HEADLINES[status, is_down],
-        "missing": missing,
+        "failing": failing,
         "conditions": [
             (CONDITION_LABELS[kind], count) for kind, count in sum_conditions(health).items() if count
         ],

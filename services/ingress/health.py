@@ -44,7 +44,7 @@ def health_blueprint(
     def show_ready() -> tuple[Response, int]:
         if probe.is_ready():
             return jsonify(status="ready"), 200
-        return jsonify(status="unavailable", missing=["database"]), 503
+        return jsonify(status="unavailable", failing=["database"], missing=["database"]), 503
 
     @blueprint.after_request
     def forbid_caching(response: Response) -> Response:

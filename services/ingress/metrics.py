@@ -129,7 +129,7 @@ def _gauges(health: Health, now: datetime) -> Iterator[Metric]:
         "shopfleet_component_down",
         "1 for each component that /health reports as down.",
         ["name"],
-        (([name], 1) for name in classify_health(health, now).missing),
+        (([name], 1) for name in classify_health(health, now).failing),
     )
     yield _gauge(
         "shopfleet_heartbeat_age_seconds",

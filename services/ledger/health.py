@@ -49,9 +49,11 @@ class QueueHealth:
     """The sums over the topics of one queue, and the time of its worker's last canary."""
 
     queue: str
-    depth: int
-    """Unlocked items that are not final, including those that wait for a retry."""
+    waiting: int
+    """Unlocked items that are due or not tried yet."""
     locked: int
+    error: int
+    """Items that wait for a retry."""
     dead: int
     leased_until: datetime | None
     due_since: datetime | None
@@ -60,6 +62,11 @@ class QueueHealth:
     error_rate: float | None
     """Failed tries divided by all tries, 0 to 1; None if there were no tries."""
     canary_at: datetime | None
+
+    @property
+    def depth(self) -> int:
+        """Unlocked items that are not final."""
+        return self.waiting + self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +101,9 @@ class Health:
 
         return QueueHealth(
             queue=queue,
-            depth=sum(topic.waiting + topic.error for topic in topics),
+            waiting=sum(topic.waiting for topic in topics),
             locked=sum(topic.locked for topic in topics),
+            error=sum(topic.error for topic in topics),
             dead=sum(topic.dead for topic in topics),
             leased_until=max(times("leased_until"), default=None),
             due_since=min(times("due_since"), default=None),
@@ -116,7 +124,8 @@ class HealthStatus(NamedTuple):
 
     status: str
     is_down: bool
-    missing: list[str]
+    failing: list[str]
+    """Components that do not work, and jobs (``job:<job>``) with a failed or overdue run."""
 
 
 def read_heartbeats(tx: Connection) -> Health:
@@ -143,20 +152,20 @@ def record_beat(tx: Connection, now: datetime, *, is_refused: bool) -> None:
 def list_components_down(health: Health, now: datetime) -> list[str]:
     """Return the names of the components that do not work, database and broker first.
 
-    A component whose state cannot be read is not missing. Heartbeats need the database. The sweep and the
-    workers need beat's messages, and beat needs the broker: if beat is late, they count as missing only if
-    they were late before; if the broker takes no message of a beat that tries, the broker is missing. A
+    A component whose state cannot be read does not count. Heartbeats need the database. The sweep and the
+    workers need beat's messages, and beat needs the broker: if beat is late, they count only if they were
+    late before; if the broker takes no message of a beat that tries, the broker counts. A
     worker that renews a lease is alive, even while canaries wait behind its work.
     """
     if health.database_latency_ms is None:
         return ["database"] + (["broker"] if health.broker_latency_ms is None else [])
     if health.broker_latency_ms is None:
         return ["broker"]
-    beats, until, missing = health.heartbeats, now, []
+    beats, until, down = health.heartbeats, now, []
     if _is_late(beats.get("beat"), now, HEARTBEAT_LIMIT):
-        missing = ["beat" if _is_late(health.refused_at, now, HEARTBEAT_LIMIT) else "broker"]
+        down = ["beat" if _is_late(health.refused_at, now, HEARTBEAT_LIMIT) else "broker"]
         if "beat" not in beats:
-            return missing
+            return down
         until = min(now, beats["beat"])
 
     def is_late(name: str, limit: timedelta) -> bool:
@@ -166,13 +175,13 @@ def list_components_down(health: Health, now: datetime) -> list[str]:
         return until - max(at, health.sending_since or at) > limit
 
     if is_late("sweep", HEARTBEAT_LIMIT):
-        missing.append("sweep")
+        down.append("sweep")
     busy = {
         queue.queue
         for queue in health.queues
         if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
     }
-    return missing + [
+    return down + [
         f"worker:{queue}" for queue in QUEUES if queue not in busy and is_late(f"queue:{queue}", CANARY_LIMIT)
     ]
 
@@ -182,13 +191,13 @@ def classify_health(health: Health, now: datetime) -> HealthStatus:
     parts = list_components_down(health, now)
     conditions = health.conditions or {}
     jobs = sorted({*conditions.get("runs_failed", ()), *conditions.get("jobs_overdue", ())})
-    missing = [*parts, *(f"job:{name}" for name in jobs)]
+    failing = [*parts, *(f"job:{name}" for name in jobs)]
     if health.conditions is None and "database" not in parts:
-        missing.append("conditions")
+        failing.append("conditions")
     if "database" in parts:
-        return HealthStatus("unavailable", True, missing)
-    is_degraded = bool(missing) or any(sum_conditions(health).values())
-    return HealthStatus("degraded" if is_degraded else "ok", bool(parts), missing)
+        return HealthStatus("unavailable", True, failing)
+    is_degraded = bool(failing) or any(sum_conditions(health).values())
+    return HealthStatus("degraded" if is_degraded else "ok", bool(parts), failing)
 
 
 def sum_conditions(health: Health) -> dict[str, int | None]:
@@ -207,7 +216,8 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
     conditions = health.conditions or {}
     return {
         "status": status.status,
-        "missing": status.missing,
+        "failing": status.failing,
+        "missing": status.failing,  # the former name, until 0.3
         **sum_conditions(health),
         "database": {"latency_ms": _rounded(health.database_latency_ms)},
         "broker": {"latency_ms": _rounded(health.broker_latency_ms)},
@@ -220,8 +230,12 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
         "queues": {
             queue.queue: {
                 "depth": queue.depth,
-                "in_hand": queue.locked,
+                "waiting": queue.waiting,
+                "locked": queue.locked,
+                "error": queue.error,
                 "dead": queue.dead,
+                "in_hand": queue.locked,  # the former name, until 0.3
+                "has_worker": f"worker:{queue.queue}" not in status.failing,
                 "oldest_age_seconds": age_seconds(queue.due_since, now),
                 "last_processed_at": queue.last_processed_at and queue.last_processed_at.isoformat(),
                 "items_per_minute": _rounded(queue.items_per_minute),

@@ -73,7 +73,7 @@ def test_health_of_a_working_fleet_is_200_with_figures_of_every_queue(engine: En
 
     assert answer.status_code == 200, answer.text
     body = answer.get_json()
-    assert (body["status"], body["missing"]) == ("ok", [])
+    assert (body["status"], body["failing"]) == ("ok", [])
     assert body["database"]["latency_ms"] >= 0
     assert body["broker"]["latency_ms"] == 0.2
     assert 1 < body["beat"]["age_seconds"] < 10
@@ -84,8 +84,12 @@ def test_health_of_a_working_fleet_is_200_with_figures_of_every_queue(engine: En
     assert 179 < body["queues"]["webhooks"]["oldest_age_seconds"] < 190
     assert set(body["queues"]["email"]) == {
         "depth",
+        "waiting",
+        "locked",
         "in_hand",
+        "error",
         "dead",
+        "has_worker",
         "oldest_age_seconds",
         "last_processed_at",
         "items_per_minute",
@@ -104,7 +108,13 @@ def test_health_is_503_with_the_name_of_what_is_missing(engine: Engine, missing:
     answer = open_client(lambda: engine).get("/health")
 
     assert answer.status_code == 503
-    assert answer.get_json()["missing"] == [name]
+    body = answer.get_json()
+    assert body["failing"] == [name]
+    assert body["missing"] == [name], "the former name, until 0.3"
+    assert [queue for queue, state in body["queues"].items() if not state["has_worker"]] == [
+        one.removeprefix("worker:") for one in body["failing"] if one.startswith("worker:")
+    ]
+    assert all(state["in_hand"] == state["locked"] for state in body["queues"].values())
     assert answer.get_json()["status"] == "degraded"
 
 
@@ -113,7 +123,7 @@ def test_without_the_broker_health_is_503_and_webhooks_are_accepted(engine: Engi
         add_heartbeats(tx, utc_now())
     client = open_client(lambda: engine, ping_ms=None)
 
-    assert client.get("/health").get_json()["missing"] == ["broker"]
+    assert client.get("/health").get_json()["failing"] == ["broker"]
     assert client.get("/health").status_code == 503
     assert client.get("/readyz").status_code == 200
     assert client.get("/livez").status_code == 200
@@ -125,7 +135,7 @@ def test_without_the_database_nothing_is_ready_but_the_process_lives() -> None:
     health = client.get("/health")
 
     assert (health.status_code, health.get_json()["status"]) == (503, "unavailable")
-    assert health.get_json()["missing"] == ["database"]
+    assert health.get_json()["failing"] == ["database"]
     assert client.get("/readyz").status_code == 503
     assert client.get("/livez").status_code == 200
 

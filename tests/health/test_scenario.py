@@ -78,7 +78,7 @@ def test_the_public_health_is_degraded_with_counts_and_names_no_person(degraded_
 
     body = answer.get_json()
     assert (answer.status_code, body["status"]) == (200, "degraded")
-    assert body["missing"] == ["job:daily-reconciliation", "job:monthly-close"]
+    assert body["failing"] == ["job:daily-reconciliation", "job:monthly-close"]
     assert body["jobs"] == {"overdue": [], "failed": ["daily-reconciliation", "monthly-close"]}
     assert {kind: body[kind] for kind in COUNTS} == COUNTS
     assert body["queues"]["webhooks"]["depth"] == 40

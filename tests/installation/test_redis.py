@@ -110,7 +110,7 @@ def assert_works(chaos: Chaos, fault: Fault) -> None:
     assert (outcome.lost, outcome.applied_twice) == (0, 0)
     settings = get_settings()
     health = f"http://127.0.0.1:{settings.ingress_port}/health"
-    wait_until(lambda: httpx.get(health).json()["missing"] == [], "health", WORKS_SECONDS)
+    wait_until(lambda: httpx.get(health).json()["failing"] == [], "health", WORKS_SECONDS)
     nodes = f"{len(WORKERS)} nodes online"
     wait_until(lambda: nodes in run_celery("inspect", "ping"), "every worker answers", WORKS_SECONDS)
     seen = count_events()

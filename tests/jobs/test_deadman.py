@@ -111,7 +111,7 @@ def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
     health = probe.read()
 
     assert health.conditions == {"jobs_overdue": {"daily-reconciliation": 1}}
-    assert "job:daily-reconciliation" in classify_health(health, utc_now()).missing
+    assert "job:daily-reconciliation" in classify_health(health, utc_now()).failing
 
 
 def test_monitor_reports_that_no_beat_runs(shop: Engine) -> None:
