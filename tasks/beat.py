@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from services.core.broker import BrokerUnreachable
 from services.core.clock import utc_now
-from services.core.db import get_engine, transaction
+from services.core.db import get_engine, make_engine, transaction
+from services.core.settings import get_settings
 from services.jobs.store import record_jobs
 from services.jobs.tick import (
     OVERDUE_CHECK_SECONDS,
@@ -46,6 +47,10 @@ class LeaderScheduler(Scheduler):
     """Not used: ``apply_entry`` sends with our own sender."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # The session lock needs a session of its own, which a pooler does not give.
+        self._engine = make_engine(
+            get_settings().database_direct_url, application="shopfleet-beat", pool_size=1
+        )
         self._connection: Connection | None = None
         self._done_at = dict.fromkeys(("heartbeat", "jobs", "overdue"), 0.0)
         self._sent_at = 0.0
@@ -110,7 +115,7 @@ class LeaderScheduler(Scheduler):
     def _is_leader(self) -> bool:
         """Return whether this beat holds or gets the leader's session lock, which ends with its holder."""
         if self._connection is None:
-            connection = get_engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             if not connection.scalar(text("select pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
                 connection.close()
                 return False

@@ -10,7 +10,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
 from services.core.broker import is_redis, kombu_url, make_queue, transport_options
-from services.core.db import drop_engine
+from services.core.db import check_database_url, drop_engine
 from services.core.errors import SettingsInvalid
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
@@ -103,6 +103,10 @@ def _setup_logging(**_: Any) -> None:
 @worker_init.connect
 @beat_init.connect
 def _report_errors(**_: Any) -> None:
+    try:
+        check_database_url()
+    except SettingsInvalid as fault:
+        raise SystemExit(str(fault)) from None  # Celery logs any other exception of a signal and starts
     init_sentry(get_settings(), process_name())
     # Children share these memory pages as long as the collector does not write to them.
     gc.collect()

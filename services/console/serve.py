@@ -8,7 +8,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
 from services.console.app import make_app
-from services.core.db import get_engine
+from services.core.db import check_database_url, get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
@@ -41,6 +41,7 @@ def main() -> None:
     """
     settings = get_settings()
     configure_logging(settings, "console")
+    check_database_url()
     gc.collect()
     gc.freeze()  # the server process is a fork and shares these memory pages
     Granian(

@@ -1,13 +1,15 @@
 """The database: one engine per process, and the only module that commits."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, NestedTransaction, create_engine
+from sqlalchemy import Connection, Engine, MetaData, NestedTransaction, create_engine, event
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.core.errors import SettingsInvalid
 from services.core.settings import get_settings
 
 metadata = MetaData(
@@ -27,9 +29,24 @@ _KEEPALIVES = (
 """A machine that loses power closes no connection. With these settings the server frees its locks after half
 a minute, with the defaults after two hours."""
 
-_PLANS = "-c plan_cache_mode=force_custom_plan -c enable_memoize=off"
-"""A generic plan joins two batches of 500 rows with a nested loop. Memoize caches lookups that never repeat:
-copying bodies into its cache took a third of the time of a claim."""
+SESSION_SETTINGS = {"timezone": "UTC", "plan_cache_mode": "force_custom_plan", "enable_memoize": "off"}
+"""Settings of every session. A pooler takes no start-up options, so ``fleet migrate`` sets them for the
+database too. A generic plan joins two batches of 500 rows with a nested loop. Memoize caches lookups that
+never repeat: copying bodies into its cache took a third of the time of a claim."""
+
+_DIRECT = "shopfleet.direct"
+"""A setting without a meaning, which only a start-up option can set."""
+
+_READ_SETTINGS = f"""
+select coalesce(current_setting('{_DIRECT}', true), '') = 'on',
+       {", ".join(f"current_setting('{name}')" for name in SESSION_SETTINGS)}
+"""
+
+_IS_POOLER = (
+    "{host}:{port} is a connection pooler such as PgBouncer, which takes no start-up options. DATABASE_URL "
+    "may be a pooler if DATABASE_DIRECT_URL is the PostgreSQL server itself; DATABASE_DIRECT_URL, "
+    "MIGRATE_DATABASE_URL and AUDIT_ARCHIVE_DATABASE_URL may not"
+)
 
 _engine: Engine | None = None
 
@@ -40,13 +57,16 @@ def driver_url(url: str) -> str:
     return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
 
 
-def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
+def make_engine(url: str, *, application: str, pool_size: int = 4, is_pooled: bool = False) -> Engine:
     """Return an engine that raises within seconds when the database cannot be reached.
 
     ``tcp_user_timeout`` bounds a half-open connection, ``connect_timeout`` an unreachable host. Every session
-    is in UTC.
+    has ``SESSION_SETTINGS``; a connection without them raises ``SettingsInvalid``. ``is_pooled``: ``url`` is
+    a pooler in transaction mode, where prepared statements and start-up options are not possible.
     """
-    return create_engine(
+    options = " ".join(f"-c {name}={value}" for name, value in {_DIRECT: "on", **SESSION_SETTINGS}.items())
+    direct = {"options": f"{options} {_KEEPALIVES}", "prepare_threshold": 3}
+    engine = create_engine(
         driver_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -58,18 +78,62 @@ def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
             "connect_timeout": 2,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 10,
-            "options": f"-c timezone=UTC {_PLANS} {_KEEPALIVES}",
-            "prepare_threshold": 3,
+            **({"prepare_threshold": None} if is_pooled else direct),
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _record: object, args: Any, values: Any) -> Any:
+        try:
+            return dialect.connect(*args, **values)
+        except dialect.loaded_dbapi.Error as fault:
+            if "unsupported startup parameter" in str(fault):
+                raise SettingsInvalid(_IS_POOLER.format(**values)) from None
+            raise
+
+    @event.listens_for(engine, "connect")
+    def check_settings(connection: Any, _record: object) -> None:
+        is_direct, *found = connection.execute(_READ_SETTINGS).fetchone()
+        connection.rollback()
+        if not is_direct and not is_pooled:
+            raise SettingsInvalid(_IS_POOLER.format(host=connection.info.host, port=connection.info.port))
+        if found == list(SESSION_SETTINGS.values()):
+            return
+        database = connection.info.dbname
+        wanted = "; ".join(
+            f"alter database {database} set {name} = '{value}'" for name, value in SESSION_SETTINGS.items()
+        )
+        raise SettingsInvalid(
+            f"the database {database} lacks settings that each session needs: run fleet migrate as the "
+            f"database's owner, or in psql: {wanted}; then run RECONNECT in PgBouncer's console"
+        )
+
+    return engine
+
+
+def make_app_engine(application: str) -> Engine:
+    """Return an engine for ``DATABASE_URL``, the server or a pooler."""
+    settings = get_settings()
+    return make_engine(settings.database_url, application=application, is_pooled=settings.has_pooler)
 
 
 def get_engine() -> Engine:
     """Return this process's engine, created at first use, not at import: workers fork."""
     global _engine  # noqa: PLW0603 - one engine per process
     if _engine is None:
-        _engine = make_engine(get_settings().database_url, application="shopfleet")
+        _engine = make_app_engine("shopfleet")
     return _engine
+
+
+def check_database_url() -> None:
+    """Raise ``SettingsInvalid`` if ``DATABASE_URL`` is a pooler that the settings do not fit.
+
+    A database that cannot be reached raises nothing.
+    """
+    engine = make_app_engine("shopfleet-start")
+    with suppress(DBAPIError), engine.connect():
+        pass
+    engine.dispose()
 
 
 def drop_engine() -> None:

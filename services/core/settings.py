@@ -115,7 +115,7 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
 _port = partial(_whole, 1, 65535)
 _NEVER = ", or 0: never"
 _postgres = partial(_check, is_postgres, " should begin with postgresql://")
-_migrate_url = partial(_check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
+_direct_url = partial(_check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
     _check,
     is_broker,
@@ -141,8 +141,9 @@ class Settings:
     """Every setting of the process; the table in ``docs/settings.md`` has a line for each."""
 
     database_url: str = _required("postgresql://user:password@host/database", _postgres)
+    database_direct_url: str = _secret(_direct_url, unset=lambda values: str(values.get("database_url", "")))
     migrate_database_url: str = _secret(
-        _migrate_url, unset=lambda values: str(values.get("database_url", ""))
+        _direct_url, unset=lambda values: str(values.get("database_direct_url", ""))
     )
     broker_url: str = _required("redis://:password@host:6379/0", _broker)
     audit_archive_database_url: str = _secret(_archive_role)
@@ -200,6 +201,11 @@ class Settings:
     flower_port: int = _setting(5555, _port)
     flower_basic_auth: str = _secret()
     flower_broker_api: str = _secret(parse_management_api)
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether ``DATABASE_URL`` is a pooler in front of ``DATABASE_DIRECT_URL``."""
+        return self.database_direct_url not in ("", self.database_url)
 
     @property
     def zone(self) -> ZoneInfo:

@@ -9,7 +9,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from services.core.db import make_engine
+from services.core.db import make_app_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
@@ -34,7 +34,7 @@ class Ingress:
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings, os.environ.get("FLEET_PROCESS", "ingress"))
         init_sentry(settings, "ingress")
-        engine = make_engine(settings.database_url, application="shopfleet-ingress")
+        engine = make_app_engine("shopfleet-ingress")
         self.notifier = WorkerNotifier()
         self.secrets = SecretCache(engine)
         self.stats = RequestStats(engine)

@@ -9,6 +9,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from services.core.crypto import SEALING
+from services.core.db import check_database_url
 from services.core.log import granian_log_config
 from services.core.settings import get_settings
 
@@ -19,6 +20,7 @@ OTHER_DESCRIPTORS = 256
 def main() -> None:
     """Serve until stopped; running requests are finished."""
     settings = get_settings()
+    check_database_url()
     _allow_descriptors(settings.ingress_requests)
     # Imported before the fork and frozen, so that the workers share these memory pages.
     for needed in ("services.ingress.app", "sqlalchemy.dialects.postgresql.psycopg", *SEALING):

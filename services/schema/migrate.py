@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
-from services.core.db import driver_url
+from services.core.db import SESSION_SETTINGS, driver_url
 from services.core.errors import ShopfleetError
 from services.schema.models import metadata
 
@@ -38,6 +38,12 @@ _GRANTS = (
     "do $do$ begin execute format('grant temporary on database %I to {role}', current_database()); "
     "exception when insufficient_privilege then null; end $do$",
 )
+
+_SET_FOR_DATABASE = """
+do $do$ begin execute format('alter database %I set {name} = ''{value}''', current_database());
+exception when insufficient_privilege then null; end $do$
+"""
+"""For sessions through a pooler. An owner of the schema that does not own the database may not set them."""
 
 _CUT = "audit_truncate(integer, bigint, text)"
 
@@ -118,6 +124,8 @@ def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tu
                 command.stamp(config, "head")
             else:
                 command.upgrade(config, "head")
+            for name, value in SESSION_SETTINGS.items():
+                tx.execute(text(_SET_FOR_DATABASE.format(name=name, value=value)))
             tx.execute(text(_REVOKE_CUT))
             for role, grants in ((app_role, _GRANTS), (archive_role, _ARCHIVE_GRANTS)):
                 if role and role != make_url(url).username:

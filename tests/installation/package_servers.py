@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from services.fleet.ports import find_free_port
 
@@ -238,9 +239,8 @@ class PgBouncer(PackageServer):
 
     program = "pgbouncer"
 
-    def __init__(self, home: Path, url: str) -> None:
+    def __init__(self, home: Path, url: str, options: str = "") -> None:
         super().__init__(home)
-        from sqlalchemy.engine import make_url
 
         self._target = make_url(url)
         target = self._target
@@ -249,9 +249,14 @@ class PgBouncer(PackageServer):
             f"[databases]\n{target.database} = host={target.host} port={target.port}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = plain\nauth_file = {home / 'users.txt'}\npool_mode = transaction\n"
-            "default_pool_size = 10\nmax_client_conn = 200\n"
+            f"default_pool_size = 10\nmax_client_conn = 200\n{options}"
         )
         home.chmod(0o755)
+
+    @property
+    def password(self) -> str:
+        """The password of the database's role."""
+        return self._target.password or ""
 
     @property
     def url(self) -> str:

@@ -1,0 +1,86 @@
+"""PgBouncer in transaction mode: what is refused at start, and a fleet behind it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.db import make_engine
+from services.core.errors import SettingsInvalid
+from services.fleet.embedded.servers import EmbeddedServers
+from tests.installation.package_servers import PgBouncer
+
+PROCESSES = (
+    (sys.executable, "-m", "services.ingress.serve"),
+    (sys.executable, "-m", "services.console.serve"),
+    (sys.executable, "-m", "celery", "-A", "tasks", "worker", "-Q", "webhooks", "-c", "1"),
+    (sys.executable, "-m", "celery", "-A", "tasks", "beat"),
+)
+
+
+@pytest.fixture(
+    params=["", "ignore_startup_parameters = options\n"], ids=["refuses options", "ignores options"]
+)
+def pooler(request: pytest.FixtureRequest, servers: EmbeddedServers, tmp_path: Path) -> Iterator[PgBouncer]:
+    with PgBouncer(tmp_path / "pgbouncer", servers.database_url, request.param) as started:
+        yield started
+
+
+def test_an_engine_for_the_server_refuses_a_pooler_and_names_it(pooler: PgBouncer) -> None:
+    engine = make_engine(pooler.url, application="tests")
+
+    with pytest.raises(SettingsInvalid, match=f"127.0.0.1:{pooler.port} is a connection pooler") as refused:
+        engine.connect()
+
+    assert pooler.password not in str(refused.value)
+
+
+def test_a_session_through_a_pooler_has_the_settings_of_a_direct_one(pooler: PgBouncer) -> None:
+    engine = make_engine(pooler.url, application="tests", is_pooled=True)
+
+    assert read_settings(engine) == [("UTC", "force_custom_plan", "off")] * 20
+
+
+def read_settings(engine: Engine) -> list[tuple[str, ...]]:
+    """Return the settings of 20 transactions."""
+    wanted = text("select current_setting('timezone'), current_setting('plan_cache_mode'), "
+                  "current_setting('enable_memoize')")  # fmt: skip
+    found = []
+    for _ in range(20):
+        with engine.begin() as tx:
+            found.append(tuple(tx.execute(wanted).one()))
+    return found
+
+
+def test_a_database_without_the_settings_is_refused_with_the_statements_to_run(
+    servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    with psycopg.connect(servers.migrate_database_url, autocommit=True) as owner:
+        owner.execute("alter database shopfleet reset plan_cache_mode")
+        try:
+            with PgBouncer(tmp_path / "pgbouncer", servers.database_url) as pooler:
+                engine = make_engine(pooler.url, application="tests", is_pooled=True)
+                with pytest.raises(SettingsInvalid, match="alter database shopfleet set plan_cache_mode"):
+                    engine.connect()
+        finally:
+            owner.execute("alter database shopfleet set plan_cache_mode = 'force_custom_plan'")
+
+
+@pytest.mark.parametrize("command", PROCESSES, ids=lambda command: command[-1])
+def test_a_process_with_only_a_pooled_url_does_not_start(
+    environment: dict[str, str], pooler: PgBouncer, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    env = os.environ | environment | {"DATABASE_URL": pooler.url, "FLEET_HOME": str(tmp_path)}
+
+    done = subprocess.run(
+        command, env=env, cwd=Path.cwd(), capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode != 0
+    assert f"127.0.0.1:{pooler.port} is a connection pooler" in done.stdout + done.stderr
+    assert pooler.password not in done.stdout + done.stderr
