@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import SettingsInvalid
-from services.core.settings import get_settings
+from services.core.settings import Settings, get_settings
 
 metadata = MetaData(
     naming_convention={
@@ -111,9 +111,9 @@ def make_engine(url: str, *, application: str, pool_size: int = 4, is_pooled: bo
     return engine
 
 
-def make_app_engine(application: str) -> Engine:
+def make_app_engine(application: str, settings: Settings | None = None) -> Engine:
     """Return an engine for ``DATABASE_URL``, the server or a pooler."""
-    settings = get_settings()
+    settings = settings or get_settings()
     return make_engine(settings.database_url, application=application, is_pooled=settings.has_pooler)
 
 
@@ -125,12 +125,12 @@ def get_engine() -> Engine:
     return _engine
 
 
-def check_database_url() -> None:
+def check_database_url(settings: Settings | None = None) -> None:
     """Raise ``SettingsInvalid`` if ``DATABASE_URL`` is a pooler that the settings do not fit.
 
     A database that cannot be reached raises nothing.
     """
-    engine = make_app_engine("shopfleet-start")
+    engine = make_app_engine("shopfleet-start", settings)
     with suppress(DBAPIError), engine.connect():
         pass
     engine.dispose()

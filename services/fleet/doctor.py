@@ -50,6 +50,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[DoctorCheck]:
     findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
+    findings.append(_pooler(settings))
     findings += check_broker(settings.broker_url, settings.flower_broker_api)
     return findings
 
@@ -143,6 +144,18 @@ def _database(settings: Settings) -> Iterator[DoctorCheck]:
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
         yield DoctorCheck("database", False, _reason(error), f"check DATABASE_URL; an embedded one: {_UP}")
+
+
+def _pooler(settings: Settings) -> DoctorCheck:
+    """A pooler needs ``DATABASE_DIRECT_URL``, and a database with the settings of our sessions."""
+    from services.core.db import check_database_url
+
+    try:
+        check_database_url(settings)
+    except SettingsInvalid as error:
+        return DoctorCheck("pooler", False, str(error), "see PgBouncer in docs/brokers.md")
+    seen = "DATABASE_URL is a pooler" if settings.has_pooler else "none between us and the database"
+    return DoctorCheck("pooler", True, seen)
 
 
 def _reason(error: Exception) -> str:

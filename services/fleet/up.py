@@ -102,8 +102,9 @@ def start_fleet(
         )
         values["DATABASE_URL"] = servers.database_url or given["DATABASE_URL"]
         values["BROKER_URL"] = servers.broker_url or given["BROKER_URL"]
+        direct = given.get("DATABASE_DIRECT_URL") or values["DATABASE_URL"]
         for name, url, default in (
-            ("MIGRATE_DATABASE_URL", servers.migrate_database_url, values["DATABASE_URL"]),
+            ("MIGRATE_DATABASE_URL", servers.migrate_database_url, direct),
             ("AUDIT_ARCHIVE_DATABASE_URL", servers.archive_database_url, ""),
         ):
             values[name] = url or given.get(name) or default

@@ -5,24 +5,27 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
 from services.fleet.ports import find_free_port
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
+POSTGRES = Path("/usr/lib/postgresql/15/bin")
 SECONDS = 90.0
 
 
 def need(program: str) -> str:
     """Return the path of ``program``, or skip the test and name the package's program that is absent."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:{RABBITMQ}")
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:{RABBITMQ}:{POSTGRES}")
     if found is None:
         pytest.skip(f"{program} is not installed")
     return found
@@ -47,6 +50,8 @@ class PackageServer:
     """A server process. Subclasses name its command; ``start`` returns once it accepts connections."""
 
     program = ""
+    account: str | None = None
+    """The account that runs the server; None: this process's."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -74,6 +79,7 @@ class PackageServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                user=self.account,
             )
         wait_until(self.is_ready, f"{self.program} on port {self.port}: {self.home / 'log'}")
         return self
@@ -232,6 +238,62 @@ class RabbitMQ(PackageServer):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
+
+
+class Postgres(PackageServer):
+    """PostgreSQL 15 with the roles of ``docs/production.md``; its data is removed when the test ends."""
+
+    program = "postgres"
+    account = "postgres" if os.getuid() == 0 else None
+    password = "postgres-password"
+    roles: Mapping[str, str] = {
+        "owner": "shopfleet_owner",
+        "app": "shopfleet_app",
+        "archive": "shopfleet_archive",
+    }
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        # The account of the server may not enter a test's folder.
+        self.data = Path(tempfile.mkdtemp(prefix="postgres-"))
+        shutil.chown(self.data, self.account) if self.account else None
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--no-sync")
+
+    def url(self, role: str) -> str:
+        """Return the URL of the role ``owner``, ``app`` or ``archive``."""
+        return f"postgresql://{self.roles[role]}:{self.password}@127.0.0.1:{self.port}/shopfleet"
+
+    def create_roles(self) -> None:
+        """Create the roles and the database."""
+        with psycopg.connect(
+            f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True
+        ) as admin:
+            for role in self.roles.values():
+                admin.execute(f"create role {role} login password '{self.password}'".encode())
+            admin.execute(f"create database shopfleet owner {self.roles['owner']}".encode())
+
+    def command(self) -> list[str]:
+        folder, port = str(self.data), str(self.port)
+        return [self.path, "-D", folder, "-p", port, "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"]
+
+    def is_ready(self) -> bool:
+        try:
+            psycopg.connect(
+                f"postgresql://postgres@127.0.0.1:{self.port}/postgres", connect_timeout=2
+            ).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        super().stop(how)
+
+    def __exit__(self, *error: Any) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def _run(self, *command: str) -> None:
+        subprocess.run([POSTGRES / command[0], *command[1:]], cwd=self.data, user=self.account, check=True)
 
 
 class PgBouncer(PackageServer):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -12,8 +13,14 @@ from sqlalchemy import Engine, text
 
 from services.core.db import make_engine
 from services.core.errors import SettingsInvalid
+from services.fleet.doctor import DoctorCheck, examine
 from services.fleet.embedded.servers import EmbeddedServers
-from tests.installation.package_servers import PgBouncer
+from services.fleet.up import RunningFleet
+from tests.chaos.faults import Fault, Outages
+from tests.chaos.fleet import open_chaos
+from tests.installation.package_servers import PgBouncer, Postgres
+
+pytestmark = pytest.mark.timeout(900)
 
 PROCESSES = (
     (sys.executable, "-m", "services.ingress.serve"),
@@ -84,3 +91,41 @@ def test_a_process_with_only_a_pooled_url_does_not_start(
     assert done.returncode != 0
     assert f"127.0.0.1:{pooler.port} is a connection pooler" in done.stdout + done.stderr
     assert pooler.password not in done.stdout + done.stderr
+
+
+def test_doctor_names_a_pooler_without_the_direct_url(
+    servers: EmbeddedServers, pooler: PgBouncer, tmp_path: Path
+) -> None:
+    required = {"BROKER_URL": servers.broker_url, "SECRET_KEY": "k" * 32, "DATABASE_URL": pooler.url}
+
+    def find(**more: str) -> DoctorCheck:
+        return next(found for found in examine(required | more, tmp_path) if found.check == "pooler")
+
+    assert not find().ok
+    assert "is a connection pooler" in find().seen
+    assert find(DATABASE_DIRECT_URL=servers.database_url).ok
+
+
+def test_a_restart_of_pgbouncer_and_of_postgresql_behind_it_lose_nothing(tmp_path: Path) -> None:
+    def restart(server: PgBouncer | Postgres) -> Fault:
+        def inject(_fleet: RunningFleet, _outages: Outages) -> None:
+            server.stop()
+            server.start()
+
+        return Fault(f"{server.program} restarted", inject, keeps_workers=True)
+
+    with ExitStack() as stack:
+        postgres = stack.enter_context(Postgres(tmp_path / "postgres"))
+        postgres.create_roles()
+        pooler = stack.enter_context(PgBouncer(tmp_path / "pgbouncer", postgres.url("app")))
+        settings = {
+            "DATABASE_URL": pooler.url,
+            "DATABASE_DIRECT_URL": postgres.url("app"),
+            "MIGRATE_DATABASE_URL": postgres.url("owner"),
+            "AUDIT_ARCHIVE_DATABASE_URL": postgres.url("archive"),
+        }
+        chaos = stack.enter_context(open_chaos(tmp_path / "fleet", 20.0, Outages(), settings))
+        for fault in (restart(pooler), restart(postgres)):
+            outcome = chaos.run_fault(fault)
+            assert (outcome.lost, outcome.applied_twice, outcome.failed) == (0, 0, [])
+            assert outcome.acknowledged > 0
