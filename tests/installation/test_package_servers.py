@@ -7,7 +7,8 @@ import psycopg
 import redis
 
 from services.fleet.embedded.servers import EmbeddedServers
-from tests.installation.package_servers import PgBouncer, RabbitMQ, Redis, Sentinel, wait_until
+from tests.installation.package_databases import PgBouncer
+from tests.installation.package_servers import RabbitMQ, Redis, Sentinel, wait_until
 
 
 def test_redis_and_a_sentinel_answer_with_the_master(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.up import RunningFleet
 from tests.chaos.faults import Fault, Outages
 from tests.chaos.fleet import open_chaos
-from tests.installation.package_servers import PgBouncer, Postgres
+from tests.installation.package_databases import PgBouncer, Postgres
 
 pytestmark = pytest.mark.timeout(900)
 
