@@ -24,13 +24,13 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
+from services.cli.output import Columns, format_time, print_fields, print_json, print_list, safe_text
 from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.event_archive import ArchivedEvent, SealedEvent
+from services.ledger.event_archive import ArchivedEvent, SealedEvent, list_archives
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, RowUnknown, get_event, list_events
 from services.ledger.replay import count_replayable, replay_events
@@ -77,14 +77,16 @@ def command() -> None:
 @limit_option
 @json_option
 def print_events(limit: int, as_json: bool, **options: Any) -> None:
-    """List events, newest first.
+    """List events, newest first; archived events are not in the list.
 
     \b
     Example: fleet events list --provider stripe --since 2h
     """
     with transaction() as tx:
-        events = list_events(tx, _read_filter(tx, options), limit=limit)
+        wanted = _read_filter(tx, options)
+        events = list_events(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
+        archives = list_archives(tx, wanted) if len(events) < limit else ()
     columns: Columns = {
         "id": "id",
         "received": "received_at",
@@ -100,6 +102,12 @@ def print_events(limit: int, as_json: bool, **options: Any) -> None:
     }
     documents = [_document(event, slugs) for event in events]
     print_list("", columns, events, documents, "No events match.", as_json=as_json)
+    if archives and not as_json:
+        newest = max(archive.last_received_at for archive in archives)
+        click.echo(
+            f"Events until {format_time(newest)} are archived: `fleet events show ID` and "
+            "`fleet events replay` read them too."
+        )
 
 
 @command.command("show")

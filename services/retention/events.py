@@ -273,6 +273,5 @@ def _finish(
     run.work += len(work_ids)
     run.archives += 1
     run.bytes_stored += len(data)
-    _log.info(
-        "events_archived", extra={"shop_id": archive.shop_id, "count": count, "key": archive.object_key}
-    )
+    fields = {"shop_id": archive.shop_id, "events": count, "bytes": len(data), "key": archive.object_key}
+    _log.info("events_archived", extra={"fields": fields})

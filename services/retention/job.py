@@ -61,7 +61,9 @@ def delete_old(run: JobRun) -> JobResult:
             count = delete_old_rows(transaction, rule, before, now, is_late)
             name = f"{rule.table}_{rule.done}"
             stats[name] = int(stats.get(name, 0)) + count
-            _log.info("old_rows", extra={"table": rule.table, "rows": count, "done": rule.done})
+            if count:
+                fields = {"table": rule.table, "rows": count, "are": rule.done}
+                _log.info("old_rows", extra={"fields": fields})
     with transaction() as tx:
         merge_totals(tx, TOTAL, now)
     return JobResult(stats=stats, result="more" if is_late() else "done")

@@ -109,12 +109,13 @@ def test_commands_show_and_replay_an_archived_event(archived: Engine) -> None:
     raw = CliRunner().invoke(events_command, ["show", event, "--raw"])
     replayed = CliRunner().invoke(events_command, ["replay", event, "-f"])
     unknown = CliRunner().invoke(events_command, ["show", "4711"])
+    listed = CliRunner().invoke(events_command, ["list", "--since", "200d"])
 
     assert orjson.loads(shown.output)["body"]["customer"]["email"] == "john@example.com"
     assert orjson.loads(raw.output)["customer"]["id"] == JOHN
     assert "1 event replayed, work planned: 1" in replayed.output
-    assert unknown.exit_code != 0
-    assert "4711" in unknown.output
+    assert (unknown.exit_code, "4711" in unknown.output) == (2, True)
+    assert "are archived: `fleet events show ID`" in listed.output
 
 
 def test_the_export_of_a_customer_contains_their_archived_events(
