@@ -29,6 +29,7 @@ class ShopfleetApp(Celery):
         """Read the settings; in a command their faults are its error, without a traceback."""
         try:
             settings = get_settings()
+            _refuse_other_broker(settings.broker_url)
         except SettingsInvalid as fault:
             if click.get_current_context(silent=True):
                 raise click.ClickException(str(fault)) from fault
@@ -36,12 +37,19 @@ class ShopfleetApp(Celery):
         self.config_from_object(_make_config(settings))
 
 
+def _refuse_other_broker(url: str) -> None:
+    """Remove the variable into which ``celery`` puts BROKER_URL or its option -b: Celery would prefer it."""
+    given = os.environ.pop("CELERY_BROKER_URL", "").strip()
+    if given and given != url:
+        raise SettingsInvalid(
+            "-b (or CELERY_BROKER_URL) names another broker than BROKER_URL, which every process and command "
+            "reads: set BROKER_URL instead"
+        )
+
+
 def _make_config(settings: Settings) -> dict[str, Any]:
-    # The ``celery`` command puts BROKER_URL, or its option -b, into this variable, which would override the
-    # app's URL with one that kombu may not be able to read.
-    url = os.environ.pop("CELERY_BROKER_URL", "") or settings.broker_url
     return dict(  # noqa: C408 - names as in Celery's documentation
-        broker_url=kombu_url(url),
+        broker_url=kombu_url(settings.broker_url),
         # No pickle: write access to the broker must not allow code execution.
         task_serializer="json",
         accept_content=["json"],
@@ -53,7 +61,7 @@ def _make_config(settings: Settings) -> dict[str, Any]:
         # A mistyped queue raises an error instead of creating a queue without a worker.
         task_default_queue="ops",
         task_create_missing_queues=False,
-        task_queues=[make_queue(name, url) for name in QUEUES],
+        task_queues=[make_queue(name, settings.broker_url) for name in QUEUES],
         task_routes={name: {"queue": topic.queue} for name, topic in TOPICS.items()},
         # Workers wait for an unreachable broker without limit; publishers do not wait.
         broker_connection_retry_on_startup=True,
@@ -61,13 +69,13 @@ def _make_config(settings: Settings) -> dict[str, Any]:
         broker_connection_timeout=4,
         broker_pool_acquire_timeout=5,
         task_publish_retry=False,
-        broker_transport_options=transport_options(url),
+        broker_transport_options=transport_options(settings.broker_url),
         # Late acks return a message that a soft shutdown interrupts. Other redelivery is off: leases and the
         # sweep recover the work of a dead worker, and claims make a second copy of a message harmless.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_disable_prefetch=is_redis(url),  # RabbitMQ: late acks and the multiplier do it
+        worker_disable_prefetch=is_redis(settings.broker_url),  # RabbitMQ: late acks and the multiplier do it
         worker_prefetch_multiplier=1,
         worker_consumer="tasks.consumer:Consumer",
         worker_max_tasks_per_child=5000,

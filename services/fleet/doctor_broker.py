@@ -7,14 +7,14 @@ from typing import Any
 from services.core.broker import connect, is_redis
 from services.core.log_redaction import redact_text
 from services.core.rabbitmq import API_NEEDED, find_api_fault
-from services.core.sentinel import SENTINEL, SentinelUrl, parse_sentinel_url
+from services.core.sentinel import DEFAULT_PORT, SENTINEL, SentinelUrl, parse_sentinel_url
 from services.fleet.doctor_check import DoctorCheck
 
 LEAST_SENTINELS = 3
 """Two that are left still have a majority: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/"""
 
 _SECONDS = 2.0
-_LOGIN = "check the host and the first password of BROKER_URL; an embedded one: start it with: fleet up"
+_LOGIN = "start it, or check the hosts and passwords of BROKER_URL; an embedded one: start it with: fleet up"
 
 
 def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
@@ -74,7 +74,10 @@ def _check_sentinels(url: SentinelUrl) -> DoctorCheck:
             faults.append(f"the quorum {state['quorum']} is more than there are")
     seen = f"{len(states)} of {len(url.sentinels)} know the master {url.master!r}"
     seen += f" at {masters.pop()}" if len(masters) == 1 else ""
-    remedy = f"correct BROKER_URL or the sentinels; one shows its state with: SENTINEL MASTER {url.master}"
+    remedy = (
+        "start a Sentinel that does not answer, or correct BROKER_URL or sentinel.conf; what one knows: "
+        f"redis-cli -p {DEFAULT_PORT} SENTINEL MASTER {url.master}"
+    )
     return DoctorCheck("sentinels", not faults, "; ".join([seen, *faults]), remedy)
 
 
@@ -82,12 +85,13 @@ def _read_states(url: SentinelUrl) -> tuple[dict[str, Mapping[str, Any]], list[s
     """Return what each sentinel knows of the master, and the faults of the others."""
     from redis.exceptions import RedisError
 
-    from services.core.sentinel_client import SentinelClient
+    from services.core.sentinel_client import SentinelClient, find_address
 
     states: dict[str, Mapping[str, Any]] = {}
     faults: list[str] = []
     with SentinelClient(url, _SECONDS) as client:
-        for (host, port), sentinel in zip(url.sentinels, list(client.sentinels), strict=True):
+        for sentinel in client.sentinels:
+            host, port = find_address(sentinel)
             try:
                 states[f"{host}:{port}"] = sentinel.sentinel_master(url.master)
             except RedisError as fault:

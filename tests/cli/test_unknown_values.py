@@ -184,3 +184,12 @@ def test_a_failed_connection_names_the_server_and_no_password(line: str, server:
     assert "fleet doctor" in failed.stderr or "MIGRATE_DATABASE_URL" in failed.stderr
     assert PASSWORD not in failed.stdout + failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_another_broker_than_that_of_the_processes_is_refused(environment: dict[str, str]) -> None:
+    line = [str(BIN / "celery"), "-A", "tasks", "-b", "redis://:hidden@127.0.0.1:1/0", "inspect", "ping"]
+    refused = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+
+    assert refused.returncode == 1
+    assert "names another broker than BROKER_URL" in refused.stderr
+    assert "hidden" not in refused.stderr

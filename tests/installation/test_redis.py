@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from services.core import broker
+from services.core.sentinel import parse_sentinel_url
+from services.core.sentinel_client import SentinelClient, find_address
 from services.core.settings import get_settings
 from services.fleet.doctor_broker import check_broker
 from services.fleet.process_list import WORKERS
@@ -181,6 +183,15 @@ def test_doctor_names_what_would_prevent_a_failover(tmp_path: Path) -> None:
         wrong_login = find_sentinel_faults(group.url.replace(Sentinel.password, "wrong"))
         assert all(f"{address}: " in wrong_login for address in (first, second, third))
         assert "0 of 3 know" in wrong_login
+
+        url = parse_sentinel_url(group.url)
+        group.sentinels[0].signal(signal.SIGSTOP)
+        for _ in range(2):  # the first client waits for the frozen one, the second asks another first
+            client = SentinelClient(url, 5.0)
+            asked_first = find_address(client.sentinels[0])
+            assert client.discover_master("fleet") == ("127.0.0.1", group.servers[0].port)
+        assert asked_first in url.sentinels[1:]
+        group.sentinels[0].signal(signal.SIGCONT)
 
         group.sentinels[1].stop(signal.SIGKILL)
         assert f"{second}: " in find_sentinel_faults(group.url)
