@@ -30,13 +30,6 @@ USUAL = re.compile("SecurityWarning|Inspect method")
 
 
 @pytest.fixture(scope="module")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A RabbitMQ."""
-    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def chaos(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     """A fleet on it, whose opening webhooks are done."""
     settings = {"BROKER_URL": rabbitmq.url, "FLOWER_BROKER_API": rabbitmq.management_url}
@@ -51,12 +44,12 @@ def chaos(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield chaos
 
 
-def read_missing(chaos: Chaos) -> list[str]:
-    """Return ``missing`` of the ingress's ``/health``."""
+def read_failing(chaos: Chaos) -> list[str]:
+    """Return ``failing`` of the ingress's ``/health``."""
     answer = httpx.get(f"http://127.0.0.1:{chaos.fleet.values['INGRESS_PORT']}/health", timeout=10)
-    missing: list[str] = answer.json()["missing"]
-    assert answer.status_code == (503 if missing else 200), answer.text
-    return missing
+    failing: list[str] = answer.json()["failing"]
+    assert answer.status_code == (503 if failing else 200), answer.text
+    return failing
 
 
 def count_alive(moment: datetime) -> int:
@@ -126,9 +119,9 @@ def test_after_a_fault_under_load_nothing_is_lost_and_everything_works_again(
     over_at = []
 
     def meanwhile() -> None:
-        wait_until(lambda: read_missing(chaos) == ["broker"], "the broker is missing")
+        wait_until(lambda: read_failing(chaos) == ["broker"], "the broker is failing")
         time.sleep(DOWN_SECONDS)
-        assert read_missing(chaos) == ["broker"]
+        assert read_failing(chaos) == ["broker"]
 
     def inject(*_: object) -> None:
         fault(rabbitmq, meanwhile)
@@ -140,7 +133,7 @@ def test_after_a_fault_under_load_nothing_is_lost_and_everything_works_again(
     assert (outcome.lost, outcome.applied_twice) == (0, 0)
     assert outcome.acknowledged > 0
     wait_until(lambda: count_alive(over_at[0]) == len(QUEUES) + 2, "beat, sweep and workers", RECOVER_SECONDS)
-    wait_until(lambda: read_missing(chaos) == [], "health is ok", RECOVER_SECONDS)
+    wait_until(lambda: read_failing(chaos) == [], "health is ok", RECOVER_SECONDS)
     since = f"{over_at[0]:%Y-%m-%d %H:%M}"
     wait_until(
         lambda: ask_flower(chaos, f"/api/tasks?limit=1&received_start={since}").json(),
