@@ -57,6 +57,7 @@ MAX_FAILURES = 5
 STALLED_AFTER_SECONDS = 60.0
 """Without a settled work item for this long, no worker processes what was read."""
 
+_AGAIN = "run `fleet shops connect {}` again, it goes on where it ended"
 _RUN_TIME, _MAX_WAIT = timedelta(hours=12), timedelta(minutes=2)
 _RETRY_AFTER_SECONDS = 5.0
 
@@ -101,10 +102,13 @@ def connect(slug: str, file: Path | None, actor: str, as_json: bool) -> None:
         shop = get_shop(tx, slug)
     with recorded_calls(shop.id):
         subscribed = _subscribe(shop, author)
-        with ListProgress() as progress:
-            stats = _read_all(shop, author["request_id"], progress)
-    with ListProgress() as progress:
-        waiting, dead = wait_for_workers(shop.id, progress)
+        try:
+            with ListProgress() as progress:
+                stats = _read_all(shop, author["request_id"], progress)
+            with ListProgress() as progress:
+                waiting, dead = wait_for_workers(shop.id, progress)
+        except KeyboardInterrupt:
+            raise click.ClickException(f"stopped: {_AGAIN.format(slug)}") from None
     with transaction() as tx:
         counts = tx.exec_driver_sql(COUNT_CATALOGUE, {"shop_id": shop.id}).one()
         state = find_state(tx, shop.id)
@@ -142,8 +146,8 @@ def _print_end(
         )
     if as_json:
         return
-    what = f"{format_count(counts['products'], 'product')}, {format_count(counts['levels'], 'level')}"
-    click.echo(f"complete: {what}")
+    products, levels = (f"{counts[name]:,} {name[: -1 if counts[name] == 1 else None]}" for name in counts)
+    click.echo(f"complete: {products}, {levels}")
     if limit := state.describe_limit(shop.slug, shop.zone):
         click.echo(limit)
 
@@ -197,7 +201,7 @@ def _read_all(
         except RetryLater as fault:
             failures += not isinstance(fault, Deferred)
             if failures >= MAX_FAILURES:
-                again = f"run `fleet shops connect {shop.slug}` again, it goes on where it ended"
+                again = _AGAIN.format(shop.slug)
                 raise click.ClickException(f"{fault.code}: {fault.detail}; {again}") from fault
             pause(fault.wait.total_seconds() if fault.wait else _RETRY_AFTER_SECONDS)
 

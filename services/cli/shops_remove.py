@@ -89,16 +89,16 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
     _confirm(slug, confirmed)
     author = audit_author(actor)
     exported: dict[str, int] = {}
-    with ListProgress() as progress:
-        if folder is not None and not is_marked:
+    if not is_marked and folder is not None:
+        with ListProgress() as progress:
             exported = export_shop(shop, folder, progress)
-            _unsubscribe(shop)
-        if not is_marked:
-            with transaction() as tx:
-                mark_removed(tx, shop, utc_now(), **author)
-        counts = delete_rows(shop, progress)
+        _unsubscribe(shop)
+        with transaction() as tx:
+            mark_removed(tx, shop, utc_now(), **author)
+    with ListProgress() as progress:
+        counts = delete_rows(shop, utc_now(), progress)
         time.sleep(SETTLE_SECONDS)
-        for table, count in delete_rows(shop, progress).items():
+        for table, count in delete_rows(shop, utc_now(), progress).items():
             counts[table] = counts.get(table, 0) + count
     with transaction() as tx:
         record_removed(tx, shop, counts, utc_now(), **author)

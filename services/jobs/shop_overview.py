@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-MAX_ROWS = 200_000
+MAX_ROWS = 100_000
 WEBHOOKS_SINCE = timedelta(days=7)
 
 _FIND_SHOPS = """

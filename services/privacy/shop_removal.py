@@ -4,7 +4,8 @@ The row in ``shops`` stays with the mark ``shop_config.settings -> 'removed_at'`
 closed months name the shop by its id. Every table with a ``shop_id`` is in ``KEPT`` or emptied of the shop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from services.core.db import transaction
 from services.core.files import make_private_folder, open_private
 from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
+from services.ledger.archive_keys import destroy_keys
+from services.ledger.event_archive import ArchivedEvent, list_archives, open_lines, read_object
+from services.ledger.filters import EventFilter
 from services.privacy.store import list_exports
 from services.privacy.subject import DataSubject
 from services.providers.object_store import open_store
@@ -27,7 +31,11 @@ from services.shops.shops import Shop
 
 _BOOKS = "books of closed months, which the law requires"
 _PROOF = "the audit chain, which proves what was done, this removal included"
+_KEYS = "archive_keys"
+_ARCHIVED = "archived events, which nobody can read any more: their keys are destroyed"
 KEPT: Mapping[str, str] = {
+    _KEYS: _ARCHIVED,
+    "event_archives": _ARCHIVED,
     "audit_archives": _PROOF,
     "audit_checkpoints": _PROOF,
     "audit_events": _PROOF,
@@ -103,29 +111,41 @@ def count_rows(tx: Connection, shop_id: int, tables: Sequence[str]) -> dict[str,
 def export_shop(shop: Shop, folder: Path, on_progress: Progress) -> dict[str, int]:
     """Write every row of the shop into ``folder``, a file of JSON lines for each table; return the counts.
 
-    All files are of one moment. Secrets are not exported. The folder is open to its owner alone.
+    All files are of one moment; ``archived_events`` are those that are only in the archive store. Secrets are
+    not exported. The folder is open to its owner alone.
     """
     make_private_folder(folder)
     counts: dict[str, int] = {}
+
+    def write(name: str, found: Iterable[Mapping[str, Any]]) -> None:
+        with open(folder / f"{name}.jsonl", "wb", opener=open_private) as file:
+            for number, row in enumerate(found, start=1):
+                options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+                file.write(orjson.dumps(dict(row), default=_to_text, option=options))
+                counts[name] = number
+        on_progress("exported", sum(counts.values()), None)
+
     with transaction() as tx:
         use_snapshot(tx)
-        for table in (*list_tables(tx), *KEPT, "shop_config"):
-            with open(folder / f"{table}.jsonl", "wb", opener=open_private) as file:
-                counts[table] = 0
-                found = tx.execution_options(yield_per=1000).exec_driver_sql(
-                    f"select * from {table} where shop_id = %(shop_id)s",  # noqa: S608 - our own names
-                    {"shop_id": shop.id},
-                )
-                for row in found.mappings():
-                    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-                    file.write(orjson.dumps(dict(row), default=_to_text, option=options))
-                    counts[table] += 1
-            on_progress("exported", sum(counts.values()), None)
-    rows = {table: count for table, count in counts.items() if count}
-    manifest = {"shop": shop.slug, "name": shop.name, "rows": rows}
+        for table in (*list_tables(tx), *(name for name in KEPT if name != _KEYS), "shop_config"):
+            rows = tx.execution_options(yield_per=1000).exec_driver_sql(
+                f"select * from {table} where shop_id = %(shop_id)s",  # noqa: S608 - our own names
+                {"shop_id": shop.id},
+            )
+            write(table, map(dict, rows.mappings()))
+        write("archived_events", _read_archived(tx, shop.id))
+    manifest = {"shop": shop.slug, "name": shop.name, "rows": counts}
     with open(folder / "manifest.json", "wb", opener=open_private) as file:
         file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
-    return rows
+    return counts
+
+
+def _read_archived(tx: Connection, shop_id: int) -> Iterator[Mapping[str, Any]]:
+    store = open_store(get_settings().archive_url)
+    for archive in list_archives(tx, EventFilter(shop_id=shop_id)):
+        for event in open_lines(lambda: nullcontext(tx), shop_id, read_object(store, archive)):
+            if isinstance(event, ArchivedEvent):
+                yield event._asdict()
 
 
 def mark_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, request_id: str) -> None:
@@ -141,14 +161,16 @@ def mark_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, request_
     append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, [mutation])], now)
 
 
-def delete_rows(shop: Shop, on_progress: Progress) -> dict[str, int]:
+def delete_rows(shop: Shop, now: datetime, on_progress: Progress) -> dict[str, int]:
     """Delete the shop's rows table by table, in batches that are committed; return the counts.
 
-    Also deletes the files of customers' exports. It can be repeated, and then finds what came in meanwhile.
+    Also destroys the keys of archived events, and deletes the files of customers' exports. It can be
+    repeated, and then finds what came in meanwhile.
     """
     with transaction() as tx:
         tables = list_tables(tx)
         exports = list_exports(tx, DataSubject(shop_id=shop.id, whole_shop=True))
+        destroyed = destroy_keys(tx, shop.id, None, now)
     if exports:
         store = open_store(get_settings().archive_url)
         for key in exports:
@@ -158,7 +180,7 @@ def delete_rows(shop: Shop, on_progress: Progress) -> dict[str, int]:
         f"select ctid from {table} where shop_id = %(shop_id)s limit {_BATCH}))"
         for table in tables
     } | _OF_OTHER_KEYS
-    counts: dict[str, int] = {}
+    counts = {_KEYS: destroyed} if destroyed else {}
     for table, statement in statements.items():
         while True:
             with transaction() as tx:

@@ -68,8 +68,9 @@ def read_catalogue(reader: ListReader, state: BackfillState, levels: Sequence[Pu
     reader.on_progress("inventory_items", 0, variants)
     lists = (PRODUCTS, ITEMS, *levels)
     if variants >= BULK_FROM and not reader.is_dry:
-        _read_products(reader, dict(state.bulk))
-        _read_items_with_levels(reader, dict(state.bulk))
+        bulk = dict(state.bulk)
+        _read_products(reader, bulk)
+        _read_items_with_levels(reader, bulk)
     else:
         for pulled_list in lists:
             reader.read_list(replace(pulled_list, name=_FIRST + pulled_list.name), first=EPOCH)

@@ -1,8 +1,10 @@
 """The first backfill: the whole catalogue, by pages or in bulk, and the orders that the scopes show."""
 
+import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +14,7 @@ import pytest
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, RetryLater
-from services.providers.shopify_bulk import EXPIRED, group_parts, stream_objects
+from services.fleet.doctor import examine
 from services.sandbox.payloads.catalogue import make_items, make_product, make_shopify_body
 from services.shopify.backfill import catalogue
 from services.shopify.backfill.pager import Pager
@@ -236,40 +238,34 @@ def names(shops: Shops) -> list[str]:
         return list(tx.exec_driver_sql("select name from orders order by name").scalars())
 
 
-def serve(*parts: bytes, status: int = 200) -> httpx.Client:
-    def answer(_: httpx.Request) -> httpx.Response:
-        def stream() -> Iterator[bytes]:
-            yield from parts
+@in_bulk
+def test_finished_operations_are_used_again_after_a_cut_while_levels_are_recorded(
+    shops: Shops, is_bulk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock_catalogue(shops)
 
-        return httpx.Response(status, content=stream())
+    def cut(*_: object, **__: object) -> None:
+        raise RetryLater("shopify.no_answer", "cut")
 
-    return httpx.Client(transport=httpx.MockTransport(answer))
+    with monkeypatch.context() as broken, pytest.raises(RetryLater):
+        broken.setattr(catalogue, "groupby", cut)
+        backfill(shops)
+    backfill(shops)
+
+    assert counts(shops) == ALL
+    assert httpx.get(f"{shops.url}/_control").json()["shops"][DOMAIN]["bulk_operations"] == 2
 
 
-def test_lines_of_a_file_are_read_across_chunks_and_keep_unicode_separators() -> None:
-    found = list(
-        stream_objects(serve(b'{"a":"x\xe2\x80', b'\xa8y"}\n{"a"', b":2}"), "https://files.example/1")
+def test_doctor_names_the_orders_that_cannot_be_read(shops: Shops, environment: dict[str, str]) -> None:
+    control(shops.url, shop=DOMAIN, scopes=["read_orders"])
+    backfill(shops)
+
+    (found,) = (
+        finding
+        for finding in examine({**os.environ, **environment}, Path(environment["FLEET_HOME"]))
+        if finding.check == "orders"
     )
 
-    assert found == [{"a": "x\u2028y"}, {"a": 2}]
-
-
-@pytest.mark.parametrize(("status", "code"), [(403, EXPIRED), (404, EXPIRED), (503, "shopify.unavailable")])
-def test_file_that_is_not_there_is_tried_again(status: int, code: str) -> None:
-    with pytest.raises(RetryLater) as raised:
-        list(stream_objects(serve(status=status), "https://files.example/1"))
-
-    assert raised.value.code == code
-
-
-def test_file_that_ends_within_a_line_is_tried_again() -> None:
-    with pytest.raises(RetryLater):
-        list(stream_objects(serve(b'{"a":1}\n{"a'), "https://files.example/1"))
-
-
-def test_part_that_does_not_follow_its_object_is_an_error() -> None:
-    lines = [{"id": "p1"}, {"id": "v1", "__parentId": "p1"}, {"id": "p2"}]
-    assert [len(one["parts"]["nodes"]) for one in group_parts(lines, "parts")] == [1, 0]
-
-    with pytest.raises(RetryLater):
-        list(group_parts([*lines, {"id": "v2", "__parentId": "p1"}], "parts"))
+    assert found.ok
+    assert found.seen.startswith("holed: orders before ")
+    assert found.seen.endswith("cannot be read: grant read_all_orders")

@@ -22,6 +22,7 @@ from services.privacy.shop_removal import KEPT, WEBHOOKS_IGNORED_FOR, list_table
 from services.providers.object_store import open_store
 from services.shops.secrets import delete_retired_secrets, record_secret
 from services.shops.shops import ShopInvalid, add_shop, list_shops
+from tests.retention.old_rows import archive_with, make_old, read_all
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, receive
 from tests.shopify.backfill.sample_day import make_day
 
@@ -114,8 +115,8 @@ def test_export_has_every_row_and_no_secret_and_is_private(shop: Shops, tmp_path
     files = {path.stem: path for path in (tmp_path / "data").glob("*.jsonl")}
     exported = {name: path.read_text().splitlines() for name, path in files.items()}
     assert {name: len(lines) for name, lines in exported.items()} == {
-        name: len(rows) for name, rows in before.items() if name != "shop_secrets"
-    }
+        name: len(rows) for name, rows in before.items() if name not in ("shop_secrets", "archive_keys")
+    } | {"archived_events": 0}
     assert json.loads(exported["inbound_events"][0])["body"].startswith("{")
     assert CLIENT_SECRET not in "".join("".join(lines) for lines in exported.values())
     modes = {stat.S_IMODE(path.stat().st_mode) for path in files.values()}
@@ -208,3 +209,19 @@ def test_webhook_secret_of_a_removed_shop_is_deleted_after_its_time(shop: Shops,
         assert delete_retired_secrets(tx, utc_now() + WEBHOOKS_IGNORED_FOR) == 1
         names = tx.exec_driver_sql("select shop_id from shop_secrets").scalars().all()
     assert set(names) == {shop.whole}
+
+
+def test_archived_events_are_exported_and_then_unreadable(shop: Shops, tmp_path: Path) -> None:
+    count = len(rows_of(shop, shop.holed)["inbound_events"])
+    make_old(shop.engine, f"shop_id = {shop.holed}")
+    archive_with(open_store(get_settings().archive_url))
+    assert rows_of(shop, shop.holed)["inbound_events"] == []
+
+    remove("holed", "--export", tmp_path / "data", "--confirm", "holed")
+
+    lines = (tmp_path / "data" / "archived_events.jsonl").read_text().splitlines()
+    assert len(lines) == count
+    assert json.loads(json.loads(lines[0])["body"])
+    readable, sealed = read_all(shop.engine, shop_id=shop.holed)
+    assert (readable, len(sealed)) == ({}, count)
+    assert not (tmp_path / "data" / "archive_keys.jsonl").exists()
