@@ -34,6 +34,8 @@ from services.ledger.work import Done, HandlerResult, WorkItem
 DATABASE = "bench_retention"
 COLUMNS = {
     "claims_per_second": "claimed and settled/s",
+    "claim_pages": "8 KB pages per claimed item",
+    "list_pages": "8 KB pages of the four lists",
     "events_ms": "fleet events list, ms",
     "work_ms": "fleet work list, ms",
     "runs_ms": "fleet jobs history, ms",
@@ -107,6 +109,8 @@ with e as (
 )
 delete from work_queue w using e where w.event_id = e.id
 """
+
+_PAGES = "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
 
 _SIZE = f"""
 select sum(pg_total_relation_size(c.oid)) / 1e6 as size_mb,
@@ -184,9 +188,18 @@ def _measure_step(engine: Engine, url: str) -> Figures:
         "runs_ms": lambda tx: find_history(tx, job="gap-healing", shop_id=3, status=None, limit=50),
         "metrics_ms": lambda tx: (read_totals(tx), list_topic_figures(tx, now)),
     }
+    first = _count_pages(engine)
+    for read in lists.values():
+        with transaction(engine) as tx:
+            read(tx)
+    list_pages = _count_pages(engine) - first
+    times = {name: _measure_list(engine, read) for name, read in lists.items()}
+    rate, claim_pages = _measure_claims(engine)
     return {
-        "claims_per_second": round(_measure_claims(engine)),
-        **{name: _measure_list(engine, read) for name, read in lists.items()},
+        "claims_per_second": round(rate),
+        "claim_pages": round(claim_pages, 1),
+        "list_pages": list_pages,
+        **times,
         "old_rows": int(old),
         "size_mb": round(float(size_mb), 1),
         "dead_rows": int(dead),
@@ -204,21 +217,33 @@ def _measure_list(engine: Engine, read: Callable[[Connection], object]) -> float
     return round(median(times) * 1000, 2)
 
 
-def _measure_claims(engine: Engine) -> float:
-    """Return how many ready items a second are claimed, with their bodies, and settled; delete them again."""
-    runner, rates = TransactionalRunner(engine, "bench", Random(1)), []
+def _measure_claims(engine: Engine) -> tuple[float, float]:
+    """Return how many ready items a second are claimed, with their bodies, and settled; and pages per item.
+
+    The items are deleted again. Pages are the same on a busy machine.
+    """
+    runner, rates, pages = TransactionalRunner(engine, "bench", Random(1)), [], []
     for number in range(CLAIM_ROUNDS):
         key = f"ready-{datetime.now(UTC).isoformat()}-"
         with transaction(engine) as tx:
             tx.exec_driver_sql(_ADD_READY, {"key": key, "count": READY})
-        settled, began = 0, time.perf_counter()
+        settled, first, began = 0, _count_pages(engine), time.perf_counter()
         while claimed := runner.run_batch(TOPICS["order_ingest"], _settle).claimed:
             settled += claimed
         rates.append(settled / (time.perf_counter() - began))
+        pages.append((_count_pages(engine) - first) / settled)
         with transaction(engine) as tx:
             tx.exec_driver_sql(_DELETE_READY, {"key": f"{key}%"})
-        print(f"round {number + 1}: {rates[-1]:,.0f} items/s", file=sys.stderr)
-    return median(rates)
+        print(f"round {number + 1}: {rates[-1]:,.0f} items/s, {pages[-1]:.1f} pages an item", file=sys.stderr)
+    return median(rates), median(pages)
+
+
+def _count_pages(engine: Engine) -> int:
+    """Return how many pages of tables and indexes were read in this database, from memory or disk."""
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("select pg_stat_force_next_flush()")
+    with transaction(engine) as tx:
+        return int(tx.exec_driver_sql(_PAGES).scalar_one())
 
 
 def _settle(_tx: Connection, items: Sequence[WorkItem], _now: datetime) -> HandlerResult:

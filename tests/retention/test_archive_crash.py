@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import RetryLater
+from services.ledger.claim import claim_transactional
+from services.ledger.topics import TOPICS
 from services.providers.object_store import FolderStore
+from services.retention.delete import delete_old_rows
+from services.retention.events import ArchiveRun, archive_old_events
+from services.retention.rules import RULES
+from tests.ledger_rows import accept, new_event
 from tests.retention.old_rows import archive_with, make_old, read_all, select_all
 
 IDS = "select id from inbound_events order by id"
@@ -112,3 +119,28 @@ def test_an_event_that_changes_while_it_is_archived_is_not_deleted(
     assert 3 in select_all(shop, IDS)
     assert 3 not in read_all(shop)[0]
     assert select_all(shop, "select count(*) from work_queue where event_id = 3") == [1]
+
+
+def test_claims_wait_for_no_transaction_of_the_job(shop: Engine, archive: FolderStore) -> None:
+    ready = [accept(shop, new_event(number))[0].event_id for number in (600, 601)]
+    make_old(shop, f"id not in ({ready[0]}, {ready[1]})")
+    claims: list[int] = []
+
+    @contextmanager
+    def begin() -> Iterator[Connection]:
+        with transaction(shop) as tx:
+            yield tx
+            with transaction(shop) as other:
+                other.execute(text("set local lock_timeout = '100ms'"))
+                claims.append(len(claim_transactional(other, TOPICS["order_ingest"], utc_now()).items))
+
+    run = ArchiveRun(
+        begin=begin, store=archive, now=utc_now(), retain_until=None, by="job retention", request_id="r-1"
+    )
+    archive_old_events(run, utc_now() - timedelta(days=90), lambda: False)
+    for rule in RULES:
+        delete_old_rows(begin, rule, utc_now() - timedelta(days=90), utc_now(), lambda: False)
+
+    assert run.events == 12
+    assert set(claims) == {2}
+    assert len(claims) >= len(RULES) + 3
