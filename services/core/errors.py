@@ -1,9 +1,9 @@
 """Errors, named by what happens next. Only ``services.providers`` maps a response to one of them."""
 
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
-from urllib.parse import urlsplit
 
 MAX_NAMED = 60
 """Of more valid values than this, a message names only the closest ones."""
@@ -38,8 +38,8 @@ def suggest(value: str, known: Iterable[str]) -> str:
 
 def describe_server(url: str) -> str:
     """Return host, port and database of ``url``, never its user or a password: ``db.example:5432/shop``."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] + parts.path
+    servers = (each.partition("://")[2].rpartition("@")[2] for each in re.split(r";(?=\w+://)", url))
+    return ", ".join(server.partition("?")[0] for server in servers)
 
 
 class SettingsInvalid(ShopfleetError):

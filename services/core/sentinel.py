@@ -55,10 +55,12 @@ def parse_sentinel_url(raw: str) -> SentinelUrl:
     authority, _, database = rest.partition("/")
     if f";{SENTINEL}://" in raw:
         raise SettingsInvalid(" has several URLs: name all Sentinels in one: @host1:26379,host2:26379/0")
-    if "@" in database or "@" in query:
-        # The rest of a password would be read as a host or as an option, and then quoted.
-        raise SettingsInvalid(" has an @, / or ? in a password: write %40, %2F or %3F for it")
     login, _, hosts = authority.rpartition("@")
+    if "@" in database or "@" in query or {*"@#[]"} & {*login}:
+        # The rest of a password would be read as a host or as an option, and then quoted.
+        raise SettingsInvalid(
+            " has a special character in a password: write %40 for @, %2F for /, %3F for ?, ..."
+        )
     user, _, password = login.partition(":")
     faults: list[str] = []
     sentinels = tuple(_parse_host(host, faults, number) for number, host in enumerate(hosts.split(","), 1))

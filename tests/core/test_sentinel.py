@@ -72,9 +72,15 @@ def test_ports_the_database_and_logins_have_defaults() -> None:
         ("sentinel://:watcherpw?master=m", "the Sentinel number 1 ('')"),
         ("sentinel://one/0?master=m&ssl_cert_reqs=no", "ssl_cert_reqs='no', which should be one of required"),
         (f"sentinel://:{MASTER}@one/0;sentinel://:{MASTER}@two/0", "name all Sentinels in one"),
-        ("sentinel://:sterpw/x@one/0?master=m", "write %40, %2F or %3F"),
-        ("sentinel://:sterpw?x@one/0?master=m", "write %40, %2F or %3F"),
-        ("sentinel://:x@one/0?master=m&sentinel_password=watcherpw@x", "write %40, %2F or %3F"),
+        ("sentinel://:sterpw/x@one/0?master=m", "has a special character in a password: write %40 for @"),
+        ("sentinel://:sterpw#x@one/0?master=m", "has a special character in a password: write %40 for @"),
+        ("sentinel://:sterpw[x@one/0?master=m", "has a special character in a password: write %40 for @"),
+        ("sentinel://:sterpw@x@one/0?master=m", "has a special character in a password: write %40 for @"),
+        ("sentinel://:sterpw?x@one/0?master=m", "has a special character in a password: write %40 for @"),
+        (
+            "sentinel://:x@one/0?master=m&sentinel_password=watcherpw@x",
+            "has a special character in a password: write %40 for @",
+        ),
     ],
 )
 def test_a_wrong_url_is_refused_without_its_passwords(url: str, fault: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.core.errors import SettingsInvalid
+from services.core.errors import SettingsInvalid, describe_server
 from services.core.settings import read_settings
 
 NEEDED = {
@@ -98,3 +98,17 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str, message: str) -
         read_settings(NEEDED | {name: value})
 
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("postgresql://app:hid?d#en@one:5432/x?sslmode=require", "one:5432/x"),
+        ("amqp://u:hidden@one:5672/v;amqp://u:hidden@two:5672/v", "one:5672/v, two:5672/v"),
+        ("redis://:hidden;hidden@one:6379/0", "one:6379/0"),
+        ("sentinel://:hidden@one,[::1]:7/0?master=m&sentinel_password=hidden", "one,[::1]:7/0"),
+        ("redis://one:6379/0", "one:6379/0"),
+    ],
+)
+def test_a_server_is_described_without_its_logins(url: str, server: str) -> None:
+    assert describe_server(url) == server
