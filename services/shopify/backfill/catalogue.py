@@ -9,11 +9,12 @@ interrupted goes on: a list at its cursor, a bulk operation by its id. Known obj
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count as count_from
 from itertools import groupby, islice
 from typing import Protocol
 
 from services.core.db import transaction
-from services.core.errors import Refused, RetryLater
+from services.core.errors import Deferred, Refused, RetryLater
 from services.core.fields import find_object
 from services.ledger.sync_cursors import delete_cursors, upsert_cursor
 from services.providers.http import get_http_client
@@ -33,6 +34,7 @@ PAGE = 250
 """Objects of a bulk operation's file that one transaction records."""
 
 POLL_EVERY = timedelta(seconds=3)
+"""The first wait for a bulk operation. Each further one is longer, so that a job soon leaves its worker."""
 POLL_LATER = timedelta(seconds=30)
 
 _FIRST = "catalogue:"
@@ -113,13 +115,14 @@ def _run_bulk(reader: ListReader, name: str, parts: str, bulk: dict[str, str]) -
     ``RetryLater`` raised: the next try starts another.
     """
     gid = bulk.get(name) or _start(reader, name, bulk)
-    while True:
+    for look in count_from(1):
         found = find_object(reader.pager.query(READ_BULK_OPERATION, {"id": gid}), "bulkOperation")
         status, count = found.get("status"), int(found.get("objectCount") or 0)
         if status not in ("CREATED", "RUNNING"):
             break
         reader.on_progress(f"{name} at Shopify", count, None)
-        reader.pager.wait(POLL_EVERY, f"Shopify runs the bulk operation of {name}: {count} objects so far")
+        wait = min(look * POLL_EVERY, POLL_LATER)
+        reader.pager.wait(wait, f"Shopify runs the bulk operation of {name}: {count} objects so far")
     url = str(found.get("url") or "")
     if status != "COMPLETED" or (count and not url):
         _forget(reader, name, bulk)
@@ -141,7 +144,7 @@ def _start(reader: ListReader, name: str, bulk: dict[str, str]) -> str:
     if not gid:
         messages = "; ".join(str(error.get("message")) for error in payload.get("userErrors") or ())
         if "in progress" in messages:
-            raise RetryLater("shopify.bulk_in_progress", messages, wait=POLL_LATER)
+            raise Deferred("shopify.bulk_in_progress", messages, wait=POLL_LATER)
         raise Refused("shopify.bulk_refused", f"Shopify refused the bulk operation of {name}: {messages}")
     bulk[name] = gid
     with transaction() as tx:

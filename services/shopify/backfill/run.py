@@ -162,9 +162,11 @@ class ShopBackfill:
     def _record_access(self) -> BackfillState:
         """Store the scopes that Shopify grants, and return the state with them."""
         access = parse_access(self.pager.query(READ_ACCESS, {}))
-        self._update_state(scopes=access.scopes)
         with transaction() as tx:
-            return find_state(tx, self.shop_id)._replace(scopes=access.scopes)
+            state = find_state(tx, self.shop_id)
+        if state.scopes != access.scopes:
+            self._update_state(scopes=access.scopes)
+        return state._replace(scopes=access.scopes)
 
     def _record_orders_since(self) -> None:
         """Record since when all orders are read: since the first window, or since an earlier ``since``."""

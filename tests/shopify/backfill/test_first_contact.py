@@ -15,6 +15,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, RetryLater
 from services.fleet.doctor import examine
+from services.providers.shopify_bulk_documents import BULK_QUERIES, RUN_BULK_QUERY
 from services.sandbox.payloads.catalogue import make_items, make_product, make_shopify_body
 from services.shopify.backfill import catalogue
 from services.shopify.backfill.pager import Pager
@@ -167,14 +168,26 @@ def test_first_backfill_that_is_cut_anywhere_goes_on_and_records_nothing_twice(
 def test_job_does_not_block_a_worker_while_shopify_runs_the_operation(
     shops: Shops, is_bulk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "POLL_EVERY", timedelta(minutes=1))
+    monkeypatch.setattr(catalogue, "POLL_EVERY", timedelta(seconds=20))
     stock_catalogue(shops)
 
     with pytest.raises(Deferred) as raised:
         backfill(shops)
 
-    assert raised.value.wait == timedelta(minutes=1)
+    assert raised.value.wait == timedelta(seconds=20)
     assert "products" in state_of(shops).bulk
+
+
+@in_bulk
+def test_operation_of_another_process_is_awaited(shops: Shops, is_bulk: bool) -> None:
+    stock_catalogue(shops)
+    query = BULK_QUERIES["products"]
+    open_admin(shops.holed).execute(RUN_BULK_QUERY, {"query": query}, changes=True)
+
+    with pytest.raises(Deferred, match="already in progress") as raised:
+        backfill(shops)
+
+    assert raised.value.code == "shopify.bulk_in_progress"
 
 
 @in_bulk
