@@ -41,7 +41,7 @@ def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
     accepted, repeated = sum(len(plan.accepted) for plan in plans), sum(plan.repeated for plan in plans)
     refused = sum((plan.refused for plan in plans), Counter[str]())
     seen = list_counts(sorted(answers.refused.items()))
-    duplicates = answers.outcomes["duplicate"]
+    duplicates = answers.duplicates
     return [
         Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
               seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
@@ -77,7 +77,7 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
 
 def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
     backfilled, lost = figures.counts["backfilled"], len(plan.lost) + len(plan.lost_until_night)
-    seen = f"{lost} webhooks lost, {backfilled} events backfilled"
+    seen = f"{lost} webhooks lost; {backfilled} events backfilled, with those of objects that sent none"
     return Check("lost webhooks backfilled", backfilled > 0, seen, "fleet backfill status")
 
 

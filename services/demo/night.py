@@ -40,6 +40,7 @@ class Operator:
         for shop in shops:
             since = shop.yesterday(self.now)[1].strftime("%Y-%m-%dT%H:%MZ")
             command = ("backfill", "run", "--shop", shop.slug, "--since", since)
+            self.stage.step(f"fleet backfill run --shop {shop.slug}")
             result = self._run(*command, "--json")
             if result["exit"] != 0:
                 raise FleetError(f"fleet {' '.join(command)} exits {result['exit']}: {result['output']}")
@@ -48,6 +49,7 @@ class Operator:
     def repair_breaks(self, shop: DemoShop) -> None:
         day = shop.yesterday(self.now)[0].isoformat()
         command = ("payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
+        self.stage.step(f"fleet payments repair --shop {shop.slug}")
         self.stage.say(f"fleet {' '.join(command)}: exit {self._run(*command)['exit']}")
 
     def start_night(self) -> None:
@@ -66,12 +68,14 @@ class Operator:
 
     def run_job(self, job: str) -> dict[str, Any]:
         """Run ``job`` as a process; return the last JSON object of its output, and ``exit``."""
+        self.stage.step(f"fleet jobs run {job}")
         result = self._run("jobs", "run", job)
         self.stage.say(f"fleet jobs run {job}: exit {result['exit']}, {result.get('stats')}")
         return result
 
     def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
         """Verify the chains, unchanged and with one altered row; return both outputs and the row's id."""
+        self.stage.step("fleet audit verify")
         clean = self._run("audit", "verify", "--full", "--json")
         self.stage.say(
             f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"
@@ -80,6 +84,7 @@ class Operator:
         try:
             with owner.begin() as tx:
                 event_id, shop_id, seq, label = tx.execute(_PLANT).one()
+            self.stage.step("fleet audit verify, one row altered")
             altered = self._run("audit", "verify", "--full", "--json")
             with owner.begin() as tx:
                 undo = text("update audit_events set staff_label = :label where id = :id")

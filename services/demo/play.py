@@ -183,19 +183,23 @@ def _play_night(
         no_failure = {"fail_next": {"status": 503, "count": 0}, "drop_next": 0, "stale_next": 0}
         sender.control({"shop": shop.domain, "bucket": _USUAL_BUCKET} | no_failure)
     expected = recompute([*opening.accepted, *day.deliveries], find_owning(shops), {FOLLOWER: LEADER})
-    stage.begin("backfill")
+    stage.begin("backfill", len(shops) + 1)
+    stage.step("the state that the webhooks describe")
     set_shopify_levels(shops, expected.levels, read_outside(sender.sandbox_url).levels, sender.control)
     operator.backfill_gaps(shops)
     _settle(stage, "lost webhooks")
-    stage.begin("the night")
+    stage.begin("the night starts")
     alter_stripe(shops, day, sender.control)
     operator.start_night()
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
+    stage.begin("the morning", 1 + len(JOBS))
     operator.repair_breaks(shops[0])
     jobs = [operator.run_job(job) for job in JOBS]
     waiting = _settle(stage, "the last mails")
+    stage.begin("the proof", 3)
     proof = operator.prove()
+    stage.step("reading the figures")
     figures, outside = read_figures(fleet.home / "mail"), read_outside(sender.sandbox_url)
     checked = [
         checks.check_accounts(sender.answers, figures),

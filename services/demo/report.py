@@ -7,7 +7,14 @@ from pathlib import Path
 from shlex import quote
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -23,14 +30,19 @@ def make_console() -> Console:
 
 
 class Stage(Progress):
-    """The progress bar, removed at the end. ``say`` prints a line above it, ``go`` moves it."""
+    """The progress bar, removed at the end. ``say`` prints a line above it, ``go`` and ``step`` move it.
+
+    The spinner and the time move while a step runs: the bar of a finished task would stand still.
+    """
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            SpinnerColumn(), TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(),
         )  # fmt: skip
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self.add_task("starting", total=None)
+        self._steps = 0
 
     def say(self, line: str) -> None:
         self.console.print(Text(f"  {line}"))
@@ -38,9 +50,15 @@ class Stage(Progress):
     def begin(self, what: str, total: int | None = None) -> None:
         """Show ``what`` from now on, with a bar up to ``total``; None: without an end."""
         self.reset(self._task, description=what, total=total, completed=0)
+        self._steps = 0
 
     def go(self, done: int) -> None:
         self.update(self._task, completed=done)
+
+    def step(self, what: str) -> None:
+        """Show ``what`` as the next of the steps of ``begin``, which has begun: those before it are done."""
+        self.update(self._task, description=what, completed=self._steps)
+        self._steps += 1
 
 
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
@@ -50,13 +68,13 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: S
     rows: list[tuple[str, int, str]] = [
         ("received", answers.posts, f"{answers.tried_again} sent again after no or a 5xx answer"),
         ("accepted", len(answers.ids), ""),
-        ("duplicate", answers.outcomes["duplicate"], "recognized, nothing done twice"),
+        ("duplicate", answers.duplicates, "recognized, nothing done twice"),
         ("refused", answers.refused.total(), list_counts(sorted(answers.refused.items()))),
-        ("done", account.get("done", 0), f"events; {counts['work_done']} items of work,"
-                                         f" {counts['work_stale']} of them stale"),
+        ("done", account.get("done", 0), f"events; {counts['work_done']} items of work, with those of"
+                                         f" backfill and jobs, {counts['work_stale']} of them stale"),
         ("retried", counts["work_retried"], f"items, {counts['failed_tries']} failed tries"),
         ("sent again", counts["sent_again"], "items whose message was lost or late, by the sweep"),
-        ("backfilled", counts["backfilled"], "events without a webhook, from the providers' lists"),
+        ("backfilled", counts["backfilled"], "events from the providers' lists: lost, or sent by no webhook"),
         ("dead", account.get("dead", 0), list_counts(figures.dead.items())),
         ("waiting", account.get("waiting", 0), ""),
         ("orders", counts["orders"], ""),

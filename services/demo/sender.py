@@ -36,6 +36,14 @@ class Answers:
     ids: set[int] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def duplicates(self) -> int:
+        """Posts of a webhook that another post had recorded: all that are neither refused nor the first.
+
+        A first post whose answer was lost is sent again and answered ``duplicate``, but recorded only once.
+        """
+        return self.posts - self.refused.total() - len(self.ids)
+
 
 class WebhookPoster:
     """Posts to the ingress at ``url``. One connection pool; safe to share between threads."""

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import smtplib
+import socket
 import stat
 import subprocess
 import sys
@@ -114,6 +115,31 @@ def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: P
         assert read_env(home).keys() == set(SECRET_NAMES)
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_readme_can_be_tried_as_written_in_a_fresh_shell(home: Path) -> None:
+    root = Path(__file__).parents[2]
+    block = (root / "README.md").read_text().partition("## Try it")[2].split("```")[1]
+    lines = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+    assert lines[0].startswith("make up ")
+
+    with running(home):
+        port = int(read_env(home)["INGRESS_PORT"])
+        wait_for(lambda: is_listening(port), seconds=60)
+        shell = {"PATH": "/usr/bin:/bin", "HOME": str(home), "FLEET_HOME": str(home)}
+        tried = subprocess.run(
+            ["sh", "-e"], input="\n".join(lines[1:]), env=shell, cwd=root,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+
+    assert tried.returncode == 0, tried.stdout
+    assert '"status":"accepted"' in tried.stdout
+    assert "order_ingest" in tried.stdout
+
+
 def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) -> None:
     with running(home) as up:
         below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
@@ -128,8 +154,6 @@ def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) 
 
 
 def test_taken_ports_end_the_start_and_are_named_together(home: Path) -> None:
-    import socket
-
     names = ("INGRESS_PORT", "FLOWER_PORT", "EMBEDDED_POSTGRES_PORT")
     with ExitStack() as stack:
         taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
