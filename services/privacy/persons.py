@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import text_array
 from services.privacy.body_redaction import normalize_email, normalize_phone
 from services.privacy.subject import DataSubject
+from services.privacy.text_data import parse_body
 
 _EMAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
 _PHONE = re.compile(r"\+?[\d\s().\-/]{7,24}")
@@ -65,12 +66,16 @@ def find_named(body: bytes, topic: str) -> NamedIds:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        _collect_text(" " + body.decode("utf-8", "replace"), "", named)
-        return named
+        value = parse_body(body)
     kind = topic.partition("/")[0]
     if isinstance(value, dict) and kind in ("customers", "orders"):
         _add_ids(named.customers if kind == "customers" else named.orders, value.get("id"))
-    _collect(value, "", named)
+    try:
+        _collect(value, "", named)
+    except RecursionError:
+        value = body.decode("utf-8", "replace")
+    if isinstance(value, str):
+        _collect_text(f" {value}", "", named)
     return named
 
 

@@ -230,6 +230,21 @@ def test_the_persons_of_a_body(body: object, expected: tuple[set[str], ...]) -> 
     assert (named.customers, named.emails, named.phones) == expected
 
 
+@pytest.mark.parametrize(
+    ("body", "customers"),
+    [
+        (b'{"customer": {"id": 5}, "note": "a@b.example", "torn": "\\ud83d"}', {"5"}),
+        (b'{"email": "a@b.example", "name": "Ada', set()),
+        (b'{"note": "a@b.example", "deep": ' + b"[" * 1000 + b"]" * 1000 + b"}", set()),
+    ],
+    ids=["half a surrogate pair", "not JSON", "deep"],
+)
+def test_an_odd_body_names_its_persons_too(body: bytes, customers: set[str]) -> None:
+    named = find_named(body, "nobody/planned")
+
+    assert (named.customers, named.emails) == (customers, {"a@b.example"})
+
+
 def test_orders_and_payments_name_their_customer(archived: Engine) -> None:
     accept(archived, new_event(810, topic="nobody/planned", body=b'{"order_id": 299938}'))
     accept(archived, new_event(811, provider="stripe", topic="no/handler", body=b'{"id": "ch_0000000001"}'))
