@@ -120,6 +120,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         _count_messages()
         _reopen_silent_connection()
         _reach_broker()
+        _check_broker_api(module.options.broker_api or "")
         _limit_sign_ins(SignInLimiter())
         return start(tornado_argv, *args, **kwargs)
 
@@ -196,6 +197,14 @@ def _reach_broker() -> None:
     events.time = SimpleNamespace(**vars(time) | {"sleep": sleep})
 
 
+def _check_broker_api(api: str) -> None:
+    """Log why RabbitMQ's management API at ``api`` cannot be used, and what to do."""
+    url = get_settings().broker_url
+    if not is_redis(url) and (fault := find_api_fault(url, "" if api == management_api(url, "") else api)):
+        fields = {"fault": fault, "effect": "the broker page only counts messages", "to_do": API_NEEDED}
+        log.warning("flower_broker_api_missing", extra={"fields": fields})
+
+
 def _limit_sign_ins(limiter: SignInLimiter) -> None:
     """Answer 429 with ``Retry-After`` to an address with too many wrong sign-ins."""
     from flower.views import BaseHandler
@@ -234,9 +243,6 @@ def _set_defaults() -> None:
     }
     if not is_redis(settings.broker_url):
         defaults["FLOWER_BROKER_API"] = management_api(settings.broker_url, settings.flower_broker_api)
-        if fault := find_api_fault(settings.broker_url, os.environ.get("FLOWER_BROKER_API", "")):
-            fields = {"fault": fault, "effect": "the broker page only counts messages", "to_do": API_NEEDED}
-            log.warning("flower_broker_api_missing", extra={"fields": fields})
     for name, value in defaults.items():
         if value:
             os.environ.setdefault(name, value)
