@@ -172,6 +172,7 @@ def test_flower_shows_the_queues_by_the_management_api(chaos: Chaos) -> None:
     assert page.count("&mdash;") < 4 * len(QUEUES), "without the API there is only the number of messages"
 
 
+@pytest.mark.usefixtures("chaos")
 def test_broker_has_the_quorum_queues_of_the_fleet_and_no_others(rabbitmq: RabbitMQ) -> None:
     queues = httpx.get(f"{rabbitmq.management_url}queues/fleet").json()
 
