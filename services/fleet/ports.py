@@ -26,15 +26,16 @@ def find_free_port() -> int:
 
 
 def hold_port(port: int) -> socket.socket | None:
-    """Return an open socket that reserves ``port``, or None if another process uses it.
+    """Return an open socket that reserves ``port``, or None if it is taken or was in use a minute ago.
 
     A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without the
-    reservation two fleets that start together would find the port free and share it.
+    reservation two fleets that start together would find the port free and share it. The option follows the
+    bind: before it, two holders could share the port.
     """
     holder = socket.socket()
     try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((LOOPBACK, port))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
         holder.close()
         return None

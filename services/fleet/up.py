@@ -85,7 +85,10 @@ def start_fleet(
         embedded = _find_embedded_ports(home, given)
         values = _choose_values(home, given, embedded, auto_ports=auto_ports, sandbox=sandbox)
         for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # granian would share them with another fleet
-            if (holder := hold_port(int(values[name]))) is not None:
+            while (holder := hold_port(int(values[name]))) is None and not is_free(int(values[name])):
+                picked = pick_ports({name: int(values[name])}, auto=auto_ports)  # or PortTaken
+                values[name] = str(picked[name])
+            if holder is not None:
                 stack.callback(holder.close)
         read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
         servers = stack.enter_context(

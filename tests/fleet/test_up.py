@@ -18,7 +18,7 @@ import pytest
 
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import SECRET_NAMES, read_env
-from services.fleet.ports import is_free
+from services.fleet.ports import LOOPBACK, find_free_port, hold_port, is_free
 from tests.fleet.conftest import IS_ROOT
 from tests.fleet.waiting import is_running, wait_for
 
@@ -232,3 +232,16 @@ def test_wrong_setting_is_reported_before_anything_starts(
     assert up.returncode == 1
     assert message in refusal
     assert not (home / "servers").exists()
+
+
+def test_a_held_port_is_refused_to_a_second_fleet_and_left_to_a_server_that_shares_it() -> None:
+    port = find_free_port()
+    holder = hold_port(port)
+    assert holder is not None
+
+    with holder, socket.socket() as server:
+        assert hold_port(port) is None
+        assert not is_free(port)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind((LOOPBACK, port))
+        server.listen()
