@@ -73,6 +73,7 @@ _SET_KEY = "update event_archives set object_key = %(key)s where id = %(id)s"
 _FIND_PLANNED = """
 select id, shop_id, object_key from event_archives where stored_at is null order by id for update skip locked
 """
+_LOCK_PLANNED = "select id from event_archives where id = %(id)s and stored_at is null for update"
 _DROP_PLANNED = "delete from event_archives where id = %(id)s and stored_at is null"
 
 _LOCK_WORK = f"""
@@ -240,9 +241,14 @@ def _is_same(row: Row[Any], stored: object) -> bool:
 def _finish(
     run: ArchiveRun, archive: _Planned, data: bytes, rows: Sequence[Row[Any]], lines: Sequence[Line]
 ) -> None:
-    """Delete the events ``rows``, if they are unchanged, with their work; record the archive."""
+    """Delete the events ``rows``, if they are unchanged, with their work; record the archive.
+
+    Deletes nothing if another run has finished or dropped the archive: no row would name its object.
+    """
     versions: Mapping[int, int] = {row.id: row.version for row in rows}
     with run.begin() as tx:
+        if tx.exec_driver_sql(_LOCK_PLANNED, {"id": archive.id}).first() is None:
+            return
         work = tx.exec_driver_sql(_LOCK_WORK, {"id": int_array(versions)}).all()
         open_events = {one.event_id for one in work if not one.is_final}
         ids = [event_id for event_id in versions if event_id not in open_events]

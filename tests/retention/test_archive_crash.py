@@ -121,6 +121,40 @@ def test_an_event_that_changes_while_it_is_archived_is_not_deleted(
     assert select_all(shop, "select count(*) from work_queue where event_id = 3") == [1]
 
 
+class Late(FolderStore):
+    """A folder that calls ``act`` before it stores its first object."""
+
+    def __init__(self, folder: Path, act: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._act = [act]
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:
+        if self._act:
+            self._act.pop()()
+        super().put(key, data, retain_until)
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["archives itself", "stops"])
+def test_a_second_run_that_drops_the_planned_archive_leaves_no_event_without_one(
+    shop: Engine, archive: FolderStore, tmp_path: Path, *, goes_on: bool
+) -> None:
+    make_old(shop)
+    before = select_all(shop, IDS)
+
+    def drop() -> None:
+        if goes_on:
+            archive_with(archive)
+        else:
+            with transaction(shop) as tx:
+                tx.execute(text("delete from event_archives where stored_at is null"))
+
+    archive_with(Late(tmp_path / "archive", drop))
+
+    assert sorted([*read_all(shop)[0], *select_all(shop, IDS)]) == before
+    archive_with(archive)
+    assert len(read_all(shop)[0]) == 12
+
+
 def test_claims_wait_for_no_transaction_of_the_job(shop: Engine, archive: FolderStore) -> None:
     ready = [accept(shop, new_event(number))[0].event_id for number in (600, 601)]
     make_old(shop, f"id not in ({ready[0]}, {ready[1]})")
