@@ -32,9 +32,13 @@ def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the settings of the fleet on ``home``: its ports and addresses override the environment."""
-    stored = read_env(home)
-    running = {name: value for name, value in stored.items() if name not in SECRET_NAMES}
-    return stored | read_merged(environ, folder) | running
+    return overlay_running(home, read_env(home) | read_merged(environ, folder))
+
+
+def overlay_running(home: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """Return ``values``, overridden by the ports and addresses of the fleet that runs on ``home``."""
+    running = {name: value for name, value in read_env(home).items() if name not in SECRET_NAMES}
+    return dict(values) | running
 
 
 def ensure_secrets(home: Path) -> dict[str, str]:

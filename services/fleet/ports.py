@@ -8,12 +8,12 @@ from services.fleet.errors import PortTaken
 LOOPBACK = "127.0.0.1"
 
 
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on ``port`` of loopback now."""
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Return whether a server could listen on ``port`` of ``host`` now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True

@@ -100,6 +100,11 @@ class GraphTransport(MailTransport):
             self._paused_until = time.monotonic() + fault.wait.total_seconds()
         raise fault
 
+    def check(self) -> str:
+        """Sign the app in. Whether it may use the mailbox shows only when it sends."""
+        self._get_token()
+        return f"Microsoft signs the app {self._options['client_id']} in"
+
     def _post(self, mail: OutgoingMail, content: bytes, token: str) -> "httpx.Response":
         options = self._options
         url = f"{options['graph_api_base']}/v1.0/users/{quote(options['mailbox'])}/sendMail"

@@ -40,10 +40,29 @@ def post(
     Raises ``RetryLater`` if nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
     request without a response is ``OutcomeUnknown``, or ``RetryLater`` if it ``is_repeatable``.
     """
+    return _request("POST", provider, url, headers, http, is_repeatable=is_repeatable, host=host, **body)
+
+
+def get(provider: str, url: str, headers: Mapping[str, str]) -> "httpx.Response":
+    """Return the response to a GET, whatever its status; raise as ``post`` does."""
+    return _request("GET", provider, url, headers, None, is_repeatable=True, host="a host")
+
+
+def _request(
+    method: str,
+    provider: str,
+    url: str,
+    headers: Mapping[str, str],
+    http: "httpx.Client | None",
+    *,
+    is_repeatable: bool,
+    host: str,
+    **body: Any,
+) -> "httpx.Response":
     import httpx
 
     try:
-        return (http or get_http_client()).post(url, headers=dict(headers), **body)
+        return (http or get_http_client()).request(method, url, headers=dict(headers), **body)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise RetryLater(f"{provider}.unavailable", f"could not connect: {type(error).__name__}") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:

@@ -1,7 +1,10 @@
 """Writes mail into a folder, one ``.eml`` file each: for tests, or for a program that sends them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from services.core.errors import Misconfigured, RetryLater
 from services.core.files import make_private_folder, open_private
@@ -19,13 +22,28 @@ class FileTransport(MailTransport):
         """Write ``<message id>.eml`` and return its name; a repeat writes the same file."""
         name = mail.message_id.replace("/", "_").replace("\\", "_").lstrip(".") + ".eml"
         unfinished = self._folder / f".{name}.part"
-        try:
+        with self._translated_errors():
             make_private_folder(self._folder)
             with open(unfinished, "wb", opener=open_private) as file:
                 file.write(render_mime(mail))
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(self._folder / name)
+        return name
+
+    def check(self) -> str:
+        """Write and remove an empty file."""
+        probe = self._folder / f".{uuid4().hex}.part"
+        with self._translated_errors():
+            make_private_folder(self._folder)
+            open(probe, "wb", opener=open_private).close()
+            probe.unlink()
+        return f"{self._folder} can be written"
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
         except (PermissionError, NotADirectoryError, FileExistsError) as fault:
             raise Misconfigured(
                 "file.not_writable",
@@ -33,4 +51,3 @@ class FileTransport(MailTransport):
             ) from fault
         except OSError as fault:
             raise RetryLater("file.not_written", f"{str(self._folder)!r}: {fault.strerror}") from fault
-        return name

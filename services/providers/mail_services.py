@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.http import find_json, parse_retry_after, post
+from services.providers.http import find_json, get, parse_retry_after, post
 from services.providers.outgoing_mail import (
     WAIT_LONGEST,
     WAIT_UNSTATED,
@@ -38,6 +38,7 @@ class SendGridTransport(MailTransport):
 
     def __init__(self, api_key: str, api_base: str) -> None:
         self._headers, self._url = _make_headers(api_key), f"{api_base}/v3/mail/send"
+        self._scopes_url = f"{api_base}/v3/scopes"
 
     def send(self, mail: OutgoingMail) -> str:
         """Return SendGrid's ``X-Message-Id`` of the accepted ``mail``."""
@@ -46,12 +47,24 @@ class SendGridTransport(MailTransport):
             raise _make_sendgrid_error(response)
         return str(response.headers.get("x-message-id", ""))
 
+    def check(self) -> str:
+        """Read the key's permissions. Source: SendGrid API, "Retrieve a list of scopes"."""
+        response = get("sendgrid", self._scopes_url, self._headers)
+        if response.status_code != 200:
+            raise _make_sendgrid_error(response)
+        if "mail.send" not in ((find_json(response) or {}).get("scopes") or ()):
+            raise Misconfigured(
+                "sendgrid.access_denied", "the key lacks the permission Mail Send (mail.send)"
+            )
+        return "SendGrid accepts the key, which may send"
+
 
 class ResendTransport(MailTransport):
     """Sends through one team of Resend."""
 
     def __init__(self, api_key: str, api_base: str) -> None:
         self._headers, self._url = _make_headers(api_key), f"{api_base}/emails"
+        self._domains_url = f"{api_base}/domains"
 
     def send(self, mail: OutgoingMail) -> str:
         """Return Resend's id of the accepted ``mail``; a repeat under its key is accepted once."""
@@ -60,6 +73,14 @@ class ResendTransport(MailTransport):
         if response.status_code != 200:
             raise _make_resend_error(response)
         return str((find_json(response) or {}).get("id") or "")
+
+    def check(self) -> str:
+        """List the domains; a key that may only send is refused by name, and works."""
+        response = get("resend", self._domains_url, self._headers)
+        only_sends = (find_json(response) or {}).get("name") == "restricted_api_key"
+        if response.status_code != 200 and not only_sends:
+            raise _make_resend_error(response)
+        return "Resend accepts the key, which may only send" if only_sends else "Resend accepts the key"
 
 
 def make_sendgrid_body(mail: OutgoingMail) -> dict[str, Any]:

@@ -77,6 +77,10 @@ class MailTransport:
         """Return the provider's id of the accepted ``mail``; raise a ``WorkError`` otherwise."""
         raise NotImplementedError
 
+    def check(self) -> str:
+        """Connect and sign in without sending anything; return what answered, or raise a ``WorkError``."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close idle connections."""
 

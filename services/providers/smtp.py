@@ -12,13 +12,12 @@ import socket
 import ssl
 import threading
 import time
-from functools import cache
 from typing import NamedTuple
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import MailTransport, OutgoingMail, ascii_address, parse_sender
-from services.providers.smtp_client import SmtpClient, SmtpSslClient
+from services.providers.smtp_client import SmtpClient, SmtpSslClient, find_host_name
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
@@ -67,6 +66,12 @@ class SmtpTransport(MailTransport):
                         self._changed.notify()
                 else:
                     self._drop(session)
+
+    def check(self) -> str:
+        """Connect and sign in; return the server."""
+        self._drop(self._take(), with_quit=True)
+        how = f"signs in {self._server.user}" if self._server.user else "answers without a sign-in"
+        return f"{self._server.host}:{self._server.port} {how}"
 
     def close(self) -> None:
         """Close the idle connections now, and each used one after its mail."""
@@ -234,7 +239,7 @@ def _escape_dots(content: bytes) -> bytes:
 
 def _connect(server: SmtpServer, timeout_seconds: float) -> SmtpClient:
     client: SmtpClient | None = None
-    address = (server.host, server.port, _find_host_name())
+    address = (server.host, server.port, find_host_name())
     try:
         if server.scheme == "smtps":
             client = SmtpSslClient(*address, timeout=timeout_seconds, context=ssl.create_default_context())
@@ -251,13 +256,6 @@ def _connect(server: SmtpServer, timeout_seconds: float) -> SmtpClient:
             client.close()
         raise _make_connect_error(fault) from fault
     return client
-
-
-@cache
-def _find_host_name() -> str:
-    """Return this machine's name for EHLO; looked up once, as that may take seconds."""
-    name = socket.getfqdn()
-    return name if "." in name else "[127.0.0.1]"
 
 
 def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures

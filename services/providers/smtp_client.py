@@ -1,6 +1,8 @@
 """smtplib's clients with a limit of lines per reply. smtplib itself has none."""
 
 import smtplib
+import socket
+from functools import cache
 from typing import BinaryIO
 
 REPLY_LINES = 100
@@ -38,3 +40,10 @@ class SmtpClient(smtplib.SMTP):
 
 class SmtpSslClient(SmtpClient, smtplib.SMTP_SSL):
     """``SmtpClient`` over TLS from the start."""
+
+
+@cache
+def find_host_name() -> str:
+    """Return this machine's name for EHLO; looked up once, as that may take seconds."""
+    name = socket.getfqdn()
+    return name if "." in name else "[127.0.0.1]"

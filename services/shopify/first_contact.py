@@ -63,6 +63,12 @@ def check_credentials(shop: Shop, domain: str, secrets: Mapping[str, str]) -> "G
 
 def check_access(shop: Shop, domain: str, access: "GrantedAccess") -> None:
     """Raise ``ShopInvalid`` unless the token is of ``shop`` and may read what a backfill reads."""
+    if faults := find_access_faults(shop, domain, access):
+        raise ShopInvalid("nothing was stored: " + "; ".join(faults))
+
+
+def find_access_faults(shop: Shop, domain: str, access: "GrantedAccess") -> list[str]:
+    """Return what is wrong with the token of ``shop``: another shop's, other figures, missing scopes."""
     faults = []
     if access.domain != domain:
         faults.append(f"shopify_domain={domain!r} is not the shop of the token, which is {access.domain!r}")
@@ -77,8 +83,7 @@ def check_access(shop: Shop, domain: str, access: "GrantedAccess") -> None:
         faults.append(
             f"the token lacks {', '.join(missing)}: add the scopes to the app, and install it again"
         )
-    if faults:
-        raise ShopInvalid("nothing was stored: " + "; ".join(faults))
+    return faults
 
 
 def record_credentials(

@@ -3,6 +3,8 @@
 import hashlib
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,6 +13,7 @@ from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, SettingsInvalid
 from services.core.settings import read_settings
+from services.fleet.doctor_accounts import check_archive
 from services.providers.object_store import BucketStore, FolderStore, open_store
 from tests.audit.seaweed import LOCKED, PLAIN, make_client
 
@@ -188,3 +191,35 @@ def test_archive_is_in_the_home_for_any_name_of_the_home(tmp_path: Path) -> None
 def test_any_other_url_is_refused_at_start(url: str) -> None:
     with pytest.raises(SettingsInvalid, match=r"ARCHIVE_URL=.* should be file:///folder or s3://bucket"):
         read_settings(NEEDED | {"ARCHIVE_URL": url})
+
+
+def test_doctor_tries_a_store_and_says_whether_it_keeps_the_probe(tmp_path: Path, s3: dict[str, str]) -> None:
+    client = make_client(s3)
+    keeping = create_keeping_bucket(client)
+    folder, plain, locked = f"file://{tmp_path}/a", f"s3://{PLAIN}/{uuid4().hex}", f"s3://{keeping}/a"
+    for url, kept in ((folder, False), (plain, False), (locked, True)):
+        (found,) = check_archive(read_settings(NEEDED | {"ARCHIVE_URL": url}))
+        assert found.ok, found
+        assert ("and kept: the store refuses to delete it" in found.seen) is kept, found
+        assert open_store(url).find_keys("") == []
+    (probe,) = client.list_object_versions(Bucket=keeping)["Versions"]
+    assert "probe/" in probe["Key"]
+
+
+def create_keeping_bucket(client: Any) -> str:
+    """Return a bucket that protects every object, as R2's bucket locks do."""
+    name = uuid4().hex
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    client.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=lock)
+    return name
+
+
+def test_doctor_names_a_store_that_cannot_be_used(tmp_path: Path, s3: dict[str, str]) -> None:
+    (tmp_path / "file").touch()
+    for url in (f"file://{tmp_path}/file", "s3://no-such-bucket/p"):
+        (found,) = check_archive(read_settings(NEEDED | {"ARCHIVE_URL": url}))
+        assert not found.ok
+        assert "ARCHIVE_URL" in found.remedy
+        assert s3["AWS_SECRET_ACCESS_KEY"] not in found.seen + found.remedy

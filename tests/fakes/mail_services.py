@@ -71,6 +71,8 @@ class Service:
                 self.end_headers()
                 self.wfile.write(content)
 
+            do_GET = do_POST  # noqa: N815
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -153,6 +155,8 @@ class SendGrid(Service):
                 {"errors": [{"message": "The provided authorization grant is invalid", "field": None}]},
                 {},
             )
+        if path == "/v3/scopes":
+            return 200, {"scopes": ["mail.send", "alerts.read"]}, {}
         fields = json.loads(body)
         for name in ("personalizations", "from", "subject", "content"):
             if not fields.get(name):
@@ -176,6 +180,8 @@ class Resend(Service):
             return 403, {"statusCode": 403, "name": "1010", "message": "no User-Agent"}, {}
         if headers.get("authorization") != f"Bearer {self.KEY}":
             return 403, {"statusCode": 403, "name": "invalid_api_key", "message": "API key is invalid"}, {}
+        if path == "/domains":
+            return 200, {"object": "list", "data": []}, {}
         key = headers["idempotency-key"]
         with self.lock:
             if key in self.keys:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import redis
 
 from services.fleet.doctor import examine
 from services.fleet.doctor_broker import check_broker
 from services.fleet.embedded.servers import EmbeddedServers
+from services.fleet.envfile import record_running
 from services.fleet.ports import find_free_port
 from services.schema.migrate import apply_migrations
 
@@ -33,6 +35,21 @@ def test_all_wrong_settings_are_reported_together(home: Path) -> None:
 
     assert not fault.ok
     assert all(name in fault.seen for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "INGRESS_PORT"))
+
+
+@pytest.mark.parametrize("wrong", [("ARCHIVE_URL", "ftp://x"), ("INGRESS_PORT", "99999")])
+def test_what_another_command_refuses_is_refused_beside_a_running_fleet_too(
+    home: Path, wrong: tuple[str, str]
+) -> None:
+    name, value = wrong
+    urls = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "BROKER_URL": "redis://127.0.0.1:1/0"}
+    home.mkdir(parents=True)
+    record_running(home, {**urls, "ARCHIVE_URL": "file:///archive", "INGRESS_PORT": "8000"})
+
+    (fault,) = [f for f in examine({name: value}, home) if f.check == "settings"]
+
+    assert not fault.ok
+    assert f"{name}={value!r}" in fault.seen
 
 
 def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
