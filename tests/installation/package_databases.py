@@ -33,6 +33,8 @@ class Postgres(PackageServer):
         self.data = Path(tempfile.mkdtemp(prefix="postgres-"))
         shutil.chown(self.data, self.account) if self.account else None
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--no-sync")
+        rules = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (self.data / "pg_hba.conf").write_text(rules)
 
     def url(self, role: str) -> str:
         """Return the URL of the role ``owner``, ``app`` or ``archive``."""

@@ -103,11 +103,11 @@ class PackageServer:
         self.stop(signal.SIGKILL)
 
 
-def make_certificate(home: Path) -> dict[str, str]:
+def make_certificate(home: Path, names: str = "IP:127.0.0.1") -> dict[str, str]:
     """Return settings of a Redis or Sentinel that listens with TLS, with a new certificate in ``home``."""
     key, certificate = str(home / "key.pem"), str(home / "certificate.pem")
-    new = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    name = ("-subj", "/CN=fleet", "-addext", "subjectAltName=IP:127.0.0.1")
+    new = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "90")
+    name = ("-subj", "/CN=fleet", "-addext", f"subjectAltName={names}")
     command = [need("openssl"), "req", *new, *name, "-keyout", key, "-out", certificate]
     subprocess.run(command, check=True, capture_output=True)
     files = {"tls-key-file": key, "tls-cert-file": certificate, "tls-ca-cert-file": certificate}

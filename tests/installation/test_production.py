@@ -1,0 +1,250 @@
+"""The commands of ``docs/production.md``, run as written on Debian's PostgreSQL, Redis and nginx."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from services.fleet.ports import find_free_port
+from services.fleet.process_list import BEATS, WORKERS
+from tests.installation.package_databases import Postgres
+from tests.installation.package_servers import PackageServer, make_certificate, need, wait_until
+from tests.installation.production_page import (
+    PAGE,
+    ProductionPage,
+    list_substitutions,
+    machine_environment,
+    read_blocks,
+)
+from tests.installation.systemd import Systemd
+
+SHOPIFY = "fleet send shopify --shop acme --topic orders/create --url https://hooks.example.com"
+COUNT_ORDERS = "select count(*) from orders"
+
+
+class Redis(PackageServer):
+    """Redis with the configuration that the page extends."""
+
+    program = "redis-server"
+
+    def __init__(self, home: Path, configuration: Path) -> None:
+        super().__init__(home)
+        self._configuration = configuration
+
+    def command(self) -> list[str]:
+        return [self.path, str(self._configuration)]
+
+
+class Nginx(PackageServer):
+    """nginx, which starts when it is reloaded with its first site."""
+
+    program = "nginx"
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(home)
+        self._configuration = root / "nginx.conf"
+        self._configuration.write_text(
+            f"user root;\npid {home}/pid;\nerror_log {home}/log;\nevents {{}}\n"
+            f"http {{ access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;\n"
+            f"include {root}/etc/nginx/sites-enabled/*; }}\n"
+        )
+
+    def command(self) -> list[str]:
+        return [self.path, "-c", str(self._configuration), "-g", "daemon off;"]
+
+    def reload(self) -> None:
+        """Read the configuration again."""
+        self.start() if self._process is None else self.signal(signal.SIGHUP)
+
+
+class MailSink(PackageServer):
+    """A mail server of the company."""
+
+    program = sys.executable
+
+    def command(self) -> list[str]:
+        options = ("--port", str(self.port), "--folder", str(self.home / "mails"))
+        return [self.path, "-m", "services.sandbox.mail_sink", *options]
+
+
+class Journal:
+    """journald, whose configuration the page writes."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def reload(self) -> None: ...
+
+
+class Installation:
+    """A machine on which the page is followed."""
+
+    def __init__(self, home: Path, database: Postgres) -> None:
+        root = home / "machine"
+        root.mkdir()
+        certificate = home / "certificate"
+        certificate.mkdir()
+        made = make_certificate(certificate, "DNS:localhost")
+        shutil.copy(made["tls-cert-file"], certificate / "fullchain.pem")
+        shutil.copy(made["tls-key-file"], certificate / "privkey.pem")
+        self.nginx = Nginx(home / "nginx", root)
+        self.redis = Redis(home / "redis", root / "etc/redis/redis.conf")
+        self.mail = MailSink(home / "mail").start()
+        self.ports = {
+            "postgresql": database.port,
+            "redis-server": self.redis.port,
+            "https": self.nginx.port,
+            "smtp": self.mail.port,
+            **{name: find_free_port() for name in ("ingress", "console", "flower")},
+        }
+        self.log = home / "log"
+        environment = machine_environment(root, certificate)
+        services = {
+            "postgresql": database,
+            "redis-server": self.redis,
+            "nginx": self.nginx,
+            "systemd-journald": Journal(),
+        }
+        self.systemd = Systemd(root / "etc/systemd/system", services, environment, self.log)
+        substitutions = list_substitutions(root, self.ports, certificate)
+        self.page = ProductionPage(root, substitutions, environment, self.systemd)
+        self.root = root
+        # What the packages bring.
+        for folder in ("redis", "nginx/sites-available", "nginx/sites-enabled", "systemd/system"):
+            (root / "etc" / folder).mkdir(parents=True)
+        (root / "etc/redis/redis.conf").write_text(
+            f"port {self.redis.port}\nbind 127.0.0.1\ndir {self.redis.home}\n"
+        )
+
+    def count(self, query: str) -> int:
+        with psycopg.connect(
+            f"postgresql://postgres@127.0.0.1:{self.ports['postgresql']}/shopfleet"
+        ) as connection:
+            (found,) = connection.execute(query.encode()).fetchone() or (0,)
+            return int(found)
+
+    def close(self) -> None:
+        self.systemd.close()
+        for server in (self.nginx, self.redis, self.mail):
+            server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A machine on which every step of the page up to the first shop was done."""
+    home = tmp_path_factory.mktemp("production")
+    with Postgres(home / "postgres") as database:
+        machine = Installation(home, database)
+        try:
+            yield machine
+        finally:
+            machine.close()
+
+
+def test_the_page_installs_upgrades_and_backs_up_a_fleet(machine: Installation) -> None:
+    page = machine.page
+    blocks = list(page.blocks)
+    machine.redis.start()
+    for heading in blocks[:6]:
+        page.run(heading)
+    machine_starts(machine)
+    systemd_accepts_the_units(machine)
+    machine_is_reached(machine)
+    machine_works(machine)
+    page.run("Monitor")
+    page.run("Back up")
+    (dump,) = (machine.root / "var/backups/shopfleet").iterdir()
+    assert dump.stat().st_mode & 0o777 == 0o600
+    listed = subprocess.run(["pg_restore", "--list", dump], check=True, capture_output=True, text=True)
+    assert "work_queue" in listed.stdout
+    machine_is_upgraded(machine)
+
+
+def machine_starts(machine: Installation) -> None:
+    """Step 7: every process works, and has the settings that it may have."""
+    answer = machine.page.run("7. Processes")
+    host = os.uname().nodename
+    names = [f"{name.removeprefix('worker-')}@{host}" for name, _, _ in WORKERS]
+    assert all(f"{name}: OK" in answer for name in names), answer
+    assert f"{len(WORKERS)} nodes online" in answer
+    assert '"failing":[]' in answer
+    units = machine.systemd.units
+    assert {*BEATS, "ingress", "console", "flower", *(name for name, _, _ in WORKERS)} == {
+        name.removeprefix("shopfleet-") for name in units
+    }
+    assert not any("MIGRATE_DATABASE_URL" in unit.environment for unit in units.values())
+    archives = [name for name, unit in units.items() if "AUDIT_ARCHIVE_DATABASE_URL" in unit.environment]
+    assert archives == ["shopfleet-worker-night"]
+    assert {unit.environment.get("REMAP_SIGTERM") for name, unit in units.items() if "worker" in name} == {
+        "SIGQUIT"
+    }
+    password = units["shopfleet-flower"].environment["FLOWER_BASIC_AUTH"].partition(":")[2]
+    flower = f"http://127.0.0.1:{machine.ports['flower']}/api/workers?refresh=1"
+    workers = httpx.get(flower, auth=("admin", password), timeout=30).raise_for_status().json()
+    assert set(workers) == set(names)
+
+
+def systemd_accepts_the_units(machine: Installation) -> None:
+    """Ask systemd itself."""
+    folder = machine.root / "etc/systemd/system"
+    units = sorted(str(path) for path in folder.glob("shopfleet*.*") if path.is_file())
+    assert len(units) == 10
+    checked = subprocess.run(
+        [need("systemd-analyze"), "verify", *units],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line for line in checked.stderr.splitlines() if "shopfleet" in line] == []
+
+
+def machine_is_reached(machine: Installation) -> None:
+    """Step 8: doctor finds no fault, a mail arrives, and only webhooks and health are public."""
+    answer = machine.page.run("8. A public address")
+    assert "fault" not in answer, answer
+    assert len(list((machine.mail.home / "mails").glob("*.eml"))) == 1
+    codes = machine.page.shell(
+        "for path in health metrics livez cron/daily-summary; do\n"
+        "  curl -s -o /dev/null -w '%{http_code} ' https://hooks.example.com/$path; done"
+    )
+    assert codes.split() == ["200", "404", "404", "404"]
+
+
+def machine_works(machine: Installation) -> None:
+    """Step 9: a signed webhook comes in through nginx and becomes an order."""
+    machine.page.run("9. The first shop")
+    machine.page.shell(
+        "shopfleet fleet shops set acme --shopify-domain acme.myshopify.com\n"
+        "echo the-apps-client-secret | shopfleet fleet shops secret acme shopify-webhook --stdin\n"
+        f"shopfleet {SHOPIFY}"
+    )
+    wait_until(lambda: machine.count(COUNT_ORDERS) == 1, "the order", 120)
+    faults = json.loads(machine.page.shell("shopfleet --owner fleet doctor --json"))
+    assert [line for line in faults if not line["ok"]] == []
+
+
+def machine_is_upgraded(machine: Installation) -> None:
+    """The upgrade: what is accepted meanwhile is done afterwards."""
+
+    def send_meanwhile() -> None:
+        machine.page.shell(f"shopfleet {SHOPIFY}")
+        assert machine.count(COUNT_ORDERS) == 1
+
+    answer = machine.page.run("Upgrade", before={"systemctl stop shopfleet-ingress": send_meanwhile})
+    assert "as before" in answer
+    assert "fault" not in answer, answer
+    wait_until(lambda: machine.count(COUNT_ORDERS) == 2, "the order that was sent meanwhile", 120)
+
+
+def test_every_command_of_the_page_is_run() -> None:
+    assert len(read_blocks()) > 10
+    fences = PAGE.read_text().count("```") // 2
+    assert sum(map(len, read_blocks().values())) == fences
