@@ -198,7 +198,7 @@ class WebhookEndpoint:
     ) -> tuple[WebhookDelivery, int]:
         """Return the delivery and its shop, verified only with the secrets of the shop in the path."""
         secrets = self._secrets
-        refused = WebhookRejected(INVALID_SIGNATURE)
+        refused: WebhookRejected | None = None
         for _attempt in range(2):
             snapshot = secrets.snapshot
             key = snapshot.keys.get((route.slug, route.secret_name))
@@ -213,6 +213,7 @@ class WebhookEndpoint:
                 await self._reload()  # the secret or the domain may have been set a moment ago
                 if secrets.snapshot is snapshot:
                     break
+        refused = refused or WebhookRejected(INVALID_SIGNATURE)
         raise self._refusal(route, refused) from refused
 
     async def _reload(self) -> None:
