@@ -155,6 +155,23 @@ def test_a_second_run_that_drops_the_planned_archive_leaves_no_event_without_one
     assert len(read_all(shop)[0]) == 12
 
 
+def test_a_run_whose_archive_another_run_finished_in_part_keeps_its_list(
+    shop: Engine, archive: FolderStore, tmp_path: Path
+) -> None:
+    make_old(shop)
+    before = select_all(shop, IDS)
+
+    def finish_without_event_3() -> None:
+        with transaction(shop) as tx:
+            tx.execute(text("select from inbound_events where id = 3 for update"))
+            archive_with(archive)
+
+    archive_with(Changing(tmp_path / "archive", finish_without_event_3))
+
+    assert sorted([*read_all(shop)[0], *select_all(shop, IDS)]) == before
+    assert 3 in select_all(shop, IDS)
+
+
 def test_claims_wait_for_no_transaction_of_the_job(shop: Engine, archive: FolderStore) -> None:
     ready = [accept(shop, new_event(number))[0].event_id for number in (600, 601)]
     make_old(shop, f"id not in ({ready[0]}, {ready[1]})")
