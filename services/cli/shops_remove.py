@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.privacy.shop_removal import (
     KEPT,
+    OF_OTHER_KEYS,
     WEBHOOKS_IGNORED_FOR,
     count_rows,
     delete_rows,
@@ -35,7 +37,10 @@ from services.shopify.subscriptions.check import delete_subscriptions
 from services.shops.shops import OF_POOL, Shop, get_shop
 
 SETTLE_SECONDS = 5.0
-"""Every process of the ingress ignores the shop's webhooks after this time, and no worker has its work."""
+"""Every process of the ingress ignores the shop's webhooks after this time."""
+
+MAX_PASSES = 24
+"""A worker may still have work of the shop: its rows are deleted again until a pass finds none."""
 
 
 @click.command("remove", cls=ReportingCommand)
@@ -96,10 +101,13 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
         with transaction() as tx:
             mark_removed(tx, shop, utc_now(), **author)
     with ListProgress() as progress:
-        counts = delete_rows(shop, utc_now(), progress)
-        time.sleep(SETTLE_SECONDS)
-        for table, count in delete_rows(shop, utc_now(), progress).items():
-            counts[table] = counts.get(table, 0) + count
+        counts = Counter(delete_rows(shop, utc_now(), progress))
+        for _ in range(MAX_PASSES):
+            time.sleep(SETTLE_SECONDS)
+            late = delete_rows(shop, utc_now(), progress)
+            counts.update(late)
+            if not late.keys() - OF_OTHER_KEYS.keys():  # late webhooks are counted for 30 days
+                break
     with transaction() as tx:
         record_removed(tx, shop, counts, utc_now(), **author)
     if as_json:

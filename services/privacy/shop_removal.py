@@ -81,7 +81,7 @@ delete from shop_secrets where shop_id = %(shop_id)s
 
 _END_SECRETS = "update shop_secrets set expires_at = %(until)s where shop_id = %(shop_id)s"
 
-_OF_OTHER_KEYS = {
+OF_OTHER_KEYS = {
     "rate_limits": "delete from rate_limits where owner_id = %(shop_id)s",
     "request_counts": "delete from request_counts where shop = %(slug)s",
 }
@@ -179,7 +179,7 @@ def delete_rows(shop: Shop, now: datetime, on_progress: Progress) -> dict[str, i
         table: f"delete from {table} where ctid = any(array("  # noqa: S608 - our own names
         f"select ctid from {table} where shop_id = %(shop_id)s limit {_BATCH}))"
         for table in tables
-    } | _OF_OTHER_KEYS
+    } | OF_OTHER_KEYS
     counts = {_KEYS: destroyed} if destroyed else {}
     for table, statement in statements.items():
         while True:

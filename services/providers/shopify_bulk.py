@@ -14,7 +14,9 @@ from services.core.errors import RetryLater
 if TYPE_CHECKING:
     import httpx
 
-EXPIRED = "shopify.bulk_expired"
+EXPIRED, UNORDERED = "shopify.bulk_expired", "shopify.bulk_unordered"
+USELESS = (EXPIRED, UNORDERED)
+"""The errors of a file that another download would not mend: only a new operation helps."""
 _GONE = (403, 404, 410)
 
 
@@ -43,7 +45,9 @@ def group_parts(lines: Iterable[Mapping[str, Any]], parts: str) -> Iterator[dict
             continue
         if "__parentId" in line:
             detail = f"{line.get('id')} does not follow its {line['__parentId']}"
-            raise RetryLater("shopify.bulk_unordered", detail, wait=timedelta(minutes=5))
+            raise RetryLater(UNORDERED, detail, wait=timedelta(minutes=5))
+        if "id" not in line:
+            raise RetryLater(UNORDERED, "a line is of no object", wait=timedelta(minutes=5))
         if whole is not None:
             yield whole
         whole = {**line, parts: {"nodes": []}}
@@ -66,4 +70,4 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         parsed = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise RetryLater("shopify.no_answer", "a bulk file ended within a line") from error
-    return dict(parsed)
+    return parsed if isinstance(parsed, dict) else {}

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from services.core.errors import RetryLater
-from services.providers.shopify_bulk import EXPIRED, group_parts, stream_objects
+from services.providers.shopify_bulk import EXPIRED, UNORDERED, group_parts, stream_objects
 
 
 def serve(*parts: bytes, status: int = 200) -> httpx.Client:
@@ -38,6 +38,16 @@ def test_file_that_is_not_there_is_tried_again(status: int, code: str) -> None:
 def test_file_that_ends_within_a_line_is_tried_again() -> None:
     with pytest.raises(RetryLater):
         list(stream_objects(serve(b'{"a":1}\n{"a'), "https://files.example/1"))
+
+
+@pytest.mark.parametrize("line", [b"null", b"[]", b'"x"', b"{}", b'{"error":"internal"}'])
+def test_line_of_no_object_asks_for_another_operation(line: bytes) -> None:
+    found = stream_objects(serve(b'{"id":"p1"}\n' + line + b"\n"), "https://files.example/1")
+
+    with pytest.raises(RetryLater) as raised:
+        list(group_parts(found, "parts"))
+
+    assert raised.value.code == UNORDERED
 
 
 def test_part_that_does_not_follow_its_object_is_an_error() -> None:

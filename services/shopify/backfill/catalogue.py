@@ -18,7 +18,7 @@ from services.core.errors import Deferred, Refused, RetryLater
 from services.core.fields import find_object
 from services.ledger.sync_cursors import delete_cursors, upsert_cursor
 from services.providers.http import get_http_client
-from services.providers.shopify_bulk import EXPIRED, group_parts, stream_objects
+from services.providers.shopify_bulk import USELESS, group_parts, stream_objects
 from services.providers.shopify_bulk_documents import BULK_QUERIES, READ_BULK_OPERATION, RUN_BULK_QUERY
 from services.providers.shopify_documents import COUNT_CATALOGUE
 from services.shopify.backfill.pager import Pager, PulledList
@@ -132,7 +132,7 @@ def _run_bulk(reader: ListReader, name: str, parts: str, bulk: dict[str, str]) -
     try:
         yield from group_parts(stream_objects(get_http_client(), url) if url else (), parts)
     except RetryLater as fault:
-        if fault.code == EXPIRED:
+        if fault.code in USELESS:
             _forget(reader, name, bulk)
         raise
 

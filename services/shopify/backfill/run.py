@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
-from services.core.errors import Misconfigured
+from services.core.errors import Misconfigured, Refused
 from services.core.pg_arrays import text_array
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.dispatch import send_messages
@@ -41,6 +41,7 @@ from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_o
 from services.shopify.backfill.webhook_payload import Node, PulledEvent
 from services.shopify.entities import EPOCH
 from services.shopify.shop_access import open_admin
+from services.shops.shops import get_shop_by_id
 
 OVERLAP = timedelta(minutes=10)
 FIRST_RUN_WINDOW = timedelta(days=60)
@@ -210,6 +211,8 @@ class ShopBackfill:
         missing = pulled_list.find_missing(self.pager, self.shop_id, page, self.now)
         work = []
         with transaction() as tx:
+            if get_shop_by_id(tx, self.shop_id).removed_at is not None:
+                raise Refused("shop.removed", "the shop was removed: nothing more of it is recorded")
             events = self._find_new_events(tx, missing)
             if not self.is_dry:
                 if events:

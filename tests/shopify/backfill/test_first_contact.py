@@ -203,6 +203,21 @@ def test_failed_bulk_operation_is_started_again(shops: Shops, is_bulk: bool) -> 
 
 
 @in_bulk
+def test_operation_whose_file_cannot_be_read_is_started_again(
+    shops: Shops, is_bulk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock_catalogue(shops)
+    with monkeypatch.context() as wrong, pytest.raises(RetryLater, match="does not follow"):
+        wrong.setattr(catalogue, "stream_objects", lambda *_: [{"id": "v", "__parentId": "p"}])
+        backfill(shops)
+
+    backfill(shops)
+
+    assert counts(shops) == ALL
+    assert httpx.get(f"{shops.url}/_control").json()["shops"][DOMAIN]["bulk_operations"] == 3
+
+
+@in_bulk
 def test_shop_without_a_product_has_no_file(
     shops: Shops, is_bulk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

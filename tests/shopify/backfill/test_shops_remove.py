@@ -16,14 +16,16 @@ from services.cli import shops_remove
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.scheduler import SCHEDULES
 from services.privacy.shop_removal import KEPT, WEBHOOKS_IGNORED_FOR, list_tables
 from services.providers.object_store import open_store
+from services.shopify.backfill.run import backfill_shopify
 from services.shops.secrets import delete_retired_secrets, record_secret
 from services.shops.shops import ShopInvalid, add_shop, list_shops
 from tests.retention.old_rows import archive_with, make_old, read_all
-from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, receive
+from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, put_order, receive
 from tests.shopify.backfill.sample_day import make_day
 
 CLIENT_SECRET = "shpss_" + "0b" * 16
@@ -199,6 +201,24 @@ def test_interrupted_removal_goes_on(shop: Shops, tmp_path: Path, monkeypatch: p
 
     assert done.exit_code == 0, done.output
     assert not rows_of(shop, shop.holed)["orders"]
+
+
+def test_backfill_that_runs_while_its_shop_is_removed_records_nothing_more(
+    shop: Shops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_order(shop, utc_now())
+    removed = []
+
+    def remove_first(*_: object) -> None:
+        if not removed:
+            removed.append(remove("holed", "--export", tmp_path / "data", "--confirm", "holed"))
+
+    with pytest.raises(Refused, match="was removed"):
+        backfill_shopify(shop.holed, utc_now(), "backfill", on_progress=remove_first)
+
+    assert removed[0].exit_code == 0, removed[0].output
+    after = {table for table, rows in rows_of(shop, shop.holed).items() if rows}
+    assert after == {"audit_events", "closed_periods", "shop_config", "shop_secrets"}
 
 
 def test_webhook_secret_of_a_removed_shop_is_deleted_after_its_time(shop: Shops, tmp_path: Path) -> None:
