@@ -99,7 +99,7 @@ def parse_csv(
             except ValueError as fault:
                 faults.append(f"line {reader.line_num}: {fault}")
     except csv.Error as fault:
-        faults.append(f"line {reader.line_num}: {fault}; save the file as CSV with commas")
+        faults.append(f"line {reader.line_num + 1}: {fault}; save the file as CSV with commas")
     raise_faults(faults, refusal, max_faults)
     return parsed
 

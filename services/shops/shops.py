@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -264,6 +265,7 @@ def _find_faults(fields: Mapping[str, str]) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
 def _find_closest(field: str, value: str) -> str:
     known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
     closest = get_close_matches(value, sorted(known), 1)

@@ -74,6 +74,34 @@ def test_every_wrong_line_is_named_and_nothing_is_added(engine: Engine, tmp_path
     assert slugs(engine) == []
 
 
+def test_mistake_that_each_line_repeats_is_compared_once_with_the_known_values(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def find(value: str, *_: object) -> list[str]:
+        compared.append(value)
+        return ["America/Vancouver"]
+
+    monkeypatch.setattr("services.shops.shops.get_close_matches", find)
+
+    refused = do_import(write(tmp_path, *(f"s{n},Shop,Amerika/Vancouvr,CAD,," for n in range(9))))
+
+    assert refused.output.count("did you mean 'America/Vancouver'?") == 9
+    assert compared == ["Amerika/Vancouvr"]
+
+
+@pytest.mark.parametrize("row", ['bay,"Bay"x,UTC,CAD,,', 'bay,"Bay,UTC,CAD,,\ncove,Cove,UTC,CAD,,'])
+def test_fault_in_quotes_names_the_line_where_the_row_begins(
+    engine: Engine, tmp_path: Path, row: str
+) -> None:
+    refused = do_import(write(tmp_path, GOOD[0], row))
+
+    assert refused.exit_code == 2
+    assert "  line 3: " in refused.output
+    assert slugs(engine) == []
+
+
 def test_shop_that_exists_with_other_values_is_a_wrong_line(
     harbour: str, engine: Engine, tmp_path: Path
 ) -> None:
