@@ -34,7 +34,7 @@ class Ingress:
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings, os.environ.get("FLEET_PROCESS", "ingress"))
         init_sentry(settings, "ingress")
-        engine = make_app_engine("shopfleet-ingress")
+        engine = make_app_engine("shopfleet-ingress", settings)
         self.notifier = WorkerNotifier()
         self.secrets = SecretCache(engine)
         self.stats = RequestStats(engine)

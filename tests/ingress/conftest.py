@@ -50,7 +50,8 @@ def database_proxy(settings: Settings) -> Iterator[TcpProxy]:
 def ingress(settings: Settings, shop_id: int, database_proxy: TcpProxy, broker_url: str) -> Iterator[Ingress]:
     """A running ingress that reaches the database through ``database_proxy``."""
     url = make_url(settings.database_url).set(port=database_proxy.port)
-    with running(replace(settings, database_url=url.render_as_string(hide_password=False))) as app:
+    text = url.render_as_string(hide_password=False)
+    with running(replace(settings, database_url=text, database_direct_url=text)) as app:
         yield app
 
 
