@@ -4,11 +4,12 @@ The row in ``shops`` stays with the mark ``shop_config.settings -> 'removed_at'`
 closed months name the shop by its id. Every table with a ``shop_id`` is in ``KEPT`` or emptied of the shop.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 from sqlalchemy import Connection
@@ -17,6 +18,7 @@ from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.audit.queries import use_snapshot
 from services.core.db import transaction
+from services.core.errors import InputInvalid
 from services.core.files import make_private_folder, open_private
 from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
@@ -25,6 +27,7 @@ from services.ledger.event_archive import ArchivedEvent, list_archives, open_lin
 from services.ledger.filters import EventFilter
 from services.privacy.store import list_exports
 from services.privacy.subject import DataSubject
+from services.providers.delivery import parse_object
 from services.providers.object_store import open_store
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shops.shops import Shop
@@ -112,13 +115,18 @@ def export_shop(shop: Shop, folder: Path, on_progress: Progress) -> dict[str, in
     """Write every row of the shop into ``folder``, a file of JSON lines for each table; return the counts.
 
     All files are of one moment; ``archived_events`` are those that are only in the archive store. Secrets are
-    not exported. The folder is open to its owner alone.
+    not exported. The folder is open to its owner alone; one with the export of another shop is refused.
     """
-    make_private_folder(folder)
+    manifest_file = make_private_folder(folder) / "manifest.json"
+    if manifest_file.exists():
+        other = (parse_object(manifest_file.read_bytes()) or {}).get("shop")
+        if other != shop.slug:
+            owner = f"the data of the shop {other}" if other else "a manifest.json of something else"
+            raise InputInvalid(f"{folder} has {owner}: name another folder; nothing was changed")
     counts: dict[str, int] = {}
 
     def write(name: str, found: Iterable[Mapping[str, Any]]) -> None:
-        with open(folder / f"{name}.jsonl", "wb", opener=open_private) as file:
+        with _create(folder / f"{name}.jsonl") as file:
             for number, row in enumerate(found, start=1):
                 options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
                 file.write(orjson.dumps(dict(row), default=_to_text, option=options))
@@ -135,9 +143,19 @@ def export_shop(shop: Shop, folder: Path, on_progress: Progress) -> dict[str, in
             write(table, map(dict, rows.mappings()))
         write("archived_events", _read_archived(tx, shop.id))
     manifest = {"shop": shop.slug, "name": shop.name, "rows": counts}
-    with open(folder / "manifest.json", "wb", opener=open_private) as file:
+    with _create(manifest_file) as file:
         file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
     return counts
+
+
+@contextmanager
+def _create(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file in place of any of this name; it is on the disk before a row is deleted."""
+    path.unlink(missing_ok=True)
+    with open(path, "xb", opener=open_private) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_archived(tx: Connection, shop_id: int) -> Iterator[Mapping[str, Any]]:

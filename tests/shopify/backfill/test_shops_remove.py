@@ -125,6 +125,42 @@ def test_export_has_every_row_and_no_secret_and_is_private(shop: Shops, tmp_path
     assert (modes, stat.S_IMODE((tmp_path / "data").stat().st_mode)) == ({0o600}, 0o700)
 
 
+def test_export_never_replaces_the_data_of_another_shop(shop: Shops, tmp_path: Path) -> None:
+    remove("holed", "--export", tmp_path / "data", "--confirm", "holed")
+    exported = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    before = rows_of(shop, shop.whole)
+
+    refused = remove("whole", "--export", tmp_path / "data", "--confirm", "whole")
+
+    assert (refused.exit_code, "has the data of the shop holed" in refused.output) == (2, True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == exported
+    assert rows_of(shop, shop.whole) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": "app"}'])
+def test_folder_of_something_else_is_refused(shop: Shops, tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+
+    refused = remove("holed", "--export", tmp_path, "--confirm", "holed")
+
+    assert (refused.exit_code, "a manifest.json of something else" in refused.output) == (2, True)
+    assert rows_of(shop, shop.holed)["orders"]
+
+
+def test_export_makes_its_files_anew_where_a_file_or_link_is(shop: Shops, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "data" / "orders.jsonl").symlink_to(tmp_path / "other")
+    (tmp_path / "data" / "customers.jsonl").touch(0o644)
+
+    done = remove("holed", "--export", tmp_path / "data", "--confirm", "holed")
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "other").read_text() == "kept"
+    modes = {stat.S_IMODE(path.lstat().st_mode) for path in (tmp_path / "data").glob("*.jsonl")}
+    assert modes == {0o600}
+
+
 def test_removed_shop_is_in_no_list_has_no_job_and_its_slug_stays_taken(shop: Shops, tmp_path: Path) -> None:
     remove("holed", "--export", tmp_path / "data", "--confirm", "holed")
 
