@@ -29,7 +29,7 @@ up: setup ## Run an empty fleet until Ctrl-C (AUTO_PORTS=1 uses free ports where
 test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
 	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup --ignore tests/installation tests
 
-test-installation: setup ## Run against RabbitMQ, Redis, Sentinel and PgBouncer of Debian's packages
+test-installation: setup ## Run against the servers of Debian's packages, and docs/production.md as written
 	$(BIN)/python -m pytest -q tests/installation
 
 lint: setup ## Check style, types, who imports whom, and duplicated code (there is none)

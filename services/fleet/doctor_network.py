@@ -92,6 +92,7 @@ def _check_certificate(parts: SplitResult) -> DoctorCheck:
         remedy = {
             10: _RENEW,
             62: f"use a certificate for the name {host}",
+            64: f"use a certificate for the address {host}, or a host name in PUBLIC_URL",
         }.get(fault.verify_code, "let the proxy send the whole chain (fullchain.pem) of a public authority")
         return DoctorCheck("certificate", False, f"{host}:{port}: {fault.verify_message}", remedy)
     except (OSError, UnicodeError) as fault:
