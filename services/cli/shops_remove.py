@@ -95,8 +95,14 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
     author = audit_author(actor)
     exported: dict[str, int] = {}
     if not is_marked and folder is not None:
-        with ListProgress() as progress:
-            exported = export_shop(shop, folder, progress)
+        try:
+            with ListProgress() as progress:
+                exported = export_shop(shop, folder, progress)
+        except OSError as fault:
+            reason = f"{fault.filename or folder}: {fault.strerror}"
+            raise click.ClickException(
+                f"{reason}; the export is not whole, so nothing was deleted"
+            ) from fault
         _unsubscribe(shop)
         with transaction() as tx:
             mark_removed(tx, shop, utc_now(), **author)

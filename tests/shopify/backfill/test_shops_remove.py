@@ -147,6 +147,17 @@ def test_folder_of_something_else_is_refused(shop: Shops, tmp_path: Path, text: 
     assert rows_of(shop, shop.holed)["orders"]
 
 
+def test_export_that_cannot_be_written_deletes_nothing(shop: Shops, tmp_path: Path) -> None:
+    (tmp_path / "data" / "orders.jsonl").mkdir(parents=True)
+    before = rows_of(shop, shop.holed)
+
+    refused = remove("holed", "--export", tmp_path / "data", "--confirm", "holed")
+
+    assert refused.exit_code == 1
+    assert "orders.jsonl: Is a directory; the export is not whole, so nothing was deleted" in refused.output
+    assert rows_of(shop, shop.holed) == before
+
+
 def test_export_makes_its_files_anew_where_a_file_or_link_is(shop: Shops, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "other").write_text("kept")
