@@ -254,7 +254,7 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     assert fleet("breaks", "--shop", "harbour", "--day", day, "--all").output.count("(closed)") == 3
     trail = fleet("trace", "ch_1", "--shop", "harbour", "--json")
     assert '"what": "charge"' in trail.output
-    assert fleet("trace", "ch_nowhere", "--shop", "harbour").exit_code == 1
+    assert fleet("trace", "ch_nowhere", "--shop", "harbour").exit_code == 2
 
 
 @pytest.mark.parametrize("arguments", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
