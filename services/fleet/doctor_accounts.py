@@ -165,11 +165,11 @@ def _call(settings: Settings, shop: "Shop", name: str, secret: object) -> Iterat
 
 
 def _call_shopify(_settings: Settings, shop: "Shop", _secret: str) -> list[str]:
-    from services.shopify.first_contact import find_access_faults
+    from services.shopify.first_contact import find_token_faults
     from services.shopify.shop_access import open_admin
 
     access = open_admin(shop.id).fetch_access()
-    return find_access_faults(shop, shop.shopify_domain or access.domain, access)
+    return find_token_faults(shop, shop.shopify_domain or access.domain, access)
 
 
 def _call_stripe(settings: Settings, _shop: "Shop", secret: str) -> list[str]:

@@ -63,21 +63,22 @@ def check_credentials(shop: Shop, domain: str, secrets: Mapping[str, str]) -> "G
 
 def check_access(shop: Shop, domain: str, access: "GrantedAccess") -> None:
     """Raise ``ShopInvalid`` unless the token is of ``shop`` and may read what a backfill reads."""
-    if faults := find_access_faults(shop, domain, access):
-        raise ShopInvalid("nothing was stored: " + "; ".join(faults))
-
-
-def find_access_faults(shop: Shop, domain: str, access: "GrantedAccess") -> list[str]:
-    """Return what is wrong with the token of ``shop``: another shop's, other figures, missing scopes."""
-    faults = []
-    if access.domain != domain:
-        faults.append(f"shopify_domain={domain!r} is not the shop of the token, which is {access.domain!r}")
+    faults = find_token_faults(shop, domain, access)
     for field, found in (("currency", access.currency), ("timezone", access.timezone)):
         if found and found != getattr(shop, field):
             faults.append(
                 f"{field}={getattr(shop, field)!r} is {found!r} at Shopify: if Shopify is right, run "
                 f"`fleet shops set {shop.slug} {field}={found}`; else change it in Shopify's settings"
             )
+    if faults:
+        raise ShopInvalid("nothing was stored: " + "; ".join(faults))
+
+
+def find_token_faults(shop: Shop, domain: str, access: "GrantedAccess") -> list[str]:
+    """Return whether the token belongs to another shop than ``shop``, and which scopes it lacks."""
+    faults = []
+    if access.domain != domain:
+        faults.append(f"shopify_domain={domain!r} is not the shop of the token, which is {access.domain!r}")
     needed = [*REQUIRED_SCOPES, *(["write_inventory"] if shop.stock_owner != "shopify" else [])]
     if missing := [scope for scope in needed if not access.has(scope)]:
         faults.append(
