@@ -8,8 +8,10 @@ from random import Random
 from typing import NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.append import append_all
+from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
@@ -18,7 +20,7 @@ from services.ledger.accept import WorkRef, record_work
 from services.ledger.tables import TOTAL
 from services.ledger.topics import Topic, plan_next_try
 from services.ledger.work import FLEET, Done, FollowUp, Outcome, WorkItem
-from services.shops.shops import find_slug
+from services.shops.shops import ShopUnknown, get_shop_by_id
 
 BUG_TRIES = 5
 """Tries after an exception that is not a ``WorkError``: it is a bug, and more tries seldom help."""
@@ -78,6 +80,15 @@ def to_internal_error(
     capture_bug(fault, topic=topic, shop=partial(find_slug, shop_id or FLEET), request_id=request_id)
     name = type(fault).__name__
     return InternalError(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")
+
+
+def find_slug(shop_id: int) -> str:
+    """Return the slug, read in a transaction of its own; the id if it cannot be read, ``""`` for 0."""
+    try:
+        with transaction() as tx:
+            return get_shop_by_id(tx, shop_id).slug
+    except (ShopUnknown, SQLAlchemyError):
+        return str(shop_id or "")
 
 
 def report_dead_work(result: BatchResult) -> None:

@@ -11,10 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.db import transaction
 from services.core.errors import InputInvalid, suggest
 from services.core.money import CURRENCIES
 from services.ledger.work import FLEET
@@ -90,7 +88,7 @@ def add_shop(
     """
     fields = {"name": name, "timezone": timezone, "currency": currency, **DEFAULTS, **of_config}
     fields["shopify_domain"] = normalize_domain(fields["shopify_domain"])
-    _check_faults(list_new_faults(slug, fields))
+    _check_faults(list_new_faults(slug, fields) + _find_domain_faults(tx, slug, fields["shopify_domain"]))
     shop_id = tx.scalar(
         pg_insert(shops)
         .values(slug=slug, created_at=now, **{field: fields[field] for field in _OF_SHOP})
@@ -129,6 +127,7 @@ def set_shop(
     _check_faults(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
+    _check_faults(_find_domain_faults(tx, slug, changes.get("shopify_domain", "")))
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
     _check_faults(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
@@ -150,6 +149,15 @@ def set_shop(
     mutation = Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)
     append_all(tx, [AuditEntry(shop.id, by, "shop.set", request_id, [mutation])], now)
     return get_shop(tx, slug)
+
+
+def _find_domain_faults(tx: Connection, slug: str, domain: str) -> list[str]:
+    """Return a fault if another shop, not a removed one, has the Shopify store ``domain``."""
+    if not domain:
+        return []
+    found = tx.execute(_all_shops().where(shop_config.c.shopify_domain == domain)).mappings()
+    others = [shop.slug for shop in map(_read_shop, found) if shop.slug != slug and not shop.removed_at]
+    return [f"shopify_domain={domain!r} is the store of the shop {other!r}" for other in others]
 
 
 def get_shop(tx: Connection, slug: str, *, is_removed_allowed: bool = False) -> Shop:
@@ -174,15 +182,6 @@ def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
     if row is None:
         raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` lists all")
     return _read_shop(row)
-
-
-def find_slug(shop_id: int) -> str:
-    """Return the slug, read in a transaction of its own; the id if it cannot be read, ``""`` for 0."""
-    try:
-        with transaction() as tx:
-            return get_shop_by_id(tx, shop_id).slug
-    except (ShopUnknown, SQLAlchemyError):
-        return str(shop_id or "")
 
 
 def list_shops(tx: Connection) -> list[Shop]:

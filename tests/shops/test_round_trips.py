@@ -62,7 +62,8 @@ def test_settings_of_mail_and_staff_do_not_touch_each_other(tx: Connection) -> N
 
 
 def test_secrets_of_one_name_and_of_two_shops(tx: Connection) -> None:
-    first, second = add_shop(tx, **FIELDS, now=NOW).id, add_shop(tx, **FIELDS | {"slug": "west"}, now=NOW).id
+    first = add_shop(tx, **FIELDS, now=NOW).id
+    second = add_shop(tx, **FIELDS | {"slug": "west", "shopify_domain": "west.myshopify.com"}, now=NOW).id
     record_secret(tx, first, "shopify-webhook", "old", NOW)
     record_secret(tx, first, "shopify-webhook", "new", LATER, timedelta(days=3650))
     record_secret(tx, second, "stripe-key", "sk_test_1", NOW)

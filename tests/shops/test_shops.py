@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, text
 
+from services.privacy.shop_removal import mark_removed
 from services.shops.shops import ShopInvalid, ShopUnknown, add_shop, get_shop, list_shops, set_shop
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -102,6 +103,21 @@ def test_setting_what_is_already_so_audits_nothing(tx: Connection) -> None:
 def test_shopify_domain_is_one_that_shopify_gives(tx: Connection, domain: str) -> None:
     with pytest.raises(ShopInvalid, match=r"shopify_domain=.* such as harbour\.myshopify\.com"):
         add_shop(tx, **HARBOUR | {"shopify_domain": domain}, now=NOW)
+
+
+def test_a_shopify_domain_belongs_to_one_shop_that_is_not_removed(tx: Connection) -> None:
+    add_shop(tx, **HARBOUR | {"shopify_domain": "harbour.myshopify.com"}, now=NOW)
+    quay = HARBOUR | {"slug": "quay", "shopify_domain": "Harbour.myshopify.com"}
+    taken = "shopify_domain='harbour.myshopify.com' is the store of the shop 'harbour'"
+
+    with pytest.raises(ShopInvalid, match=taken):
+        add_shop(tx, **quay, now=NOW)
+    add_shop(tx, **quay | {"slug": "pier", "shopify_domain": ""}, now=NOW)
+    with pytest.raises(ShopInvalid, match=taken):
+        set_shop(tx, "pier", {"shopify_domain": "harbour.myshopify.com"}, now=NOW)
+
+    mark_removed(tx, get_shop(tx, "harbour"), NOW, by="ada", request_id="")
+    assert set_shop(tx, "pier", {"shopify_domain": "harbour.myshopify.com"}, now=NOW).slug == "pier"
 
 
 def test_shopify_domain_is_stored_in_lower_case_and_its_former_ones_are_kept(tx: Connection) -> None:

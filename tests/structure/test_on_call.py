@@ -16,7 +16,19 @@ DOCS = Path(__file__).parents[2] / "docs"
 ON_CALL, PRODUCTION = (DOCS / "on-call.md").read_text(), (DOCS / "production.md").read_text()
 PARTS = ("Notice", "Confirm", "Fix", "Verify")
 MACHINE = frozenset(
-    ["systemctl", "journalctl", "tail", "df", "du", "redis-cli", "timedatectl", "certbot", "nginx", "runuser"]
+    [
+        "systemctl",
+        "journalctl",
+        "tail",
+        "df",
+        "du",
+        "redis-cli",
+        "timedatectl",
+        "certbot",
+        "nginx",
+        "runuser",
+        "install",
+    ]
 )
 PACKAGES = frozenset(["postgresql", "postgresql@15-main", "redis-server", "nginx", "certbot.timer", "ssh"])
 
