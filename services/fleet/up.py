@@ -16,6 +16,7 @@ from services.core.settings import read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import (
+    PASSWORDS,
     HomeLock,
     choose_area,
     close_folders,
@@ -148,7 +149,8 @@ def _find_embedded_ports(home: Path, given: dict[str, str]) -> dict[str, int]:
     ):
         if not given.get(url):
             wanted[name] = _number(given, name, default)
-    if not all(map(is_free, wanted.values())):
+    # Without the file no server was ever started here, and nothing is created before the settings are read.
+    if not all(map(is_free, wanted.values())) and (home / PASSWORDS).exists():
         end_servers(choose_area(home, find_account(home), throwaway=False))
     return wanted
 

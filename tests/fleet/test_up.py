@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from services.fleet.embedded.servers import VALKEY_PORT
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import SECRET_NAMES, read_env
 from services.fleet.ports import LOOPBACK, find_free_port, hold_port, is_free
@@ -226,8 +227,11 @@ def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
 def test_wrong_setting_is_reported_before_anything_starts(
     home: Path, name: str, value: str, message: str
 ) -> None:
-    up = fleet(home, "up", "--auto-ports", **{name: value})
-    refusal, _ = up.communicate()
+    with socket.socket() as other_fleet:
+        if is_free(VALKEY_PORT):
+            other_fleet.bind((LOOPBACK, VALKEY_PORT))
+        up = fleet(home, "up", "--auto-ports", **{name: value})
+        refusal, _ = up.communicate()
 
     assert up.returncode == 1
     assert message in refusal

@@ -156,7 +156,7 @@ def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, stocked:
         ("sku,pieces\nMUG,-1\n", "line 2: pieces='-1' should be a whole number"),
         ("sku,count\nMUG,1\n", "line 1: the columns should be of"),
         ("sku,location_id,pieces\nMUG,here,1\n", "line 2: location_id='here' should be an id of Shopify"),
-        ("sku,location_id,pieces\nNONE,77,1\n", "line 2: sku='NONE' has no inventory item"),
+        ("sku,location_id,pieces\nNONE,77,1\n", "line 2: sku='NONE' should be one of MUG"),
         ("sku,location_id,pieces\nMUG,77,1\nMUG,77,2\n", "is counted twice"),
         ("sku,location_id,pieces\nMUG,78,1\n", "no such level is recorded"),
         ("sku,pieces\nMUG,1\n", "line 2: location: name one with --location"),

@@ -26,7 +26,7 @@ from services.fleet.errors import AlreadyRunning, FleetError
 _FALLBACK_FOLDER = Path("/var/tmp")  # noqa: S108 - only a folder that this user owns is used in it
 _NOTE = "servers-at"
 _THROWAWAY = "throwaway"
-_PASSWORDS = "servers.json"
+PASSWORDS = "servers.json"
 
 
 class HomeLock:
@@ -200,7 +200,7 @@ def remove_data(home: Path) -> None:
     area = _read_area(note) if note.exists() else home / "servers"
     if _is_own_folder(area):
         _remove_area(area)
-    for path in (note, home / _PASSWORDS):
+    for path in (note, home / PASSWORDS):
         path.unlink(missing_ok=True)
 
 
@@ -210,7 +210,7 @@ def _read_area(note: Path) -> Path:
 
 def get_passwords(home: Path) -> dict[str, str]:
     """Return the servers' passwords, kept in ``servers.json`` (mode 600); missing ones are generated."""
-    path = home / _PASSWORDS
+    path = home / PASSWORDS
     stored: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     generated = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "archive", "broker")}
     passwords = generated | {str(role): str(password) for role, password in stored.items()}
