@@ -93,7 +93,7 @@ def test_signal_ends_it_cleanly(module, signal_number, start, tmp_path):
 
     process.send_signal(signal_number)
 
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert "Traceback" not in process.stderr.read()
 
 
