@@ -1,7 +1,8 @@
 """Ports on loopback: which are free, and which process uses the others."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from services.fleet.errors import PortTaken
 
@@ -25,25 +26,28 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def hold_port(port: int) -> socket.socket | None:
-    """Return an open socket that reserves ``port``, or None if it is taken or was in use a minute ago.
+def hold_port(port: int, held: ExitStack) -> bool:
+    """Reserve ``port`` until ``held`` closes; return False if it is taken or another fleet holds it.
 
-    A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without the
-    reservation two fleets that start together would find the port free and share it. The option follows the
-    bind: before it, two holders could share the port.
+    Without a reservation, two fleets that start together find the port free, and one gets the other's
+    webhooks or mail. The reservation is a UDP socket on the same number, because our TCP servers must still
+    listen there.
     """
-    holder = socket.socket()
+    holder = socket.socket(type=socket.SOCK_DGRAM)
     try:
         holder.bind((LOOPBACK, port))
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
         holder.close()
-        return None
-    return holder
+        return False
+    if not is_free(port):
+        holder.close()
+        return False
+    held.callback(holder.close)
+    return True
 
 
 def find_listener(port: int) -> str:
-    """Return the process that listens on ``port`` (``nginx, pid 812``), if this user may see it."""
+    """Return the process that uses ``port`` (``nginx, pid 812``), if this user may see it."""
     try:
         import psutil
     except ImportError:
@@ -51,32 +55,36 @@ def find_listener(port: int) -> str:
     try:
         for connection in psutil.net_connections("inet"):
             local = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
+            if local and local.port == port and connection.pid and not connection.raddr:
                 return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
     except psutil.Error:
         pass
     return "a process of another user"
 
 
-def pick_ports(wanted: Mapping[str, int], *, auto: bool) -> dict[str, int]:
-    """Return the ports ``wanted`` by setting, each different; a free one for each that is taken if ``auto``.
+def pick_ports(
+    wanted: Mapping[str, int], *, auto: bool, hold: Callable[[int], bool] = is_free
+) -> dict[str, int]:
+    """Return the ports ``wanted`` by setting, each passed by ``hold``; a free one for each taken if ``auto``.
 
     Else ``PortTaken`` names every taken port with its setting.
     """
-    taken = [name for name, port in wanted.items() if not port or not is_free(port)]
+    picked = {name: port for name, port in wanted.items() if port and hold(port)}
+    taken = [name for name in wanted if name not in picked]
     if taken and not auto:
+        others = {port: name for name, port in picked.items()}
         listed = "; ".join(
-            f"port {wanted[name]} ({name}) is taken by {find_listener(wanted[name])}" for name in taken
+            f"port {port} ({name}) is taken by {others.get(port) or find_listener(port)}"
+            for name in taken
+            for port in [wanted[name]]
         )
         it, ports = ("it", "a free port") if len(taken) == 1 else ("them", "free ports")
         raise PortTaken(
             f"{listed}: stop {it}, set {', '.join(taken)} to {ports}, or start with --auto-ports "
             "(make up AUTO_PORTS=1)"
         )
-    picked: dict[str, int] = {}
-    for name, wished in wanted.items():
-        port = find_free_port() if name in taken else wished
-        while port in picked.values():
-            port = find_free_port()
+    for name in taken:
+        while not hold(port := find_free_port()):
+            pass
         picked[name] = port
     return picked

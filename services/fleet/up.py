@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -84,19 +85,15 @@ def start_fleet(
         reaper = Reaper()
         stack.callback(reaper.close)
         embedded = _find_embedded_ports(home, given)
-        values = _choose_values(home, given, embedded, auto_ports=auto_ports, sandbox=sandbox)
-        for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # granian would share them with another fleet
-            while (holder := hold_port(int(values[name]))) is None and not is_free(int(values[name])):
-                picked = pick_ports({name: int(values[name])}, auto=auto_ports)  # or PortTaken
-                values[name] = str(picked[name])
-            if holder is not None:
-                stack.callback(holder.close)
+        wanted = _find_wanted_ports(given, sandbox=sandbox)
+        picked = pick_ports({**wanted, **embedded}, auto=auto_ports, hold=partial(hold_port, held=stack))
+        values = _choose_values(home, given, {name: picked[name] for name in wanted})
         read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
         servers = stack.enter_context(
             EmbeddedServers.start(
                 home,
-                postgres_port=embedded.get("EMBEDDED_POSTGRES_PORT", POSTGRES_PORT),
-                valkey_port=embedded.get("EMBEDDED_VALKEY_PORT", VALKEY_PORT),
+                postgres_port=picked.get("EMBEDDED_POSTGRES_PORT", POSTGRES_PORT),
+                valkey_port=picked.get("EMBEDDED_VALKEY_PORT", VALKEY_PORT),
                 auto_ports=auto_ports,
                 with_postgres=not given.get("DATABASE_URL"),
                 with_valkey=not given.get("BROKER_URL"),
@@ -155,26 +152,25 @@ def _find_embedded_ports(home: Path, given: dict[str, str]) -> dict[str, int]:
     return wanted
 
 
-def _choose_values(
-    home: Path, given: dict[str, str], embedded: Mapping[str, int], *, auto_ports: bool, sandbox: bool
-) -> dict[str, str]:
-    """Return ports, secrets and sandbox addresses; ports alone override settings in ``given``."""
+def _find_wanted_ports(given: dict[str, str], *, sandbox: bool) -> dict[str, int]:
     wanted = dict(_PORTS)
     if sandbox:
         wanted["SANDBOX_PORT"] = 9000
     if not given.get("SMTP_URL") and given.get("MAIL_TRANSPORT", "smtp") == "smtp":
         wanted["MAIL_SINK_PORT"] = 1025
-    wanted = {name: _number(given, name, default) for name, default in wanted.items()}
-    picked = pick_ports({**wanted, **embedded}, auto=auto_ports)
-    values = {name: str(picked[name]) for name in wanted}
+    return {name: _number(given, name, default) for name, default in wanted.items()}
+
+
+def _choose_values(home: Path, given: dict[str, str], ports: Mapping[str, int]) -> dict[str, str]:
+    """Return ports, secrets and sandbox addresses; ports alone override settings in ``given``."""
     extra = ensure_secrets(home) | {"ARCHIVE_URL": (home / "archive").as_uri()}
-    if "MAIL_SINK_PORT" in values:
-        extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{values['MAIL_SINK_PORT']}"
-    if sandbox:
-        url = f"http://{LOOPBACK}:{values['SANDBOX_PORT']}"
+    if "MAIL_SINK_PORT" in ports:
+        extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{ports['MAIL_SINK_PORT']}"
+    if "SANDBOX_PORT" in ports:
+        url = f"http://{LOOPBACK}:{ports['SANDBOX_PORT']}"
         extra |= {f"{name}_API_BASE": f"{url}/{name.lower()}" for name in ("SHOPIFY", "STRIPE", "QUO")}
-    values |= {name: value for name, value in extra.items() if not given.get(name)}
-    return values | {"FLEET_HOME": str(home)}
+    chosen = {name: value for name, value in extra.items() if not given.get(name)}
+    return {name: str(port) for name, port in ports.items()} | chosen | {"FLEET_HOME": str(home)}
 
 
 def _number(given: dict[str, str], name: str, default: int) -> int:

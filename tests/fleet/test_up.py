@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ import pytest
 from services.fleet.embedded.servers import VALKEY_PORT
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import SECRET_NAMES, read_env
-from services.fleet.ports import LOOPBACK, find_free_port, hold_port, is_free
+from services.fleet.errors import PortTaken
+from services.fleet.ports import LOOPBACK, find_free_port, hold_port, is_free, pick_ports
 from tests.fleet.conftest import IS_ROOT
 from tests.fleet.waiting import is_running, wait_for
 
@@ -228,7 +230,7 @@ def test_wrong_setting_is_reported_before_anything_starts(
     home: Path, name: str, value: str, message: str
 ) -> None:
     with socket.socket() as other_fleet:
-        if is_free(VALKEY_PORT):
+        with suppress(OSError):  # a fleet of another test has the port
             other_fleet.bind((LOOPBACK, VALKEY_PORT))
         up = fleet(home, "up", "--auto-ports", **{name: value})
         refusal, _ = up.communicate()
@@ -238,14 +240,29 @@ def test_wrong_setting_is_reported_before_anything_starts(
     assert not (home / "servers").exists()
 
 
-def test_a_held_port_is_refused_to_a_second_fleet_and_left_to_a_server_that_shares_it() -> None:
-    port = find_free_port()
-    holder = hold_port(port)
-    assert holder is not None
-
-    with holder, socket.socket() as server:
-        assert hold_port(port) is None
-        assert not is_free(port)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+def test_a_held_port_is_refused_to_a_second_fleet_and_left_to_a_server() -> None:
+    with ExitStack() as first, ExitStack() as second, socket.socket() as server:
+        port = find_free_port()
+        assert hold_port(port, first)
+        assert not hold_port(port, second)
         server.bind((LOOPBACK, port))
         server.listen()
+        first.close()
+        assert not hold_port(port, second)
+
+
+def test_fleets_that_start_together_get_different_ports() -> None:
+    port = find_free_port()
+    with ExitStack() as first, ExitStack() as second:
+        wanted = {"MAIL_SINK_PORT": port, "FLOWER_PORT": port}
+        ports = [
+            *pick_ports(wanted, auto=True, hold=partial(hold_port, held=first)).values(),
+            *pick_ports(wanted, auto=True, hold=partial(hold_port, held=second)).values(),
+        ]
+        free = find_free_port()
+        with pytest.raises(PortTaken, match=rf"port {free} \(FLOWER_PORT\) is taken by INGRESS_PORT"):
+            one_port_twice = {"INGRESS_PORT": free, "FLOWER_PORT": free}
+            pick_ports(one_port_twice, auto=False, hold=partial(hold_port, held=second))
+
+    assert port in ports
+    assert len(set(ports)) == 4
