@@ -1,136 +1,38 @@
-"""``POST /cron/<job>``: access and responses, with the real app and database."""
+"""``POST /cron/<job>``: responses, with the real app and database."""
 
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
-from werkzeug.datastructures import Headers
-from werkzeug.test import TestResponse
 
-from services.console import auth
-from services.console.app import make_app
-from services.console.auth import has_cron_secret
 from services.core import db
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.settings import Settings
-from services.jobs.conditions import count_conditions
-from services.jobs.definition import FLEET_ZONE
 from services.ledger.dispatch import reset_sender
-from services.ledger.health_check import HealthCheck
 from services.ledger.sweep import sweep
 from tests.fakes.settings import settings_of
 from tests.fakes.tcp_proxy import TcpProxy
+from tests.jobs.cron_client import (
+    LONG_AGO,
+    RUNS,
+    SHOWN,
+    open_client,
+    open_client_with_jobs,
+    post,
+)
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, runs
 from tests.jobs.work import finish_runs
-
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-SECRET = "tests-only-cron-secret-" + "c" * 32
-SHOWN = {"X-Cron-Secret": SECRET}
-FLEET_JOB = make_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
-RUNS = "select job, shop_id, period, status, origin, started_by from job_runs order by job, shop_id"
-
-
-def open_client(settings: Settings) -> FlaskClient:
-    return make_app(settings, HealthCheck(count_conditions, ping=lambda _: 0.2)).test_client()
 
 
 @pytest.fixture
 def client(engine: Engine, settings: Settings) -> FlaskClient:
-    """The console over two shops and two jobs."""
-    add_shops(engine, LONG_AGO, west="America/Los_Angeles", east="Asia/Tokyo")
-    add_jobs(engine, LONG_AGO, make_job(), FLEET_JOB)
-    return open_client(settings)
-
-
-def post(client: FlaskClient, path: str, **headers: str) -> TestResponse:
-    return client.post(path, headers=headers or SHOWN)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"X-Cron-Secret": SECRET},
-        {"X-Internal-Secret": SECRET},
-        {"Authorization": f"Bearer {SECRET}"},
-        {"Authorization": f"bearer {SECRET}", "X-Cron-Secret": "wrong"},
-    ],
-)
-def test_the_secret_is_taken_from_any_of_three_headers(client: FlaskClient, headers: dict[str, str]) -> None:
-    assert client.post("/cron/audit-verify", headers=headers).status_code == 202
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"X-Cron-Secret": ""},
-        {"X-Cron-Secret": SECRET[:-1]},
-        {"X-Cron-Secret": SECRET + "x"},
-        {"X-Internal-Secret": "wrong"},
-        {"Authorization": SECRET},
-        {"Authorization": f"Basic {SECRET}"},
-        {"X-Cron-Secret": "ü" * 9},
-    ],
-)
-@pytest.mark.parametrize("path", ["/cron/audit-verify", "/cron/nothing", "/api/v1/internal/run-due-reports"])
-def test_wrong_secret_starts_nothing_and_reveals_nothing(
-    client: FlaskClient, engine: Engine, headers: dict[str, str], path: str
-) -> None:
-    answer = client.post(path, headers=headers)
-
-    assert answer.status_code == 403
-    assert answer.get_json()["error"] == "forbidden"
-    assert SECRET not in answer.text
-    assert answer.headers["X-Request-Id"]
-    assert runs(engine, RUNS) == []
-
-
-@pytest.mark.parametrize("shown", ["", "anything"])
-def test_an_empty_secret_refuses_all(client: FlaskClient, settings: Settings, shown: str) -> None:
-    closed = open_client(replace(settings, cron_secret=""))
-
-    answer = closed.post("/cron/audit-verify", headers={"X-Cron-Secret": shown})
-
-    assert answer.status_code == 403
-    assert "CRON_SECRET is not set" in answer.get_json()["detail"]
-
-
-def test_previous_secret_is_accepted_until_it_is_removed(client: FlaskClient, settings: Settings) -> None:
-    rotated = replace(settings, cron_secret="n" * 32, cron_secret_previous=SECRET)
-    headers = {"X-Cron-Secret": SECRET}
-
-    assert open_client(rotated).post("/cron/audit-verify", headers=headers).status_code == 202
-    removed = replace(rotated, cron_secret_previous="")
-    assert open_client(removed).post("/cron/audit-verify", headers=headers).status_code == 403
-    assert open_client(replace(rotated, cron_secret="")).post("/cron/x", headers=headers).status_code == 403
-
-
-def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[bytes, bytes]] = []
-    real = auth.compare_digest
-
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append((one, other))
-        return real(one, other)
-
-    monkeypatch.setattr(auth, "compare_digest", compare)
-    headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
-
-    assert has_cron_secret(headers, ["right"])
-    assert compared == [(b"right", b"right"), (b"wrong", b"right"), (b"no", b"right")]
-
-
-def test_non_ascii_secret_is_compared_as_bytes() -> None:
-    as_werkzeug_reads_it = "schlüssel".encode().decode("latin-1")
-
-    assert has_cron_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), ["schlüssel"])
+    return open_client_with_jobs(engine, settings)
 
 
 def test_a_job_of_the_fleet_starts_and_is_found_by_its_request_id(

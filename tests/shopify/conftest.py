@@ -1,4 +1,4 @@
-"""Fixtures of the tests of pushes."""
+"""Fixtures of the tests of pushes and of audit summaries."""
 
 import pytest
 from sqlalchemy import Engine
@@ -37,4 +37,14 @@ def shop(engine: Engine) -> Engine:
     count_levels(engine)
     ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
     ingest(engine, ingest_inventory_levels, level(10, 1))
+    return engine
+
+
+@pytest.fixture
+def mugs(engine: Engine) -> Engine:
+    """A shop with twelve mugs, counted a minute before noon."""
+    add_shop(engine)
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(12, -1))
+    count_levels(engine)
     return engine
