@@ -61,7 +61,8 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
 def _format_age(line: ShopLine, now: datetime) -> str:
     """Return the age of the last webhook, such as ``4 min``; counts are by minute."""
     if line.webhook_at is None:
-        return f"over {_format_duration(now - line.webhooks_since)}"
+        since = _format_duration(now - line.webhooks_since)
+        return f"none in {since}" if line.has_events else "never"
     return _format_duration(now - line.webhook_at)
 
 

@@ -71,7 +71,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     Database, roles, clock, broker, archive, mail, the shops' credentials, ports, and the certificate of
     PUBLIC_URL. It sends no mail, and the only thing that it writes is a probe object in the archive. Each
-    fault is printed with its remedy. Exit code 1 if there is any fault. It ends within 40 seconds.
+    fault and each note is printed with its remedy. Exit code 1 if there is any fault; a note, such as a shop
+    that is not connected, does not change it. It ends within 40 seconds.
 
     \b
     Example:     fleet doctor --json
@@ -93,9 +94,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            mark = click.style("ok   ", fg="green") if finding.ok else click.style("fault", fg="red")
-            click.echo(f"{mark} {finding.check:<{width}} {finding.seen}")
-            if not finding.ok:
+            mark, color = ("note ", "yellow") if finding.is_note else ("ok   ", "green")
+            mark, color = (mark, color) if finding.ok else ("fault", "red")
+            click.echo(f"{click.style(mark, fg=color)} {finding.check:<{width}} {finding.seen}")
+            if finding.is_note or not finding.ok:
                 click.echo(f"      {'':<{width}} remedy: {finding.remedy}")
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)
 

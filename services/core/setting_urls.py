@@ -1,4 +1,4 @@
-"""Checks of the settings that are URLs. Errors never contain the URL of a secret setting. Pure."""
+"""Checks of settings that are URLs or mail addresses. Errors never contain a secret setting. Pure."""
 
 import re
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -8,10 +8,7 @@ from services.core.sentinel import SENTINEL, parse_sentinel_url
 
 BROKER_SCHEMES = ("redis", "rediss", SENTINEL, "amqp", "amqps")
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
-
-
-def strip_slash(raw: str) -> str:
-    return raw.rstrip("/")
+_ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
 
 def find_role(url: str) -> str:
@@ -35,6 +32,14 @@ def is_broker(raw: str) -> bool:
     return all(_split(each, with_port=True).scheme in BROKER_SCHEMES for each in raw.split(";"))
 
 
+def is_mail_address(raw: str) -> bool:
+    return _ADDRESS.fullmatch(raw) is not None
+
+
+def is_mail_address_or_empty(raw: str) -> bool:
+    return not raw or is_mail_address(raw)
+
+
 def is_smtp(raw: str) -> bool:
     parts = _split(raw)
     return parts.scheme in SMTP_SCHEMES and bool(parts.hostname)
@@ -54,7 +59,7 @@ def parse_public_url(raw: str) -> str:
     parts = _split(raw, with_port=True)
     if raw and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
         raise SettingsInvalid(f"={raw!r} should be like https://hooks.example.com")
-    return strip_slash(raw)
+    return raw.rstrip("/")
 
 
 def parse_management_api(raw: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from email.utils import parseaddr
 from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -25,12 +26,13 @@ from services.core.setting_urls import (
     find_role,
     is_archive_role,
     is_broker,
+    is_mail_address,
+    is_mail_address_or_empty,
     is_postgres,
     is_smtp,
     parse_archive_url,
     parse_management_api,
     parse_public_url,
-    strip_slash,
 )
 
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
@@ -132,7 +134,12 @@ _secret_key = partial(
 _zone = partial(_check, _is_zone, "={raw} should be an IANA name such as America/Vancouver")
 _smtp = partial(_check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
 _sender = partial(
-    _check, lambda raw: "@" in raw, "={raw} should be an address, or like Shopfleet <mail@example.com>"
+    _check,
+    lambda raw: is_mail_address(parseaddr(raw)[1]),
+    "={raw} should be an address, or like Shopfleet <mail@example.com>",
+)
+_address = partial(
+    _check, is_mail_address_or_empty, "={raw} should be one mail address such as ops@example.com"
 )
 
 
@@ -156,8 +163,8 @@ class Settings:
     sentry_dsn: str = _secret()
     environment: str = _setting("development")
     posthog_key: str = _secret()
-    posthog_host: str = _setting("https://us.i.posthog.com", strip_slash)
-    operator_email: str = _setting("")
+    posthog_host: str = _setting("https://us.i.posthog.com", parse_public_url)
+    operator_email: str = _setting("", _address)
     mail_transport: str = _setting("smtp", _choice(*MAIL_TRANSPORTS))
     smtp_url: str = _secret(_smtp, "smtp://127.0.0.1:1025")
     mail_from: str = _setting("Shopfleet <shopfleet@localhost>", _sender)
@@ -170,12 +177,12 @@ class Settings:
     graph_client_id: str = _setting("")
     graph_client_secret: str = _secret()
     graph_sender: str = _setting("")
-    graph_api_base: str = _setting("https://graph.microsoft.com")
-    graph_login_base: str = _setting("https://login.microsoftonline.com")
+    graph_api_base: str = _setting("https://graph.microsoft.com", parse_public_url)
+    graph_login_base: str = _setting("https://login.microsoftonline.com", parse_public_url)
     sendgrid_api_key: str = _secret()
-    sendgrid_api_base: str = _setting("https://api.sendgrid.com")
+    sendgrid_api_base: str = _setting("https://api.sendgrid.com", parse_public_url)
     resend_api_key: str = _secret()
-    resend_api_base: str = _setting("https://api.resend.com")
+    resend_api_base: str = _setting("https://api.resend.com", parse_public_url)
     archive_url: str = _setting(
         "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()
     )
@@ -184,9 +191,9 @@ class Settings:
     retention_mail_days: int = _setting(180, partial(_whole, 40, 36_500, zero=_NEVER))
     retention_run_days: int = _setting(800, partial(_whole, 400, 36_500, zero=_NEVER))
     retention_stats_days: int = _setting(40, partial(_whole, 36, 36_500, zero=_NEVER))
-    shopify_api_base: str = _setting("")
-    stripe_api_base: str = _setting("https://api.stripe.com")
-    quo_api_base: str = _setting("https://api.quo.com")
+    shopify_api_base: str = _setting("", parse_public_url)
+    stripe_api_base: str = _setting("https://api.stripe.com", parse_public_url)
+    quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"))
     log_format: str = _setting(
         "json", _choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"

@@ -24,8 +24,8 @@ MOST_SHOPS = 50
 """Shops whose providers are called, at most two calls each."""
 
 _SECONDS = 20.0
-_SHOWN_LIMITS = 5
-"""Shops whose missing orders are named."""
+_SHOWN = 5
+"""Shops that are named in one line."""
 _ARCHIVE = "check ARCHIVE_URL, the AWS_ settings and the rights of the store (docs/audit.md, The store)"
 _RETRIED = "nothing, if it ends soon: work is retried. Else check this machine's way to it (DNS, firewall)"
 
@@ -133,7 +133,11 @@ def check_shops(settings: Settings) -> Iterator[DoctorCheck]:
         seen = f"{len(used)} in use, none refuses our credential{called}"
         yield DoctorCheck("connection", True, seen)
     if (left := len(with_secret) - MOST_SHOPS) > 0:
-        yield DoctorCheck("shops", True, f"{left} more were not called: fleet overview shows them")
+        seen = f"{left} more were not called"
+        yield DoctorCheck("shops", True, seen, "fleet overview shows all of them", is_note=True)
+    if unconnected := [shop.slug for shop in shops if (shop.id, "shopify-token") not in secrets]:
+        seen = f"not connected to Shopify: {_join(unconnected, ', ')}"
+        yield DoctorCheck("shops", True, seen, f"fleet shops connect {unconnected[0]}", is_note=True)
     yield limits
 
 
@@ -191,5 +195,11 @@ def _describe_order_limits(tx: "Connection") -> DoctorCheck:
     from services.shopify.backfill.state import list_order_limits
 
     limits = [f"{slug}: {limit}" for slug, limit in list_order_limits(tx)]
-    more = f"; and {len(limits) - _SHOWN_LIMITS} more shops" if len(limits) > _SHOWN_LIMITS else ""
-    return DoctorCheck("orders", True, ("; ".join(limits[:_SHOWN_LIMITS]) or "no shop lacks orders") + more)
+    remedy = "grant the app read_all_orders: the next backfill reads them (docs/backfill.md)"
+    seen = _join(limits, "; ") or "no shop lacks orders"
+    return DoctorCheck("orders", True, seen, remedy if limits else "", is_note=bool(limits))
+
+
+def _join(texts: list[str], separator: str) -> str:
+    more = f"{separator}and {len(texts) - _SHOWN} more shops" if len(texts) > _SHOWN else ""
+    return separator.join(texts[:_SHOWN]) + more

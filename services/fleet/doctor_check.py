@@ -15,12 +15,16 @@ OnWait = Callable[[Collection[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class DoctorCheck:
-    """The result of one check: the observed state, and the remedy if it is not ``ok``."""
+    """The result of one check: the observed state, and the remedy if it is not ``ok``.
+
+    ``is_note``: it is no fault, but a person should know it; ``remedy`` then says what would change it.
+    """
 
     check: str
     ok: bool
     seen: str
     remedy: str = ""
+    is_note: bool = False
 
 
 def describe_fault(fault: Exception) -> str:

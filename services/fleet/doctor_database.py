@@ -116,7 +116,8 @@ def _archive_role(url: str) -> DoctorCheck:
     check = "archive role"
     if not url:
         seen = "AUDIT_ARCHIVE_DATABASE_URL is empty here: a worker without it archives and deletes nothing"
-        return DoctorCheck(check, True, seen)
+        remedy = "nothing, if the worker of the queue reports has it (docs/audit.md)"
+        return DoctorCheck(check, True, seen, remedy, is_note=True)
     try:
         with open_database(url) as tx:
             role = tx.exec_driver_sql(_FIND_ROLE).one()

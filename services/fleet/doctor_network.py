@@ -64,7 +64,9 @@ def check_public_url(settings: Settings) -> Iterator[DoctorCheck]:
     """The certificate of ``PUBLIC_URL`` is valid for its host, and the address reaches an ingress."""
     check, url = "public url", settings.public_url
     if not url:
-        yield DoctorCheck(check, True, "PUBLIC_URL is not set: no webhook subscription is created at Shopify")
+        seen = "PUBLIC_URL is not set: no webhook subscription is created at Shopify"
+        remedy = "set PUBLIC_URL to the https:// address of the ingress"
+        yield DoctorCheck(check, True, seen, remedy, is_note=True)
         return
     parts = urlsplit(url)
     if parts.scheme == "https":

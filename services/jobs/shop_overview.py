@@ -15,6 +15,8 @@ WEBHOOKS_SINCE = timedelta(days=7)
 _FIND_SHOPS = """
 select s.id, s.slug, s.name, c.settings -> 'backfill' ->> 'catalogue_read_at' as catalogue_read_at,
        exists (select from shop_secrets k where k.shop_id = s.id and k.name = 'shopify-token') as has_token,
+       exists (select from inbound_events e where e.shop_id = s.id)
+         or exists (select from event_archives a where a.shop_id = s.id) as has_events,
        r.period, r.status as run_status
   from shops s
   left join shop_config c on c.shop_id = s.id
@@ -63,13 +65,17 @@ is not read yet; none of these."""
 
 
 class ShopLine(NamedTuple):
-    """A shop's line. ``webhook_at`` is None if its last webhook is older than ``webhooks_since``."""
+    """A shop's line. ``webhook_at`` is None if its last webhook, if any, is older than ``webhooks_since``.
+
+    ``has_events``: at least one event was ever recorded, by a webhook or a backfill.
+    """
 
     shop: str
     name: str
     state: str
     webhook_at: datetime | None
     webhooks_since: datetime
+    has_events: bool
     waiting: int
     error: int
     dead: int
@@ -109,8 +115,8 @@ def _plan_line(
     else:
         state = "ok"
     return ShopLine(
-        shop.slug, shop.name, state, webhook_at, since, waiting, error, dead, shop.period or "",
-        shop.run_status or "", broken,
+        shop.slug, shop.name, state, webhook_at, since, shop.has_events, waiting, error, dead,
+        shop.period or "", shop.run_status or "", broken,
     )  # fmt: skip
 
 

@@ -13,13 +13,13 @@ from functools import lru_cache
 
 from services.core.errors import OutcomeUnknown, RetryLater, ShopfleetError
 from services.core.log_redaction import quote_value
+from services.core.setting_urls import is_mail_address
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WAIT_UNSTATED = timedelta(seconds=10)
 """The wait of a 429 without a readable ``Retry-After``."""
 WAIT_LONGEST = timedelta(hours=6)
 """The longest wait; a longer ``Retry-After`` of a mail service is cut."""
-_ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
 
 class AddressInvalid(ShopfleetError):
@@ -110,7 +110,7 @@ def ascii_address(address: str) -> str:
     """
     address = address.strip()
     shown = f"address {quote_value(address)}"
-    if not _ADDRESS.fullmatch(address):
+    if not is_mail_address(address):
         raise AddressInvalid(f"{shown} should be one mail address such as owner@example.com")
     local, _, domain = address.rpartition("@")
     if not local.isascii():

@@ -88,25 +88,21 @@ RULES = (
         is_old=f"""w.finished_at < %(before)s and {IS_FINAL}
    and not exists (select from inbound_events e where e.id = w.event_id)""",
     ),
-    Rule(
-        table="work_stats",
-        rows="figures per minute, topic and worker",
-        setting=STATS_AGE,
-        why="the totals stay in one row each; rates and alerts read the last day",
-        key="minute",
-        created="minute",
-        begin=_FIRST_MINUTE,
-        is_old="w.minute < %(before)s",
-    ),
-    Rule(
-        table="request_counts",
-        rows="requests per minute, shop and outcome",
-        setting=STATS_AGE,
-        why="the totals stay in one row each; rates and alerts read the last day",
-        key="minute",
-        created="minute",
-        begin=_FIRST_MINUTE,
-        is_old="w.minute < %(before)s",
+    *(
+        Rule(
+            table=table,
+            rows=rows,
+            setting=STATS_AGE,
+            why="the totals stay in one row each; rates and alerts read the last day",
+            key="minute",
+            created="minute",
+            begin=_FIRST_MINUTE,
+            is_old="w.minute < %(before)s",
+        )
+        for table, rows in (
+            ("work_stats", "figures per minute, topic and worker"),
+            ("request_counts", "requests per minute, shop and outcome"),
+        )
     ),
     Rule(
         table="job_runs",

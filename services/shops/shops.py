@@ -15,11 +15,11 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, suggest
 from services.core.money import CURRENCIES
+from services.core.setting_urls import is_mail_address_or_empty
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
-_MAIL = re.compile(r"([^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255})?")
 _OF_SHOP = ("name", "timezone", "currency")
 DEFAULTS = {
     "owner_email": "",
@@ -238,8 +238,8 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "name": (_is_name, "1 to 200 printable characters"),
     "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
     "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
-    "owner_email": (_MAIL.fullmatch, "one mail address such as owner@example.com"),
-    "accountant_email": (_MAIL.fullmatch, "one mail address such as books@example.com"),
+    "owner_email": (is_mail_address_or_empty, "one mail address such as owner@example.com"),
+    "accountant_email": (is_mail_address_or_empty, "one mail address such as books@example.com"),
     "shopify_domain": (
         re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
         "the shop's name at Shopify, such as harbour.myshopify.com",

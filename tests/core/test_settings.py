@@ -91,6 +91,10 @@ def test_urls_of_several_servers_are_accepted() -> None:
         ("PUBLIC_URL", "https://host:port", "is not a URL"),
         ("INGRESS_PORT", "9" * 5000, "should be a whole number from 1 to 65535"),
         ("MAIL_RATE_PER_SECOND", "nan", "should be mails a second"),
+        ("OPERATOR_EMAIL", "x", "should be one mail address"),
+        ("OPERATOR_EMAIL", "a@x.io, b@x.io", "should be one mail address"),
+        ("MAIL_FROM", "Shopfleet <shopfleet@>", "should be an address"),
+        ("STRIPE_API_BASE", "api.stripe.com", "should be like https://"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str, message: str) -> None:

@@ -1,12 +1,16 @@
 """Findings of ``fleet doctor`` for a correct and for a faulty machine."""
 
+import json
 from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from services.cli.main import main
 from services.fleet.doctor import examine
 from services.fleet.doctor_broker import check_broker
+from services.fleet.doctor_check import DoctorCheck
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.envfile import record_running
 from services.fleet.ports import find_free_port
@@ -37,7 +41,9 @@ def test_all_wrong_settings_are_reported_together(home: Path) -> None:
     assert all(name in fault.seen for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "INGRESS_PORT"))
 
 
-@pytest.mark.parametrize("wrong", [("ARCHIVE_URL", "ftp://x"), ("INGRESS_PORT", "99999")])
+@pytest.mark.parametrize(
+    "wrong", [("ARCHIVE_URL", "ftp://x"), ("INGRESS_PORT", "99999"), ("OPERATOR_EMAIL", "x")]
+)
 def test_what_another_command_refuses_is_refused_beside_a_running_fleet_too(
     home: Path, wrong: tuple[str, str]
 ) -> None:
@@ -50,6 +56,23 @@ def test_what_another_command_refuses_is_refused_beside_a_running_fleet_too(
 
     assert not fault.ok
     assert f"{name}={value!r}" in fault.seen
+
+
+@pytest.mark.parametrize(("has_fault", "exit_code"), [(False, 0), (True, 1)])
+def test_a_note_is_printed_with_its_remedy_and_does_not_change_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, *, has_fault: bool, exit_code: int
+) -> None:
+    found = [DoctorCheck("database", True, "answers"), DoctorCheck("x", True, "unset", "set X", is_note=True)]
+    found += [DoctorCheck("broker", False, "is away", "start it")] if has_fault else []
+    monkeypatch.setattr("services.fleet.doctor.examine", lambda *_: found)
+
+    printed = CliRunner().invoke(main, ["doctor"])
+    as_json = CliRunner().invoke(main, ["doctor", "--json"])
+
+    assert (printed.exit_code, as_json.exit_code) == (exit_code, exit_code)
+    lines = [line.split(maxsplit=2) for line in printed.output.splitlines()]
+    assert lines[:3] == [["ok", "database", "answers"], ["note", "x", "unset"], ["remedy:", "set", "X"]]
+    assert [one["is_note"] for one in json.loads(as_json.output)][:2] == [False, True]
 
 
 def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:

@@ -162,6 +162,18 @@ def test_a_secret_of_another_key_is_a_fault(engine: Engine) -> None:
     assert "SECRET_KEY_PREVIOUS" in found.remedy
 
 
+def test_shops_without_a_token_are_named_in_a_note(engine: Engine) -> None:
+    slugs = [f"shop-{number}" for number in range(1, 8)]
+    add_shops(engine, utc_now(), **dict.fromkeys(slugs, "UTC"))
+
+    found = find_shops()["shops"]
+
+    assert (found.ok, found.is_note) == (True, True)
+    names = "shop-1, shop-2, shop-3, shop-4, shop-5, and 2 more shops"
+    assert found.seen == f"not connected to Shopify: {names}"
+    assert found.remedy == "fleet shops connect shop-1"
+
+
 def record(engine: Engine, key: str) -> None:
     with transaction(engine) as tx:
         record_secret(tx, 1, "stripe-key", key, utc_now(), by="tests", request_id="r")

@@ -102,7 +102,9 @@ def find_public(url: str) -> dict[str, DoctorCheck]:
 
 
 def test_without_a_public_address_there_is_nothing_to_check() -> None:
-    assert find_public("")["public url"].ok
+    found = find_public("")["public url"]
+    assert (found.ok, found.is_note) == (True, True)
+    assert "set PUBLIC_URL" in found.remedy
 
 
 @pytest.mark.parametrize(
