@@ -7,7 +7,7 @@ import argparse
 
 from celery.utils.nodenames import default_nodename, host_format
 
-from services.core.errors import SettingsInvalid, describe_unknown
+from services.core.errors import describe_unknown, run_process
 from services.ledger.topics import QUEUES
 from tasks.celery import app
 from tasks.flower import run_flower
@@ -52,7 +52,4 @@ def _queues(text: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except SettingsInvalid as fault:
-        raise SystemExit(str(fault)) from None
+    run_process(main)

@@ -23,6 +23,7 @@ from celery import Celery
 
 from services.core.broker import is_redis, queue_depths
 from services.core.log import configure_logging
+from services.core.ports import check_port
 from services.core.rabbitmq import API_NEEDED, find_api_fault, management_api, quoted_vhost
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
@@ -103,7 +104,11 @@ def run_flower(app: Celery) -> int:
     guard_flower()
     context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
     parent = click.Context(click.Group("tasks"), obj=context)
-    flower.main([], prog_name="flower", parent=parent, obj=context, standalone_mode=False)
+    try:
+        flower.main([], prog_name="flower", parent=parent, obj=context, standalone_mode=False)
+    except click.ClickException as fault:
+        fault.show()
+        return fault.exit_code
     return 0
 
 
@@ -116,6 +121,8 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         module.apply_env_options()
         module.apply_options(sys.argv[0], tornado_argv)
         check_sign_in(module.options, os.environ)
+        if not module.options.unix_socket:
+            check_port("FLOWER_PORT", module.options.port, module.options.address)
         _list_every_queue()
         _count_messages()
         _reopen_silent_connection()

@@ -110,6 +110,9 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise click.UsageError(str(error)) from error
         except ShopfleetError as error:
             raise click.ClickException(str(error)) from error
+        except click.Abort:  # no answer to a prompt; no command has one after a change
+            click.echo(err=True)
+            raise click.ClickException("stopped: nothing was changed") from None
         except PoolTimeout as error:
             raise click.ClickException("no free database connection: `fleet doctor` shows why") from error
         except DBAPIError as error:
@@ -237,6 +240,7 @@ def confirm(question: str, *, force: bool) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
+        click.echo(err=True)
         raise click.ClickException("no answer, so nothing was changed: -f skips the question") from None
     if not agreed:
         raise click.ClickException("nothing was changed")

@@ -9,7 +9,9 @@ from granian.constants import HTTPModes, Interfaces
 
 from services.console.app import make_app
 from services.core.db import check_database_url, get_engine
+from services.core.errors import run_process
 from services.core.log import configure_logging, granian_log_config
+from services.core.ports import LOOPBACK, check_port
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
 from services.jobs.tick import OverdueMonitor
@@ -42,12 +44,13 @@ def main() -> None:
     settings = get_settings()
     configure_logging(settings, "console")
     check_database_url()
+    check_port("CONSOLE_PORT", settings.console_port)
     gc.collect()
     gc.freeze()  # the server process is a fork and shares these memory pages
     Granian(
         "services.console.serve:start_app",
         factory=True,
-        address="127.0.0.1",
+        address=LOOPBACK,
         port=settings.console_port,
         interface=Interfaces.WSGI,
         workers=1,
@@ -61,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_process(main)

@@ -1,9 +1,10 @@
 """Errors, named by what happens next. Only ``services.providers`` maps a response to one of them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from difflib import get_close_matches
+from typing import NoReturn
 
 MAX_NAMED = 60
 """Of more valid values than this, a message names only the closest ones."""
@@ -44,6 +45,14 @@ def describe_server(url: str) -> str:
 
 class SettingsInvalid(ShopfleetError):
     """Settings are wrong. The message lists every fault, never a secret's value."""
+
+
+def run_process(main: Callable[[], int | None]) -> NoReturn:
+    """Run ``main`` and exit with its code; an error for a person ends it with 1 and without a traceback."""
+    try:
+        raise SystemExit(main())
+    except ShopfleetError as fault:
+        raise SystemExit(str(fault)) from None
 
 
 class WebhookRejected(ShopfleetError):

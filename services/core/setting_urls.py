@@ -10,15 +10,27 @@ BROKER_SCHEMES = ("redis", "rediss", SENTINEL, "amqp", "amqps")
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
+_NOT_A_URL = (
+    " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, %2F for /, "
+    "%3F for ?, %5B for [ and other special characters likewise"
+)
+_HOST = r"(?:\[[^/?]+\]|[^/:?,]*)(?::\d{0,5})?"
+_POSTGRES = re.compile(rf"[\w+]+://(?:[^:/]*(?::[^@]*)?@)?{_HOST}(?:,{_HOST})*(?:[/?].*)?", re.DOTALL)
+"""A URL as SQLAlchemy reads it: a password may contain # and ?."""
+
 
 def find_role(url: str) -> str:
-    """Return the role of a PostgreSQL URL as SQLAlchemy reads it: a password may contain # and ?."""
+    """Return the role of a PostgreSQL URL."""
     found = re.match(r"[\w+]+://([^:/@]*)(?::[^@]*)?@", url)
     return unquote(found[1]) if found else ""
 
 
 def is_postgres(raw: str) -> bool:
-    return _split(raw).scheme.startswith("postgres")
+    if not _split(raw).scheme.startswith("postgres"):
+        return False
+    if not _POSTGRES.fullmatch(raw):
+        raise SettingsInvalid(_NOT_A_URL)
+    return True
 
 
 def is_archive_role(raw: str) -> bool:
@@ -75,8 +87,5 @@ def _split(raw: str, *, with_port: bool = False) -> SplitResult:
         if with_port:
             _ = parts.port
     except ValueError:  # its text can contain the password
-        raise SettingsInvalid(
-            " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, "
-            "%2F for /, %3F for ?, %5B for [ and other special characters likewise"
-        ) from None
+        raise SettingsInvalid(_NOT_A_URL) from None
     return parts

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
 from functools import cache, partial
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -86,6 +86,13 @@ def _is_zone(raw: str) -> bool:
         return bool(ZoneInfo(raw))
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or too long for a file's name
         return False
+
+
+def _ip_address(raw: str) -> str:
+    try:
+        return str(ip_address(raw))
+    except ValueError:
+        raise SettingsInvalid(f"={raw!r} should be an address such as 127.0.0.1 or 0.0.0.0") from None
 
 
 def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -198,7 +205,7 @@ class Settings:
     log_format: str = _setting(
         "json", _choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"
     )
-    bind_address: str = _setting("127.0.0.1")
+    bind_address: str = _setting("127.0.0.1", _ip_address)
     public_url: str = _setting("", parse_public_url)
     ingress_port: int = _setting(8000, _port)
     ingress_workers: int = _setting(2, partial(_whole, 1, 64))

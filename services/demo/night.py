@@ -12,10 +12,10 @@ import httpx
 from sqlalchemy import create_engine, text
 
 from services.core.db import driver_url, transaction
+from services.core.ports import LOOPBACK
 from services.demo.report import Stage
 from services.demo.shops import DemoShop, age_shops
 from services.fleet.errors import FleetError
-from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet
 
 _PLANT = text("""

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.files import open_private
+from services.core.ports import LOOPBACK
 from services.core.settings import Settings
 from services.demo import checks, report
 from services.demo.day import plan_day, plan_opening
@@ -43,7 +44,6 @@ from services.demo.providers import (
 from services.demo.report import Stage
 from services.demo.sender import Answers, WebhookPoster
 from services.demo.shops import FOLLOWER, LEADER, POOL, DemoShop, find_owning, make_shops, record_shops
-from services.fleet.ports import LOOPBACK
 from services.fleet.processes import Supervisor
 from services.fleet.up import RunningFleet, start_fleet
 

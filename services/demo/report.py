@@ -18,10 +18,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from services.core.ports import LOOPBACK
 from services.demo.checks import Check, list_counts
 from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
-from services.fleet.ports import LOOPBACK
 
 
 def make_console() -> Console:

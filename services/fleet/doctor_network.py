@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from services.core.ports import LOOPBACK, find_listener, is_free
 from services.core.settings import Settings
 from services.fleet.doctor_check import DoctorCheck, describe_fault
-from services.fleet.ports import LOOPBACK, find_listener, is_free
 
 LEAST_DAYS = 14
 """certbot renews a certificate 30 days before its end: fewer mean that the renewal fails."""

@@ -1,16 +1,23 @@
 """``fleet migrate``, with the settings of this process."""
 
 from alembic.script import ScriptDirectory
-from psycopg.errors import UndefinedObject
+from psycopg.errors import InsufficientPrivilege, UndefinedObject
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.core.db import driver_url
 from services.core.errors import describe_server
 from services.core.settings import get_settings
 from services.fleet.errors import FleetError
 from services.schema.migrate import alembic_config, apply_migrations, check_revision, head_revision
+
+_REMEDIES = {
+    UndefinedObject: "Create the role that DATABASE_URL or AUDIT_ARCHIVE_DATABASE_URL names (create role "
+    "NAME login password ...), then run fleet migrate again",
+    InsufficientPrivilege: "MIGRATE_DATABASE_URL needs the role that owns the tables, not the application's; "
+    "without it fleet migrate uses the role of DATABASE_URL",
+}
 
 
 def migrate_database() -> tuple[str | None, str]:
@@ -23,14 +30,10 @@ def migrate_database() -> tuple[str | None, str]:
         return apply_migrations(settings.migrate_database_url, role, archive_role)
     except OperationalError as error:
         raise _unreachable(error) from None
-    except ProgrammingError as error:
-        if not isinstance(error.orig, UndefinedObject):
-            raise
+    except DBAPIError as error:
         why = str(error.orig).strip().splitlines()[0]
-        raise FleetError(
-            f"{why}: nothing was migrated. Create the role that DATABASE_URL or AUDIT_ARCHIVE_DATABASE_URL "
-            "names (create role NAME login password ...), then run fleet migrate again"
-        ) from None
+        remedies = [remedy for kind, remedy in _REMEDIES.items() if isinstance(error.orig, kind)]
+        raise FleetError(". ".join([f"{why}: nothing was migrated", *remedies])) from None
 
 
 def list_pending_migrations() -> list[tuple[str, str]]:

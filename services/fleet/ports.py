@@ -1,23 +1,11 @@
-"""Ports on loopback: which are free, and which process uses the others."""
+"""Picks and reserves the ports of a fleet on loopback."""
 
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from services.core.ports import LOOPBACK, find_listener, is_free
 from services.fleet.errors import PortTaken
-
-LOOPBACK = "127.0.0.1"
-
-
-def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Return whether a server could listen on ``port`` of ``host`` now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 def find_free_port() -> int:
@@ -44,22 +32,6 @@ def hold_port(port: int, held: ExitStack) -> bool:
         return False
     held.callback(holder.close)
     return True
-
-
-def find_listener(port: int) -> str:
-    """Return the process that uses ``port`` (``nginx, pid 812``), if this user may see it."""
-    try:
-        import psutil
-    except ImportError:
-        return "another process"
-    try:
-        for connection in psutil.net_connections("inet"):
-            local = connection.laddr
-            if local and local.port == port and connection.pid and not connection.raddr:
-                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
-    except psutil.Error:
-        pass
-    return "a process of another user"
 
 
 def pick_ports(

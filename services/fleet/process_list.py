@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from services.core.ports import LOOPBACK
 from services.fleet.child import Program
-from services.fleet.ports import LOOPBACK
 
 WORKERS: tuple[tuple[str, str, int], ...] = (
     ("worker-webhooks", "webhooks", 2),

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from services.core.ports import LOOPBACK, is_free
 from services.core.settings import read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
@@ -27,7 +28,7 @@ from services.fleet.embedded.state import (
 )
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.ports import LOOPBACK, hold_port, is_free, pick_ports
+from services.fleet.ports import hold_port, pick_ports
 from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
 

@@ -10,7 +10,9 @@ from granian.http import HTTP1Settings
 
 from services.core.crypto import SEALING
 from services.core.db import check_database_url
+from services.core.errors import run_process
 from services.core.log import granian_log_config
+from services.core.ports import check_port
 from services.core.settings import get_settings
 
 OTHER_DESCRIPTORS = 256
@@ -21,6 +23,7 @@ def main() -> None:
     """Serve until stopped; running requests are finished."""
     settings = get_settings()
     check_database_url()
+    check_port("INGRESS_PORT", settings.ingress_port, settings.bind_address)
     _allow_descriptors(settings.ingress_requests)
     # Imported before the fork and frozen, so that the workers share these memory pages.
     for needed in ("services.ingress.app", "sqlalchemy.dialects.postgresql.psycopg", *SEALING):
@@ -55,4 +58,4 @@ def _allow_descriptors(connections: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_process(main)

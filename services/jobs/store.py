@@ -116,12 +116,12 @@ def change_job(
     now: datetime,
     reason: str = "",
     request_id: str = "",
-) -> None:
+) -> bool:
     """Set the ``schedule`` or ``enabled`` of ``job``, at ``shop`` or everywhere, from beat's next tick on.
 
-    None removes the change: the schedule is that of ``beat_schedule`` again, a shop is on or off as the whole
-    job. Slots before ``now`` keep the old schedule; slots while the job is off do not run later. Raises
-    ``ScheduleInvalid``.
+    Returns whether that changed anything. None removes the change: the schedule is that of ``beat_schedule``
+    again, a shop is on or off as the whole job. Slots before ``now`` keep the old schedule; slots while the
+    job is off do not run later. Raises ``ScheduleInvalid``.
     """
     if change.get("schedule") is not None:
         change = {"schedule": parse_schedule(str(change["schedule"]))}
@@ -129,16 +129,20 @@ def change_job(
     columns = job_overrides.c
     where = (columns.job == job.name) & columns.shop_id.is_not_distinct_from(shop_id)
     found = tx.execute(select(columns.schedule, columns.enabled).where(where).with_for_update()).first()
+    before = found._asdict() if found else {"schedule": None, "enabled": None}
+    in_force = before if shop or before["enabled"] is not None else before | {"enabled": True}
+    if in_force.items() >= change.items():
+        return False
     row = {**change, "reason": reason, "changed_at": now, "changed_by": by}
     upsert = insert(job_overrides).values(job=job.name, shop_id=shop_id, **row)
     upsert = upsert.on_conflict_do_update(constraint="uq_job_overrides_scope", set_=row)
     changed = tx.execute(upsert.returning(columns.schedule, columns.enabled)).one()
     summary = f"{job.name} {_describe_change(change)}" + (f" at {shop.slug}" if shop else "")
-    before = found._asdict() if found else {"schedule": None, "enabled": None}
     mutation = Mutation(
         "job_overrides", job.name, summary + (f": {reason}" if reason else ""), before, changed._asdict()
     )
     append_all(tx, [AuditEntry(shop_id, by, "job.change", request_id, [mutation])], now)
+    return True
 
 
 def is_job_off(tx: Connection, job: Job) -> bool:

@@ -207,7 +207,7 @@ def _describe_error(line: RunLine) -> str:
     return f"{next_try}{line.error or ''}"[:MAX_ERROR_LENGTH]
 
 
-def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
+def _changes_job(change: Callable[..., bool]) -> Callable[..., Any]:
     """Return a command that applies ``change`` to a job, everywhere or at one shop, and prints the result."""
 
     @click.argument("job", type=JOB)
@@ -221,11 +221,14 @@ def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
             wanted = get_job(tx, job)
             (at,) = list_scope_shops(tx, wanted, shop) if shop else (None,)
             with rolled_back(tx) if dry_run else nullcontext():
-                change(tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor))
+                is_changed = change(
+                    tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor)
+                )
                 schedules = [one for one in list_schedules(tx, job) if at is None or one.shop_id == at.id]
                 planned = find_planned(tx, job, at.id if at else None, utc_now(), 1)
         where = f" at {shop}" if shop else ""
-        click.echo(f"{job}{where} {'would be' if dry_run else 'is'} {_describe_schedules(schedules)}.")
+        verb = "would be" if dry_run else "is" if is_changed else "was not changed: it is"
+        click.echo(f"{job}{where} {verb} {_describe_schedules(schedules)}.")
         for one in planned:
             click.echo(f"Next: {one.local} for {one.period} ({one.where})")
 
@@ -238,7 +241,7 @@ def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
 @_changes_job
 def set_schedule(
     tx: Connection, job: Job, shop: Shop | None, *, schedule: str, as_table: bool, **author: Any
-) -> None:
+) -> bool:
     """Change the schedule of JOB, everywhere or at one shop, from now on and without a restart.
 
     Runs that are already due keep the old schedule.
@@ -248,23 +251,23 @@ def set_schedule(
     """
     if bool(schedule) == as_table:
         raise click.UsageError('give either --at "30 0 * * *" or --default')
-    change_job(tx, job, shop, {"schedule": schedule or None}, **author)
+    return change_job(tx, job, shop, {"schedule": schedule or None}, **author)
 
 
 @command.command("pause")
 @_changes_job
-def pause(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
+def pause(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> bool:
     """Start no runs of JOB, everywhere or at one shop. Runs that are due in the pause do not run later.
 
     \b
     Example: fleet jobs pause weekly-audit-archive --reason "the bucket moves"
     """
-    change_job(tx, job, shop, {"enabled": False}, **author)
+    return change_job(tx, job, shop, {"enabled": False}, **author)
 
 
 @command.command("resume")
 @_changes_job
-def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
+def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> bool:
     """Start runs of JOB again. A shop with its own pause stays paused until you resume it with --shop.
 
     \b
@@ -272,7 +275,7 @@ def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
     """
     # The shop follows the whole job again, unless the job is off and only this shop should run.
     wanted = None if shop is not None and not is_job_off(tx, job) else True
-    change_job(tx, job, shop, {"enabled": wanted}, **author)
+    return change_job(tx, job, shop, {"enabled": wanted}, **author)
 
 
 def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:

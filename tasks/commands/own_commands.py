@@ -27,9 +27,12 @@ def _name_broker(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except OperationalError as fault:
+        except (OperationalError, click.ClickException) as fault:
+            cause = fault.__cause__ if isinstance(fault, click.ClickException) else fault
+            if not isinstance(cause, OperationalError):
+                raise
             server = describe_server(get_settings().broker_url)
-            text = f"the broker at {server} is not reachable: {str(fault).rstrip('.')}. {IS_IT_UP}"
+            text = f"the broker at {server} is not reachable: {str(cause).rstrip('.')}. {IS_IT_UP}"
             raise BrokerUnreachable(text) from fault
 
     return run

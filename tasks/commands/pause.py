@@ -65,7 +65,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     """End pauses at once, or with --rate drain the backlog at a rate.
 
     Without -Q, --topic and --shop every pause ends; with them, the pause with exactly this scope. If no pause
-    matches, nothing changes, the exit code is 2, and the message lists the pauses.
+    matches, nothing changes, and the message lists the pauses.
 
     \b
     Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
@@ -79,15 +79,18 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
         waiting = _count_waiting(tx, scopes) if scopes else 0
     named = _list(scopes, slugs)
-    if not scopes:
-        raise FilterInvalid(
-            f"{describe_scope(wanted, slugs)} is not paused; paused: {_list(in_force, slugs)}. Name exactly "
-            "one of them with -Q, --topic and --shop, or use none of these options to resume all"
-            if in_force
-            else "nothing is paused"
-        )
     mode = "drain" if per_second else None
     fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": None}
+    if not scopes:
+        text = "Nothing was changed: nothing is paused."
+        if in_force:
+            text = (
+                f"Nothing was changed: {describe_scope(wanted, slugs)} is not paused. Paused: "
+                f"{_list(in_force, slugs)}. Name exactly one of them with -Q, --topic and --shop, or use "
+                "none of these options to resume all"
+            )
+        _report(text, fields, options, changed=False)
+        return
     if _is_dry_run(f"resume {named} {how}", fields, options):
         return
     with transaction() as tx:

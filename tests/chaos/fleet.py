@@ -12,6 +12,7 @@ from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.ports import LOOPBACK
 from services.core.settings import get_settings
 from services.demo import checks
 from services.demo.day import plan_opening
@@ -22,7 +23,7 @@ from services.demo.figures import read_figures, read_outside, read_state, wait_s
 from services.demo.providers import count_stock_levels
 from services.demo.sender import WebhookPoster
 from services.demo.shops import find_owning, make_shops, record_shops
-from services.fleet.ports import LOOPBACK, find_free_port
+from services.fleet.ports import find_free_port
 from services.fleet.up import RunningFleet, start_fleet
 from services.providers.object_store import open_store
 from services.shops.shops import OF_POOL

@@ -212,7 +212,7 @@ _SCOPES = [
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
 @pytest.mark.parametrize("wanted", _SCOPES)
-def test_resume_that_matches_no_pause_exits_2_and_lists_the_pauses(
+def test_resume_that_matches_no_pause_changes_nothing_and_lists_the_pauses(
     engine: Engine, harbour: int, wanted: list[str], dry_run: list[str]
 ) -> None:
     assert "nothing is paused" in run(resume, *wanted, *dry_run, "-f").output
@@ -223,16 +223,19 @@ def test_resume_that_matches_no_pause_exits_2_and_lists_the_pauses(
 
     result = run(resume, *wanted, *dry_run, "-f")
 
+    assert result.exit_code == 0
     if wanted:
-        assert result.exit_code == 2
-        assert "paused: everything; " in result.output
+        assert "Nothing was changed: " in result.output
+        assert "Paused: everything; " in result.output
         assert json.loads(run(backlog, "--json").output)["pauses"] == listed
-    else:
-        assert result.exit_code == 0
 
 
-def test_nothing_paused_is_exit_code_two(engine: Engine) -> None:
-    assert run(resume, "--rate", "50/s", "-f").exit_code == 2
+def test_resume_when_nothing_is_paused_changes_nothing(engine: Engine) -> None:
+    result = run(resume, "--rate", "50/s", "-f")
+    assert (result.exit_code, result.output) == (0, "Nothing was changed: nothing is paused.\n")
+
+    document = json.loads(run(resume, "-f", "--json").output)
+    assert (document["changed"], document["scope"]) == (False, "")
 
 
 def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: int) -> None:

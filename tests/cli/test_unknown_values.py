@@ -136,13 +136,18 @@ def test_help_needs_no_settings(line: str, tmp_path: Path) -> None:
     assert "Usage:" in shown.stdout
 
 
+CELERY = ("worker -Q webhooks", "beat", "flower", "purge -f", "inspect ping", "requeue")
+MODULES = ("services.ingress.serve", "services.console.serve", "tasks worker -Q webhooks", "tasks flower")
+
+
 @pytest.mark.parametrize(
-    "words", ["worker -Q webhooks", "beat", "flower", "purge -f", "inspect ping", "requeue"]
+    "line", [*(f"celery -A tasks {words}" for words in CELERY), *(f"python -m {words}" for words in MODULES)]
 )
-def test_a_command_without_settings_names_all_of_them(words: str, tmp_path: Path) -> None:
+def test_a_command_without_settings_names_all_of_them(line: str, tmp_path: Path) -> None:
+    program, *words = line.split()
     bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FLEET_HOME": str(tmp_path)}
     refused = subprocess.run(
-        [str(BIN / "celery"), "-A", "tasks", *words.split()],
+        [str(BIN / program), *words],
         env=bare, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
@@ -162,6 +167,8 @@ PASSWORD = "never-printed"
         ("fleet migrate", "the database at 127.0.0.1:1/shop cannot be migrated"),
         ("celery -A tasks backlog", "the database at 127.0.0.1:1/shop is not reachable"),
         ("celery -A tasks purge -f", "the broker at 127.0.0.1:1/0 is not reachable"),
+        ("celery -A tasks inspect ping", "the broker at 127.0.0.1:1/0 is not reachable"),
+        ("celery -A tasks status", "the broker at 127.0.0.1:1/0 is not reachable"),
         ("celery -A tasks call sweep", "the broker at 127.0.0.1:1/0 is not reachable"),
     ],
 )

@@ -85,6 +85,8 @@ def test_urls_of_several_servers_are_accepted() -> None:
     ("name", "value", "message"),
     [
         ("MIGRATE_DATABASE_URL", "mysql://owner:hidden@db/x", "should begin with postgresql://"),
+        ("DATABASE_URL", "postgresql://app:hidden@db:port/x", "is not a URL: its port"),
+        ("BIND_ADDRESS", "localhost", "'localhost' should be an address such as 127.0.0.1"),
         ("FLEET_TIMEZONE", "America", "should be an IANA name"),
         ("FLEET_TIMEZONE", "a" * 500, "should be an IANA name"),
         ("BROKER_URL", "redis://host:99999", "is not a URL"),

@@ -49,6 +49,9 @@ def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Pa
         unknown = servers.archive_database_url.replace("shopfleet_archive", "intruder")
         refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=unknown)
         assert 'role "intruder" does not exist: nothing was migrated. Create the role' in refusal
+        refusal = run(home, servers, MIGRATE_DATABASE_URL=servers.database_url)
+        assert refusal.startswith("Error: permission denied") and refusal.count("\n") == 1
+        assert "nothing was migrated. MIGRATE_DATABASE_URL needs the role that owns the tables" in refusal
         refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=servers.database_url)
         assert "AUDIT_ARCHIVE_DATABASE_URL has the role 'shopfleet_app' of DATABASE_URL" in refusal
         with psycopg.connect(servers.migrate_database_url) as owner:

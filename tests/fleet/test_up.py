@@ -17,11 +17,12 @@ import psutil
 import psycopg
 import pytest
 
+from services.core.ports import LOOPBACK, is_free
 from services.fleet.embedded.servers import VALKEY_PORT
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import SECRET_NAMES, read_env
 from services.fleet.errors import PortTaken
-from services.fleet.ports import LOOPBACK, find_free_port, hold_port, is_free, pick_ports
+from services.fleet.ports import find_free_port, hold_port, pick_ports
 from tests.fleet.conftest import IS_ROOT
 from tests.fleet.waiting import is_running, wait_for
 

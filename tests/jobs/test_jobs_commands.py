@@ -100,6 +100,9 @@ def test_pause_and_resume_hold_from_the_next_tick_on(engine: Engine, shops: None
     assert document("list")[1]["places_on"] == 2
     shown = [row[0] for row in runs(engine, "select summary from audit_mutations order by event_id")]
     assert shown[0] == "daily-reconciliation is switched off: stocktaking"
+    for shop in ([], ["--shop", "east"]):
+        assert "was not changed: it is run at " in fleet("resume", "daily-reconciliation", *shop).output
+    assert len(shown) == len(runs(engine, "select summary from audit_mutations"))
 
 
 def test_resumed_shop_follows_the_job_again(engine: Engine, shops: None) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from services.core.ports import LOOPBACK
 from services.fleet.child import OsAccount, Program, popen_account
 from services.fleet.embedded.state import end_servers, make_folder, write_private
 from services.fleet.errors import ServerFailed
-from services.fleet.ports import LOOPBACK
 
 ADMIN_ROLE = "postgres"
 ROLES = {"owner": "shopfleet_owner", "app": "shopfleet_app", "archive": "shopfleet_archive"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+from services.core.ports import LOOPBACK, is_free
 from services.fleet.child import Child, OsAccount, Program, Reaper
 from services.fleet.embedded import postgres
 from services.fleet.embedded.binaries import Binaries, find_binaries
@@ -26,7 +27,7 @@ from services.fleet.embedded.state import (
     write_private,
 )
 from services.fleet.errors import ServerFailed
-from services.fleet.ports import LOOPBACK, is_free, pick_ports
+from services.fleet.ports import pick_ports
 
 POSTGRES_PORT = 15432
 VALKEY_PORT = 16379
