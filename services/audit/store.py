@@ -36,5 +36,8 @@ class ObjectStore(Protocol):
         Only for personal data, never for proof: raises ``Misconfigured`` if the store locks the object.
         """
 
+    def delete_leftovers(self, before: datetime) -> int:
+        """Delete what is left of writes that were killed before ``before``; return how many files."""
+
     def describe(self) -> str:
         """Return the address of the store and whether it locks objects, for people; no credentials."""

@@ -189,7 +189,7 @@ def replay(
             replayed = replay_events(tx, wanted, now=now, reason=reason, **author)
         archived = replay_archived(transaction, store, wanted, now=now, reason=reason, **author)
         replayed_ids = [*replayed.event_ids, *archived.event_ids]
-        work = [*replayed.work, *archived.work]
+        work, sealed = [*replayed.work, *archived.work], archived.sealed
         note = f"{format_count(len(replayed_ids), 'event')} replayed, work planned: {len(work)}."
         note = f"{note} {notify_workers(work)}".strip()
     if as_json:

@@ -24,7 +24,9 @@ class LockKind(IntEnum):
     """Rows of ``inventory_levels``, by shop and key of their pushes."""
     INCIDENTS = 5
     """Incidents of pool items: batches of orders and of push results write them, after the levels."""
-    CHAINS = 6
+    BODIES = 6
+    """Bodies of a shop's events: a replay, which copies them, locks shared; a redaction excludes replays."""
+    CHAINS = 7
     """Audit chains: locked last, immediately before the commit."""
 
     def mark(self, statement: str) -> str:
@@ -33,13 +35,17 @@ class LockKind(IntEnum):
 
 
 _LOCK = """
-select pg_advisory_xact_lock(place) from (
+select case when %(is_shared)s then pg_advisory_xact_lock_shared(place)
+            else pg_advisory_xact_lock(place) end from (
   select distinct hashtextextended(key, shop_id) as place
     from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key) order by place
 ) sorted
 """
 
-_LOCK_OBJECTS = {kind: kind.mark(_LOCK) for kind in (LockKind.PRODUCTS, LockKind.OBJECTS, LockKind.INCIDENTS)}
+_LOCK_OBJECTS = {
+    kind: kind.mark(_LOCK)
+    for kind in (LockKind.PRODUCTS, LockKind.OBJECTS, LockKind.INCIDENTS, LockKind.BODIES)
+}
 
 _LOCK_STOCK = LockKind.STOCK.mark("""
 select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
@@ -51,9 +57,13 @@ select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
 
 
 def lock_objects(
-    tx: Connection, objects: Collection[tuple[int, str]], kind: LockKind = LockKind.OBJECTS
+    tx: Connection,
+    objects: Collection[tuple[int, str]],
+    kind: LockKind = LockKind.OBJECTS,
+    *,
+    is_shared: bool = False,
 ) -> None:
-    """Lock these (shop, key) for ``tx`` until it ends.
+    """Lock these (shop, key) for ``tx`` until it ends; ``is_shared``: a shared lock.
 
     Read after this, in a new statement: only that reads what the previous holder committed. Call it once per
     transaction and ``kind``; see ``LockKind``.
@@ -61,8 +71,17 @@ def lock_objects(
     if objects:
         tx.exec_driver_sql(
             _LOCK_OBJECTS[kind],
-            {"shop_id": int_array(s for s, _ in objects), "key": text_array([k for _, k in objects])},
+            {
+                "is_shared": is_shared,
+                "shop_id": int_array(s for s, _ in objects),
+                "key": text_array([k for _, k in objects]),
+            },
         )
+
+
+def lock_bodies(tx: Connection, shop_ids: Collection[int], *, is_shared: bool) -> None:
+    """Lock the bodies of these shops' events for ``tx`` until it ends; read them after this."""
+    lock_objects(tx, [(shop_id, "bodies") for shop_id in shop_ids], LockKind.BODIES, is_shared=is_shared)
 
 
 def lock_stock_buckets(

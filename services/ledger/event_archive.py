@@ -9,7 +9,7 @@ import base64
 import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -31,6 +31,9 @@ PLAIN = (
     "request_id", "replay_of",
 )  # fmt: skip
 """The fields of an event that are not sealed."""
+
+_FIELDS = {*PLAIN, "keys", "sealed"}
+"""The fields of a line."""
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 Line = Mapping[str, Any]
@@ -102,7 +105,9 @@ def unpack_lines(data: bytes, key: str) -> list[Line]:
         header, *lines = map(orjson.loads, gzip.decompress(data).splitlines())
         if header["format"] != FORMAT or header["events"] != len(lines):
             raise ValueError(f"its header is {header}")
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as fault:
+        if any(_FIELDS - line.keys() for line in lines):
+            raise ValueError(f"a line lacks one of {', '.join(sorted(_FIELDS))}")
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise ArchiveBroken(f"{key} is not a file of archived events: {fault}") from None
     return lines
 
@@ -163,12 +168,10 @@ def is_wanted(line: Line, wanted: EventFilter) -> bool:
     )
 
 
-def open_lines(begin: Begin, shop_id: int, lines: Sequence[Line]) -> Iterator[ArchivedEvent | SealedEvent]:
-    """Yield the event of each of ``lines``, or why it cannot be read."""
-    with begin() as tx:
-        try:
-            keys = find_keys(tx, {key_id for line in lines for key_id in line["keys"]})
-        except SealBroken as fault:
-            raise ArchiveBroken(str(fault)) from None
-    for line in lines:
-        yield open_line(line, shop_id, keys)
+def open_lines(tx: Connection, shop_id: int, lines: Sequence[Line]) -> list[ArchivedEvent | SealedEvent]:
+    """Return the event of each of ``lines``, or why it cannot be read."""
+    try:
+        keys = find_keys(tx, {key_id for line in lines for key_id in line["keys"]})
+    except SealBroken as fault:
+        raise ArchiveBroken(str(fault)) from None
+    return [open_line(line, shop_id, keys) for line in lines]

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import Refused
+from services.core.locks import lock_bodies
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.event_archive import ArchivedEvent
 from services.ledger.filters import EventFilter, FilterInvalid
@@ -42,10 +43,13 @@ def replay_events(
     """Record each event of ``wanted`` again, with work planned by the current code.
 
     Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
-    earlier replays. A replay keeps the request id of its event.
+    earlier replays. A replay keeps the request id of its event. Bodies are read under the lock of
+    ``lock_bodies``: a redaction waits, and then finds their copies.
     """
-    condition = _to_condition(wanted)
-    ids = tx.scalars(select(inbound_events.c.id).where(condition).order_by(inbound_events.c.id)).all()
+    columns = select(inbound_events.c.id, inbound_events.c.shop_id)
+    found = tx.execute(columns.where(_to_condition(wanted)).order_by(inbound_events.c.id)).all()
+    lock_bodies(tx, {row.shop_id for row in found}, is_shared=True)
+    ids = [row.id for row in found]
     sets = (
         tx.execute(_originals(ids[start : start + SET_SIZE])).all() for start in range(0, len(ids), SET_SIZE)
     )

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row
 
 from services.audit.store import ObjectStore
+from services.core.locks import lock_bodies
 from services.ledger.accept import WorkRef
 from services.ledger.event_archive import (
     ArchivedEvent,
     Begin,
+    Line,
     SealedEvent,
     is_wanted,
     list_archives,
@@ -27,10 +31,11 @@ class ArchivedMatch(NamedTuple):
 
 
 class ArchivedReplay(NamedTuple):
-    """The ids of the new events, and the work to notify workers of."""
+    """The ids of the new events, the work to notify workers of, and the events that cannot be read."""
 
     event_ids: list[int]
     work: list[WorkRef]
+    sealed: list[SealedEvent]
 
 
 def read_archived(begin: Begin, store: ObjectStore, wanted: EventFilter) -> Iterator[ArchivedMatch]:
@@ -38,19 +43,34 @@ def read_archived(begin: Begin, store: ObjectStore, wanted: EventFilter) -> Iter
 
     Without ids earlier replays are left out. Raises ``ArchiveBroken`` for an altered object.
     """
+    for archive, lines in _read_lines(begin, store, wanted):
+        with begin() as tx:
+            match = _open_match(tx, archive, lines)
+        yield match
+
+
+def _read_lines(
+    begin: Begin, store: ObjectStore, wanted: EventFilter
+) -> Iterator[tuple[Row[Any], list[Line]]]:
     with begin() as tx:
         archives = list_archives(tx, wanted)
     for archive in archives:
-        lines = [
-            line
-            for line in read_object(store, archive)
-            if is_wanted(line, wanted) and (wanted.ids or line["origin"] != "replay")
-        ]
-        found = [*open_lines(begin, archive.shop_id, lines)]
-        yield ArchivedMatch(
-            [one for one in found if isinstance(one, ArchivedEvent)],
-            [one for one in found if isinstance(one, SealedEvent)],
+        yield (
+            archive,
+            [
+                line
+                for line in read_object(store, archive)
+                if is_wanted(line, wanted) and (wanted.ids or line["origin"] != "replay")
+            ],
         )
+
+
+def _open_match(tx: Connection, archive: Row[Any], lines: list[Line]) -> ArchivedMatch:
+    found = open_lines(tx, archive.shop_id, lines)
+    return ArchivedMatch(
+        [one for one in found if isinstance(one, ArchivedEvent)],
+        [one for one in found if isinstance(one, SealedEvent)],
+    )
 
 
 def replay_archived(
@@ -63,12 +83,18 @@ def replay_archived(
     reason: str = "",
     request_id: str = "",
 ) -> ArchivedReplay:
-    """Record the readable archived events of ``wanted`` again, in one transaction for each object."""
-    done = ArchivedReplay([], [])
-    for events, _ in read_archived(begin, store, wanted):
-        sets = (events[start : start + SET_SIZE] for start in range(0, len(events), SET_SIZE))
+    """Record the readable archived events of ``wanted`` again, in one transaction for each object.
+
+    Bodies are opened under the lock of ``lock_bodies``: a redaction waits, and then finds their copies.
+    """
+    done = ArchivedReplay([], [], [])
+    for archive, lines in _read_lines(begin, store, wanted):
         with begin() as tx:
+            lock_bodies(tx, [archive.shop_id], is_shared=True)
+            events, sealed = _open_match(tx, archive, lines)
+            sets = (events[start : start + SET_SIZE] for start in range(0, len(events), SET_SIZE))
             replayed = record_replays(tx, sets, now=now, by=by, reason=reason, request_id=request_id)
+        done.sealed.extend(sealed)
         done.event_ids.extend(replayed.event_ids)
         done.work.extend(replayed.work)
     return done

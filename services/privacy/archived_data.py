@@ -1,7 +1,6 @@
 """Personal data in archived events: exported from the archive store; redacted by destroying the keys."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -25,7 +24,7 @@ def find_archived_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows
     store = open_store(get_settings().archive_url)
     for archive in list_archives(tx, EventFilter(shop_id=subject.shop_id), key_ids):
         lines = [line for line in read_object(store, archive) if not key_ids.isdisjoint(line["keys"])]
-        for event in open_lines(lambda: nullcontext(tx), subject.shop_id, lines):
+        for event in open_lines(tx, subject.shop_id, lines):
             if isinstance(event, ArchivedEvent) and concerns_subject(
                 parse_body(event.body), subject, event.topic
             ):

@@ -14,12 +14,14 @@ from services.audit.chain import Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
+from services.core.locks import lock_bodies
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.privacy.data_sources import list_data_sources
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.store import UNCONFIRMED_ERASURE_RULE, is_confirmed, list_exports, record_request_done
 from services.privacy.subject import DataSubject, PersonalDataSource
+from services.privacy.text_data import EVENTS
 from services.providers.object_store import open_store
 from services.shopify.shop_profile import UNCONFIRMED
 from services.shopify.uninstall import check_uninstalled
@@ -76,7 +78,8 @@ def _redact_customer(subject: DataSubject) -> Counter[str]:
 
 def _redact_shop(subject: DataSubject) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for source in list_data_sources():
+    # Events once more: until its key was destroyed, an archived event could be replayed.
+    for source in (*list_data_sources(), EVENTS):
         while any((piece := _redact([source], subject)).values()):
             counts.update(piece)
         counts.update(piece)
@@ -84,9 +87,10 @@ def _redact_shop(subject: DataSubject) -> Counter[str]:
 
 
 def _redact(sources: Iterable[PersonalDataSource], subject: DataSubject) -> Counter[str]:
-    """Redact ``sources`` in one transaction; return how many rows of each table changed."""
+    """Redact ``sources`` in one transaction, while no event is replayed; return the changed rows by table."""
     counts: Counter[str] = Counter()
     with transaction() as tx:
+        lock_bodies(tx, [subject.shop_id], is_shared=False)
         for source in sources:
             counts.update(source.redact(tx, subject, utc_now()))
     return counts

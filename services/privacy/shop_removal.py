@@ -6,7 +6,7 @@ closed months name the shop by its id. Every table with a ``shop_id`` is in ``KE
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,7 +161,7 @@ def _create(path: Path) -> Iterator[BinaryIO]:
 def _read_archived(tx: Connection, shop_id: int) -> Iterator[Mapping[str, Any]]:
     store = open_store(get_settings().archive_url)
     for archive in list_archives(tx, EventFilter(shop_id=shop_id)):
-        for event in open_lines(lambda: nullcontext(tx), shop_id, read_object(store, archive)):
+        for event in open_lines(tx, shop_id, read_object(store, archive)):
             if isinstance(event, ArchivedEvent):
                 yield event._asdict()
 

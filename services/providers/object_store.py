@@ -30,6 +30,8 @@ _NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFou
 """Error codes of stores without object lock. Other errors are raised, so that nothing is stored unlocked."""
 
 _VERSIONS = ("Versions", "DeleteMarkers")
+_UNFINISHED = ".put-"
+"""Begin of the name of a file until it is whole."""
 
 
 def open_store(url: str) -> ObjectStore:
@@ -51,7 +53,7 @@ class FolderStore:
         path = self._path(key)
         with _disk_errors(path):
             make_private_folder(path.parent)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
@@ -95,6 +97,17 @@ class FolderStore:
             except FileNotFoundError:
                 return
             _sync_folder(path.parent)
+
+    def delete_leftovers(self, before: datetime) -> int:
+        """Delete the files of writes that were killed before ``before``; return how many."""
+        count = 0
+        with _disk_errors(self._folder):
+            for path in self._folder.rglob(f"{_UNFINISHED}*"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+                        count += 1
+        return count
 
     def describe(self) -> str:
         """Return the folder's URL and how it is protected."""
@@ -165,6 +178,10 @@ class BucketStore:
         with self._errors(key):
             for version in (one["VersionId"] for one in found if one["Key"] == name):
                 client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
+
+    def delete_leftovers(self, before: datetime) -> int:  # noqa: ARG002
+        """Return 0: a bucket keeps nothing of a write that was killed."""
+        return 0
 
     def describe(self) -> str:
         """Return the bucket's URL and whether it has object lock."""

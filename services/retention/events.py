@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -113,7 +113,9 @@ class ArchiveRun:
     events: int = 0
     work: int = 0
     archives: int = 0
-    bytes_stored: int = field(default=0)
+    bytes_stored: int = 0
+    dropped: int = 0
+    """Planned archives whose object was not the stored one: their events are archived again."""
 
 
 class _Planned(NamedTuple):
@@ -139,7 +141,8 @@ def archive_old_events(run: ArchiveRun, before: datetime, is_late: Callable[[], 
             if run.store.get(archive.object_key) != data:
                 raise Refused(
                     "retention.archive_broken",
-                    f"{archive.object_key} has other content than was stored; no event was deleted",
+                    f"{archive.object_key} has other content than was stored; no event was deleted. Check "
+                    "the store (`fleet doctor`); then `fleet jobs run retention --force` archives it again",
                 )
             _finish(run, archive, data, rows, unpack_lines(data, archive.object_key))
 
@@ -213,20 +216,23 @@ def _redact(tx: Connection, rows: Sequence[Row[Any]], now: datetime) -> None:
 
 
 def _continue(run: ArchiveRun, archive: _Planned) -> None:
-    """Finish an archive that was planned before a crash, or forget it if its object was not stored."""
+    """Finish an archive that was planned before a crash, or drop it if its object is missing or broken.
+
+    Its events are still in the table then: this run archives them again, in another object.
+    """
     try:
         data = run.store.get(archive.object_key)
-    except ObjectMissing:
+        lines = unpack_lines(data, archive.object_key)
+        with run.begin() as tx:
+            stored = {one.id: one for one in open_lines(tx, archive.shop_id, lines)}
+            rows = tx.exec_driver_sql(_READ, {"id": int_array(stored)}).all()
+    except (ObjectMissing, ArchiveBroken) as fault:
         with run.begin() as tx:
             tx.exec_driver_sql(_DROP_PLANNED, {"id": archive.id})
+        if isinstance(fault, ArchiveBroken):
+            run.dropped += 1
+            _log.warning("archive_dropped", extra={"fields": {"shop_id": archive.shop_id, "why": str(fault)}})
         return
-    try:
-        lines = unpack_lines(data, archive.object_key)
-        stored = {one.id: one for one in open_lines(run.begin, archive.shop_id, lines)}
-    except ArchiveBroken as fault:
-        raise Refused("retention.archive_broken", f"{fault}; no event was deleted") from None
-    with run.begin() as tx:
-        rows = tx.exec_driver_sql(_READ, {"id": int_array(stored)}).all()
     same = [row for row in rows if _is_same(row, stored[row.id])]
     _finish(run, archive, data, same, lines)
 

@@ -39,9 +39,10 @@ def delete_old(run: JobRun) -> JobResult:
             keys = seal_shop_keys_again(tx, get_sealer())
         except SealBroken as fault:
             raise Misconfigured("retention.key_sealed", f"{fault}; nothing was deleted") from None
+    store = open_store(settings.archive_url)
     archived = ArchiveRun(
         begin=transaction,
-        store=open_store(settings.archive_url),
+        store=store,
         now=now,
         retain_until=now + timedelta(days=settings.archive_retain_days),
         by=f"job {run.job}",
@@ -53,8 +54,10 @@ def delete_old(run: JobRun) -> JobResult:
         "events_archived": archived.events,
         "work_archived": archived.work,
         "archives": archived.archives,
+        "archives_dropped": archived.dropped,
         "bytes": archived.bytes_stored,
         "keys_sealed_again": keys,
+        "leftovers_deleted": store.delete_leftovers(now - timedelta(days=1)),
     }
     for rule in RULES:
         if (before := rule.get_before(settings, now)) is not None:

@@ -55,7 +55,9 @@ def verify_archives(begin: Begin, store: ObjectStore, shop_id: int | None) -> It
             yield archive._replace(fault=fault)
             continue
         try:
-            found = [*open_lines(begin, one.shop_id, read_object(store, one))]
+            lines = read_object(store, one)
+            with begin() as tx:
+                found = open_lines(tx, one.shop_id, lines)
         except ArchiveBroken as broken:
             yield archive._replace(fault=str(broken))
             continue

@@ -1,5 +1,6 @@
 """A crash or a change while events are archived loses nothing and stores nothing twice."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -18,8 +19,9 @@ from services.providers.object_store import FolderStore
 from services.retention.delete import delete_old_rows
 from services.retention.events import ArchiveRun, archive_old_events
 from services.retention.rules import RULES
+from tests.killed import run_killed
 from tests.ledger_rows import accept, new_event
-from tests.retention.old_rows import archive_with, make_old, read_all, select_all
+from tests.retention.old_rows import AGE, archive_with, make_old, read_all, run_job, select_all
 
 IDS = "select id from inbound_events order by id"
 
@@ -170,6 +172,65 @@ def test_a_run_whose_archive_another_run_finished_in_part_keeps_its_list(
 
     assert sorted([*read_all(shop)[0], *select_all(shop, IDS)]) == before
     assert 3 in select_all(shop, IDS)
+
+
+class Inserting(FolderStore):
+    """A folder that calls ``insert`` before and after each object is stored and read."""
+
+    def __init__(self, folder: Path, insert: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._insert = insert
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:
+        self._insert()
+        super().put(key, data, retain_until)
+        self._insert()
+
+    def get(self, key: str) -> bytes:
+        self._insert()
+        data = super().get(key)
+        self._insert()
+        return data
+
+
+def test_an_event_that_arrives_while_an_archive_is_stored_and_read_is_archived_by_a_later_piece_or_run(
+    shop: Engine, archive: FolderStore, tmp_path: Path, owner_engine: Engine
+) -> None:
+    make_old(shop)
+    arrived: list[int] = []
+
+    def insert() -> None:
+        number = 600 + len(arrived)
+        (event,) = accept(shop, new_event(number, topic="no/handler"))
+        arrived.append(event.event_id)
+        make_old(shop, f"id = {event.event_id}", AGE + timedelta(days=len(arrived) % 2))  # at both ends
+        with owner_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
+            tx.execute(text("vacuum (freeze) inbound_events"))
+
+    run = archive_with(Inserting(tmp_path / "archive", insert))
+
+    assert (run.events, len(arrived)) == (12, 4)
+    assert set(arrived) <= set(select_all(shop, IDS))
+    assert archive_with(archive).events == 4
+    assert set(arrived) < set(read_all(shop)[0])
+
+
+def test_files_of_killed_writes_are_deleted_after_a_day(
+    shop: Engine, archive: FolderStore, tmp_path: Path
+) -> None:
+    make_old(shop)
+    assert not run_killed(shop, lambda: archive.put("privacy/shop-1/x.json", b"Ada"), 1)
+    (killed,) = (tmp_path / "archive").rglob(".put-*")
+    young = killed.with_name(".put-young")
+    young.touch()
+    assert run_job(shop)["leftovers_deleted"] == 0
+    long_ago = (utc_now() - timedelta(days=1, minutes=1)).timestamp()
+    os.utime(killed, (long_ago, long_ago))
+
+    assert run_job(shop)["leftovers_deleted"] == 1
+
+    assert (killed.exists(), young.exists()) == (False, True)
+    assert len(read_all(shop)[0]) == 12
 
 
 def test_claims_wait_for_no_transaction_of_the_job(shop: Engine, archive: FolderStore) -> None:
