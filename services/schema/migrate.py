@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -35,8 +36,8 @@ _GRANTS = (
     "revoke insert, update, delete on alembic_version from {role}",
     # Reconciliation uses a temporary table. PostgreSQL allows it to every role by default; an owner that may
     # not grant it leaves the default as it is.
-    "do $do$ begin execute format('grant temporary on database %I to {role}', current_database()); "
-    "exception when insufficient_privilege then null; end $do$",
+    "do $do$ begin execute format('grant temporary on database %I to %I', current_database(), "
+    "current_setting('shopfleet.role')); exception when insufficient_privilege then null; end $do$",
 )
 
 _SET_FOR_DATABASE = """
@@ -129,9 +130,11 @@ def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tu
             tx.execute(text(_REVOKE_CUT))
             for role, grants in ((app_role, _GRANTS), (archive_role, _ARCHIVE_GRANTS)):
                 if role and role != make_url(url).username:
-                    quoted = tx.dialect.identifier_preparer.quote(role)
+                    tx.execute(text("select set_config('shopfleet.role', :role, true)"), {"role": role})
+                    quoted = sql.Identifier(role).as_string()
                     for grant in grants:
-                        tx.execute(text(grant.format(role=quoted)))
+                        statement = grant.format(role=quoted)
+                        tx.exec_driver_sql(statement, execution_options={"no_parameters": True})
             return before, head_revision()
     finally:
         engine.dispose()

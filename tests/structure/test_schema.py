@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 
 from services.core.db import driver_url
+from services.core.setting_urls import find_role
 from services.fleet.embedded.servers import EmbeddedServers
 from services.schema.migrate import (
     REMOVED,
@@ -77,7 +81,7 @@ def other_database(servers: EmbeddedServers) -> Iterator[str]:
         tx.execute(text("create database another owner shopfleet_owner"))
     yield servers.migrate_database_url.rsplit("/", 1)[0] + "/another"
     with admin.connect() as tx:
-        tx.execute(text("drop database another with (force)"))
+        tx.execute(text("drop database if exists another with (force)"))
     admin.dispose()
 
 
@@ -98,6 +102,40 @@ def test_a_migrated_database_equals_the_models_and_keeps_its_totals(other_databa
         requests = "select shop, provider, outcome, count from request_counts where minute = '1970-01-01Z'"
         assert tx.execute(text(requests)).all() == [("", "stripe", "accepted", 7)]
     engine.dispose()
+
+
+ODD_NAMES = ("50%s %%", "a:b :c", 'a"b', "it's", "$do$ {role}", "Größe", "select", "user@host/x?y#z")
+
+
+def test_any_role_name_gets_its_rights_and_no_others(other_database: str, servers: EmbeddedServers) -> None:
+    roles = [f"{name}{suffix}" for name in ODD_NAMES for suffix in ("", " archive")]
+    with psycopg.connect(servers.admin_database_url, autocommit=True) as admin:
+        for role in roles:
+            admin.execute(sql.SQL("create role {} login password 'p'").format(sql.Identifier(role)))
+        admin.execute("revoke temporary on database another from public")
+        for app, archive in zip(roles[::2], roles[1::2], strict=True):
+            for _ in range(2):
+                apply_migrations(other_database, app, archive)
+            url = make_url(other_database).set(username=app, password="p")
+            rendered = url.render_as_string(hide_password=False)
+            assert find_role(rendered) == app
+            engine = create_engine(driver_url(rendered))
+            with engine.begin() as tx:
+                tx.execute(text("delete from work_stats"))
+                found = tx.execute(text(RIGHTS), {"app": app, "archive": archive}).one()
+            engine.dispose()
+            assert found == (False, True, False, True), app
+        admin.execute("drop database another with (force)")
+        for role in roles:
+            admin.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
+RIGHTS = """
+select has_table_privilege(:app, 'audit_events', 'delete'),
+       has_database_privilege(:app, 'another', 'temporary'),
+       has_function_privilege(:app, 'audit_truncate(integer, bigint, text)', 'execute'),
+       has_function_privilege(:archive, 'audit_truncate(integer, bigint, text)', 'execute')
+"""
 
 
 _TO_S0001 = (
