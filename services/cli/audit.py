@@ -103,7 +103,7 @@ def export(shop: str, out: Path | None) -> None:
     Example: fleet audit export --shop harbour --out harbour.jsonl.gz
     """
     now = utc_now()
-    path = out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz")
+    path = (out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz")).absolute()
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
         chains = [shop_id] if shop else list_chains(tx)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.cli.params import SHOP, SINCE, StoredType
+from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
@@ -85,7 +85,7 @@ def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[
         "--csv",
         "file",
         required=is_required,
-        type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+        type=INPUT_FILE,
         help=f"A file with the columns {columns}; - reads standard input.",
     )
 

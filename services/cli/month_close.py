@@ -104,7 +104,9 @@ def show(shop: str, period: str, as_json: bool) -> None:
 @command.command("preview", shop_position=0)
 @click.argument("period", type=MONTH)
 @one_shop_option
-@click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--to", "folder", type=click.Path(file_okay=False, resolve_path=True, path_type=Path), required=True
+)
 @json_option
 def preview(shop: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as of today into a folder; nothing is closed, stored or sent.

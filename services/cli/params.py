@@ -5,8 +5,10 @@ database is a ``StoredType``: ``ReportingCommand`` checks it once all options ar
 begins, so that a help text needs no database.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -62,6 +64,31 @@ class KnownType(click.ParamType[Any]):
             if part not in known:
                 self.fail(describe_unknown(part, known), param, ctx)
         return tuple(parts) if self._is_list else value
+
+
+class InputFile(click.ParamType[Path]):
+    """A file that this process can read, or - for standard input."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if str(path) != "-":
+            fault = _find_file_fault(path)
+            if fault:
+                advice = "name a file that this user can read, or - for standard input"
+                self.fail(f"{path.absolute()}: {fault}; {advice}", param, ctx)
+        return path
+
+
+def _find_file_fault(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return "is a folder"
+        path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
 class ParsedType(click.ParamType[Any]):
@@ -200,6 +227,7 @@ def _find_rules(tx: Connection) -> list[str]:
 QUEUE = KnownType("queue", lambda: QUEUES)
 TOPIC = KnownType("topic", lambda: TOPICS)
 WORK_STATUSES = KnownType("statuses", lambda: STATUSES, is_list=True)
+INPUT_FILE = InputFile()
 SECRET = ParsedType("secret", get_secret_kind)
 SINCE = ParsedType("time", _parse_since)
 UNTIL = ParsedType("time", lambda text: parse_moment(text, utc_now()))

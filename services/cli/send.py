@@ -12,7 +12,7 @@ import httpx
 
 from services.cli.base import ReportingCommand, json_option, one_shop_option
 from services.cli.output import print_json, print_table
-from services.cli.params import ParsedType
+from services.cli.params import INPUT_FILE, ParsedType
 from services.cli.samples import DOMAIN, SAMPLES, make_sample
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -55,9 +55,7 @@ def _check_sender(name: str) -> str:
 @click.argument("provider", type=ParsedType("provider", _check_sender))
 @one_shop_option
 @click.option("--topic", default="", help="The provider's topic, such as orders/create or charge.refunded.")
-@click.option(
-    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes."
-)
+@click.option("--file", "file", type=INPUT_FILE, help="Send these bytes; - reads standard input.")
 @click.option("--url", default="", help="Where ingress listens (default: this fleet's).")
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
 @click.option("--same", is_flag=True, help="Repeat one delivery, like a provider's retry.")
@@ -93,12 +91,13 @@ def command(
     target = (url or _ingress_url()).rstrip("/") + sender.path
     domain = stored.shopify_domain or f"{shop}.myshopify.com"
     answers: list[tuple[int, str]] = []
+    given = click.open_file(str(file), "rb").read() if file else b""
     body, webhook_id = b"", ""
     with httpx.Client(timeout=10) as http:
         for number in range(repeat):
             now = utc_now()
             if not (same and number):
-                body = file.read_bytes() if file else _make_body(name, topic, stored, now)
+                body = given if file else _make_body(name, topic, stored, now)
                 webhook_id = str(uuid4())
             headers = sign(name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now)
             try:

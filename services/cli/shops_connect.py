@@ -19,6 +19,7 @@ from services.cli.base import (
     shop_argument,
 )
 from services.cli.output import print_json
+from services.cli.params import INPUT_FILE
 from services.cli.progress import ListProgress
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -67,7 +68,7 @@ _RETRY_AFTER_SECONDS = 5.0
 @click.option(
     "--from-file",
     "file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=INPUT_FILE,
     help="A file with a line NAME=VALUE for each credential; - reads standard input.",
 )
 @actor_option

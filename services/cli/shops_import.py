@@ -14,13 +14,14 @@ from services.cli.base import (
     read_csv_file,
 )
 from services.cli.output import print_json
+from services.cli.params import INPUT_FILE
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shops.shop_import import add_shops, parse_shops_csv
 
 
 @click.command("import", cls=ReportingCommand)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("file", type=INPUT_FILE)
 @actor_option
 @dry_run_option
 @json_option

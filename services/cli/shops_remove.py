@@ -48,7 +48,7 @@ MAX_PASSES = 24
 @click.option(
     "--export",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
     help="The folder for the shop's data, written before anything is deleted.",
 )
 @click.option(

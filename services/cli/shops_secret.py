@@ -15,7 +15,7 @@ from services.cli.base import (
     shop_argument,
 )
 from services.cli.output import format_time, print_json, to_document
-from services.cli.params import SECRET
+from services.cli.params import INPUT_FILE, SECRET
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
@@ -32,7 +32,7 @@ from services.shops.shops import get_shop
 @click.option(
     "--from-file",
     "file",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=INPUT_FILE,
     help="Read the secret from a file; - reads standard input.",
 )
 @click.option("--stdin", "file", flag_value="-", help="The same as --from-file -")

@@ -1,6 +1,7 @@
 """Every option and argument of a command, also of one added later, refuses a value that does not exist."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import Engine
 
 from services.cli.base import SHOP_ARGUMENT, ReportingCommand
 from services.cli.main import main
-from services.cli.params import KnownType, ParsedType, StoredType
+from services.cli.params import INPUT_FILE, KnownType, ParsedType, StoredType
 from services.core.errors import InputInvalid
 from tests.cli.conftest import harbour
 from tests.structure.test_examples import OPERATOR_COMMANDS, walk
@@ -78,6 +79,19 @@ def test_a_closed_set_refuses_another_value(engine: Engine, harbour: str, param:
         value = param.type.convert(unknown, param, None)
         assert isinstance(param.type, StoredType)
         param.type.check(tx, value, {"shop": harbour})
+
+
+def test_every_file_that_is_read_is_an_input_file(tmp_path: Path) -> None:
+    assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.File)] == []
+    assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.Path) and p.type.exists] == []
+    assert len([param for _, _, param in PARAMETERS if param.type is INPUT_FILE]) > 5
+    file = tmp_path / "file"
+    file.touch()
+    faults = {tmp_path: "is a folder", tmp_path / "none": "No such file", file / "inside": "Not a directory"}
+    for path, fault in faults.items():
+        with pytest.raises(click.BadParameter, match=f"^{path}: {fault}.*; name a file .*, or - for"):
+            INPUT_FILE.convert(path, None, None)
+    assert [str(INPUT_FILE.convert(path, None, None)) for path in ("-", file)] == ["-", str(file)]
 
 
 def test_the_shop_is_named_in_one_way() -> None:
