@@ -28,23 +28,28 @@ def read_blocks() -> dict[str, list[str]]:
 
 def list_substitutions(root: Path, ports: Mapping[str, int], certificate: Path) -> list[tuple[str, str]]:
     """Everything that is not run as written: (pattern, replacement), in this order."""
+    sandbox = f"http://127.0.0.1:{ports['sandbox']}"
     database = f"-h 127.0.0.1 -p {ports['postgresql']} -U postgres"
     packages = sysconfig.get_path("purelib")
     venv = f"{root}/opt/shopfleet/.venv"
     path_file = f"{venv}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/tests.pth"
     return [
         # Needs root, or changes this machine.
-        (r"^(apt-get|useradd|certbot|chown) ", r": \1 "),
-        (r" -o shopfleet -g shopfleet", ""),
+        (r"^(apt-get|useradd|certbot) ", r": \1 "),
+        (r" -o \w+ -g \w+", ""),
         (r"runuser -u shopfleet -- ", ""),
-        (r"runuser -u postgres -- (psql|pg_dump)", rf"\1 {database}"),
+        (r"runuser -u postgres -- (psql|pg_dump|pg_restore)", rf"\1 {database}"),
         # The tests' own packages are already downloaded: pip finds that they fulfil requirements.txt.
         (
             r"^python3 -m venv (\S+)$",
             rf"{sys.executable} -m venv \1; echo {packages} > {path_file}; "
             rf"ln -s {Path(sys.executable).parent}/celery \1/bin/",
         ),
-        # Host, ports, and mail server.
+        # Host, ports, mail server and providers.
+        (
+            r"^INGRESS_PORT=",
+            f'SHOPIFY_API_BASE="{sandbox}/shopify"\nSTRIPE_API_BASE="{sandbox}/stripe"\n\\g<0>',
+        ),
         (r"https://hooks\.example\.com", f"https://localhost:{ports['https']}"),
         (r"hooks\.example\.com", "localhost"),
         (r"smtp\+starttls://user:password@mail\.example\.com:587", f"smtp://127.0.0.1:{ports['smtp']}"),

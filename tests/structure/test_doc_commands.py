@@ -1,0 +1,108 @@
+"""Every command that README.md or a page of ``docs/`` names exists, with its options and their values."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from celery.bin.celery import celery
+from click.exceptions import NoArgsIsHelpError
+
+from services.cli.main import main
+from tests.structure.test_examples import CELERY, parse, parse_line
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCE = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^    (.*)$", re.MULTILINE)
+_INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
+_PROMPT = re.compile(r"^(?:\$ )?(?:shopfleet (?:--owner )?|\.venv/bin/)?(?=(?:fleet|celery -A tasks) )")
+_PLACEHOLDER = re.compile(r"\.\.\.|<|[|]|^(?:--[\w-]+=)?[A-Z][A-Z_]*$|^t$")
+
+
+def find_commands(text: str) -> Iterator[tuple[bool, str]]:
+    """Yield each command line of ``text``, and whether it is one of a block, which is complete."""
+    blocks = _FENCE.findall(text)
+    rest = _FENCE.sub("", text)
+    for line in "\n".join([*blocks, *_INDENTED.findall(rest)]).splitlines():
+        if match := _PROMPT.match(line.strip()):
+            yield True, line.strip()[match.end() :]
+    for span in _INLINE.findall(rest):
+        line = " ".join(span.split())
+        if match := _PROMPT.match(line):
+            yield False, line[match.end() :]
+
+
+NEED_THE_APP = frozenset(["worker", "beat", "flower"])
+"""Celery's own commands, which parse their options with the settings of the app."""
+
+FOUND = [
+    pytest.param(is_block, line, id=f"{page.relative_to(ROOT)}: {line}")
+    for page in PAGES
+    for is_block, line in dict.fromkeys(find_commands(page.read_text()))
+]
+
+
+def check(line: str, *, is_block: bool) -> None:
+    """Raise ``UsageError`` for a wrong command; in a sentence arguments may be absent or placeholders."""
+    words = shlex.split(re.split(r" (?:[<>|]|&&) ", line)[0], comments=True)
+    if words[:4] == ["celery", "-A", "tasks", "inspect"]:
+        parse(celery.commands["inspect"], words[3:])
+        return
+    of_celery = words[0] == "celery" and words[3] in NEED_THE_APP
+    if not of_celery and (is_block or not any(map(_PLACEHOLDER.search, words))):
+        try:
+            parse_line(shlex.join(words))
+        except (click.MissingParameter, click.BadOptionUsage, NoArgsIsHelpError) as fault:
+            if is_block or getattr(fault, "option_name", words[-1]) != words[-1]:
+                raise
+        return
+    command: click.Command = main
+    rest = words[1:]
+    if words[0] == "celery":
+        command, rest = CELERY[words[3]], words[4:]
+    for word in rest:
+        if isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), word)
+            if found is None and _PLACEHOLDER.search(word):
+                return
+            if found is None:
+                raise click.UsageError(f"{word} is no command of {command.name}")
+            command = found
+        elif re.match("--?[a-zA-Z]", word):
+            name = word.partition("=")[0]
+            if not any(name in (*param.opts, *param.secondary_opts) for param in command.params):
+                raise click.UsageError(f"{name} is no option of {command.name}")
+
+
+@pytest.mark.parametrize(("is_block", "line"), FOUND)
+def test_a_command_of_the_documentation_exists(
+    is_block: bool, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in re.findall(r"[\w.-]+\.(?:csv|txt|secrets|json)\b", line):
+        Path(word).touch()
+
+    check(line, is_block=is_block)
+
+
+def test_commands_are_found() -> None:
+    assert len(FOUND) > 300
+    assert len({param.id for param in FOUND if param.values[0]}) > 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fleet evnts list",
+        "fleet shops secret SHOP --form-file FILE",
+        "fleet work list --status deed",
+        "celery -A tasks requeue --topic TOPIC --stat dead",
+        "celery -A tasks pause --topic inventory_psh",
+    ],
+)
+def test_a_wrong_command_is_noticed(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        check(line, is_block=False)
