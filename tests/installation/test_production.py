@@ -28,6 +28,8 @@ from tests.installation.production_page import (
 )
 from tests.installation.systemd import Systemd
 
+pytestmark = pytest.mark.timeout(1200)
+
 DOMAIN = "acme.myshopify.com"
 SHOPIFY = "fleet send shopify --shop acme --topic orders/create --url https://hooks.example.com"
 COUNT_ORDERS = "select count(*) from orders"
