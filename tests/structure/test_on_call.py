@@ -1,4 +1,4 @@
-"""``docs/on-call.md`` names what exists. ``test_doc_commands.py`` parses its commands."""
+"""``docs/on-call.md`` names what exists. ``test_documentation.py`` parses its commands."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Every command that README.md or a page of ``docs/`` names exists, with its options and their values."""
+"""Commands, with their options and values, and links of README.md and ``docs/`` exist."""
 
 import re
 import shlex
@@ -86,6 +86,18 @@ def test_a_command_of_the_documentation_exists(
         Path(word).touch()
 
     check(line, is_block=is_block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in anchors, link
 
 
 def test_commands_are_found() -> None:
