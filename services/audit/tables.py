@@ -3,24 +3,11 @@
 ``audit_mutations`` is a view over ``audit_events.mutations``, which has the text that was hashed.
 """
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Identity,
-    Index,
-    Integer,
-    Table,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, Table, Text, text
 
 from services.audit.chain import MAX_SEQ
+from services.core.columns import AT, columns, identity, optional, unique
 from services.core.db import metadata
-
-_at = DateTime(timezone=True)
 
 
 def _check_seq(column: str) -> CheckConstraint:
@@ -42,18 +29,14 @@ def _check_key(column: str, ending: str) -> CheckConstraint:
 audit_events = Table(
     "audit_events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("shop_id", Integer),
-    Column("seq", BigInteger, nullable=False),
-    Column("at", _at, nullable=False),
-    Column("staff_label", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("work_id", BigInteger),
-    Column("mutations", Text, nullable=False),
-    Column("prev_hash", Text, nullable=False),
-    Column("hash", Text, nullable=False),
-    UniqueConstraint("shop_id", "seq", name="uq_audit_events_seq", postgresql_nulls_not_distinct=True),
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("seq", BigInteger),
+    *columns("at", AT),
+    *columns("staff_label action request_id", Text),
+    *optional("work_id", BigInteger),
+    *columns("mutations prev_hash hash", Text),
+    unique("uq_audit_events_seq", "shop_id", "seq"),
     # A trigger, audit_events_follow, accepts only rows that follow the row before them.
     _check_seq("seq"),
     _check_time("at"),
@@ -66,46 +49,36 @@ audit_events = Table(
 audit_checkpoints = Table(
     "audit_checkpoints",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("shop_id", Integer),
-    Column("seq", BigInteger, nullable=False),
-    Column("hash", Text, nullable=False),
-    Column("at", _at, nullable=False),
-    Column("public_key", Text, nullable=False),
-    Column("signature", Text, nullable=False),
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("seq", BigInteger),
+    *columns("hash", Text),
+    *columns("at", AT),
+    *columns("public_key signature", Text),
     _check_seq("seq"),
     _check_time("at"),
     # After a rotation of the key an unchanged head is signed again.
-    UniqueConstraint(
-        "shop_id", "seq", "public_key", name="uq_audit_checkpoints_seq", postgresql_nulls_not_distinct=True
-    ),
+    unique("uq_audit_checkpoints_seq", "shop_id", "seq", "public_key"),
 )
 
-# Ranges of archived events: their objects in the store, and their place in the chain.
+# Ranges of archived events: their objects in the store, and their place in the chain. ``event_seq`` is the
+# row of the same chain with the manifest's sum.
 audit_archives = Table(
     "audit_archives",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("shop_id", Integer),
-    Column("first_seq", BigInteger, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("first_prev_hash", Text, nullable=False),
-    Column("last_hash", Text, nullable=False),
-    Column("object_key", Text, nullable=False),
-    Column("object_sha256", Text, nullable=False),
-    Column("object_bytes", BigInteger, nullable=False),
-    Column("manifest_key", Text, nullable=False),
-    Column("manifest_sha256", Text, nullable=False),
-    # The row of the same chain with the manifest's sum.
-    Column("event_seq", BigInteger, nullable=False),
-    Column("archived_at", _at, nullable=False),
-    Column("retained_until", _at),
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("first_seq last_seq", BigInteger),
+    *columns("first_prev_hash last_hash object_key object_sha256", Text),
+    *columns("object_bytes", BigInteger),
+    *columns("manifest_key manifest_sha256", Text),
+    *columns("event_seq", BigInteger),
+    *columns("archived_at", AT),
+    *optional("retained_until", AT),
     *map(_check_seq, ("first_seq", "event_seq")),
     CheckConstraint(f"last_seq between first_seq and {MAX_SEQ}", name="last_seq"),
     *map(_check_time, ("archived_at", "retained_until")),
     _check_key("object_key", "jsonl[.]gz"),
     _check_key("manifest_key", "manifest[.]json"),
-    UniqueConstraint(
-        "shop_id", "first_seq", name="uq_audit_archives_first_seq", postgresql_nulls_not_distinct=True
-    ),
+    unique("uq_audit_archives_first_seq", "shop_id", "first_seq"),
 )

@@ -1,11 +1,11 @@
-"""Makes several columns of one type at a time."""
+"""Makes columns of one type at a time, and constraints that several tables have."""
 
 from typing import Any
 
-from sqlalchemy import Column, DateTime, text
+from sqlalchemy import BigInteger, Column, DateTime, Identity, UniqueConstraint, text
 
 AT = DateTime(timezone=True)
-EMPTY, ZERO, FALSE = text("''"), text("0"), text("false")
+EMPTY, ZERO, FALSE, NO_JSON = text("''"), text("0"), text("false"), text("'{}'")
 
 
 def columns(names: str, type_: Any, default: Any | None = None) -> list[Column[Any]]:
@@ -21,3 +21,13 @@ def optional(names: str, type_: Any) -> list[Column[Any]]:
 def keys(names: str, type_: Any) -> list[Column[Any]]:
     """Return a column of the primary key for each of ``names``."""
     return [Column(name, type_, primary_key=True) for name in names.split()]
+
+
+def identity(type_: Any = BigInteger) -> Column[Any]:
+    """Return the column ``id``, which the database numbers."""
+    return Column("id", type_, Identity(always=True), primary_key=True)
+
+
+def unique(name: str, *names: str) -> UniqueConstraint:
+    """Return the constraint ``name``, for which null equals null."""
+    return UniqueConstraint(*names, name=name, postgresql_nulls_not_distinct=True)

@@ -6,24 +6,17 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     Table,
     Text,
-    UniqueConstraint,
     func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.core.columns import AT, EMPTY, columns, keys, optional
+from services.core.columns import AT, EMPTY, NO_JSON, columns, identity, keys, optional, unique
 from services.core.db import metadata
-
-
-def _unique(name: str, *names: str) -> UniqueConstraint:
-    return UniqueConstraint(*names, name=name, postgresql_nulls_not_distinct=True)
-
 
 # A copy of ``beat_schedule.JOBS``, written by the leader beat for code that may not import it.
 jobs = Table(
@@ -45,7 +38,7 @@ jobs = Table(
 job_overrides = Table(
     "job_overrides",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True),
+    identity(Integer),
     *columns("job", Text),
     Column("shop_id", Integer, ForeignKey("shops.id")),
     *optional("schedule", Text),
@@ -53,7 +46,7 @@ job_overrides = Table(
     *columns("reason", Text, EMPTY),
     *columns("changed_at", AT, func.now()),
     *columns("changed_by", Text),
-    _unique("uq_job_overrides_scope", "job", "shop_id"),
+    unique("uq_job_overrides_scope", "job", "shop_id"),
 )
 
 # Until when the runs of a job are planned at a shop, when the next run is due (null while the job is paused),
@@ -61,14 +54,14 @@ job_overrides = Table(
 job_schedule_state = Table(
     "job_schedule_state",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("job", Text),
     *optional("shop_id", Integer),
     *columns("scheduled_until", AT),
     *optional("next_due_at", AT),
     *columns("schedule zone", Text),
     *columns("enabled", Boolean),
-    _unique("uq_job_schedule_state_scope", "job", "shop_id"),
+    unique("uq_job_schedule_state_scope", "job", "shop_id"),
 )
 
 _IS_OPEN = text("closed_at is null")
@@ -77,9 +70,9 @@ _IS_OPEN = text("closed_at is null")
 monitor_checkins = Table(
     "monitor_checkins",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("job monitor period", Text),
-    *columns("config", JSONB, text("'{}'")),
+    *columns("config", JSONB, NO_JSON),
     *columns("opened_at", AT),
     *optional("closed_at", AT),
     Index("ix_monitor_checkins_open", "monitor", "period", unique=True, postgresql_where=_IS_OPEN),
@@ -88,19 +81,19 @@ monitor_checkins = Table(
 job_runs = Table(
     "job_runs",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("job", Text),
     *optional("shop_id", Integer),
     *columns("period", Text),
     *columns("due_at", AT),
     *optional("started_at ended_at", AT),
     *columns("status", Text),
-    *columns("stats", JSONB, text("'{}'")),
+    *columns("stats", JSONB, NO_JSON),
     *optional("error", Text),
     *columns("origin", Text),
     *columns("started_by request_id", Text, EMPTY),
     *optional("work_id checkin_id", BigInteger),
-    _unique("uq_job_runs_period", "job", "shop_id", "period"),
+    unique("uq_job_runs_period", "job", "shop_id", "period"),
     Index("ix_job_runs_open", "due_at", postgresql_where=text("ended_at is null")),
     Index("ix_job_runs_failed", "ended_at", postgresql_where=text("status = 'failed'")),
     Index("ix_job_runs_history", "job", "shop_id", "due_at"),

@@ -5,9 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    Column,
     Double,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -19,22 +17,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from services.core.columns import AT, EMPTY, ZERO, columns, keys, optional
+from services.core.columns import AT, EMPTY, NO_JSON, ZERO, columns, identity, keys, optional, unique
 from services.core.db import metadata
 
 STATUSES = ("pending", "done", "error", "dead", "discarded")
 """``pending`` waits (``locked_at`` is set while a worker has locked it), ``error`` is retried at
 ``next_retry_at``, ``dead`` waits for a person, ``done`` and ``discarded`` are final."""
 
-_NOW, _NO_JSON, _WEBHOOK = func.now(), text("'{}'"), text("'webhook'")
+_NOW, _WEBHOOK = func.now(), text("'webhook'")
 
 inbound_events = Table(
     "inbound_events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("shop_id", Integer),
     *columns("provider topic delivery_key", Text),
-    *columns("headers", JSONB, _NO_JSON),
+    *columns("headers", JSONB, NO_JSON),
     *columns("body", LargeBinary),
     *columns("received_at", AT, _NOW),
     *optional("occurred_at", AT),
@@ -55,11 +53,11 @@ _DUE = text("coalesce(next_retry_at, created_at)")
 work_queue = Table(
     "work_queue",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("shop_id", Integer),
     *columns("queue topic", Text),
     *columns("key", Text, EMPTY),
-    *columns("payload", JSONB, _NO_JSON),
+    *columns("payload", JSONB, NO_JSON),
     *columns("status", Text, text("'pending'")),
     *columns("retry_count", Integer, ZERO),
     *optional("next_retry_at locked_at", AT),
@@ -84,37 +82,33 @@ work_queue = Table(
     Index("ix_work_queue_event_id", "event_id", postgresql_where=text("event_id is not null")),
 )
 
+_IS_KEPT = text("subject is not null")
+
 # The secrets that seal archived events: one of each shop (``subject`` is empty; sealed with SECRET_KEY) and
 # one of each person (``subject``: a keyed hash of who it is). Both are null once the secret is destroyed.
 archive_keys = Table(
     "archive_keys",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("shop_id", Integer),
     *optional("subject secret", LargeBinary),
     *columns("created_at", AT),
     *optional("destroyed_at", AT),
-    Index(
-        "uq_archive_keys_subject",
-        "shop_id",
-        "subject",
-        unique=True,
-        postgresql_where=text("subject is not null"),
-    ),
+    Index("uq_archive_keys_subject", "shop_id", "subject", unique=True, postgresql_where=_IS_KEPT),
 )
 
 # An object of archived events in the store. ``stored_at`` is null until its events are deleted here.
 event_archives = Table(
     "event_archives",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    identity(),
     *columns("shop_id", Integer),
     *columns("object_key", Text),
     *columns("planned_at", AT),
     *optional("stored_at first_received_at last_received_at", AT),
     *columns("object_sha256", Text, EMPTY),
     *columns("object_bytes", BigInteger, ZERO),
-    *columns("event_ids key_ids", ARRAY(BigInteger), text("'{}'")),
+    *columns("event_ids key_ids", ARRAY(BigInteger), NO_JSON),
     Index("ix_event_archives_received_at", "shop_id", "last_received_at"),
     Index("ix_event_archives_planned", "id", postgresql_where=text("stored_at is null")),
 )
@@ -122,7 +116,7 @@ event_archives = Table(
 pauses = Table(
     "pauses",
     metadata,
-    Column("id", Integer, Identity(always=True), primary_key=True),
+    identity(Integer),
     *optional("queue topic", Text),
     *optional("shop_id", Integer),
     *columns("mode", Text),
@@ -134,13 +128,13 @@ pauses = Table(
     *columns("reason", Text, EMPTY),
     *optional("ends_at", AT),
     CheckConstraint("mode in ('hold','refuse','drain')", name="mode"),
-    UniqueConstraint("queue", "topic", "shop_id", name="uq_pauses_scope", postgresql_nulls_not_distinct=True),
+    unique("uq_pauses_scope", "queue", "topic", "shop_id"),
 )
 
 rate_limits = Table(
     "rate_limits",
     metadata,
-    Column("owner_id", Integer, primary_key=True),
+    *keys("owner_id", Integer),
     *keys("bucket", Text),
     *columns("available maximum restore_per_second", Double),
     *columns("updated_at", AT, _NOW),
@@ -148,7 +142,7 @@ rate_limits = Table(
 )
 
 heartbeats = Table(
-    "heartbeats", metadata, *keys("name", Text), *columns("at", AT), *columns("detail", JSONB, _NO_JSON)
+    "heartbeats", metadata, *keys("name", Text), *columns("at", AT), *columns("detail", JSONB, NO_JSON)
 )
 
 TOTAL = datetime(1970, 1, 1, tzinfo=UTC)
