@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import orjson
 from sqlalchemy import Connection, Row, func, or_, select
 
 from services.alerts.tables import incidents
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
@@ -178,24 +178,23 @@ def resolve_incident(
     return tx.exec_driver_sql(_RESOLVE, values).rowcount
 
 
-def resolve_by_person(
-    tx: Connection, incident_id: int, *, now: datetime, by: str, reason: str, request_id: str
-) -> Row[Any]:
+def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
     """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
 
     The same cause does not open it again: see ``record_incidents``. Raises ``IncidentInvalid`` or
     ``IncidentResolved``.
     """
-    if not reason.strip():
+    by, reason = author["by"], author.get("reason", "").strip()
+    if not reason:
         raise IncidentInvalid("reason is empty: it should explain why this incident needs no more work")
     found = get_incident(tx, incident_id, for_update=True)
     if found.status != "open":
         raise IncidentResolved(f"incident {incident_id} is resolved already: nothing was changed")
-    values = {"id": incident_id, "now": now, "by": by, "reason": reason.strip()}
+    values = {"id": incident_id, "now": author["now"], "by": by, "reason": reason}
     tx.exec_driver_sql(_RESOLVE_BY_PERSON, values)
-    summary = f"resolved incident {found.rule} for {found.period}: {reason.strip()}"
+    summary = f"resolved incident {found.rule} for {found.period}: {reason}"
     before = {"status": "open", "summary": found.summary}
-    after = {"status": "resolved", "reason": reason.strip(), "by": by}
+    after = {"status": "resolved", "reason": reason, "by": by}
     mutation = Mutation("incidents", str(incident_id), summary, before, after)
-    append_all(tx, [AuditEntry(found.shop_id, by, "incident.resolve", request_id, [mutation])], now)
+    append_change(tx, "incident.resolve", {found.shop_id: [mutation]}, **author)
     return found

@@ -5,11 +5,11 @@ with one lock statement: so there is no deadlock, and a chain is locked briefly.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from sqlalchemy import Connection
 
@@ -28,7 +28,7 @@ from services.core.locks import LockKind
 from services.core.pg_arrays import int_array
 from services.core.pg_copy import copy_rows
 
-__all__ = ["AuditEntry", "Mutation", "append_all", "append_now"]
+__all__ = ["AuditEntry", "Author", "Mutation", "append_all", "append_change", "append_now"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": the advisory locks of the chains
 _FLEET = 0  # the fleet's chain, where a number is needed: shop ids begin at 1
@@ -89,6 +89,24 @@ def append_all(tx: Connection, entries: Sequence[AuditEntry], now: datetime) -> 
     """
     if entries:
         add_at_commit(tx, _append, [_prepare(entry, now) for entry in entries])
+
+
+class Author(TypedDict):
+    """Who makes a change, when and why: keyword arguments of every change that a person can make."""
+
+    by: str
+    now: datetime
+    reason: NotRequired[str]
+    request_id: NotRequired[str]
+
+
+def append_change(
+    tx: Connection, action: str, mutations: Mapping[int | None, Sequence[Mutation]], **author: Unpack[Author]
+) -> None:
+    """Append an entry with the ``mutations`` of each shop, as ``append_all`` does."""
+    by, request_id = author["by"], author.get("request_id", "")
+    entries = [AuditEntry(shop_id, by, action, request_id, made) for shop_id, made in mutations.items()]
+    append_all(tx, entries, author["now"])
 
 
 def append_now(tx: Connection, entry: AuditEntry, now: datetime) -> int:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
@@ -107,17 +107,15 @@ def trigger_job(
     period: str | None,
     *,
     origin: str,
-    by: str,
-    now: datetime,
     force: bool = False,
-    request_id: str = "",
+    **author: Unpack[Author],
 ) -> list[StartResult]:
     """Start ``job`` at the shop ``slug``, or at every place where it runs, even if it is paused.
 
     Raises as ``list_scope_shops`` and ``start_run`` do; nothing starts if the caller rolls back.
     """
     return [
-        start_run(tx, job, shop, period, origin=origin, by=by, now=now, force=force, request_id=request_id)
+        start_run(tx, job, shop, period, origin=origin, force=force, **author)
         for shop in list_scope_shops(tx, job, slug)
     ]
 
@@ -142,20 +140,19 @@ def start_run(
     period: str | None,
     *,
     origin: str,
-    by: str,
-    now: datetime,
     force: bool = False,
-    request_id: str = "",
+    **author: Unpack[Author],
 ) -> StartResult:
     """Start the run of (job, shop, period) unless it is running or done; raise ``PeriodInvalid``.
 
     ``period`` None is the newest one that is over. A run that is done starts again only with ``force``, a run
     that failed or was skipped always.
     """
+    by, now = author["by"], author["now"]
     zone = _zone_of(job, shop)
     period = parse_period(job.covers, period, now, zone) if period else period_of(job.covers, now, zone)
     shop_id = shop.id if shop else None
-    request_id = request_id or uuid4().hex
+    request_id = author["request_id"] = author.get("request_id") or uuid4().hex
     new = _insert_runs(tx, [NewRun(job.name, shop_id, period, now)], now, origin, by, request_id)
     if not new:
         known = tx.exec_driver_sql(_FIND, {"job": job.name, "shop_id": shop_id, "period": period}).one()
@@ -178,7 +175,7 @@ def start_run(
         None,
         {"job": job.name, "period": period, "origin": origin},
     )
-    append_all(tx, [AuditEntry(shop_id, by, "job.run", request_id, [mutation])], now)
+    append_change(tx, "job.run", {shop_id: [mutation]}, **author)
     return StartResult(StartOutcome.STARTED, new[0].id, period, shop, ref, tuple(checkins))
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, suggest
 from services.core.settings import get_settings
 from services.jobs.definition import CatchUp, Covers, Job
@@ -111,11 +111,7 @@ def change_job(
     job: Job,
     shop: Shop | None,
     change: Mapping[str, str | bool | None],
-    *,
-    by: str,
-    now: datetime,
-    reason: str = "",
-    request_id: str = "",
+    **author: Unpack[Author],
 ) -> bool:
     """Set the ``schedule`` or ``enabled`` of ``job``, at ``shop`` or everywhere, from beat's next tick on.
 
@@ -125,7 +121,7 @@ def change_job(
     """
     if change.get("schedule") is not None:
         change = {"schedule": parse_schedule(str(change["schedule"]))}
-    shop_id = shop.id if shop else None
+    shop_id, reason = shop.id if shop else None, author.get("reason", "")
     columns = job_overrides.c
     where = (columns.job == job.name) & columns.shop_id.is_not_distinct_from(shop_id)
     found = tx.execute(select(columns.schedule, columns.enabled).where(where).with_for_update()).first()
@@ -133,7 +129,7 @@ def change_job(
     in_force = before if shop or before["enabled"] is not None else before | {"enabled": True}
     if in_force.items() >= change.items():
         return False
-    row = {**change, "reason": reason, "changed_at": now, "changed_by": by}
+    row = {**change, "reason": reason, "changed_at": author["now"], "changed_by": author["by"]}
     upsert = insert(job_overrides).values(job=job.name, shop_id=shop_id, **row)
     upsert = upsert.on_conflict_do_update(constraint="uq_job_overrides_scope", set_=row)
     changed = tx.execute(upsert.returning(columns.schedule, columns.enabled)).one()
@@ -141,7 +137,7 @@ def change_job(
     mutation = Mutation(
         "job_overrides", job.name, summary + (f": {reason}" if reason else ""), before, changed._asdict()
     )
-    append_all(tx, [AuditEntry(shop_id, by, "job.change", request_id, [mutation])], now)
+    append_change(tx, "job.change", {shop_id: [mutation]}, **author)
     return True
 
 

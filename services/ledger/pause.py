@@ -1,14 +1,14 @@
 """Pauses of queues, topics and shops, and drains of their backlog at a rate."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
 
@@ -68,17 +68,15 @@ def record_pause(
     scope: PauseScope,
     mode: str,
     *,
-    now: datetime,
-    by: str,
-    reason: str = "",
-    request_id: str = "",
     ends_at: datetime | None = None,
+    **author: Unpack[Author],
 ) -> Pause:
     """Pause ``scope`` from the caller's commit on, until it is cleared or ``ends_at`` has passed.
 
     ``hold`` accepts events and starts no work; ``refuse`` also answers 503 to webhooks, so that providers
     send them again later. A pause or drain of the same scope is replaced.
     """
+    now = author["now"]
     if mode not in MODES:
         raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
     if ends_at is not None and ends_at <= now:
@@ -89,8 +87,8 @@ def record_pause(
         "drain_tokens": 0.0,
         "drained_at": None,
         "created_at": now,
-        "created_by": by,
-        "reason": reason,
+        "created_by": author["by"],
+        "reason": author.get("reason", ""),
         "ends_at": ends_at,
     }
     before = [_state(pause) for pause in _lock_pauses(tx, scope.where())]
@@ -100,26 +98,14 @@ def record_pause(
     ).one()
     made = _pause(row)
     until = f" until {ends_at:%Y-%m-%d %H:%M:%S %Z}" if ends_at else ""
-    mutation = Mutation(
-        "pauses",
-        str(scope),
-        f"paused {scope} ({mode}){until}",
-        before[0] if before else None,
-        scope.columns | _state(made),
-    )
-    append_all(tx, [AuditEntry(scope.shop_id, by, "queue.pause", request_id, [mutation])], now)
+    summary, after = f"paused {scope} ({mode}){until}", scope.columns | _state(made)
+    mutation = Mutation("pauses", str(scope), summary, before[0] if before else None, after)
+    append_change(tx, "queue.pause", {scope.shop_id: [mutation]}, **author)
     return made
 
 
 def clear_pauses(
-    tx: Connection,
-    scopes: Sequence[PauseScope],
-    rate: float | None,
-    *,
-    now: datetime,
-    by: str,
-    reason: str = "",
-    request_id: str = "",
+    tx: Connection, scopes: Sequence[PauseScope], rate: float | None, **author: Unpack[Author]
 ) -> list[PauseScope]:
     """Resume ``scopes`` at once, or each at ``rate`` items a second until its backlog is gone.
 
@@ -129,14 +115,13 @@ def clear_pauses(
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
     if not scopes:
         return []
-    wanted = or_(*(scope.where() for scope in scopes))
-    return _clear(tx, wanted, rate, now=now, by=by, reason=reason, request_id=request_id)
+    return _clear(tx, or_(*(scope.where() for scope in scopes)), rate, **author)
 
 
 def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
     """End every pause whose ``ends_at`` has passed; its work is ready at once. Returns the scopes."""
     has_ended = pauses.c.ends_at <= now
-    return _clear(tx, has_ended, None, now=now, by="sweep", reason="its time is over", request_id="")
+    return _clear(tx, has_ended, None, now=now, by="sweep", reason="its time is over")
 
 
 def list_pauses(tx: Connection) -> list[Pause]:
@@ -145,14 +130,7 @@ def list_pauses(tx: Connection) -> list[Pause]:
 
 
 def _clear(
-    tx: Connection,
-    wanted: ColumnElement[bool],
-    rate: float | None,
-    *,
-    now: datetime,
-    by: str,
-    reason: str,
-    request_id: str,
+    tx: Connection, wanted: ColumnElement[bool], rate: float | None, **author: Unpack[Author]
 ) -> list[PauseScope]:
     held = _lock_pauses(tx, wanted)
     these = pauses.c.id.in_([pause.id for pause in held])
@@ -161,17 +139,16 @@ def _clear(
     else:
         # The sweep ends a drain when no work older than ``created_at`` is left.
         draining = {"mode": "drain", "rate_per_second": rate, "drain_tokens": 0.0, "ends_at": None}
-        tx.execute(update(pauses).where(these).values(**draining, drained_at=now, created_at=now))
+        began = {"drained_at": author["now"], "created_at": author["now"]}
+        tx.execute(update(pauses).where(these).values(**draining, **began))
     how = "" if rate is None else f" at {rate:g} a second"
-    after = {"mode": None if rate is None else "drain", "reason": reason}
-    entries = []
+    after = {"mode": None if rate is None else "drain", "reason": author.get("reason", "")}
     for pause in held:
         scope = pause.scope
         mutation = Mutation(
             "pauses", str(scope), f"resumed {scope}{how}", _state(pause), scope.columns | after
         )
-        entries.append(AuditEntry(scope.shop_id, by, "queue.resume", request_id, [mutation]))
-    append_all(tx, entries, now)
+        append_change(tx, "queue.resume", {scope.shop_id: [mutation]}, **author)
     return [pause.scope for pause in held]
 
 
@@ -187,13 +164,6 @@ def _state(pause: Pause) -> dict[str, Any]:
 
 
 def _pause(row: Row[Any]) -> Pause:
-    return Pause(
-        id=row.id,
-        scope=PauseScope(queue=row.queue or "", topic=row.topic or "", shop_id=row.shop_id),
-        mode=row.mode,
-        rate_per_second=row.rate_per_second,
-        created_at=row.created_at,
-        created_by=row.created_by,
-        reason=row.reason,
-        ends_at=row.ends_at,
-    )
+    scope = PauseScope(queue=row.queue or "", topic=row.topic or "", shop_id=row.shop_id)
+    names = [each.name for each in fields(Pause) if each.name != "scope"]
+    return Pause(scope=scope, **{name: getattr(row, name) for name in names})

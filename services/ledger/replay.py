@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.core.errors import Refused
 from services.core.locks import lock_bodies
 from services.ledger.accept import NewEvent, WorkRef, record_events
@@ -37,9 +37,7 @@ def count_replayable(tx: Connection, wanted: EventFilter) -> int:
     return tx.scalar(select(func.count()).select_from(inbound_events).where(_to_condition(wanted))) or 0
 
 
-def replay_events(
-    tx: Connection, wanted: EventFilter, *, now: datetime, by: str, reason: str = "", request_id: str = ""
-) -> ReplayResult:
+def replay_events(tx: Connection, wanted: EventFilter, **author: Unpack[Author]) -> ReplayResult:
     """Record each event of ``wanted`` again, with work planned by the current code.
 
     Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
@@ -53,34 +51,28 @@ def replay_events(
     sets = (
         tx.execute(_originals(ids[start : start + SET_SIZE])).all() for start in range(0, len(ids), SET_SIZE)
     )
-    return record_replays(tx, sets, now=now, by=by, reason=reason, request_id=request_id)
+    return record_replays(tx, sets, **author)
 
 
 def record_replays(
-    tx: Connection,
-    sets: Iterable[Sequence[Row[Any] | ArchivedEvent]],
-    *,
-    now: datetime,
-    by: str,
-    reason: str = "",
-    request_id: str = "",
+    tx: Connection, sets: Iterable[Sequence[Row[Any] | ArchivedEvent]], **author: Unpack[Author]
 ) -> ReplayResult:
     """Record the events of ``sets`` again, set by set, and one audit entry for each shop."""
+    reason = author.get("reason", "")
     replays: dict[int, dict[int, int]] = {}
     work: list[WorkRef] = []
     for originals in sets:
-        copies = [_copy_event(row, now) for row in originals]
+        copies = [_copy_event(row, author["now"]) for row in originals]
         for row, accepted in zip(originals, record_events(tx, copies), strict=True):
             replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
             work += accepted.work
-    entries: list[AuditEntry] = []
+    mutations: dict[int | None, list[Mutation]] = {}
     for shop_id, new_ids in sorted(replays.items()):
         summary = f"replayed {len(new_ids)} events" + (f": {reason}" if reason else "")
         after = {"originals": id_ranges(new_ids), "replays": id_ranges(new_ids.values()), "reason": reason}
         row_id = str(*new_ids) if len(new_ids) == 1 else f"{len(new_ids)} rows"
-        mutation = Mutation("inbound_events", row_id, summary, None, after)
-        entries.append(AuditEntry(shop_id, by, "event.replay", request_id, [mutation]))
-    append_all(tx, entries, now)
+        mutations[shop_id] = [Mutation("inbound_events", row_id, summary, None, after)]
+    append_change(tx, "event.replay", mutations, **author)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
     return ReplayResult(tuple(event_ids), tuple(work))
 

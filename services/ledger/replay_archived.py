@@ -1,11 +1,11 @@
 """Replay of archived events: records them again from the archive store, as long as their keys exist."""
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from sqlalchemy import Connection, Row
 
+from services.audit.append import Author
 from services.audit.store import ObjectStore
 from services.core.locks import lock_bodies
 from services.ledger.accept import WorkRef
@@ -74,14 +74,7 @@ def _open_match(tx: Connection, archive: Row[Any], lines: list[Line]) -> Archive
 
 
 def replay_archived(
-    begin: Begin,
-    store: ObjectStore,
-    wanted: EventFilter,
-    *,
-    now: datetime,
-    by: str,
-    reason: str = "",
-    request_id: str = "",
+    begin: Begin, store: ObjectStore, wanted: EventFilter, **author: Unpack[Author]
 ) -> ArchivedReplay:
     """Record the readable archived events of ``wanted`` again, in one transaction for each object.
 
@@ -93,7 +86,7 @@ def replay_archived(
             lock_bodies(tx, [archive.shop_id], is_shared=True)
             events, sealed = _open_match(tx, archive, lines)
             sets = (events[start : start + SET_SIZE] for start in range(0, len(events), SET_SIZE))
-            replayed = record_replays(tx, sets, now=now, by=by, reason=reason, request_id=request_id)
+            replayed = record_replays(tx, sets, **author)
         done.sealed.extend(sealed)
         done.event_ids.extend(replayed.event_ids)
         done.work.extend(replayed.work)

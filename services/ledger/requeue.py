@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Author, Mutation, append_change
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.tables import work_queue
@@ -50,17 +50,13 @@ def find_requeueable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     return _find(tx, _requeueable(wanted))
 
 
-def requeue(
-    tx: Connection, wanted: WorkFilter, *, now: datetime, by: str, reason: str, request_id: str = ""
-) -> tuple[WorkRef, ...]:
+def requeue(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tuple[WorkRef, ...]:
     """Make the rows ``pending`` and due now, with no tries counted; return them.
 
     ``last_error`` and ``error_code`` stay until the work is done. The caller may notify workers after its
     commit; otherwise the next sweep does.
     """
-    return _change(
-        tx, _requeueable(wanted), _PENDING, "work.requeue", "requeued", now, by, reason, request_id
-    )
+    return _change(tx, _requeueable(wanted), _PENDING, "work.requeue", "requeued", **author)
 
 
 def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
@@ -68,15 +64,17 @@ def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     return _find(tx, _discardable(wanted))
 
 
-def discard(
-    tx: Connection, wanted: WorkFilter, *, now: datetime, by: str, reason: str, request_id: str = ""
-) -> int:
+def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> int:
     """Make the rows ``discarded``, which is final; return how many. ``reason`` is required and audited."""
-    if not reason.strip():
+    if not author.get("reason", "").strip():
         raise FilterInvalid("reason is empty: give the reason why this work should not be done")
-    final = {"status": "discarded", "next_retry_at": None, "result": "discarded", "finished_at": now}
-    chosen, values = _discardable(wanted), _UNLOCKED | final
-    return len(_change(tx, chosen, values, "work.discard", "discarded", now, by, reason, request_id))
+    final = {
+        "status": "discarded",
+        "next_retry_at": None,
+        "result": "discarded",
+        "finished_at": author["now"],
+    }
+    return len(_change(tx, _discardable(wanted), _UNLOCKED | final, "work.discard", "discarded", **author))
 
 
 def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> AffectedRows:
@@ -85,22 +83,15 @@ def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now
 
 
 def unlock(
-    tx: Connection,
-    wanted: WorkFilter,
-    *,
-    older_than: timedelta,
-    now: datetime,
-    by: str,
-    reason: str,
-    request_id: str = "",
+    tx: Connection, wanted: WorkFilter, *, older_than: timedelta, **author: Unpack[Author]
 ) -> tuple[WorkRef, ...]:
     """Unlock rows locked longer than ``older_than``; return them.
 
     The sweep frees expired leases; this is for a worker that hangs and still renews its lease. That worker
     cannot settle the rows afterwards.
     """
-    stuck = _stuck(wanted, now - older_than)
-    return _change(tx, stuck, _UNLOCKED, "work.unlock", "unlocked", now, by, reason, request_id)
+    stuck = _stuck(wanted, author["now"] - older_than)
+    return _change(tx, stuck, _UNLOCKED, "work.unlock", "unlocked", **author)
 
 
 def id_ranges(ids: Iterable[int]) -> str:
@@ -145,11 +136,9 @@ def _change(
     values: Mapping[str, Any],
     action: str,
     done: str,
-    now: datetime,
-    by: str,
-    reason: str,
-    request_id: str,
+    **author: Unpack[Author],
 ) -> tuple[WorkRef, ...]:
+    reason = author.get("reason", "")
     chosen = select(_rows.id, _rows.status).where(condition).with_for_update(skip_locked=True).cte("chosen")
     changed = tx.execute(
         update(work_queue)
@@ -169,7 +158,5 @@ def _change(
         row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
         mutation = Mutation("work_queue", row_id, summary, {"status": was}, after)
         mutations.setdefault(shop_id or None, []).append(mutation)
-    append_all(
-        tx, [AuditEntry(shop_id, by, action, request_id, of) for shop_id, of in mutations.items()], now
-    )
+    append_change(tx, action, mutations, **author)
     return tuple(WorkRef(row.id, row.queue, row.topic) for row in changed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.audit.append import AuditEntry, Mutation, append_all
+from services.audit.append import Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import text_array
 from services.ledger.accept import WorkRef, record_work
@@ -171,4 +171,6 @@ def _audit(
     summary = f"mail {line.kind} to {mask_address(line.recipient)} {result}: {decision.reason}"
     after = {"status": status, "reason": decision.reason}
     mutation = Mutation("mail_outbox", str(line.id), summary, {"status": line.status}, after)
-    append_all(tx, [AuditEntry(line.shop_id, decision.by, action, decision.request_id, [mutation])], now)
+    append_change(
+        tx, action, {line.shop_id: [mutation]}, now=now, by=decision.by, request_id=decision.request_id
+    )
