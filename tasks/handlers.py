@@ -1,7 +1,6 @@
 """The handler of every topic. Queues and limits are in ``services.ledger.topics``."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from services.alerts.posthog import PosthogCaptureHandler
 from services.closing.daily import check_day
@@ -49,52 +48,48 @@ from services.shopify.stock.push import InventoryPushHandler
 from services.shopify.subscriptions.check import check_subscriptions
 from services.shopify.uninstall import UninstallConfirmHandler
 
-TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
-    {
-        "order_ingest": ingest_orders,
-        "order_transaction_ingest": ingest_order_transactions,
-        "fulfillment_ingest": ingest_fulfillments,
-        "fulfillment_order_ingest": ingest_fulfillment_orders,
-        "fulfillment_event_ingest": ingest_fulfillment_events,
-        "return_ingest": ingest_returns,
-        "reverse_fulfillment_order_ingest": ingest_reverse_fulfillment_orders,
-        "order_notice_ingest": ingest_order_notices,
-        "tender_transaction_ingest": ingest_tender_transactions,
-        "shopify_dispute_ingest": ingest_shopify_disputes,
-        "variant_stock_ingest": ingest_variant_stock,
-        "inventory_transfer_ingest": ingest_inventory_transfers,
-        "inventory_shipment_ingest": ingest_inventory_shipments,
-        "customer_ingest": ingest_customers,
-        "storefront_ingest": ingest_storefronts,
-        "refund_ingest": ingest_refunds,
-        "product_ingest": ingest_products,
-        "inventory_level_ingest": ingest_inventory_levels,
-        "inventory_item_ingest": ingest_inventory_items,
-        "location_ingest": ingest_locations,
-        "transaction_ingest": ingest_transactions,
-        "interaction_ingest": ingest_interactions,
-        "event_review": review_events,
-    }
-)
-EXTERNAL: Mapping[str, ExternalHandler] = MappingProxyType(
-    {
-        "inventory_push": InventoryPushHandler(),
-        "reconcile": JobHandler(check_day),
-        "gap_heal": JobHandler(backfill_gaps),
-        "subscription_watch": JobHandler(check_subscriptions),
-        "mail_send": MailSendHandler(),
-        "event_fetch": EventFetchHandler(),
-        "uninstall_confirm": UninstallConfirmHandler(),
-        "sentry_checkin": SentryCheckinHandler(),
-        "posthog_capture": PosthogCaptureHandler(),
-        "owner_digest": JobHandler(record_owner_digest),
-        "month_close": JobHandler(close_month),
-        "audit_verify": JobHandler(verify_chains),
-        "audit_anchor": JobHandler(anchor_heads),
-        "audit_archive": JobHandler(archive_events),
-        "retention": JobHandler(delete_old),
-        "privacy_export": PrivacyExportHandler(),
-        "privacy_redact": PrivacyRedactHandler(),
-    }
-)
-HANDLERS: Mapping[str, Handler] = MappingProxyType({**TRANSACTIONAL, **EXTERNAL})
+TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
+    "order_ingest": ingest_orders,
+    "order_transaction_ingest": ingest_order_transactions,
+    "fulfillment_ingest": ingest_fulfillments,
+    "fulfillment_order_ingest": ingest_fulfillment_orders,
+    "fulfillment_event_ingest": ingest_fulfillment_events,
+    "return_ingest": ingest_returns,
+    "reverse_fulfillment_order_ingest": ingest_reverse_fulfillment_orders,
+    "order_notice_ingest": ingest_order_notices,
+    "tender_transaction_ingest": ingest_tender_transactions,
+    "shopify_dispute_ingest": ingest_shopify_disputes,
+    "variant_stock_ingest": ingest_variant_stock,
+    "inventory_transfer_ingest": ingest_inventory_transfers,
+    "inventory_shipment_ingest": ingest_inventory_shipments,
+    "customer_ingest": ingest_customers,
+    "storefront_ingest": ingest_storefronts,
+    "refund_ingest": ingest_refunds,
+    "product_ingest": ingest_products,
+    "inventory_level_ingest": ingest_inventory_levels,
+    "inventory_item_ingest": ingest_inventory_items,
+    "location_ingest": ingest_locations,
+    "transaction_ingest": ingest_transactions,
+    "interaction_ingest": ingest_interactions,
+    "event_review": review_events,
+}
+EXTERNAL: Mapping[str, ExternalHandler] = {
+    "inventory_push": InventoryPushHandler(),
+    "reconcile": JobHandler(check_day),
+    "gap_heal": JobHandler(backfill_gaps),
+    "subscription_watch": JobHandler(check_subscriptions),
+    "mail_send": MailSendHandler(),
+    "event_fetch": EventFetchHandler(),
+    "uninstall_confirm": UninstallConfirmHandler(),
+    "sentry_checkin": SentryCheckinHandler(),
+    "posthog_capture": PosthogCaptureHandler(),
+    "owner_digest": JobHandler(record_owner_digest),
+    "month_close": JobHandler(close_month),
+    "audit_verify": JobHandler(verify_chains),
+    "audit_anchor": JobHandler(anchor_heads),
+    "audit_archive": JobHandler(archive_events),
+    "retention": JobHandler(delete_old),
+    "privacy_export": PrivacyExportHandler(),
+    "privacy_redact": PrivacyRedactHandler(),
+}
+HANDLERS: Mapping[str, Handler] = {**TRANSACTIONAL, **EXTERNAL}

@@ -98,7 +98,6 @@ def canonical_json(document: Mapping[str, Any]) -> bytes:
 
 
 def sign_document(document_format: str, content: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
-    """Return ``content`` as a signed document of the format ``document_format``."""
     document = {
         "format": document_format,
         "text_version": TEXT_VERSION,

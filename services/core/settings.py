@@ -13,7 +13,6 @@ from email.utils import parseaddr
 from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -39,13 +38,11 @@ MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
 SHORTEST_SECRET = 32
 """Characters that a secret for HTTP requests needs against guessing."""
-MAIL_NEEDS = MappingProxyType(
-    {
-        "graph": ("GRAPH_TENANT_ID", "GRAPH_CLIENT_ID", "GRAPH_CLIENT_SECRET", "GRAPH_SENDER"),
-        "sendgrid": ("SENDGRID_API_KEY",),
-        "resend": ("RESEND_API_KEY",),
-    }
-)
+MAIL_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "graph": ("GRAPH_TENANT_ID", "GRAPH_CLIENT_ID", "GRAPH_CLIENT_SECRET", "GRAPH_SENDER"),
+    "sendgrid": ("SENDGRID_API_KEY",),
+    "resend": ("RESEND_API_KEY",),
+}
 """Settings that a transport requires. SMTP and files have defaults."""
 
 Parse = Callable[[str], Any]

@@ -15,15 +15,6 @@ from services.fleet.errors import FleetError
 
 MARK = "made-by-fleet-demo"
 PORTS = ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")
-_ALSO_SET = (
-    "ARCHIVE_URL",
-    "FLEET_HOME",
-    "POSTHOG_KEY",
-    "SLACK_WEBHOOK_URL",
-    "ALERT_WEBHOOK_URL",
-    "NOTION_API_BASE",
-    "QUICKBOOKS_TIME_API_BASE",
-)
 
 
 def clear_home(home: Path) -> None:
@@ -52,7 +43,7 @@ def isolated_environment(home: Path) -> Iterator[None]:
     """Hide ``.env`` and all settings except ports: the demo must not use a real fleet's accounts."""
     folder = Path.cwd()
     with _restored_environment():
-        for name in {each.name.upper() for each in fields(Settings)}.union(_ALSO_SET) - set(PORTS):
+        for name in {each.name.upper() for each in fields(Settings)} - set(PORTS):
             os.environ.pop(name, None)
         os.environ["LOG_FORMAT"] = "json"
         os.chdir(home)

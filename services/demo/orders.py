@@ -68,34 +68,17 @@ class ShopDay:
         self._add("shopify", topic, body, at, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
-        self._add(
-            "stripe",
-            kind,
-            stripe_payloads.make_event(self._rng, kind, subject, created_at=at),
-            at,
-            fault=fault,
-        )
+        event = stripe_payloads.make_event(self._rng, kind, subject, created_at=at)
+        self._add("stripe", kind, event, at, fault=fault)
 
     def _add(
-        self,
-        provider: str,
-        topic: str,
-        body: dict[str, Any] | bytes,
-        at: datetime,
-        *,
-        fault: str = "",
-        before: dict[str, Any] | None = None,
+        self, provider: str, topic: str, body: dict[str, Any] | bytes, at: datetime, **more: Any
     ) -> None:
+        data = body if isinstance(body, bytes) else dump(body)
+        slug, webhook_id = self.shop.slug, uuid_text(self._rng)
         self.deliveries.append(
             Delivery(
-                shop=self.shop.slug,
-                provider=provider,
-                topic=topic,
-                body=body if isinstance(body, bytes) else dump(body),
-                webhook_id=uuid_text(self._rng),
-                at=at,
-                fault=fault,
-                before=before,
+                shop=slug, provider=provider, topic=topic, body=data, webhook_id=webhook_id, at=at, **more
             )
         )
 

@@ -65,7 +65,6 @@ class Ingress:
         loop.run_until_complete(self.close())
 
     async def __rsgi__(self, scope: "Scope", protocol: RsgiProtocol) -> None:
-        """Answer one request."""
         await self._gateway.serve(scope, protocol)
 
 

@@ -154,7 +154,6 @@ class WorkerNotifier:
         self._thread = threading.Thread(target=self._run, name="worker-notifier", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def notify_workers(self, refs: Sequence[WorkRef]) -> None:

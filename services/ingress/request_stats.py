@@ -48,7 +48,6 @@ class RequestStats:
         self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def count(self, now: datetime, shop: str, provider: str, outcome: str, refusal_detail: str = "") -> None:

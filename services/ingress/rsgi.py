@@ -51,7 +51,6 @@ class Gateway:
         self._pages = 0
 
     async def serve(self, scope: "Scope", protocol: RsgiProtocol) -> None:
-        """Answer one request."""
         self._running.add(scope)
         try:
             if scope.path.startswith(PREFIX):

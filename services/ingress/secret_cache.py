@@ -95,7 +95,6 @@ class SecretCache:
         threading.Thread(target=self._refresh, name="secret-cache", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread."""
         self._stop.set()
 
     def reload(self) -> None:

@@ -78,7 +78,6 @@ class WebhookRoute:
 
 
 def find_route(path: str) -> WebhookRoute | None:
-    """Return the route of ``path``, or None."""
     if len(path) > MAX_PATH:
         return None
     name, *rest = path.removeprefix(PREFIX).split("/")

@@ -166,13 +166,7 @@ def _plan_audit(notice: IncidentNotice) -> tuple[MailType, dict[str, Any]] | Non
     (first, *others), detail = notice.found, notice.found[0].detail
     if others or detail.get("kind") not in CHAIN_FAULTS or "detail" not in detail:
         return None
-    facts = plan_audit_failed(
-        chain=first.shop,
-        kind=detail["kind"],
-        seq=detail["seq"],
-        event_id=detail["event_id"],
-        detail=detail["detail"],
-        subject=detail.get("subject", ""),
-        found_at=first.opened_at,
-    )
-    return AUDIT_FAILED_MAIL, facts
+    known = {
+        name: detail[name] for name in ("kind", "seq", "event_id", "detail", "subject") if name in detail
+    }
+    return AUDIT_FAILED_MAIL, plan_audit_failed(chain=first.shop, found_at=first.opened_at, **known)

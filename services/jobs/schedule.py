@@ -7,10 +7,9 @@ elapsed time.
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import islice, takewhile
-from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -23,14 +22,12 @@ LONGEST_CATCH_UP = 400
 """Most slots of one job that are planned after an outage; older ones are dropped."""
 
 # Each period has one spelling: a second spelling would be a second run.
-_PERIOD_FORMATS = MappingProxyType(
-    {
-        Covers.MOMENT: re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII),
-        Covers.DAY: re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
-        Covers.WEEK: re.compile(r"\d{4}-W\d\d", re.ASCII),
-        Covers.MONTH: re.compile(r"\d{4}-\d\d", re.ASCII),
-    }
-)
+_PERIOD_FORMATS: Mapping[Covers, re.Pattern[str]] = {
+    Covers.MOMENT: re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII),
+    Covers.DAY: re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    Covers.WEEK: re.compile(r"\d{4}-W\d\d", re.ASCII),
+    Covers.MONTH: re.compile(r"\d{4}-\d\d", re.ASCII),
+}
 _FOLD = timedelta(hours=3)
 
 

@@ -60,7 +60,6 @@ class OverdueMonitor:
         self._thread = threading.Thread(target=self._run, name="overdue-monitor", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -31,7 +31,6 @@ class CallResult:
 
 
 def items_of(call: Call) -> Sequence[WorkItem]:
-    """Return the items of ``call``."""
     return [call.item] if isinstance(call, PreparedCall) else call.items
 
 

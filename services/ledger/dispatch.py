@@ -37,7 +37,6 @@ def send_messages(refs: Sequence[WorkRef]) -> bool:
 
 
 def get_sender() -> Sender:
-    """Return this thread's sender."""
     sender: Sender | None = getattr(_senders, "sender", None)
     if sender is None:
         sender = _senders.sender = Sender()

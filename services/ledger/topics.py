@@ -10,13 +10,13 @@ in seconds:
 - small calls such as ``posthog_capture`` (20 tries): as most work, then 3600 eight times: 10 h 25 min in all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from random import Random
-from types import MappingProxyType
 
 from services.providers.registry import PROVIDERS, find_provider
 
@@ -128,7 +128,7 @@ def _with_limit(topic: Topic) -> Topic:
     return replace(topic, provider=provider, cost_points=points)
 
 
-TOPICS = MappingProxyType({topic.name: _with_limit(topic) for topic in _ALL})
+TOPICS: Mapping[str, Topic] = {topic.name: _with_limit(topic) for topic in _ALL}
 
 
 @lru_cache(maxsize=1024)

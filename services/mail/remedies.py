@@ -1,7 +1,6 @@
 """Remedies: what a person does about an error code of a connection or of a mail, with the command. Pure."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from services.mail.transports import SECRETS
@@ -16,25 +15,23 @@ _CLIENT = (
 )
 _OWNER = "the shop's owner must resolve this with Shopify"
 _WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
-REMEDIES: Mapping[str, str] = MappingProxyType(
-    {
-        "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
-        "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
-        "shopify.refresh_refused": _INSTALL,
-        "shopify.uninstalled": _INSTALL,
-        "shopify.client_refused": _CLIENT,
-        "shopify.no_client": _CLIENT,
-        "shopify.access_denied": "give the app the scope for {resource}, then " + _INSTALL,
-        "shopify.address_wrong": _WRONG_DOMAIN,
-        "shopify.shop_frozen": _OWNER,
-        "shopify.shop_locked": _OWNER,
-        "stripe.key_refused": (
-            "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
-            "disputes, payouts, balance and events"
-        ),
-        "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
-    }
-)
+REMEDIES: Mapping[str, str] = {
+    "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
+    "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
+    "shopify.refresh_refused": _INSTALL,
+    "shopify.uninstalled": _INSTALL,
+    "shopify.client_refused": _CLIENT,
+    "shopify.no_client": _CLIENT,
+    "shopify.access_denied": "give the app the scope for {resource}, then " + _INSTALL,
+    "shopify.address_wrong": _WRONG_DOMAIN,
+    "shopify.shop_frozen": _OWNER,
+    "shopify.shop_locked": _OWNER,
+    "stripe.key_refused": (
+        "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
+        "disputes, payouts, balance and events"
+    ),
+    "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
+}
 """What to do about each error code of a shop's provider. A test compares it with the providers' codes."""
 
 _REPAIRS = (

@@ -22,20 +22,10 @@ CHAIN_FAULTS = {
 }
 
 
-def plan_job_late(
-    *,
-    job: str,
-    period: str,
-    shop_slug: str,
-    expected_at: datetime,
-    zone_name: str,
-    grace: timedelta,
-    started_at: datetime | None,
-    seen: str,
-) -> dict[str, Any]:
-    """Return the context of ``job_late``. ``seen`` is the state of the run, in a few words.
+def plan_job_late(*, job: str, period: str, shop_slug: str, **facts: Any) -> dict[str, Any]:
+    """Return the context of ``job_late``. ``shop_slug`` is empty for a job of the whole fleet.
 
-    ``shop_slug`` is empty for a job of the whole fleet.
+    ``facts``: expected_at, zone_name, grace, started_at (or None), and seen, the state of the run.
     """
     scope = f" --shop {shop_slug}" if shop_slug else ""
     steps: list[Step] = [
@@ -46,32 +36,14 @@ def plan_job_late(
             f"fleet jobs run {job}{scope} --period {period}",
         ),
     ]
-    return {
-        "job": job,
-        "late_period": period,
-        "expected_at": expected_at,
-        "zone_name": zone_name,
-        "grace": grace,
-        "started_at": started_at,
-        "seen": seen,
-        "steps": steps,
-    }
+    return {"job": job, "late_period": period, "steps": steps, **facts}
 
 
-def plan_audit_failed(
-    *,
-    chain: str,
-    kind: str,
-    seq: int,
-    event_id: int | None,
-    detail: str,
-    found_at: datetime,
-    subject: str = "",
-) -> dict[str, Any]:
+def plan_audit_failed(*, chain: str, kind: str, seq: int, subject: str = "", **facts: Any) -> dict[str, Any]:
     """Return the context of ``audit_failed``. ``chain`` is a shop's slug, or ``fleet``.
 
     ``kind`` is a key of ``CHAIN_FAULTS``. ``subject`` names a checkpoint or archive that is at fault instead
-    of a row (``checkpoint 7``).
+    of a row (``checkpoint 7``). ``facts``: event_id (or None), detail, found_at.
     """
     scope = f" --shop {chain}" if chain != "fleet" else ""
     steps: list[Step] = [
@@ -87,47 +59,23 @@ def plan_audit_failed(
         ),
         ("Compare the row with the last good backup or archive, and write down what was changed.", ""),
     ]
-    return {
-        "chain": chain,
-        "fault": f"{subject or f'row {seq:,}'} {CHAIN_FAULTS[kind]}",
-        "seq": seq,
-        "event_id": event_id,
-        "detail": detail,
-        "found_at": found_at,
-        "steps": steps,
-    }
+    fault = f"{subject or f'row {seq:,}'} {CHAIN_FAULTS[kind]}"
+    return {"chain": chain, "fault": fault, "seq": seq, "steps": steps, **facts}
 
 
 def plan_incident(
-    *,
-    title: str,
-    severity: str,
-    rule: str,
-    period: str,
-    opened_at: datetime,
-    found: Sequence[tuple[str, str]],
-    count: int,
-    is_update: bool,
-    steps: Sequence[Step],
+    *, period: str, found: Sequence[tuple[str, str]], count: int, steps: Sequence[Step], **facts: Any
 ) -> dict[str, Any]:
     """Return the context of ``incident``: one rule in one period, at one or more shops.
 
     ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
-    there are in all.
+    there are in all. ``facts``: title, severity, rule, opened_at, is_update.
     """
     names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
     return {
-        "title": title,
-        "severity": severity,
-        "rule": rule,
-        "incident_period": period,
-        "opened_at": opened_at,
-        "names": names,
-        "found": list(found),
-        "count": count,
-        "is_update": is_update,
-        "steps": list(steps),
-    }
+        "incident_period": period, "names": names, "found": list(found), "count": count,
+        "steps": list(steps), **facts,
+    }  # fmt: skip
 
 
 def _sample_test(_shop: Shop | None, now: datetime) -> Mapping[str, Any]:

@@ -61,7 +61,6 @@ class MailRoute:
 
     @property
     def limit(self) -> str:
-        """The name of its rate limit."""
         return f"mail.{self.transport}"
 
     @property
@@ -183,7 +182,6 @@ class OpenTransports:
         return transport
 
     def close(self) -> None:
-        """Close all transports."""
         with self._lock:
             open_now, self._open = self._open, OrderedDict()
         for transport in open_now.values():

@@ -88,17 +88,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in (["_control"], ["_control", "state"]):
             self._answer(200, state.state())
         elif path[:1] == ["shopify"] and path[2:3] == ["bulk"] and len(path) == 4:
-            self._send_file(state.find_bulk_file(path[1], path[3]))
+            data = state.find_bulk_file(path[1], path[3])
+            if data is None:
+                self._answer(404, {"errors": "the sandbox has no such file"})
+            else:
+                self._send(200, "application/jsonl", data, {})
         elif path == []:
             self._answer(200, {"sandbox": "provider sandbox, not for production"})
         else:
             self._answer(404, {"errors": f"the sandbox has no {self.path}"})
-
-    def _send_file(self, data: bytes | None) -> None:
-        if data is None:
-            self._answer(404, {"errors": "the sandbox has no such file"})
-            return
-        self._send(200, "application/jsonl", data, {})
 
     def do_POST(self) -> None:
         request = self._read_body()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from services.sandbox.faults import HTML, ControlInvalid, Faults
@@ -102,7 +101,7 @@ class SandboxState:
 
 
 def _apply_faults(
-    status: int, body: dict[str, Any], faults: Faults, headers: Mapping[str, str] = MappingProxyType({})
+    status: int, body: dict[str, Any], faults: Faults, headers: Mapping[str, str] = {}
 ) -> SandboxReply:
     """Return the answer with the next of ``faults``: late, replaced by HTML, or lost."""
     if status != 200:
@@ -126,9 +125,5 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
         "dropped": shop.faults.taken["drop_next"],
         "token_requests": shop.tokens.attempts,
     }
-    return {
-        "levels": levels,
-        "changes": len(shop.log),
-        "counts": counts,
-        "bulk_operations": len(shop.bulk.nodes),
-    }
+    operations = len(shop.bulk.nodes)
+    return {"levels": levels, "changes": len(shop.log), "counts": counts, "bulk_operations": operations}

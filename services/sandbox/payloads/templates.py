@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -23,7 +22,7 @@ import orjson
 Body = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"\{([\w.]*)(?:\|(\w+)(?::([\w,-]*))?)?\}")
-_MINOR_DIGITS = MappingProxyType({"JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "KWD": 3, "TND": 3})
+_MINOR_DIGITS: Mapping[str, int] = {"JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "KWD": 3, "TND": 3}
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
@@ -98,21 +97,19 @@ def _shift(at: datetime, days: str) -> datetime:
     return at + timedelta(days=int(days or 0))
 
 
-FORMATS: Mapping[str, Callable[[Any, _Values, str], Any]] = MappingProxyType(
-    {
-        "time": lambda at, values, days: local_text(_shift(at, days), values["zone"]),
-        "utc": lambda at, _, days: utc_text(_shift(at, days)),
-        "unix": lambda at, _, days: int(_shift(at, days).timestamp()),
-        "money": lambda cents, values, _: None if cents is None else decimal_text(cents, values["currency"]),
-        "money_set": lambda cents, values, _: money_set(cents, values["currency"]),
-        "lower": lambda text, _values, _: text.lower(),
-        "token": lambda _, values, shape: token(values.rng, *_token_shape(shape)),
-        "code": lambda _, values, length: token(values.rng, "", int(length)).upper(),
-        "hex": lambda _, values, prefix: f"{prefix}{values.rng.getrandbits(128):032x}",
-        # The range 555-0100 to 555-0199 is reserved for examples.
-        "phone": lambda _v, values, _a: f"+1604555{values.rng.randrange(100, 200):04d}",
-    }
-)
+FORMATS: Mapping[str, Callable[[Any, _Values, str], Any]] = {
+    "time": lambda at, values, days: local_text(_shift(at, days), values["zone"]),
+    "utc": lambda at, _, days: utc_text(_shift(at, days)),
+    "unix": lambda at, _, days: int(_shift(at, days).timestamp()),
+    "money": lambda cents, values, _: None if cents is None else decimal_text(cents, values["currency"]),
+    "money_set": lambda cents, values, _: money_set(cents, values["currency"]),
+    "lower": lambda text, _values, _: text.lower(),
+    "token": lambda _, values, shape: token(values.rng, *_token_shape(shape)),
+    "code": lambda _, values, length: token(values.rng, "", int(length)).upper(),
+    "hex": lambda _, values, prefix: f"{prefix}{values.rng.getrandbits(128):032x}",
+    # The range 555-0100 to 555-0199 is reserved for examples.
+    "phone": lambda _v, values, _a: f"+1604555{values.rng.randrange(100, 200):04d}",
+}
 """Times (the argument shifts them by days), money from minor units, and random values:
 ``{|token:ch_3,24}`` is a prefix and 24 random characters."""
 

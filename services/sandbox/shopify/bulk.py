@@ -12,7 +12,7 @@ from typing import Any
 import graphql
 import orjson
 
-from services.sandbox.shopify.schema import BULK, DocumentRefused, load_schema, read_document
+from services.sandbox.shopify.schema import DocumentRefused, read_document
 from services.sandbox.shopify.values import Node, gid
 
 Execute = Callable[[graphql.DocumentNode, datetime], tuple[dict[str, Any] | None, list[Node]]]
@@ -71,14 +71,6 @@ class BulkOperations:
 
     def _shown(self, node: Node) -> Node:
         return node if node["status"] == "COMPLETED" else {**node, "url": None}
-
-
-def execute_bulk(
-    tree: graphql.DocumentNode, roots: Node
-) -> tuple[dict[str, Any] | None, list[graphql.GraphQLError]]:
-    """Return data and errors of ``tree``, each list complete."""
-    result = graphql.execute_sync(load_schema(), tree, root_value=roots, context_value=BULK)
-    return result.data, list(result.errors or ())
 
 
 def _list_lines(value: Node, parent: str | None) -> Iterator[Node]:

@@ -139,10 +139,5 @@ class Bucket:
             "currentlyAvailable": max(0, int(self.available)),
             "restoreRate": self.restore_per_second,
         }
-        return {
-            "cost": {
-                "requestedQueryCost": requested,
-                "actualQueryCost": actual,
-                "throttleStatus": status,
-            }
-        }
+        cost = {"requestedQueryCost": requested, "actualQueryCost": actual, "throttleStatus": status}
+        return {"cost": cost}

@@ -8,10 +8,10 @@ from typing import Any
 import graphql
 
 from services.sandbox.shopify import records as kinds
-from services.sandbox.shopify.bulk import BulkOperations, execute_bulk
+from services.sandbox.shopify.bulk import BulkOperations
 from services.sandbox.shopify.nodes import WebhookNode
 from services.sandbox.shopify.records import Body, Records, Subscriptions
-from services.sandbox.shopify.schema import load_schema
+from services.sandbox.shopify.schema import BULK, load_schema
 from services.sandbox.shopify.stock import Place, Stock
 from services.sandbox.shopify.values import Node, gid, utc_text
 
@@ -22,6 +22,9 @@ ALL_SCOPES = (
 )  # fmt: skip
 SHOWN_ORDERS = timedelta(days=60)
 """The age of the orders that Shopify shows without ``read_all_orders``."""
+
+Result = tuple[dict[str, Any] | None, list[Node]]
+"""Data and errors."""
 
 
 class Graph:
@@ -44,21 +47,17 @@ class Graph:
 
     def execute(
         self, tree: graphql.DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
-    ) -> tuple[dict[str, Any] | None, list[Node]]:
-        roots = self._queries(now) | self._mutations(now) | self._denials()
-        result = graphql.execute_sync(
-            load_schema(), tree, root_value=roots, variable_values=variables, operation_name=name
-        )
+    ) -> Result:
+        roots = self._queries(now) | self._mutations(now)
+        return self._execute(tree, roots, variable_values=variables, operation_name=name)
+
+    def _execute_bulk(self, tree: graphql.DocumentNode, now: datetime) -> Result:
+        return self._execute(tree, self._queries(now), context_value=BULK)
+
+    def _execute(self, tree: graphql.DocumentNode, roots: Node, **options: Any) -> Result:
+        roots |= {root: partial(_deny, root) for root in self.denied}
+        result = graphql.execute_sync(load_schema(), tree, root_value=roots, **options)
         return result.data, [_describe(error) for error in result.errors or ()]
-
-    def _execute_bulk(
-        self, tree: graphql.DocumentNode, now: datetime
-    ) -> tuple[dict[str, Any] | None, list[Node]]:
-        data, errors = execute_bulk(tree, self._queries(now) | self._denials())
-        return data, [_describe(error) for error in errors]
-
-    def _denials(self) -> Node:
-        return {root: partial(_deny, root) for root in self.denied}
 
     def _orders(self, now: datetime) -> list[WebhookNode]:
         """Return the orders that the granted scopes show."""

@@ -8,7 +8,6 @@ MoneyBag. ``FIELDS`` lists the other fields. A required field without a value is
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import graphql
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 LONG_AGO = "2020-01-01T00:00:00Z"
 """Times of an object whose webhook has none."""
 
-_EMPTY: Mapping[str, Any] = MappingProxyType({"Boolean": False, "DateTime": LONG_AGO, "Int": 0, "String": ""})
+_EMPTY: Mapping[str, Any] = {"Boolean": False, "DateTime": LONG_AGO, "Int": 0, "String": ""}
 _TRUE_BY_DEFAULT = frozenset(("active", "requires_shipping", "taxable", "tracked"))
 
 
@@ -144,98 +143,92 @@ def _quantities(node: WebhookNode, *, names: list[str]) -> list[Node]:
 _FULFILLMENT_STATUS = {None: "UNFULFILLED", "partial": "PARTIALLY_FULFILLED"}
 _DISPLAY_STATUS = {"success": "FULFILLED", "cancelled": "CANCELED"}
 
-FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
-    {
-        "Shop.currencyCode": "currency",
-        "Order.name": lambda n: n.body.get("name") or f"#{n.body['id']}",
-        "Order._updatedAt": lambda n: n.graph.records.touched_at[int(n.body["id"])],
-        "Order._isOpen": lambda n: not (n.body.get("closed_at") or n.body.get("cancelled_at")),
-        "Order.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
-        "Order.currencyCode": "currency",
-        "Order.presentmentCurrencyCode": lambda n: n.body.get("presentment_currency") or n.currency,
-        "Order.displayFinancialStatus": "financial_status",
-        "Order.displayFulfillmentStatus": lambda n: (
-            _FULFILLMENT_STATUS.get(n.body.get("fulfillment_status")) or enum(n.body["fulfillment_status"])
-        ),
-        "Order.totalCashRoundingAdjustment": lambda n: {
-            f"{kind}Set": n.money(f"total_cash_rounding_{kind}_adjustment") for kind in ("payment", "refund")
-        },
-        "Order.shippingAddress": _address("shipping_address"),
-        "Order.billingAddress": _address("billing_address"),
-        "Order.customAttributes": "note_attributes",
-        "Order.refunds": _parts("Refund"),
-        "Order.transactions": _parts("OrderTransaction"),
-        "Order.fulfillments": _parts("Fulfillment"),
-        "Order.returns": _parts("Return"),
-        "Order.retailLocation": _location,
-        "Customer.defaultEmailAddress": _contact("CustomerEmailAddress", "email"),
-        "Customer.defaultPhoneNumber": _contact("CustomerPhoneNumber", "phone"),
-        "CustomerEmailAddress.emailAddress": "email",
-        "CustomerPhoneNumber.phoneNumber": "phone",
-        "MailingAddress.countryCodeV2": "country_code",
-        "LineItem.currentQuantity": lambda n: n.body.get("current_quantity", n.body["quantity"]),
-        "LineItem.originalUnitPriceSet": "price",
-        "LineItem.isGiftCard": "gift_card",
-        "LineItem.customAttributes": "properties",
-        "LineItem.product": lambda n: n.graph.sold(n.body)[0],
-        "LineItem.variant": lambda n: n.graph.sold(n.body)[1],
-        "Attribute.key": lambda n: str(n.body["name"]),
-        "Attribute.value": lambda n: None if n.body.get("value") is None else str(n.body["value"]),
-        "DiscountAllocation.allocatedAmountSet": "amount",
-        "ShippingLine.originalPriceSet": "price",
-        "ShippingLine.discountedPriceSet": lambda n: n.money(
-            "discounted_price" if "discounted_price" in n.body else "price", "discounted_price_set"
-        ),
-        "Refund.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
-        "Refund.totalRefundedSet": _refunded,
-        "Refund.orderAdjustments": _adjustments,
-        "Refund.transactions": lambda n, **_args: [
-            n.graph.get("OrderTransaction", one["id"]) for one in n.body.get("transactions") or ()
-        ],
-        "OrderAdjustment.reason": lambda _: "REFUND_DISCREPANCY",
-        "RefundLineItem.restockType": lambda n: enum(n.body.get("restock_type") or "no_restock"),
-        "RefundLineItem.location": _location,
-        "RefundLineItem.lineItem": _refunded_line,
-        "RefundShippingLine.subtotalAmountSet": lambda n: n.money("subtotal", "subtotal_amount_set"),
-        "RefundShippingLine.taxAmountSet": lambda n: n.money("total_tax", "tax_amount_set"),
-        "OrderTransaction.receiptJson": "receipt",
-        "OrderTransaction.parentTransaction": _parent_transaction,
-        "Fulfillment.displayStatus": lambda n: (
-            enum(n.body.get("shipment_status")) or _DISPLAY_STATUS.get(n.body["status"])
-        ),
-        "Fulfillment.totalQuantity": lambda n: sum(
-            line["quantity"] for line in n.body.get("line_items") or ()
-        ),
-        "Fulfillment.location": _location,
-        "FulfillmentOrder.orderId": lambda n: gid("Order", n.body["order_id"]),
-        "FulfillmentOrder.requestStatus": lambda n: enum(n.body.get("request_status") or "unsubmitted"),
-        "FulfillmentOrder.assignedLocation": lambda n: {
-            "location": _location(n.child("", {"location_id": n.body.get("assigned_location_id")}))
-        },
-        "Product.status": lambda n: enum(n.body.get("status") or "active"),
-        "Product.tags": lambda n: [
-            tag.strip() for tag in (n.body.get("tags") or "").split(",") if tag.strip()
-        ],
-        "Product.variants": lambda n, **_args: [
-            n.child("ProductVariant", {**entry, "product": n}) for entry in n.body.get("variants") or ()
-        ],
-        "ProductVariant.updatedAt": lambda n: (
-            instant(n.body.get("updated_at")) or n.body["product"].get("updatedAt")
-        ),
-        "ProductVariant.inventoryItem": lambda n: n.graph.item(int(n.body["inventory_item_id"])),
-        "InventoryItem.unitCost": lambda n: (
-            None if n.body.get("cost") is None else money(n.body["cost"], n.graph.shop().get("currencyCode"))
-        ),
-        "InventoryItem.inventoryLevel": lambda n, **args: n.graph.level(
-            (n.body["id"], id_of(args["locationId"], "Location"))
-        ),
-        "InventoryItem.inventoryLevels": lambda n, **_args: n.graph.levels_of(n.body["id"]),
-        "Location.isActive": "active",
-        "Location.address": lambda n: n.child("LocationAddress", n.body),
-        "Location.inventoryLevels": lambda n, **_args: n.graph.levels_at(n.body["id"]),
-        "InventoryLevel.item": lambda n: n.graph.item(n.body["item_id"]),
-        "InventoryLevel.location": lambda n: n.graph.location(n.body["location_id"]),
-        "InventoryLevel.quantities": _quantities,
-    }
-)
+FIELDS: Mapping[str, str | Callable[..., Any]] = {
+    "Shop.currencyCode": "currency",
+    "Order.name": lambda n: n.body.get("name") or f"#{n.body['id']}",
+    "Order._updatedAt": lambda n: n.graph.records.touched_at[int(n.body["id"])],
+    "Order._isOpen": lambda n: not (n.body.get("closed_at") or n.body.get("cancelled_at")),
+    "Order.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
+    "Order.currencyCode": "currency",
+    "Order.presentmentCurrencyCode": lambda n: n.body.get("presentment_currency") or n.currency,
+    "Order.displayFinancialStatus": "financial_status",
+    "Order.displayFulfillmentStatus": lambda n: (
+        _FULFILLMENT_STATUS.get(n.body.get("fulfillment_status")) or enum(n.body["fulfillment_status"])
+    ),
+    "Order.totalCashRoundingAdjustment": lambda n: {
+        f"{kind}Set": n.money(f"total_cash_rounding_{kind}_adjustment") for kind in ("payment", "refund")
+    },
+    "Order.shippingAddress": _address("shipping_address"),
+    "Order.billingAddress": _address("billing_address"),
+    "Order.customAttributes": "note_attributes",
+    "Order.refunds": _parts("Refund"),
+    "Order.transactions": _parts("OrderTransaction"),
+    "Order.fulfillments": _parts("Fulfillment"),
+    "Order.returns": _parts("Return"),
+    "Order.retailLocation": _location,
+    "Customer.defaultEmailAddress": _contact("CustomerEmailAddress", "email"),
+    "Customer.defaultPhoneNumber": _contact("CustomerPhoneNumber", "phone"),
+    "CustomerEmailAddress.emailAddress": "email",
+    "CustomerPhoneNumber.phoneNumber": "phone",
+    "MailingAddress.countryCodeV2": "country_code",
+    "LineItem.currentQuantity": lambda n: n.body.get("current_quantity", n.body["quantity"]),
+    "LineItem.originalUnitPriceSet": "price",
+    "LineItem.isGiftCard": "gift_card",
+    "LineItem.customAttributes": "properties",
+    "LineItem.product": lambda n: n.graph.sold(n.body)[0],
+    "LineItem.variant": lambda n: n.graph.sold(n.body)[1],
+    "Attribute.key": lambda n: str(n.body["name"]),
+    "Attribute.value": lambda n: None if n.body.get("value") is None else str(n.body["value"]),
+    "DiscountAllocation.allocatedAmountSet": "amount",
+    "ShippingLine.originalPriceSet": "price",
+    "ShippingLine.discountedPriceSet": lambda n: n.money(
+        "discounted_price" if "discounted_price" in n.body else "price", "discounted_price_set"
+    ),
+    "Refund.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
+    "Refund.totalRefundedSet": _refunded,
+    "Refund.orderAdjustments": _adjustments,
+    "Refund.transactions": lambda n, **_args: [
+        n.graph.get("OrderTransaction", one["id"]) for one in n.body.get("transactions") or ()
+    ],
+    "OrderAdjustment.reason": lambda _: "REFUND_DISCREPANCY",
+    "RefundLineItem.restockType": lambda n: enum(n.body.get("restock_type") or "no_restock"),
+    "RefundLineItem.location": _location,
+    "RefundLineItem.lineItem": _refunded_line,
+    "RefundShippingLine.subtotalAmountSet": lambda n: n.money("subtotal", "subtotal_amount_set"),
+    "RefundShippingLine.taxAmountSet": lambda n: n.money("total_tax", "tax_amount_set"),
+    "OrderTransaction.receiptJson": "receipt",
+    "OrderTransaction.parentTransaction": _parent_transaction,
+    "Fulfillment.displayStatus": lambda n: (
+        enum(n.body.get("shipment_status")) or _DISPLAY_STATUS.get(n.body["status"])
+    ),
+    "Fulfillment.totalQuantity": lambda n: sum(line["quantity"] for line in n.body.get("line_items") or ()),
+    "Fulfillment.location": _location,
+    "FulfillmentOrder.orderId": lambda n: gid("Order", n.body["order_id"]),
+    "FulfillmentOrder.requestStatus": lambda n: enum(n.body.get("request_status") or "unsubmitted"),
+    "FulfillmentOrder.assignedLocation": lambda n: {
+        "location": _location(n.child("", {"location_id": n.body.get("assigned_location_id")}))
+    },
+    "Product.status": lambda n: enum(n.body.get("status") or "active"),
+    "Product.tags": lambda n: [tag.strip() for tag in (n.body.get("tags") or "").split(",") if tag.strip()],
+    "Product.variants": lambda n, **_args: [
+        n.child("ProductVariant", {**entry, "product": n}) for entry in n.body.get("variants") or ()
+    ],
+    "ProductVariant.updatedAt": lambda n: (
+        instant(n.body.get("updated_at")) or n.body["product"].get("updatedAt")
+    ),
+    "ProductVariant.inventoryItem": lambda n: n.graph.item(int(n.body["inventory_item_id"])),
+    "InventoryItem.unitCost": lambda n: (
+        None if n.body.get("cost") is None else money(n.body["cost"], n.graph.shop().get("currencyCode"))
+    ),
+    "InventoryItem.inventoryLevel": lambda n, **args: n.graph.level(
+        (n.body["id"], id_of(args["locationId"], "Location"))
+    ),
+    "InventoryItem.inventoryLevels": lambda n, **_args: n.graph.levels_of(n.body["id"]),
+    "Location.isActive": "active",
+    "Location.address": lambda n: n.child("LocationAddress", n.body),
+    "Location.inventoryLevels": lambda n, **_args: n.graph.levels_at(n.body["id"]),
+    "InventoryLevel.item": lambda n: n.graph.item(n.body["item_id"]),
+    "InventoryLevel.location": lambda n: n.graph.location(n.body["location_id"]),
+    "InventoryLevel.quantities": _quantities,
+}
 """Sources of fields whose names differ: the name in the body, or a function."""

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -21,13 +20,11 @@ import orjson
 from services.sandbox.shopify.values import Node, utc_text
 
 LARGEST_PAGE = 250
-_TIMES = MappingProxyType({"UPDATED_AT": "updatedAt", "PROCESSED_AT": "processedAt"})
+_TIMES: Mapping[str, str] = {"UPDATED_AT": "updatedAt", "PROCESSED_AT": "processedAt"}
 _TERM = re.compile(
     r"""\s*(?:AND\s+)?(?:status:(open)|updated_at:\s*(>=|<=|>|<)?\s*('[^']*'|"[^"]*"|[^\s'"()]+))(?=\s|$)"""
 )
-_COMPARE: Mapping[str | None, Callable[[str, str], bool]] = MappingProxyType(
-    {None: eq, ">=": ge, "<=": le, ">": gt, "<": lt}
-)
+_COMPARE: Mapping[str | None, Callable[[str, str], bool]] = {None: eq, ">=": ge, "<=": le, ">": gt, "<": lt}
 
 Key = tuple[Any, int]
 

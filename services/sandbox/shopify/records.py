@@ -6,7 +6,6 @@ within one second, the one received later.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,12 +23,10 @@ KINDS = (
 )  # fmt: skip
 """The kinds of objects, named as the part of a topic before its slash."""
 
-_TIMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        REFUNDS: ("updated_at", "processed_at", "created_at"),
-        TRANSACTIONS: ("processed_at", "created_at"),
-    }
-)
+_TIMES: Mapping[str, tuple[str, ...]] = {
+    REFUNDS: ("updated_at", "processed_at", "created_at"),
+    TRANSACTIONS: ("processed_at", "created_at"),
+}
 
 
 @dataclass

@@ -1,10 +1,9 @@
 """One shop of the sandbox behind its Admin API: access, cost, and answers."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 import graphql
@@ -23,14 +22,12 @@ from services.sandbox.shopify.values import instant, utc_text
 
 Answer = tuple[int, dict[str, Any]]
 
-_STATES = MappingProxyType(
-    {
-        "open": (200, ""),
-        "frozen": (402, "This shop is unavailable"),
-        "locked": (423, "This shop is locked"),
-        "closed": (404, "Not Found"),
-    }
-)
+_STATES: Mapping[str, tuple[int, str]] = {
+    "open": (200, ""),
+    "frozen": (402, "This shop is unavailable"),
+    "locked": (423, "This shop is locked"),
+    "closed": (404, "Not Found"),
+}
 _DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 

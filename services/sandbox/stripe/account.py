@@ -1,9 +1,8 @@
 """One Stripe account of the sandbox: its objects, events and answers."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from services.sandbox.faults import ControlInvalid, Faults
@@ -15,12 +14,10 @@ Answer = tuple[int, dict[str, Any]]
 LISTS = tuple(FILTERS)
 """The lists: each has the plural of its objects' type as its name."""
 
-_NEEDED = MappingProxyType(
-    {
-        "events": ("id", "type", "created", "data"),
-        "balance_transactions": ("id", "amount", "created", "source"),
-    }
-)
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "events": ("id", "type", "created", "data"),
+    "balance_transactions": ("id", "amount", "created", "source"),
+}
 
 
 @dataclass

@@ -1,8 +1,7 @@
 """Stripe's lists: newest first, paged and filtered (https://docs.stripe.com/api/pagination). Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import eq, ge, gt, le, lt
-from types import MappingProxyType
 from typing import Any
 
 Object = dict[str, Any]
@@ -12,19 +11,17 @@ Params = Mapping[str, list[str]]
 """Values by parameter; a bound of ``created`` is named ``created.gte``."""
 
 LONGEST_PAGE = 100
-_BOUNDS = MappingProxyType({"": eq, "gte": ge, "gt": gt, "lte": le, "lt": lt})
+_BOUNDS: Mapping[str, Callable[[int, int], bool]] = {"": eq, "gte": ge, "gt": gt, "lte": le, "lt": lt}
 
-FILTERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "charges": ("customer", "payment_intent", "transfer_group"),
-        "refunds": ("charge", "payment_intent"),
-        "disputes": ("charge", "payment_intent"),
-        "payouts": ("destination", "status"),
-        "payment_intents": ("customer",),
-        "balance_transactions": ("currency", "payout", "source", "type"),
-        "events": ("delivery_success", "type", "types"),
-    }
-)
+FILTERS: Mapping[str, tuple[str, ...]] = {
+    "charges": ("customer", "payment_intent", "transfer_group"),
+    "refunds": ("charge", "payment_intent"),
+    "disputes": ("charge", "payment_intent"),
+    "payouts": ("destination", "status"),
+    "payment_intents": ("customer",),
+    "balance_transactions": ("currency", "payout", "source", "type"),
+    "events": ("delivery_success", "type", "types"),
+}
 
 _OF_THE_PAGE = ("limit", "starting_after", "ending_before", "expand")
 _NO_FILTERS = (*_OF_THE_PAGE, "payout", "delivery_success")
