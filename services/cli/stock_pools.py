@@ -24,7 +24,7 @@ from services.core.csv_files import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.shop_access import open_admin
-from services.shopify.stock.levels import make_level_key
+from services.shopify.stock.levels import LevelKey
 from services.shopify.stock.pool_checks import (
     PoolInvalid,
     PoolLink,
@@ -134,7 +134,7 @@ def pool(
             with transaction() as tx:
                 unlink_items(tx, name, wanted, utc_now(), **who)
     elif links:
-        new = [link for link in links if link.key not in {make_level_key(one) for one in known}]
+        new = [link for link in links if link.key not in {LevelKey.from_row(one) for one in known}]
         held = _read_levels(new)
         figures = plan_figures(new, held, in_pool, source)
         done["linked"] = [

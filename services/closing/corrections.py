@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from services.closing.sale_items import make_month_period
 from services.closing.tax_profile import find_tax_profile
 from services.closing.totals import NEW_ACCOUNTS, Accounts, Costs, get_figures
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 
 MONTHS_CHECKED = 12
 """Closed months that are checked for corrections when a month is closed."""
@@ -89,7 +89,6 @@ def list_checked_months(tx: Connection, shop_id: int, period: str) -> list[Close
 
 
 def find_closed_month(tx: Connection, shop_id: int, period: str) -> ClosedMonth | None:
-    """Return the row of the month ``period``, if it is closed."""
     return next(iter(list_closed_months(tx, shop_id, since=period, until=period)), None)
 
 
@@ -157,19 +156,9 @@ def _flatten(accounts: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str],
 def record_corrections(
     tx: Connection, shop_id: int, found_in: str, corrections: Sequence[Correction], now: datetime
 ) -> None:
-    """Write the corrections; ``found_in`` is the month whose package lists them."""
     if corrections:
-        values = {
-            "shop_id": shop_id,
-            "found_in": found_in,
-            "now": now,
-            "period": text_array([c.period for c in corrections]),
-            "account": text_array([c.account for c in corrections]),
-            "currency": text_array([c.currency for c in corrections]),
-            "before": int_array(c.before for c in corrections),
-            "after": int_array(c.after for c in corrections),
-        }
-        tx.exec_driver_sql(_RECORD, values)
+        values = arrays("period account currency before after", corrections)
+        tx.exec_driver_sql(_RECORD, values | {"shop_id": shop_id, "found_in": found_in, "now": now})
 
 
 def merge_corrections(earlier: Sequence[Correction], later: Sequence[Correction]) -> list[Correction]:

@@ -38,6 +38,20 @@ def text_array(values: Sequence[str | None]) -> str:
     return f'{{"{text}"}}'
 
 
+def arrays(names: str, rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """Return ``rows`` of texts, integers, booleans and times as an array literal for each of ``names``."""
+    keys = names.split()
+    columns = list(zip(*rows, strict=True)) or [()] * len(keys)
+    return {key: _encoder_of(values)(values) for key, values in zip(keys, columns, strict=True)}
+
+
+def _encoder_of(values: Sequence[Any]) -> Callable[[Any], str]:
+    for value in values:
+        if value is not None:
+            return text_array if isinstance(value, str) else int_array
+    return int_array
+
+
 def _escaped(values: Sequence[str | None]) -> str:
     return "{" + ",".join(["NULL" if value is None else f'"{_escape(value)}"' for value in values]) + "}"
 

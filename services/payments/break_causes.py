@@ -9,16 +9,15 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.payments.comparison import IS_STAGED, DayComparison
 from services.payments.stripe_lists import batched
-from services.providers.delivery import id_text
+from services.providers.delivery import id_text, parse_object
 from services.providers.stripe_api import fetch_objects
 
 EVENTS_KEPT = timedelta(days=30)
@@ -160,19 +159,13 @@ def _mark_other_account(tx: Connection, values: Mapping[str, Any], *, is_live: b
     """Set ``not_ours`` on breaks missing at Stripe whose event came from another mode or account."""
     origins: dict[str, str] = {}
     for provider_id, body in tx.exec_driver_sql(_FIND_BODIES, {**values, "limit": MAX_BODIES}):
-        try:
-            event = orjson.loads(bytes(body))
-        except orjson.JSONDecodeError:
-            continue
-        if not isinstance(event, dict):
-            continue
+        event = parse_object(bytes(body)) or {}
         if account := event.get("account"):
             origins[provider_id] = f"account {str(account)[:64]}"
         elif isinstance(event.get("livemode"), bool) and event["livemode"] is not is_live:
             origins[provider_id] = "live mode" if event["livemode"] else "test mode"
     if origins:
-        arrays = {"ids": text_array(list(origins)), "origins": text_array(list(origins.values()))}
-        tx.exec_driver_sql(_SET_OTHER_ACCOUNT, {**values, **arrays})
+        tx.exec_driver_sql(_SET_OTHER_ACCOUNT, {**values, **arrays("ids origins", origins.items())})
 
 
 def _join_events(key: str, base_url: str, day: DayComparison, values: Mapping[str, Any]) -> str:
@@ -201,12 +194,11 @@ def _join_events(key: str, base_url: str, day: DayComparison, values: Mapping[st
 
 def _make_arrays(events: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the columns of ``events``; the object of an event without one is empty."""
-    objects = [find_object(find_object(event, "data"), "object") for event in events]
-    return {
-        "event_id": text_array([id_text(event.get("id")) for event in events]),
-        "event_type": text_array([id_text(event.get("type")) for event in events]),
-        "object_id": text_array([id_text(source.get("id")) for source in objects]),
-        "created": int_array(
-            at if type(at := event.get("created")) is int and 0 <= at < 2**35 else 0 for event in events
-        ),
-    }
+    rows = []
+    for event in events:
+        at, source = event.get("created"), find_object(find_object(event, "data"), "object")
+        created = at if type(at) is int and 0 <= at < 2**35 else 0
+        rows.append(
+            (id_text(event.get("id")), id_text(event.get("type")), id_text(source.get("id")), created)
+        )
+    return arrays("event_id event_type object_id created", rows)

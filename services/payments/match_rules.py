@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Misconfigured
-from services.core.pg_arrays import text_array
+from services.core.pg_arrays import arrays
 from services.payments.comparison import IS_STAGED, PAID_CHARGES, DayComparison, insert_staged_sql, side_json
 from services.payments.stripe_lists import UnreadableObject
 
@@ -195,16 +195,13 @@ def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -
 
 
 def stage_unreadable(tx: Connection, comparison: DayComparison, objects: Sequence[UnreadableObject]) -> None:
-    """Stage an ``unreadable`` break for each of ``objects``."""
     if not objects:
         return
-    values = {
-        **comparison._asdict(),
-        "provider_id": text_array([one.provider_id for one in objects]),
-        "subject": text_array([one.subject for one in objects]),
-        "side": text_array([orjson.dumps(one.side).decode() if one.side else None for one in objects]),
-        "why": text_array([one.why for one in objects]),
-    }
+    rows = [
+        (one.provider_id, one.subject, one.why, one.side and orjson.dumps(one.side).decode())
+        for one in objects
+    ]
+    values = {**comparison._asdict(), **arrays("provider_id subject why side", rows)}
     tx.exec_driver_sql(_DELETE_LISTED, values)
     tx.exec_driver_sql(_STAGE_UNREADABLE, values)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import array_parameters, encode_rows, int_array, text_array
+from services.core.pg_arrays import array_parameters, arrays, encode_rows
 from services.payments.payload import Transaction, TransactionKey
 from services.payments.tables import transactions
 
@@ -53,10 +53,9 @@ def find_transactions(
     """Return the rows that exist, and the fees of balance entries with their currency."""
     if not keys:
         return {}, {}
-    arrays = {"shop_id": int_array(s for s, _ in keys), "provider_id": text_array([i for _, i in keys])}
     stored: dict[TransactionKey, Transaction] = {}
     entry_fees: dict[TransactionKey, tuple[int, str]] = {}
-    for row in tx.exec_driver_sql(_FIND, arrays):
+    for row in tx.exec_driver_sql(_FIND, arrays("shop_id provider_id", keys)):
         key = (row.key_shop_id, row.key_provider_id)
         if row.version_at is not None:
             stored[key] = Transaction(**{name: getattr(row, name) for name in _COLUMNS})
@@ -76,5 +75,4 @@ def update_missing_fees(tx: Connection, known: Collection[Transaction]) -> Seque
     if not known:
         return []
     fees = [(state.shop_id, state.provider_id, state.fee_cents) for state in known]
-    arrays = encode_rows(transactions, ("shop_id", "provider_id", "fee_cents"), fees)
-    return tx.exec_driver_sql(_FILL_FEES, arrays).all()
+    return tx.exec_driver_sql(_FILL_FEES, arrays("shop_id provider_id fee_cents", fees)).all()

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays, instant_array, int_array, text_array
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 FIXTURE_IS_READ_ONLY = settings(
@@ -39,3 +39,17 @@ def test_integers_are_read_back_unchanged(tx: Connection, values: list[int | Non
 )
 def test_moments_are_read_back_unchanged(tx: Connection, values: list[datetime | None]) -> None:
     assert tx.exec_driver_sql("select %(v)s::timestamptz[]", {"v": instant_array(values)}).scalar() == values
+
+
+@FIXTURE_IS_READ_ONLY
+@given(
+    st.lists(
+        st.tuples(st.none() | TEXTS, st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | st.booleans())
+    )
+)
+def test_rows_are_read_back_unchanged(
+    tx: Connection, rows: list[tuple[str | None, int | None, bool | None]]
+) -> None:
+    statement = "select * from unnest(%(a)s::text[], %(b)s::bigint[], %(c)s::bool[])"
+
+    assert [tuple(row) for row in tx.exec_driver_sql(statement, arrays("a b c", rows))] == rows

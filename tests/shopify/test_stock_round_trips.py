@@ -12,7 +12,7 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.stock import movements
 from services.shopify.stock.counts import LevelCount, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.levels import LevelKey, Movement, make_level_key
+from services.shopify.stock.levels import LevelKey, Movement
 from services.shopify.stock.low_stock import ReorderPoint, find_stock, list_reorder_changes
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.pool_checks import list_linked
@@ -69,7 +69,7 @@ def test_level_is_found_for_a_pool(engine: Engine, row: dict[str, Any]) -> None:
     assert_fields(found, row, known="shopify_available")
     assert found.has_open_call is False
     assert_fields(linked, row, sku="pool_sku", shop_sku="sku")
-    assert (make_level_key(linked), linked.slug, linked.must_read, linked.is_stocked) == (
+    assert (LevelKey.from_row(linked), linked.slug, linked.must_read, linked.is_stocked) == (
         KEY,
         "harbour",
         True,

@@ -11,7 +11,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import parse_items, read_id
 from services.core.locks import lock_objects
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.entities import (
@@ -170,12 +170,7 @@ def _find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[Li
     """
     if not lines:
         return frozenset()
-    values = {
-        "shop_id": int_array([shop_id for shop_id, _, _ in lines]),
-        "order_gid": text_array([gid for _, gid, _ in lines]),
-        "line_id": int_array([line_id for _, _, line_id in lines]),
-    }
-    rows = tx.exec_driver_sql(_FIND_SHARED, values)
+    rows = tx.exec_driver_sql(_FIND_SHARED, arrays("shop_id order_gid line_id", lines))
     shared: set[LineKey] = {(row.shop_id, row.order_gid, row.line_id) for row in rows}
     by_id: dict[tuple[int, int], list[LineKey]] = defaultdict(list)
     for key in lines:

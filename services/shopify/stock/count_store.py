@@ -8,21 +8,12 @@ from sqlalchemy import Connection
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
-from services.core.pg_arrays import instant_array, int_array
+from services.core.pg_arrays import arrays
 from services.ledger.audit_text import FigureChange
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import describe_level, level_mutation
 from services.shopify.stock.counts import CountChange, CountRefused, check_owner, find_levels
-from services.shopify.stock.levels import (
-    Level,
-    LevelKey,
-    item_lock,
-    level_arrays,
-    lock_levels,
-    lock_stock,
-    make_level,
-    make_level_keys,
-)
+from services.shopify.stock.levels import Level, LevelKey, item_lock, level_arrays, lock_levels, lock_stock
 from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.pool_store import LAST_REPORTED
 from services.shopify.stock.pools import update_oversold_incidents
@@ -82,12 +73,11 @@ def record_counts(
     levels = [Level(shop_id, c.inventory_item_id, c.location_id, c.sku) for c in changes]
     keys = [level.key for level in levels]
     _lock(tx, shop_id, keys)
-    values = {
-        "available": int_array(change.available for change in changes),
-        "at": instant_array([counted_at] * len(changes)),
-        "held": int_array(held[ShopLevelKey(item, location)].available for _, item, location in keys),
-    }
-    tx.exec_driver_sql(_SET_COUNTS, level_arrays(keys) | values)
+    counts = [
+        (change.available, counted_at, held[ShopLevelKey(*key[1:])].available)
+        for change, key in zip(changes, keys, strict=True)
+    ]
+    tx.exec_driver_sql(_SET_COUNTS, level_arrays(keys) | arrays("available at held", counts))
     figures = {change.level.key: change.after for change in recount_levels(tx, keys, now)}
     rows: list[Mutation] = []
     for level, change in zip(levels, changes, strict=True):
@@ -121,7 +111,7 @@ def adjust_level(
         raise CountRefused(f"{name} was not counted yet: `fleet stock count` records a first count")
     tx.exec_driver_sql(_ADJUST, shop_key._asdict() | {"shop_id": shop_id, "delta": delta})
     recount_levels(tx, [key], now)
-    change, level = FigureChange(row.available, row.available + delta), make_level(row)
+    change, level = FigureChange(row.available, row.available + delta), Level.from_row(row)
     why = f"correction of {delta:+d}: {reason}"
     record_pushes(tx, [level], now, request_id)
     rows = [describe_level(level, change, why)]
@@ -138,10 +128,10 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     """
     values = {"shop_id": shop_id, "now": now}
     lock_stock(tx, {shop_id})
-    lock_levels(tx, make_level_keys(tx.exec_driver_sql(_NOT_OWNED, values)))
+    lock_levels(tx, LevelKey.from_rows(tx.exec_driver_sql(_NOT_OWNED, values)))
     why = "the shop's stock owner: Shopify"
     released = tx.exec_driver_sql(_RELEASE, values).all()
-    rows = [describe_level(make_level(row), FigureChange(row.before, row.after), why) for row in released]
+    rows = [describe_level(Level.from_row(row), FigureChange(row.before, row.after), why) for row in released]
     unlinked = {(row.pool, row.sku) for row in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
     update_oversold_incidents(tx, unlinked, now)
     append_all(tx, [AuditEntry(shop_id, by, "stock.owner", request_id, rows)] if rows else [], now)

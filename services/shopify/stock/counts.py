@@ -15,13 +15,7 @@ from sqlalchemy import Connection, Row
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    LevelKey,
-    find_stock_owners,
-    level_arrays,
-    make_level_key,
-)
+from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, find_stock_owners, level_arrays
 
 MAX_PIECES = 1_000_000_000
 
@@ -187,4 +181,4 @@ def check_owner(tx: Connection, shop_id: int) -> None:
 
 
 def find_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
-    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}
+    return {LevelKey.from_row(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}

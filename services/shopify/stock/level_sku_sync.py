@@ -6,18 +6,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.core.pg_arrays import int_array
+from services.core.pg_arrays import arrays
 from services.ledger.audit_text import FigureChange
 from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.audit_text import describe_disconnection, describe_recounts, describe_sku_change
-from services.shopify.stock.levels import (
-    ItemKey,
-    SkuKey,
-    lock_levels,
-    lock_stock,
-    make_level,
-    make_level_keys,
-)
+from services.shopify.stock.levels import ItemKey, Level, LevelKey, SkuKey, lock_levels, lock_stock
 from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.push_plan import list_due_pushes, push_cause
 
@@ -57,17 +50,17 @@ def sync_level_skus(
     """
     if not of_item:
         return []
-    arrays = {"shop_id": int_array(s for s, _ in of_item), "item": int_array(item for _, item in of_item)}
+    values = arrays("shop_id item", of_item)
     lock_stock(tx, {shop_id for shop_id, _ in of_item})
-    found = tx.exec_driver_sql(_FIND_OUTDATED, arrays).all()
+    found = tx.exec_driver_sql(_FIND_OUTDATED, values).all()
     skus = {(row.shop_id, sku) for row in found for sku in (row.sku, row.old_sku) if sku}
-    counted = lock_levels(tx, make_level_keys(found), items=of_item, skus=skus).counted
-    aligned = tx.exec_driver_sql(_ALIGN, arrays | {"now": now}).all() if found else ()
+    counted = lock_levels(tx, LevelKey.from_rows(found), items=of_item, skus=skus).counted
+    aligned = tx.exec_driver_sql(_ALIGN, values | {"now": now}).all() if found else ()
     recounted = {change.level: change for change in recount_levels(tx, counted, now)}
     to_push = {level for level, change in recounted.items() if change.is_stocked}
     of_sku: dict[SkuKey, WorkItem] = {}
     for row in aligned:
-        level, item = make_level(row), of_item[row.shop_id, row.inventory_item_id]
+        level, item = Level.from_row(row), of_item[row.shop_id, row.inventory_item_id]
         of_sku[level.shop_id, row.old_sku] = of_sku[level.sku_key] = item
         rows = mutations.setdefault(item.id, [])
         if row.gone_at is None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, Row
 
 from services.core.locks import LockKind, lock_stock_buckets
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays, int_array
 
 PUSH_TOPIC = "inventory_push"
 
@@ -24,6 +24,14 @@ class LevelKey(NamedTuple):
     shop_id: int
     inventory_item_id: int
     location_id: int
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        return cls(row.shop_id, row.inventory_item_id, row.location_id)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row[Any]]) -> set[Self]:
+        return {cls.from_row(row) for row in rows}
 
     @property
     def item(self) -> ItemKey:
@@ -42,6 +50,10 @@ class Level(NamedTuple):
     inventory_item_id: int
     location_id: int
     sku: str
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        return cls(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
 
     @property
     def key(self) -> LevelKey:
@@ -161,15 +173,10 @@ def lock_levels(
     all locks: see ``services.core.locks.LockKind``.
     """
     values = {
-        "level_shop": int_array(key.shop_id for key in levels),
-        "item": int_array(key.inventory_item_id for key in levels),
-        "location": int_array(key.location_id for key in levels),
-        "item_shop": int_array(shop_id for shop_id, _ in items),
-        "of_item": int_array(item for _, item in items),
-        "variant_shop": int_array(shop_id for shop_id, _ in variants),
-        "variant": int_array(variant for _, variant in variants),
-        "sku_shop": int_array(shop_id for shop_id, _ in skus),
-        "sku": text_array([sku for _, sku in skus]),
+        **arrays("level_shop item location", levels),
+        **arrays("item_shop of_item", items),
+        **arrays("variant_shop variant", variants),
+        **arrays("sku_shop sku", skus),
     }
     rows = tx.exec_driver_sql(_LOCK_LEVELS, values).all()
     return LockedLevels(
@@ -179,24 +186,7 @@ def lock_levels(
 
 
 def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:
-    """Return ``levels`` as the arrays ``shop_id``, ``item`` and ``location`` of a statement."""
-    return {
-        "shop_id": int_array(level.shop_id for level in levels),
-        "item": int_array(level.inventory_item_id for level in levels),
-        "location": int_array(level.location_id for level in levels),
-    }
-
-
-def make_level_key(row: Row[Any]) -> LevelKey:
-    return LevelKey(row.shop_id, row.inventory_item_id, row.location_id)
-
-
-def make_level_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
-    return {make_level_key(row) for row in rows}
-
-
-def make_level(row: Row[Any]) -> Level:
-    return Level(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
+    return arrays("shop_id item location", [level[:3] for level in levels])
 
 
 _FIND_OWNERS = """

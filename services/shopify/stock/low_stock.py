@@ -13,7 +13,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import InputInvalid
 from services.core.locks import LockKind
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.shopify.stock.audit_text import level_mutation
 from services.shopify.stock.levels import Level
 from services.shopify.stock.movement_levels import movements_sql
@@ -181,12 +181,8 @@ def list_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
 
     Raises ``ReorderInvalid`` for a SKU without a level in the shop, and for two lines about one level.
     """
-    values = {
-        "shop_id": shop_id,
-        "sku": text_array([point.sku for point in wanted]),
-        "location": int_array(point.location_id for point in wanted),
-    }
-    rows = tx.exec_driver_sql(_FIND_POINTS, values).all()
+    values = arrays("sku location", [(point.sku, point.location_id) for point in wanted])
+    rows = tx.exec_driver_sql(_FIND_POINTS, values | {"shop_id": shop_id}).all()
     places = {row.place for row in rows}
     counts = Counter((row.inventory_item_id, row.location_id) for row in rows)
     faults: list[str] = []
@@ -215,13 +211,8 @@ def record_reorder_points(
     """Set the reorder points of ``changes``; ``by`` is the author in the audit."""
     if not changes:
         return
-    values = {
-        "shop_id": shop_id,
-        "item": int_array(change.inventory_item_id for change in changes),
-        "location": int_array(change.location_id for change in changes),
-        "point": int_array(change.after for change in changes),
-    }
-    tx.exec_driver_sql(_SET_POINTS, values)
+    points = [(change.inventory_item_id, change.location_id, change.after) for change in changes]
+    tx.exec_driver_sql(_SET_POINTS, arrays("item location point", points) | {"shop_id": shop_id})
     rows = [_describe(shop_id, change) for change in changes]
     append_all(tx, [AuditEntry(shop_id, by, "stock.reorder_point", request_id, rows)], now)
 

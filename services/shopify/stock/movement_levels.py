@@ -8,20 +8,11 @@ the item. While none of these is known, the movement changes no figure.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.pg_arrays import int_array, text_array
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    Level,
-    LevelChange,
-    LevelKey,
-    Movement,
-    level_arrays,
-    make_level,
-)
+from services.core.pg_arrays import arrays
+from services.shopify.stock.levels import LEVELS_BY_KEY, Level, LevelChange, LevelKey, Movement, level_arrays
 
 
 def _locate(item: str) -> str:
@@ -156,20 +147,14 @@ def recount_levels(
     """
     if not levels:
         return []
-    values: dict[str, Any] = {
-        "t_shop": int_array(m.shop_id for m in touched),
-        "t_source": text_array([m.source for m in touched]),
-        "t_sku": text_array([m.sku for m in touched]),
-        "t_variant": int_array(m.variant_id for m in touched),
-        "t_new": int_array(int((m.shop_id, m.source) in new) for m in touched),
-        "now": now,
-    }
+    rows = [(m.shop_id, m.source, m.sku, m.variant_id, int((m.shop_id, m.source) in new)) for m in touched]
+    values = arrays("t_shop t_source t_sku t_variant t_new", rows) | level_arrays(levels)
     changes: list[LevelChange] = []
-    for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels)):
+    for row in tx.exec_driver_sql(_RECOUNT, values | {"now": now}):
         is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
         sources = row.fresh if is_sum else row.touched or ""
         changes.append(
-            LevelChange(make_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
+            LevelChange(Level.from_row(row), row.before, row.after, sources, not is_sum, row.is_stocked)
         )
     return changes
 
@@ -179,11 +164,7 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
 
     The caller has locked the rows of these levels.
     """
-    values = {
-        "t_shop": int_array(m.shop_id for m in fresh),
-        "t_source": text_array([m.source for m in fresh]),
-        "now": now,
-    }
+    values = arrays("t_shop t_source", [(m.shop_id, m.source) for m in fresh]) | {"now": now}
     return [
         LevelChange(Level(*level), before, after, sources, is_stocked=is_stocked)
         for *level, before, after, is_stocked, sources in tx.exec_driver_sql(_APPLY, values)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
+from services.core.pg_arrays import array_parameters, arrays, encode_columns
 from services.core.pg_copy import write_new
 from services.shopify.stock.levels import (
     LevelChange,
@@ -105,9 +105,8 @@ def recount_routed_orders(
     keys = [key for key in orders if key[0] in counting]
     if not keys:
         return []
-    values = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
     lock_stock(tx, {shop_id for shop_id, _ in keys})
-    rows = tx.exec_driver_sql(_FIND_OF_ORDERS, values).all()
+    rows = tx.exec_driver_sql(_FIND_OF_ORDERS, arrays("shop_id gid", keys)).all()
     order_of = {(row.shop_id, row.source): (row.shop_id, row.gid) for row in rows}
     moved = [_read_movement(row) for row in rows]
     changes = recount_levels(tx, _lock_counted(tx, moved), now, moved)
@@ -125,10 +124,7 @@ def _lock_counted(tx: Connection, movements: Collection[Movement]) -> set[LevelK
 def _delete_movements(tx: Connection, deleted: Sequence[Movement]) -> list[Movement]:
     if not deleted:
         return []
-    values = {
-        "shop_id": int_array(m.shop_id for m in deleted),
-        "source": text_array([m.source for m in deleted]),
-    }
+    values = arrays("shop_id source", [(m.shop_id, m.source) for m in deleted])
     return [_read_movement(row) for row in tx.exec_driver_sql(_DELETE, values)]
 
 

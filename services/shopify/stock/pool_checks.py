@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.core.errors import InputInvalid, ShopfleetError
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
 from services.shops.shops import OF_POOL, Shop, list_shops
@@ -166,14 +166,11 @@ def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
 def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[PoolLink], list[str]]:
     """Return the level of each of ``wanted`` that can be linked, and the faults of the others."""
     sold = [link for link in wanted if link.shop_sku != NOT_SOLD]
-    values = {
-        "n": int_array(range(len(sold))),
-        "shop_id": int_array(link.shop.id for link in sold),
-        "sku": text_array([link.shop_sku for link in sold]),
-        "location": int_array(int(link.shop.stock_location_id or 0) for link in sold),
-    }
+    rows = [
+        (n, link.shop.id, link.shop_sku, int(link.shop.stock_location_id or 0)) for n, link in enumerate(sold)
+    ]
     items: list[list[Row[Any]]] = [[] for _ in sold]
-    for row in tx.exec_driver_sql(_FIND_ITEMS, values):
+    for row in tx.exec_driver_sql(_FIND_ITEMS, arrays("n shop_id sku location", rows)):
         items[row.n].append(row)
     links: dict[LevelKey, PoolLink] = {}
     faults: list[str] = []

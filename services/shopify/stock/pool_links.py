@@ -9,19 +9,10 @@ from sqlalchemy import Connection
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.core.locks import lock_objects
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays, text_array
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import level_mutation
-from services.shopify.stock.levels import (
-    Level,
-    LevelKey,
-    item_lock,
-    level_arrays,
-    lock_levels,
-    lock_stock,
-    make_level_key,
-    make_level_keys,
-)
+from services.shopify.stock.levels import Level, LevelKey, item_lock, level_arrays, lock_levels, lock_stock
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, list_linked, list_members
 from services.shopify.stock.pool_store import LAST_REPORTED, update_levels
 from services.shopify.stock.pools import update_oversold_incidents
@@ -144,20 +135,12 @@ def record_links(
     _lock(tx, pool, keys, skus)
     _check_links_are_current(tx, pool, links)
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": None})
-    items = {
-        "sku": text_array([figure.sku for figure in figures]),
-        "available": int_array(figure.available for figure in figures),
-    }
-    tx.exec_driver_sql(_ADD_ITEMS, {"pool": pool, "now": now} | items)
-    at_shopify = [held[link.shop.id][link.shop_key] for link in links]
-    values = level_arrays(keys) | {
-        "pool": pool,
-        "now": now,
-        "sku": text_array([link.sku for link in links]),
-        "held": int_array(level.available for level in at_shopify),
-        "at": instant_array(level.updated_at or now for level in at_shopify),
-    }
-    linked = make_level_keys(tx.exec_driver_sql(_LINK, values))
+    items = arrays("sku available", [(figure.sku, figure.available) for figure in figures])
+    tx.exec_driver_sql(_ADD_ITEMS, items | {"pool": pool, "now": now})
+    at_shopify = [(link.sku, held[link.shop.id][link.shop_key]) for link in links]
+    read = [(sku, level.available, level.updated_at or now) for sku, level in at_shopify]
+    values = level_arrays(keys) | arrays("sku held at", read)
+    linked = LevelKey.from_rows(tx.exec_driver_sql(_LINK, values | {"pool": pool, "now": now}))
     if changed := _format_links([link for link in links if link.key not in linked]):
         raise PoolRefused(f"{changed}: the level changed while it was read: run it again")
     rows: dict[int | None, list[Mutation]] = {}
@@ -210,14 +193,14 @@ def _check_links_are_current(tx: Connection, pool: str, links: Sequence[PoolLink
     members = {shop.id: shop.stock_location_id for shop in list_members(tx, pool)}
     if left := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
         raise PoolRefused(f"{', '.join(left)}: no longer in pool {pool}, or at another location")
-    arrays = level_arrays([link.key for link in links])
-    unanswered = make_level_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
+    values = level_arrays([link.key for link in links])
+    unanswered = LevelKey.from_rows(tx.exec_driver_sql(_FIND_UNANSWERED, values))
     if waiting := _format_links([link for link in links if link.key in unanswered]):
         raise PoolRefused(
             f"{waiting}: a push of the level has no answer yet: run it again when "
             "`fleet work list --topic inventory_push` shows it as done"
         )
-    tx.exec_driver_sql(_DELETE_LINKED_CALLS, arrays | {"names": [*CALL_KEYS, LOST]})
+    tx.exec_driver_sql(_DELETE_LINKED_CALLS, values | {"names": [*CALL_KEYS, LOST]})
 
 
 def _format_links(links: Sequence[PoolLink]) -> str:
@@ -234,5 +217,5 @@ def _lock(
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     lock_stock(tx, {*(shop.id for shop in list_members(tx, pool)), *(key.shop_id for key in keys)})
     linked = list_linked(tx, pool)
-    lock_levels(tx, {*keys, *(make_level_key(row) for row in linked if skus is None or row.sku in skus)})
+    lock_levels(tx, {*keys, *(LevelKey.from_row(row) for row in linked if skus is None or row.sku in skus)})
     return {row.sku for row in linked}

@@ -6,17 +6,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays, int_array
 from services.shopify.entities import EPOCH
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    Level,
-    LevelKey,
-    level_arrays,
-    make_level,
-    make_level_key,
-    make_level_keys,
-)
+from services.shopify.stock.levels import LEVELS_BY_KEY, Level, LevelKey, level_arrays
 from services.shopify.stock.push_item import LevelPush
 
 PoolItemKey = tuple[str, str]
@@ -118,16 +110,13 @@ def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKe
     """Return the rows of those of ``keys`` that are levels of a pool. The caller has locked them."""
     if not keys:
         return {}
-    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {LevelKey.from_row(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
 def record_known_figures(tx: Connection, reports: Sequence[PoolReport], now: datetime) -> None:
     """Record Shopify's figure of each level; add a doubt if it must be read, else clear its doubts."""
-    values = level_arrays([make_level_key(report.level) for report in reports]) | {
-        "known": int_array(report.known for report in reports),
-        "at": instant_array(report.at for report in reports),
-        "is_doubt": int_array(int(report.must_read) for report in reports),
-    }
+    values = level_arrays([LevelKey.from_row(report.level) for report in reports])
+    values |= arrays("known at is_doubt", [(one.known, one.at, int(one.must_read)) for one in reports])
     tx.exec_driver_sql(_UPDATE_KNOWN, values | {"now": now})
 
 
@@ -135,12 +124,9 @@ def record_own_changes(tx: Connection, pushes: Sequence[LevelPush], now: datetim
     """Record what our calls changed in levels of pools, from a known figure; return these levels."""
     if not pushes:
         return set()
-    values = level_arrays([push.level for push in pushes]) | {
-        "quantity": int_array(push.quantity for push in pushes),
-        "change_from": int_array(push.change_from for push in pushes),
-        "at": instant_array(push.changed_at or EPOCH for push in pushes),
-    }
-    return make_level_keys(tx.exec_driver_sql(_ADD_OWN_CHANGES, values | {"now": now}))
+    changes = [(push.quantity, push.change_from, push.changed_at or EPOCH) for push in pushes]
+    values = level_arrays([push.level for push in pushes]) | arrays("quantity change_from at", changes)
+    return LevelKey.from_rows(tx.exec_driver_sql(_ADD_OWN_CHANGES, values | {"now": now}))
 
 
 def update_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
@@ -154,16 +140,14 @@ def update_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) 
 def update_levels(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
     """Set every level of ``items`` to the pool's figure less the safety buffer; return the levels."""
     rows = tx.exec_driver_sql(_UPDATE_LEVELS, pool_item_arrays(items) | {"now": now})
-    return {make_level(row): (row.pool, row.pool_sku) for row in rows}
+    return {Level.from_row(row): (row.pool, row.pool_sku) for row in rows}
 
 
 def find_pool_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
-    """Return our figure and Shopify's of each level."""
     rows = tx.exec_driver_sql(_FIND_FIGURES, level_arrays(keys))
-    return {make_level_key(row): (row.available, row.shopify_available) for row in rows}
+    return {LevelKey.from_row(row): (row.available, row.shopify_available) for row in rows}
 
 
-def pool_item_arrays(items: Collection[PoolItemKey]) -> dict[str, object]:
+def pool_item_arrays(items: Collection[PoolItemKey]) -> dict[str, str]:
     """Return ``items`` as the arrays ``pool`` and ``sku`` of a statement, sorted."""
-    ordered = sorted(items)
-    return {"pool": text_array([pool for pool, _ in ordered]), "sku": text_array([sku for _, sku in ordered])}
+    return arrays("pool sku", sorted(items))

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row
 from services.alerts.incidents import Incident, list_open_incidents, record_incidents, resolve_incident
 from services.audit.chain import Mutation
 from services.core.locks import LockKind, lock_objects
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays
 from services.shopify.entities import EPOCH
-from services.shopify.stock.levels import Level, LevelKey, make_level, make_level_key
+from services.shopify.stock.levels import Level, LevelKey
 from services.shopify.stock.movement_levels import movements_sql
 from services.shopify.stock.payload import LevelObservation
 from services.shopify.stock.pool_store import (
@@ -184,14 +184,14 @@ def _record_reports(
     if not keys:
         return NO_POOL_CHANGES
     record_known_figures(tx, reports, now)
-    levels = {make_level(report.level): report.work_id for report in reports}
+    levels = {Level.from_row(report.level): report.work_id for report in reports}
     mutations: dict[int, list[Mutation]] = {}
     if moves := [report for report in reports if report.change]:
         causes = {move.item: move.work_id for move in moves}
         mutations = _move_items(tx, moves, now)
         levels |= {level: causes[item] for level, item in update_levels(tx, causes, now).items()}
         update_oversold_incidents(tx, causes, now)
-    unread = {make_level_key(report.level) for report in reports if report.must_read}
+    unread = {LevelKey.from_row(report.level) for report in reports if report.must_read}
     return PoolChanges(levels, mutations, find_pool_figures(tx, keys), unread)
 
 
@@ -218,16 +218,13 @@ def _move_items(tx: Connection, moves: Sequence[PoolReport], now: datetime) -> d
 
 
 def _explain_by_orders(tx: Connection, moves: Sequence[PoolReport]) -> list[str]:
-    values = {
-        "n": int_array(range(len(moves))),
-        "shop_id": int_array(move.level.shop_id for move in moves),
-        "item": int_array(move.level.inventory_item_id for move in moves),
-        "sku": text_array([move.level.sku for move in moves]),
-        "since": instant_array((move.level.known_at or move.until) - _MAX_ORDER_LAG for move in moves),
-        "until": instant_array(move.until + _MAX_ORDER_LAG for move in moves),
-    }
+    rows = [
+        (n, move.level.shop_id, move.level.inventory_item_id, move.level.sku,
+         (move.level.known_at or move.until) - _MAX_ORDER_LAG, move.until + _MAX_ORDER_LAG)
+        for n, move in enumerate(moves)
+    ]  # fmt: skip
     orders: list[list[Row[Any]]] = [[] for _ in moves]
-    for row in tx.exec_driver_sql(_FIND_ORDERS, values):
+    for row in tx.exec_driver_sql(_FIND_ORDERS, arrays("n shop_id item sku since until", rows)):
         orders[row.n].append(row)
     texts = []
     for found, move in zip(orders, moves, strict=True):
@@ -274,6 +271,6 @@ def update_oversold_incidents_of_variants(
     tx: Connection, variants: Collection[tuple[int, int]], now: datetime
 ) -> None:
     """Update the incidents of items of ``variants``, (shop, variant), below zero with their last orders."""
-    values = {"shop_id": int_array(s for s, _ in variants), "variant": int_array(v for _, v in variants)}
-    items = {(row.pool, row.pool_sku) for row in tx.exec_driver_sql(_FIND_BELOW_ZERO, values)}
+    below = tx.exec_driver_sql(_FIND_BELOW_ZERO, arrays("shop_id variant", variants))
+    items = {(row.pool, row.pool_sku) for row in below}
     update_oversold_incidents(tx, items, now)

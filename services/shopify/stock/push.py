@@ -15,7 +15,7 @@ from services.core.clock import utc_now
 from services.core.errors import Deferred, Misconfigured, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
 from services.shopify.shop_access import ShopAccess, find_access, open_admin_for
-from services.shopify.stock.levels import make_level
+from services.shopify.stock.levels import Level
 from services.shopify.stock.push_call import PushCall, may_have_been_sent, plan_calls
 from services.shopify.stock.push_item import LevelPush, LostCall
 from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_push_calls
@@ -107,8 +107,7 @@ def _plan_push(
         quantity, change_from = item.payload["quantity"], item.payload.get("change_from_quantity")
         lost_call = None
     is_known = item.payload.get(IS_READ) or (level.is_settled and lost_call is None)
-    known, doubts = level.shopify_available, level.doubts
+    known, known_at, doubts = level.shopify_available, level.known_at, level.doubts
     must_read = not is_known or known is None or doubts > 0
-    return LevelPush(
-        item, make_level(level), quantity, change_from, known, level.known_at, doubts, lost_call, must_read
-    )
+    stock = Level.from_row(level)
+    return LevelPush(item, stock, quantity, change_from, known, known_at, doubts, lost_call, must_read)

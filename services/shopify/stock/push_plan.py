@@ -13,14 +13,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.accept import record_work
 from services.ledger.work import NewWork, WorkItem
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    PUSH_TOPIC,
-    Level,
-    LevelKey,
-    SkuKey,
-    level_arrays,
-)
+from services.shopify.stock.levels import LEVELS_BY_KEY, PUSH_TOPIC, Level, LevelKey, SkuKey, level_arrays
 from services.shopify.stock.movement_levels import LAST_MOVEMENT_AT
 
 SETTLE_TIME = timedelta(seconds=60)

@@ -48,20 +48,22 @@ def record_push_calls(tx: Connection, calls: Sequence[PushCall], leased_ids: Col
     settled = [push for call in calls for push in call.pushes if push.item.id in leased_ids]
     applied = [push for push in settled if push.result == "pushed"]
     observed = [push for push in settled if push.result and push.result != "pushed"]
-    pushes: list[NewWork] = []
-    entries: list[AuditEntry] = []
     pooled = _lock_levels(tx, applied, observed)
-    if observed:
-        _record_observed(tx, observed, pooled, now, pushes, entries)
-    if applied:
-        _record_applied(tx, applied, now, pushes, entries)
+    parts = [_record_observed(tx, observed, pooled, now)] if observed else []
+    parts += [_record_applied(tx, applied, now)] if applied else []
     if void := {push.item.id for push in settled if push.is_void}:
         delete_calls(tx, void)
     if answered := [push for push in (*applied, *observed) if may_have_been_sent(push.item)]:
         release_waiting(tx, answered, now)
     for call in calls:
         _record_rate(tx, call, now)
-    return FollowUp(pushes, entries)
+    return _join(parts)
+
+
+def _join(parts: Sequence[FollowUp]) -> FollowUp:
+    return FollowUp(
+        [new for part in parts for new in part.new_work], [e for part in parts for e in part.audit]
+    )
 
 
 def _lock_levels(
@@ -79,29 +81,23 @@ def _lock_levels(
     return lock_levels(tx, levels, items={key.item for key in keys}, skus=skus).pooled
 
 
-def _record_applied(
-    tx: Connection,
-    applied: Sequence[LevelPush],
-    now: datetime,
-    pushes: list[NewWork],
-    entries: list[AuditEntry],
-) -> None:
+def _record_applied(tx: Connection, applied: Sequence[LevelPush], now: datetime) -> FollowUp:
     """Record the pushed figures. A level that changed during the call is pushed again."""
     recorded = record_own_changes(tx, [push for push in applied if push.change_from is not None], now)
     recorded |= record_shopify_figures(tx, [push for push in applied if push.level.key not in recorded])
-    for push in applied:
-        entries += _describe(push, push.known if push.level.key in recorded else push.available)
-    pushes += list_due_pushes(tx, [push.level for push in applied], _list_causes(applied), now)
+    entries = [
+        entry
+        for push in applied
+        for entry in _describe(push, push.known if push.level.key in recorded else push.available)
+    ]
+    return FollowUp(
+        list_due_pushes(tx, [push.level for push in applied], _list_causes(applied), now), entries
+    )
 
 
 def _record_observed(
-    tx: Connection,
-    observed: Sequence[LevelPush],
-    pooled: Collection[LevelKey],
-    now: datetime,
-    pushes: list[NewWork],
-    entries: list[AuditEntry],
-) -> None:
+    tx: Connection, observed: Sequence[LevelPush], pooled: Collection[LevelKey], now: datetime
+) -> FollowUp:
     """Record read figures as observations, like those of webhooks; push our figure if it differs.
 
     If a webhook recorded a newer one, or Shopify gave no time, the figure is recorded as a call's answer, and
@@ -109,16 +105,18 @@ def _record_observed(
     """
     observations = [_make_observation(push) for push in observed if push.observed_at is not None]
     result = ingest_inventory_levels(tx, observations, now)
-    entries += result.audit
     described = {entry.work_id for entry in result.audit}
     keys = {(push.item.shop_id, push.item.key) for push in observed}
-    pushes += [new for new in result.new_work if (new.shop_id, new.key) not in keys]
-
-    _record_pools(tx, [push for push in observed if push.level.key in pooled], now, pushes, entries)
+    as_webhooks = FollowUp(
+        [new for new in result.new_work if (new.shop_id, new.key) not in keys], result.audit
+    )
+    of_pools = _record_pools(tx, [push for push in observed if push.level.key in pooled], now)
     others = [push for push in observed if push.level.key not in pooled]
     figures = find_pool_figures(tx, [push.level.key for push in others])
     older = {push for push in others if figures.get(push.level.key, (0, None))[1] != push.available}
     recorded = record_shopify_figures(tx, older)
+    pushes: list[NewWork] = []
+    entries: list[AuditEntry] = []
     for push in others:
         if push.level.key in recorded and push.item.id not in described:
             entries += _describe(push, push.known)
@@ -131,19 +129,14 @@ def _record_observed(
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": moves} if moves else {})
         not_before = now + WEBHOOK_WAIT if is_older or moves else None
         pushes += list_due_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
+    return _join([as_webhooks, of_pools, FollowUp(pushes, entries)])
 
 
-def _record_pools(
-    tx: Connection,
-    observed: Sequence[LevelPush],
-    now: datetime,
-    pushes: list[NewWork],
-    entries: list[AuditEntry],
-) -> None:
+def _record_pools(tx: Connection, observed: Sequence[LevelPush], now: datetime) -> FollowUp:
     """Change the pools by the figures read, and push the new ones to the other shops."""
     changes = record_pool_reads(tx, {push.level.key: push for push in observed}, now)
     items = {push.item.id: push.item for push in observed}
-    entries += [_make_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
+    entries = [_make_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
     causes = {
         level.sku_key: PushCause(request_id=items[work_id].request_id)
         for level, work_id in changes.levels.items()
@@ -153,12 +146,13 @@ def _record_pools(
         if payload := plan_read_payload(push, is_unread=push.level.key in changes.unread):
             payloads[push.level] = payload
     others = [level for level in changes.levels if level not in payloads]
-    pushes += list_due_pushes(tx, others, causes, now)
+    pushes = list_due_pushes(tx, others, causes, now)
     for level, payload in payloads.items():
         pushes += list_due_pushes(tx, [level], causes, now, follow_up=payload)
     counted = [push.lost_call for push in observed if push.level.key not in changes.unread]
     if given_up := [number for lost in counted if lost for number in lost.given_up]:
         delete_calls(tx, given_up, with_lost=True)
+    return FollowUp(pushes, entries)
 
 
 def _make_observation(push: LevelPush) -> WorkItem:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays, int_array
 from services.ledger.work import WorkItem
-from services.shopify.stock.levels import LevelKey, level_arrays, make_level_keys
+from services.shopify.stock.levels import LevelKey, level_arrays
 from services.shopify.stock.movement_levels import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.push_call import KEY_TTL, CallMember, PushCall
 from services.shopify.stock.push_item import CALL_KEYS, LOST, LevelPush, LostCall
@@ -105,7 +105,6 @@ update work_queue set next_retry_at = %(now)s where id in (
 
 
 def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[PushKey, Row[Any]]:
-    """Return the rows of the stocked levels that ``items`` push."""
     rows = tx.exec_driver_sql(_FIND_LEVELS, _key_arrays(items) | {"settle": SETTLE_TIME})
     return {(row.shop_id, row.key): row for row in rows}
 
@@ -160,11 +159,9 @@ def record_shopify_figures(tx: Connection, pushes: Collection[LevelPush]) -> set
     """Record Shopify's figure of each push's level; return the levels that were written."""
     if not pushes:
         return set()
-    values = level_arrays([push.level for push in pushes]) | {
-        "available": int_array(push.available for push in pushes),
-        "known": int_array(push.known for push in pushes),
-    }
-    return make_level_keys(tx.exec_driver_sql(_UPDATE_FIGURES, values))
+    values = level_arrays([push.level for push in pushes])
+    values |= arrays("available known", [(push.available, push.known) for push in pushes])
+    return LevelKey.from_rows(tx.exec_driver_sql(_UPDATE_FIGURES, values))
 
 
 def delete_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
@@ -182,11 +179,8 @@ def release_waiting(tx: Connection, pushes: Collection[LevelPush], now: datetime
     tx.exec_driver_sql(_RELEASE, values | {"code": IN_DOUBT, "now": now})
 
 
-def _key_arrays(items: Sequence[WorkItem]) -> dict[str, object]:
-    return {
-        "shop_id": int_array(item.shop_id for item in items),
-        "key": text_array([item.key for item in items]),
-    }
+def _key_arrays(items: Sequence[WorkItem]) -> dict[str, str]:
+    return arrays("shop_id key", [(item.shop_id, item.key) for item in items])
 
 
 def _call_of(push: LevelPush) -> tuple[int, int, str]:

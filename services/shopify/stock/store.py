@@ -6,19 +6,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays
 from services.shopify.entities import EPOCH
 from services.shopify.stock.level_sku_sync import SKU_OF_ITEM
-from services.shopify.stock.levels import (
-    LevelChange,
-    LevelKey,
-    SkuKey,
-    level_arrays,
-    lock_levels,
-    lock_stock,
-    make_level_key,
-    make_level_keys,
-)
+from services.shopify.stock.levels import LevelChange, LevelKey, SkuKey, level_arrays, lock_levels, lock_stock
 from services.shopify.stock.movement_levels import recount_levels
 from services.shopify.stock.payload import LevelDisconnection, LevelObservation
 from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_pools
@@ -89,7 +80,7 @@ def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelK
     """Return a row for each level of ``keys``; the columns of a level that is not recorded are null."""
     if not keys:
         return {}
-    return {make_level_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {LevelKey.from_row(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
 def known_version(row: Row[Any]) -> tuple[datetime, int] | None:
@@ -124,22 +115,20 @@ def record_levels(
     locked = lock_levels(tx, keys, items={key.item for key in keys}, skus=skus)
     stocked, newly_disconnected = set[LevelKey](), set[LevelKey]()
     if observed:
-        values = level_arrays(observed) | {
-            "sku": text_array([known[key].sku for key in observed]),
-            "available": int_array(entry.available for entry in observed.values()),
-            "observed_at": instant_array(entry.observed_at for entry in observed.values()),
-            "gone_at": instant_array(known[key].gone_at for key in observed),
-        }
+        figures = [
+            (known[key].sku, event.available, event.observed_at, known[key].gone_at)
+            for key, event in observed.items()
+        ]
+        values = level_arrays(observed) | arrays("sku available observed_at gone_at", figures)
         rows = tx.exec_driver_sql(_UPSERT, values | {"now": now})
-        stocked = {make_level_key(row) for row in rows if row.is_stocked}
+        stocked = {LevelKey.from_row(row) for row in rows if row.is_stocked}
     if disconnected:
-        values = level_arrays(disconnected) | {
-            "sku": text_array([known[key].sku for key in disconnected]),
-            "at": instant_array(
-                known[key].gone_at or event.disconnected_at for key, event in disconnected.items()
-            ),
-        }
-        newly_disconnected = make_level_keys(
+        times = [
+            (known[key].sku, known[key].gone_at or event.disconnected_at)
+            for key, event in disconnected.items()
+        ]
+        values = level_arrays(disconnected) | arrays("sku at", times)
+        newly_disconnected = LevelKey.from_rows(
             tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH})
         )
     stocked -= newly_disconnected
