@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from services.core.pg_arrays import arrays
 from services.ledger.topics import TOPICS, plan_topic
 from services.ledger.work import NewWork
 
@@ -103,6 +104,12 @@ select shop_id, queue, topic, key, payload, event_id, origin, request_id, %(now)
 returning id, queue, topic, next_retry_at is null
 """
 
+_FIND_RECORDED = """
+select e.topic, e.delivery_key
+  from unnest(%(topic)s::text[], %(delivery_key)s::text[]) as v(topic, delivery_key)
+  join inbound_events e on e.shop_id = %(shop_id)s and e.provider = %(provider)s and e.topic = v.topic
+                       and e.delivery_key = v.delivery_key
+"""
 
 _EVENT_FIELDS = [each.name for each in fields(NewEvent) if each.name != "body"]
 _WORK_FIELDS = [each.name for each in fields(NewWork)]
@@ -140,6 +147,20 @@ def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[AcceptedEv
         accepted.append(result)
         results[event.identity] = AcceptedEvent(result.event_id, is_new=False)  # a later copy is a duplicate
     return accepted
+
+
+def list_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
+    """Return those of one shop's ``events`` from one provider that have no row, each once.
+
+    For events that were read from the provider's list: ``record_events`` would count duplicate deliveries.
+    """
+    events = list({event.identity: event for event in events}.values())
+    if not events:
+        return []
+    sender = {"shop_id": events[0].shop_id, "provider": events[0].provider}
+    values = arrays("topic delivery_key", [(event.topic, event.delivery_key) for event in events]) | sender
+    known = {(row.topic, row.delivery_key) for row in tx.exec_driver_sql(_FIND_RECORDED, values)}
+    return [event for event in events if (event.topic, event.delivery_key) not in known]
 
 
 def _event_row(event: NewEvent) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.fields import Unreadable, as_object, find_object
-from services.core.pg_arrays import text_array
+from services.core.pg_arrays import arrays, text_array
 from services.core.pg_copy import fetch_binary
 from services.core.settings import get_settings
-from services.ledger.accept import NewEvent, WorkRef, record_events
+from services.ledger.accept import NewEvent, WorkRef, list_missing_events, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.ledger.topics import plan_topic
@@ -56,13 +56,6 @@ that Stripe dates later replaces it."""
 
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
 _TOPICS = {"dispute": "charge.dispute.updated"}
-
-_FIND_KNOWN = """
-select e.topic, e.delivery_key
-  from unnest(%(topic)s::text[], %(delivery_key)s::text[]) as v(topic, delivery_key)
-  join inbound_events e on e.shop_id = %(shop_id)s and e.provider = 'stripe' and e.topic = v.topic
-       and e.delivery_key = v.delivery_key
-"""
 
 _FIND_CHANGED = """
 select v.provider_id, coalesce(extract(epoch from t.version_at)::bigint, 0) as version
@@ -217,19 +210,6 @@ def make_state_event(
     }
 
 
-def list_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
-    """Return those of one shop's ``events`` that have no row; ``record_events`` would count a duplicate."""
-    if not events:
-        return []
-    values = {
-        "shop_id": events[0].shop_id,
-        "topic": text_array([event.topic for event in events]),
-        "delivery_key": text_array([event.delivery_key for event in events]),
-    }
-    known = {(topic, key) for topic, key in tx.exec_driver_sql(_FIND_KNOWN, values)}
-    return [event for event in events if (event.topic, event.delivery_key) not in known]
-
-
 def find_changed_objects(
     tx: Connection,
     shop_id: int,
@@ -255,12 +235,8 @@ def find_changed_objects(
             parsed |= {state.provider_id: (state, source)} if state else {}
     if not parsed:
         return [], unreadable
-    values = {
-        "shop_id": shop_id,
-        "seen_at": seen_at,
-        "provider_id": text_array(list(parsed)),
-        "digest": text_array([state.content_digest for state, _ in parsed.values()]),
-    }
+    digests = [(provider_id, state.content_digest) for provider_id, (state, _) in parsed.items()]
+    values = arrays("provider_id digest", digests) | {"shop_id": shop_id, "seen_at": seen_at}
     versions = {row.provider_id: row.version for row in tx.exec_driver_sql(_FIND_CHANGED, values)}
     waiting = _find_waiting(tx, shop_id, [parsed[provider_id][1] for provider_id in versions])
     changed = []

@@ -16,10 +16,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.pg_arrays import int_array
-from services.ledger.accept import NewEvent, WorkRef, record_events
+from services.ledger.accept import NewEvent, WorkRef, list_missing_events, record_events
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.payments.backfill import find_changed_objects, list_missing_events, plan_events
+from services.payments.backfill import find_changed_objects, plan_events
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
 from services.payments.stripe_lists import batched

@@ -94,6 +94,9 @@ class StripeRow(NamedTuple):
     fee_cents: int | None = None
 
 
+_PARSED_FIELDS = tuple(name for name in StripeRow._fields if name != "created")
+
+
 def fetch_stripe_rows(
     key: str, base_url: str, day: DayComparison, unreadable: list[UnreadableObject]
 ) -> Iterator[StripeRow]:
@@ -110,18 +113,8 @@ def _parse_row(day: DayComparison, source: dict[str, Any]) -> StripeRow:
     parsed = parse_transaction(source, shop_id=day.shop_id, version_at=day.ends)
     if parsed is None:
         raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")
-    return StripeRow(
-        kind=parsed.kind,
-        provider_id=parsed.provider_id,
-        amount_cents=parsed.amount_cents,
-        currency=parsed.currency,
-        status=parsed.status,
-        created=int(parsed.occurred_at.timestamp()),
-        parent_id=parsed.parent_id,
-        order_ref=parsed.order_ref,
-        refunded_cents=parsed.refunded_cents,
-        fee_cents=parsed.fee_cents,
-    )
+    created = int(parsed.occurred_at.timestamp())
+    return StripeRow(**{name: getattr(parsed, name) for name in _PARSED_FIELDS}, created=created)
 
 
 def render_rows(rows: Iterable[StripeRow]) -> Iterator[bytes]:

@@ -33,69 +33,76 @@ _REFUND = f"""
       orderAdjustments(first: 5) {{
         nodes {{ id reason amountSet {{ {_MONEY} }} taxAmountSet {{ {_MONEY} }} }}
       }}
-      refundLineItems(first: 10) {{
-        nodes {{ {_REFUND_LINE} }}
-        pageInfo {{ hasNextPage endCursor }}
-      }}
+      refundLineItems(first: 10) {{ nodes {{ {_REFUND_LINE} }} pageInfo {{ hasNextPage endCursor }} }}
       refundShippingLines(first: 3) {{
         nodes {{ subtotalAmountSet {{ {_MONEY} }} taxAmountSet {{ {_MONEY} }} }}
       }}
       transactions(first: 5) {{ nodes {{ {_TRANSACTION} }} }}"""
 _VARIANT = "id sku title updatedAt inventoryItem { id }"
 
-LIST_ORDERS = f"""\
-query ListOrders($query: String!, $after: String) {{
-  orders(first: 50, after: $after, query: $query, sortKey: UPDATED_AT) {{
-    nodes {{
+_PAGE_INFO = "pageInfo { hasNextPage endCursor }"
+_BY_CHANGE = ", query: $query, sortKey: UPDATED_AT"
+
+
+def _list(
+    name: str, field: str, first: int, nodes: str, arguments: str, variables: str = "$query: String!, "
+) -> str:
+    """Return the document of a page of the list ``field``."""
+    return f"""\
+query {name}({variables}$after: String) {{
+  {field}(first: {first}, after: $after{arguments}) {{
+    nodes {{ {nodes} }}
+    {_PAGE_INFO}
+  }}
+}}
+"""
+
+
+def _read_more(name: str, parent: str, field: str, first: int, nodes: str) -> str:
+    """Return the document of a further page of the list ``field`` of one ``parent``."""
+    return f"""\
+query {name}($id: ID!, $after: String!) {{
+  {parent}(id: $id) {{
+    id
+    {field}(first: {first}, after: $after) {{ nodes {{ {nodes} }} {_PAGE_INFO} }}
+  }}
+}}
+"""
+
+
+LIST_ORDERS = _list(
+    "ListOrders",
+    "orders",
+    50,
+    f"""
       id updatedAt cancelledAt displayFinancialStatus displayFulfillmentStatus currencyCode
       totalPriceSet {{ {_MONEY} }}
       transactions(first: 6) {{ id status }}
       refunds(first: 2) {{ id totalRefundedSet {{ {_MONEY} }} }}
-      fulfillments(first: 3) {{ id status displayStatus updatedAt }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}
-"""
+      fulfillments(first: 3) {{ id status displayStatus updatedAt }}""",
+    _BY_CHANGE,
+)
 """Only the fields that show a missing or old order: most orders of a page are recorded already."""
 
-LIST_FULFILLMENT_ORDERS = """\
-query ListFulfillmentOrders($query: String!, $after: String) {
-  fulfillmentOrders(first: 100, after: $after, query: $query, sortKey: UPDATED_AT, includeClosed: true) {
-    nodes {
+LIST_FULFILLMENT_ORDERS = _list(
+    "ListFulfillmentOrders",
+    "fulfillmentOrders",
+    100,
+    """
       id orderId status requestStatus fulfillAt updatedAt
       assignedLocation { location { id } }
-      fulfillmentHolds { id reason }
-    }
-    pageInfo { hasNextPage endCursor }
-  }
-}
-"""
+      fulfillmentHolds { id reason }""",
+    f"{_BY_CHANGE}, includeClosed: true",
+)
 """Separate from the orders, which an app without the scope for these may still read."""
 
 _RETURN = "id name status decline { reason }"
+_RETURNS = f"returns(first: 5) {{ nodes {{ {_RETURN} }} {_PAGE_INFO} }}"
 
-LIST_RETURNS = f"""\
-query ListReturns($query: String!, $after: String) {{
-  orders(first: 50, after: $after, query: $query, sortKey: UPDATED_AT) {{
-    nodes {{
-      id updatedAt
-      returns(first: 5) {{ nodes {{ {_RETURN} }} pageInfo {{ hasNextPage endCursor }} }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}
-"""
+LIST_RETURNS = _list("ListReturns", "orders", 50, f"id updatedAt {_RETURNS}", _BY_CHANGE)
 """Separate from the orders, because returns have their own scope."""
 
-READ_ORDER_RETURNS = f"""\
-query ReadOrderReturns($id: ID!, $after: String!) {{
-  order(id: $id) {{
-    id
-    returns(first: 50, after: $after) {{ nodes {{ {_RETURN} }} pageInfo {{ hasNextPage endCursor }} }}
-  }}
-}}
-"""
+READ_ORDER_RETURNS = _read_more("ReadOrderReturns", "order", "returns", 50, _RETURN)
 
 READ_ORDER = f"""\
 query ReadOrder($id: ID!) {{
@@ -139,71 +146,29 @@ query ReadOrder($id: ID!) {{
 }}
 """
 
-READ_ORDER_LINES = f"""\
-query ReadOrderLines($id: ID!, $after: String!) {{
-  order(id: $id) {{
-    id
-    lineItems(first: 30, after: $after) {{ nodes {{ {_LINE} }} pageInfo {{ hasNextPage endCursor }} }}
-  }}
-}}
-"""
+READ_ORDER_LINES = _read_more("ReadOrderLines", "order", "lineItems", 30, _LINE)
 
-READ_REFUND = f"""\
-query ReadRefund($id: ID!) {{
-  refund(id: $id) {{ {_REFUND} }}
-}}
-"""
+READ_REFUND = f"query ReadRefund($id: ID!) {{ refund(id: $id) {{ {_REFUND} }} }}"
 
-READ_REFUND_LINES = f"""\
-query ReadRefundLines($id: ID!, $after: String!) {{
-  refund(id: $id) {{
-    id
-    refundLineItems(first: 100, after: $after) {{
-      nodes {{ {_REFUND_LINE} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}
-"""
+READ_REFUND_LINES = _read_more("ReadRefundLines", "refund", "refundLineItems", 100, _REFUND_LINE)
 
-LIST_PRODUCTS = f"""\
-query ListProducts($query: String!, $after: String) {{
-  products(first: 25, after: $after, query: $query, sortKey: UPDATED_AT) {{
-    nodes {{
+LIST_PRODUCTS = _list(
+    "ListProducts",
+    "products",
+    25,
+    f"""
       id legacyResourceId title status productType tags updatedAt
-      variants(first: 15) {{ nodes {{ {_VARIANT} }} pageInfo {{ hasNextPage endCursor }} }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}
-"""
+      variants(first: 15) {{ nodes {{ {_VARIANT} }} {_PAGE_INFO} }}""",
+    _BY_CHANGE,
+)
 
-READ_PRODUCT_VARIANTS = f"""\
-query ReadProductVariants($id: ID!, $after: String!) {{
-  product(id: $id) {{
-    id
-    variants(first: 250, after: $after) {{ nodes {{ {_VARIANT} }} pageInfo {{ hasNextPage endCursor }} }}
-  }}
-}}
-"""
+READ_PRODUCT_VARIANTS = _read_more("ReadProductVariants", "product", "variants", 250, _VARIANT)
 
-LIST_ITEMS = """\
-query ListItems($query: String!, $after: String) {
-  inventoryItems(first: 100, after: $after, query: $query) {
-    nodes { id legacyResourceId sku tracked createdAt updatedAt unitCost { amount currencyCode } }
-    pageInfo { hasNextPage endCursor }
-  }
-}
-"""
+_ITEM = "id legacyResourceId sku tracked createdAt updatedAt unitCost { amount currencyCode }"
+LIST_ITEMS = _list("ListItems", "inventoryItems", 100, _ITEM, ", query: $query")
 
-LIST_LOCATIONS = """\
-query ListLocations($after: String) {
-  locations(first: 50, after: $after, includeInactive: true) {
-    nodes { id legacyResourceId name isActive createdAt updatedAt address { provinceCode countryCode } }
-    pageInfo { hasNextPage endCursor }
-  }
-}
-"""
+_LOCATION = "id legacyResourceId name isActive createdAt updatedAt address { provinceCode countryCode }"
+LIST_LOCATIONS = _list("ListLocations", "locations", 50, _LOCATION, ", includeInactive: true", "")
 
 LIST_LEVELS = """\
 query ListLevels($location: ID!, $query: String!, $after: String) {
@@ -217,14 +182,8 @@ query ListLevels($location: ID!, $query: String!, $after: String) {
 }
 """
 
-LIST_SUBSCRIPTIONS = """\
-query ListSubscriptions($after: String) {
-  webhookSubscriptions(first: 100, after: $after) {
-    nodes { id topic uri format createdAt updatedAt }
-    pageInfo { hasNextPage endCursor }
-  }
-}
-"""
+_SUBSCRIPTION = "id topic uri format createdAt updatedAt"
+LIST_SUBSCRIPTIONS = _list("ListSubscriptions", "webhookSubscriptions", 100, _SUBSCRIPTION, "", "")
 
 CREATE_SUBSCRIPTION = """\
 mutation CreateSubscription($topic: WebhookSubscriptionTopic!, $wanted: WebhookSubscriptionInput!) {
@@ -287,3 +246,49 @@ mutation DeleteSubscription($id: ID!) {
 
 READ_SHOP = "query ReadShop { shop { id myshopifyDomain } }"
 """The smallest query that needs a token: after an uninstall its response is 401."""
+
+
+# Bulk operations: https://shopify.dev/docs/api/usage/bulk-operations/queries: a query has at most five
+# connections, two levels deep, written as ``edges { node { id } }``; it has no cost, and its result is a file
+# of JSON lines.
+RUN_BULK_QUERY = """\
+mutation RunBulkQuery($query: String!) {
+  bulkOperationRunQuery(query: $query, groupObjects: true) {
+    bulkOperation { id status }
+    userErrors { field message }
+  }
+}
+"""
+"""With ``groupObjects`` the parts of an object follow it, so that the file is read in one pass."""
+
+READ_BULK_OPERATION = """\
+query ReadBulkOperation($id: ID!) {
+  bulkOperation(id: $id) { id status errorCode objectCount url }
+}
+"""
+
+BULK_QUERIES = {
+    "products": """\
+{
+  products {
+    edges { node {
+      id legacyResourceId title status productType tags updatedAt
+      variants { edges { node { id sku title updatedAt inventoryItem { id } } } }
+    } }
+  }
+}
+""",
+    "inventory_items": """\
+{
+  inventoryItems {
+    edges { node {
+      id legacyResourceId sku tracked createdAt updatedAt unitCost { amount currencyCode }
+      inventoryLevels { edges { node {
+        id updatedAt item { id } location { id } quantities(names: ["available"]) { name quantity }
+      } } }
+    } }
+  }
+}
+""",
+}
+"""By list, the same fields as ``LIST_PRODUCTS``, and those of ``LIST_ITEMS`` and ``LIST_LEVELS`` together."""

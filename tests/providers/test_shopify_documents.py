@@ -10,7 +10,7 @@ import pytest
 
 import services.providers
 from services.providers.shopify import API_VERSION
-from services.providers.shopify_bulk_documents import BULK_QUERIES
+from services.providers.shopify_documents import BULK_QUERIES
 from services.sandbox.shopify.schema import load_schema
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"

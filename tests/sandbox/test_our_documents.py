@@ -7,7 +7,7 @@ import pytest
 from graphql import TypeInfo, TypeInfoVisitor, Visitor, is_object_type, visit
 
 from services import providers
-from services.providers.shopify_bulk_documents import BULK_QUERIES
+from services.providers.shopify_documents import BULK_QUERIES
 from services.sandbox.payloads.catalogue import make_shopify_body
 from services.sandbox.shopify.cost import MOST_POINTS
 from services.sandbox.shopify.schema import load_schema, read_document

@@ -8,10 +8,10 @@ interrupted goes on: a list at its cursor, a bulk operation by its id. Known obj
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count as count_from
 from itertools import groupby, islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from services.core.db import transaction
 from services.core.errors import Deferred, Refused, RetryLater
@@ -19,13 +19,20 @@ from services.core.fields import find_object
 from services.ledger.sync_cursors import delete_cursors, upsert_cursor
 from services.providers.http import get_http_client
 from services.providers.shopify_bulk import USELESS, group_parts, stream_objects
-from services.providers.shopify_bulk_documents import BULK_QUERIES, READ_BULK_OPERATION, RUN_BULK_QUERY
-from services.providers.shopify_documents import COUNT_CATALOGUE
-from services.shopify.backfill.pager import Pager, PulledList
+from services.providers.shopify_documents import (
+    BULK_QUERIES,
+    COUNT_CATALOGUE,
+    READ_BULK_OPERATION,
+    RUN_BULK_QUERY,
+)
+from services.shopify.backfill.pager import PulledList
 from services.shopify.backfill.state import BackfillState, update_state
 from services.shopify.backfill.stock import ITEMS, PRODUCTS, levels_of
 from services.shopify.backfill.webhook_payload import Node
 from services.shopify.entities import EPOCH
+
+if TYPE_CHECKING:
+    from services.shopify.backfill.run import ShopBackfill
 
 BULK_FROM = 500
 """Variants from which on bulk operations are faster: pages of so many cost minutes of the rate limit."""
@@ -41,27 +48,11 @@ _FIRST = "catalogue:"
 """Prefix of the cursors of the first reading."""
 
 
-class ListReader(Protocol):
-    """What the first reading needs of ``ShopBackfill``."""
-
-    shop_id: int
-    pager: Pager
-    now: datetime
-    is_dry: bool
-
-    def on_progress(self, name: str, done: int, total: int | None, /) -> None: ...
-
-    def read_list(self, pulled_list: PulledList, *, first: datetime | None = None) -> None: ...
-
-    def record_page(self, pulled_list: PulledList, page: Sequence[Node]) -> None: ...
-
-
-def read_catalogue(reader: ListReader, state: BackfillState, levels: Sequence[PulledList]) -> None:
+def read_catalogue(reader: "ShopBackfill", state: BackfillState, levels: Sequence[PulledList]) -> None:
     """Read the whole catalogue, and set the cursors of its lists to the start of the reading."""
     begun_at = state.catalogue_begun_at or reader.now
-    if state.catalogue_begun_at is None and not reader.is_dry:
-        with transaction() as tx:
-            update_state(tx, reader.shop_id, catalogue_begun_at=begun_at)
+    if state.catalogue_begun_at is None:
+        reader.update_state(catalogue_begun_at=begun_at)
     counts = reader.pager.query(COUNT_CATALOGUE, {})
     products, variants = (
         int(find_object(counts, name).get("count") or 0) for name in ("productsCount", "productVariantsCount")
@@ -71,7 +62,8 @@ def read_catalogue(reader: ListReader, state: BackfillState, levels: Sequence[Pu
     lists = (PRODUCTS, ITEMS, *levels)
     if variants >= BULK_FROM and not reader.is_dry:
         bulk = dict(state.bulk)
-        _read_products(reader, bulk)
+        for page in _pages(_run_bulk(reader, "products", "variants", bulk)):
+            reader.record_page(replace(PRODUCTS, is_sorted=False), page)
         _read_items_with_levels(reader, bulk)
     else:
         for pulled_list in lists:
@@ -85,12 +77,7 @@ def read_catalogue(reader: ListReader, state: BackfillState, levels: Sequence[Pu
         update_state(tx, reader.shop_id, catalogue_read_at=reader.now, bulk={})
 
 
-def _read_products(reader: ListReader, bulk: dict[str, str]) -> None:
-    for page in _pages(_run_bulk(reader, "products", "variants", bulk)):
-        reader.record_page(replace(PRODUCTS, is_sorted=False), page)
-
-
-def _read_items_with_levels(reader: ListReader, bulk: dict[str, str]) -> None:
+def _read_items_with_levels(reader: "ShopBackfill", bulk: dict[str, str]) -> None:
     for page in _pages(_run_bulk(reader, "inventory_items", "inventoryLevels", bulk)):
         reader.record_page(ITEMS, page)
         levels = [level for item in page for level in item["inventoryLevels"]["nodes"]]
@@ -108,7 +95,7 @@ def _pages(nodes: Iterable[Node]) -> Iterator[list[Node]]:
         yield page
 
 
-def _run_bulk(reader: ListReader, name: str, parts: str, bulk: dict[str, str]) -> Iterator[Node]:
+def _run_bulk(reader: "ShopBackfill", name: str, parts: str, bulk: dict[str, str]) -> Iterator[Node]:
     """Yield the objects of the bulk operation of the list ``name``, each with its list ``parts``.
 
     Starts an operation unless one is stored, and waits for it. A failed or expired one is forgotten and
@@ -137,7 +124,7 @@ def _run_bulk(reader: ListReader, name: str, parts: str, bulk: dict[str, str]) -
         raise
 
 
-def _start(reader: ListReader, name: str, bulk: dict[str, str]) -> str:
+def _start(reader: "ShopBackfill", name: str, bulk: dict[str, str]) -> str:
     started = reader.pager.change(RUN_BULK_QUERY, {"query": BULK_QUERIES[name]})
     payload = find_object(started, "bulkOperationRunQuery")
     gid = str(find_object(payload, "bulkOperation").get("id") or "")
@@ -147,12 +134,10 @@ def _start(reader: ListReader, name: str, bulk: dict[str, str]) -> str:
             raise Deferred("shopify.bulk_in_progress", messages, wait=POLL_LATER)
         raise Refused("shopify.bulk_refused", f"Shopify refused the bulk operation of {name}: {messages}")
     bulk[name] = gid
-    with transaction() as tx:
-        update_state(tx, reader.shop_id, bulk=bulk)
+    reader.update_state(bulk=bulk)
     return gid
 
 
-def _forget(reader: ListReader, name: str, bulk: dict[str, str]) -> None:
+def _forget(reader: "ShopBackfill", name: str, bulk: dict[str, str]) -> None:
     bulk.pop(name, None)
-    with transaction() as tx:
-        update_state(tx, reader.shop_id, bulk=bulk)
+    reader.update_state(bulk=bulk)

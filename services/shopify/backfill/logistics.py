@@ -7,11 +7,7 @@ from functools import partial
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
-from services.providers.shopify_documents import (
-    LIST_FULFILLMENT_ORDERS,
-    LIST_RETURNS,
-    READ_ORDER_RETURNS,
-)
+from services.providers import shopify_documents as documents
 from services.shopify.backfill.pager import Pager, PulledList, Stored, find_missing_nodes, is_newer
 from services.shopify.backfill.webhook_payload import (
     Node,
@@ -125,7 +121,7 @@ def return_event(node: Node, order: Node, known: Stored | None, at: datetime) ->
 
 FULFILLMENT_ORDERS = PulledList(
     name="fulfillment_orders",
-    document=LIST_FULFILLMENT_ORDERS,
+    document=documents.LIST_FULFILLMENT_ORDERS,
     path=("fulfillmentOrders",),
     find_missing=partial(
         find_missing_nodes,
@@ -138,10 +134,10 @@ FULFILLMENT_ORDERS = PulledList(
 )
 RETURNS = PulledList(
     name="returns",
-    document=LIST_RETURNS,
+    document=documents.LIST_RETURNS,
     path=("orders",),
     find_missing=_find_missing_returns,
-    nested=("returns", READ_ORDER_RETURNS, "order"),
+    nested=("returns", documents.READ_ORDER_RETURNS, "order"),
     is_sorted=True,
     has_own_scope=True,
 )

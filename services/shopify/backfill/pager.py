@@ -67,11 +67,9 @@ class Pager:
                 self._pause(max(fault.wait.total_seconds(), 0.05))
 
     def change(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the data of the mutation ``document``, sent once."""
         return self._admin.execute(document, variables, changes=True)
 
     def check_time(self) -> None:
-        """Raise ``Deferred`` if the time for a run is over."""
         if self._clock() >= self._until:
             message = "the time for a run is over: the next try continues from the last cursor"
             raise Deferred("backfill.time_used", message, wait=RESUME_AFTER)

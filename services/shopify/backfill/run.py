@@ -17,13 +17,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection
 
 from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
-from services.core.pg_arrays import text_array
-from services.ledger.accept import NewEvent, record_events
+from services.ledger.accept import NewEvent, list_missing_events, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.ledger.webhook_refusals import delete_old_refusals, find_first_refusal
@@ -51,14 +49,6 @@ NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
 """The errors of ``open_admin`` for a shop that was never connected."""
 
 NO_SCOPE = "shopify.access_denied"
-
-_FIND_KNOWN = """
-select e.topic, e.delivery_key
-  from unnest(%(topic)s::text[], %(delivery_key)s::text[]) as v(topic, delivery_key)
-  join inbound_events e on e.shop_id = %(shop_id)s and e.provider = 'shopify' and e.topic = v.topic
-                       and e.delivery_key = v.delivery_key
-"""
-
 
 Progress = Callable[[str, int, int | None], None]
 """Is called with a list's name, how many of its objects are read, and their number if it is known."""
@@ -155,7 +145,7 @@ class ShopBackfill:
                 self.read_list(pulled_list)
         if self.state.has_all_orders and self.state.open_orders_at is None:
             self.read_list(open_orders(before=self.now - FIRST_RUN_WINDOW), first=EPOCH)
-            self._update_state(open_orders_at=self.now)
+            self.update_state(open_orders_at=self.now)
         for pulled_list in (ORDERS, FULFILLMENT_ORDERS, RETURNS, *([] if is_first else levels)):
             self.read_list(pulled_list)
         self._record_orders_since()
@@ -166,7 +156,7 @@ class ShopBackfill:
         with transaction() as tx:
             state = find_state(tx, self.shop_id)
         if state.scopes != access.scopes:
-            self._update_state(scopes=access.scopes)
+            self.update_state(scopes=access.scopes)
         return state._replace(scopes=access.scopes)
 
     def _record_orders_since(self) -> None:
@@ -176,9 +166,10 @@ class ShopBackfill:
             begin = min(begin, self.since)
         known = self.state.orders_since
         if known is None or begin < known:
-            self._update_state(orders_since=begin)
+            self.update_state(orders_since=begin)
 
-    def _update_state(self, **changes: Any) -> None:
+    def update_state(self, **changes: Any) -> None:
+        """Change fields of the shop's ``BackfillState``, unless the run is dry."""
         if not self.is_dry:
             with transaction() as tx:
                 update_state(tx, self.shop_id, **changes)
@@ -213,7 +204,7 @@ class ShopBackfill:
         with transaction() as tx:
             if get_shop_by_id(tx, self.shop_id).removed_at is not None:
                 raise Refused("shop.removed", "the shop was removed: nothing more of it is recorded")
-            events = self._find_new_events(tx, missing)
+            events = list_missing_events(tx, [self._make_event(pulled) for pulled in missing])
             if not self.is_dry:
                 if events:
                     work = [ref for accepted in record_events(tx, events) for ref in accepted.work]
@@ -228,19 +219,6 @@ class ShopBackfill:
         self.on_progress(pulled_list.name, self.stats.by_list[pulled_list.name], None)
         if work:
             send_messages(work)
-
-    def _find_new_events(self, tx: Connection, missing: Sequence[PulledEvent]) -> list[NewEvent]:
-        """Return the events of ``missing`` that are not recorded yet."""
-        events = {event.identity: event for event in map(self._make_event, missing)}
-        if not events:
-            return []
-        values = {
-            "shop_id": self.shop_id,
-            "topic": text_array([event.topic for event in events.values()]),
-            "delivery_key": text_array([event.delivery_key for event in events.values()]),
-        }
-        known = {(row.topic, row.delivery_key) for row in tx.exec_driver_sql(_FIND_KNOWN, values)}
-        return [event for event in events.values() if (event.topic, event.delivery_key) not in known]
 
     def _make_event(self, pulled: PulledEvent) -> NewEvent:
         body = orjson.dumps(pulled.body)

@@ -7,13 +7,7 @@ from functools import partial
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
-from services.providers.shopify_documents import (
-    LIST_ITEMS,
-    LIST_LEVELS,
-    LIST_LOCATIONS,
-    LIST_PRODUCTS,
-    READ_PRODUCT_VARIANTS,
-)
+from services.providers import shopify_documents as documents
 from services.shopify.backfill.pager import Pager, PulledList, find_missing_nodes, is_newer
 from services.shopify.backfill.webhook_payload import (
     Node,
@@ -104,22 +98,22 @@ def _find_missing_levels(
 
 LOCATIONS = PulledList(
     name="locations",
-    document=LIST_LOCATIONS,
+    document=documents.LIST_LOCATIONS,
     path=("locations",),
     find_missing=partial(find_missing_nodes, locations, location_event),
     is_searchable=False,
 )
 PRODUCTS = PulledList(
     name="products",
-    document=LIST_PRODUCTS,
+    document=documents.LIST_PRODUCTS,
     path=("products",),
     find_missing=_find_missing_products,
-    nested=("variants", READ_PRODUCT_VARIANTS, "product"),
+    nested=("variants", documents.READ_PRODUCT_VARIANTS, "product"),
     is_sorted=True,
 )
 ITEMS = PulledList(
     name="inventory_items",
-    document=LIST_ITEMS,
+    document=documents.LIST_ITEMS,
     path=("inventoryItems",),
     find_missing=partial(find_missing_nodes, inventory_items, item_event),
 )
@@ -130,7 +124,7 @@ def levels_of(location_gid: str) -> PulledList:
     location_id = number_of(location_gid)
     return PulledList(
         name=f"levels:{location_id}",
-        document=LIST_LEVELS,
+        document=documents.LIST_LEVELS,
         path=("location", "inventoryLevels"),
         variables={"location": location_gid},
         find_missing=partial(_find_missing_levels, location_id),

@@ -12,10 +12,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
-import orjson
-
 from services.core.fields import find_object
-from services.providers.delivery import find_instant
+from services.providers.delivery import find_instant, parse_object
 
 Node = Mapping[str, Any]
 """An object in a GraphQL answer."""
@@ -230,10 +228,7 @@ def _transaction_body(transaction: Node, order_gid: str) -> dict[str, Any]:
 def _parse_receipt(receipt: object) -> dict[str, Any]:
     """Return a gateway's receipt. The scalar ``JSON`` is text in some answers and an object in others."""
     if isinstance(receipt, str):
-        try:
-            receipt = orjson.loads(receipt)
-        except orjson.JSONDecodeError:
-            return {}
+        return parse_object(receipt.encode()) or {}
     return receipt if isinstance(receipt, dict) else {}
 
 

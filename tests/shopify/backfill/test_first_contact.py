@@ -15,7 +15,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, RetryLater
 from services.fleet.doctor import examine
-from services.providers.shopify_bulk_documents import BULK_QUERIES, RUN_BULK_QUERY
+from services.providers.shopify_documents import BULK_QUERIES, RUN_BULK_QUERY
 from services.sandbox.payloads.catalogue import make_items, make_product, make_shopify_body
 from services.shopify.backfill import catalogue
 from services.shopify.backfill.pager import Pager
