@@ -32,17 +32,17 @@ def key_columns(*names: str) -> list[Column[Any]]:
     return [shop_id, *(Column(name, BigInteger, primary_key=True) for name in names)]
 
 
-def data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({})) -> Any:
+def data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({}), ranked: str = "status") -> Any:
     """Return a named tuple of the data in a row of ``table``.
 
-    Of two states the later ``updated_at`` wins, then the status of the higher rank in ``ranks``, then the
-    other columns decide.
+    Of two states the later ``updated_at`` wins, then the value of the column ``ranked`` with the higher rank
+    in ``ranks``, then the other columns decide.
     """
     others = ("event_id", "deleted_at", "uninstalled_at", *table.primary_key.columns.keys())
     names = [column.name for column in table.columns if column.name not in others]
 
     def version(self: Any) -> tuple[Any, ...]:
-        order = (getattr(self, "updated_at", None), ranks.get(getattr(self, "status", ""), 0))
+        order = (getattr(self, "updated_at", None), ranks.get(getattr(self, ranked, ""), 0))
         return (*order, *((value is not None, value) for value in self))
 
     return type(table.name, (namedtuple(table.name, names),), {"version": property(version)})

@@ -4,7 +4,7 @@ Address, tracking, city and coordinates are not stored: they show where a person
 """
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.core.fields import (
     find_id,
@@ -26,63 +26,18 @@ from services.shopify.payload import (
     read_event,
     updated_at_or_event_time,
 )
-from services.shopify.tables import locations
+from services.shopify.tables import data_class, locations
 
-_RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelled")
-
-
-class Fulfillment(NamedTuple):
-    """A fulfillment; ``quantity`` is the sum of its lines."""
-
-    updated_at: datetime
-    order_gid: str
-    status: str
-    shipment_status: str
-    location_id: int | None
-    quantity: int
-    fulfilled_at: datetime
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time, then the most advanced status, then the rest decides."""
-        return (self.updated_at, _RANKS.get(self.status, 0), self.status, self.shipment_status,
-                self.quantity, self.location_id or 0, self.fulfilled_at, self.order_gid)  # fmt: skip
+_Fulfillment = data_class(
+    fulfillments, rank_values("pending", "open", "success", "error", "failure", "cancelled")
+)
+_FulfillmentEvent = data_class(fulfillment_events)
+_Location = data_class(locations, {False: 1}, ranked="is_active")
 
 
-class FulfillmentEvent(NamedTuple):
-    """One scan of a parcel. ``status`` is Shopify's: ``in_transit``, ``delivered``, ``failure``..."""
-
-    updated_at: datetime
-    fulfillment_id: int
-    order_gid: str
-    status: str
-    happened_at: datetime
-    delivery_expected_at: datetime | None
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; the rest decides between two states of the same second."""
-        return (self.updated_at, self.happened_at, self.status, self.delivery_expected_at or EPOCH,
-                self.fulfillment_id, self.order_gid)  # fmt: skip
-
-
-class Location(NamedTuple):
-    """A location; ``province`` as in ``CA-ON``."""
-
-    updated_at: datetime
-    name: str
-    province: str
-    is_active: bool
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; in the same second closed wins over open, then the texts decide."""
-        return (self.updated_at, not self.is_active, self.name, self.province)
-
-
-def _parse_fulfillment(item: WorkItem, _now: datetime) -> list[EntityUpdate[Fulfillment]]:
+def _parse_fulfillment(item: WorkItem, _now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
-    data = Fulfillment(
+    data = _Fulfillment(
         updated_at=read_instant(source, "updated_at"),
         order_gid=order_gid(read_id(source, "order_id")),
         status=read_text(source, "status"),
@@ -94,13 +49,13 @@ def _parse_fulfillment(item: WorkItem, _now: datetime) -> list[EntityUpdate[Fulf
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-def _parse_fulfillment_event(item: WorkItem, _now: datetime) -> list[EntityUpdate[FulfillmentEvent]]:
+def _parse_fulfillment_event(item: WorkItem, _now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     number = read_id(source, "id")
     if item.event_topic == "fulfillment_events/delete":
         return []
     happened_at = read_instant(source, "happened_at")
-    data = FulfillmentEvent(
+    data = _FulfillmentEvent(
         updated_at=find_instant(source, "updated_at") or happened_at,
         fulfillment_id=read_id(source, "fulfillment_id"),
         order_gid=find_order_gid(source),
@@ -111,12 +66,12 @@ def _parse_fulfillment_event(item: WorkItem, _now: datetime) -> list[EntityUpdat
     return [EntityUpdate((item.shop_id, number), data)]
 
 
-def _parse_location(item: WorkItem, now: datetime) -> list[EntityUpdate[Location]]:
+def _parse_location(item: WorkItem, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "locations/delete":
         return [EntityUpdate(key, deleted_at=item.event_time(now))]
-    data = Location(
+    data = _Location(
         updated_at=updated_at_or_event_time(source, item, now),
         name=find_text(source, "name"),
         province=find_province(source),
@@ -128,14 +83,14 @@ def _parse_location(item: WorkItem, now: datetime) -> list[EntityUpdate[Location
 _FULFILLMENTS = EntitySpec(
     name="fulfillment",
     table=fulfillments,
-    make=Fulfillment,
+    make=_Fulfillment,
     audited=("status", "shipment_status", "quantity", "order_gid"),
 )
 
 _EVENTS = EntitySpec(
     name="fulfillment_event",
     table=fulfillment_events,
-    make=FulfillmentEvent,
+    make=_FulfillmentEvent,
     audited=("fulfillment_id", "status", "happened_at", "delivery_expected_at", "order_gid"),
 )
 
@@ -149,9 +104,9 @@ unsigned header. ``fulfillments/update`` updates the fulfillment itself."""
 _LOCATIONS = EntitySpec(
     name="location",
     table=locations,
-    make=Location,
+    make=_Location,
     audited=("name", "province", "is_active"),
-    blank=Location(EPOCH, "", "", is_active=True),
+    blank=_Location("", "", True, EPOCH),
 )
 
 ingest_locations = EntityHandler(_LOCATIONS, _parse_location)

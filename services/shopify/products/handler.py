@@ -101,6 +101,6 @@ _SPEC = EntitySpec(
     table=products,
     make=Product,
     audited=("status", "product_type"),
-    blank=Product(EPOCH, "", ""),
+    blank=Product("", "", "", "", EPOCH),
     lock_kind=LockKind.PRODUCTS,
 )

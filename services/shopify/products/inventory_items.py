@@ -6,33 +6,22 @@ sample of 2026-07, no inventory item, which is the key of ``variants``.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
 from services.core.fields import Unreadable, find_id, find_money, find_text, parse_items, read_count, read_id
-from services.core.pg_arrays import int_array
+from services.core.pg_arrays import arrays, int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import EPOCH, EntityHandler, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
 from services.shopify.logistics.tables import variant_stock
 from services.shopify.payload import read_event, updated_at_or_event_time
 from services.shopify.stock.level_sku_sync import sync_level_skus
 from services.shopify.stock.levels import item_lock
-from services.shopify.tables import inventory_items
+from services.shopify.tables import data_class, inventory_items
 
-
-class InventoryItem(NamedTuple):
-    """An item. ``cost_cents`` is the unit cost in the shop's currency; None if it is not known."""
-
-    updated_at: datetime
-    sku: str
-    is_tracked: bool
-    cost_cents: int | None
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; the rest decides between two states of the same second."""
-        return (self.updated_at, self.cost_cents is not None, self.cost_cents or 0, self.is_tracked, self.sku)
+_InventoryItem = data_class(inventory_items)
+_VariantStock = data_class(variant_stock, {True: 1}, ranked="is_in_stock")
 
 
 def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -53,7 +42,7 @@ def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:
     return {row.id: row.currency for row in rows}
 
 
-def _parse(item: WorkItem, currencies: Mapping[int, str], now: datetime) -> list[EntityUpdate[InventoryItem]]:
+def _parse(item: WorkItem, currencies: Mapping[int, str], now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "inventory_items/delete":
@@ -61,7 +50,7 @@ def _parse(item: WorkItem, currencies: Mapping[int, str], now: datetime) -> list
     currency = currencies.get(item.shop_id, "")
     if source.get("cost") is not None and not currency:
         raise Unreadable("cost", source.get("cost"), f"of a known shop: there is no shop {item.shop_id}")
-    data = InventoryItem(
+    data = _InventoryItem(
         updated_at=updated_at_or_event_time(source, item, now),
         sku=find_text(source, "sku"),
         is_tracked=source.get("tracked") is not False,
@@ -78,50 +67,34 @@ select v.shop_id, v.id from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(sh
 
 
 def _find_in_stock(tx: Connection, keys: Collection[EntityKey]) -> set[EntityKey]:
-    """Return the ``keys`` that have a level or a variant."""
     if not keys:
         return set()
-    values = {"shop_id": int_array(shop_id for shop_id, _ in keys), "id": int_array(id_ for _, id_ in keys)}
-    return {(shop_id, number) for shop_id, number in tx.exec_driver_sql(_FIND_IN_STOCK, values)}
+    found = tx.exec_driver_sql(_FIND_IN_STOCK, arrays("shop_id id", keys))
+    return {(shop_id, number) for shop_id, number in found}
 
 
 _SPEC = EntitySpec(
     name="inventory_item",
     table=inventory_items,
-    make=InventoryItem,
+    make=_InventoryItem,
     audited=("sku", "is_tracked", "cost_cents"),
-    blank=InventoryItem(EPOCH, "", is_tracked=True, cost_cents=None),
+    blank=_InventoryItem("", True, None, EPOCH),
     lock=item_lock,
     find_elsewhere=_find_in_stock,
 )
 
 
-class VariantStock(NamedTuple):
-    """Whether a variant is in stock for the app's channel.
-
-    ``updated_at`` is the time of the event: the variant's own time does not change with its stock.
-    """
-
-    updated_at: datetime
-    is_in_stock: bool
-    product_id: int | None
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; of two with the same time, in stock wins."""
-        return (self.updated_at, self.is_in_stock, self.product_id or 0)
-
-
-def _parse_stock(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStock]]:
+def _parse_stock(item: WorkItem, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     is_in_stock = read_count(source, "inventory_quantity") > 0
     if is_in_stock != (item.event_topic == "variants/in_stock"):
         return []
-    data = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
+    # The variant's own time does not change with its stock.
+    data = _VariantStock(find_id(source, "product_id"), is_in_stock, item.event_time(now))
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-_STOCK = EntitySpec(name="variant_stock", table=variant_stock, make=VariantStock, audited=("is_in_stock",))
+_STOCK = EntitySpec(name="variant_stock", table=variant_stock, make=_VariantStock, audited=("is_in_stock",))
 
 ingest_variant_stock = EntityHandler(_STOCK, _parse_stock)
 """Both topics have the same payload: if its quantity contradicts the topic, the event is ``ignored``."""

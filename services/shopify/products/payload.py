@@ -8,24 +8,13 @@ from services.core.fields import Unreadable, find_instant, find_text, read_id, r
 from services.ledger.work import WorkItem
 from services.shopify.entities import EntityKey, EntityUpdate
 from services.shopify.payload import read_event
+from services.shopify.tables import data_class, products
 
 VariantKey = tuple[int, int]
 """(shop, inventory item)."""
 
 
-class Product(NamedTuple):
-    """A product. ``status`` is Shopify's (``active``, ``draft``...), ``tags`` are separated by commas."""
-
-    updated_at: datetime
-    title: str
-    status: str
-    product_type: str = ""
-    tags: str = ""
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; the texts decide between states of the same second."""
-        return tuple(self)
+Product = data_class(products)
 
 
 class VariantState(NamedTuple):
@@ -57,7 +46,7 @@ class Variant(NamedTuple):
 class ProductUpdate(NamedTuple):
     """One event of a product, with those of its variants that have an inventory item."""
 
-    product: EntityUpdate[Product]
+    product: EntityUpdate[Any]
     variants: list[Variant]
 
 
@@ -80,7 +69,11 @@ def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
         (variant.state.updated_at for variant in variants), default=item.event_time(now)
     )
     data = Product(
-        updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
+        title=title,
+        status=find_text(source, "status"),
+        product_type=find_text(source, "product_type"),
+        tags=_read_tags(source),
+        updated_at=updated_at,
     )
     return ProductUpdate(EntityUpdate(key, data), variants)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import find_by_key, int_array, upsert_rows
+from services.core.pg_arrays import arrays, find_by_key, upsert_rows
 from services.shopify.entities import EntityKey
 from services.shopify.products.payload import Variant, VariantKey, VariantState
 from services.shopify.tables import variants as variants_table
@@ -36,10 +36,10 @@ def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantK
 
 
 def find_items_of(tx: Connection, products: Collection[EntityKey]) -> set[VariantKey]:
-    """Return the inventory items of the known variants of ``products``."""
     if not products:
         return set()
-    return {(shop_id, item) for shop_id, item in tx.exec_driver_sql(_FIND_ITEMS_OF, _arrays(products))}
+    found = tx.exec_driver_sql(_FIND_ITEMS_OF, arrays("shop_id product_id", products))
+    return {(shop_id, item) for shop_id, item in found}
 
 
 def record_variants(
@@ -61,8 +61,4 @@ def record_variants(
 
 def delete_variants(tx: Connection, products: Collection[EntityKey]) -> Sequence[Row[Any]]:
     """Delete the variants of the deleted ``products``; return the changed rows."""
-    return tx.exec_driver_sql(_DELETE, _arrays(products)).all() if products else ()
-
-
-def _arrays(products: Collection[EntityKey]) -> dict[str, str]:
-    return {"shop_id": int_array(s for s, _ in products), "product_id": int_array(p for _, p in products)}
+    return tx.exec_driver_sql(_DELETE, arrays("shop_id product_id", products)).all() if products else ()
