@@ -6,10 +6,9 @@ is in ``shop_config.last_daily_run``; the owner gets a mail if something is wron
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
@@ -60,8 +59,7 @@ select coalesce(last_daily_run -> 'low_told', '[]') from shop_config where shop_
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DayChecks:
+class DayChecks(NamedTuple):
     """The checks of a day except the payments. ``low_stock`` is None if stock was not checked."""
 
     shop_id: int
@@ -112,14 +110,8 @@ def _check(run: JobRun, now: datetime) -> DayChecks:
     if now - ends < MAX_STOCK_AGE:
         with transaction() as tx:
             low_stock = list_low_stock(tx, run.shop_id, min(ends, now))
-    return DayChecks(
-        shop_id=run.shop_id,
-        day=date.fromisoformat(run.period),
-        at=now,
-        audit_rows=chain.rows,
-        findings=list(chain.findings),
-        low_stock=low_stock,
-    )
+    day, findings = date.fromisoformat(run.period), list(chain.findings)
+    return DayChecks(run.shop_id, day, now, chain.rows, findings, low_stock)
 
 
 def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str]) -> dict[str, Any]:

@@ -236,7 +236,6 @@ def _size(side: Side | None) -> int:
 def sample_break(
     kind: str, provider_id: str, recorded: Side | None, stripe: Side | None, cause: str = ""
 ) -> PaymentBreak:
-    """Return an open break for a preview."""
     found_at = datetime(2026, 11, 21, tzinfo=UTC)
     return PaymentBreak(kind, "charge", provider_id, recorded, stripe, found_at, cause=cause)
 

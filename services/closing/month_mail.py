@@ -83,10 +83,7 @@ def record_package_mails(tx: Connection, run: JobRun, contents: Mapping[str, byt
 
 
 def plan_package_context(
-    shop_currency: str,
-    closed: ClosedMonth,
-    corrections: Sequence[Correction],
-    attached: Sequence[str],
+    shop_currency: str, closed: ClosedMonth, corrections: Sequence[Correction], attached: Sequence[str]
 ) -> dict[str, Any]:
     """Return the template context of ``month_package``; ``shop_currency`` comes first."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]

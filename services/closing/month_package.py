@@ -66,7 +66,6 @@ class ClosePackage(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The hash of the manifest."""
         return hashlib.sha256(self.manifest).hexdigest()
 
 

@@ -70,7 +70,6 @@ def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
     ]
 
     def mark(*styles: tuple[Any, ...]) -> None:
-        """Apply ``styles`` to the next row."""
         row = len(rows)
         marks.extend((name, (0, row), (-1, row), *values) for name, *values in styles)
 

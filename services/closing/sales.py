@@ -71,7 +71,6 @@ class SalesTotals:
     titles: dict[str, str] = field(default_factory=dict)
 
     def days(self) -> list[DaySales]:
-        """Return the sales of each day that had any, by currency."""
         return [
             DaySales(currency, day, found.net, found.refunded, len(found.orders), found.unpaid)
             for (currency, day), found in sorted(self.by_day.items())

@@ -39,7 +39,6 @@ class TaxSum:
         return self.charged - self.refunded
 
     def amount(self, minor: int) -> str:
-        """Return ``minor`` units of its currency as a decimal number."""
         return amount(minor, self.currency)
 
 

@@ -209,7 +209,6 @@ having sum(p.pieces) <> 0
 
 
 def stream_taxed(tx: Connection, period: SalesPeriod) -> Iterator[TaxedItem]:
-    """Yield the period's items with their tax, streamed from the database."""
     for item in stream_items(tx, period):
         yield plan_taxed(item, period.zone, period.profile)
 

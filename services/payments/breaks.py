@@ -222,7 +222,6 @@ def list_day_breaks(
 
 
 def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:
-    """Return how many breaks of the shop's ``day`` are open, by kind."""
     return {row.kind: row.n for row in tx.exec_driver_sql(_COUNT, {"shop_id": shop_id, "day": day})}
 
 

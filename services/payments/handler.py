@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Refused
-from services.core.fields import parse_items
+from services.core.fields import find_object, parse_items
 from services.core.locks import lock_objects
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.payments.audit_text import describe_fee, describe_transaction
 from services.payments.payload import Transaction, TransactionKey, parse_transaction_event
 from services.payments.store import find_transactions, update_missing_fees, upsert_transactions
+from services.providers.delivery import id_text, parse_object
 
 PAYOUT = "payout"
 """The field of a work item's payload with the payout whose balance entries are fetched."""
@@ -94,8 +94,5 @@ def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
 
 
 def _find_payout(body: bytes) -> str:
-    try:
-        source = orjson.loads(body)["data"]["object"]
-        return str(source["id"]) if source["object"] == "payout" else ""
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return ""
+    source = find_object(find_object(parse_object(body) or {}, "data"), "object")
+    return id_text(source.get("id")) if source.get("object") == "payout" else ""

@@ -147,5 +147,4 @@ def stage_breaks(tx: Connection, comparison: DayComparison, blocks: Iterable[byt
 
 
 def count_staged(tx: Connection, comparison: DayComparison) -> dict[str, int]:
-    """Return how many breaks are staged, by kind."""
     return {row.kind: row.n for row in tx.exec_driver_sql(_COUNT, comparison._asdict())}

@@ -29,7 +29,6 @@ def find_stripe_key(tx: Connection, shop_id: int) -> str | None:
 
 
 def get_stripe_key(tx: Connection, shop_id: int) -> str:
-    """Return the shop's key; raise ``Misconfigured`` without one."""
     key = find_stripe_key(tx, shop_id)
     if key is None:
         raise Misconfigured("stripe.no_key", NO_KEY)

@@ -73,7 +73,6 @@ def select_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[s
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Return ``body`` as a JSON object, or None."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -141,7 +140,6 @@ def is_signed(given: Sequence[bytes], expected: Iterable[bytes]) -> bool:
 
 
 def sign_base64(secret: bytes, message: bytes) -> bytes:
-    """Return the base64 HMAC of ``message`` under the base64 ``secret``."""
     return binascii.b2a_base64(hmac.digest(decode_key(secret), message, "sha256"), newline=False)
 
 

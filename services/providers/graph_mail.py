@@ -50,10 +50,7 @@ _SIGN_IN_ERRORS = {
         "client_secret_wrong",
         "the app has no such client secret: record the secret's value, not its id",
     ),
-    "700016": (
-        "client_unknown",
-        "the tenant has no such app: check the client id and the tenant id",
-    ),
+    "700016": ("client_unknown", "the tenant has no such app: check the client id and the tenant id"),
     "90002": ("tenant_unknown", "there is no such tenant: check the tenant id"),
     "900023": ("tenant_unknown", "the tenant id is neither an id nor a domain"),
     "7000112": ("client_disabled", "the app is disabled in the tenant: an administrator can enable it"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
@@ -25,7 +25,8 @@ def get_http_client() -> "httpx.Client":
     return httpx.Client(timeout=timeout, headers={"User-Agent": USER_AGENT}, follow_redirects=False)
 
 
-def post(
+def request(
+    method: str,
     provider: str,
     url: str,
     headers: Mapping[str, str],
@@ -40,25 +41,6 @@ def post(
     Raises ``RetryLater`` if nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
     request without a response is ``OutcomeUnknown``, or ``RetryLater`` if it ``is_repeatable``.
     """
-    return _request("POST", provider, url, headers, http, is_repeatable=is_repeatable, host=host, **body)
-
-
-def get(provider: str, url: str, headers: Mapping[str, str]) -> "httpx.Response":
-    """Return the response to a GET, whatever its status; raise as ``post`` does."""
-    return _request("GET", provider, url, headers, None, is_repeatable=True, host="a host")
-
-
-def _request(
-    method: str,
-    provider: str,
-    url: str,
-    headers: Mapping[str, str],
-    http: "httpx.Client | None",
-    *,
-    is_repeatable: bool,
-    host: str,
-    **body: Any,
-) -> "httpx.Response":
     import httpx
 
     try:
@@ -75,8 +57,11 @@ def _request(
         raise OutcomeUnknown(f"{provider}.no_answer", f"sent, then {type(error).__name__}") from error
 
 
+post = partial(request, "POST")
+get = partial(request, "GET", is_repeatable=True)
+
+
 def find_json(response: "httpx.Response") -> dict[str, Any] | None:
-    """Return the JSON object in ``response``, or None."""
     return parse_object(response.content)
 
 

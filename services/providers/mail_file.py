@@ -32,7 +32,6 @@ class FileTransport(MailTransport):
         return name
 
     def check(self) -> str:
-        """Write and remove an empty file."""
         probe = self._folder / f".{uuid4().hex}.part"
         with self._translated_errors():
             make_private_folder(self._folder)

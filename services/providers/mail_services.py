@@ -84,7 +84,6 @@ class ResendTransport(MailTransport):
 
 
 def make_sendgrid_body(mail: OutgoingMail) -> dict[str, Any]:
-    """Return the body of a request to SendGrid. Pure."""
     name, address = parse_sender(mail.sender)
     to = {
         "to": [{"email": ascii_address(mail.recipient)}],
@@ -121,10 +120,7 @@ def _make_common_fields(mail: OutgoingMail, type_field: str, *, has_disposition:
             file["disposition"] = "inline" if part.content_id else "attachment"
         files.append(file | ({"content_id": part.content_id} if part.content_id else {}))
     headers = {name: one_line(value) for name, value in mail.headers.items()}
-    fields = {
-        "subject": one_line(mail.subject),
-        "headers": {"Message-ID": f"<{mail.message_id}>", **headers},
-    }
+    fields = {"subject": one_line(mail.subject), "headers": {"Message-ID": f"<{mail.message_id}>", **headers}}
     return fields | ({"attachments": files} if files else {})
 
 

@@ -70,7 +70,6 @@ class FolderStore:
             _sync_folder(path.parent)
 
     def get(self, key: str) -> bytes:
-        """Return the object, or raise ``ObjectMissing``."""
         path = self._path(key)
         with _disk_errors(path):
             try:
@@ -79,7 +78,6 @@ class FolderStore:
                 raise ObjectMissing(f"{path} does not exist") from None
 
     def find_keys(self, prefix: str) -> Sequence[str]:
-        """Return the keys that begin with ``prefix``, sorted."""
         base = self._folder / prefix.rpartition("/")[0]
         with _disk_errors(self._folder):
             if self._folder.exists():
@@ -110,7 +108,6 @@ class FolderStore:
         return count
 
     def describe(self) -> str:
-        """Return the folder's URL and how it is protected."""
         return f"{self._folder.absolute().as_uri()}, a folder: protected by its permissions alone"
 
     def _path(self, key: str) -> Path:
@@ -149,13 +146,11 @@ class BucketStore:
         return locked
 
     def get(self, key: str) -> bytes:
-        """Return the object, or raise ``ObjectMissing``."""
         with self._errors(key):
             found = self._client().get_object(Bucket=self._bucket, Key=self._prefix + key)
             return bytes(found["Body"].read())
 
     def find_keys(self, prefix: str) -> Sequence[str]:
-        """Return the keys that begin with ``prefix``, sorted."""
         with self._errors(prefix):
             pages = self._client().get_paginator("list_objects_v2")
             found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
@@ -184,7 +179,6 @@ class BucketStore:
         return 0
 
     def describe(self) -> str:
-        """Return the bucket's URL and whether it has object lock."""
         lock = "with object lock" if self._probe_lock() else "without object lock"
         return f"s3://{self._bucket}/{self._prefix.rstrip('/')}, a bucket {lock}"
 
@@ -221,7 +215,6 @@ class BucketStore:
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
-        """Turn the store's errors into the project's."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         where = f"s3://{self._bucket}/{self._prefix}{key}"

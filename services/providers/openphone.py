@@ -45,10 +45,7 @@ EVENT_TYPES = (
     "call.transcript.completed",
 )
 # The documentation of the older system uses both names of these topics.
-_TOPIC_NAMES = {
-    "callSummary": "call.summary.completed",
-    "callTranscript": "call.transcript.completed",
-}
+_TOPIC_NAMES = {"callSummary": "call.summary.completed", "callTranscript": "call.transcript.completed"}
 
 
 def read_openphone_delivery(
@@ -88,7 +85,6 @@ def openphone_object_key(event: Mapping[str, Any]) -> str:
 
 
 def sign_openphone(body: bytes, secret: bytes, *, now: datetime, **_unsigned: str) -> dict[str, str]:
-    """Return the headers of the older system for ``body`` at ``now``."""
     sent_at_ms = str(int(now.timestamp() * 1000))
     signature = sign_base64(secret, sent_at_ms.encode() + b"." + body)
     return {

@@ -142,7 +142,6 @@ class Provider:
 
     @property
     def webhook_secret(self) -> SecretKind:
-        """The secret that signs the provider's webhooks."""
         return next(kind for kind in self.secrets if kind.is_webhook)
 
     def find_sender(self, name: str, secret: str) -> WebhookSender:

@@ -151,7 +151,6 @@ class ShopifyAdmin:
         return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
 
     def fetch_access(self) -> GrantedAccess:
-        """Return the token's shop and the granted scopes."""
         return parse_access(self.execute(READ_ACCESS, {}, changes=False))
 
     def fetch_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:

@@ -77,7 +77,6 @@ class IdempotencyKeyUsed(Refused):
 
 
 def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
-    """Return the throttle status in ``response``, if it has one."""
     status = find_object(_find_cost_block(response), "throttleStatus")
     names = ("maximumAvailable", "currentlyAvailable", "restoreRate")
     try:
@@ -132,7 +131,6 @@ def parse_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkE
 
 
 def parse_access(data: Mapping[str, Any]) -> GrantedAccess:
-    """Return the answer to ``READ_ACCESS``."""
     shop = find_object(data, "shop")
     scopes = find_object(data, "currentAppInstallation").get("accessScopes") or ()
     return GrantedAccess(

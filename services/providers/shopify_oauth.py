@@ -82,8 +82,7 @@ def _read_grant(response: httpx.Response) -> TokenGrant:
                 "shopify-client-secret again with `fleet shops secret`, then requeue the waiting work",
             )
         raise Misconfigured(
-            "shopify.refresh_refused",
-            f"{detail}: Shopify refuses the refresh token: {_RECONNECT}",
+            "shopify.refresh_refused", f"{detail}: Shopify refuses the refresh token: {_RECONNECT}"
         )
     access, refresh = body.get("access_token"), body.get("refresh_token")
     expires_in = _find_seconds(body, "expires_in")

@@ -129,7 +129,6 @@ class SmtpReply(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The message in one line."""
         return self.message.decode("utf-8", "replace").replace("\n", " ")
 
     def __str__(self) -> str:

@@ -30,7 +30,6 @@ class SmtpClient(smtplib.SMTP):
     """Reads at most ``REPLY_LINES`` lines of a reply; raises ``SMTPServerDisconnected`` for a longer one."""
 
     def getreply(self) -> tuple[int, bytes]:
-        """Return the code and the message of the next reply."""
         if self.file is None and self.sock is not None:
             self.file = _ReplyFile(self.sock.makefile("rb"))
         if self.file is not None:

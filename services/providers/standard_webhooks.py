@@ -85,7 +85,6 @@ def verify_standard(
 
 
 def sign_standard(body: bytes, secret: bytes, *, webhook_id: str, now: datetime) -> dict[str, str]:
-    """Return the headers of a Standard Webhooks sender for ``body`` at ``now``."""
     sent_at = str(int(now.timestamp()))
     signature = sign_base64(secret, f"{webhook_id}.{sent_at}.".encode() + body)
     return {

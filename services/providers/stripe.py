@@ -78,7 +78,6 @@ def stripe_object_key(event: Mapping[str, Any]) -> str:
 
 
 def sign_stripe(body: bytes, secret: bytes, *, now: datetime, **_unsigned: str) -> dict[str, str]:
-    """Return the headers that Stripe sends with ``body`` at ``now``."""
     sent_at = str(int(now.timestamp()))
     signature = hmac.digest(secret, sent_at.encode() + b"." + body, "sha256").hex()
     return {

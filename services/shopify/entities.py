@@ -225,7 +225,6 @@ def upsert_parsed(
 def find_states(
     tx: Connection, keys: Collection[EntityKey], spec: EntitySpec[D]
 ) -> dict[EntityKey, EntityState[D]]:
-    """Return the states of ``keys`` that have a row."""
     by_row_key = {spec.row_key(key): key for key in keys}
     names = spec.data_columns
     return {
@@ -277,7 +276,6 @@ def _describe_change(
 
 
 def describe_unknown_deletion(table: str, noun: str, number: object) -> Mutation:
-    """Return the mutation of a deletion that changed nothing."""
     summary = f"{noun} {number}: a deletion was received, but it is not recorded here; nothing changed"
     return Mutation(table, str(number), summary, None, None)
 

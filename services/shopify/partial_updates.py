@@ -60,19 +60,15 @@ class FieldVersions:
 
     @property
     def updated_at(self) -> datetime:
-        """The time of the newest field."""
         return max((field.at for field in self.fields.values()), default=EPOCH)
 
     def text(self, name: str) -> str:
-        """Return the field as text; empty if it was not received."""
         return str(self.fields[name].value) if name in self.fields else ""
 
     def number(self, name: str) -> int | None:
-        """Return the field as a number; None if it was not received."""
         return int(self.fields[name].value) if name in self.fields else None
 
     def time(self, name: str) -> datetime | None:
-        """Return the field as a time; None if it was not received."""
         return datetime.fromisoformat(self.text(name)) if name in self.fields else None
 
     def with_prefix(self, prefix: str) -> list[FieldVersion]:
@@ -84,7 +80,6 @@ class FieldVersions:
         return sum(int(field.value) for field in found) if found else None
 
     def merged(self, other: Self) -> Self:
-        """Return the newer version of each field."""
         fields = dict(self.fields)
         for name, field in other.fields.items():
             fields[name] = max(fields.get(name, field), field, key=self._order)

@@ -223,7 +223,6 @@ class MoneyReader:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether ``value`` is a finite JSON number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 

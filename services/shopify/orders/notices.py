@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.core.fields import (
-    Unreadable,
-    find_id,
-    find_instant,
-    find_object,
-    find_text,
-    read_text,
-)
+from services.core.fields import Unreadable, find_id, find_instant, find_object, find_text, read_text
 from services.ledger.work import WorkItem
 from services.shopify.entities import EntityHandler, EntityKey, EntityUpdate, rank_values, upsert_parsed
 from services.shopify.logistics.tables import order_notices
@@ -62,7 +55,6 @@ class OrderDoubts(NamedTuple):
 
     @property
     def lock(self) -> tuple[int, str]:
-        """The lock of the order's notices."""
         return _SPEC.lock_of(self.key)
 
 

@@ -25,13 +25,7 @@ from services.core.fields import (
 from services.ledger.work import WorkItem
 from services.shopify.entities import rank_values
 from services.shopify.orders.customers import Customer, describes_customer, parse_customer
-from services.shopify.orders.line_payload import (
-    OrderLine,
-    find_staff,
-    format_staff,
-    load_taxes,
-    parse_priced,
-)
+from services.shopify.orders.line_payload import OrderLine, find_staff, format_staff, load_taxes, parse_priced
 from services.shopify.orders.payload_types import OrderPayload
 from services.shopify.payload import MoneyReader, WrongBody, check_gid_type, find_province, order_gid
 
@@ -101,7 +95,6 @@ class Order(msgspec.Struct, kw_only=True):
 
     @property
     def key(self) -> OrderKey:
-        """The shop and the order's global id."""
         return self.shop_id, self.order_gid
 
 

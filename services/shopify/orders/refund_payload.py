@@ -95,7 +95,6 @@ def _split_adjustments(source: Node) -> tuple[list[Node], list[Node]]:
 
 
 def _sum_amounts(money: MoneyReader, nodes: Sequence[Node], name: str, sign: int = 1) -> tuple[int, int]:
-    """Return the sums of the fields ``name`` and ``tax_amount``."""
     amount, tax = (sum(money.field(node, field) for node in nodes) for field in (name, "tax_amount"))
     return sign * amount, sign * tax
 

@@ -92,7 +92,6 @@ LineChanges = dict[OrderKey, dict[int, LineChange]]
 
 
 def key_arrays(keys: Iterable[OrderKey]) -> dict[str, str]:
-    """Return ``keys`` as the arrays ``shop_id`` and ``order_gid``."""
     keys = list(keys)
     return {
         "shop_id": int_array([shop_id for shop_id, _ in keys]),
@@ -101,7 +100,6 @@ def key_arrays(keys: Iterable[OrderKey]) -> dict[str, str]:
 
 
 def find_known_orders(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row[Any]]:
-    """Return the rows of ``keys`` that exist."""
     rows = tx.exec_driver_sql(_FIND, key_arrays(keys)) if keys else ()
     return {(row.shop_id, row.order_gid): row for row in rows}
 

@@ -1,6 +1,6 @@
 """SQL of the table ``webhook_subscriptions``: the subscriptions found at Shopify, and lost ones."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -79,11 +79,7 @@ def mark_subscriptions_lost(
 
 
 def record_subscription_check(
-    tx: Connection,
-    shop_id: int,
-    good: Mapping[str, Subscription],
-    imported: Collection[str],
-    now: datetime,
+    tx: Connection, shop_id: int, good: Mapping[str, Subscription], imported: Collection[str], now: datetime
 ) -> list[Mutation]:
     """Store the ``good`` subscriptions as found now, and that the missed events of ``imported`` are imported.
 
@@ -91,16 +87,9 @@ def record_subscription_check(
     """
     stored = {entry.topic: entry for entry in list_stored_subscriptions(tx, shop_id)}
     if good:
-        found = list(good.values())
-        columns: dict[str, Sequence[object]] = {
-            "shop_id": [shop_id] * len(good),
-            "topic": list(good),
-            "subscription_gid": [entry.gid for entry in found],
-            "uri": [entry.uri for entry in found],
-            "seen_at": [now] * len(good),
-            "lost_at": [None] * len(good),
-            "imported_at": [None] * len(good),
-        }
+        rows = [(shop_id, topic, found.gid, found.uri, now, None, None) for topic, found in good.items()]
+        names = webhook_subscriptions.columns.keys()
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
         upsert_rows(tx, webhook_subscriptions, columns)
     if still_lost := [topic for topic in imported if topic not in good]:
         values = {"shop_id": shop_id, "topic": text_array(still_lost), "now": now}
