@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
+from unicodedata import normalize
 
 from services.privacy.subject import DataSubject
 
@@ -58,9 +59,14 @@ _FEWEST_DIGITS = 7
 """A number with fewer digits is not specific enough to identify a person."""
 
 
+def compose(text: str) -> str:
+    """Return ``text`` in Unicode's normal form C, in which all texts are compared."""
+    return normalize("NFC", text)
+
+
 def normalize_email(text: object) -> str:
-    """Return a mail address in lower case, or "" if ``text`` is none."""
-    found = text.strip().casefold() if isinstance(text, str) else ""
+    """Return a mail address in lower case and in normal form C, or "" if ``text`` is none."""
+    found = compose(text.strip().lower()) if isinstance(text, str) else ""
     return found if "@" in found else ""
 
 
@@ -76,15 +82,18 @@ def normalize_phone(text: object) -> str:
 
 
 def hide_text(text: str, subject: DataSubject) -> str:
-    """Return ``text`` with the subject's addresses, numbers and names hidden, in any spelling."""
-    pattern = _contacts(subject.emails, subject.phones, subject.names)
-    return pattern.sub(HIDDEN, text) if pattern is not None else text
+    """Return ``text`` with the subject's addresses, numbers and names hidden, in any spelling.
+
+    A text that names the subject is returned in normal form C, any other as it is.
+    """
+    pattern, composed = _contacts(subject.emails, subject.phones, subject.names), compose(text)
+    return pattern.sub(HIDDEN, composed) if pattern is not None and pattern.search(composed) else text
 
 
 def contains_subject(text: str, subject: DataSubject) -> bool:
     """Whether ``text`` contains an address, a number or a name of the subject."""
     pattern = _contacts(subject.emails, subject.phones, subject.names)
-    return pattern is not None and pattern.search(text) is not None
+    return pattern is not None and pattern.search(compose(text)) is not None
 
 
 def concerns_subject(value: Any, subject: DataSubject, topic: str = "") -> bool:
@@ -93,7 +102,7 @@ def concerns_subject(value: Any, subject: DataSubject, topic: str = "") -> bool:
     Compares ids of customers and orders in their fields, payment ids anywhere, and addresses and numbers. A
     name alone does not count: two people may have the same.
     """
-    of_topic = {"customers": _customer(subject), "orders": subject.order_ids}
+    of_topic = {"customers": customer_ids(subject), "orders": subject.order_ids}
     ids = of_topic.get(topic.partition("/")[0], frozenset())
     if isinstance(value, dict) and str(value.get("id")) in ids:
         return True
@@ -110,44 +119,32 @@ def blank_personal_fields(
     return _blank(value, subject, conversation, "customer" if topic.startswith("customers/") else "")
 
 
-def search_pattern(subject: DataSubject, *, with_ids: bool) -> str:
-    """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty if there is no value.
-
-    It matches everything that ``concerns_subject`` and ``contains_subject`` accept, and also ids inside
-    longer numbers.
-    """
-    found = [*map(_escaped, [*sorted(subject.emails), *_forms(subject.names)])]
-    found += [_SEPARATED_SQL.join(number) for number in sorted(subject.phones)]
-    if with_ids:
-        found += sorted(_customer(subject) | subject.order_ids | subject.payment_refs)
-    return "|".join(found)
-
-
 _SHOPIFY_ID = re.compile(r"gid://shopify/(Customer|Order)/(\d+)")
 _SEPARATED = r"[\s().\-/]{0,3}"
-_SEPARATED_SQL = "[^0-9a-z]{0,3}"
 
 
 @lru_cache(maxsize=256)
 def _contacts(
     emails: frozenset[str], phones: frozenset[str], names: frozenset[str]
 ) -> re.Pattern[str] | None:
-    parts = [rf"(?<![\w.+\-]){re.escape(email)}(?![\w\-]|\.\w)" for email in sorted(emails)]
+    parts = [rf"(?<![\w.+\-]){re.escape(compose(email))}(?![\w\-]|\.\w)" for email in sorted(emails)]
     parts += [
         rf"(?<!\d)(?:\+?\d{{1,3}}{_SEPARATED})?\(?{_SEPARATED.join(number)}(?!\d)"
         for number in sorted(phones)
     ]
-    parts += [rf"(?<!\w){re.escape(name)}(?!\w)" for name in _forms(names)]
+    parts += [rf"(?<!\w){re.escape(name)}(?!\w)" for name in list_forms(names)]
     return re.compile("|".join(parts), re.IGNORECASE) if parts else None
 
 
-def _forms(names: frozenset[str]) -> list[str]:
+def list_forms(names: frozenset[str]) -> list[str]:
     """Return the names as text and as HTML, the longest first: a mail has both."""
+    names = frozenset(map(compose, names))
     as_html = {html.escape(name).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") for name in names}
     return sorted({*names, *as_html}, key=lambda name: (-len(name), name))
 
 
-def _customer(subject: DataSubject) -> frozenset[str]:
+def customer_ids(subject: DataSubject) -> frozenset[str]:
+    """Return the customer's number, if there is one."""
     return frozenset() if subject.customer_id is None else frozenset({str(subject.customer_id)})
 
 
@@ -155,9 +152,9 @@ def _is_about(value: Any, subject: DataSubject, contacts: re.Pattern[str] | None
     if isinstance(value, str):
         found = _SHOPIFY_ID.match(value)
         if found is not None:
-            return found[2] in (_customer(subject) if found[1] == "Customer" else subject.order_ids)
+            return found[2] in (customer_ids(subject) if found[1] == "Customer" else subject.order_ids)
         is_payment = value in subject.payment_refs
-        return is_payment or (contacts is not None and contacts.search(value) is not None)
+        return is_payment or (contacts is not None and contacts.search(compose(value)) is not None)
     if isinstance(value, list):
         return any(_is_about(one, subject, contacts) for one in value)
     return isinstance(value, dict) and any(
@@ -168,7 +165,7 @@ def _is_about(value: Any, subject: DataSubject, contacts: re.Pattern[str] | None
 
 def _wanted_ids(name: str, subject: DataSubject) -> frozenset[str]:
     if name in ("customer", "customer_id"):
-        return _customer(subject)
+        return customer_ids(subject)
     if name in ("order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"):
         return subject.order_ids
     return frozenset()
@@ -218,35 +215,3 @@ def _hide_all(value: Any) -> Any:
 
 def _empty(value: Any) -> Any:
     return type(value)() if isinstance(value, list | dict) else None
-
-
-def _escaped(text: str) -> str:
-    r"""Return ``text`` as a pattern for ``encode(.., 'escape')``: as UTF-8, and as JSON's ``\u00e9``."""
-    return "".join(map(_escaped_char, text))
-
-
-def _escaped_char(char: str) -> str:
-    """Return a pattern of all spellings of ``char``. ``~*`` ignores the case of ASCII letters only."""
-    forms = {char, *_OTHER_CASES.get(char.lower(), "")}
-    if not char.isascii():
-        forms |= {form[0] for form in (char.lower(), char.upper(), char.title())}
-    spellings = [spelling for form in sorted(forms) for spelling in _list_spellings(form)]
-    return spellings[0] if len(spellings) == 1 else f"(?:{'|'.join(spellings)})"
-
-
-_OTHER_CASES = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
-"""Letters outside ASCII that differ from one in ASCII only by their case."""
-
-_BACKSLASH = r"\\\\"
-"""The pattern of one backslash: ``encode`` doubles it."""
-
-
-def _list_spellings(char: str) -> list[str]:
-    if char.isascii():
-        if char.isalnum() or char.isspace():
-            return [char]
-        literal = _BACKSLASH if char == "\\" else rf"\{char}"
-        return [literal, f"{_BACKSLASH}{literal}", rf"{_BACKSLASH}u{ord(char):04x}"]
-    units = char.encode("utf-16-be").hex()
-    escapes = "".join(f"{_BACKSLASH}u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    return ["".join(rf"\\{byte:03o}" for byte in char.encode()), escapes]

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import text_array
-from services.privacy.body_redaction import normalize_email, normalize_phone
+from services.privacy.body_redaction import compose, normalize_email, normalize_phone
 from services.privacy.subject import DataSubject
 from services.privacy.text_data import parse_body
 
@@ -96,6 +96,7 @@ def _collect(value: Any, name: str, named: NamedIds) -> None:
 
 
 def _collect_text(text: str, name: str, named: NamedIds) -> None:
+    text = compose(text)
     if found := _SHOPIFY_ID.match(text):
         (named.customers if found[1] == "Customer" else named.orders).add(found[2])
     elif "@" in text or " " in text:

@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 class DataSubject:
     """Everything that identifies a customer of a shop, or with ``whole_shop`` all customers of the shop.
 
-    ``emails`` are in lower case, ``phones`` are digits only; ``payment_refs`` are the payment provider's ids
-    of the payments of the orders. A ``repr`` has no name or address, because it may end in a log.
+    ``emails`` are in lower case and normal form C, ``phones`` are digits only; ``payment_refs`` are the
+    payment provider's ids of the payments of the orders. A ``repr`` has no name or address, because it may
+    end in a log.
     """
 
     shop_id: int

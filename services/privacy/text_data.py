@@ -21,8 +21,8 @@ from services.privacy.body_redaction import (
     concerns_subject,
     contains_subject,
     hide_text,
-    search_pattern,
 )
+from services.privacy.search_pattern import search_pattern
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.providers.registry import find_provider
 

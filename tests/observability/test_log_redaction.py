@@ -73,6 +73,7 @@ def test_count_is_not_a_secret_under_any_name() -> None:
         ("postgresql://app:p%40w@db/fleet", f"postgresql://{HIDDEN}@db/fleet"),
         ("https://shop.example/orders/1", "https://shop.example/orders/1"),
         ("re_connect and secret_name stay", "re_connect and secret_name stay"),
+        ("to jose\u0301@cafe\u0301.example", "to [email]"),
     ],
 )
 def test_an_address_keeps_all_but_its_login(url: str, redacted: str) -> None:

@@ -1,7 +1,9 @@
 """Personal data in a body is found in every spelling and removed; other data stays."""
 
 import json
+import re
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from sqlalchemy import Connection
@@ -14,8 +16,9 @@ from services.privacy.body_redaction import (
     hide_text,
     normalize_email,
     normalize_phone,
-    search_pattern,
 )
+from services.privacy.persons import find_named
+from services.privacy.search_pattern import search_pattern
 from services.privacy.subject import DataSubject
 from services.shopify.orders.line_payload import STAFF_NAMES
 
@@ -66,18 +69,57 @@ def test_the_database_finds_names_in_texts(tx: Connection, text: str) -> None:
     [
         *("Élodie Müller", "Zoë Ågren", "Иван Петров", "Σας Χρήστου", "İpek Ipık", "Kay Ross", "😀 Smith"),
         *('Bob "B" O\'Brien', "a^b [x]\\y", "Tom & Ann/Lee", "Ǆ Ǳ", "𐐀 deseret"),
+        *("Nguyễn Thị Ệ", "김 민수", "x\u030c y\u0323\u0302", "神田 福", "Ωmega Άλφα", "चोपड़ा", "がく ぽ"),
     ],
 )
 def test_the_database_finds_every_text_that_names_the_subject(tx: Connection, name: str) -> None:
     subject = DataSubject(shop_id=1, names=frozenset({name}))
     changes = (str, str.upper, str.lower, str.title, str.swapcase, lambda text: text.replace("i", "İ"),
                lambda text: text.replace("k", "\u212a").replace("s", "\u017f"))  # fmt: skip
-    for text in {f"to {change(name)}." for change in changes}:
+    changed = {f"to {change(name)}." for change in changes}
+    for text in {spelling for one in changed for spelling in list_spellings(one)}:
         if contains_subject(text, subject):
             rails = json.dumps(text).replace("&", "\\u0026").replace("/", "\\/")
             for written in (text, json.dumps(text, ensure_ascii=False), json.dumps(text), rails):
                 assert scanned(tx, written.encode(), subject), written
     assert not scanned(tx, b"to somebody else", subject)
+
+
+def list_spellings(text: str) -> set[str]:
+    """Return ``text`` composed, decomposed, with its marks in another order, and with singletons."""
+    decomposed = normalize("NFD", text)
+    turned = re.sub("[\u0300-\u036f]{2,}", lambda marks: marks[0][::-1], decomposed)
+    singletons = text.translate({0xC5: 0x212B, 0x3A9: 0x2126, 0x795E: 0xFA19, 0x798F: 0xFA1B})
+    singletons = singletons.replace("ड़", "ड़")
+    found = {text, normalize("NFC", text), decomposed, turned, singletons}
+    return {one for one in found if normalize("NFC", one) == normalize("NFC", text)}
+
+
+@pytest.mark.parametrize(
+    "name", ["José Núñez", "Nguyễn Thị Ệ", "김 민수", "Zoë Ågren", "神田 福", "が ぽん", "चोपड़ा"]
+)
+def test_every_equivalent_spelling_names_the_subject(tx: Connection, name: str) -> None:
+    addresses = list_spellings(f"{name[0]}é@x.io")
+    emails = frozenset(map(normalize_email, addresses))
+    assert len(emails) == 1
+    for stored in list_spellings(name):
+        subject = DataSubject(shop_id=1, names=frozenset({stored}), emails=emails)
+        for spelling in list_spellings(name):
+            assert hide_text(f"to {spelling}, again", subject) == "to [redacted], again"
+            assert scanned(tx, spelling.encode(), subject)
+        for address in addresses:
+            assert concerns_subject({"a": address.upper()}, subject)
+            assert find_named(json.dumps({"a": address}).encode(), "x").emails == emails
+            assert scanned(tx, json.dumps(address.upper()).encode(), subject)
+
+
+def test_a_text_that_does_not_name_the_subject_keeps_its_bytes() -> None:
+    text = normalize("NFD", "Zoë Ågren, Jose\u0301 and O'Brien")
+
+    assert hide_text(text, JOSE) == text
+    assert not contains_subject(
+        normalize("NFD", "Smith José"), DataSubject(shop_id=1, names=frozenset({"Smith Jose"}))
+    )
 
 
 def test_bytes_that_are_no_text_are_searched_all_the_same(tx: Connection) -> None:
@@ -157,6 +199,13 @@ def test_numbers_and_addresses_have_one_form() -> None:
     assert (normalize_email(" John@Example.COM "), normalize_email("john"), normalize_email(7)) == (
         "john@example.com", "", "",
     )  # fmt: skip
+
+
+def test_an_address_with_a_letter_that_has_no_capital_is_found() -> None:
+    subject = DataSubject(shop_id=1, emails=frozenset({normalize_email("Straße@X.io")}))
+
+    assert concerns_subject({"a": "straße@x.io"}, subject)
+    assert concerns_subject({"a": "STRAßE@X.IO"}, subject)
 
 
 def test_repr_of_a_subject_hides_its_data() -> None:
