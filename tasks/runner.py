@@ -33,13 +33,9 @@ class WorkDeferred(Exception):
     """The items will be retried. Flower shows RETRY."""
 
 
-def register_tasks() -> None:
-    """Register the Celery task of each topic, under the topic's name."""
-    for topic in TOPICS.values():
-        _register(topic)
-
-
 def _register(topic: Topic) -> None:
+    """Register the Celery task of ``topic``, under its name."""
+
     @app.task(
         name=topic.name,
         queue=topic.queue,
@@ -133,4 +129,5 @@ def _runners(pid: int) -> tuple[str, TransactionalRunner, ExternalRunner]:
     )
 
 
-register_tasks()
+for _topic in TOPICS.values():
+    _register(_topic)

@@ -13,31 +13,13 @@ from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
 RULES = (
-    "audit_chain_failed",
-    "audit_rows_kept",
-    "audit_work_id_taken",
-    "clocks_apart",
-    "cron_did_not_run",
-    "job_failed",
-    "pause_long",
-    "privacy_export_no_owner",
-    "reconciliation_break",
-    "run_too_short",
-    "shop_redact_not_confirmed",
-    "shopify_currency_differs",
-    "shopify_timezone_differs",
-    "shopify_uninstall_not_confirmed",
-    "shopify_uninstalled",
-    "stock_oversold",
-    "stripe_events_gap",
-    "volume_too_small",
-    "webhook_duplicate_header",
-    "webhook_missing_header",
-    "webhook_subscription_lost",
-    "webhook_subscription_wrong",
-    "webhook_wrong_shop",
-    "work_dead",
-)
+    "audit_chain_failed", "audit_rows_kept", "audit_work_id_taken", "clocks_apart", "cron_did_not_run",
+    "job_failed", "pause_long", "privacy_export_no_owner", "reconciliation_break", "run_too_short",
+    "shop_redact_not_confirmed", "shopify_currency_differs", "shopify_timezone_differs",
+    "shopify_uninstall_not_confirmed", "shopify_uninstalled", "stock_oversold", "stripe_events_gap",
+    "volume_too_small", "webhook_duplicate_header", "webhook_missing_header", "webhook_subscription_lost",
+    "webhook_subscription_wrong", "webhook_wrong_shop", "work_dead",
+)  # fmt: skip
 """Every rule that opens incidents, up to its colon; a test compares them with the code."""
 
 _RECORD = """
@@ -93,14 +75,6 @@ select lower(severity) || '_open' as kind, severity as label, rule || ' ' || per
 """SQL: open incidents as conditions, see ``services.jobs.conditions``."""
 
 
-class IncidentInvalid(InputInvalid):
-    """The incident does not exist, or the decision has no reason."""
-
-
-class IncidentResolved(ShopfleetError):
-    """The incident is resolved already."""
-
-
 class Incident(NamedTuple):
     """A problem for a person.
 
@@ -140,11 +114,11 @@ def list_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:
 
 
 def get_incident(tx: Connection, incident_id: int, *, for_update: bool = False) -> Row[Any]:
-    """Return one incident, locked if ``for_update``; raise ``IncidentInvalid`` for an unknown id."""
+    """Return one incident, locked if ``for_update``; raise ``InputInvalid`` for an unknown id."""
     wanted = _SELECT.where(incidents.c.id == incident_id)
     row = tx.execute(wanted.with_for_update() if for_update else wanted).first()
     if row is None:
-        raise IncidentInvalid(f"no incident has the id {incident_id}: `fleet incidents list --all` lists all")
+        raise InputInvalid(f"no incident has the id {incident_id}: `fleet incidents list --all` lists all")
     return row
 
 
@@ -181,15 +155,15 @@ def resolve_incident(
 def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
     """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
 
-    The same cause does not open it again: see ``record_incidents``. Raises ``IncidentInvalid`` or
-    ``IncidentResolved``.
+    The same cause does not open it again: see ``record_incidents``. Raises ``InputInvalid`` for an unknown id
+    or an empty reason, ``ShopfleetError`` for an incident that is resolved already.
     """
     by, reason = author["by"], author.get("reason", "").strip()
     if not reason:
-        raise IncidentInvalid("reason is empty: it should explain why this incident needs no more work")
+        raise InputInvalid("reason is empty: it should explain why this incident needs no more work")
     found = get_incident(tx, incident_id, for_update=True)
     if found.status != "open":
-        raise IncidentResolved(f"incident {incident_id} is resolved already: nothing was changed")
+        raise ShopfleetError(f"incident {incident_id} is resolved already: nothing was changed")
     values = {"id": incident_id, "now": author["now"], "by": by, "reason": reason}
     tx.exec_driver_sql(_RESOLVE_BY_PERSON, values)
     summary = f"resolved incident {found.rule} for {found.period}: {reason}"

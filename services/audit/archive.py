@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from psycopg.errors import InsufficientPrivilege, UndefinedFunction
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.append import AuditEntry, Mutation, append_now
+from services.audit.append import AuditEntry, Author, Mutation, append_now
 from services.audit.archive_reader import (
     ARCHIVE_ACTION,
     EVENTS,
@@ -97,10 +97,8 @@ def archive_chain(
     signer: Signer,
     truncate: Truncate | None,
     *,
-    now: datetime,
     retain_until: datetime | None,
-    by: str,
-    request_id: str,
+    **author: Unpack[Author],
 ) -> ArchiveResult:
     """Store every event of the chain that is older than 90 days, and delete its row with ``truncate``.
 
@@ -108,6 +106,7 @@ def archive_chain(
     range of only such events is not archived. Raises ``ChainAltered`` if the chain does not verify,
     ``Refused`` if the objects in the store do not: then nothing was deleted.
     """
+    now = author["now"]
     with begin() as tx:
         undeleted, start = _find_state(tx, shop_id)
         has_old = start is not None and _find_piece_end(tx, shop_id, start, now) is not None
@@ -131,7 +130,7 @@ def archive_chain(
             _prove(tx, store, archive, signer)
             _truncate(done, archive, truncate)
         for piece in _find_pieces(tx, shop_id, start, put, now):
-            archive, size = _store_piece(begin, piece, store, signer, now, retain_until, by, request_id)
+            archive, size = _store_piece(begin, piece, store, signer, retain_until, **author)
             _prove(tx, store, archive, signer)
             done.archives += 1
             done.rows += len(piece.rows)
@@ -201,10 +200,8 @@ def _store_piece(
     piece: _Piece,
     store: ObjectStore,
     signer: Signer,
-    now: datetime,
     retain_until: datetime | None,
-    by: str,
-    request_id: str,
+    **author: Unpack[Author],
 ) -> tuple[Archive, int]:
     """Store the events and their manifest, append an event about them; return the archive and its bytes."""
     key = archive_key(piece.shop_id, piece.start.seq + 1, piece.end.seq)
@@ -236,6 +233,7 @@ def _store_piece(
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
     with begin() as tx:
         mutation = Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, after)
+        by, now, request_id = author["by"], author["now"], author.get("request_id", "")
         entry = AuditEntry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
         event_id = append_now(tx, entry, now)
         values = {**after, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}

@@ -70,7 +70,7 @@ def run_demo(
     """Run the demo and print the result; return the checks that do not hold.
 
     ``stays_up`` keeps the fleet running until Ctrl-C. Raises ``FleetError`` when it cannot
-    start, ``NotAccepted`` when ingress does not accept a webhook.
+    start, ``ShopfleetError`` when ingress does not accept a webhook.
     """
     home = home.resolve()
     clear_home(home)

@@ -20,10 +20,6 @@ POST_THREADS = 8
 STALE_BY = timedelta(minutes=10)
 
 
-class NotAccepted(ShopfleetError):
-    """Ingress did not accept a webhook in any try."""
-
-
 @dataclass(slots=True)
 class Answers:
     """The answers of ingress. ``ids`` are the events it acknowledged with 200."""
@@ -63,7 +59,7 @@ class WebhookPoster:
         self._http.close()
 
     def send_all(self, posts: Sequence[Delivery], sent: Callable[[int], None] = lambda _: None) -> None:
-        """Send ``posts``; call ``sent`` with their number, in this thread. Raises ``NotAccepted``."""
+        """Send ``posts``; call ``sent`` with their number, in this thread. Raises if one is not accepted."""
         with ThreadPoolExecutor(POST_THREADS, thread_name_prefix="sender") as pool:
             futures = [pool.submit(self.send, post) for post in posts]
             try:
@@ -96,7 +92,7 @@ class WebhookPoster:
                     return
                 why = f"{answer.status_code} {answer.text[:80]}"
             if time.monotonic() > deadline:
-                raise NotAccepted(f"{delivery.path} {delivery.topic} was not accepted: {why}")
+                raise ShopfleetError(f"{delivery.path} {delivery.topic} was not accepted: {why}")
             with self._lock:
                 self.answers.tried_again += 1
             time.sleep(pause)

@@ -60,30 +60,13 @@ class Topic:
 
 
 _INGESTS = (
-    "order_ingest",
-    "refund_ingest",
-    "product_ingest",
-    "inventory_level_ingest",
-    "order_transaction_ingest",
-    "fulfillment_ingest",
-    "inventory_item_ingest",
-    "location_ingest",
-    "fulfillment_order_ingest",
-    "fulfillment_event_ingest",
-    "return_ingest",
-    "reverse_fulfillment_order_ingest",
-    "order_notice_ingest",
-    "tender_transaction_ingest",
-    "shopify_dispute_ingest",
-    "variant_stock_ingest",
-    "inventory_transfer_ingest",
-    "inventory_shipment_ingest",
-    "customer_ingest",
-    "storefront_ingest",
-    "transaction_ingest",
-    "interaction_ingest",
-    "event_review",
-)
+    "order_ingest", "refund_ingest", "product_ingest", "inventory_level_ingest", "order_transaction_ingest",
+    "fulfillment_ingest", "inventory_item_ingest", "location_ingest", "fulfillment_order_ingest",
+    "fulfillment_event_ingest", "return_ingest", "reverse_fulfillment_order_ingest", "order_notice_ingest",
+    "tender_transaction_ingest", "shopify_dispute_ingest", "variant_stock_ingest",
+    "inventory_transfer_ingest", "inventory_shipment_ingest", "customer_ingest", "storefront_ingest",
+    "transaction_ingest", "interaction_ingest", "event_review",
+)  # fmt: skip
 _INGEST = Topic(
     queue="webhooks", mode=HandlerMode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30
 )
