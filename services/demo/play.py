@@ -20,7 +20,7 @@ from services.core.db import transaction
 from services.core.files import open_private
 from services.core.ports import LOOPBACK
 from services.core.settings import Settings
-from services.demo import checks, report
+from services.demo import checks, providers, report
 from services.demo.day import plan_day, plan_opening
 from services.demo.delivery import DayPlan
 from services.demo.directory import PORTS, clear_home, isolated_environment, use_fleet_settings
@@ -34,13 +34,6 @@ from services.demo.figures import (
     wait_settled,
 )
 from services.demo.night import Operator
-from services.demo.providers import (
-    alter_stripe,
-    count_stock_levels,
-    fill_pool,
-    load_providers,
-    set_shopify_levels,
-)
 from services.demo.report import Stage
 from services.demo.sender import Answers, WebhookPoster
 from services.demo.shops import FOLLOWER, LEADER, POOL, DemoShop, find_owning, make_shops, record_shops
@@ -113,8 +106,8 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         stage.begin("the shops open", len(opening.posts))
         sender.send_all(opening.posts, stage.go)
         _settle(stage, "the shops open")
-        count_stock_levels(shops, now)
-        fill_pool(shops, now)
+        providers.count_stock_levels(shops, now)
+        providers.fill_pool(shops, now)
         stage.say("harbour owns its stock figures and has counted; Shopify owns linden's")
         stage.say(f"{LEADER} and {FOLLOWER} share their stock: pool {POOL}")
         _play_day(stage, fleet, sender, shops, day)
@@ -126,7 +119,7 @@ def _play_day(
     stage: Stage, fleet: RunningFleet, sender: WebhookPoster, shops: Sequence[DemoShop], day: DayPlan
 ) -> None:
     """Post the day's webhooks; meanwhile kill workers, flush the broker and make Shopify fail."""
-    load_providers(shops, [*day.accepted, *day.lost], sender.control)
+    providers.load_providers(shops, [*day.accepted, *day.lost], sender.control)
     stage.say(f"{len(day.lost)} webhooks will be lost")
     throttled, failing, slow = (shop.domain for shop in (shops[3], shops[0], shops[2]))
     sender.control({"shop": throttled, "bucket": _SMALL_BUCKET})
@@ -185,11 +178,13 @@ def _play_night(
     expected = recompute([*opening.accepted, *day.deliveries], find_owning(shops), {FOLLOWER: LEADER})
     stage.begin("backfill", len(shops) + 1)
     stage.step("the state that the webhooks describe")
-    set_shopify_levels(shops, expected.levels, read_outside(sender.sandbox_url).levels, sender.control)
+    providers.set_shopify_levels(
+        shops, expected.levels, read_outside(sender.sandbox_url).levels, sender.control
+    )
     operator.backfill_gaps(shops)
     _settle(stage, "lost webhooks")
     stage.begin("the night starts")
-    alter_stripe(shops, day, sender.control)
+    providers.alter_stripe(shops, day, sender.control)
     operator.start_night()
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")

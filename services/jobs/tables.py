@@ -1,18 +1,7 @@
 """Tables of the jobs. A run is a row, unique per (job, shop, period)."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    Table,
-    Text,
-    func,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.columns import AT, EMPTY, NO_JSON, columns, identity, keys, optional, unique
@@ -40,11 +29,11 @@ job_overrides = Table(
     metadata,
     identity(Integer),
     *columns("job", Text),
-    Column("shop_id", Integer, ForeignKey("shops.id")),
+    Column("shop_id", Integer, sa.ForeignKey("shops.id")),
     *optional("schedule", Text),
     *optional("enabled", Boolean),
     *columns("reason", Text, EMPTY),
-    *columns("changed_at", AT, func.now()),
+    *columns("changed_at", AT, sa.func.now()),
     *columns("changed_by", Text),
     unique("uq_job_overrides_scope", "job", "shop_id"),
 )

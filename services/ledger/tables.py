@@ -2,19 +2,8 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Double,
-    Index,
-    Integer,
-    LargeBinary,
-    Table,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from services.core.columns import AT, EMPTY, NO_JSON, ZERO, columns, identity, keys, optional, unique
@@ -40,7 +29,7 @@ inbound_events = Table(
     *columns("origin", Text, _WEBHOOK),
     *columns("request_id", Text, EMPTY),
     *optional("replay_of", BigInteger),
-    UniqueConstraint("shop_id", "provider", "topic", "delivery_key", name="uq_inbound_events_delivery"),
+    sa.UniqueConstraint("shop_id", "provider", "topic", "delivery_key", name="uq_inbound_events_delivery"),
     Index("ix_inbound_events_received_at", "received_at"),
 )
 
@@ -72,7 +61,7 @@ work_queue = Table(
     *columns("dispatch_count", Integer, ZERO),
     # ``died_at``: when the work became dead, set when a person requeues it.
     *optional("finished_at died_at", AT),
-    CheckConstraint("status in ('pending','done','error','dead','discarded')", name="status"),
+    sa.CheckConstraint("status in ('pending','done','error','dead','discarded')", name="status"),
     # For claims: ready rows of a topic, by shop, oldest due first.
     Index("ix_work_queue_ready", "topic", "shop_id", _DUE, "id", postgresql_where=_UNLOCKED),
     # For the sweep and the check of locked keys.
@@ -127,7 +116,7 @@ pauses = Table(
     *columns("created_by", Text),
     *columns("reason", Text, EMPTY),
     *optional("ends_at", AT),
-    CheckConstraint("mode in ('hold','refuse','drain')", name="mode"),
+    sa.CheckConstraint("mode in ('hold','refuse','drain')", name="mode"),
     unique("uq_pauses_scope", "queue", "topic", "shop_id"),
 )
 

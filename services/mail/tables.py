@@ -1,19 +1,7 @@
 """The outbox: every mail with its result. The dedupe key never expires."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    Table,
-    Text,
-    func,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.columns import AT, EMPTY, FALSE, NO_JSON, ZERO, columns, identity, keys, optional, unique
@@ -40,11 +28,11 @@ mail_outbox = Table(
     *optional("error_code last_error", Text),
     *optional("work_id", BigInteger),
     *columns("request_id", Text, EMPTY),
-    *columns("created_at", AT, func.now()),
+    *columns("created_at", AT, sa.func.now()),
     # ``handed_over_at``: the first attempt without a known result. ``emptied_at``: when its text and parts
     # were deleted by age; the row stays, because its key never expires.
     *optional("handed_over_at sent_at emptied_at", AT),
-    CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
+    sa.CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
     unique("uq_mail_outbox_key", "shop_id", "dedupe_key"),
     Index("ix_mail_outbox_created_at", "created_at", postgresql_where=text("emptied_at is null")),
     Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
@@ -53,7 +41,7 @@ mail_outbox = Table(
 mail_parts = Table(
     "mail_parts",
     metadata,
-    Column("mail_id", BigInteger, ForeignKey("mail_outbox.id", ondelete="CASCADE"), primary_key=True),
+    Column("mail_id", BigInteger, sa.ForeignKey("mail_outbox.id", ondelete="CASCADE"), primary_key=True),
     *keys("place", Integer),
     *columns("name content_type", Text),
     *columns("content_id", Text, EMPTY),
