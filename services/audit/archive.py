@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from psycopg.errors import InsufficientPrivilege, UndefinedFunction
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
@@ -37,6 +37,7 @@ from services.audit.jsonl import write_lines
 from services.audit.queries import find_ends, per_chain, query_chain, stream_rows, use_snapshot
 from services.audit.signing import Signer, find_manifest_fault, make_manifest
 from services.audit.store import ObjectExists, ObjectStore
+from services.audit.tables import audit_archives, audit_events
 from services.audit.verify import ChainAltered, VerifyOptions, verify_chain
 from services.core.db import make_engine, transaction
 from services.core.errors import Misconfigured, Refused, RetryLater
@@ -58,16 +59,6 @@ select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)) as last,
        coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false) as has_news
   from audit_events where OF_CHAIN and seq >= %(first)s and seq < %(first)s + %(at_once)s
 """)
-
-_RECORD = """
-insert into audit_archives (shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key,
-                            object_sha256, object_bytes, manifest_key, manifest_sha256, event_seq,
-                            archived_at, retained_until)
-values (%(shop_id)s, %(first_seq)s, %(last_seq)s, %(first_prev_hash)s, %(last_hash)s, %(object_key)s,
-        %(object_sha256)s, %(object_bytes)s, %(manifest_key)s, %(manifest_sha256)s,
-        (select seq from audit_events where id = %(event_id)s), %(now)s, %(retained_until)s)
-"""
-
 
 _TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)s)"
 
@@ -237,7 +228,10 @@ def _store_piece(
         entry = AuditEntry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
         event_id = append_now(tx, entry, now)
         values = {**after, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
-        tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
+        row: dict[str, Any] = {name: value for name, value in values.items() if name in audit_archives.c}
+        seq = select(audit_events.c.seq).where(audit_events.c.id == event_id).scalar_subquery()
+        row |= {"event_seq": seq, "archived_at": now, "retained_until": guarded}
+        tx.execute(insert(audit_archives).values(**row))
         archive = next(one for one in list_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
     return archive, len(data) + len(manifest)
 

@@ -8,29 +8,23 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
+from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Job
 from services.jobs.schedule import parse_period, period_of
 from services.jobs.sentry_monitors import open_checkins
+from services.jobs.tables import job_runs
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import TOPICS
 from services.ledger.work import FLEET, NewWork
 from services.shops.shops import Shop, get_shop, list_shops
 
-_INSERT = """
-insert into job_runs (job, shop_id, period, due_at, status, ended_at, origin, started_by, request_id)
-select v.job, nullif(v.shop_id, 0), v.period, v.due_at, v.status,
-       case when v.status = 'skipped' then %(now)s::timestamptz end, %(origin)s, %(by)s, v.request_id
-  from unnest(%(job)s::text[], %(shop_id)s::int[], %(period)s::text[], %(due_at)s::timestamptz[],
-              %(status)s::text[], %(request_id)s::text[])
-       as v(job, shop_id, period, due_at, status, request_id)
-on conflict on constraint uq_job_runs_period do nothing
-returning id, job, shop_id, period, status, request_id
-"""
+_NEW = (job_runs.c[name] for name in ("id", "job", "shop_id", "period", "status", "request_id"))
+_INSERT = insert(job_runs).on_conflict_do_nothing(constraint="uq_job_runs_period").returning(*_NEW)
 
 _LINK = """
 update job_runs r set work_id = v.work_id
@@ -189,18 +183,13 @@ def _insert_runs(
     tx: Connection, runs: Sequence[NewRun], now: datetime, origin: str, by: str, request_id: str = ""
 ) -> Sequence[Row[Any]]:
     """Return the rows that are new. Without ``request_id`` each row gets its own."""
-    values = {
-        "now": now,
-        "origin": origin,
-        "by": by,
-        "job": text_array([run.job for run in runs]),
-        "shop_id": int_array(run.shop_id or FLEET for run in runs),
-        "period": text_array([run.period for run in runs]),
-        "due_at": instant_array(run.due_at for run in runs),
-        "status": text_array([run.status for run in runs]),
-        "request_id": text_array([request_id or uuid4().hex for _ in runs]),
-    }
-    return tx.exec_driver_sql(_INSERT, values).all()
+    start = {"origin": origin, "started_by": by}
+    rows = [
+        {**run._asdict(), **start, "request_id": request_id or uuid4().hex,
+         "ended_at": now if run.status == "skipped" else None}
+        for run in runs
+    ]  # fmt: skip
+    return tx.execute(_INSERT, rows).all()
 
 
 def _insert_work(

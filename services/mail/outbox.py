@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
 
 from services.ledger.work import FLEET, NewWork
 from services.mail.message import Mail, MailInvalid, make_headers
-from services.mail.tables import mail_parts
+from services.mail.tables import mail_outbox, mail_parts
 from services.providers.outgoing_mail import Attachment, one_line
 
 TOPIC = "mail_send"
@@ -18,18 +18,11 @@ LARGEST_BYTES = 25 * 1024 * 1024
 
 # The key never expires, so a mail is stored once, sent or not. A transaction waits for another one's
 # uncommitted row with the same key.
-_RECORD = """
-insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html, headers,
-                         has_parts, request_id, created_at)
-select v.shop_id, v.dedupe_key, v.kind, v.period, v.recipient, v.subject, v.text, v.html, v.headers,
-       v.has_parts, %(request_id)s, %(now)s
-  from jsonb_to_recordset(%(rows)s::jsonb) as v(
-         shop_id int, dedupe_key text, kind text, period text, recipient text, subject text, text text,
-         html text, headers jsonb, has_parts boolean)
- order by v.shop_id nulls first, v.dedupe_key
-on conflict (shop_id, dedupe_key) do nothing
-returning id, shop_id, dedupe_key
-"""
+_RECORD = (
+    insert(mail_outbox)
+    .on_conflict_do_nothing(constraint="uq_mail_outbox_key")
+    .returning(mail_outbox.c.id, mail_outbox.c.shop_id, mail_outbox.c.dedupe_key)
+)
 
 
 def record_mails(
@@ -46,9 +39,10 @@ def record_mails(
     for mail in mails:
         _check_size(mail)
         first.setdefault((mail.shop_id, make_storable(mail.dedupe_key)), mail)
-    rows = [_make_row(mail, key) for (_, key), mail in first.items()]
-    values = {"rows": orjson.dumps(rows).decode(), "now": now, "request_id": request_id}
-    stored = tx.exec_driver_sql(_RECORD, values).all()
+    # Sorted, so that two transactions with the same mails do not deadlock.
+    keys = sorted(first, key=lambda key: (key[0] or FLEET, key[1]))
+    usual = {"request_id": request_id, "created_at": now}
+    stored = tx.execute(_RECORD, [_make_row(first[key], key[1]) | usual for key in keys]).all()
     for mail_id, shop_id, key in stored:
         _record_parts(tx, mail_id, first[shop_id, key])
     return [make_send_work(shop_id, mail_id, "mail", request_id) for mail_id, shop_id, _ in sorted(stored)]
