@@ -167,6 +167,9 @@ def test_the_page_installs_backs_up_restores_and_upgrades_a_fleet(machine: Insta
     secrets = [path for path in (machine.root / "etc").glob("shopfleet*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
     assert len(secrets) == 4
+    printed = page.shell("! shopfleet; ! shopfleet --owner")
+    assert printed.count("missing: shopfleet [--owner] COMMAND ...\n") == 2
+    assert len(printed.splitlines()) == 2, "env without a command prints the settings"
     assert "chmod" not in PAGE.read_text()  # a file that becomes private later was readable before
     machine_starts(machine)
     machine_is_reached(machine)
