@@ -8,7 +8,9 @@ begins, so that a help text needs no database.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from errno import EACCES, EISDIR
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import click
@@ -73,22 +75,15 @@ class InputFile(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(value)
-        if str(path) != "-":
-            fault = _find_file_fault(path)
-            if fault:
-                advice = "name a file that this user can read, or - for standard input"
-                self.fail(f"{path.absolute()}: {fault}; {advice}", param, ctx)
+        try:
+            if str(path) != "-" and S_ISDIR(path.stat().st_mode):
+                raise IsADirectoryError(EISDIR, "is a folder")
+            if str(path) != "-" and not os.access(path, os.R_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        except OSError as fault:
+            advice = "name a file that this user can read, or - for standard input"
+            self.fail(f"{path.absolute()}: {fault.strerror}; {advice}", param, ctx)
         return path
-
-
-def _find_file_fault(path: Path) -> str:
-    try:
-        if path.is_dir():
-            return "is a folder"
-        path.stat()
-    except OSError as error:
-        return str(error.strerror)
-    return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
 class ParsedType(click.ParamType[Any]):
