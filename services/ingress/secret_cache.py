@@ -84,11 +84,6 @@ class SecretCache:
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the database has been read at least once."""
-        return bool(self.snapshot.version)
-
     def start(self) -> None:
         """Read now, and then every ``REFRESH_SECONDS`` in a thread."""
         self.reload()
@@ -97,16 +92,20 @@ class SecretCache:
     def stop(self) -> None:
         self._stop.set()
 
-    def reload(self) -> None:
-        """Refresh the snapshot; keep the last one while the database is unreachable."""
+    def reload(self) -> bool:
+        """Refresh the snapshot; return whether it is as the database was after this call began.
+
+        The last snapshot stays in use while the database is unreachable.
+        """
         if not self._lock.acquire(timeout=0.1):
-            return  # another thread is refreshing, and the database is slow
+            return False  # another thread is refreshing, and the database is slow
         try:
             self.snapshot = read_snapshot(self._engine, self.snapshot)
         except Exception:  # noqa: BLE001 - the last snapshot stays in use
-            return
+            return False
         finally:
             self._lock.release()
+        return True
 
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_SECONDS):

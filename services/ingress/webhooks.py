@@ -127,7 +127,7 @@ class WebhookEndpoint:
 
     def __init__(self, secrets: SecretCache, commits: GroupCommit, stats: RequestStats) -> None:
         self._secrets, self._commits, self._stats = secrets, commits, stats
-        self._next_reload: asyncio.Future[None] | None = None
+        self._next_reload: asyncio.Future[bool] | None = None
         self._reloaded_at = float("-inf")
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
@@ -209,35 +209,35 @@ class WebhookEndpoint:
                 break  # signed with the dummy secret
             except WebhookRejected as fault:
                 refused = fault
-                await self._reload()  # the secret or the domain may have been set a moment ago
+                # The secret or the domain may have been set a moment ago.
+                if not await self._reload():
+                    raise _unavailable() from fault
                 if secrets.snapshot is snapshot:
                     break
         refused = refused or WebhookRejected(INVALID_SIGNATURE)
         raise self._refusal(route, refused) from refused
 
-    async def _reload(self) -> None:
-        """Reload the secrets after this call.
+    async def _reload(self) -> bool:
+        """Reload the secrets after this call; return whether that succeeded.
 
         All requests that wait share one reload, with at most fifty reloads a second.
         """
         if self._next_reload is None:
             self._next_reload = asyncio.ensure_future(self._reload_soon())
-        await asyncio.shield(self._next_reload)
+        return await asyncio.shield(self._next_reload)
 
-    async def _reload_soon(self) -> None:
+    async def _reload_soon(self) -> bool:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_AT_MOST_EVERY_SECONDS - loop.time()))
         self._next_reload = None  # a later request needs a reload that starts later
         self._reloaded_at = loop.time()
-        await loop.run_in_executor(None, self._secrets.reload)
+        return await loop.run_in_executor(None, self._secrets.reload)
 
     def _refusal(self, route: WebhookRoute, refused: WebhookRejected) -> HttpError:
-        secrets = self._secrets
-        if not secrets.is_loaded:
-            return _unavailable()
-        if route.slug not in secrets.snapshot.shop_ids:
+        snapshot = self._secrets.snapshot
+        if route.slug not in snapshot.shop_ids:
             return HttpError(404, "unknown_shop")
-        key = secrets.snapshot.keys.get((route.slug, route.secret_name))
+        key = snapshot.keys.get((route.slug, route.secret_name))
         if key is not None and refused.code in _REFUSED_BY_NAME:
             return HttpError(_REFUSED_BY_NAME[refused.code], refused.code, refusal_detail=str(refused))
         if key is not None and key.is_unreadable:

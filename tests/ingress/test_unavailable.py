@@ -11,11 +11,17 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from services.core.clock import utc_now
+from services.core.db import transaction
 from services.ingress import group_commit
 from services.ingress.app import Ingress
+from services.ingress.secret_cache import SecretSnapshot
 from services.ledger.accept import AcceptedEvent, NewEvent
+from services.shops.secrets import record_secret
+from services.shops.shops import add_shop
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import run_within
+from tests.ingress.conftest import SHOPIFY_SECRET
 from tests.ingress.posting import post_order, stored
 from tests.ingress.rsgi import Client, Reply, running
 
@@ -34,6 +40,33 @@ def test_without_the_database_the_answer_is_503_within_two_seconds_until_it_is_b
         while post_order(client, webhook_id=fault.__name__).status_code != 200:
             assert time.monotonic() < deadline, f"the ingress did not recover from {fault.__name__}"
     assert {e.delivery_key for e in stored(engine)} == {"before", "cut", "silence"}
+
+
+def test_a_sender_that_cannot_be_looked_up_now_is_asked_to_come_back(
+    client: Client, ingress: Ingress, engine: Engine, shop_id: int
+) -> None:
+    with transaction(engine) as tx:
+        shop = add_shop(tx, slug="new", name="New", timezone="UTC", currency="CAD", now=utc_now())
+        record_secret(tx, shop.id, "shopify-webhook", SHOPIFY_SECRET, utc_now())
+        record_secret(tx, shop_id, "shopify-webhook", "the-new-client-secret", utc_now())
+    before = ingress.secrets.snapshot
+    with ingress.secrets._lock:  # a refresh that a slow database holds up, begun before the change
+        ingress.secrets.snapshot = SecretSnapshot(keys=before.keys, shop_ids={"acme": shop_id}, version=(1,))
+        answers = [
+            post_order(client, shop="new"),
+            post_order(client, secret="the-newest-client-secret"),
+        ]
+    assert [(one.status_code, one.json) for one in answers] == [(503, {"error": "unavailable"})] * 2
+    assert int(answers[0].headers["Retry-After"]) > 0
+
+    assert post_order(client, shop="new").status_code == 200
+    assert post_order(client, secret="the-newest-client-secret").status_code == 401
+
+
+def test_forged_webhooks_are_503_while_the_database_is_away(client: Client, database_proxy: TcpProxy) -> None:
+    database_proxy.cut()
+    assert post_order(client, secret="another").status_code == 503
+    assert post_order(client, shop="nobody").status_code == 503
 
 
 def test_without_the_broker_the_answer_is_still_200(
