@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from services.fleet.envfile import find_home, read_effective, read_env, read_merged
+from services.fleet.envfile import EXPORTED, find_home, read_effective, read_env, read_merged
 
 
 @click.command()
@@ -30,6 +30,12 @@ def up(auto_ports: bool, sandbox: bool) -> None:
     """
     from services.fleet.up import run_up
 
+    if EXPORTED in os.environ:
+        click.echo(
+            "This shell has the settings of an earlier fleet (from `fleet env`). They are not used, except "
+            f"FLEET_HOME: `unset {EXPORTED}` to use them.",
+            err=True,
+        )
     run_up(find_home(), auto_ports=auto_ports, sandbox=sandbox)
 
 

@@ -12,6 +12,9 @@ from dotenv import dotenv_values
 
 from services.fleet.embedded.state import write_private
 
+EXPORTED = "FLEET_ENV_NAMES"
+"""The settings that ``fleet env`` printed and no person gave: they are right only while that fleet runs."""
+
 SECRET_NAMES = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
 
 
@@ -26,8 +29,9 @@ def read_env(home: Path) -> dict[str, str]:
 
 
 def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return ``.env`` of ``folder``, overridden by ``environ``."""
-    return _read(folder / ".env") | dict(environ)
+    """Return ``.env`` of ``folder``, overridden by ``environ`` without what ``fleet env`` exported to it."""
+    exported = {EXPORTED, *environ.get(EXPORTED, "").split()}
+    return _read(folder / ".env") | {name: environ[name] for name in environ if name not in exported}
 
 
 def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:

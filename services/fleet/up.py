@@ -26,7 +26,7 @@ from services.fleet.embedded.state import (
     end_servers,
     find_account,
 )
-from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
+from services.fleet.envfile import EXPORTED, ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.ports import hold_port, pick_ports
 from services.fleet.process_list import plan_programs
@@ -115,7 +115,8 @@ def start_fleet(
             env.setdefault("LOG_FORMAT", "console")
         migrate(env)
         stack.callback(record_stopped, home)
-        record_running(home, values)
+        chosen = sorted(values.keys() - given.keys() - {"FLEET_HOME"})
+        record_running(home, values | {EXPORTED: " ".join(chosen)})
         programs = plan_programs(env, home, Path.cwd(), sandbox=sandbox, mail_sink="MAIL_SINK_PORT" in values)
         supervisor = Supervisor(programs, reaper=reaper, adopted=servers.children, out=out)
         stack.callback(supervisor.stop)

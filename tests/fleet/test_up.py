@@ -20,7 +20,7 @@ import pytest
 from services.core.ports import LOOPBACK, is_free
 from services.fleet.embedded.servers import VALKEY_PORT
 from services.fleet.embedded.state import find_owner
-from services.fleet.envfile import SECRET_NAMES, read_env
+from services.fleet.envfile import EXPORTED, SECRET_NAMES, read_env, read_merged
 from services.fleet.errors import PortTaken
 from services.fleet.ports import find_free_port, hold_port, pick_ports
 from tests.fleet.conftest import IS_ROOT
@@ -51,13 +51,13 @@ def has_started(process: subprocess.Popen[bytes]) -> bool:
 
 
 @contextmanager
-def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]:
+def running(home: Path, *, umask: int = -1, **more: str) -> Iterator[subprocess.Popen[bytes]]:
     """Yield ``fleet up`` once its processes have been started."""
     with (home.parent / "output").open("w") as output:
         env = {name: value for name, value in os.environ.items() if name not in _OURS}
         process = subprocess.Popen(
             [sys.executable, "-m", "services.cli.main", "up", "--auto-ports"],
-            env=env | {"FLEET_HOME": str(home)},
+            env=env | {"FLEET_HOME": str(home)} | more,
             cwd=home.parent,
             stdout=output,
             stderr=output,
@@ -87,13 +87,12 @@ def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
         assert stat.S_IMODE((home / "env").stat().st_mode) == 0o600
 
         stated, _ = fleet(home, "env").communicate()
-        joined = dict(line.removeprefix("export ").split("=", 1) for line in stated.splitlines())
-        url = shlex.split(joined["DATABASE_URL"])[0]
-        with psycopg.connect(url) as connection:
+        joined = dict(word.split("=", 1) for word in shlex.split(stated.replace("export ", "")))
+        with psycopg.connect(joined["DATABASE_URL"]) as connection:
             assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
-        assert shlex.split(joined["FLEET_HOME"]) == [str(home)]
+        assert joined["FLEET_HOME"] == str(home)
         assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *SECRET_NAMES} <= joined.keys()
-        with psycopg.connect(shlex.split(joined["AUDIT_ARCHIVE_DATABASE_URL"])[0]) as connection:
+        with psycopg.connect(joined["AUDIT_ARCHIVE_DATABASE_URL"]) as connection:
             assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
         programs = Path(sys.executable).parent
         joining = f'eval "$({programs}/fleet env)"; command -v fleet; command -v celery'
@@ -117,6 +116,22 @@ def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
         wait_for(lambda: not any(map(is_running, below)), seconds=2)
         assert find_owner(home) is None
         assert read_env(home).keys() == set(SECRET_NAMES)
+
+    with running(home, **joined):
+        assert "This shell has the settings of an earlier fleet" in (home.parent / "output").read_text()
+        again = read_env(home)
+        assert again[EXPORTED] == joined[EXPORTED]
+        with psycopg.connect(again["DATABASE_URL"]) as connection:
+            assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
+
+
+def test_only_values_that_no_person_gave_are_dropped_from_a_joined_shell(tmp_path: Path) -> None:
+    joined = {EXPORTED: "BROKER_URL SECRET_KEY", "BROKER_URL": "redis://x", "DATABASE_URL": "postgresql://y"}
+    (tmp_path / ".env").write_text("BROKER_URL=redis://own\n")
+
+    merged = read_merged(joined, tmp_path)
+
+    assert merged == {"BROKER_URL": "redis://own", "DATABASE_URL": "postgresql://y"}
 
 
 def is_listening(port: int) -> bool:
