@@ -23,8 +23,8 @@ setup: .venv/ready ## Make .venv with the locked dependencies
 demo: setup ## Simulate a day of four shops (EXIT=1 stops by itself and checks)
 	$(BIN)/fleet demo $(if $(EXIT),--exit)
 
-up: setup ## Run an empty fleet until Ctrl-C (AUTO_PORTS=1 uses free ports where the usual ones are taken)
-	$(BIN)/fleet up $(if $(AUTO_PORTS),--auto-ports)
+up: setup ## Run an empty fleet until Ctrl-C (AUTO_PORTS=1: free ports for taken ones; SANDBOX=1: simulated providers)
+	$(BIN)/fleet up $(if $(AUTO_PORTS),--auto-ports) $(if $(SANDBOX),--sandbox)
 
 test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
 	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup --ignore tests/installation tests

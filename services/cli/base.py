@@ -24,6 +24,7 @@ from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
 from services.core.settings import get_settings
+from services.fleet.envfile import EXPORTED
 from services.ledger.accept import WorkRef
 from services.shops.shops import get_shop
 
@@ -49,6 +50,8 @@ limit_option = click.option(
 shop_option = click.option("--shop", type=SHOP, default="", help="Only this shop (its slug).")
 one_shop_option = click.option("--shop", type=SHOP, required=True, help="The shop (its slug).")
 IS_IT_UP = "Is the fleet up? `fleet doctor` shows more"
+if EXPORTED in os.environ:
+    IS_IT_UP += '. After a restart run eval "$(fleet env)" again: this shell has the settings of before'
 SHOP_ARGUMENT = "slug"
 """The shop in ``fleet shops``, which also takes ``--shop``; all other commands have the option."""
 shop_argument = click.argument(SHOP_ARGUMENT, type=SHOP, metavar="SHOP")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.sandbox.payloads import orders, stripe
-from services.sandbox.payloads.catalogue import Item, make_items, make_product, make_shopify_body
+from services.sandbox.payloads.catalogue import make_product, make_sample_items, make_shopify_body
 from services.sandbox.payloads.quo import make_call, make_message
 from services.sandbox.payloads.templates import Body, dump, load_templates, make, utc_text, uuid_text
 
@@ -18,20 +18,15 @@ _TOPICS = [topic for topic in _SHOPIFY["bodies"] if not topic.startswith("_")]
 _CUSTOMER = {"id": _SHOPIFY["defaults"]["customer_id"], "email": _SHOPIFY["defaults"]["email"]}
 
 
-def _items(currency: str) -> list[Item]:
-    """Return the items of the sample shop, always the same, so that orders and levels match."""
-    return make_items(random.Random(1), 8, minor_units=1 if currency == "JPY" else 100)  # noqa: S311
-
-
 def _order(rng: random.Random, currency: str, now: datetime) -> Body:
     return orders.make_taxed_order(
-        rng, _items(currency), placed_at=now, currency=currency, number=rng.randint(1001, 99999),
+        rng, make_sample_items(currency), placed_at=now, currency=currency, number=rng.randint(1001, 99999),
         mechanic=rng.choice(("Dana", "Miguel")),
     )  # fmt: skip
 
 
 def _level(rng: random.Random, currency: str, now: datetime) -> Body:
-    item, location_id = rng.choice(_items(currency)), _SHOPIFY["defaults"]["location_id"]
+    item, location_id = rng.choice(make_sample_items(currency)), _SHOPIFY["defaults"]["location_id"]
     return make_shopify_body(
         "inventory_levels/update",
         inventory_item_id=item.inventory_item_id,
@@ -43,7 +38,7 @@ def _level(rng: random.Random, currency: str, now: datetime) -> Body:
 
 def _from_template(topic: str) -> Maker:
     def fill(rng: random.Random, currency: str, now: datetime) -> Body:
-        order, item = _order(rng, currency, now), rng.choice(_items(currency))
+        order, item = _order(rng, currency, now), rng.choice(make_sample_items(currency))
         values = {"order": order, "order_id": order["id"], "item": item, "customer": _CUSTOMER}
         return make("shopify", topic, rng, at=now, currency=currency, **values)
 
@@ -62,7 +57,7 @@ _COMPUTED: Mapping[str, Maker] = {
     ),
     "fulfillments/create": lambda r, c, now: orders.make_fulfillment(r, _order(r, c, now), updated_at=now),
     "inventory_levels/update": _level,
-    "products/update": lambda _, c, now: make_product(_items(c), updated_at=now, currency=c),
+    "products/update": lambda _, c, now: make_product(make_sample_items(c), updated_at=now, currency=c),
 }
 
 

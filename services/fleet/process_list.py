@@ -30,17 +30,19 @@ RESTRICTED = {
 
 
 def plan_programs(
-    env: Mapping[str, str], home: Path, cwd: Path, *, sandbox: bool, mail_sink: bool
+    env: Mapping[str, str], home: Path, cwd: Path, *, sandbox: bool, mail_sink: bool, catalogue: bool = False
 ) -> tuple[Program, ...]:
     """Return the programs in the order in which they start.
 
     ``env`` is the environment of all of them, with the ports; each gets its own name as ``FLEET_PROCESS``. A
     setting of ``RESTRICTED`` is empty for all others, which hides its value in ``FLEET_HOME/env``.
+    ``catalogue``: the shops of the sandbox have sample items.
     """
     programs = []
     if sandbox:
         port = env["SANDBOX_PORT"]
-        programs.append(_python("sandbox", "services.sandbox.serve", "--port", port, health=f"{port}/"))
+        options = ("--port", port, *(["--catalogue"] if catalogue else []))
+        programs.append(_python("sandbox", "services.sandbox.serve", *options, health=f"{port}/"))
     if mail_sink:
         options = ("--port", env["MAIL_SINK_PORT"], "--folder", str(home / "mail"))
         programs.append(_python("mail-sink", "services.sandbox.mail_sink", *options))

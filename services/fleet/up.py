@@ -57,7 +57,7 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False) -> No
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
-        with start_fleet(home, auto_ports=auto_ports, sandbox=sandbox) as fleet:
+        with start_fleet(home, auto_ports=auto_ports, sandbox=sandbox, catalogue=sandbox) as fleet:
             running.append(fleet.supervisor)
             if not stop.is_set():
                 threading.Thread(target=_announce, args=(fleet, stop), daemon=True).start()
@@ -71,9 +71,17 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False) -> No
 
 @contextmanager
 def start_fleet(
-    home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None
+    home: Path,
+    *,
+    auto_ports: bool = False,
+    sandbox: bool = False,
+    catalogue: bool = False,
+    out: TextIO | None = None,
 ) -> Iterator[RunningFleet]:
-    """Yield a started fleet; stop it afterwards. ``sandbox``: with the provider sandbox."""
+    """Yield a started fleet; stop it afterwards.
+
+    ``sandbox``: with the provider sandbox; ``catalogue``: its shops have sample items.
+    """
     home = home.resolve()
     given = {name: value for name, value in read_merged(os.environ, Path.cwd()).items() if value}
     with ExitStack() as stack:
@@ -117,7 +125,10 @@ def start_fleet(
         stack.callback(record_stopped, home)
         chosen = sorted(values.keys() - given.keys() - {"FLEET_HOME"})
         record_running(home, values | {EXPORTED: " ".join(chosen)})
-        programs = plan_programs(env, home, Path.cwd(), sandbox=sandbox, mail_sink="MAIL_SINK_PORT" in values)
+        has_sink = "MAIL_SINK_PORT" in values
+        programs = plan_programs(
+            env, home, Path.cwd(), sandbox=sandbox, mail_sink=has_sink, catalogue=catalogue
+        )
         supervisor = Supervisor(programs, reaper=reaper, adopted=servers.children, out=out)
         stack.callback(supervisor.stop)
         supervisor.start()
@@ -194,4 +205,6 @@ def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
         return
     for label, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
         write("fleet", f"{label:<9} http://{LOOPBACK}:{fleet.values[name]}/")
+    if "SANDBOX_PORT" in fleet.values:
+        write("fleet", "simulated Shopify and Stripe: fleet shops connect SHOP (docs/sandbox.md)")
     write("fleet", 'ready. To use it in another terminal: eval "$(fleet env)"')

@@ -31,7 +31,7 @@ change with its idempotency key, GET ``/_control`` the state.
 import socket
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -169,9 +169,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    parser = ArgumentParser(prog="python -m services.sandbox.serve", description=__doc__)
+    parser = ArgumentParser(
+        prog="python -m services.sandbox.serve", description=__doc__, formatter_class=RawTextHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")
-    return run_server("provider sandbox", parser.parse_args().port, SandboxServer)
+    parser.add_argument(
+        "--catalogue", action="store_true", help="fill each shop with samples, in its currency and time zone"
+    )
+    options = parser.parse_args()
+    state = None
+    if options.catalogue:  # it needs the database, which costs memory
+        from services.sandbox.sample_shop import find_sample_shop
+
+        state = SandboxState(find_contents=find_sample_shop)
+    return run_server("provider sandbox", options.port, lambda port: SandboxServer(port, state))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,14 @@ class SandboxReply:
 class SandboxState:
     """Shops by domain and Stripe accounts by key; each is created when it is first named."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        find_contents: Callable[[str], dict[str, Any]] = lambda _domain: {},
+    ) -> None:
+        """``find_contents`` returns the control request that fills a new shop, by its domain."""
         self._clock = clock
+        self._find_contents = find_contents
         self.url = ""
         """The base address of the server, which the files of bulk operations have."""
         self._lock = threading.Lock()
@@ -93,7 +99,9 @@ class SandboxState:
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:
             url = f"{self.url}/shopify/{domain}/bulk"
-            self._shops[domain] = ShopifyShop(domain, self._clock, bulk_url=url)
+            shop = ShopifyShop(domain, self._clock, bulk_url=url)
+            shop.control(self._find_contents(domain))
+            self._shops[domain] = shop
         return self._shops[domain]
 
     def _account(self, key: str) -> StripeAccount:

@@ -180,6 +180,7 @@ def test_a_failed_connection_names_the_server_and_no_password(line: str, server:
         "DATABASE_URL": f"postgresql://shopfleet:{PASSWORD}@127.0.0.1:1/shop",
         "BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0",
         "SECRET_KEY": "k" * 40,
+        "FLEET_ENV_NAMES": "DATABASE_URL",
     }
     failed = subprocess.run(
         [str(BIN / program), *words],
@@ -188,7 +189,8 @@ def test_a_failed_connection_names_the_server_and_no_password(line: str, server:
 
     assert failed.returncode == 1
     assert server in failed.stderr
-    assert "fleet doctor" in failed.stderr or "MIGRATE_DATABASE_URL" in failed.stderr
+    remedy = 'fleet doctor` shows more. After a restart run eval "$(fleet env)" again'
+    assert remedy in failed.stderr or "MIGRATE_DATABASE_URL" in failed.stderr
     assert PASSWORD not in failed.stdout + failed.stderr
     assert "Traceback" not in failed.stderr
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.sandbox.payloads.templates import Body, big_id, make
+from services.sandbox.payloads.templates import Body, big_id, make, minor_digits
 
 _NAMES = ("Candle", "Soap bar", "Tea tin", "Linen apron", "Ceramic mug", "Beeswax wrap", "Notebook", "Balm")
 _SHADES = ("Amber", "Cedar", "Fog", "Juniper", "Moss", "Rose", "Salt", "Tide")
@@ -38,6 +38,11 @@ def make_items(rng: random.Random, count: int, *, minor_units: int = 100) -> lis
         )
         for number in range(1, count + 1)
     ]
+
+
+def make_sample_items(currency: str) -> list[Item]:
+    """Return the items of the sample shop, always the same, so that orders, levels and products match."""
+    return make_items(random.Random(1), 8, minor_units=10 ** minor_digits(currency))  # noqa: S311
 
 
 def make_shopify_body(topic: str, **values: Any) -> Body:

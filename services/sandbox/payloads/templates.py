@@ -138,15 +138,19 @@ def uuid_text(rng: random.Random) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
+def minor_digits(currency: str) -> int:
+    return _MINOR_DIGITS.get(currency, 2)
+
+
 def decimal_text(cents: int, currency: str) -> str:
     """Return minor units as Shopify writes money: "19.99" USD, "1999" JPY, "1.999" KWD."""
-    digits = _MINOR_DIGITS.get(currency, 2)
+    digits = minor_digits(currency)
     return f"{Decimal(cents).scaleb(-digits):.{digits}f}"
 
 
 def minor_units(text: str, currency: str) -> int:
     """Return a text of ``decimal_text`` in minor units."""
-    return int(Decimal(text).scaleb(_MINOR_DIGITS.get(currency, 2)))
+    return int(Decimal(text).scaleb(minor_digits(currency)))
 
 
 def money_set(cents: int, currency: str) -> Body:
