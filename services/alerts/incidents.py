@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 from services.alerts.tables import incidents
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 
 RULES = (
     "audit_chain_failed", "audit_rows_kept", "audit_work_id_taken", "clocks_apart", "cron_did_not_run",
@@ -132,16 +132,9 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     """
     if not found:
         return 0
-    values = {
-        "now": now,
-        "shop_id": int_array(i.shop_id for i in found),
-        "rule": text_array([i.rule for i in found]),
-        "period": text_array([i.period for i in found]),
-        "severity": text_array([i.severity for i in found]),
-        "summary": text_array([i.summary for i in found]),
-        "detail": text_array([orjson.dumps(dict(i.detail), default=str).decode() for i in found]),
-    }
-    return len(tx.exec_driver_sql(_RECORD, values).all())
+    rows = [(*one[:-1], orjson.dumps(dict(one.detail), default=str).decode()) for one in found]
+    values = arrays("shop_id rule period severity summary detail", rows)
+    return len(tx.exec_driver_sql(_RECORD, {**values, "now": now}).all())
 
 
 def resolve_incident(

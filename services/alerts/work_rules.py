@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.ledger.pause import MODES, Pause, list_pauses
 
 LIMIT = timedelta(hours=4)
@@ -77,13 +77,9 @@ def record_dead_work(tx: Connection, now: datetime) -> int:
 def record_long_pauses(tx: Connection, now: datetime) -> int:
     """Open incidents for pauses past ``LIMIT``; resolve those of ended ones. Return the number of changes."""
     incidents = plan_long_pauses(list_pauses(tx), now)
-    in_force = {
-        "now": now,
-        "shop_id": int_array(i.shop_id for i in incidents),
-        "rule": text_array([i.rule for i in incidents]),
-        "period": text_array([i.period for i in incidents]),
-    }
-    return record_incidents(tx, incidents, now) + tx.exec_driver_sql(_RESOLVE_ENDED, in_force).rowcount
+    changed = record_incidents(tx, incidents, now)
+    in_force = arrays("shop_id rule period", [one[:3] for one in incidents])
+    return changed + tx.exec_driver_sql(_RESOLVE_ENDED, {**in_force, "now": now}).rowcount
 
 
 def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:

@@ -13,7 +13,7 @@ from services.audit.chain import ChainPosition, format_utc
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import per_chain, query_chain
 from services.audit.signing import Checkpoint, Signer, checkpoint_message, unknown_key
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 
 _FIND = per_chain("""
 select id, seq, hash, AT_TEXT as at, public_key, signature from audit_checkpoints
@@ -77,12 +77,6 @@ def record_checkpoints(
 ) -> int:
     """Sign the verified ``heads`` and insert them, each once. Returns how many are new."""
     at = format_utc(now)
-    values = {
-        "now": now,
-        "public_key": signer.public_key,
-        "shop_id": int_array(shop_id or 0 for shop_id, _ in heads),
-        "seq": int_array(place.seq for _, place in heads),
-        "hash": text_array([place.hash for _, place in heads]),
-        "signature": text_array([signer.sign(checkpoint_message(shop, *place, at)) for shop, place in heads]),
-    }
-    return tx.exec_driver_sql(_RECORD, values).rowcount
+    rows = [(shop or 0, *place, signer.sign(checkpoint_message(shop, *place, at))) for shop, place in heads]
+    values = arrays("shop_id seq hash signature", rows)
+    return tx.exec_driver_sql(_RECORD, {**values, "now": now, "public_key": signer.public_key}).rowcount

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid
-from services.core.pg_arrays import int_array
+from services.core.pg_arrays import arrays
 from services.core.settings import get_settings
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Job
 from services.jobs.schedule import parse_period, period_of
@@ -216,7 +216,7 @@ def _insert_work(
     ]
     refs = record_work(tx, new, now)
     if runs:
-        values = {"id": int_array(run.id for run in runs), "work_id": int_array(ref.id for ref in refs)}
-        tx.exec_driver_sql(_LINK, values)
+        linked = [(run.id, ref.id) for run, ref in zip(runs, refs, strict=True)]
+        tx.exec_driver_sql(_LINK, arrays("id work_id", linked))
     monitored = [run.id for run in runs] if is_monitored else []
     return refs + record_work(tx, open_checkins(tx, monitored, jobs, now), now)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import arrays
 from services.core.settings import get_settings
 from services.jobs.definition import Job
 from services.jobs.runs import NewRun, record_runs
@@ -73,24 +73,15 @@ def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
     # Most shops of a zone have the same schedule and state, so the slots are cached.
     slots, next_slot = cache(ZonedSchedule.slots), cache(ZonedSchedule.next_slot)
     runs: list[NewRun] = []
-    scheduled_until: list[datetime] = []
+    states: list[tuple[Any, ...]] = []
     for scope in scopes:
         due, until = _find_due_slots(scope, now, slots)
         runs += _plan_runs(jobs[scope.job], scope, due, now)
-        scheduled_until.append(until)
+        timing = _timing(scope)
+        states.append((scope.job, scope.shop_id or FLEET, until, next_slot(timing, now), *timing))
     refs = record_runs(tx, runs, jobs, now)
-    tx.exec_driver_sql(
-        _UPSERT,
-        {
-            "job": text_array([scope.job for scope in scopes]),
-            "shop_id": int_array(scope.shop_id or FLEET for scope in scopes),
-            "scheduled_until": instant_array(scheduled_until),
-            "next_due_at": instant_array(next_slot(_timing(scope), now) for scope in scopes),
-            "schedule": text_array([scope.schedule for scope in scopes]),
-            "zone": text_array([scope.zone for scope in scopes]),
-            "enabled": int_array(scope.enabled for scope in scopes),
-        },
-    )
+    names = "job shop_id scheduled_until next_due_at schedule zone enabled"
+    tx.exec_driver_sql(_UPSERT, arrays(names, states))
     return refs
 
 

@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.core.errors import WorkError
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays, int_array
 from services.core.settings import get_settings
 from services.jobs.definition import SHOP_ZONE, Job
 from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, WorkItem
@@ -90,17 +90,12 @@ def open_checkins(
     runs = tx.exec_driver_sql(_MONITORED, values).all()
     key_of = {run.id: (name_monitor(jobs[run.job], run.zone, run.own_slug), run.period) for run in runs}
     first = {key_of[run.id]: run for run in runs}
-    new = {
-        "now": now,
-        "job": text_array([run.job for run in first.values()]),
-        "monitor": text_array([monitor for monitor, _ in first]),
-        "period": text_array([period for _, period in first]),
-        "config": text_array([_config(jobs[run.job], run) for run in first.values()]),
-    }
-    opened = tx.exec_driver_sql(_OPEN, new).all()
+    new = [(run.job, *key, _config(jobs[run.job], run)) for key, run in first.items()]
+    values = arrays("job monitor period config", new)
+    opened = tx.exec_driver_sql(_OPEN, {**values, "now": now}).all()
     ids = {(row.monitor, row.period): row.id for row in opened}
-    values = {"id": int_array(key_of), "checkin_id": int_array(ids[key] for key in key_of.values())}
-    tx.exec_driver_sql(_JOIN, values)
+    joined = [(run_id, ids[key]) for run_id, key in key_of.items()]
+    tx.exec_driver_sql(_JOIN, arrays("id checkin_id", joined))
     return [_plan_checkin(row, "in_progress") for row in opened if row.is_new]
 
 

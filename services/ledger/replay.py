@@ -22,6 +22,7 @@ from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 SET_SIZE = 100
 """Events read at a time, because a body may have 5 MiB."""
+_COPIED = ("shop_id", "provider", "topic", "headers", "occurred_at", "request_id", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +104,12 @@ def _originals(ids: Sequence[int]) -> Select[Any]:
 def _copy_event(row: Row[Any] | ArchivedEvent, now: datetime) -> NewEvent:
     body = bytes(row.body)
     return NewEvent(
-        shop_id=row.shop_id,
-        provider=row.provider,
-        topic=row.topic,
+        **{name: getattr(row, name) for name in _COPIED},
         delivery_key=f"replay:{uuid4()}",
-        headers=row.headers,
         body=body,
         received_at=now,
-        occurred_at=row.occurred_at,
-        request_id=row.request_id,
         origin="replay",
         replay_of=row.replay_of or row.id,
-        key=row.key,
         readable=_is_readable(body),
     )
 

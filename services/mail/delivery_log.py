@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -18,7 +17,7 @@ from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
 from services.core.db import KeptConnection, is_connection_fault, transaction
 from services.core.errors import Misconfigured, WorkError
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 from services.ledger.rate_limits import record_throttle
 from services.mail.delivery_plan import MailDelivery, plan_entry
 from services.mail.outbox import make_storable
@@ -109,19 +108,15 @@ class DeliveryLog:
             pause_seconds = min(2.0, 2 * pause_seconds)
 
     def _write_starts(self, group: Sequence[MailDelivery]) -> list[bool]:
-        values: dict[str, Any] = {
-            "now": utc_now(),
-            "id": int_array(one.row.id for one in group),
-            "attempt": int_array(one.row.attempt for one in group),
-            "transport": text_array([one.route.transport for one in group]),
-            "account": text_array([one.route.fingerprint for one in group]),
-            "message_id": text_array([one.message_id for one in group]),
-            "work_id": int_array(one.item.id for one in group),
-        }
+        rows = []
+        for one in group:
+            ids = (one.row.id, one.row.attempt, one.item.id, one.message_id)
+            rows.append((*ids, one.route.transport, one.route.fingerprint))
+        values = arrays("id attempt work_id message_id transport account", rows)
         if self._connection is None:
             self._connection = KeptConnection(self._engine())
         with self._connection() as tx:
-            updated = set(tx.exec_driver_sql(_START, values).scalars())
+            updated = set(tx.exec_driver_sql(_START, {**values, "now": utc_now()}).scalars())
         return [one.row.id in updated for one in group]
 
     def _write_results(self, group: Sequence[SendResult]) -> list[None]:
@@ -141,21 +136,16 @@ class DeliveryLog:
 
 
 def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> set[int]:
-    changed = [one for one in group if one.status is not None]
-    if not changed:
+    rows = []
+    for one in group:
+        if one.status is not None:
+            row, fault = one.delivery.row, one.fault
+            error = (fault.code, make_storable(fault.detail[:500])) if fault else (None, None)
+            rows.append((row.id, row.attempt + 1, one.status, make_storable(one.provider_id[:500]), *error))
+    if not rows:
         return set()
-    values: dict[str, Any] = {
-        "now": now,
-        "id": int_array(one.delivery.row.id for one in changed),
-        "attempt": int_array(one.delivery.row.attempt + 1 for one in changed),
-        "status": text_array([one.status for one in changed]),
-        "provider_id": text_array([make_storable(one.provider_id[:500]) for one in changed]),
-        "error_code": text_array([one.fault.code if one.fault else None for one in changed]),
-        "last_error": text_array(
-            [make_storable(one.fault.detail[:500]) if one.fault else None for one in changed]
-        ),
-    }
-    return set(tx.exec_driver_sql(_END, values).scalars())
+    values = arrays("id attempt status provider_id error_code last_error", rows)
+    return set(tx.exec_driver_sql(_END, {**values, "now": now}).scalars())
 
 
 def _write_route(
