@@ -1,4 +1,4 @@
-"""Commands, with their options and values, and links of README.md and ``docs/`` exist."""
+"""Commands (with their options and values), links and SQL of README.md and ``docs/`` are right."""
 
 import re
 import shlex
@@ -9,6 +9,7 @@ import click
 import pytest
 from celery.bin.celery import celery
 from click.exceptions import NoArgsIsHelpError
+from sqlalchemy import Engine
 
 from services.cli.main import main
 from tests.structure.test_examples import CELERY, parse, parse_line
@@ -100,7 +101,23 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors, link
 
 
+SQL = [
+    pytest.param(statement, id=f"{page.relative_to(ROOT)}: {' '.join(statement.split())[:60]}")
+    for page in PAGES
+    for block in re.findall(r"^```sql\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    for statement in re.sub(r"--.*", "", block).split(";")
+    if statement.strip() and not re.match(r"\s*(create role|grant connect)\b", statement)
+]
+
+
+@pytest.mark.parametrize("statement", SQL)
+def test_the_sql_of_the_documentation_runs(engine: Engine, statement: str) -> None:
+    with engine.connect() as tx:
+        tx.exec_driver_sql(statement.replace("%", "%%"))
+
+
 def test_commands_are_found() -> None:
+    assert len(SQL) > 7
     assert len(FOUND) > 300
     assert len({param.id for param in FOUND if param.values[0]}) > 100
 
