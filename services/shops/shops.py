@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import IntegrityError
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, suggest
@@ -97,7 +98,7 @@ def add_shop(
     )
     if shop_id is None:
         raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
-    tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in DEFAULTS}))
+    _write_config(tx, shop_id, slug, {field: fields[field] for field in DEFAULTS})
     mutation = Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})
     append_all(tx, [AuditEntry(shop_id, by, "shop.add", request_id, [mutation])], now)
     return get_shop(tx, slug)
@@ -127,7 +128,6 @@ def set_shop(
     _check_faults(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
-    _check_faults(_find_domain_faults(tx, slug, changes.get("shopify_domain", "")))
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
     _check_faults(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
@@ -144,11 +144,20 @@ def set_shop(
     if of_shop:
         tx.execute(update(shops).where(shops.c.id == shop_id).values(**of_shop))
     if of_config:
-        upsert = pg_insert(shop_config).values(shop_id=shop_id, **of_config)
-        tx.execute(upsert.on_conflict_do_update(index_elements=["shop_id"], set_=of_config))
+        _write_config(tx, shop.id, slug, of_config)
     mutation = Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)
     append_all(tx, [AuditEntry(shop.id, by, "shop.set", request_id, [mutation])], now)
     return get_shop(tx, slug)
+
+
+def _write_config(tx: Connection, shop_id: int, slug: str, values: dict[str, Any]) -> None:
+    upsert = pg_insert(shop_config).values(shop_id=shop_id, **values)
+    try:
+        with tx.begin_nested():
+            tx.execute(upsert.on_conflict_do_update(index_elements=["shop_id"], set_=values))
+    except IntegrityError:  # also of a command that ran at the same time
+        _check_faults(_find_domain_faults(tx, slug, values.get("shopify_domain", "")))
+        raise
 
 
 def _find_domain_faults(tx: Connection, slug: str, domain: str) -> list[str]:
@@ -156,7 +165,7 @@ def _find_domain_faults(tx: Connection, slug: str, domain: str) -> list[str]:
     if not domain:
         return []
     found = tx.execute(_all_shops().where(shop_config.c.shopify_domain == domain)).mappings()
-    others = [shop.slug for shop in map(_read_shop, found) if shop.slug != slug and not shop.removed_at]
+    others = [row["slug"] for row in found if row["slug"] != slug and not row["removed_at"]]
     return [f"shopify_domain={domain!r} is the store of the shop {other!r}" for other in others]
 
 
@@ -204,14 +213,8 @@ def check_domain(domain: str) -> None:
 
 
 def _read_shop(row: Mapping[Any, Any]) -> Shop:
-    removed_at = row["removed_at"]
-    return Shop(
-        **{
-            **row,
-            "former_shopify_domains": tuple(row["former_shopify_domains"] or ()),
-            "removed_at": datetime.fromisoformat(removed_at) if removed_at else None,
-        }
-    )
+    former, at = tuple(row["former_shopify_domains"] or ()), row["removed_at"]
+    return Shop(**{**row, "former_shopify_domains": former, "removed_at": at and datetime.fromisoformat(at)})
 
 
 def _all_shops() -> Select[Any]:
@@ -220,10 +223,6 @@ def _all_shops() -> Select[Any]:
     return select(shops, *texts, shop_config.c.former_shopify_domains, removed_at).join_from(
         shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True
     )
-
-
-def _is_name(value: str) -> bool:
-    return len(value.strip()) > 0 and len(value) <= 200 and value.isprintable()
 
 
 def _is_zone(value: str) -> bool:
@@ -235,7 +234,10 @@ def _is_zone(value: str) -> bool:
 
 
 _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
-    "name": (_is_name, "1 to 200 printable characters"),
+    "name": (
+        lambda value: bool(value.strip()) and len(value) <= 200 and value.isprintable(),
+        "1 to 200 printable characters",
+    ),
     "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
     "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
     "owner_email": (is_mail_address_or_empty, "one mail address such as owner@example.com"),

@@ -31,6 +31,13 @@ shop_config = Table(
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    # A store belongs to one shop, removed ones aside.
+    sa.Index(
+        "uq_shop_config_shopify_domain",
+        "shopify_domain",
+        unique=True,
+        postgresql_where=text("shopify_domain <> '' and (settings -> 'removed_at') is null"),
+    ),
 )
 
 # Whether a provider accepts the credentials of a shop, or of the fleet (``shop_id`` null).

@@ -1,12 +1,15 @@
 """A shop is added and changed with every fault named at once, and each change audited."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
+from services.core.db import transaction
 from services.privacy.shop_removal import mark_removed
 from services.shops.shops import ShopInvalid, ShopUnknown, add_shop, get_shop, list_shops, set_shop
+from tests.fleet.waiting import wait_for
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HARBOUR = {
@@ -118,6 +121,41 @@ def test_a_shopify_domain_belongs_to_one_shop_that_is_not_removed(tx: Connection
 
     mark_removed(tx, get_shop(tx, "harbour"), NOW, by="ada", request_id="")
     assert set_shop(tx, "pier", {"shopify_domain": "harbour.myshopify.com"}, now=NOW).slug == "pier"
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["add", "set"])
+def test_of_two_commands_at_one_time_only_one_gets_a_shopify_domain(engine: Engine, *, is_new: bool) -> None:
+    with transaction(engine) as tx:
+        for slug in ("harbour", "quay"):
+            add_shop(tx, **HARBOUR | {"slug": slug, "shopify_domain": ""}, now=NOW)
+    faults: list[str] = []
+
+    def take() -> None:
+        try:
+            with transaction(engine) as other:
+                if is_new:
+                    add_shop(other, **HARBOUR | {"slug": "pier"}, now=NOW)
+                else:
+                    set_shop(other, "quay", {"shopify_domain": "harbour.myshopify.com", "name": "Q"}, now=NOW)
+        except ShopInvalid as fault:
+            faults.append(str(fault))
+
+    thread = threading.Thread(target=take)
+    with transaction(engine) as tx:
+        set_shop(tx, "harbour", {"shopify_domain": "harbour.myshopify.com"}, now=NOW)
+        thread.start()
+        wait_for(lambda: count_waiting(engine) == 1)
+    thread.join()
+
+    assert faults == ["shopify_domain='harbour.myshopify.com' is the store of the shop 'harbour'"]
+    with transaction(engine) as tx:
+        assert [shop.slug for shop in list_shops(tx)] == ["harbour", "quay"]
+        assert get_shop(tx, "quay").name == HARBOUR["name"]
+
+
+def count_waiting(engine: Engine) -> int:
+    with transaction(engine) as tx:
+        return int(tx.execute(text("select count(*) from pg_locks where not granted")).scalar_one())
 
 
 def test_shopify_domain_is_stored_in_lower_case_and_its_former_ones_are_kept(tx: Connection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 
 from services.core.db import driver_url
+from services.core.errors import ShopfleetError
 from services.core.setting_urls import find_role
 from services.fleet.embedded.servers import EmbeddedServers
 from services.schema.migrate import (
@@ -139,6 +140,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0001 = (
+    "drop index uq_shop_config_shopify_domain",
     "drop table archive_keys, event_archives",
     "alter table mail_outbox drop column emptied_at",
     "create index ix_mail_outbox_created_at on mail_outbox (created_at)",
@@ -150,7 +152,37 @@ _TO_S0001 = (
     "(now(), 'b', 'stripe', 'accepted', 4)",
     "update alembic_version set version_num = 's0001'",
 )
-"""What s0002 changes, backwards: a database as the revision before left it."""
+"""What s0002 and s0003 change, backwards: a database as the revision before left it."""
+
+
+def test_shops_with_one_shopify_domain_are_named_before_anything_is_migrated(other_database: str) -> None:
+    apply_migrations(other_database)
+    engine = create_engine(driver_url(other_database))
+    with engine.begin() as tx:
+        tx.execute(text("drop index uq_shop_config_shopify_domain"))
+        tx.execute(text("update alembic_version set version_num = 's0002'"))
+        for slug, settings in (("quay", "{}"), ("harbour", "{}"), ("gone", '{"removed_at": "2026-11-20"}')):
+            values = {"slug": slug, "settings": settings}
+            tx.execute(
+                text(
+                    "with s as (insert into shops (slug, name, timezone, currency)"
+                    " values (:slug, '', 'UTC', 'CAD') returning id)"
+                    " insert into shop_config (shop_id, shopify_domain, settings)"
+                    " select id, 'a.myshopify.com', cast(:settings as jsonb) from s"
+                ),
+                values,
+            )
+
+    with pytest.raises(ShopfleetError, match=r"same Shopify domain: a.myshopify.com \(harbour, quay\)"):
+        apply_migrations(other_database)
+
+    with engine.begin() as tx:
+        assert find_revision(tx) == "s0002"
+        tx.execute(
+            text("update shop_config set shopify_domain = '' from shops where id = shop_id and slug = 'quay'")
+        )
+    assert apply_migrations(other_database) == ("s0002", head_revision())
+    engine.dispose()
 
 
 def test_no_migration_has_the_revision_of_a_removed_one() -> None:
