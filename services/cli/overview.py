@@ -9,7 +9,7 @@ from services.cli.output import Columns, print_list, to_document
 from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.jobs.shop_overview import MAX_ROWS, STATES, ShopLine, list_shop_overview
+from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLine, read_shop_overview
 
 
 @click.command("overview", cls=ReportingCommand)
@@ -35,7 +35,7 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     wanted = state or STATES
     now = utc_now()
     with transaction() as tx:
-        every = list_shop_overview(tx, now)
+        every, ignored = read_shop_overview(tx, now)
     lines = [line for line in every if line.state in wanted]
     columns: Columns = {
         "shop": "shop",
@@ -50,6 +50,12 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     documents = [{"at": now, **to_document(line)} for line in lines]
     empty = "No shop is in this state." if state else "No shops yet: fleet shops add, or fleet shops import"
     print_list("", columns, lines, documents, empty, as_json=as_json)
+    for slug, count in ignored.items():
+        click.echo(
+            f"{slug} was removed, but {count:,} webhooks of it came in {_format_duration(WEBHOOKS_SINCE)} "
+            "and were ignored: delete its endpoint at the provider",
+            err=True,
+        )
     if max(sum(line.waiting + line.error for line in every), sum(line.dead for line in every)) >= MAX_ROWS:
         click.echo(
             f"More than {MAX_ROWS:,} work items are open or dead: not all are counted here. "

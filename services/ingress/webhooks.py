@@ -255,7 +255,7 @@ class WebhookEndpoint:
     def _record(self, log: RequestLog, status: int, outcome: str) -> None:
         route, delivery, accepted = log.route, log.delivery, log.accepted
         # The text of an unknown sender must not become a label of a statistic.
-        is_known = route is not None and route.slug in self._secrets.snapshot.shop_ids
+        is_known = route and (route.slug in self._secrets.snapshot.shop_ids or outcome == "ignored")
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
         self._stats.count(log.now, slug, provider, outcome, log.refusal_detail)
         log_request(

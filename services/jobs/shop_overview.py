@@ -42,9 +42,11 @@ select shop_id, count(*) filter (where status = 'pending') as waiting,
 """
 
 _FIND_WEBHOOKS = """
-select shop, max(minute) as at, min(min(minute)) over () as earliest, sum(count(*)) over () as row_count
-  from (select shop, minute from request_counts
-         where minute > %(since)s and outcome in ('accepted', 'duplicate')
+select shop, max(minute) filter (where outcome <> 'ignored') as at,
+       coalesce(sum(count) filter (where outcome = 'ignored'), 0)::bigint as ignored,
+       min(min(minute)) over () as earliest, sum(count(*)) over () as row_count
+  from (select shop, minute, outcome, count from request_counts
+         where minute > %(since)s and outcome in ('accepted', 'duplicate', 'ignored')
          order by minute desc limit %(most)s) newest
  group by shop
 """
@@ -84,8 +86,15 @@ class ShopLine(NamedTuple):
     broken: str
 
 
-def list_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> list[ShopLine]:
-    """Return a line for each shop, the worst first; counts of work are exact up to ``most`` open items."""
+class ShopOverview(NamedTuple):
+    """A line for each shop, the worst first, and by removed shop its webhooks since ``WEBHOOKS_SINCE``."""
+
+    lines: list[ShopLine]
+    ignored: dict[str, int]
+
+
+def read_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> ShopOverview:
+    """Return the overview; counts of work are exact up to ``most`` open items."""
     values = {"most": most, "since": now - WEBHOOKS_SINCE}
     work = {row.shop_id: row for row in tx.exec_driver_sql(_COUNT_WORK, values)}
     broken: Mapping[int, str] = {row.shop_id: row.broken for row in tx.exec_driver_sql(_FIND_BROKEN)}
@@ -97,7 +106,8 @@ def list_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> l
         _plan_line(shop, work.get(shop.id), seen.get(shop.slug), since, broken.get(shop.id, ""))
         for shop in tx.exec_driver_sql(_FIND_SHOPS)
     ]
-    return sorted(lines, key=_sort_key)
+    ignored = {row.shop: row.ignored for row in sorted(webhooks) if row.ignored}
+    return ShopOverview(sorted(lines, key=_sort_key), ignored)
 
 
 def _plan_line(

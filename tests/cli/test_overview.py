@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs import shop_overview
-from services.jobs.shop_overview import list_shop_overview
+from services.jobs.shop_overview import read_shop_overview
 from tests.cli.commands import run
 
 NOW = utc_now()
@@ -137,7 +137,7 @@ def test_number_of_queries_and_read_rows_does_not_grow_with_the_shops(fleet: Eng
     event.listen(fleet, "before_cursor_execute", count)
     try:
         with transaction(fleet) as tx:
-            lines = list_shop_overview(tx, NOW, most=1)
+            lines = read_shop_overview(tx, NOW, most=1).lines
     finally:
         event.remove(fleet, "before_cursor_execute", count)
 
@@ -147,6 +147,16 @@ def test_number_of_queries_and_read_rows_does_not_grow_with_the_shops(fleet: Eng
     assert fine.webhook_at is not None
     assert fine.webhooks_since == fine.webhook_at  # older rows were not read
     assert shop_overview.MAX_ROWS > 1
+
+
+def test_ignored_webhooks_of_a_removed_shop_are_named_below_the_table(fleet: Engine) -> None:
+    for minutes in (3, 2):
+        execute(fleet, _COUNT, at=NOW - timedelta(minutes=minutes), shop="gone", outcome="ignored")
+
+    shown = run("overview")
+
+    assert "gone was removed, but 2 webhooks of it came in 7 d and were ignored" in shown.stderr
+    assert "gone" not in shown.stdout
 
 
 def test_fleet_without_shops_says_what_to_do(engine: Engine) -> None:

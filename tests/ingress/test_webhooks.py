@@ -192,3 +192,7 @@ def test_late_webhook_of_a_removed_shop_is_verified_answered_200_and_not_stored(
     assert post_charge(client).json == {"status": "ignored"}
     assert (forged.status_code, forged.json) == (404, {"error": "unknown_shop"})
     assert len(stored(engine)) == 1
+    ingress.stats.flush()
+    with transaction(engine) as tx:
+        counted = tx.execute(text("select shop, provider from request_counts where outcome = 'ignored'"))
+        assert set(counted.all()) >= {("acme", "shopify"), ("acme", "stripe")}
