@@ -1,6 +1,7 @@
 """Helper: runs a part of the product in a process that is killed at one of its steps."""
 
 import os
+import re
 import signal
 import traceback
 from collections.abc import Callable
@@ -16,12 +17,13 @@ _BUSY = """
 select count(*) from pg_stat_activity
  where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
 """
+_CHANGES = re.compile(r"\b(insert|update|delete)\b(?! of| skip)", re.IGNORECASE)
 
 
 def run_killed(engine: Engine, act: Callable[[], object], step: int) -> bool:
     """Run ``act`` in a child process that is killed (SIGKILL) at its ``step``-th step, counted from 1.
 
-    Steps are the moments before each statement and each commit, and before and after a file of the archive
+    Steps are the moments before and after each commit of a change, and before and after a file of the archive
     store is linked or read. Returns True if ``act`` ended before that.
     """
     child = os.fork()
@@ -49,7 +51,7 @@ def _is_idle(engine: Engine) -> bool:
 def _kill_at(step: int) -> None:
     left = step
 
-    def count(*_arguments: Any, **_options: Any) -> None:
+    def count() -> None:
         nonlocal left
         left -= 1
         if not left:
@@ -64,8 +66,19 @@ def _kill_at(step: int) -> None:
 
         return wrapper
 
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if _CHANGES.search(statement) and cursor.rowcount:
+            connection.info["changed"] = True
+
     engine = db.get_engine()
-    event.listen(engine, "before_cursor_execute", count)
-    event.listen(engine, "commit", count)
+    event.listen(engine, "after_cursor_execute", note)
+    commit = engine.dialect.do_commit
+    engine.dialect.do_commit = lambda pooled: (
+        counted(commit)(pooled) if _pop(pooled, engine) else commit(pooled)
+    )
     os.link = counted(os.link)
     FolderStore.get = counted(FolderStore.get)  # type: ignore[method-assign]
+
+
+def _pop(pooled: Any, _engine: Engine) -> bool:
+    return bool(pooled.info.pop("changed", False))

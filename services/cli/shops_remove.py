@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from services.privacy.shop_removal import (
     count_rows,
     delete_rows,
     export_shop,
+    is_unrecorded,
     list_tables,
     mark_removed,
     record_removed,
@@ -75,7 +75,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
     """
     with transaction() as tx:
         shop = get_shop(tx, slug, is_removed_allowed=True)
-        is_marked = shop.removed_at is not None
+        is_marked, is_begun = shop.removed_at is not None, is_unrecorded(tx, shop.id)
         deleted, kept = (count_rows(tx, shop.id, tables) for tables in (list_tables(tx), tuple(KEPT)))
     if shop.stock_owner.startswith(OF_POOL):
         raise click.UsageError(
@@ -85,7 +85,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
     if dry_run:
         _print_plan(shop, deleted, kept, as_json=as_json)
         return
-    if is_marked and not deleted:
+    if is_marked and not deleted and not is_begun:
         raise click.UsageError(f"{slug} was removed already: only its audit chain and closed months are here")
     if folder is None and not is_marked:
         raise click.UsageError("name a folder for the shop's data: --export FOLDER; or try --dry-run")
@@ -107,15 +107,14 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
         with transaction() as tx:
             mark_removed(tx, shop, utc_now(), **author)
     with ListProgress() as progress:
-        counts = Counter(delete_rows(shop, utc_now(), progress))
+        delete_rows(shop, utc_now(), progress)
         for _ in range(MAX_PASSES):
             time.sleep(SETTLE_SECONDS)
             late = delete_rows(shop, utc_now(), progress)
-            counts.update(late)
             if not late.keys() - OF_OTHER_KEYS.keys():  # late webhooks are counted for 30 days
                 break
     with transaction() as tx:
-        record_removed(tx, shop, counts, utc_now(), **author)
+        counts = record_removed(tx, shop, utc_now(), **author)
     if as_json:
         print_json({"shop": slug, "exported": exported, "deleted": counts, "kept": kept})
         return

@@ -2,9 +2,11 @@
 
 The row in ``shops`` stays with the mark ``shop_config.settings -> 'removed_at'``: the audit chain and the
 closed months name the shop by its id. Every table with a ``shop_id`` is in ``KEPT`` or emptied of the shop.
+``settings -> 'removed_rows'`` has the deleted rows by table until the last audit entry is written.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -71,11 +73,25 @@ select c.table_name from information_schema.columns c join information_schema.ta
 
 _MARK = """
 insert into shop_config as c (shop_id, settings)
-values (%(shop_id)s, jsonb_build_object('removed_at', %(now)s::timestamptz))
+values (%(shop_id)s, jsonb_build_object('removed_at', %(now)s::timestamptz, 'removed_rows', '{}'::jsonb))
 on conflict (shop_id) do update
    set owner_email = '', accountant_email = '', last_daily_run = null, stock_owner = 'shopify',
        settings = excluded.settings
 """
+
+_ADD_COUNT = """
+update shop_config
+   set settings = settings || jsonb_build_object('removed_rows', coalesce(settings -> 'removed_rows', '{}') ||
+         jsonb_build_object(%(table)s::text,
+           coalesce((settings #>> array['removed_rows', %(table)s])::bigint, 0) + %(count)s::bigint))
+ where shop_id = %(shop_id)s
+"""
+
+_LOCK_COUNTS = "select settings -> 'removed_rows' from shop_config where shop_id = %(shop_id)s for update"
+
+_DROP_COUNTS = "update shop_config set settings = settings - 'removed_rows' where shop_id = %(shop_id)s"
+
+_IS_UNRECORDED = "select settings ? 'removed_rows' from shop_config where shop_id = %(shop_id)s"
 
 _DELETE_SECRETS = """
 delete from shop_secrets where shop_id = %(shop_id)s
@@ -179,16 +195,28 @@ def mark_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, request_
     append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, [mutation])], now)
 
 
+def is_unrecorded(tx: Connection, shop_id: int) -> bool:
+    """Return whether a removal of the shop began and did not write its last audit entry."""
+    return bool(tx.exec_driver_sql(_IS_UNRECORDED, {"shop_id": shop_id}).scalar())
+
+
 def delete_rows(shop: Shop, now: datetime, on_progress: Progress) -> dict[str, int]:
-    """Delete the shop's rows table by table, in batches that are committed; return the counts.
+    """Delete the shop's rows table by table, in batches that are committed with their count; return counts.
 
     Also destroys the keys of archived events, and deletes the files of customers' exports. It can be
     repeated, and then finds what came in meanwhile.
     """
+    counts: Counter[str] = Counter()
+
+    def add(tx: Connection, table: str, count: int) -> None:
+        if count:
+            tx.exec_driver_sql(_ADD_COUNT, {"shop_id": shop.id, "table": table, "count": count})
+            counts[table] += count
+
     with transaction() as tx:
         tables = list_tables(tx)
         exports = list_exports(tx, DataSubject(shop_id=shop.id, whole_shop=True))
-        destroyed = destroy_keys(tx, shop.id, None, now)
+        add(tx, _KEYS, destroy_keys(tx, shop.id, None, now))
     if exports:
         store = open_store(get_settings().archive_url)
         for key in exports:
@@ -198,25 +226,27 @@ def delete_rows(shop: Shop, now: datetime, on_progress: Progress) -> dict[str, i
         f"select ctid from {table} where shop_id = %(shop_id)s limit {_BATCH}))"
         for table in tables
     } | OF_OTHER_KEYS
-    counts = {_KEYS: destroyed} if destroyed else {}
     for table, statement in statements.items():
         while True:
             with transaction() as tx:
                 count = tx.exec_driver_sql(statement, {"shop_id": shop.id, "slug": shop.slug}).rowcount
+                add(tx, table, count)
             if not count:
                 break
-            counts[table] = counts.get(table, 0) + count
-            on_progress("deleted", sum(counts.values()), None)
+            on_progress("deleted", counts.total(), None)
     return counts
 
 
-def record_removed(
-    tx: Connection, shop: Shop, counts: Mapping[str, int], now: datetime, *, by: str, request_id: str
-) -> None:
-    """Append what was deleted to the shop's audit chain."""
+def record_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, request_id: str) -> dict[str, int]:
+    """Append what all runs deleted to the shop's audit chain, once; return the rows by table."""
+    counts: dict[str, int] | None = tx.exec_driver_sql(_LOCK_COUNTS, {"shop_id": shop.id}).scalar_one()
+    if counts is None:
+        return {}
+    tx.exec_driver_sql(_DROP_COUNTS, {"shop_id": shop.id})
     summary = f"deleted {sum(counts.values())} rows of the removed shop {shop.slug}"
     mutations = [Mutation("shops", str(shop.id), summary, None, {"rows": dict(sorted(counts.items()))})]
     append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, mutations)], now)
+    return counts
 
 
 def _to_text(value: object) -> str:

@@ -26,6 +26,7 @@ SINGLE = {
     "services/ledger/rate_limits.py",
     "services/ledger/pause.py",
     "services/mail/outbox_admin.py",
+    "services/privacy/shop_removal.py",
     "services/retention/events.py",
     "services/schema/migrate.py",
     "services/shops/secrets.py",
