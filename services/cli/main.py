@@ -39,6 +39,16 @@ class FleetGroup(click.Group):
             raise click.ClickException(f"{cmd_name} cannot be loaded ({fault}): run `make setup`") from fault
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand; the error for an unknown one names the closest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as fault:
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(fault.command_name, possibilities=names, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; a ``ShopfleetError`` ends it with exit code 1 and the error's message."""
         try:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.closing.tax_rates import TAXES, find_place_fault
-from services.core.errors import describe_unknown
+from services.core.errors import describe_unknown, join_faults
 from services.shops.shops import ShopInvalid
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
@@ -99,7 +99,7 @@ def record_tax_profile(
     before = tx.exec_driver_sql(f"{_FIND} for update", {"shop_id": shop_id}).scalar() or {}
     after = {**before, **changes}
     if faults := _find_faults(changes):
-        raise ProfileInvalid("; ".join(faults))
+        raise ProfileInvalid(join_faults(faults))
     if after == before:
         return _from_stored(after)
     tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "tax": orjson.dumps(after).decode()})

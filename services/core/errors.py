@@ -1,9 +1,9 @@
 """Errors, named by what happens next. Only ``services.providers`` maps a response to one of them."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import NoReturn
 
 MAX_NAMED = 60
@@ -28,19 +28,44 @@ def suggest(value: str, known: Iterable[str]) -> str:
     names = list(dict.fromkeys(known))
     if not names:
         return "does not exist: there is none yet"
-    closest = get_close_matches(value, names, 1)
     if len(names) > MAX_NAMED:
-        shown = get_close_matches(value, names, MAX_NAMED // 2, 0)
+        shown = get_close_matches(value, names, MAX_NAMED // 2, 0.3) or names[: MAX_NAMED // 6]
         listed = f"{', '.join(shown)} or one of {len(names) - len(shown)} more"
     else:
         listed = ", ".join(names)
-    return f"should be one of {listed}" + (f"; did you mean {closest[0]!r}?" if closest else "")
+    return f"should be one of {listed}{did_you_mean(value, names)}"
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'NAME'?`` with the closest name of ``known``, or an empty text.
+
+    Capital letters do not count. Of equally similar names, one with the same letters is closest, then one
+    with the same two first letters. A name that contains ``value`` counts if no other is similar.
+    """
+    forms, wanted = {name.casefold(): name for name in known}, value.casefold()
+    within = [form for form in forms if len(wanted) > 2 and wanted in form]
+    close = get_close_matches(wanted, forms, 20) or within
+    if not close:
+        return ""
+
+    def similarity(form: str) -> tuple[float, bool, bool]:
+        ratio = SequenceMatcher(None, form, wanted).ratio()
+        return ratio, sorted(form) == sorted(wanted), form[:2] == wanted[:2]
+
+    best = max(close, key=similarity)
+    return f"; did you mean {forms[best]!r}?"
 
 
 def describe_server(url: str) -> str:
     """Return host, port and database of ``url``, never its user or a password: ``db.example:5432/shop``."""
     servers = (each.partition("://")[2].rpartition("@")[2] for each in re.split(r";(?=\w+://)", url))
     return ", ".join(server.partition("?")[0] for server in servers)
+
+
+def join_faults(faults: Collection[str]) -> str:
+    """Return ``faults`` as one message: a line for each if there are several."""
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    return lines.strip() if len(faults) == 1 else f"{len(faults)} faults:{lines}"
 
 
 class SettingsInvalid(ShopfleetError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from services.core.errors import Misconfigured
+from services.core.errors import Misconfigured, join_faults
 from services.providers.provider import SecretInvalid
 from services.providers.registry import get_secret_kind
 from services.shopify.shop_access import ShopAccess, open_admin_with_stored_token
@@ -49,7 +49,7 @@ def check_credentials(shop: Shop, domain: str, secrets: Mapping[str, str]) -> "G
         except SecretInvalid as fault:
             faults.append(str(fault))
     if faults:
-        raise ShopInvalid("; ".join(faults))
+        raise ShopInvalid(join_faults(faults))
     try:
         access = open_admin_with_stored_token(
             ShopAccess(shop.id, domain, secrets["shopify-token"]), None
@@ -71,7 +71,7 @@ def check_access(shop: Shop, domain: str, access: "GrantedAccess") -> None:
                 f"`fleet shops set {shop.slug} {field}={found}`; else change it in Shopify's settings"
             )
     if faults:
-        raise ShopInvalid("nothing was stored: " + "; ".join(faults))
+        raise ShopInvalid("nothing was stored: " + join_faults(faults))
 
 
 def find_token_faults(shop: Shop, domain: str, access: "GrantedAccess") -> list[str]:

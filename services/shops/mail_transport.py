@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
+from services.core.errors import join_faults
 from services.core.pg_arrays import int_array
 from services.core.settings import MAIL_TRANSPORTS
 from services.providers.outgoing_mail import AddressInvalid, ascii_address, parse_sender
@@ -112,7 +113,7 @@ def record_mail_choice(
     ``ShopInvalid`` names every fault. The audit has the choice before and after.
     """
     if faults := list_choice_faults(choice):
-        raise ShopInvalid("; ".join(faults))
+        raise ShopInvalid(join_faults(faults))
     tx.exec_driver_sql(_LOCK, {"shop_id": shop.id})
     stored = _find_stored(tx, [shop.id]).get(shop.id, {})
     if stored == choice.document:

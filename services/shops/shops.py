@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -14,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import IntegrityError
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.errors import InputInvalid, suggest
+from services.core.errors import InputInvalid, describe_unknown, did_you_mean, join_faults, suggest
 from services.core.money import CURRENCIES
 from services.core.setting_urls import is_mail_address_or_empty
 from services.ledger.work import FLEET
@@ -122,7 +121,7 @@ def set_shop(
 ) -> Shop:
     """Change the given ``FIELDS`` and return the shop; equal values are neither written nor audited."""
     unknown = [field for field in changes if field not in FIELDS]
-    faults = [f"{field!r} is no field of a shop: use {', '.join(FIELDS)}" for field in unknown]
+    faults = [f"field {describe_unknown(field, FIELDS)}" for field in unknown]
     if "shopify_domain" in changes:
         changes = {**changes, "shopify_domain": normalize_domain(changes["shopify_domain"])}
     _check_faults(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
@@ -269,8 +268,7 @@ def _find_faults(fields: Mapping[str, str]) -> list[str]:
 @lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
 def _find_closest(field: str, value: str) -> str:
     known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
-    closest = get_close_matches(value, sorted(known), 1)
-    return f"; did you mean {closest[0]!r}?" if closest else ""
+    return did_you_mean(value, sorted(known))
 
 
 def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
@@ -292,7 +290,7 @@ def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[st
 
 def _check_faults(faults: list[str]) -> None:
     if faults:
-        raise ShopInvalid("; ".join(faults))
+        raise ShopInvalid(join_faults(faults))
 
 
 def find_slugs(tx: Connection) -> dict[int, str]:

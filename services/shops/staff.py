@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
+from services.core.errors import join_faults
 from services.shops.shops import ShopInvalid, get_shop
 
 _FIND = """
@@ -45,7 +46,7 @@ def record_staff(
         if len(name) > 100 or not name.isprintable()
     ]
     if faults:
-        raise ShopInvalid("; ".join(faults))
+        raise ShopInvalid(join_faults(faults))
     shop_id = get_shop(tx, slug).id
     before = find_staff(tx, slug)
     after = {number: name for number, name in {**before, **names}.items() if name}

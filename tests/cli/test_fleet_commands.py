@@ -41,7 +41,7 @@ def test_no_shops_yet_says_what_to_do(engine: Engine) -> None:
         (["add", "mill", "--name", "Mill"], "Missing option"),
         (["show", "nowhere"], "there is no shop 'nowhere'"),
         (["set", "harbour"], "nothing to change"),
-        (["set", "harbour", "colour=red"], "'colour' is no field"),
+        (["set", "harbour", "colour=red"], "field 'colour' should be one of name, timezone"),
         (["set", "harbour", "currency"], "should be field=value"),
         (["secret", "harbour", "shopify-secret", "--generate"], "should be one of shopify-webhook"),
         (["secret", "harbour", "shopify-token", "--generate"], "cannot be generated"),

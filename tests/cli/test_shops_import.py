@@ -79,11 +79,11 @@ def test_mistake_that_each_line_repeats_is_compared_once_with_the_known_values(
 ) -> None:
     compared: list[str] = []
 
-    def find(value: str, *_: object) -> list[str]:
+    def find(value: str, *_: object) -> str:
         compared.append(value)
-        return ["America/Vancouver"]
+        return "; did you mean 'America/Vancouver'?"
 
-    monkeypatch.setattr("services.shops.shops.get_close_matches", find)
+    monkeypatch.setattr("services.shops.shops.did_you_mean", find)
 
     refused = do_import(write(tmp_path, *(f"s{n},Shop,Amerika/Vancouvr,CAD,," for n in range(9))))
 

@@ -19,7 +19,7 @@ from services.cli.output import format_time, print_json, print_table, safe_text,
 from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Misconfigured
+from services.core.errors import Misconfigured, join_faults
 from services.core.settings import MAIL_TRANSPORTS, get_settings
 from services.mail.connection_lines import ConnectionLine, list_shop_lines
 from services.mail.remedies import MailSender, find_remedy
@@ -194,7 +194,7 @@ def _check(tx: Connection, shop: Shop, choice: MailChoice) -> None:
             fault = f"{name} cannot be decrypted ({secret})" if secret else f"{shop.slug} has no {name}"
             faults.append(f"{fault}: record it first, fleet shops secret {shop.slug} {name} --stdin")
     if faults:
-        raise ShopInvalid("; ".join(faults))
+        raise ShopInvalid(join_faults(faults))
 
 
 def _describe_change(shop: Shop, before: MailChoice, after: MailChoice, *, dry_run: bool) -> str:

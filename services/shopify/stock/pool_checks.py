@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError, join_faults
 from services.core.pg_arrays import arrays
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
@@ -159,7 +159,7 @@ def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
     """Return the level of each of ``wanted``; raise ``PoolRefused`` naming all that cannot be linked."""
     links, faults = check_links(tx, wanted)
     if faults:
-        raise PoolRefused("; ".join(faults))
+        raise PoolRefused(join_faults(faults))
     return links
 
 

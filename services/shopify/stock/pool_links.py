@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
+from services.core.errors import join_faults
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays, text_array
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
@@ -111,7 +112,7 @@ def plan_figures(
             counts = ", ".join(f"{slug} {count}" for slug, count in sorted(pieces.items()))
             faults.append(f"sku={sku!r}: the shops hold {counts}: name the shop that is right with --from")
     if faults:
-        raise PoolRefused("; ".join(faults))
+        raise PoolRefused(join_faults(faults))
     return figures
 
 
