@@ -185,7 +185,7 @@ def _measure_step(engine: Engine, url: str) -> Figures:
     lists: dict[str, Callable[[Connection], object]] = {
         "events_ms": lambda tx: list_events(tx, EventFilter(shop_id=3), limit=50),
         "work_ms": lambda tx: list_work(tx, WorkFilter(), limit=50),
-        "runs_ms": lambda tx: find_history(tx, job="gap-healing", shop_id=3, status=None, limit=50),
+        "runs_ms": lambda tx: find_history(tx, job="gap-healing", shop_id=3, limit=50),
         "metrics_ms": lambda tx: (read_totals(tx), list_topic_figures(tx, now)),
     }
     first = _count_pages(engine)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 
 from services.alerts.tables import incidents
 from services.audit.append import Author, Mutation, append_change
+from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import arrays
 
@@ -91,20 +92,20 @@ class Incident(NamedTuple):
 
 def find_incidents(
     tx: Connection, *, shop_id: int | None = None, rule: str = "", is_all: bool = False, limit: int = 50
-) -> Sequence[Row[Any]]:
+) -> Page[Row[Any]]:
     """Return open incidents by severity, then the newest first; ``is_all`` adds resolved ones.
 
     ``rule`` is a rule (``cron_did_not_run:monthly-close``) or the part before its colon.
     """
     column = incidents.c
-    wanted = _SELECT.order_by(column.status, column.severity, column.id.desc()).limit(limit)
+    wanted = _SELECT.order_by(column.status, column.severity, column.id.desc())
     if not is_all:
         wanted = wanted.where(column.status == "open")
     if shop_id is not None:
         wanted = wanted.where(column.shop_id == shop_id)
     if rule:
         wanted = wanted.where(or_(column.rule == rule, func.split_part(column.rule, ":", 1) == rule))
-    return tx.execute(wanted).all()
+    return fetch_page(tx, wanted, limit)
 
 
 def list_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:

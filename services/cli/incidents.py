@@ -10,6 +10,7 @@ from services.cli.base import (
     CommandGroup,
     actor_option,
     audit_author,
+    dry_run_option,
     find_shop_id,
     json_option,
     limit_option,
@@ -18,7 +19,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.cli.params import INCIDENT, RULE
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
@@ -98,16 +99,23 @@ def show(incident_id: int, as_json: bool) -> None:
 @command.command("resolve")
 @click.argument("incident_id", type=INCIDENT)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
+@dry_run_option
 @actor_option
-def resolve(incident_id: int, reason: str, actor: str) -> None:
+@json_option
+def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Resolve an incident. The same finding does not open it again; a new one does.
 
     \b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
-    with transaction() as tx:
-        line = resolve_by_person(tx, incident_id, now=utc_now(), reason=reason, **audit_author(actor))
-    click.echo(f"Resolved incident {line.id}: {line.rule} for {line.period}.")
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        resolve_by_person(tx, incident_id, now=utc_now(), reason=reason, **audit_author(actor))
+        line, slugs = get_incident(tx, incident_id), find_slugs(tx)
+    if as_json:
+        print_json(_document(line, slugs) | {"changed": not dry_run})
+        return
+    verb = "Would resolve" if dry_run else "Resolved"
+    click.echo(f"{verb} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
 
 
 def _shop(line: Row[Any], slugs: dict[int, str]) -> str:

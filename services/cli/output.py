@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 import orjson
 
+from services.core.db import MAX_COUNTED, Page
 from services.core.settings import get_settings
 
 PIPE_WIDTH = 200
@@ -59,11 +60,19 @@ def print_lines(title: str, columns: Columns, lines: Sequence[Any], empty: str) 
 def print_list(
     title: str, columns: Columns, lines: Sequence[Any], documents: Sequence[Any], empty: str, *, as_json: bool
 ) -> None:
-    """Print ``documents`` as JSON, or their ``lines`` as a table."""
+    """Print ``documents`` as JSON, or their ``lines`` as a table; then whether there are more."""
     if as_json:
         print_json(documents)
     else:
         print_lines(title, columns, lines, empty)
+    warn_if_cut(lines)
+
+
+def warn_if_cut(lines: Sequence[Any]) -> None:
+    """Print to stderr how many rows there are if ``lines`` is a page of more."""
+    if isinstance(lines, Page) and lines.total > len(lines):
+        more = f"more than {MAX_COUNTED:,}" if lines.total > MAX_COUNTED else f"{lines.total:,}"
+        click.echo(f"{len(lines)} of {more} shown: --limit N", err=True)
 
 
 def print_fields(title: str, fields: Mapping[str, object]) -> None:

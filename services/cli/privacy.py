@@ -10,6 +10,7 @@ from services.cli.base import (
     actor_option,
     add_options,
     confirm,
+    dry_run_option,
     find_shop_id,
     force_option,
     json_option,
@@ -18,10 +19,10 @@ from services.cli.base import (
     operator_label,
     shop_option,
 )
-from services.cli.output import Columns, print_list
+from services.cli.output import Columns, print_json, print_list
 from services.cli.params import PRIVACY_REQUEST
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.privacy.store import list_requests, record_decision
 from services.shops.shops import find_slugs
 
@@ -69,13 +70,15 @@ _decision_options = add_options(
     click.argument("request_id", type=PRIVACY_REQUEST, metavar="ID"),
     click.option("--reason", required=True, help="Why, for the audit."),
     actor_option,
+    dry_run_option,
     force_option,
+    json_option,
 )
 
 
 @command.command("confirm")
 @_decision_options
-def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> None:
+def confirm_request(**options: Any) -> None:
     """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
 
     ID is that of an open request shop_redact in `fleet privacy list`. No decision is needed if Shopify
@@ -84,26 +87,28 @@ def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> No
     \b
     Example: fleet privacy confirm 12 --reason "Ada closed her shop, mail of 2026-11-20" -f
     """
-    _decide(request_id, reason, actor, force, erase=True)
+    _decide(**options, erase=True)
 
 
 @command.command("reject")
 @_decision_options
-def reject_request(request_id: int, reason: str, actor: str, force: bool) -> None:
+def reject_request(**options: Any) -> None:
     """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
 
     \b
     Example: fleet privacy reject 12 --reason "the shop is open and pays: a forged request" -f
     """
-    _decide(request_id, reason, actor, force, erase=False)
+    _decide(**options, erase=False)
 
 
-def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: bool) -> None:
+def _decide(
+    request_id: int, reason: str, actor: str, dry_run: bool, force: bool, as_json: bool, *, erase: bool
+) -> None:
     if not reason.strip():
         raise click.UsageError("--reason is empty: write why, for the audit")
-    confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
+    confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force or dry_run)
     by = operator_label(actor)
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         shop_id = record_decision(
             tx, request_id, erase=erase, by=by, reason=reason, now=utc_now(), request=new_request_id()
         )
@@ -112,7 +117,10 @@ def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: boo
         raise click.UsageError(
             f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
         )
-    click.echo(f"{slug}: the shop is {'erased within minutes' if erase else 'kept'}.")
+    verb = "would be" if dry_run else "is"
+    text = f"{slug}: the shop {verb} {'erased within minutes' if erase else 'kept'}."
+    document = {"id": request_id, "shop": slug, "changed": not dry_run, "note": text}
+    print_json(document) if as_json else click.echo(text)
 
 
 def _result(line: Row[Any]) -> str:

@@ -8,6 +8,7 @@ from services.cli.base import (
     actor_option,
     add_options,
     audit_author,
+    dry_run_option,
     json_option,
     shop_argument,
 )
@@ -19,7 +20,7 @@ from services.cli.shops_import import import_shops
 from services.cli.shops_remove import remove
 from services.cli.shops_secret import secret
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_shop_lines
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
@@ -62,19 +63,22 @@ def _field_options(*required: str) -> Decorator:
 @command.command("add")
 @click.argument("slug")
 @_field_options("name", "timezone", "currency")
+@dry_run_option
 @actor_option
 @json_option
-def add(slug: str, actor: str, as_json: bool, **options: str | None) -> None:
+def add(slug: str, dry_run: bool, actor: str, as_json: bool, **options: str | None) -> None:
     """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
 
     \b
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
     fields = {field: value for field, value in options.items() if value is not None}
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         shop = add_shop(tx, slug=slug, now=utc_now(), **fields, **audit_author(actor))
     if as_json:
-        print_json(to_document(shop))
+        print_json(to_document(shop) | {"dry_run": dry_run})
+    elif dry_run:
+        print_fields(f"Would add shop {shop.slug}", fields)
     else:
         click.echo(f"Added shop {shop.slug}. Next: fleet shops secret {shop.slug} shopify-webhook --stdin")
 
@@ -130,9 +134,12 @@ def show(slug: str, as_json: bool) -> None:
 @shop_argument
 @click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
 @_field_options()
+@dry_run_option
 @actor_option
 @json_option
-def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, **options: str | None) -> None:
+def set_fields(
+    slug: str, changes: tuple[str, ...], dry_run: bool, actor: str, as_json: bool, **options: str | None
+) -> None:
     """Change a shop's fields, as options or as field=value.
 
     --stock-owner shopfleet: levels counted with `fleet stock count` belong to Shopfleet and are pushed.
@@ -150,21 +157,21 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
     if wanted.get("shopify_domain"):
         compare_domain(slug, wanted["shopify_domain"])
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         before = get_shop(tx, slug)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **audit_author(actor))
-    if "stock_owner" in wanted:
+    if "stock_owner" in wanted and not dry_run:
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))
         if released:
             what = f"{released} level" + (" follows" if released == 1 else "s follow")
             click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
     if as_json:
-        print_json(to_document(shop))
+        print_json(to_document(shop) | {"dry_run": dry_run})
     else:
-        click.echo(_describe_change(before, shop))
-        if shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
+        click.echo(_describe_change(before, shop, dry_run=dry_run))
+        if not dry_run and shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
             pool = shop.stock_owner.removeprefix(OF_POOL)
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
 
@@ -176,9 +183,10 @@ for one in (connect, import_shops, remove, secret):
 @command.command("staff")
 @shop_argument
 @click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
+@dry_run_option
 @actor_option
 @json_option
-def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
+def staff(slug: str, names: tuple[str, ...], dry_run: bool, actor: str, as_json: bool) -> None:
     """Set the names of staff by Shopify's number, for the weekly digest; NUMBER= removes a name.
 
     \b
@@ -186,12 +194,13 @@ def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     """
     pairs = _read_pairs(names, "NUMBER=NAME, such as 4711=Dana")
     wanted = {number: name.strip() for number, name in pairs.items()}
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         known = record_staff(tx, slug, wanted, utc_now(), **audit_author(actor))
     if as_json:
         print_json(known)
         return
-    print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff has a name yet.")
+    title = f"Staff of {slug}" + (" (would be)" if dry_run else "")
+    print_table(title, ("number", "name"), sorted(known.items()), "No staff has a name yet.")
 
 
 def _read_pairs(pairs: tuple[str, ...], form: str) -> dict[str, str]:
@@ -200,9 +209,10 @@ def _read_pairs(pairs: tuple[str, ...], form: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _describe_change(before: Shop, after: Shop) -> str:
+def _describe_change(before: Shop, after: Shop, *, dry_run: bool) -> str:
+    verb = "would change " if dry_run else ""
     changed = [
-        f"{field}: {getattr(before, field) or '-'} -> {getattr(after, field) or '-'}"
+        f"{verb}{field}: {getattr(before, field) or '-'} -> {getattr(after, field) or '-'}"
         for field in FIELDS
         if getattr(before, field) != getattr(after, field)
     ]

@@ -13,7 +13,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines
+from services.cli.output import Columns, print_fields, print_json, print_lines, print_list
 from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
@@ -50,10 +50,8 @@ def work_list(shop: str, status: tuple[str, ...], limit: int, as_json: bool, **o
         wanted = WorkFilter(shop_id=find_shop_id(tx, shop), statuses=status, **options)
         lines = list_work(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
-    if as_json:
-        print_json([_document(line, slugs) for line in lines])
-    else:
-        print_work("", lines, slugs, "No work matches.")
+    documents = [_document(line, slugs) for line in lines]
+    print_list("", _work_columns(slugs), lines, documents, "No work matches.", as_json=as_json)
 
 
 @command.command("show")
@@ -79,7 +77,11 @@ def show(work_id: int, as_json: bool) -> None:
 
 def print_work(title: str, lines: Sequence[WorkLine], slugs: dict[int, str], empty: str) -> None:
     """Print rows of work as a table; the last column is the result or the error."""
-    columns: Columns = {
+    print_lines(title, _work_columns(slugs), lines, empty)
+
+
+def _work_columns(slugs: dict[int, str]) -> Columns:
+    return {
         "id": "id",
         "shop": lambda line: slugs.get(line.shop_id, line.shop_id),
         "topic": "topic",
@@ -92,13 +94,12 @@ def print_work(title: str, lines: Sequence[WorkLine], slugs: dict[int, str], emp
         "created": "created_at",
         "outcome": _outcome,
     }
-    print_lines(title, columns, lines, empty)
 
 
 def _outcome(line: WorkLine) -> str:
     if line.status in ("done", "discarded"):
         return line.result or ""
-    return f"{line.error_code}: {line.last_error}"[:120] if line.error_code else ""
+    return f"{line.error_code}: {line.last_error}" if line.error_code else ""
 
 
 def _document(line: WorkLine, slugs: dict[int, str]) -> dict[str, Any]:

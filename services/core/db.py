@@ -1,16 +1,29 @@
 """The database: one engine per process, and the only module that commits."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, NestedTransaction, create_engine, event
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    NestedTransaction,
+    Row,
+    Select,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import SettingsInvalid
 from services.core.settings import Settings, get_settings
+
+T = TypeVar("T")
 
 metadata = MetaData(
     naming_convention={
@@ -204,6 +217,45 @@ def rolled_back(tx: Connection) -> Iterator[None]:
         if before is not None:
             tx.info[_AT_COMMIT] = before
         savepoint.rollback()
+
+
+@contextmanager
+def transaction_or_plan(*, dry_run: bool) -> Iterator[Connection]:
+    """Yield a connection as ``transaction`` does; with ``dry_run`` its work is rolled back at the end."""
+    with transaction() as tx, rolled_back(tx) if dry_run else nullcontext():
+        yield tx
+
+
+MAX_COUNTED = 10_000
+
+
+class Page(list[T]):
+    """The first rows of a query; ``total`` is the number of all, at most ``MAX_COUNTED`` + 1."""
+
+    total = 0
+
+
+def fetch_page(
+    tx: Connection, query: Select[Any] | str, limit: int | None, values: Mapping[str, Any] | None = None
+) -> Page[Row[Any]]:
+    """Return the first ``limit`` rows of ``query``, or all; a text with ``values`` ends with its limit."""
+    if isinstance(query, str):
+        page = Page(tx.exec_driver_sql(query, {**(values or {}), "limit": limit}))
+    else:
+        page = Page(tx.execute(query.limit(limit)))
+    page.total = len(page)
+    if page.total != limit:
+        return page
+    most = MAX_COUNTED + 1
+    if isinstance(query, str):
+        counted = tx.exec_driver_sql(
+            f"select count(*) from ({query}) counted",  # noqa: S608 - the caller's own statement
+            {**(values or {}), "limit": most},
+        )
+    else:
+        counted = tx.execute(select(func.count()).select_from(query.limit(most).subquery()))
+    page.total = counted.scalar_one()
+    return page
 
 
 def is_connection_fault(fault: BaseException) -> bool:

@@ -1,11 +1,12 @@
 """Reads runs for lists: history, and the last run of each job."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import int_array
+from services.core.db import Page, fetch_page
+from services.core.pg_arrays import int_array, text_array
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
@@ -25,7 +26,7 @@ select r.id, r.job, r.shop_id, r.period, r.due_at, r.started_at, r.ended_at, r.s
 
 _HISTORY = f"""{_LINE}
  where (%(job)s::text is null or r.job = %(job)s) and (%(shop_id)s::int is null or r.shop_id = %(shop_id)s)
-   and (%(status)s::text is null or r.status = %(status)s)
+   and (cardinality(%(statuses)s::text[]) = 0 or r.status = any(%(statuses)s::text[]))
  order by r.due_at desc, r.id desc limit %(limit)s
 """
 
@@ -42,11 +43,10 @@ select last.* from jobs j left join shops s on j.per_shop
 
 
 def find_history(
-    tx: Connection, *, job: str | None, shop_id: int | None, status: str | None, limit: int
-) -> list[RunLine]:
+    tx: Connection, *, job: str | None, shop_id: int | None, statuses: Sequence[str] = (), limit: int
+) -> Page[RunLine]:
     """Return up to ``limit`` runs that match, newest due time first."""
-    values = {"job": job, "shop_id": shop_id, "status": status, "limit": limit}
-    return [*tx.exec_driver_sql(_HISTORY, values)]
+    return fetch_page(tx, _HISTORY, limit, {"job": job, "shop_id": shop_id, "statuses": text_array(statuses)})
 
 
 def list_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal_column, or_, select
+from sqlalchemy import Connection, Row, Select, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.tables import inbound_events, work_queue
@@ -29,29 +30,32 @@ class RowUnknown(InputInvalid):
     """The ledger has no row with this id."""
 
 
-def list_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[EventLine]:
+def list_events(tx: Connection, wanted: EventFilter, *, limit: int) -> Page[EventLine]:
     """Return up to ``limit`` events that match, newest first."""
+    return fetch_page(tx, _select_events(wanted), limit)
+
+
+def _select_events(wanted: EventFilter) -> Select[Any]:
     shown = [column for column in inbound_events.c if column.name not in ("headers", "body")]
     size = func.octet_length(inbound_events.c.body).label("body_bytes")
-    newest = select(*shown, size, _WORK.label("work")).where(wanted.where())
-    return [*tx.execute(newest.order_by(inbound_events.c.id.desc()).limit(limit))]
+    found = select(*shown, size, _WORK.label("work")).where(wanted.where())
+    return found.order_by(inbound_events.c.id.desc())
 
 
 def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str], bytes, list[WorkLine]]:
     """Return an event, its headers, its body as received, and its work; raise ``RowUnknown``."""
-    found = list_events(tx, EventFilter(ids=(event_id,)), limit=1)
-    if not found:
+    found = tx.execute(_select_events(EventFilter(ids=(event_id,)))).first()
+    if found is None:
         raise RowUnknown(f"there is no event {event_id}: `fleet events list` shows the newest")
     is_this = inbound_events.c.id == event_id
     row = tx.execute(select(inbound_events.c.headers, inbound_events.c.body).where(is_this)).one()
     of_event = select(work_queue).where(work_queue.c.event_id == event_id).order_by(work_queue.c.id)
-    return found[0], dict(row.headers), bytes(row.body), [*tx.execute(of_event)]
+    return found, dict(row.headers), bytes(row.body), [*tx.execute(of_event)]
 
 
-def list_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> list[WorkLine]:
+def list_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> Page[WorkLine]:
     """Return up to ``limit`` rows of work that match, newest first."""
-    newest = select(work_queue).where(wanted.where()).order_by(work_queue.c.id.desc()).limit(limit)
-    return [*tx.execute(newest)]
+    return fetch_page(tx, select(work_queue).where(wanted.where()).order_by(work_queue.c.id.desc()), limit)
 
 
 def count_work(tx: Connection, *wanted: WorkFilter) -> int:
@@ -62,7 +66,7 @@ def count_work(tx: Connection, *wanted: WorkFilter) -> int:
 
 def get_work(tx: Connection, work_id: int) -> WorkLine:
     """Return one row of work; raise ``RowUnknown``."""
-    found = list_work(tx, WorkFilter(ids=(work_id,)), limit=1)
-    if not found:
+    found = tx.execute(select(work_queue).where(work_queue.c.id == work_id)).first()
+    if found is None:
         raise RowUnknown(f"there is no work {work_id}: `fleet work list` shows the newest")
-    return found[0]
+    return found

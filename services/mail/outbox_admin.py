@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.audit.append import Mutation, append_change
+from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import text_array
 from services.ledger.accept import WorkRef, record_work
@@ -79,7 +80,7 @@ def find_mails(
     statuses: Sequence[str] = (),
     kind: str = "",
     limit: int = 50,
-) -> Sequence[Row[Any]]:
+) -> Page[Row[Any]]:
     """Return mails with their work, newest first. ``shop_id`` None means all, ``FLEET`` the fleet's own.
 
     ``is_stuck``: the outcome is unknown, and no worker will change that.
@@ -89,9 +90,8 @@ def find_mails(
         "shop_id": None if shop_id == FLEET else shop_id,
         "status": text_array(list(statuses)),
         "kind": kind,
-        "limit": limit,
     }
-    return tx.exec_driver_sql(_FIND, values).all()
+    return fetch_page(tx, _FIND, limit, values)
 
 
 def get_mail(tx: Connection, mail_id: int) -> Row[Any]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
+from services.core.db import Page, fetch_page
 from services.core.locks import lock_objects
 from services.ledger.audit_text import format_money
 from services.payments.comparison import IS_STAGED, DayComparison
@@ -215,10 +216,12 @@ def lock_payment_periods(tx: Connection, shop_id: int) -> None:
 
 def list_day_breaks(
     tx: Connection, shop_id: int, day: date, *, only_open: bool = True, limit: int | None = None
-) -> list[PaymentBreak]:
+) -> Page[PaymentBreak]:
     """Return the first ``limit`` breaks of the shop's ``day``, open ones first, by kind and id."""
-    values = {"shop_id": shop_id, "day": day, "only_open": only_open, "limit": limit}
-    return [PaymentBreak(**row._mapping) for row in tx.exec_driver_sql(_LIST, values)]
+    rows = fetch_page(tx, _LIST, limit, {"shop_id": shop_id, "day": day, "only_open": only_open})
+    page = Page(PaymentBreak(**row._mapping) for row in rows)
+    page.total = rows.total
+    return page
 
 
 def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Rows of ``privacy_requests``: request, due date and result. No personal data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.append import AuditEntry, Mutation, append_all
+from services.core.db import Page, fetch_page
 from services.core.pg_arrays import text_array
 from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
@@ -240,15 +241,14 @@ def export_key(shop_id: int, request_id: int) -> str:
     return f"privacy/shop-{shop_id}/request-{request_id}.json"
 
 
-def list_requests(tx: Connection, shop_id: int | None, limit: int) -> Sequence[Row[Any]]:
+def list_requests(tx: Connection, shop_id: int | None, limit: int) -> Page[Row[Any]]:
     """Return requests, open ones first, by due date; of every shop if ``shop_id`` is None.
 
     ``id`` is None until a worker has handled the request.
     """
     values = {
         "shop_id": shop_id,
-        "limit": limit,
         "time_to_answer": TIME_TO_ANSWER,
         "topics": text_array(["privacy_export", "privacy_redact"]),
     }
-    return tx.exec_driver_sql(_FIND, values).all()
+    return fetch_page(tx, _FIND, limit, values)

@@ -5,7 +5,6 @@ It is in ``tasks`` because ``run`` needs the handlers.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 import orjson
 from sqlalchemy import Connection
 
+from services.cli import retention
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -25,10 +25,10 @@ from services.cli.base import (
     operator_label,
     shop_option,
 )
-from services.cli.output import Columns, format_time, print_json, print_lines
-from services.cli.params import NameType
+from services.cli.output import Columns, format_time, print_json, print_lines, print_list
+from services.cli.params import KnownType, NameType
 from services.core.clock import utc_now
-from services.core.db import rolled_back, transaction
+from services.core.db import transaction, transaction_or_plan
 from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import STATUSES, RunLine, find_history
@@ -46,8 +46,6 @@ from services.jobs.store import (
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs
 from tasks.commands.jobs_plan import JOB_COLUMNS, PLANNED_COLUMNS, find_job_lines, find_planned
-
-MAX_ERROR_LENGTH = 160
 
 
 def _find_names(tx: Connection) -> Iterator[str]:
@@ -103,7 +101,15 @@ def list_jobs(shop: str, as_json: bool) -> None:
 @command.command("next")
 @click.argument("job", type=JOB, required=False, default="")
 @shop_option
-@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@click.option(
+    "--limit",
+    "--count",
+    "count",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How many.",
+)
 @json_option
 def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     """List the next runs: of JOB in each of its time zones, or of all jobs.
@@ -150,6 +156,8 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
         for planned in jobs_run.plan_here(wanted, shop, period or None, force=force, by=by):
             where = f" at {planned.shop.slug}" if planned.shop else ""
             click.echo(f"Would run {job} for {planned.period}{where}: {jobs_run.PLANS[planned.found]}.")
+        if wanted.topic == "retention":
+            ctx.invoke(retention.show, as_json=False)
         return
     results = jobs_run.run_here(wanted, shop, period or None, force=force, by=by, request_id=new_request_id())
     one_only = bool(shop) or not wanted.per_shop
@@ -164,10 +172,15 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
 @command.command("history")
 @click.argument("job", type=JOB, required=False, default="")
 @shop_option
-@click.option("--status", type=click.Choice(STATUSES), help="Only runs with this status.")
+@click.option(
+    "--status",
+    type=KnownType("statuses", lambda: STATUSES, is_list=True),
+    default="",
+    help=f"Comma-separated: {', '.join(STATUSES)}.",
+)
 @limit_option
 @json_option
-def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) -> None:
+def history(job: str, shop: str, status: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List runs, newest first: result, duration and who started them.
 
     \b
@@ -175,15 +188,12 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
     """
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_history(tx, job=job or None, shop_id=shop_id, status=status, limit=limit)
+        lines = find_history(tx, job=job or None, shop_id=shop_id, statuses=status, limit=limit)
         slugs = find_slugs(tx)
 
     def shop_of(line: RunLine) -> str:
         return slugs.get(FLEET if line.shop_id is None else line.shop_id, str(line.shop_id))
 
-    if as_json:
-        print_json([line._asdict() | {"shop": shop_of(line)} for line in lines])
-        return
     columns: Columns = {
         "run": "id",
         "job": "job",
@@ -199,12 +209,13 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
         ),
         "error": _describe_error,
     }
-    print_lines("", columns, lines, "No runs match.")
+    documents = [line._asdict() | {"shop": shop_of(line)} for line in lines]
+    print_list("", columns, lines, documents, "No runs match.", as_json=as_json)
 
 
 def _describe_error(line: RunLine) -> str:
     next_try = f"next try {format_time(line.next_try_at)}: " if line.next_try_at is not None else ""
-    return f"{next_try}{line.error or ''}"[:MAX_ERROR_LENGTH]
+    return f"{next_try}{line.error or ''}"
 
 
 def _changes_job(change: Callable[..., bool]) -> Callable[..., Any]:
@@ -215,17 +226,25 @@ def _changes_job(change: Callable[..., bool]) -> Callable[..., Any]:
     @reason_option
     @dry_run_option
     @actor_option
+    @json_option
     @wraps(change)
-    def run_change(job: str, shop: str, reason: str, dry_run: bool, actor: str, **options: Any) -> None:
-        with transaction() as tx:
+    def run_change(
+        job: str, shop: str, reason: str, dry_run: bool, actor: str, as_json: bool, **options: Any
+    ) -> None:
+        with transaction_or_plan(dry_run=dry_run) as tx:
             wanted = get_job(tx, job)
             (at,) = list_scope_shops(tx, wanted, shop) if shop else (None,)
-            with rolled_back(tx) if dry_run else nullcontext():
-                is_changed = change(
-                    tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor)
-                )
-                schedules = [one for one in list_schedules(tx, job) if at is None or one.shop_id == at.id]
-                planned = find_planned(tx, job, at.id if at else None, utc_now(), 1)
+            is_changed = change(
+                tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor)
+            )
+            schedules = [one for one in list_schedules(tx, job) if at is None or one.shop_id == at.id]
+            planned = find_planned(tx, job, at.id if at else None, utc_now(), 1)
+        if as_json:
+            places = [{"shop": s.slug, "schedule": s.schedule, "enabled": s.enabled} for s in schedules]
+            next_runs = [one.document() for one in planned]
+            has_changed = is_changed and not dry_run
+            print_json({"job": job, "changed": has_changed, "schedules": places, "next": next_runs})
+            return
         where = f" at {shop}" if shop else ""
         verb = "would be" if dry_run else "is" if is_changed else "was not changed: it is"
         click.echo(f"{job}{where} {verb} {_describe_schedules(schedules)}.")

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from services.cli.base import notify_workers
 from services.core.clock import utc_now
-from services.core.db import get_engine, rolled_back, transaction
+from services.core.db import get_engine, transaction, transaction_or_plan
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
@@ -131,7 +131,7 @@ def run_here(
 
 def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[StartResult]:
     """Return what ``run_here`` would trigger, without a commit. Raises as ``trigger_job`` does."""
-    with transaction() as tx, rolled_back(tx):
+    with transaction_or_plan(dry_run=True) as tx:
         return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
 
 

@@ -62,7 +62,7 @@ def test_a_resolved_incident_says_who_and_why_and_the_audit_too(engine: Engine) 
     done = run("resolve", "1", "--reason", "the key is renewed", "--as", "ada")
     assert (done.exit_code, done.output) == (
         0,
-        "Resolved incident 1: work_dead:reconcile for 2026-11-20.\n",
+        "Resolved incident 1 of west: work_dead:reconcile for 2026-11-20.\n",
     )
     assert [row["id"] for row in rows()] == [2]
     shown = json.loads(run("show", "1", "--json").output)

@@ -128,7 +128,7 @@ def test_resumed_shop_follows_the_job_again(engine: Engine, shops: None) -> None
         (["set", "daily-reconciliation"], "give either --at"),
         (["set", "daily-reconciliation", "--at", "0 1 * * *", "--default"], "give either --at"),
         (["pause", "audit-verify", "--shop", "west"], "leave the shop 'west' out"),
-        (["history", "--status", "good"], "is not one of"),
+        (["history", "--status", "good"], "should be one of pending"),
     ],
 )
 def test_wrong_usage_exits_2_and_names_what_is_right(

@@ -1,6 +1,7 @@
 """``fleet jobs run`` with a real ledger; some runs are real processes."""
 
 import json
+import re
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,22 @@ def test_run_says_what_it_would_do_and_does_nothing(engine: Engine, shops: None)
     assert result.output.count("it would start") == 2
     assert runs(engine, RUNS) == []
     assert runs(engine, "select * from work_queue") == []
+
+
+def test_a_dry_run_of_retention_shows_what_is_old_by_table(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(
+            "insert into job_runs (job, period, due_at, ended_at, status, origin) values"
+            " ('audit-verify', 'old', '2020-01-02', '2020-01-02', 'done', 'beat')"
+        )
+
+    result = fleet("run", "retention", "--dry-run")
+
+    assert result.exit_code == 0, result.output
+    assert "it would start" in result.output
+    line = next(line for line in result.output.splitlines() if "weekly and monthly" in line)
+    assert re.search(r"deleted +1 +0\.\d +2020-01-0[12]", line)
+    assert runs(engine, "select period from job_runs") == [("old",)]
 
 
 def test_run_in_its_own_process_prints_its_stats(engine: Engine, shops: None) -> None:

@@ -106,7 +106,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
         stored = read(tx, "select * from job_runs")
         work_id = read(tx, "select id from work_queue")["id"]
         shop_id = get_shop(tx, "harbour").id
-        (line,) = find_history(tx, job=None, shop_id=None, status=None, limit=9)
+        (line,) = find_history(tx, job=None, shop_id=None, limit=9)
         assert list_runs(tx, [run_id]) == [line]
         items = claim_leased(tx, TOPICS["reconcile"], NOW, "token").items
         seen: list[JobRun] = []

@@ -12,6 +12,7 @@ from services.cli.base import (
     add_options,
     audit_author,
     confirm,
+    dry_run_option,
     find_shop_id,
     force_option,
     hidden_alias,
@@ -23,10 +24,10 @@ from services.cli.base import (
 from services.cli.mail.preview import MAIL_KIND, preview
 from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
-from services.cli.output import print_fields, print_json, print_table, to_document
+from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.cli.params import MAIL, KnownType
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_connection_lines
 from services.mail.outbox_admin import MailDecision, find_mails, get_mail, mark_mail_delivered, resend_mail
 from services.mail.tables import STATUSES
@@ -37,7 +38,9 @@ _decision_options = add_options(
     click.argument("mail_id", type=MAIL),
     click.option("--reason", required=True, help="What you saw, for the audit."),
     force_option,
+    dry_run_option,
     actor_option,
+    json_option,
 )
 
 
@@ -74,21 +77,24 @@ def list_mails(shop: str, status: tuple[str, ...], kind: str, limit: int, as_jso
         lines = find_mails(tx, shop_id=shop_id, statuses=status, kind=kind, limit=limit)
         slugs = find_slugs(tx)
     documents = [_document(line, slugs) for line in lines]
-    if as_json:
-        print_json(documents)
-        return
-    names = {
-        "id": "id", "shop": "shop", "kind": "kind", "period": "period", "to": "recipient", "status": "state",
-        "transport": "transport", "created": "created_at", "sent": "sent_at", "error": "error_code",
-    }  # fmt: skip
-    for document in documents:
-        is_waiting, work_status = document["status"] in ("queued", "sending"), document["work_status"]
-        is_dropped = is_waiting and work_status in ("dead", "discarded")
-        document["state"] = (
-            f"{document['status']}, work is {work_status}" if is_dropped else document["status"]
-        )
-    rows = [[document[name] for name in names.values()] for document in documents]
-    print_table("", tuple(names), rows, "No mail matches.")
+    columns: Columns = {
+        "id": "id",
+        "shop": lambda line: _shop(line, slugs),
+        "kind": "kind",
+        "period": "period",
+        "to": lambda line: mask_address(line.recipient),
+        "status": _state,
+        "transport": "transport",
+        "created": "created_at",
+        "sent": "sent_at",
+        "error": "error_code",
+    }
+    print_list("", columns, lines, documents, "No mail matches.", as_json=as_json)
+
+
+def _state(line: Row[Any]) -> str:
+    is_dropped = line.status in ("queued", "sending") and line.work_status in ("dead", "discarded")
+    return f"{line.status}, work is {line.work_status}" if is_dropped else str(line.status)
 
 
 @command.command("show")
@@ -123,7 +129,7 @@ def resend(**options: Any) -> None:
     \b
     Example: fleet mail resend 42 --reason "not in her mailbox, nor in spam"
     """
-    _decide("resend", resend_mail, "is sent again", **options)
+    _decide("resend", resend_mail, "sent again", **options)
 
 
 @command.command("mark-sent")
@@ -134,7 +140,7 @@ def mark_sent(**options: Any) -> None:
     \b
     Example: fleet mail mark-sent 42 --reason "she has it"
     """
-    _decide("mark as sent", mark_mail_delivered, "counts as sent", **options)
+    _decide("mark as sent", mark_mail_delivered, "marked as sent", **options)
 
 
 @command.command()
@@ -167,18 +173,24 @@ def _decide(
     mail_id: int,
     reason: str,
     force: bool,
+    dry_run: bool,
     actor: str,
+    as_json: bool,
 ) -> None:
     with transaction() as tx:
         line = get_mail(tx, mail_id)
     question = f"{action}: mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?"
-    confirm(question, force=force)
-    with transaction() as tx:
+    confirm(question, force=force or dry_run)
+    with transaction_or_plan(dry_run=dry_run) as tx:
         work = decide(tx, MailDecision(mail_id=mail_id, reason=reason, **audit_author(actor)), utc_now())
-    note = notify_workers(work)
-    click.echo(f"mail {mail_id}: {result}" + (f"\n{note}" if note else ""))
+    note = "" if dry_run else notify_workers(work)
+    text = f"mail {mail_id} {'would be' if dry_run else 'is'} {result}. {note}".strip()
+    print_json({"id": mail_id, "changed": not dry_run, "note": text}) if as_json else click.echo(text)
 
 
 def _document(line: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
-    shop = "fleet" if line.shop_id is None else slugs.get(line.shop_id, str(line.shop_id))
-    return line._asdict() | {"shop": shop, "recipient": mask_address(line.recipient)}
+    return line._asdict() | {"shop": _shop(line, slugs), "recipient": mask_address(line.recipient)}
+
+
+def _shop(line: Row[Any], slugs: dict[int, str]) -> str:
+    return "fleet" if line.shop_id is None else slugs.get(line.shop_id, str(line.shop_id))

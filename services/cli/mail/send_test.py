@@ -43,7 +43,13 @@ POLL_SECONDS = 0.1
     "--shop", "slug", type=SHOP, default="", help="Send as this shop's mail (default: as the fleet's)."
 )
 @click.option(
-    "--wait", "wait_seconds", type=click.FloatRange(0, 600), default=30, show_default=True, help="Seconds."
+    "--timeout",
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(0, 600),
+    default=30,
+    show_default=True,
+    help="Most seconds to wait.",
 )
 @click.option("--no-wait", is_flag=True, help="Put it into the outbox and do not wait for its status.")
 @actor_option
