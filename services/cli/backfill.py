@@ -1,9 +1,11 @@
 """``fleet backfill``: record provider objects without a webhook, and show the sync cursors."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
 from services.cli.base import (
     CommandGroup,
@@ -20,7 +22,8 @@ from services.closing.gap_backfill import BackfillResult, backfill_providers, fi
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shops.connections import recorded_calls
-from services.shops.shops import find_slugs, get_shop
+from services.shops.secrets import list_secret_states
+from services.shops.shops import Shop, find_slugs, get_shop
 
 _CURSORS = """
 select shop_id, provider, stream, synced_until, synced_at,
@@ -59,14 +62,15 @@ def run(shop: str, since: datetime | None, dry_run: bool, as_json: bool) -> None
     """
     now = utc_now()
     with transaction() as tx:
-        shop_id = get_shop(tx, shop).id
-    with recorded_calls(shop_id):
-        results = backfill_providers(shop_id, now, new_request_id(), since=since, is_dry=dry_run)
+        stored = get_shop(tx, shop)
+        to_do = find_missing_access(tx, stored)
+    with recorded_calls(stored.id):
+        results = backfill_providers(stored.id, now, new_request_id(), since=since, is_dry=dry_run)
     if as_json:
-        documents = [_document(result) for result in results]
+        documents = [_document(result, to_do) for result in results]
         print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": documents})
     else:
-        _print_results(results, dry_run)
+        _print_results(results, to_do, dry_run)
     if fault := find_fault(results):
         raise fault
 
@@ -97,20 +101,33 @@ def status(shop: str, as_json: bool) -> None:
     print_list("Read up to", columns, rows, documents, empty, as_json=as_json)
 
 
-def _document(result: BackfillResult) -> dict[str, Any]:
+def find_missing_access(tx: Connection, shop: Shop) -> dict[str, str]:
+    """Return what ``shop`` lacks and the command that records it, by provider that cannot be read."""
+    recorded = {state.name for state in list_secret_states(tx, shop.id, utc_now())}
+    lacks = [] if shop.shopify_domain else ["shopify_domain"]
+    lacks += [] if "shopify-token" in recorded else ["shopify-token"]
+    missing = {"shopify": f"no {' and no '.join(lacks)}: fleet shops connect {shop.slug}"} if lacks else {}
+    if "stripe-key" not in recorded:
+        missing["stripe"] = f"no stripe-key: fleet shops secret {shop.slug} stripe-key --stdin"
+    return missing
+
+
+def _document(result: BackfillResult, to_do: Mapping[str, str]) -> dict[str, Any]:
     return {
         "provider": result.provider,
         "state": result.state,
         "seen": result.counts.get("seen", 0),
         "entered": result.topics,
         **({"detail": result.fault.detail} if result.fault else {}),
+        **({"to_do": to_do[result.provider]} if result.provider in to_do else {}),
     }
 
 
-def _print_results(results: list[BackfillResult], is_dry: bool) -> None:
+def _print_results(results: list[BackfillResult], to_do: Mapping[str, str], is_dry: bool) -> None:
     verb = "would be recorded" if is_dry else "recorded"
     rows = [(result.provider, topic, count) for result in results for topic, count in result.topics.items()]
     print_table("", ("provider", "topic", verb), rows, f"Nothing {verb}.")
     for result in results:
         seen = f", {result.counts.get('seen', 0)} compared" if result.counts else ""
-        click.echo(f"{result.provider}: {result.state}{seen}")
+        hint = f", {to_do[result.provider]}" if result.provider in to_do else ""
+        click.echo(f"{result.provider}: {result.state}{seen}{hint}")

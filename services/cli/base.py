@@ -132,6 +132,10 @@ def _check_text(options: Mapping[str, object]) -> None:
                 raise click.UsageError(f"{name}={quote_value(text, name)} should be text in UTF-8")
 
 
+_MOVED = "shopfleet.shop_argument"
+"""The key in ``Context.meta`` of an argument that was taken as the shop."""
+
+
 class _Word(str):
     """A word of a command line that is told from an equal word by its identity."""
 
@@ -169,6 +173,7 @@ class ReportingCommand(click.Command):
             for param in self.params
             if isinstance(param.type, StoredType) and (value := ctx.params.get(param.name or ""))
         ]
+        stored.sort(key=lambda one: one[1] is not SHOP)  # other values may depend on the shop
         if stored:
             with transaction() as tx:
                 for param, kind, value in stored:
@@ -176,6 +181,8 @@ class ReportingCommand(click.Command):
                         try:
                             kind.check(tx, one, ctx.params)
                         except InputInvalid as fault:
+                            if kind is SHOP and ctx.meta.get(_MOVED) == one:
+                                raise click.UsageError(f"name the shop with --shop: {fault}", ctx) from fault
                             raise click.BadParameter(str(fault), ctx, param) from fault
         return super().invoke(ctx)
 
@@ -183,8 +190,10 @@ class ReportingCommand(click.Command):
         words = [_Word(word) for word in args]
         options = [param for param in self.params if isinstance(param, click.Option)]
         given, left, _ = click.Command(self.name, params=[*options]).make_parser(ctx).parse_args([*words])
-        if "shop" in given or len(left) <= position:
+        needed = sum(param.required for param in self.params if isinstance(param, click.Argument))
+        if "shop" in given or len(left) <= max(position, needed):
             return args
+        ctx.meta[_MOVED] = left[position]
         return ["--shop", left[position], *(word for word in words if word is not left[position])]
 
 

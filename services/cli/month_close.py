@@ -11,6 +11,7 @@ from services.cli.base import (
     CommandGroup,
     actor_option,
     audit_author,
+    dry_run_option,
     hidden_alias,
     json_option,
     one_shop_option,
@@ -38,8 +39,10 @@ from services.closing.profit_and_loss import (
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.core.settings import get_settings
+from services.jobs.definition import Covers
+from services.jobs.schedule import period_bounds
 from services.ledger.audit_text import format_money, format_money_change
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
@@ -179,12 +182,14 @@ def verify(shop: str, period: str, as_json: bool) -> None:
     "--pst-exempt",
     help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
 )
+@dry_run_option
 @actor_option
 @json_option
 def tax_profile(
     shop: str,
     registered: str | None,
     pst_exempt: str | None,
+    dry_run: bool,
     actor: str,
     as_json: bool,
     **options: str | None,
@@ -199,14 +204,15 @@ def tax_profile(
         changes["registered"] = _split_list(registered)
     if pst_exempt is not None:
         changes["pst_exempt"] = _split_list(pst_exempt)
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         shop_id = get_shop(tx, shop).id
         if changes:
             profile = record_tax_profile(tx, shop_id, changes, now=utc_now(), **audit_author(actor))
         else:
             profile = find_tax_profile(tx, shop_id)
     document = _profile_document(profile)
-    print_json(document) if as_json else print_fields(f"Tax profile of {shop}", document)
+    title = f"Tax profile of {shop}" + (" (would be)" if dry_run else "")
+    print_json(document) if as_json else print_fields(title, document)
 
 
 def _split_list(text: str) -> list[str]:
@@ -241,6 +247,8 @@ def _print_months(shop: Shop, months: list[ClosedMonth], *, as_json: bool) -> No
         for closed in months
     ]
     empty = f"No month of {shop.slug} was closed yet: fleet jobs run monthly-close --shop {shop.slug}"
+    if shop.removed_at:
+        empty = f"No month of {shop.slug} was closed before the shop was removed"
     print_table("", ("month", "closed at", "net sales", "manifest"), rows, empty)
 
 
@@ -255,5 +263,10 @@ def _print_corrections(title: str, corrections: list[Correction]) -> None:
 def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
     if closed := find_closed_month(tx, shop.id, period):
         return closed
-    command = f"fleet jobs run monthly-close --shop {shop.slug} --period {period}"
-    raise click.ClickException(f"{period} of {shop.slug} is not closed: {command}")
+    hint = f": fleet jobs run monthly-close --shop {shop.slug} --period {period}"
+    if shop.removed_at:
+        hint = f" and cannot be: the shop was removed on {shop.removed_at:%Y-%m-%d}"
+    elif (ends := period_bounds(Covers.MONTH, period, shop.zone)[1]) > utc_now():
+        to_do = f"fleet month-close preview {period} --shop {shop.slug} --to FOLDER"
+        hint = f": it ends {ends.astimezone(shop.zone):%Y-%m-%d %H:%M %Z}. Its figures until now: {to_do}"
+    raise click.ClickException(f"{period} of {shop.slug} is not closed{hint}")

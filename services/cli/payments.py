@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from services.cli.backfill import find_missing_access
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -18,7 +19,7 @@ from services.cli.base import (
     notify_workers,
     one_shop_option,
 )
-from services.cli.output import Columns, print_json, print_lines, safe_text
+from services.cli.output import Columns, print_json, print_lines, safe_text, warn_if_cut
 from services.cli.params import DAY
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -38,7 +39,7 @@ from services.payments.breaks import (
 )
 from services.payments.reconcile import JOB, find_not_compared
 from services.payments.stripe_key import get_stripe_key
-from services.payments.trace import trace_payment
+from services.payments.trace import MAX_CHARGES, count_traceable, trace_payment
 from services.shops.connections import recorded_calls
 from services.shops.shops import get_shop
 
@@ -93,8 +94,7 @@ def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> No
         click.echo(f"{title}: not compared with Stripe: {safe_text(not_compared)}")
     if not as_json and (found or not not_compared):
         print_lines(title, _COLUMNS, found, f"No breaks of {covered.isoformat()}.")
-        if (more := sum(counts.values()) - sum(each.is_open for each in found)) > 0:
-            click.echo(f"and {more} more: --limit shows them")
+    warn_if_cut(found)
     if not_compared:
         raise click.exceptions.Exit(1)
 
@@ -136,7 +136,7 @@ _COLUMNS: Columns = {
 @click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
 @click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
 @click.option(
-    "--timeout", type=click.IntRange(1, 3600), default=120, show_default=True, help="Most seconds to wait."
+    "--timeout", type=click.FloatRange(0, 3600), default=120, show_default=True, help="Most seconds to wait."
 )
 @dry_run_option
 @json_option
@@ -147,7 +147,7 @@ def repair(
     reason: str,
     rerun: bool,
     waits: bool,
-    timeout: int,
+    timeout: float,
     dry_run: bool,
     as_json: bool,
     actor: str,
@@ -273,10 +273,19 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
       fleet payments trace ch_3QK8fT2eZvKYlo2C1gX0aTnq --shop harbour --json
     """
     with transaction() as tx:
-        steps = trace_payment(tx, get_shop(tx, shop).id, reference)
+        stored = get_shop(tx, shop)
+        steps = trace_payment(tx, stored.id, reference)
+        counts = {} if steps else count_traceable(tx, stored.id)
+        missing = find_missing_access(tx, stored)
     if not steps:
-        wanted = "use an order's number such as '#1001', or an id from Stripe"
-        raise InputInvalid(f"{shop} has no payment {reference!r}: {wanted}")
+        searched = " and ".join(f"{count:,} {name}" for name, count in counts.items())
+        hints = [f"{provider}: {lack}" for provider, lack in missing.items()] or [
+            f"`fleet backfill run --shop {shop} --since 30d` reads what is missing from their lists"
+        ]
+        raise InputInvalid(
+            f"{shop} has no payment {reference!r} among {searched}. It should be an order's number such as "
+            f"'#1001', or an id from Stripe. {'; '.join(hints)}"
+        )
     if as_json:
         print_json([dict(step._mapping) for step in steps])
         return
@@ -286,6 +295,8 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
         "at": "at", "more": "detail",
     }  # fmt: skip
     print_lines(f"{reference} at {shop}", columns, steps, "")
+    if sum(step.what == "charge" for step in steps) >= MAX_CHARGES:
+        click.echo(f"The first {MAX_CHARGES} charges are shown: trace one of the others by its id.", err=True)
 
 
 command.add_command(hidden_alias(repair, "heal"))

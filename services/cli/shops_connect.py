@@ -14,6 +14,9 @@ from services.cli.base import (
     ReportingCommand,
     actor_option,
     audit_author,
+    confirm,
+    dry_run_option,
+    force_option,
     format_count,
     json_option,
     shop_argument,
@@ -22,8 +25,8 @@ from services.cli.output import print_json
 from services.cli.params import INPUT_FILE
 from services.cli.progress import ListProgress
 from services.core.clock import utc_now
-from services.core.db import transaction
-from services.core.errors import Deferred, RetryLater
+from services.core.db import transaction, transaction_or_plan
+from services.core.errors import Deferred, RetryLater, did_you_mean, join_faults
 from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
 from services.ledger.topics import TOPICS
@@ -71,20 +74,23 @@ _RETRY_AFTER_SECONDS = 5.0
     type=INPUT_FILE,
     help="A file with a line NAME=VALUE for each credential; - reads standard input.",
 )
+@force_option
+@dry_run_option
 @actor_option
 @json_option
-def connect(slug: str, file: Path | None, actor: str, as_json: bool) -> None:
+def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
     """Connect a shop to Shopify: check its credentials, subscribe its webhooks, read what is there already.
 
     The first backfill reads the whole catalogue, and the orders that the app's scopes show. If it is
     interrupted, run the command again: it goes on. Credentials come from prompts or from --from-file, whose
     lines are shopify-domain=NAME.myshopify.com, shopify-token=..., shopify-webhook=... (the app's client
     secret) and any other secret of `fleet shops secret`. Nothing is stored unless Shopify accepts the token
-    and has the shop's currency and time zone.
+    and has the shop's currency and time zone. Another domain than the recorded one needs a yes, or -f.
 
     \b
     Examples:
       fleet shops connect harbour
+      fleet shops connect harbour --from-file harbour.txt --dry-run
       fleet shops connect harbour --from-file harbour.txt
     """
     author = audit_author(actor)
@@ -94,11 +100,19 @@ def connect(slug: str, file: Path | None, actor: str, as_json: bool) -> None:
     given = _read_file(file) if file else {}
     domain = given.pop(DOMAIN, "") or shop.shopify_domain or _prompt(DOMAIN, is_secret=False)
     domain = normalize_domain(domain)
+    if (before := shop.shopify_domain) not in ("", domain) and not dry_run:
+        confirm(f"{slug} is connected to {before}: connect it to {domain} instead?", force=force)
     missing = [
         name for name in NEEDED if name not in given and not isinstance(stored.get((shop.id, name)), str)
     ]
     given |= {name: _prompt(name) for name in missing}
-    _record(shop, domain, given, author)
+    _record(shop, domain, given, author, dry_run=dry_run)
+    if before not in ("", domain):
+        click.echo(f"shopify_domain of {slug}: {before} -> {domain}", err=True)
+    if dry_run:
+        note = "the credentials are right; with --dry-run nothing was stored, subscribed or read"
+        print_json({"shop": slug, "dry_run": True, "note": note}) if as_json else click.echo(note)
+        return
     with transaction() as tx:
         shop = get_shop(tx, slug)
     with recorded_calls(shop.id):
@@ -153,17 +167,15 @@ def _print_end(
         click.echo(limit)
 
 
-def _record(shop: Shop, domain: str, given: dict[str, str], author: dict[str, str]) -> None:
+def _record(shop: Shop, domain: str, given: dict[str, str], author: dict[str, str], *, dry_run: bool) -> None:
     """Check the credentials at Shopify, and store those that are given."""
     if "shopify-token" in given:
         access = check_credentials(shop, domain, given)
-        with transaction() as tx:
-            record_credentials(tx, shop, domain, given, utc_now(), **author)
     else:
         access = open_admin(shop.id).fetch_access()
         check_access(shop, domain, access)
-        with transaction() as tx:
-            record_credentials(tx, shop, domain, given, utc_now(), **author)
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        record_credentials(tx, shop, domain, given, utc_now(), **author)
     what = f"{access.currency}, {access.timezone}, {format_count(len(access.scopes), 'scope')}"
     click.echo(f"{domain} accepts the token: {what}", err=True)
 
@@ -250,16 +262,17 @@ def _read_file(file: Path) -> dict[str, str]:
         text = lines.read(65_536)
     found: dict[str, str] = {}
     faults = []
+    names = (DOMAIN, *SECRET_KINDS)
     for number, line in enumerate(text.splitlines(), start=1):
         name, sign, value = (part.strip() for part in line.partition("="))
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if not sign or (name not in SECRET_KINDS and name != DOMAIN):
-            names = ", ".join((DOMAIN, *SECRET_KINDS))
-            faults.append(f"line {number} should be NAME=VALUE with a name of {names}")
+        if not sign or name not in names:
+            # The name is not printed: it may be a part of a secret that contains "=".
+            faults.append(f"line {number} should be NAME=VALUE{did_you_mean(name, names)}")
         elif name in found:
             faults.append(f"line {number}: {name} is given twice")
         found[name] = value
     if faults:
-        raise click.UsageError(f"{file}: " + "; ".join(faults))
+        raise click.UsageError(f"{file}: {join_faults(faults)}\nA name is one of {', '.join(names)}")
     return found

@@ -32,6 +32,7 @@ from services.privacy.shop_removal import (
     mark_removed,
     record_removed,
 )
+from services.shopify.backfill.run import NO_ACCESS
 from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.check import delete_subscriptions
 from services.shops.shops import OF_POOL, Shop, get_shop
@@ -150,6 +151,9 @@ def _unsubscribe(shop: Shop) -> None:
     try:
         count = delete_subscriptions(open_admin(shop.id), shop)
     except WorkError as fault:
+        if fault.code in NO_ACCESS:
+            click.echo("not connected to Shopify: no webhook subscription to delete", err=True)
+            return
         click.echo(f"no webhook subscription was deleted at Shopify: {fault.code}: {fault.detail}", err=True)
         return
     click.echo(f"{count} webhook subscriptions deleted at Shopify", err=True)

@@ -9,6 +9,7 @@ from services.cli.base import (
     ReportingCommand,
     actor_option,
     audit_author,
+    dry_run_option,
     json_option,
     new_request_id,
     operator_label,
@@ -17,13 +18,18 @@ from services.cli.base import (
 from services.cli.output import format_time, print_json, to_document
 from services.cli.params import INPUT_FILE, SECRET
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction_or_plan
 from services.core.durations import parse_duration
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import list_secret_states, record_secret, restore_secret
 from services.shops.shops import get_shop
+
+_GENERATED = ", ".join(
+    [name for name, kind in SECRET_KINDS.items() if kind.make_value]
+    + [f"{prefix}<source>" for prefix, kind in SOURCE_KINDS.items() if kind.make_value]
+)
 
 
 @click.command("secret", cls=ReportingCommand)
@@ -36,7 +42,7 @@ from services.shops.shops import get_shop
     help="Read the secret from a file; - reads standard input.",
 )
 @click.option("--stdin", "file", flag_value="-", help="The same as --from-file -")
-@click.option("--generate", is_flag=True, help="Generate a webhook secret and print it once.")
+@click.option("--generate", is_flag=True, help=f"Generate the secret and print it once; only {_GENERATED}.")
 @click.option("--restore", is_flag=True, help="Use the secret again that was retired in the last 7 days.")
 @click.option(
     "--previous-valid-for",
@@ -45,6 +51,7 @@ from services.shops.shops import get_shop
     default="",
     help="How long the replaced secret stays valid: 24h, 0.",
 )
+@dry_run_option
 @actor_option
 @json_option
 def secret(
@@ -54,6 +61,7 @@ def secret(
     generate: bool,
     restore: bool,
     previous_valid_for: str,
+    dry_run: bool,
     actor: str,
     as_json: bool,
 ) -> None:
@@ -65,29 +73,30 @@ def secret(
     Example: fleet shops secret harbour shopify-webhook --from-file secret.txt
     """
     if restore:
-        _restore(slug, kind, actor)
+        _restore(slug, kind, actor, dry_run=dry_run)
         return
     keep = parse_duration(previous_valid_for) if previous_valid_for else None
     value = _take_value(kind, file, generate=generate)
     now, by, request_id = utc_now(), operator_label(actor), new_request_id()
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         shop = get_shop(tx, slug)
         is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
         state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
-        document = {"slug": slug, "changed": is_new, **to_document(state)}
-        print_json(document | ({"value": value} if generate else {}))
+        document = {"slug": slug, "changed": is_new and not dry_run, **to_document(state)}
+        print_json(document | ({"value": value} if generate and not dry_run else {}))
         return
-    text = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
+    verb = "Would record" if dry_run else "Recorded"
+    text = f"{verb} {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
     if state.previous_until:
         text += f" The previous one is valid until {format_time(state.previous_until)}."
-    if generate:
+    if generate and not dry_run:
         click.echo(value)
     click.echo(text, err=generate)
 
 
-def _restore(slug: str, kind: SecretKind, actor: str) -> None:
-    with transaction() as tx:
+def _restore(slug: str, kind: SecretKind, actor: str, *, dry_run: bool) -> None:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         shop = get_shop(tx, slug)
         if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
             raise click.ClickException(
@@ -95,7 +104,7 @@ def _restore(slug: str, kind: SecretKind, actor: str) -> None:
             )
         if kind.name == "shopify-token":
             record_installed(tx, shop.id, utc_now())
-    click.echo(f"{kind.name} of {slug} is in use again.")
+    click.echo(f"{kind.name} of {slug} {'would be' if dry_run else 'is'} in use again.")
 
 
 def _take_value(kind: SecretKind, file: Path | str | None, *, generate: bool) -> str:
@@ -108,7 +117,8 @@ def _take_value(kind: SecretKind, file: Path | str | None, *, generate: bool) ->
             return str(lines.read(8192)).strip()
     if sys.stdin.isatty():
         return str(click.prompt(f"{kind.name} ({kind.description})", hide_input=True, err=True))
-    raise click.UsageError(f"choose the source of {kind.name}: --from-file, --stdin or --generate")
+    sources = "--from-file, --stdin or --generate" if kind.make_value else "--from-file or --stdin"
+    raise click.UsageError(f"choose the source of {kind.name}: {sources}")
 
 
 _names = "; ".join(f"{kind.name} ({kind.description})" for kind in SECRET_KINDS.values())

@@ -19,10 +19,10 @@ from services.cli.base import (
     one_shop_option,
     read_csv_file,
 )
-from services.cli.output import Columns, print_json, print_lines, print_table
+from services.cli.output import Columns, print_json, print_lines, print_list, print_table
 from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid, WorkError, describe_unknown
 from services.shopify.shop_access import open_admin
 from services.shopify.stock.count_store import adjust_level, record_counts
@@ -37,6 +37,7 @@ from services.shopify.stock.counts import (
 from services.shopify.stock.low_stock import (
     ReorderInvalid,
     ReorderPoint,
+    count_reorder_points,
     find_stock,
     list_low_stock,
     list_reorder_changes,
@@ -102,11 +103,18 @@ def low(shop: str, as_json: bool) -> None:
     Example: fleet stock low --shop harbour
     """
     with transaction() as tx:
-        found = list_low_stock(tx, get_shop(tx, shop).id, utc_now())
-    if as_json:
-        print_json([line._asdict() for line in found])
-    else:
-        print_lines(f"Low stock of {shop}", _LOW_COLUMNS, found, "Nothing is below its reorder point.")
+        shop_id = get_shop(tx, shop).id
+        found = list_low_stock(tx, shop_id, utc_now())
+        points, levels = count_reorder_points(tx, shop_id)
+    counted = format_count(levels, "level")
+    empty = f"Nothing is below its reorder point; {points:,} of {counted} have one."
+    if not points:
+        empty = (
+            f"{shop} has {counted} and no reorder point, so nothing can be low. Set one with "
+            f"`fleet stock reorder-point SKU N --shop {shop}`."
+        )
+    documents = [line._asdict() for line in found]
+    print_list(f"Low stock of {shop}", _LOW_COLUMNS, found, documents, empty, as_json=as_json)
 
 
 @command.command("show", shop_position=0)
@@ -222,22 +230,25 @@ def import_counts(shop: str, file: Path, **options: Any) -> None:
     help="Pieces to add, or to subtract with a minus.",
 )
 @click.option("--reason", required=True, help="Why, for the audit.")
-@actor_option
-@json_option
-def adjust(shop: str, delta: int, reason: str, actor: str, as_json: bool, **level: Any) -> None:
+@_change_options
+def adjust(
+    shop: str, delta: int, reason: str, dry_run: bool, actor: str, as_json: bool, **level: Any
+) -> None:
     """Correct a counted level by --delta pieces, and push the new figure.
 
     \b
     Example: fleet stock adjust --shop harbour --sku MUG-0001 --location 65536001 --delta -2 --reason "broken"
     """
-    with transaction() as tx:
+    with transaction_or_plan(dry_run=dry_run) as tx:
         found = get_shop(tx, shop)
         ((key, _),) = resolve_counts(tx, found.id, found.stock_location_id, [CountLine(**level, pieces=0)])
         change = adjust_level(tx, found.id, key, delta, reason, utc_now(), **audit_author(actor))
     if as_json:
-        print_json({"before": change.before, "after": change.after, **key._asdict()})
+        figures = {"before": change.before, "after": change.after}
+        print_json({"changed": not dry_run, **figures, **key._asdict()})
     else:
         planned = "the push is planned: fleet work list --topic inventory_push"
+        planned = "nothing was changed" if dry_run else planned
         click.echo(f"{change.before} -> {change.after}; {planned}")
 
 

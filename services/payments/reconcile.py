@@ -133,21 +133,24 @@ def _record(day: DayComparison, tx: Connection) -> FollowUp:
 def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
     """Return why ``day`` was not compared with Stripe, and the next command; empty if it was compared."""
     period = day.isoformat()
-    rerun = f"`fleet jobs run {JOB} --shop {shop.slug} --period {period} --force`"
+    rerun = f"`fleet jobs run {JOB} --shop {shop.slug} --period {period}`"
     values = {"job": JOB, "shop_id": shop.id, "period": period}
     run = tx.exec_driver_sql(_FIND_RUN, values).first()
     if run is None:
-        if day_bounds(shop.zone, day)[1] <= shop.created_at:
+        ends = day_bounds(shop.zone, day)[1]
+        if ends <= shop.created_at:
             added = shop.created_at.astimezone(shop.zone).date().isoformat()
             return f"the shop was added on {added}, after that day; to compare it, {rerun}"
-        return f"no run of {JOB} has taken place for it; when the day is over, {rerun}"
+        if ends > utc_now():
+            rerun = f"the day ends {ends.astimezone(shop.zone):%Y-%m-%d %H:%M %Z}"
+        return f"no run of {JOB} has taken place for it: {rerun}"
     error = f" ({run.error})" if run.error else ""
     if run.status == "done":
         if not run.stats.get(NO_STRIPE):
             return ""
         return (
             "the shop has no stripe-key and no payments of Stripe; to record a key, "
-            f"`fleet shops secret {shop.slug} stripe-key --stdin`"
+            f"`fleet shops secret {shop.slug} stripe-key --stdin`; then {rerun[:-1]} --force`"
         )
     if run.status in ("pending", "running"):
         state = "waits" if run.status == "pending" else "has started and not finished"

@@ -74,6 +74,17 @@ select what, id, source, status, amount_cents, currency, at, detail from steps o
 """  # noqa: S608
 
 
+_COUNT = """
+select (select count(*) from orders where shop_id = %(shop_id)s) as "orders of Shopify",
+       (select count(*) from transactions where shop_id = %(shop_id)s) as "transactions of Stripe"
+"""
+
+
+def count_traceable(tx: Connection, shop_id: int) -> dict[str, int]:
+    """Return how many records of each kind ``trace_payment`` searches, by name."""
+    return dict(tx.exec_driver_sql(_COUNT, {"shop_id": shop_id}).mappings().one())
+
+
 def trace_payment(tx: Connection, shop_id: int, reference: str) -> Sequence[Row[Any]]:
     """Return the records of one payment, from the order to the payout; empty if nothing matches.
 

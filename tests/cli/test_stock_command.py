@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
 from services.cli.main import main
+from services.core.db import transaction
 from tests.shopify.sample_payloads import LOCATION, add_shop, rows
 from tests.shopify.test_low_stock import stock
 
@@ -34,6 +35,24 @@ def test_low_lists_items_to_reorder(harbour: Engine) -> None:
     assert "MUG" in shown.output
     assert "TEA" not in shown.output
     assert (line["sku"], line["available"], line["reorder_point"], line["days_cover"]) == ("MUG", 5, 9, None)
+
+
+def test_low_without_a_reorder_point_says_how_to_set_one(harbour: Engine) -> None:
+    with transaction(harbour) as tx:
+        tx.exec_driver_sql("update inventory_levels set reorder_point = null")
+    shown = fleet("low", "--shop", "harbour")
+
+    assert shown.exit_code == 0
+    assert "harbour has 2 levels and no reorder point" in shown.output
+    assert "`fleet stock reorder-point SKU N --shop harbour`" in shown.output
+
+
+def test_low_without_a_low_level_says_how_many_have_a_reorder_point(harbour: Engine) -> None:
+    fleet("reorder-point", "harbour", "MUG", "1")
+
+    assert fleet("low", "--shop", "harbour").output.startswith(
+        "Nothing is below its reorder point; 1 of 2 levels have one."
+    )
 
 
 def test_show_lists_the_shop_or_one_sku(harbour: Engine) -> None:

@@ -9,7 +9,11 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
 from services.cli.main import main
+from services.core.clock import utc_now
+from services.core.db import transaction
 from services.core.settings import get_settings
+from services.privacy.shop_removal import mark_removed
+from services.shops.shops import get_shop
 from tests.closing.months import add_october, close
 from tests.closing.test_month_golden import GOLDEN, NAMES
 from tests.shopify.sample_payloads import rows
@@ -52,6 +56,20 @@ def test_a_month_that_is_not_closed_says_what_to_run(archive: Path) -> None:
     assert "fleet jobs run monthly-close --shop harbour --period 2026-10" in result.output
     assert fleet("show", "harbour", "October").exit_code == 2
     assert "No month of harbour was closed yet" in fleet("show", "harbour").output
+
+
+def test_a_month_that_cannot_be_closed_names_no_command_that_closes_it(archive: Path, engine: Engine) -> None:
+    current = utc_now().strftime("%Y-%m")
+    running = fleet("show", current, "--shop", "harbour")
+    with transaction(engine) as tx:
+        mark_removed(tx, get_shop(tx, "harbour"), utc_now(), by="ada", request_id="r")
+    removed, months = fleet("show", "2026-10", "--shop", "harbour"), fleet("show", "--shop", "harbour")
+
+    assert running.exit_code == removed.exit_code == 1
+    assert f"fleet month-close preview {current} --shop harbour" in running.output
+    assert "cannot be: the shop was removed on" in removed.output
+    assert "closed before the shop was removed" in months.output
+    assert "jobs run" not in running.output + removed.output + months.output
 
 
 def test_a_preview_writes_the_files_and_closes_nothing(archive: Path, engine: Engine, tmp_path: Path) -> None:

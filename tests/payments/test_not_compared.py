@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.cli.payments import command
 from services.core.db import transaction
+from services.shops.shops import get_shop
 from tests.shopify.sample_payloads import add_shop
 
 DAY = "2026-11-20"
@@ -81,6 +82,7 @@ def test_a_run_without_stripe_compared_nothing(shop: Engine) -> None:
 
     assert code == 1
     assert "the shop has no stripe-key" in output
+    assert f"then `fleet jobs run daily-reconciliation --shop harbour --period {DAY} --force`" in output
 
 
 def test_a_day_without_a_run_is_not_compared_and_the_command_that_compares_it_is_named(shop: Engine) -> None:
@@ -88,7 +90,16 @@ def test_a_day_without_a_run_is_not_compared_and_the_command_that_compares_it_is
 
     assert code == 1
     assert "no run of daily-reconciliation has taken place for it" in output
-    assert f"`fleet jobs run daily-reconciliation --shop harbour --period {DAY} --force`" in output
+    assert f"`fleet jobs run daily-reconciliation --shop harbour --period {DAY}`" in output
+
+
+def test_a_day_that_is_not_over_has_its_end_and_no_command(shop: Engine) -> None:
+    with transaction(shop) as tx:
+        today = datetime.now(get_shop(tx, "harbour").zone).date().isoformat()
+    output = CliRunner().invoke(command, ["breaks", "--shop", "harbour", "--day", today]).output
+
+    assert "has taken place for it: the day ends " in output
+    assert "fleet jobs run" not in output
 
 
 def test_a_day_before_the_shop_existed_is_not_compared(shop: Engine) -> None:

@@ -93,6 +93,18 @@ def list_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowSto
     return sorted((LowStock(**{name: getattr(row, name) for name in names}) for row in rows), key=_sort_key)
 
 
+_COUNT_POINTS = """
+select count(reorder_point), count(*) from inventory_levels
+ where shop_id = %(shop_id)s and disconnected_at is null
+"""
+
+
+def count_reorder_points(tx: Connection, shop_id: int) -> tuple[int, int]:
+    """Return how many of the shop's levels have a reorder point, and how many levels there are."""
+    points, levels = tx.exec_driver_sql(_COUNT_POINTS, {"shop_id": shop_id}).one()
+    return points, levels
+
+
 def find_stock(tx: Connection, shop_id: int, as_of: datetime, sku: str = "") -> list[StockLine]:
     """Return the shop's levels, or those of ``sku``, by SKU and location."""
     names, rows = StockLine._fields, _find(tx, shop_id, as_of, is_all=True, sku=sku)

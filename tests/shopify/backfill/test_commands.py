@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine
 
 from services.cli.main import main
 from services.core.settings import get_settings
@@ -20,6 +21,7 @@ from tests.shopify.backfill.fake_shop import (
     work_off,
 )
 from tests.shopify.backfill.sample_day import drop_a_third, make_day
+from tests.shopify.sample_payloads import add_shop
 
 
 def run(*arguments: str) -> Result:
@@ -68,6 +70,20 @@ def test_run_that_a_provider_refuses_names_it_and_fails(shops: Shops) -> None:
     assert result.exit_code == 1
     assert "shopify: shopify.token_refused" in result.output
     assert "stripe: backfilled" in result.output
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_shop_without_credentials_is_told_what_is_missing(engine: Engine, more: tuple[str, ...]) -> None:
+    add_shop(engine, domain="")
+    shown = run("run", "--shop", "harbour", *more)
+    shopify, stripe = read("run", "--shop", "harbour", *more)["providers"]
+
+    assert shown.exit_code == 0
+    missing = "no shopify_domain and no shopify-token: fleet shops connect harbour"
+    key = "no stripe-key: fleet shops secret harbour stripe-key --stdin"
+    assert f"shopify: not_connected, {missing}\n" in shown.output
+    assert f"stripe: not_connected, {key}\n" in shown.output
+    assert (shopify["to_do"], stripe["to_do"]) == (missing, key)
 
 
 @pytest.mark.parametrize(

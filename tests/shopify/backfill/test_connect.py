@@ -19,7 +19,7 @@ from services.core.settings import get_settings
 from services.shopify.backfill.run import backfill_shopify
 from services.shopify.subscriptions.plan import WANTED
 from services.shops.secrets import list_secret_states
-from services.shops.shops import get_shop
+from services.shops.shops import get_shop, set_shop
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, put_order, work_off
 from tests.shopify.backfill.sample_day import CURRENCY
 from tests.shopify.backfill.test_first_contact import ALL, OLD, counts, stock_catalogue
@@ -168,7 +168,13 @@ def test_token_that_shopify_refuses_is_not_stored(shop: Shops, tmp_path: Path) -
     [
         ({"shopify_token": "shpss_" + "0c" * 16}, "shopify-token looks like a Shopify client secret"),
         ({"shopify_domain": "harbour.example"}, "shopify_domain='harbour.example' should be"),
-        ({"shopify_tokken": "x1y2z3"}, "line 6 should be NAME=VALUE with a name of shopify-domain, "),
+        ({"shopify_tokken": "x1y2z3"}, "line 6 should be NAME=VALUE; did you mean 'shopify-token'?"),
+        (
+            {"shopify_token": "shpss_" + "0c" * 16, "shopify_webhook": "a b"},
+            "2 faults:\n  shopify-token looks like a Shopify client secret (shpss_...): it should be the "
+            "Admin API access token, which begins with shpat_\n  shopify-webhook contains white space",
+        ),
+        ({"a": "x1y2z3", "b": "x1y2z3"}, "2 faults:\n  line 6 should be NAME=VALUE\n  line 7 should be"),
     ],
 )
 def test_wrong_value_in_the_file_is_named_and_never_shown(
@@ -181,6 +187,38 @@ def test_wrong_value_in_the_file_is_named_and_never_shown(
     assert "0c0c" not in refused.output
     assert "x1y2z3" not in refused.output
     assert secrets(shop) == {"stripe-key"}
+
+
+def test_another_domain_than_the_recorded_one_needs_a_yes(shop: Shops, tmp_path: Path) -> None:
+    with transaction(shop.engine) as tx:
+        set_shop(tx, "holed", {"shopify_domain": "former.myshopify.com"}, now=utc_now())
+
+    refused = connect("holed", "--from-file", write(tmp_path))
+    with transaction(shop.engine) as tx:
+        kept = get_shop(tx, "holed").shopify_domain
+    with workers(shop):
+        done = connect("holed", "--from-file", write(tmp_path), "-f")
+
+    assert refused.exit_code == 1
+    assert f"holed is connected to former.myshopify.com: connect it to {DOMAIN} instead?" in refused.output
+    assert kept == "former.myshopify.com"
+    assert done.exit_code == 0, done.output
+    assert f"shopify_domain of holed: former.myshopify.com -> {DOMAIN}" in done.output
+    with transaction(shop.engine) as tx:
+        summaries = tx.exec_driver_sql("select before, after from audit_mutations").all()
+    assert [(before["shopify_domain"], after["shopify_domain"]) for before, after in summaries
+            if before and "shopify_domain" in before][-1] == ("former.myshopify.com", DOMAIN)  # fmt: skip
+
+
+def test_a_dry_run_checks_the_credentials_and_stores_nothing(shop: Shops, tmp_path: Path) -> None:
+    planned = connect("holed", "--from-file", write(tmp_path), "--dry-run")
+
+    assert planned.exit_code == 0, planned.output
+    assert f"{DOMAIN} accepts the token" in planned.output
+    assert "nothing was stored" in planned.output
+    assert secrets(shop) == {"stripe-key"}
+    with transaction(shop.engine) as tx:
+        assert get_shop(tx, "holed").shopify_domain == ""
 
 
 def test_missing_credentials_are_named_without_a_terminal(shop: Shops) -> None:

@@ -1,0 +1,125 @@
+"""Options mean the same in every command, also in one added later."""
+
+import json
+import re
+from collections import defaultdict
+from types import MappingProxyType
+
+import click
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, insert
+
+from services.alerts.incidents import Incident, record_incidents
+from services.cli.main import main
+from services.core.db import MAX_COUNTED, transaction
+from services.mail.tables import mail_outbox
+from services.payments.breaks import record_breaks
+from tests.cli.conftest import harbour
+from tests.ledger_rows import NOW, accept, new_event, plan
+from tests.mail.test_round_trips import ROW
+from tests.payments.test_round_trips import DAY, FIRST, stage
+from tests.structure.test_examples import OPERATOR_COMMANDS, walk
+
+__all__ = ["harbour"]
+
+COMMANDS = {
+    path: command
+    for path, command in (*walk(main, "fleet"), *OPERATOR_COMMANDS)
+    if not isinstance(command, click.Group) and path != "celery flower"
+}
+
+WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all it does"})
+"""Commands that change something and have no --dry-run, and why."""
+
+WITHOUT_JSON = MappingProxyType(
+    {
+        "fleet audit export": "its result is a file",
+        "fleet completion": "its output is a shell script",
+        "fleet demo": "it runs until it is stopped",
+        "fleet jobs run": "its last line is always JSON",
+        "fleet migrate": "its exit code is its result",
+        "fleet up": "it runs until it is stopped",
+    }
+)
+"""Commands without --json, and why."""
+
+OF_TWO_TYPES = MappingProxyType(
+    {
+        "--topic": "`fleet send` has samples, whose topics depend on its provider",
+        "--wait": "the former name of `fleet mail test --timeout`; a flag elsewhere",
+    }
+)
+"""Options whose values differ between commands, and why."""
+
+
+def options(command: click.Command) -> set[str]:
+    return {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+
+
+def test_a_command_that_changes_something_has_a_dry_run() -> None:
+    """A change is audited, so its command takes ``--actor``."""
+    changing = {path for path, command in COMMANDS.items() if "--actor" in options(command)}
+    without = {path for path in changing if "--dry-run" not in options(COMMANDS[path])}
+
+    assert len(changing) > 25
+    assert without == set(WITHOUT_DRY_RUN)
+
+
+def test_every_command_prints_json() -> None:
+    without = {path for path, command in COMMANDS.items() if "--json" not in options(command)}
+
+    assert without == set(WITHOUT_JSON)
+
+
+def test_an_option_has_one_type_in_all_commands() -> None:
+    types: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, command in COMMANDS.items():
+        for param in command.params:
+            for name in param.opts if isinstance(param, click.Option) else ():
+                types[name].setdefault(param.type.name, path)
+
+    assert {name for name, found in types.items() if len(found) > 1} == set(OF_TWO_TYPES)
+
+
+LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for p in command.params)]
+MORE = {"breaks": ("--shop", "harbour", "--day", DAY.day.isoformat())}
+"""What a list needs in its command line."""
+
+
+@pytest.fixture
+def two_of_each(engine: Engine, harbour: str) -> str:
+    """Two rows for each list."""
+    accept(engine, new_event(1), new_event(2))
+    plan(engine, "privacy_export", 2)
+    with transaction(engine) as tx:
+        record_incidents(tx, [Incident(1, "clocks_apart", period, "P2", "x") for period in "ab"], NOW)
+        for number in "12":
+            tx.execute(insert(mail_outbox).values(**ROW | {"dedupe_key": number, "token": number}))
+            tx.exec_driver_sql(
+                "insert into job_runs (job, period, due_at, status, origin, started_by, request_id) "
+                "values ('audit-verify', %(period)s, now(), 'done', 'cli', 'ada', '')",
+                {"period": number},
+            )
+            stage(tx, provider_id=number)
+        record_breaks(tx, FIRST)
+    return harbour
+
+
+@pytest.mark.usefixtures("two_of_each")
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_that_is_cut_says_how_many_there_are(path: str) -> None:
+    words = [*path.split()[1:], *MORE.get(path.rsplit(maxsplit=1)[-1], ())]
+    cut = CliRunner().invoke(main, [*words, "--limit", "1", "--json"])
+    whole = CliRunner().invoke(main, [*words, "--limit", "9"])
+
+    assert re.fullmatch(r"1 of \d shown: --limit N\n", cut.stderr), cut.output
+    assert json.loads(cut.stdout)
+    assert "shown" not in whole.output
+
+
+def test_rows_of_a_cut_list_are_counted_up_to_a_limit(engine: Engine, harbour: str) -> None:
+    plan(engine, "order_ingest", MAX_COUNTED + 50)
+    cut = CliRunner().invoke(main, ["work", "list", "--limit", "2"])
+
+    assert "2 of more than 10,000 shown: --limit N" in cut.stderr
