@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import parse_moment
+from services.core.durations import parse_duration, parse_moment
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.fields import LARGEST_ID
 from services.jobs.definition import Covers
@@ -87,7 +87,7 @@ class InputFile(click.ParamType[Path]):
 
 
 class ParsedType(click.ParamType[Any]):
-    """A text that ``parse`` accepts; its ``InputInvalid`` is the message. An empty text is None."""
+    """A text that ``parse`` accepts; its ``InputInvalid`` is the message."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name, self._parse = name, parse
@@ -96,7 +96,7 @@ class ParsedType(click.ParamType[Any]):
         if not isinstance(value, str):
             return value
         try:
-            return self._parse(value) if value else None
+            return self._parse(value)
         except InputInvalid as fault:
             self.fail(str(fault), param, ctx)
 
@@ -224,6 +224,7 @@ TOPIC = KnownType("topic", lambda: TOPICS)
 WORK_STATUSES = KnownType("statuses", lambda: STATUSES, is_list=True)
 INPUT_FILE = InputFile()
 SECRET = ParsedType("secret", get_secret_kind)
+DURATION = ParsedType("duration", parse_duration)
 SINCE = ParsedType("time", _parse_since)
 UNTIL = ParsedType("time", lambda text: parse_moment(text, utc_now()))
 SHOP = ShopType()

@@ -1,7 +1,5 @@
 """``fleet payments``: the breaks of a day, their repair, and the trace of one payment."""
 
-import time
-from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,26 +8,19 @@ import click
 from services.cli.backfill import find_missing_access
 from services.cli.base import (
     CommandGroup,
-    actor_option,
-    audit_author,
-    dry_run_option,
     hidden_alias,
     json_option,
     limit_option,
-    notify_workers,
     one_shop_option,
 )
 from services.cli.output import Columns, print_json, print_lines, safe_text, warn_if_cut
 from services.cli.params import DAY
+from services.cli.payments_repair import repair
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import InputInvalid
-from services.core.settings import get_settings
-from services.jobs.runs import trigger_job
 from services.jobs.schedule import find_due_day
-from services.jobs.store import get_job
 from services.ledger.audit_text import format_money
-from services.payments.break_repair import RepairPlan, count_unfinished_work, plan_repair, repair_day
 from services.payments.breaks import (
     PaymentBreak,
     count_day_breaks,
@@ -37,15 +28,9 @@ from services.payments.breaks import (
     format_side,
     list_day_breaks,
 )
-from services.payments.reconcile import JOB, find_not_compared
-from services.payments.stripe_key import get_stripe_key
+from services.payments.reconcile import find_not_compared
 from services.payments.trace import MAX_CHARGES, count_traceable, trace_payment
-from services.shops.connections import recorded_calls
 from services.shops.shops import get_shop
-
-POLL_SECONDS = 0.2
-MAX_BREAKS = 5_000
-"""Breaks of one repair; the next repair continues."""
 
 
 @click.group("payments", cls=CommandGroup)
@@ -130,134 +115,6 @@ _COLUMNS: Columns = {
 
 
 @command.command()
-@one_shop_option
-@click.option("--day", type=DAY, required=True, help="The day in the shop's zone, such as 2026-11-20.")
-@click.option("--reason", default="", help="Why, for the audit.")
-@click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
-@click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
-@click.option(
-    "--timeout", type=click.FloatRange(0, 3600), default=120, show_default=True, help="Most seconds to wait."
-)
-@dry_run_option
-@json_option
-@actor_option
-def repair(
-    shop: str,
-    day: str,
-    reason: str,
-    rerun: bool,
-    waits: bool,
-    timeout: float,
-    dry_run: bool,
-    as_json: bool,
-    actor: str,
-) -> None:
-    """Fetch the lost events and objects of a day's breaks from Stripe, and requeue dead work.
-
-    Events and objects are recorded like webhooks. The breaks close at the next reconciliation of the day. A
-    second run records nothing twice. Exit code 1 if some of the work is not done in time, or is dead.
-
-    \b
-    Examples:
-      fleet payments repair --shop harbour --day 2026-11-20 --dry-run
-      fleet payments repair --shop harbour --day 2026-11-20 --rerun
-    """
-    parsed_day = date.fromisoformat(day)
-    with transaction() as tx:
-        shop_id = get_shop(tx, shop).id
-        plan = plan_repair(list_day_breaks(tx, shop_id, parsed_day, limit=MAX_BREAKS))
-        key = get_stripe_key(tx, shop_id) if plan.events or plan.objects else ""
-    if dry_run:
-        _print_plan(plan, as_json=as_json)
-        return
-    author = audit_author(actor)
-    reported = -1
-
-    def report(text: str) -> None:
-        if not as_json:
-            click.echo(text, err=True)
-
-    with recorded_calls(shop_id):
-        result = repair_day(
-            shop_id,
-            plan,
-            key,
-            get_settings().stripe_api_base,
-            reason=reason or f"breaks of {day}",
-            report=report,
-            **author,
-        )
-    notice = notify_workers(result.work)
-    until = time.monotonic() + (timeout if waits else 0)
-    while True:
-        with transaction() as tx:
-            left, counts = count_unfinished_work(tx, result.work, utc_now())
-        if left != reported:
-            report(f"{len(result.work) - left} of {len(result.work)} items of work done")
-            reported = left
-        if not left or time.monotonic() >= until:
-            break
-        time.sleep(POLL_SECONDS)
-    run = _rerun(shop, day, author) if rerun and not left else ""
-    if as_json:
-        print_json(
-            {"entered": result.recorded, "requeued": result.requeued, "gone": result.gone, "work": counts,
-             "waiting": left, "left_to_you": len(plan.left), "rerun": run}
-        )  # fmt: skip
-    else:
-        click.echo(f"{result.recorded} events entered, {result.requeued} items of work requeued")
-        if notice:
-            click.echo(notice)
-        if result.gone:
-            click.echo(f"Stripe does not have: {_first_ten(result.gone)}")
-        _print_left(plan)
-        if left:
-            todo = "`fleet work list --status pending,error` lists them"
-            click.echo(f"{left} items of work are not done: {todo}")
-        if run:
-            click.echo(f"{run} has started: `fleet jobs history` shows its result")
-        else:
-            command = f"fleet jobs run {JOB} --shop {shop} --period {day} --force"
-            click.echo(f"run `{command}`: it closes the breaks that are repaired")
-    if (waits and left) or counts.get("dead"):
-        raise click.exceptions.Exit(1)
-
-
-def _rerun(shop: str, day: str, author: dict[str, str]) -> str:
-    """Trigger another reconciliation of the day; return a text with the run's id."""
-    with transaction() as tx:
-        runs = trigger_job(tx, get_job(tx, JOB), shop, day, origin="cli", now=utc_now(), force=True, **author)
-    notify_workers([ref for run in runs for ref in (run.ref, *run.checkins) if ref])
-    return f"run {runs[0].run_id} of {JOB}"
-
-
-def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:
-    if as_json:
-        left = [{"kind": b.kind, "id": b.provider_id, "cause": b.cause} for b in plan.left]
-        objects = [{"subject": subject, "id": provider_id} for subject, provider_id in plan.objects]
-        print_json({"events": plan.events, "work": plan.work_ids, "objects": objects, "left_to_you": left})
-        return
-    click.echo(f"would fetch {len(plan.events)} lost events: {_first_ten(plan.events)}")
-    click.echo(f"would requeue {len(plan.work_ids)} items of work: {_first_ten(plan.work_ids)}")
-    click.echo(f"would fetch {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
-    _print_left(plan)
-
-
-def _print_left(plan: RepairPlan) -> None:
-    for found in plan.left[:20]:
-        cause = describe_cause(found.cause)
-        click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.reason}; {cause.todo}")
-    if len(plan.left) > 20:
-        click.echo(f"and {len(plan.left) - 20} more: `fleet payments breaks` lists them")
-
-
-def _first_ten(ids: Iterable[object]) -> str:
-    listed = [str(each) for each in ids]
-    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
-    return (", ".join(listed[:10]) or "none") + more
-
-
-@command.command()
 @click.argument("reference", metavar="ORDER|CHARGE|PAYOUT")
 @one_shop_option
 @json_option
@@ -299,6 +156,7 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
         click.echo(f"The first {MAX_CHARGES} charges are shown: trace one of the others by its id.", err=True)
 
 
+command.add_command(repair)
 command.add_command(hidden_alias(repair, "heal"))
 command.add_command(hidden_alias(trace, "trail"))
 books = hidden_alias(command, "books")

@@ -80,7 +80,7 @@ def add(slug: str, dry_run: bool, actor: str, as_json: bool, **options: str | No
     elif dry_run:
         print_fields(f"Would add shop {shop.slug}", fields)
     else:
-        click.echo(f"Added shop {shop.slug}. Next: fleet shops secret {shop.slug} shopify-webhook --stdin")
+        click.echo(f"Added shop {shop.slug}. Next: fleet shops connect {shop.slug}")
 
 
 @command.command("list")

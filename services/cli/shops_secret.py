@@ -1,6 +1,7 @@
 """``fleet shops secret``: record, rotate or restore a secret of a shop."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -16,10 +17,9 @@ from services.cli.base import (
     shop_argument,
 )
 from services.cli.output import format_time, print_json, to_document
-from services.cli.params import INPUT_FILE, SECRET
+from services.cli.params import DURATION, INPUT_FILE, SECRET
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
-from services.core.durations import parse_duration
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shopify.uninstall import record_installed
@@ -48,7 +48,7 @@ _GENERATED = ", ".join(
     "--previous-valid-for",
     "--keep-previous",
     "previous_valid_for",
-    default="",
+    type=DURATION,
     help="How long the replaced secret stays valid: 24h, 0.",
 )
 @dry_run_option
@@ -60,7 +60,7 @@ def secret(
     file: Path | str | None,
     generate: bool,
     restore: bool,
-    previous_valid_for: str,
+    previous_valid_for: timedelta | None,
     dry_run: bool,
     actor: str,
     as_json: bool,
@@ -75,12 +75,13 @@ def secret(
     if restore:
         _restore(slug, kind, actor, dry_run=dry_run)
         return
-    keep = parse_duration(previous_valid_for) if previous_valid_for else None
     value = _take_value(kind, file, generate=generate)
     now, by, request_id = utc_now(), operator_label(actor), new_request_id()
     with transaction_or_plan(dry_run=dry_run) as tx:
         shop = get_shop(tx, slug)
-        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
+        is_new = record_secret(
+            tx, shop.id, kind.name, value, now, previous_valid_for, by=by, request_id=request_id
+        )
         state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new and not dry_run, **to_document(state)}

@@ -4,7 +4,7 @@ It is in ``tasks`` because ``run`` needs the handlers.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -33,9 +33,7 @@ from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import STATUSES, RunLine, find_history
 from services.jobs.runs import list_scope_shops
-from services.jobs.schedule import explain_schedule
 from services.jobs.store import (
-    EffectiveSchedule,
     change_job,
     find_jobs,
     get_job,
@@ -45,7 +43,13 @@ from services.jobs.store import (
 )
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs
-from tasks.commands.jobs_plan import JOB_COLUMNS, PLANNED_COLUMNS, find_job_lines, find_planned
+from tasks.commands.jobs_plan import (
+    JOB_COLUMNS,
+    PLANNED_COLUMNS,
+    describe_schedules,
+    find_job_lines,
+    find_planned,
+)
 
 
 def _find_names(tx: Connection) -> Iterator[str]:
@@ -241,13 +245,12 @@ def _changes_job(change: Callable[..., bool]) -> Callable[..., Any]:
             planned = find_planned(tx, job, at.id if at else None, utc_now(), 1)
         if as_json:
             places = [{"shop": s.slug, "schedule": s.schedule, "enabled": s.enabled} for s in schedules]
-            next_runs = [one.document() for one in planned]
-            has_changed = is_changed and not dry_run
-            print_json({"job": job, "changed": has_changed, "schedules": places, "next": next_runs})
+            figures = {"schedules": places, "next": [one.document() for one in planned]}
+            print_json({"job": job, "changed": is_changed and not dry_run, **figures})
             return
         where = f" at {shop}" if shop else ""
         verb = "would be" if dry_run else "is" if is_changed else "was not changed: it is"
-        click.echo(f"{job}{where} {verb} {_describe_schedules(schedules)}.")
+        click.echo(f"{job}{where} {verb} {describe_schedules(schedules)}.")
         for one in planned:
             click.echo(f"Next: {one.local} for {one.period} ({one.where})")
 
@@ -295,14 +298,3 @@ def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> bool:
     # The shop follows the whole job again, unless the job is off and only this shop should run.
     wanted = None if shop is not None and not is_job_off(tx, job) else True
     return change_job(tx, job, shop, {"enabled": wanted}, **author)
-
-
-def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
-    paused = [one.slug or "the fleet" for one in schedules if not one.enabled]
-    if not schedules:
-        return "changed for future shops: there are none yet"
-    if len(paused) == len(schedules):
-        return "paused"
-    times = sorted({f"{explain_schedule(s.schedule)} ({s.schedule})" for s in schedules if s.enabled})
-    text = "run " + "; ".join(time[0].lower() + time[1:] for time in times)
-    return text + (f"; paused at {', '.join(paused)}" if paused else "")

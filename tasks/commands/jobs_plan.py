@@ -179,6 +179,18 @@ def find_planned(
     return planned if job else planned[:count]
 
 
+def describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
+    """Return when a job of ``schedules`` runs, and where it is paused. Pure."""
+    paused = [one.slug or "the fleet" for one in schedules if not one.enabled]
+    if not schedules:
+        return "changed for future shops: there are none yet"
+    if len(paused) == len(schedules):
+        return "paused"
+    times = sorted({f"{explain_schedule(s.schedule)} ({s.schedule})" for s in schedules if s.enabled})
+    text = "run " + "; ".join(time[0].lower() + time[1:] for time in times)
+    return text + (f"; paused at {', '.join(paused)}" if paused else "")
+
+
 def format_local(at: datetime, zone: str) -> str:
     """Return ``at`` in ``zone``: ``Mon 2026-11-23 00:00 PST (America/Vancouver)``."""
     return f"{at.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z} ({zone})"

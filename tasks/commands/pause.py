@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from services.cli.base import audit_author, confirm, find_shop_id
 from services.cli.output import format_time, print_json
+from services.cli.params import ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import TimeInvalid, parse_duration
+from services.core.durations import parse_duration
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work
@@ -22,14 +23,37 @@ from tasks.commands.options import act_options, celery_command, reason_option, s
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 
 
+def read_duration(text: str) -> timedelta:
+    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
+    duration = parse_duration(text)
+    if not duration:
+        raise FilterInvalid(f"{text!r} should be longer than 0, such as 2h")
+    return duration
+
+
+def read_rate(text: str) -> float:
+    """Return items a second from ``20/s``, ``300/m`` or ``20``; raise ``FilterInvalid``. Pure."""
+    match = _RATE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise FilterInvalid(f"{text!r} should be a number above 0 such as 20/s, 300/m or 0.5/s")
+    return float(match[1]) / (60 if match[2] == "m" else 1)
+
+
 @celery_command(
     scope_options,
     click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again."),
-    click.option("--for", "lasts", default="", help="End after this time, such as 2h or 1h30m."),
+    click.option(
+        "--for",
+        "lasts",
+        type=ParsedType("duration", read_duration),
+        help="End after this time, such as 2h or 1h30m.",
+    ),
     click.option("--reason", default="", help="Why, for the audit and for other operators."),
     act_options,
 )
-def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str, **options: Any) -> None:
+def pause(
+    _ctx: click.Context, refuse: bool, lasts: timedelta | None, reason: str, actor: str, **options: Any
+) -> None:
     """Stop the work of a queue, a topic, a shop or (without any of them) of everything, until it is resumed.
 
     Events are still accepted and stored, except with --refuse. Workers finish work that they have locked.
@@ -40,7 +64,7 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str
     Example: celery -A tasks pause -Q inventory --shop harbour --for 2h --reason "counting stock"
     """
     mode = "refuse" if refuse else "hold"
-    ends_at = utc_now() + read_duration(lasts) if lasts else None
+    ends_at = utc_now() + lasts if lasts else None
     with transaction() as tx:
         scope = _read_scope(tx, options)
         named = describe_scope(scope, {scope.shop_id or 0: options["shop"]})
@@ -57,11 +81,15 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str
 
 @celery_command(
     scope_options,
-    click.option("--rate", default="", help="Drain the backlog at this rate, such as 20/s or 300/m."),
+    click.option(
+        "--rate",
+        type=ParsedType("rate", read_rate),
+        help="Drain the backlog at this rate, such as 20/s or 300/m.",
+    ),
     reason_option,
     act_options,
 )
-def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: Any) -> None:
+def resume(_ctx: click.Context, rate: float | None, reason: str, actor: str, **options: Any) -> None:
     """End pauses at once, or with --rate drain the backlog at a rate.
 
     Without -Q, --topic and --shop every pause ends; with them, the pause with exactly this scope. If no pause
@@ -70,8 +98,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     \b
     Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
     """
-    per_second = read_rate(rate) if rate else None
-    how = f"at {per_second:g}/s" if per_second else "at once"
+    how = f"at {rate:g}/s" if rate else "at once"
     with transaction() as tx:
         wanted = _read_scope(tx, options)
         in_force = [pause.scope for pause in list_pauses(tx)]
@@ -79,7 +106,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
         waiting = _count_waiting(tx, scopes) if scopes else 0
     named = _list(scopes, slugs)
-    mode = "drain" if per_second else None
+    mode = "drain" if rate else None
     fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": None}
     if not scopes:
         text = "Nothing was changed: nothing is paused."
@@ -94,7 +121,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     if _is_dry_run(f"resume {named} {how}", fields, options):
         return
     with transaction() as tx:
-        cleared = clear_pauses(tx, scopes, per_second, now=utc_now(), reason=reason, **audit_author(actor))
+        cleared = clear_pauses(tx, scopes, rate, now=utc_now(), reason=reason, **audit_author(actor))
     if not cleared:
         _report(f"Nothing to resume: {named} has ended in the meantime.", fields, options, changed=False)
         return
@@ -102,25 +129,6 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     still = f" Still paused: {left}." if left else ""
     text = f"Resumed {_list(cleared, slugs)} {how}: {waiting} waiting.{still}"
     _report(text, fields, options, changed=True)
-
-
-def read_duration(text: str) -> timedelta:
-    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
-    try:
-        duration = parse_duration(text)
-    except TimeInvalid as fault:
-        raise TimeInvalid(f"for={fault}") from None
-    if not duration:
-        raise FilterInvalid(f"for={text!r} should be longer than 0, such as 2h")
-    return duration
-
-
-def read_rate(text: str) -> float:
-    """Return items a second from ``20/s``, ``300/m`` or ``20``; raise ``FilterInvalid``. Pure."""
-    match = _RATE.fullmatch(text.strip())
-    if match is None or not float(match[1]):
-        raise FilterInvalid(f"rate={text!r} should be a number above 0 such as 20/s, 300/m or 0.5/s")
-    return float(match[1]) / (60 if match[2] == "m" else 1)
 
 
 def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:

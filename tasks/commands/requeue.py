@@ -5,6 +5,7 @@ and then notifies the workers.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -20,9 +21,9 @@ from services.cli.base import (
     notify_workers,
 )
 from services.cli.output import Columns, print_json, print_lines
+from services.cli.params import DURATION
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_duration
 from services.ledger import requeue as ledger
 from services.ledger.accept import WorkRef
 from services.ledger.filters import WorkFilter
@@ -72,12 +73,16 @@ def discard(_ctx: click.Context, **options: Any) -> None:
 @celery_command(
     scope_options,
     click.option(
-        "--older-than", default="15m", show_default=True, help="Only locks older than this: 15m, 2h."
+        "--older-than",
+        type=DURATION,
+        default="15m",
+        show_default=True,
+        help="Only locks older than this: 15m, 2h.",
     ),
     reason_option,
     act_options,
 )
-def unlock(_ctx: click.Context, older_than: str, **options: Any) -> None:
+def unlock(_ctx: click.Context, older_than: timedelta, **options: Any) -> None:
     """Unlock rows with an old lock, so that another worker takes them.
 
     The sweep unlocks the rows of a dead worker; this command is for a worker that hangs. That worker cannot
@@ -86,9 +91,8 @@ def unlock(_ctx: click.Context, older_than: str, **options: Any) -> None:
     \b
     Example: celery -A tasks unlock --older-than 30m
     """
-    age = parse_duration(older_than)
-    find = partial(ledger.find_stuck, older_than=age, now=utc_now())
-    _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=age))
+    find = partial(ledger.find_stuck, older_than=older_than, now=utc_now())
+    _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=older_than))
 
 
 def _run(

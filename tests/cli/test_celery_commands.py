@@ -252,14 +252,14 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (pause, ["--for", "soon"], "for='soon' should be a duration such as"),
-        (pause, ["--for", "0"], "for='0' should be longer than 0"),
+        (pause, ["--for", "soon"], "'--for': 'soon' should be a duration such as"),
+        (pause, ["--for", "0"], "'--for': '0' should be longer than 0"),
         (requeue, ["-Q", "mail"], "'mail' should be one of"),
         (requeue, ["--topic", "push"], "'push' should be one of"),
         (requeue, ["--status", "done"], "fleet events replay"),
         (requeue, ["--since", "yesterday"], "should be a time such as"),
         (requeue, ["--shop", "nowhere"], "there is no shop 'nowhere'"),
-        (unlock, ["--older-than", "soon"], "should be a duration such as"),
+        (unlock, ["--older-than", "soon"], "'--older-than': 'soon' should be a duration such as"),
         (pause, ["-Q", "email", "--topic", "inventory_push"], "runs on queue 'inventory'"),
         (resume, ["--rate", "fast"], "should be a number above 0"),
     ],

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 import pytest
@@ -230,3 +231,15 @@ def test_month_or_day_outside_the_calendar_is_wrong_usage(harbour: str, month: s
         outcome = run(*command)
         assert outcome.exit_code == 2, (command, outcome.output)
         assert "of the years 2000 to 2099" in outcome.output
+
+
+def test_a_shop_that_was_never_connected_is_removed_without_a_fault(
+    harbour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.cli.shops_remove.SETTLE_SECONDS", 0.0)
+
+    done = run("shops", "remove", harbour, "--export", str(tmp_path / "data"), "--confirm", harbour)
+
+    assert done.exit_code == 0, done.output
+    assert "not connected to Shopify: no webhook subscription to delete" in done.output
+    assert "shopify." not in done.output

@@ -9,7 +9,6 @@ import httpx
 import orjson
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import Engine
 
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, verify_chain
@@ -28,7 +27,6 @@ from services.shops.shops import ShopInvalid, add_shop, list_shops
 from tests.retention.old_rows import archive_with, make_old, read_all
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, put_order, receive
 from tests.shopify.backfill.sample_day import make_day
-from tests.shopify.sample_payloads import add_shop as add_shop_row
 
 CLIENT_SECRET = "shpss_" + "0b" * 16
 
@@ -76,19 +74,6 @@ def rows_of(shops: Shops, shop_id: int) -> dict[str, list[bytes]]:
             )
             for table in tables
         }
-
-
-def test_a_shop_that_was_never_connected_is_removed_without_a_fault(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shops_remove, "SETTLE_SECONDS", 0.0)
-    add_shop_row(engine, domain="")
-
-    done = remove("harbour", "--export", tmp_path / "data", "--confirm", "harbour")
-
-    assert done.exit_code == 0, done.output
-    assert "not connected to Shopify: no webhook subscription to delete" in done.output
-    assert "shopify." not in done.output
 
 
 def test_removed_shop_leaves_only_proofs_and_nothing_of_another_shop_changes(
