@@ -25,7 +25,10 @@ Columns = Mapping[str, str | Callable[[Any], object]]
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON: times in UTC, dataclasses as objects."""
+    """Print ``value`` as indented JSON: times in UTC, dataclasses as objects; ``dry_run`` if it is one."""
+    ctx = click.get_current_context(silent=True)
+    if isinstance(value, dict) and ctx is not None and ctx.params.get("dry_run"):
+        value = {"dry_run": True, **value}
     options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
     click.echo(orjson.dumps(value, default=str, option=options).decode())
 

@@ -76,7 +76,7 @@ def add(slug: str, dry_run: bool, actor: str, as_json: bool, **options: str | No
     with transaction_or_plan(dry_run=dry_run) as tx:
         shop = add_shop(tx, slug=slug, now=utc_now(), **fields, **audit_author(actor))
     if as_json:
-        print_json(to_document(shop) | {"dry_run": dry_run})
+        print_json(to_document(shop))
     elif dry_run:
         print_fields(f"Would add shop {shop.slug}", fields)
     else:
@@ -168,7 +168,7 @@ def set_fields(
             what = f"{released} level" + (" follows" if released == 1 else "s follow")
             click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
     if as_json:
-        print_json(to_document(shop) | {"dry_run": dry_run})
+        print_json(to_document(shop))
     else:
         click.echo(_describe_change(before, shop, dry_run=dry_run))
         if not dry_run and shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:

@@ -111,7 +111,7 @@ def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str
         click.echo(f"shopify_domain of {slug}: {before} -> {domain}", err=True)
     if dry_run:
         note = "the credentials are right; with --dry-run nothing was stored, subscribed or read"
-        print_json({"shop": slug, "dry_run": True, "note": note}) if as_json else click.echo(note)
+        print_json({"shop": slug, "note": note}) if as_json else click.echo(note)
         return
     with transaction() as tx:
         shop = get_shop(tx, slug)

@@ -129,7 +129,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
 
 def _print_plan(shop: Shop, deleted: dict[str, int], kept: dict[str, int], *, as_json: bool) -> None:
     if as_json:
-        print_json({"shop": shop.slug, "dry_run": True, "delete": deleted, "keep": kept, "why": dict(KEPT)})
+        print_json({"shop": shop.slug, "delete": deleted, "keep": kept, "why": dict(KEPT)})
         return
     rows: list[tuple[Any, ...]] = [(table, count, "deleted", "") for table, count in sorted(deleted.items())]
     rows += [(table, count, "kept", KEPT[table]) for table, count in sorted(kept.items())]

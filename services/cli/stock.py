@@ -133,10 +133,8 @@ def show(shop: str, sku: str, as_json: bool) -> None:
         if sku and not found:
             known = (line.sku for line in find_stock(tx, shop_id, utc_now()))
             raise InputInvalid(f"{shop} has no stock of {sku!r}: sku={describe_unknown(sku, known)}")
-    if as_json:
-        print_json([line._asdict() for line in found])
-    else:
-        print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock.")
+    documents = [line._asdict() for line in found]
+    print_list(f"Stock of {shop}", _COLUMNS, found, documents, f"{shop} has no stock.", as_json=as_json)
 
 
 @command.command("reorder-point", shop_position=0)

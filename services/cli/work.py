@@ -13,7 +13,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, print_list
+from services.cli.output import Columns, print_fields, print_json, print_list
 from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
@@ -50,8 +50,7 @@ def work_list(shop: str, status: tuple[str, ...], limit: int, as_json: bool, **o
         wanted = WorkFilter(shop_id=find_shop_id(tx, shop), statuses=status, **options)
         lines = list_work(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
-    documents = [_document(line, slugs) for line in lines]
-    print_list("", _work_columns(slugs), lines, documents, "No work matches.", as_json=as_json)
+    print_work("", lines, slugs, "No work matches.", as_json=as_json)
 
 
 @command.command("show")
@@ -75,13 +74,11 @@ def show(work_id: int, as_json: bool) -> None:
         click.echo(f"Its event: fleet events show {line.event_id}")
 
 
-def print_work(title: str, lines: Sequence[WorkLine], slugs: dict[int, str], empty: str) -> None:
-    """Print rows of work as a table; the last column is the result or the error."""
-    print_lines(title, _work_columns(slugs), lines, empty)
-
-
-def _work_columns(slugs: dict[int, str]) -> Columns:
-    return {
+def print_work(
+    title: str, lines: Sequence[WorkLine], slugs: dict[int, str], empty: str, *, as_json: bool = False
+) -> None:
+    """Print rows of work; the last column is the result or the error."""
+    columns: Columns = {
         "id": "id",
         "shop": lambda line: slugs.get(line.shop_id, line.shop_id),
         "topic": "topic",
@@ -94,6 +91,8 @@ def _work_columns(slugs: dict[int, str]) -> Columns:
         "created": "created_at",
         "outcome": _outcome,
     }
+    documents = [_document(line, slugs) for line in lines] if as_json else ()
+    print_list(title, columns, lines, documents, empty, as_json=as_json)
 
 
 def _outcome(line: WorkLine) -> str:

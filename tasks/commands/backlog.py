@@ -74,6 +74,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
             "why": "reason",
         }
         print_lines("Paused", columns, paused, "")
+        click.echo("Paused work has no messages: its rows are drift until it is resumed.")
     if conditions:
         names = {name: name for name in ("name", "shop", "since", "by", "why")}
         columns = {"what": lambda line: line.kind.replace("_", " "), **names}

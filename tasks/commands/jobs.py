@@ -25,7 +25,7 @@ from services.cli.base import (
     operator_label,
     shop_option,
 )
-from services.cli.output import Columns, format_time, print_json, print_lines, print_list
+from services.cli.output import Columns, format_time, print_json, print_list
 from services.cli.params import KnownType, NameType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
@@ -96,10 +96,8 @@ def list_jobs(shop: str, as_json: bool) -> None:
     with transaction() as tx:
         _ensure_jobs(tx)
         lines = find_job_lines(tx, find_shop_id(tx, shop), now)
-    if as_json:
-        print_json([line.document() for line in lines])
-        return
-    print_lines("", JOB_COLUMNS, lines, "No jobs: beat_schedule.JOBS is empty.")
+    documents, empty = [line.document() for line in lines], "No jobs: beat_schedule.JOBS is empty."
+    print_list("", JOB_COLUMNS, lines, documents, empty, as_json=as_json)
 
 
 @command.command("next")
@@ -125,11 +123,9 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
         _ensure_jobs(tx)
         shop_id = find_shop_id(tx, shop)
         planned = find_planned(tx, job or None, shop_id, utc_now(), count)
-    if as_json:
-        print_json([one.document() for one in planned])
-        return
+    documents = [one.document() for one in planned]
     empty = f"No runs ahead: {job or 'every job'} is paused, or there are no shops."
-    print_lines("", PLANNED_COLUMNS, planned, empty)
+    print_list("", PLANNED_COLUMNS, planned, documents, empty, as_json=as_json)
 
 
 @command.command("run")

@@ -1,5 +1,6 @@
 """``--dry-run`` checks the same input as the command without it, and changes no row of any table."""
 
+import json
 import shlex
 
 import pytest
@@ -48,12 +49,13 @@ def read_rows(engine: Engine) -> dict[str, list[str]]:
 @pytest.mark.parametrize("line", LINES)
 def test_a_dry_run_changes_nothing_and_the_same_line_without_it_does(shop: Engine, line: str) -> None:
     before = read_rows(shop)
-    planned = run(*shlex.split(line), "--dry-run")
+    planned, document = (run(*shlex.split(line), "--dry-run", *more) for more in ((), ("--json",)))
     after_plan = read_rows(shop)
     done = run(*shlex.split(line))
 
     assert planned.exit_code == done.exit_code == 0, planned.output + done.output
     assert after_plan == before
+    assert json.loads(document.stdout)["dry_run"] is True
     assert "would" in planned.output.lower()
     assert read_rows(shop) != before
     assert "would" not in done.output.lower()
