@@ -119,7 +119,11 @@ def blank_personal_fields(
     return _blank(value, subject, conversation, "customer" if topic.startswith("customers/") else "")
 
 
-_SHOPIFY_ID = re.compile(r"gid://shopify/(Customer|Order)/(\d+)")
+SHOPIFY_ID = re.compile(r"gid://shopify/(Customer|Order)/(\d+)")
+ORDER_FIELDS = frozenset(
+    {"order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"}
+)
+"""Fields with an order's number, an object with it, or a list of these."""
 _SEPARATED = r"[\s().\-/]{0,3}"
 
 
@@ -150,7 +154,7 @@ def customer_ids(subject: DataSubject) -> frozenset[str]:
 
 def _is_about(value: Any, subject: DataSubject, contacts: re.Pattern[str] | None) -> bool:
     if isinstance(value, str):
-        found = _SHOPIFY_ID.match(value)
+        found = SHOPIFY_ID.match(value)
         if found is not None:
             return found[2] in (customer_ids(subject) if found[1] == "Customer" else subject.order_ids)
         is_payment = value in subject.payment_refs
@@ -166,7 +170,7 @@ def _is_about(value: Any, subject: DataSubject, contacts: re.Pattern[str] | None
 def _wanted_ids(name: str, subject: DataSubject) -> frozenset[str]:
     if name in ("customer", "customer_id"):
         return customer_ids(subject)
-    if name in ("order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"):
+    if name in ORDER_FIELDS:
         return subject.order_ids
     return frozenset()
 

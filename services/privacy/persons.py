@@ -13,18 +13,20 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import text_array
-from services.privacy.body_redaction import compose, normalize_email, normalize_phone
+from services.privacy.body_redaction import (
+    ORDER_FIELDS,
+    SHOPIFY_ID,
+    compose,
+    normalize_email,
+    normalize_phone,
+)
 from services.privacy.subject import DataSubject
 from services.privacy.text_data import parse_body
 
 _EMAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
 _PHONE = re.compile(r"\+?[\d\s().\-/]{7,24}")
 _PHONE_IN_TEXT = re.compile(r"(?<!\w)\+?\(?\d(?:[\s().\-/]{0,3}\d){9,12}(?!\w)")
-_SHOPIFY_ID = re.compile(r"gid://shopify/(Customer|Order)/(\d+)")
 _PAYMENT = re.compile(r"(?:ch|pi|py|re|pyr|du|dp)_\w+")
-_ORDER_FIELDS = frozenset(
-    {"order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"}
-)
 _PHONE_FIELDS = frozenset(
     {
         "phone", "from", "to", "participants", "identifier", "external", "workspace", "senderidentifier",
@@ -90,14 +92,14 @@ def _collect(value: Any, name: str, named: NamedIds) -> None:
             lower = key.lower()
             if lower in ("customer", "customer_id"):
                 _add_ids(named.customers, one)
-            elif lower in _ORDER_FIELDS:
+            elif lower in ORDER_FIELDS:
                 _add_ids(named.orders, one)
             _collect(one, lower, named)
 
 
 def _collect_text(text: str, name: str, named: NamedIds) -> None:
     text = compose(text)
-    if found := _SHOPIFY_ID.match(text):
+    if found := SHOPIFY_ID.match(text):
         (named.customers if found[1] == "Customer" else named.orders).add(found[2])
     elif "@" in text or " " in text:
         named.emails.update(filter(None, map(normalize_email, _EMAIL.findall(text))))

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Row
 
@@ -69,7 +69,9 @@ select e.id, e.xmin::text::bigint as version, e.shop_id, e.provider, e.topic, e.
 _REDACT = "update inbound_events set body = %(body)s, headers = %(headers)s::jsonb where id = %(id)s"
 
 _PLAN = "insert into event_archives (shop_id, object_key, planned_at) values (%s, '', %s) returning id"
-_SET_KEY = "update event_archives set object_key = %(key)s where id = %(id)s"
+_SET_KEY = """
+update event_archives set object_key = %(key)s where id = %(id)s returning id, shop_id, object_key
+"""
 _FIND_PLANNED = """
 select id, shop_id, object_key from event_archives where stored_at is null order by id for update skip locked
 """
@@ -118,19 +120,13 @@ class ArchiveRun:
     """Planned archives whose object was not the stored one: their events are archived again."""
 
 
-class _Planned(NamedTuple):
-    id: int
-    shop_id: int
-    object_key: str
-
-
 def archive_old_events(run: ArchiveRun, before: datetime, is_late: Callable[[], bool]) -> None:
     """Archive and delete the events received before ``before`` whose work is finished, until ``is_late``.
 
     Raises ``RetryLater`` or ``Misconfigured`` if the store cannot be used: then no further row is deleted.
     """
     with run.begin() as tx:
-        planned = [_Planned(**row) for row in tx.exec_driver_sql(_FIND_PLANNED).mappings()]
+        planned = tx.exec_driver_sql(_FIND_PLANNED).all()
     for archive in planned:
         _continue(run, archive)
     for shop_id, ids in _find_pieces(run.begin, before, is_late):
@@ -177,7 +173,7 @@ def _find_pieces(
 
 def _plan(
     run: ArchiveRun, shop_id: int, ids: Sequence[int]
-) -> tuple[_Planned, Sequence[Row[Any]], list[bytes]] | None:
+) -> tuple[Row[Any], Sequence[Row[Any]], list[bytes]] | None:
     """Record a planned archive of the events ``ids``; return it with its rows and lines.
 
     Returns None if no event is left: other transactions use them.
@@ -199,11 +195,11 @@ def _plan(
         archive_id = tx.exec_driver_sql(_PLAN, (shop_id, run.now)).scalar_one()
         # A restored database uses ids again, so an id alone might name an object that exists.
         key = f"ledger/shop-{shop_id}/events-{run.now:%Y%m%dT%H%M%S}-{archive_id:09d}.jsonl.gz"
-        tx.exec_driver_sql(_SET_KEY, {"id": archive_id, "key": key})
+        archive = tx.exec_driver_sql(_SET_KEY, {"id": archive_id, "key": key}).one()
     lines = [
         make_line(row, [shop_key, *(keys[person] for person in sorted(persons[row.id]))]) for row in rows
     ]
-    return _Planned(archive_id, shop_id, key), rows, lines
+    return archive, rows, lines
 
 
 def _redact(tx: Connection, rows: Sequence[Row[Any]], now: datetime) -> None:
@@ -215,7 +211,7 @@ def _redact(tx: Connection, rows: Sequence[Row[Any]], now: datetime) -> None:
         tx.exec_driver_sql(_REDACT, {"id": row.id, "body": body, "headers": headers})
 
 
-def _continue(run: ArchiveRun, archive: _Planned) -> None:
+def _continue(run: ArchiveRun, archive: Row[Any]) -> None:
     """Finish an archive that was planned before a crash, or drop it if its object is missing or broken.
 
     Its events are still in the table then: this run archives them again, in another object.
@@ -245,7 +241,7 @@ def _is_same(row: Row[Any], stored: object) -> bool:
 
 
 def _finish(
-    run: ArchiveRun, archive: _Planned, data: bytes, rows: Sequence[Row[Any]], lines: Sequence[Line]
+    run: ArchiveRun, archive: Row[Any], data: bytes, rows: Sequence[Row[Any]], lines: Sequence[Line]
 ) -> None:
     """Delete the events ``rows``, if they are unchanged, with their work; record the archive.
 

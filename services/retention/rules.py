@@ -53,13 +53,8 @@ class Rule:
 
     def get_before(self, settings: Settings, now: datetime) -> datetime | None:
         """Return the time before which rows are old; None: no row ever is."""
-        return get_before(settings, self.setting, now)
-
-
-def get_before(settings: Settings, setting: str, now: datetime) -> datetime | None:
-    """Return the time before which rows of the age ``setting`` are old; None: no row ever is."""
-    days = getattr(settings, setting.lower())
-    return now - timedelta(days=days) if days else None
+        days = getattr(settings, self.setting.lower())
+        return now - timedelta(days=days) if days else None
 
 
 _FIRST_MINUTE = TOTAL + timedelta(days=1)
