@@ -5,7 +5,7 @@ from enum import IntEnum
 
 from sqlalchemy import Connection
 
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import arrays
 
 
 class LockKind(IntEnum):
@@ -42,18 +42,18 @@ select case when %(is_shared)s then pg_advisory_xact_lock_shared(place)
 ) sorted
 """
 
-_LOCK_OBJECTS = {
-    kind: kind.mark(_LOCK)
-    for kind in (LockKind.PRODUCTS, LockKind.OBJECTS, LockKind.INCIDENTS, LockKind.BODIES)
-}
-
-_LOCK_STOCK = LockKind.STOCK.mark("""
+_LOCK_BUCKETS = """
 select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
             else pg_advisory_xact_lock(1, bucket) end from (
   select distinct (hashtextextended(key, shop_id) & 255)::int as bucket
     from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key) order by bucket
 ) sorted
-""")
+"""
+
+_STATEMENTS = {LockKind.STOCK: LockKind.STOCK.mark(_LOCK_BUCKETS)} | {
+    kind: kind.mark(_LOCK)
+    for kind in (LockKind.PRODUCTS, LockKind.OBJECTS, LockKind.INCIDENTS, LockKind.BODIES)
+}
 
 
 def lock_objects(
@@ -69,14 +69,7 @@ def lock_objects(
     transaction and ``kind``; see ``LockKind``.
     """
     if objects:
-        tx.exec_driver_sql(
-            _LOCK_OBJECTS[kind],
-            {
-                "is_shared": is_shared,
-                "shop_id": int_array(s for s, _ in objects),
-                "key": text_array([k for _, k in objects]),
-            },
-        )
+        tx.exec_driver_sql(_STATEMENTS[kind], {**arrays("shop_id key", objects), "is_shared": is_shared})
 
 
 def lock_bodies(tx: Connection, shop_ids: Collection[int], *, is_shared: bool) -> None:
@@ -92,12 +85,4 @@ def lock_stock_buckets(
     For batches that need thousands of locks: PostgreSQL's lock table is limited (64 per connection by
     default).
     """
-    if objects:
-        tx.exec_driver_sql(
-            _LOCK_STOCK,
-            {
-                "is_shared": is_shared,
-                "shop_id": int_array(s for s, _ in objects),
-                "key": text_array([k for _, k in objects]),
-            },
-        )
+    lock_objects(tx, objects, LockKind.STOCK, is_shared=is_shared)
