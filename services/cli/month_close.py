@@ -16,7 +16,7 @@ from services.cli.base import (
     json_option,
     one_shop_option,
 )
-from services.cli.output import print_fields, print_json, print_table
+from services.cli.output import Columns, print_fields, print_json, print_list, print_table
 from services.cli.params import MONTH
 from services.closing.corrections import (
     ClosedMonth,
@@ -234,22 +234,19 @@ def _profile_document(profile: TaxProfile) -> dict[str, Any]:
 
 
 def _print_months(shop: Shop, months: list[ClosedMonth], *, as_json: bool) -> None:
-    if as_json:
-        print_json([closed._asdict() for closed in months])
-        return
-    rows = [
-        (
-            closed.period,
-            closed.closed_at,
-            format_money(net_sales(closed.figures["accounts"].get(shop.currency, {})), shop.currency),
-            closed.manifest_sha256[:16],
-        )
-        for closed in months
-    ]
+    columns: Columns = {
+        "month": "period",
+        "closed at": "closed_at",
+        "net sales": lambda closed: format_money(
+            net_sales(closed.figures["accounts"].get(shop.currency, {})), shop.currency
+        ),
+        "manifest": lambda closed: closed.manifest_sha256[:16],
+    }
     empty = f"No month of {shop.slug} was closed yet: fleet jobs run monthly-close --shop {shop.slug}"
     if shop.removed_at:
         empty = f"No month of {shop.slug} was closed before the shop was removed"
-    print_table("", ("month", "closed at", "net sales", "manifest"), rows, empty)
+    documents = [closed._asdict() for closed in months]
+    print_list("", columns, months, documents, empty, as_json=as_json)
 
 
 def _print_corrections(title: str, corrections: list[Correction]) -> None:

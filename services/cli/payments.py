@@ -13,7 +13,7 @@ from services.cli.base import (
     limit_option,
     one_shop_option,
 )
-from services.cli.output import Columns, print_json, print_lines, safe_text, warn_if_cut
+from services.cli.output import Columns, print_json, print_lines, print_list, safe_text, warn_if_cut
 from services.cli.params import DAY
 from services.cli.payments_repair import repair
 from services.core.clock import utc_now
@@ -143,15 +143,13 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
             f"{shop} has no payment {reference!r} among {searched}. It should be an order's number such as "
             f"'#1001', or an id from Stripe. {'; '.join(hints)}"
         )
-    if as_json:
-        print_json([dict(step._mapping) for step in steps])
-        return
+    documents = [dict(step._mapping) for step in steps]
     columns: Columns = {
         "what": "what", "id": "id", "whose": "source", "status": "status",
         "amount": lambda s: "-" if s.amount_cents is None else format_money(s.amount_cents, s.currency),
         "at": "at", "more": "detail",
     }  # fmt: skip
-    print_lines(f"{reference} at {shop}", columns, steps, "")
+    print_list(f"{reference} at {shop}", columns, steps, documents, "", as_json=as_json)
     if sum(step.what == "charge" for step in steps) >= MAX_CHARGES:
         click.echo(f"The first {MAX_CHARGES} charges are shown: trace one of the others by its id.", err=True)
 

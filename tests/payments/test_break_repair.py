@@ -257,6 +257,24 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     assert fleet("trace", "ch_nowhere", "--shop", "harbour").exit_code == 2
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_repair_without_breaks_says_why_and_names_no_rerun(shop: Engine, more: tuple[str, ...]) -> None:
+    day = yesterday(shop).isoformat()
+    not_compared = fleet("repair", "--shop", "harbour", "--day", day, *more)
+    with transaction(shop) as tx:
+        tx.exec_driver_sql(
+            "insert into job_runs (job, shop_id, period, due_at, status, origin)"
+            " values ('daily-reconciliation', 1, %s, now(), 'done', 'beat')",
+            (day,),
+        )
+    compared = fleet("repair", "--shop", "harbour", "--day", day, *more)
+
+    assert not_compared.exit_code == compared.exit_code == 0
+    assert not_compared.output.startswith(f"nothing to repair of {day}: ")
+    assert f"fleet jobs run daily-reconciliation --shop harbour --period {day}" in not_compared.output
+    assert compared.output == f"nothing to repair of {day}: it has no open breaks\n"
+
+
 @pytest.mark.parametrize("arguments", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
 def test_wrong_arguments_are_wrong_usage(shop: Engine, arguments: tuple[str, ...]) -> None:
     assert fleet("breaks", "--shop", "harbour", *arguments).exit_code == 2
