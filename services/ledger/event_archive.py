@@ -35,6 +35,8 @@ PLAIN = (
 _FIELDS = {*PLAIN, "keys", "sealed"}
 """The fields of a line."""
 
+_RESTORE = "restore it from a backup or an older version in the store, then run: fleet retention verify"
+
 Begin = Callable[[], AbstractContextManager[Connection]]
 Line = Mapping[str, Any]
 
@@ -149,9 +151,10 @@ def read_object(store: ObjectStore, archive: Row[Any]) -> list[Line]:
     try:
         data = store.get(key)
     except ObjectMissing:
-        raise ArchiveBroken(f"{key} is gone from {store.describe()}") from None
+        raise ArchiveBroken(f"{key} is gone from {store.describe()}: {_RESTORE}") from None
     if (found := hashlib.sha256(data).hexdigest()) != archive.object_sha256:
-        raise ArchiveBroken(f"{key} has the SHA-256 {found}, it was stored with {archive.object_sha256}")
+        stored = f"it was stored with {archive.object_sha256}"
+        raise ArchiveBroken(f"{key} has the SHA-256 {found}, {stored}: {_RESTORE}")
     archived = set(archive.event_ids)
     return [line for line in unpack_lines(data, key) if line["id"] in archived]
 

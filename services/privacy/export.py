@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents
 from services.audit.chain import Mutation
+from services.audit.queries import use_snapshot
 from services.audit.store import ObjectExists
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -61,6 +62,7 @@ class PrivacyExportHandler(PrivacyHandler):
     def act(self, task: PrivacyTask) -> Outcome:
         """Store the customer's data; a retry after a crash sends the file that is stored already."""
         with transaction() as tx:
+            use_snapshot(tx)  # an event that is archived meanwhile is in one of the two places
             shop = get_shop_by_id(tx, task.item.shop_id)
             kept = _gather(tx, task.subject, shop.zone)
         key = export_key(shop.id, task.row.id)

@@ -1,11 +1,14 @@
 """Old events whose work is finished are in the archive store, whole, and not in the database."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Connection, Engine, select, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -14,10 +17,14 @@ from services.ledger.filters import EventFilter
 from services.ledger.replay import replay_events
 from services.ledger.replay_archived import replay_archived
 from services.ledger.tables import inbound_events
+from services.privacy import data_sources, text_data
+from services.privacy.archived_data import ARCHIVED_EVENTS
+from services.privacy.data_sources import DATA_SOURCES
+from services.privacy.subject import DataSubject
 from services.providers.object_store import FolderStore
 from services.retention.verify import verify_archives
 from tests.ledger_rows import NOW, accept, new_event
-from tests.privacy.customers import history, process_events
+from tests.privacy.customers import history, process_events, request_privacy
 from tests.privacy.test_customer_redaction import figures
 from tests.retention.old_rows import make_old, read_all, run_job, select_all
 
@@ -199,3 +206,25 @@ def test_replay_in_the_table_still_works_beside_the_archive(shop: Engine) -> Non
         replayed = replay_events(tx, EventFilter(shop_id=1), now=NOW, by="ada")
 
     assert len(replayed.event_ids) == 9
+
+
+def test_an_export_has_an_event_once_that_is_archived_while_it_is_written(
+    shop: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(shop)
+
+    def find_then_archive(tx: Connection, subject: DataSubject) -> Iterator[Any]:
+        yield from ARCHIVED_EVENTS.find(tx, subject)
+        run_job(shop)
+
+    changed = replace(ARCHIVED_EVENTS, find=find_then_archive)
+    sources = [changed if one is ARCHIVED_EVENTS else one for one in DATA_SOURCES]
+    monkeypatch.setattr(data_sources, "DATA_SOURCES", tuple(sources))
+    request_privacy(shop, "customers/data_request", 701)
+
+    (key,) = archive.find_keys("privacy/")
+    kept = {place["where"]: place["rows"] for place in orjson.loads(archive.get(key))["kept"]}
+    assert len(read_all(shop)[0]) == 12
+    assert kept[ARCHIVED_EVENTS.name] == []
+    # 10 archived events of John, the event that is not JSON, and the request.
+    assert len(kept[text_data.EVENTS.name]) == 12

@@ -199,6 +199,7 @@ def test_an_altered_or_missing_object_is_found(archived: Engine, archive: Folder
     (verified,) = verify_archives(transaction, archive, None)
 
     assert ("SHA-256" if change == "altered" else "is gone from") in verified.fault
+    assert "restore it from a backup or an older version in the store" in verified.fault
 
 
 def test_a_row_of_the_index_that_differs_from_the_audit_chain_is_found(
