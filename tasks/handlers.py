@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from services.alerts.channels import AlertSendHandler
 from services.alerts.posthog import PosthogCaptureHandler
 from services.closing.daily import check_day
 from services.closing.digest import record_owner_digest
@@ -83,6 +84,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "uninstall_confirm": UninstallConfirmHandler(),
     "sentry_checkin": SentryCheckinHandler(),
     "posthog_capture": PosthogCaptureHandler(),
+    "alert_send": AlertSendHandler(),
     "owner_digest": JobHandler(record_owner_digest),
     "month_close": JobHandler(close_month),
     "audit_verify": JobHandler(verify_chains),

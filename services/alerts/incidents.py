@@ -2,28 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Row, func, or_, select
 
 from services.alerts.tables import incidents
-from services.audit.append import Author, Mutation, append_change
 from services.core.db import Page, fetch_page
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid
 from services.core.pg_arrays import arrays
 
-RULES = (
-    "audit_chain_failed", "audit_rows_kept", "audit_work_id_taken", "clocks_apart", "cron_did_not_run",
-    "job_failed", "pause_long", "privacy_export_no_owner", "reconciliation_break", "run_too_short",
-    "shop_redact_not_confirmed", "shopify_currency_differs", "shopify_timezone_differs",
-    "shopify_uninstall_not_confirmed", "shopify_uninstalled", "stock_oversold", "stripe_events_gap",
-    "volume_too_small", "webhook_duplicate_header", "webhook_missing_header", "webhook_subscription_lost",
-    "webhook_subscription_wrong", "webhook_wrong_shop", "work_dead",
-)  # fmt: skip
-"""Every rule that opens incidents, up to its colon; a test compares them with the code."""
-
 _RECORD = """
+with changed as (
 insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
 select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(now)s
   from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(severity)s::text[],
@@ -38,6 +28,8 @@ select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(
                 and (c.detail <> '{}' or c.summary = v.summary) end)
 on conflict on constraint uq_incidents_identity do update set
    summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
+   worsened_at = case when excluded.severity < i.severity then excluded.updated_at else i.worsened_at end,
+   reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
    mailed_at = case when i.resolved_by is null and excluded.severity >= i.severity then i.mailed_at end,
    detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
@@ -46,25 +38,29 @@ on conflict on constraint uq_incidents_identity do update set
            (i.detail -> 'findings') || (excluded.detail -> 'findings')) f)) else excluded.detail end
  where (i.summary, i.status, i.severity, i.detail)
        is distinct from (excluded.summary, 'open', excluded.severity, excluded.detail)
-returning i.id
+returning i.id, i.summary, case when i.xmax = 0 then 'opened' when i.reopened_at = %(now)s then 'reopened'
+                               when i.worsened_at = %(now)s then 'worsened' end as kind
+), told as (
+  insert into incident_entries (incident_id, at, kind, text)
+  select id, %(now)s, kind, summary from changed where kind is not null
+)
+select id from changed
 """
 
 _RESOLVE = """
+with ended as (
 update incidents set status = 'resolved', updated_at = %(now)s, resolved_at = %(now)s,
        summary = summary || ' ' || %(how)s
  where shop_id is not distinct from %(shop_id)s::int and rule = %(rule)s and status = 'open'
    and (%(period)s::text is null or period = %(period)s)
-"""
-
-_RESOLVE_BY_PERSON = """
-update incidents set status = 'resolved', resolved_at = %(now)s, updated_at = %(now)s,
-       resolved_by = %(by)s, resolved_reason = %(reason)s
- where id = %(id)s
+returning id
+)
+insert into incident_entries (incident_id, at, kind, text) select id, %(now)s, 'recovered', %(how)s from ended
 """
 
 _NAMES = (
     "id", "severity", "status", "shop_id", "rule", "period", "opened_at", "updated_at", "summary", "detail",
-    "resolved_at", "resolved_by", "resolved_reason",
+    "resolved_at", "resolved_by", "resolved_reason", "acknowledged_at", "acknowledged_by", "snoozed_until",
 )  # fmt: skip
 _SELECT = select(*(incidents.c[name] for name in _NAMES))
 
@@ -144,25 +140,3 @@ def resolve_incident(
     """Resolve the open incident of (shop, rule, period) and add ``how``; ``period`` None: all periods."""
     values = {"shop_id": shop_id, "rule": rule, "period": period, "now": now, "how": how}
     return tx.exec_driver_sql(_RESOLVE, values).rowcount
-
-
-def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
-    """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
-
-    The same cause does not open it again: see ``record_incidents``. Raises ``InputInvalid`` for an unknown id
-    or an empty reason, ``ShopfleetError`` for an incident that is resolved already.
-    """
-    by, reason = author["by"], author.get("reason", "").strip()
-    if not reason:
-        raise InputInvalid("reason is empty: it should explain why this incident needs no more work")
-    found = get_incident(tx, incident_id, for_update=True)
-    if found.status != "open":
-        raise ShopfleetError(f"incident {incident_id} is resolved already: nothing was changed")
-    values = {"id": incident_id, "now": author["now"], "by": by, "reason": reason}
-    tx.exec_driver_sql(_RESOLVE_BY_PERSON, values)
-    summary = f"resolved incident {found.rule} for {found.period}: {reason}"
-    before = {"status": "open", "summary": found.summary}
-    after = {"status": "resolved", "reason": reason, "by": by}
-    mutation = Mutation("incidents", str(incident_id), summary, before, after)
-    append_change(tx, "incident.resolve", {found.shop_id: [mutation]}, **author)
-    return found

@@ -1,9 +1,9 @@
-"""Incidents: one row per (shop, rule, period)."""
+"""Incidents: one row per (shop, rule, period); and the state of each rule that is evaluated."""
 
-from sqlalchemy import Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Double, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.core.columns import AT, NO_JSON, columns, identity, optional, unique
+from services.core.columns import AT, EMPTY, NO_JSON, ZERO, columns, identity, keys, optional, unique
 from services.core.db import metadata
 
 incidents = Table(
@@ -21,8 +21,43 @@ incidents = Table(
     *optional("resolved_by resolved_reason", Text),
     # When a mail to the operator last contained it.
     *optional("mailed_at", AT),
+    # The change that the channels were last told, and since when a later one waits.
+    *columns("told_change", Text, EMPTY),
+    *optional("told_at worsened_at reopened_at", AT),
+    # The person who works on it, and until when it is not told again.
+    *optional("acknowledged_by", Text),
+    *optional("acknowledged_at snoozed_until", AT),
     Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
     Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
+    Index("ix_incidents_told", "told_at", postgresql_where=text("told_change not in ('', 'recovered')")),
     Index("ix_incidents_closed", "rule", "shop_id", postgresql_where=text("resolved_by is not null")),
     unique("uq_incidents_identity", "shop_id", "rule", "period"),
+)
+
+# A row while a figure is beyond its threshold, or was a short time ago. ``shop_id`` 0 is the fleet.
+alert_states = Table(
+    "alert_states",
+    metadata,
+    *keys("rule", Text),
+    *keys("shop_id", Integer),
+    *keys("subject", Text),
+    *optional("opened_at turned_at", AT),
+    *columns("told_value", Double, ZERO),
+    *columns("evaluated_at", AT),
+)
+
+# When each rule last had figures.
+rule_evaluations = Table("rule_evaluations", metadata, *keys("rule", Text), *columns("computed_at", AT))
+
+# What happened to an incident: it opened, it was told, a person took it.
+incident_entries = Table(
+    "incident_entries",
+    metadata,
+    identity(),
+    *columns("incident_id", BigInteger),
+    *columns("at", AT),
+    *columns("kind", Text),
+    *columns("by text", Text, EMPTY),
+    *columns("detail", JSONB, NO_JSON),
+    Index("ix_incident_entries_incident_id", "incident_id", "id"),
 )

@@ -1,11 +1,20 @@
-"""``fleet incidents``: list, show and resolve incidents."""
+"""``fleet incidents``: list and show incidents, and record who does what about them."""
 
+from datetime import timedelta
 from typing import Any
 
 import click
 from sqlalchemy import Row
 
-from services.alerts.incidents import find_incidents, get_incident, resolve_by_person
+from services.alerts.incidents import find_incidents, get_incident
+from services.alerts.people import (
+    acknowledge,
+    add_note,
+    describe_state,
+    list_entries,
+    resolve_by_person,
+    snooze,
+)
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -16,8 +25,8 @@ from services.cli.base import (
     limit_option,
     shop_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_list, to_document
-from services.cli.params import INCIDENT, RULE
+from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, to_document
+from services.cli.params import DURATION, INCIDENT, RULE
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.ledger.work import FLEET
@@ -26,7 +35,7 @@ from services.shops.shops import find_slugs
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """List, show and resolve incidents.
+    """List and show incidents; take, note, silence and resolve them.
 
     Some rules resolve their incidents when the cause is gone. The others stay open until a person resolves
     them with a reason.
@@ -54,10 +63,11 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
         shop_id = find_shop_id(tx, shop)
         lines = find_incidents(tx, shop_id=shop_id, rule=rule, is_all=is_all, limit=limit)
         slugs = find_slugs(tx)
+    now = utc_now()
     columns: Columns = {
         "id": "id",
         "severity": "severity",
-        "status": "status",
+        "state": lambda line: describe_state(line, now),
         "shop": lambda line: _shop(line, slugs),
         "rule": "rule",
         "period": "period",
@@ -80,20 +90,68 @@ def show(incident_id: int, as_json: bool) -> None:
     """
     with transaction() as tx:
         line = get_incident(tx, incident_id)
+        entries = list_entries(tx, incident_id)
         slugs = find_slugs(tx)
     if as_json:
-        print_json(_document(line, slugs))
+        print_json(_document(line, slugs) | {"timeline": [to_document(one) for one in entries]})
         return
     left_out = ("id", "shop_id", "detail")
     fields = {name: value for name, value in to_document(line).items() if name not in left_out}
     print_fields(f"Incident {line.id}", {"shop": _shop(line, slugs), **fields})
     if line.detail:
         print_fields("Detail", line.detail)
+    columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
+    print_lines("Timeline", columns, entries, "No entry is recorded.")
     if line.status == "open":
-        click.echo(
-            "Most rules resolve their incidents when the cause is gone (docs/operations.md, Incidents)."
-        )
+        click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
+
+
+@command.command("ack")
+@click.argument("incident_id", type=INCIDENT)
+@actor_option
+def ack(incident_id: int, actor: str) -> None:
+    """Say that you work on an incident. A P1 is then not told again every 30 minutes.
+
+    \b
+    Example: fleet incidents ack 12
+    """
+    with transaction() as tx:
+        line = acknowledge(tx, incident_id, now=utc_now(), **audit_author(actor))
+    before = f" It was acknowledged by {line.acknowledged_by}." if line.acknowledged_by else ""
+    click.echo(f"Acknowledged incident {line.id}: {line.rule} for {line.period}.{before}")
+
+
+@command.command("note")
+@click.argument("incident_id", type=INCIDENT)
+@click.argument("text")
+@actor_option
+def note(incident_id: int, text: str, actor: str) -> None:
+    """Add a note to the timeline of an incident.
+
+    \b
+    Example: fleet incidents note 12 "Stripe confirms the outage; their page says 14:00 UTC"
+    """
+    with transaction() as tx:
+        line = add_note(tx, incident_id, text, now=utc_now(), **audit_author(actor))
+    click.echo(f"Noted on incident {line.id}: {line.rule} for {line.period}.")
+
+
+@command.command("snooze")
+@click.argument("incident_id", type=INCIDENT)
+@click.option("--for", "lasts", type=DURATION, required=True, help="For this time, such as 2h or 1h30m.")
+@click.option("--reason", required=True, help="Why nobody needs to hear of it until then. Audited.")
+@actor_option
+def snooze_incident(incident_id: int, lasts: timedelta, reason: str, actor: str) -> None:
+    """Send no messages about an incident for some time. It stays in the list.
+
+    \b
+    Example: fleet incidents snooze 12 --for 4h --reason "the provider repairs it tonight"
+    """
+    now = utc_now()
+    with transaction() as tx:
+        line = snooze(tx, incident_id, now + lasts, now=now, reason=reason, **audit_author(actor))
+    click.echo(f"Snoozed incident {line.id} until {now + lasts:%Y-%m-%d %H:%M} UTC: {line.rule}.")
 
 
 @command.command("resolve")

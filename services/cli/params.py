@@ -16,7 +16,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from services.alerts.incidents import RULES
+from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_duration, parse_moment
 from services.core.errors import InputInvalid, describe_unknown

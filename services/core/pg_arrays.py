@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Connection, Date, DateTime, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Connection, Date, DateTime, Double, Integer, Table, Text
 from sqlalchemy.dialects import postgresql
 
 
@@ -67,7 +67,7 @@ def _json_array(values: Sequence[object]) -> str:
 
 
 _ENCODERS: Mapping[type, Callable[[Any], str]] = {
-    **dict.fromkeys((BigInteger, Boolean, Date, DateTime, Integer), int_array),
+    **dict.fromkeys((BigInteger, Boolean, Date, DateTime, Double, Integer), int_array),
     Text: text_array,
     postgresql.JSONB: _json_array,
 }

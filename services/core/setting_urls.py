@@ -74,6 +74,14 @@ def parse_public_url(raw: str) -> str:
     return raw.rstrip("/")
 
 
+def parse_web_address(raw: str) -> str:
+    """Return ``raw``, which may contain a secret: its error does not show it."""
+    parts = _split(raw, with_port=True)
+    if raw and (parts.scheme not in ("https", "http") or not parts.hostname):
+        raise SettingsInvalid(" should be like https://host/path")
+    return raw
+
+
 def parse_management_api(raw: str) -> str:
     parts = _split(raw, with_port=True)
     if raw and (parts.scheme not in ("https", "http") or not parts.hostname or not parts.path.strip("/")):

@@ -32,6 +32,7 @@ from services.core.setting_urls import (
     parse_archive_url,
     parse_management_api,
     parse_public_url,
+    parse_web_address,
 )
 
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
@@ -66,6 +67,12 @@ def _rate(raw: str) -> float:
         if 0 <= float(raw) <= 100_000:
             return float(raw)
     raise SettingsInvalid(f"={raw!r} should be mails a second, such as 5 or 0.5; 0: no limit")
+
+
+def _flag(raw: str) -> bool:
+    if raw not in ("0", "1"):
+        raise SettingsInvalid(f"={raw!r} should be 0 or 1")
+    return raw == "1"
 
 
 def _check(is_right: Callable[[str], bool], fault: str, raw: str) -> str:
@@ -168,6 +175,9 @@ class Settings:
     environment: str = _setting("development")
     posthog_key: str = _secret()
     posthog_host: str = _setting("https://us.i.posthog.com", parse_public_url)
+    slack_webhook_url: str = _secret(parse_web_address)
+    alert_webhook_url: str = _secret(parse_web_address)
+    allow_private_urls: bool = _setting(False, _flag, lambda _: "0")
     operator_email: str = _setting("", _address)
     mail_transport: str = _setting("smtp", _choice(*MAIL_TRANSPORTS))
     smtp_url: str = _secret(_smtp, "smtp://127.0.0.1:1025")

@@ -6,12 +6,17 @@ because a dead beat cannot report itself.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 
+from services.alerts.evaluate import check_rules
+from services.alerts.figures import CollectFigures
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.notify import record_alerts
+from services.alerts.own_figures import collect_figures
 from services.core.db import transaction
 from services.core.sentry import capture_bug
 from services.jobs.complete_run import sync_run_status
@@ -30,20 +35,26 @@ SILENCE_SECONDS = 20
 _log = logging.getLogger(__name__)
 
 
-def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
+def tick(
+    engine: Engine, host_now: datetime, collectors: Sequence[CollectFigures] = (collect_figures,)
+) -> list[WorkRef]:
     """Do all parts of a tick; return the work to notify workers of.
 
     The time is the database's, because all beats share it. While it differs too much from ``host_now``, no
-    run starts and an incident is open; due runs start afterwards.
+    run starts and an incident is open; due runs start afterwards. ``collectors`` are the figures of the
+    rules; by default those of the ledger.
     """
     refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
-    return refs + _guarded("run_status", engine, sync_run_status) + report_overdue_runs(engine)
+    return refs + _guarded("run_status", engine, sync_run_status) + report_overdue_runs(engine, collectors)
 
 
-def report_overdue_runs(engine: Engine) -> list[WorkRef]:
-    """Open incidents for overdue runs, and mail the operator; return the work to notify workers of."""
+def report_overdue_runs(
+    engine: Engine, collectors: Sequence[CollectFigures] = (collect_figures,)
+) -> list[WorkRef]:
+    """Open incidents for overdue runs and by the rules, and tell people; return the work to notify of."""
     _guarded("overdue", engine, record_overdue)
-    return _guarded("mail", engine, record_notices)
+    _guarded("rules", engine, partial(_check_rules, collectors))
+    return _guarded("mail", engine, record_notices) + _guarded("alerts", engine, record_alerts)
 
 
 def limit_silence(tx: Connection) -> None:
@@ -81,6 +92,10 @@ def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:
         return []
     resolve_incident(tx, None, CLOCK_RULE, None, now, f"They agreed at {now:%H:%M} UTC.")
     return start_due_runs(tx, now)
+
+
+def _check_rules(collectors: Sequence[CollectFigures], tx: Connection, now: datetime) -> None:
+    check_rules(tx, collectors, now)
 
 
 def _guarded(

@@ -99,6 +99,7 @@ _ALL = (
     replace(_JOB, name="retention", queue="reports"),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
+    replace(_CALL, name="alert_send", queue="ops"),
 )
 
 _LIMITS = {

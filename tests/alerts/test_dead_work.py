@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from services.alerts.incidents import find_incidents, resolve_by_person
+from services.alerts.incidents import find_incidents
+from services.alerts.people import resolve_by_person
 from services.alerts.work_rules import record_dead_work
 from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter

@@ -11,9 +11,9 @@ from services.alerts.incidents import (
     Incident,
     find_incidents,
     record_incidents,
-    resolve_by_person,
     resolve_incident,
 )
+from services.alerts.people import resolve_by_person
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 

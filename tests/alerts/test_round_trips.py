@@ -10,8 +10,8 @@ from services.alerts.incidents import (
     get_incident,
     list_open_incidents,
     record_incidents,
-    resolve_by_person,
 )
+from services.alerts.people import resolve_by_person
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"

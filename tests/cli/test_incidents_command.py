@@ -121,3 +121,55 @@ def test_an_open_one_shows_its_detail_and_how_to_close_it() -> None:
     shown = run("show", "2").output
     assert "seq  2" in shown
     assert "fleet incidents resolve 2 --reason" in shown
+
+
+def test_a_person_takes_notes_and_silences_an_incident(engine: Engine) -> None:
+    assert run("ack", "1", "--as", "ada").output == (
+        "Acknowledged incident 1: work_dead:reconcile for 2026-11-20.\n"
+    )
+    assert "It was acknowledged by ada." in run("ack", "1", "--as", "bob").output
+    assert run("note", "1", "the key is old", "--as", "bob").exit_code == 0
+    assert "acknowledged" in run("list").output
+    assert run("snooze", "1", "--for", "2h", "--reason", "tonight", "--as", "bob").exit_code == 0
+    assert "snoozed" in run("list").output
+    assert run("resolve", "1", "--reason", "renewed", "--as", "bob").exit_code == 0
+    assert run("note", "1", "it holds", "--as", "ada").exit_code == 0
+
+    timeline = json.loads(run("show", "1", "--json").output)["timeline"]
+    assert [(one["kind"], one["by"], one["text"]) for one in timeline[1:]] == [
+        ("acknowledge", "ada", ""),
+        ("acknowledge", "bob", ""),
+        ("note", "bob", "the key is old"),
+        ("snooze", "bob", "tonight"),
+        ("resolve", "bob", "renewed"),
+        ("note", "ada", "it holds"),
+    ]
+    assert (timeline[0]["kind"], timeline[0]["by"]) == ("opened", "")
+    assert "the key is old" in run("show", "1").output
+    with engine.connect() as tx:
+        actions = tx.execute(text("select action from audit_events order by id")).scalars()
+        assert [one.removeprefix("incident.") for one in actions] == [one["kind"] for one in timeline[1:]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("note", "1", " "),
+        ("snooze", "1", "--for", "0", "--reason", "x"),
+        ("snooze", "1", "--for", "soon", "--reason", "x"),
+        ("snooze", "1", "--for", "1h", "--reason", " "),
+        ("ack", "9"),
+    ],
+)
+def test_a_wrong_action_changes_nothing(engine: Engine, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+    with engine.connect() as tx:
+        assert tx.scalar(text("select count(*) from audit_events")) == 0
+
+
+@pytest.mark.parametrize("arguments", [("ack", "1"), ("snooze", "1", "--for", "1h", "--reason", "x")])
+def test_a_resolved_incident_can_only_be_noted(arguments: tuple[str, ...]) -> None:
+    run("resolve", "1", "--reason", "first")
+
+    assert run(*arguments).exit_code == 1
+    assert run("note", "1", "afterwards").exit_code == 0

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from services.alerts.incidents import Incident, find_incidents, record_incidents, resolve_by_person
+from services.alerts.incidents import Incident, find_incidents, record_incidents
+from services.alerts.people import resolve_by_person
 from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
 from services.core.errors import Misconfigured

@@ -25,6 +25,7 @@ from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
 from services.schema.migrate import apply_migrations
 from tests.fakes.tcp_proxy import TcpProxy
+from tests.fakes.web import Web
 from tests.journeys.journey_fleet import PROCESSES, JourneyFleet, wait_for
 
 
@@ -46,7 +47,7 @@ def fleet(
     ports = {name: str(find_free_port()) for name in ("INGRESS_PORT", "SANDBOX_PORT")}
     unused = {"CONSOLE_PORT": "1", "FLOWER_PORT": "1"}
     url = f"http://127.0.0.1:{ports['SANDBOX_PORT']}"
-    with TcpProxy("127.0.0.1", servers.valkey_port) as broker_proxy:
+    with TcpProxy("127.0.0.1", servers.valkey_port) as broker_proxy, Web() as slack:
         env = environment | ports | {
             "DATABASE_URL": app_url,
             "MIGRATE_DATABASE_URL": owner_url,
@@ -55,6 +56,8 @@ def fleet(
             "FLEET_HOME": str(home),
             "SHOPIFY_API_BASE": f"{url}/shopify",
             "STRIPE_API_BASE": f"{url}/stripe",
+            "SLACK_WEBHOOK_URL": f"{slack.url}/services/T0/B0/journeys",
+            "ALLOW_PRIVATE_URLS": "1",
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         programs = plan_programs({**os.environ, **env, **unused}, home, home, sandbox=True, mail_sink=False)
@@ -64,7 +67,7 @@ def fleet(
             supervisor.start()
             try:
                 supervisor.wait_healthy(60)
-                yield from _open(supervisor, env, broker_proxy)
+                yield from _open(supervisor, env, broker_proxy, slack)
             finally:
                 supervisor.stop()
                 reaper.close()
@@ -79,7 +82,9 @@ def quiet(fleet: JourneyFleet) -> Iterator[None]:
         fleet.delay_calls(shop, 0.0)
 
 
-def _open(supervisor: Supervisor, env: dict[str, str], broker_proxy: TcpProxy) -> Iterator[JourneyFleet]:
+def _open(
+    supervisor: Supervisor, env: dict[str, str], broker_proxy: TcpProxy, slack: Web
+) -> Iterator[JourneyFleet]:
     rng, now = random.Random(5), utc_now()
     shops = [replace(shop, stock_owner="shopfleet") for shop in make_shops(rng)]
     engine = make_engine(env["DATABASE_URL"], application="journeys")
@@ -87,7 +92,7 @@ def _open(supervisor: Supervisor, env: dict[str, str], broker_proxy: TcpProxy) -
         ids = record_shops(tx, shops, now)
     sandbox_url = f"http://127.0.0.1:{env['SANDBOX_PORT']}"
     sender = WebhookPoster(f"http://127.0.0.1:{env['INGRESS_PORT']}", sandbox_url, shops)
-    fleet = JourneyFleet(supervisor, env, engine, broker_proxy, shops, ids, sender, sandbox_url, now)
+    fleet = JourneyFleet(supervisor, env, engine, broker_proxy, slack, shops, ids, sender, sandbox_url, now)
     sender.send_all(plan_opening(shops, rng, now).posts)
     wait_for(lambda: not fleet.count_open_work(), seconds=60)
     get_settings.cache_clear()

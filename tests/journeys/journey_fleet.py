@@ -20,6 +20,7 @@ from services.fleet.process_list import WORKERS
 from services.fleet.processes import Supervisor
 from services.sandbox.payloads.orders import make_order
 from tests.fakes.tcp_proxy import TcpProxy
+from tests.fakes.web import Web
 
 PROCESSES = ("sandbox", "ingress", "worker-webhooks", "worker-outbound", "worker-ops", "beat-1")
 QUEUES = [queue for name, queues, _ in WORKERS if name in PROCESSES for queue in queues.split(",")]
@@ -27,12 +28,16 @@ QUEUES = [queue for name, queues, _ in WORKERS if name in PROCESSES for queue in
 
 @dataclass(slots=True)
 class JourneyFleet:
-    """A running fleet with its sandbox. All processes reach the broker through ``broker_proxy``."""
+    """A running fleet with its sandbox. All processes reach the broker through ``broker_proxy``.
+
+    ``slack`` gets the alerts.
+    """
 
     supervisor: Supervisor
     env: dict[str, str]
     engine: Engine
     broker_proxy: TcpProxy
+    slack: Web
     shops: Sequence[DemoShop]
     shop_ids: dict[str, int]
     sender: WebhookPoster

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from beat_schedule import JOBS
-from services.alerts.incidents import RULES
+from services.alerts.rules import RULES
 from services.cli.work import print_work
 from services.core.settings import Settings
 from services.ingress.app import make_flask

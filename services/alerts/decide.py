@@ -1,0 +1,65 @@
+"""The state of a rule for one shop and subject, and how a figure changes it. Pure."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from services.alerts.rules import FigureRule
+
+WORSE_FACTOR = 2.0
+"""An open incident has worsened when its figure is this many times what was told last."""
+LONGEST_GAP = timedelta(minutes=5)
+"""After a longer time without an evaluation nothing is known about the time between."""
+
+
+class Change(StrEnum):
+    """What people are told about."""
+
+    OPENED = "opened"
+    WORSENED = "worsened"
+    RECOVERED = "recovered"
+
+
+class AlertState(NamedTuple):
+    """A rule's state for one shop and subject. ``opened_at`` is None while no incident is open.
+
+    ``turned_at``: since when the figure is beyond the threshold (not open) or back below it (open).
+    """
+
+    opened_at: datetime | None = None
+    turned_at: datetime | None = None
+    told_value: float = 0.0
+    evaluated_at: datetime | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to remember."""
+        return self.opened_at is None and self.turned_at is None
+
+
+def decide(
+    rule: FigureRule, threshold: float, value: float | None, state: AlertState, now: datetime
+) -> tuple[AlertState, Change | None]:
+    """Return the next state, and the change to tell. ``value`` None: the figure has nothing to count.
+
+    It opens after ``rule.lasts`` beyond ``threshold`` without a break, and recovers after ``rule.clears``.
+    """
+    is_beyond = value is not None and rule.is_beyond(value, threshold)
+    is_gap = state.evaluated_at is not None and now - state.evaluated_at > LONGEST_GAP
+    is_open = state.opened_at is not None
+    if is_beyond == is_open:  # as before: open and beyond, or neither
+        told = value if is_open and value is not None and _is_worse(rule, value, state.told_value) else None
+        kept = state._replace(turned_at=None, evaluated_at=now)
+        return (kept, None) if told is None else (kept._replace(told_value=told), Change.WORSENED)
+    turned_at = now if state.turned_at is None or is_gap else state.turned_at
+    if now - turned_at < (rule.clears if is_open else rule.lasts):
+        return state._replace(turned_at=turned_at, evaluated_at=now), None
+    if is_open:
+        return AlertState(evaluated_at=now), Change.RECOVERED
+    return AlertState(opened_at=now, told_value=value or 0.0, evaluated_at=now), Change.OPENED
+
+
+def _is_worse(rule: FigureRule, value: float, told: float) -> bool:
+    if rule.is_least:
+        return value * WORSE_FACTOR <= told
+    return told > 0 and value >= told * WORSE_FACTOR

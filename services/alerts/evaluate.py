@@ -1,0 +1,132 @@
+"""Compares figures with the rules; opens and resolves incidents."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.alerts.decide import AlertState, Change, decide
+from services.alerts.figures import CollectFigures, Figure, Figures
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.rules import FIGURE_RULES, FigureRule
+from services.alerts.states import StateKey, load_states, record_computed, save_states
+from services.alerts.tables import rule_evaluations
+from services.core.locks import lock_objects
+from services.ledger.work import FLEET
+
+EVERY = timedelta(seconds=25)
+NOT_COMPUTED = "rule_not_computed"
+
+_log = logging.getLogger(__name__)
+
+
+class AlertChange(NamedTuple):
+    """A change of one rule for one shop and subject. ``figure`` is zero if there is nothing to count."""
+
+    key: StateKey
+    change: Change
+    opened_at: datetime
+    figure: Figure
+
+
+def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datetime) -> list[AlertChange]:
+    """Collect all figures and evaluate the rules, unless that was done less than ``EVERY`` ago."""
+    # Beat and each monitor thread call this; the lock is for the states, which are read and then written.
+    lock_objects(tx, [(FLEET, "alert-rules")])
+    last = tx.execute(select(func.max(rule_evaluations.c.computed_at))).scalar()
+    if last is not None and now - last < EVERY:
+        return []
+    figures: dict[str, Sequence[Figure]] = {}
+    for collect in collectors:
+        try:
+            with tx.begin_nested():
+                figures |= collect(tx, now)
+        except SQLAlchemyError as fault:  # its rules are not computed, which is a rule too
+            _log.error("figures_failed", extra={"fields": {"room": collect.__module__, "error": str(fault)}})
+    return evaluate_rules(tx, figures, now)
+
+
+def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[AlertChange]:
+    """Bring every rule to the state that ``figures`` require; return the changes.
+
+    A rule without figures keeps its state; after ``rule_not_computed``'s time it has an incident.
+    """
+    computed = record_computed(tx, FIGURE_RULES.keys() & figures.keys(), now)
+    figures = {**figures, NOT_COMPUTED: list(_find_not_computed(figures, computed, now))}
+    before = load_states(tx)
+    after: dict[StateKey, AlertState] = {}
+    changes = []
+    for key, figure in _list_pairs(figures, before):
+        rule = FIGURE_RULES[key.rule]
+        state = before.get(key, AlertState())
+        value = None if figure is None else figure.value
+        after[key], change = decide(rule, rule.threshold, value, state, now)
+        if change:
+            opened_at = after[key].opened_at or state.opened_at or now
+            changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0)))
+    save_states(tx, after)
+    _record(tx, changes, now)
+    return changes
+
+
+def _find_not_computed(figures: Figures, computed: Mapping[str, datetime], now: datetime) -> Iterator[Figure]:
+    for name in FIGURE_RULES.keys() - figures.keys() - {NOT_COMPUTED}:
+        if since := computed.get(name):
+            yield Figure((now - since) / timedelta(minutes=1), subject=name, detail={"subject": name})
+
+
+def _list_pairs(
+    figures: Figures, states: Mapping[StateKey, AlertState]
+) -> Iterator[tuple[StateKey, Figure | None]]:
+    """Return each figure with its key, and each state whose rule was computed without such a figure."""
+    found = {
+        StateKey(rule, one.shop_id, one.subject): one
+        for rule, ones in figures.items()
+        if rule in FIGURE_RULES
+        for one in ones
+    }
+    yield from found.items()
+    for key in states.keys() - found.keys():
+        if key.rule in figures:
+            yield key, None
+
+
+def _record(tx: Connection, changes: list[AlertChange], now: datetime) -> None:
+    told = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
+    record_incidents(tx, told, now)
+    for one in changes:
+        if one.change is Change.RECOVERED:
+            how = f"Recovered at {now:%Y-%m-%d %H:%M} UTC."
+            shop_id, rule = one.key.shop_id or None, format_rule(one.key)
+            resolve_incident(tx, shop_id, rule, format_period(one.opened_at), now, how)
+
+
+def _make_incident(change: AlertChange) -> Incident:
+    rule, figure = FIGURE_RULES[change.key.rule], change.figure
+    return Incident(
+        change.key.shop_id if change.key.shop_id != FLEET else None,
+        format_rule(change.key),
+        format_period(change.opened_at),
+        rule.severity,
+        describe(rule, rule.threshold, figure),
+        {**figure.detail, "value": figure.value, "limit": rule.threshold},
+    )
+
+
+def describe(rule: FigureRule, threshold: float, figure: Figure) -> str:
+    """Return the summary of an incident of ``rule``."""
+    facts: dict[str, Any] = {"value": figure.value, "limit": threshold, **figure.detail}
+    return rule.summary.format_map(facts)
+
+
+def format_rule(key: StateKey) -> str:
+    """Return the ``rule`` of the incident: ``backlog_growing:inventory_push``."""
+    return f"{key.rule}:{key.subject}" if key.subject else key.rule
+
+
+def format_period(opened_at: datetime) -> str:
+    """Return the ``period`` of an incident that opened at this time."""
+    return f"{opened_at:%Y-%m-%dT%H:%M:%SZ}"

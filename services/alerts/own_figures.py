@@ -1,0 +1,128 @@
+"""Figures of requests, work, heartbeats, connections, mail and the database: of the rooms below alerts."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from services.alerts.figures import Figure, Figures
+from services.alerts.rules import FIGURE_RULES
+from services.ledger.health import list_components_down, read_heartbeats
+from services.ledger.work import FLEET
+from services.providers.delivery import INVALID_SIGNATURE
+from services.shops.connections import BROKEN_LINES
+
+STUCK_AFTER = timedelta(minutes=15)
+DAY = timedelta(days=1)
+
+# Each returns ``value``, ``shop_id`` (null: the fleet), ``subject``, and columns for the rule's summary.
+# ``paused`` is answered with 503 because a person wants it.
+_REQUESTS_FAILED = """
+select 100.0 * sum(c.count) filter (where c.outcome = 'unavailable') / sum(c.count) as value,
+       s.id as shop_id, c.provider as subject, '/webhooks/' || c.provider as route,
+       sum(c.count)::int as requests, sum(c.count) filter (where c.outcome = 'unavailable')::int as failed
+  from request_counts c left join shops s on s.slug = c.shop
+ where c.minute > %(since)s
+ group by s.id, c.provider having sum(c.count) filter (where c.outcome = 'unavailable') > 0
+"""
+_SIGNATURE_FAILURES = """
+select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider
+  from request_counts c join shops s on s.slug = c.shop
+ where c.minute > %(since)s and c.outcome = %(invalid_signature)s
+ group by s.id, c.provider
+"""
+_LOCKS_STUCK = """
+select count(*) as value, null as shop_id, topic as subject, topic from work_queue
+ where status in ('pending', 'error') and locked_at is not null
+   and locked_at < %(stuck)s and (lease_until is null or lease_until < %(now)s)
+ group by topic
+"""
+_CONNECTION_BROKEN = f"""
+select 1 as value, shop_id, name as subject, name as provider, why as code,
+       to_char(since at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+  from ({BROKEN_LINES}) lines
+"""  # noqa: S608 - constants only
+# A token with a refresh token renews itself, so only the end of the refresh token counts.
+_CREDENTIAL_EXPIRES = """
+select extract(epoch from coalesce(refresh_expires_at, token_expires_at) - %(now)s) / 86400 as value,
+       shop_id, provider as subject, provider
+  from connections where coalesce(refresh_expires_at, token_expires_at) is not null and status = 'ok'
+"""
+_AGE_OF_OLDEST = """
+select distinct on (shop_id) extract(epoch from %(now)s - max(created_at)) / 86400 as value, shop_id,
+       '' as subject, name as secret
+  from shop_secrets where expires_at is null group by shop_id, name order by shop_id, value desc
+"""
+_BREAK_OLD = """
+select extract(epoch from %(now)s - opened_at) / 86400 as value, shop_id, period as subject, period as day
+  from incidents where status = 'open' and rule = 'reconciliation_break'
+"""
+_DATABASE_LARGE = """
+select pg_database_size(current_database()) / 1e9 as value, null as shop_id, '' as subject,
+       (select string_agg(relname || ' ' || pg_size_pretty(size), ', ')
+          from (select relname, pg_total_relation_size(relid) as size from pg_stat_user_tables
+                 order by 2 desc limit 3) largest) as largest
+"""
+_MAILS_REFUSED = """
+select count(*) as value, shop_id, '' as subject, max(error_code) as code from mail_outbox
+ where emptied_at is null and created_at > %(since)s and status = 'refused' group by shop_id
+"""
+_DRIFT = """
+select d.value::float8 as value, null as shop_id, d.key as subject, d.key as queue
+  from heartbeats h cross join lateral jsonb_each_text(h.detail) as d(key, value)
+ where h.name = 'drift' and h.at > %(now)s - interval '10 minutes'
+"""
+
+_QUERIES = {
+    "requests_failed": _REQUESTS_FAILED,
+    "signature_failures": _SIGNATURE_FAILURES,
+    "locks_stuck": _LOCKS_STUCK,
+    "connection_broken": _CONNECTION_BROKEN,
+    "credential_expires": _CREDENTIAL_EXPIRES,
+    "secret_old": _AGE_OF_OLDEST,
+    "break_old": _BREAK_OLD,
+    "database_large": _DATABASE_LARGE,
+    "mails_refused": _MAILS_REFUSED,
+    "ledger_broker_drift": _DRIFT,
+}
+_NOT_DETAIL = ("value", "shop_id", "subject")
+
+
+def collect_figures(tx: Connection, now: datetime) -> Figures:
+    """Return the figures of the rules about the rooms below."""
+    values = {"now": now, "stuck": now - STUCK_AFTER, "invalid_signature": INVALID_SIGNATURE}
+    found = {
+        rule: [
+            _make_figure(row)
+            for row in tx.exec_driver_sql(query, values | {"since": now - FIGURE_RULES[rule].window})
+        ]
+        for rule, query in _QUERIES.items()
+    }
+    return {**found, **_collect_heartbeats(tx, now)}
+
+
+def _make_figure(row: Row[Any]) -> Figure:
+    detail = {name: value for name, value in row._asdict().items() if name not in _NOT_DETAIL}
+    return Figure(float(row.value), row.shop_id or FLEET, row.subject, detail)
+
+
+def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
+    """Return a figure for each part that is down. Without beat, workers get no canaries and do not count."""
+    # Beat's heartbeat says whether the broker takes messages; its latency is not measured here.
+    health = replace(read_heartbeats(tx), broker_latency_ms=0.0)
+    heartbeats, workers = [], []
+    down = list_components_down(health, now)
+    # Without canaries nothing is known about a worker that was never seen.
+    first_canary = None if {"beat", "broker"} & {*down} else health.sending_since
+    for part in down:
+        kind, _, queue = part.partition(":")
+        seen = health.heartbeats.get(f"queue:{queue}" if queue else part, first_canary)
+        if seen is None:
+            continue
+        age = (now - seen).total_seconds()
+        if kind == "worker":
+            workers.append(Figure(age, subject=queue, detail={"queue": queue}))
+        elif kind in ("beat", "sweep"):
+            heartbeats.append(Figure(age, subject=part, detail={"name": part}))
+    return {"heartbeat_old": heartbeats, "worker_not_consuming": workers}

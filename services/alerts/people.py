@@ -1,0 +1,96 @@
+"""What people do with an incident: take it, write a note, silence it, resolve it. All of it is audited."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Unpack
+
+from sqlalchemy import Connection, Row, select
+
+from services.alerts.incidents import get_incident
+from services.alerts.tables import incident_entries, incidents
+from services.audit.append import Author, Mutation, append_change
+from services.core.errors import InputInvalid, ShopfleetError
+
+
+def acknowledge(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
+    """Record that a person works on the incident; a P1 is not repeated any more. Return the row before.
+
+    Another person may take it over. Like all of these it raises ``InputInvalid`` for an unknown id or a text
+    that is missing, and ``ShopfleetError`` for an incident that is resolved already.
+    """
+    change = {"acknowledged_at": author["now"], "acknowledged_by": author["by"]}
+    return _act(tx, incident_id, "acknowledge", change, "", **author)
+
+
+def add_note(tx: Connection, incident_id: int, note: str, **author: Unpack[Author]) -> Row[Any]:
+    """Add ``note`` to the timeline, also of a resolved incident; return the row before."""
+    text = _require(note, "text", "it should say what was seen or done")
+    return _act(tx, incident_id, "note", {}, text, **author)
+
+
+def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[Author]) -> Row[Any]:
+    """Tell nobody about the incident before ``until``; return the row before."""
+    why = _require(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
+    if until <= author["now"]:
+        raise InputInvalid(f"until={until:%Y-%m-%dT%H:%MZ} should be in the future")
+    return _act(tx, incident_id, "snooze", {"snoozed_until": until}, why, **author)
+
+
+def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
+    """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
+
+    The same cause does not open it again: see ``record_incidents``.
+    """
+    wanted = "it should explain why this incident needs no more work"
+    why, now = _require(author.get("reason", ""), "reason", wanted), author["now"]
+    change = {"status": "resolved", "resolved_at": now, "updated_at": now}
+    change |= {"resolved_by": author["by"], "resolved_reason": why}
+    return _act(tx, incident_id, "resolve", change, why, **author)
+
+
+def describe_state(incident: Row[Any], now: datetime) -> str:
+    """Return ``resolved``, ``snoozed``, ``acknowledged`` or ``open``."""
+    if incident.status != "open":
+        return str(incident.status)
+    if incident.snoozed_until and incident.snoozed_until > now:
+        return "snoozed"
+    return "acknowledged" if incident.acknowledged_at else "open"
+
+
+def list_entries(tx: Connection, incident_id: int) -> Sequence[Row[Any]]:
+    """Return the timeline of an incident, the oldest entry first."""
+    wanted = select(incident_entries).where(incident_entries.c.incident_id == incident_id)
+    return tx.execute(wanted.order_by(incident_entries.c.id)).all()
+
+
+def _act(
+    tx: Connection, incident_id: int, kind: str, change: dict[str, Any], text: str, **author: Unpack[Author]
+) -> Row[Any]:
+    found = get_incident(tx, incident_id, for_update=True)
+    if found.status != "open" and kind != "note":
+        raise ShopfleetError(f"incident {incident_id} is resolved already: nothing was changed")
+    if change:
+        tx.execute(incidents.update().where(incidents.c.id == incident_id).values(change))
+    entry = {"incident_id": incident_id, "at": author["now"], "kind": kind, "by": author["by"], "text": text}
+    if "snoozed_until" in change:
+        entry["detail"] = {"until": change["snoozed_until"].isoformat()}
+    tx.execute(incident_entries.insert().values(entry))
+    before = {name: _plain(getattr(found, name)) for name in change if name != "updated_at"}
+    after = {name: _plain(change[name]) for name in before}
+    summary = f"{_PAST[kind]} incident {found.rule} for {found.period}" + (f": {text}" if text else "")
+    mutation = Mutation("incidents", str(incident_id), summary, before, after)
+    append_change(tx, f"incident.{kind}", {found.shop_id: [mutation]}, **author)
+    return found
+
+
+_PAST = {"acknowledge": "acknowledged", "note": "noted on", "snooze": "snoozed", "resolve": "resolved"}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _require(value: str, name: str, wanted: str) -> str:
+    if not value.strip():
+        raise InputInvalid(f"{name} is empty: {wanted}")
+    return value.strip()

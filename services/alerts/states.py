@@ -1,0 +1,55 @@
+"""The states of rules in the database, read and written as a whole."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from services.alerts.decide import AlertState
+from services.alerts.tables import alert_states, rule_evaluations
+from services.core.pg_arrays import encode_rows, upsert_rows
+
+_DELETE = """
+delete from alert_states s
+ using unnest(%(rule)s::text[], %(shop_id)s::int[], %(subject)s::text[]) as v(rule, shop_id, subject)
+ where (s.rule, s.shop_id, s.subject) = (v.rule, v.shop_id, v.subject)
+"""
+
+
+class StateKey(NamedTuple):
+    """What a state belongs to. ``shop_id`` 0 is the fleet."""
+
+    rule: str
+    shop_id: int
+    subject: str
+
+
+def load_states(tx: Connection) -> dict[StateKey, AlertState]:
+    """Return every state that is not idle."""
+    wanted = select(*(alert_states.c[name] for name in (*StateKey._fields, *AlertState._fields)))
+    return {
+        StateKey(row.rule, row.shop_id, row.subject): AlertState(
+            row.opened_at, row.turned_at, row.told_value, row.evaluated_at
+        )
+        for row in tx.execute(wanted)
+    }
+
+
+def save_states(tx: Connection, states: Mapping[StateKey, AlertState]) -> None:
+    """Write each state; delete idle ones."""
+    kept = {key: state for key, state in states.items() if not state.is_idle}
+    if kept:
+        names = (*StateKey._fields, *AlertState._fields)
+        rows = zip(*((*key, *state) for key, state in kept.items()), strict=True)
+        upsert_rows(tx, alert_states, dict(zip(names, map(list, rows), strict=True)))
+    if idle := states.keys() - kept.keys():
+        tx.exec_driver_sql(_DELETE, encode_rows(alert_states, StateKey._fields, idle))
+
+
+def record_computed(tx: Connection, rules: Collection[str], now: datetime) -> dict[str, datetime]:
+    """Record that ``rules`` had figures at ``now``; return when each rule last had."""
+    if rules:
+        ordered = sorted(rules)
+        upsert_rows(tx, rule_evaluations, {"rule": ordered, "computed_at": [now] * len(ordered)})
+    return {row.rule: row.computed_at for row in tx.execute(select(rule_evaluations))}

@@ -1,0 +1,218 @@
+"""Each change is told once to each channel, and storms are one message."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.alerts.channels import AlertSendHandler
+from services.alerts.incidents import (
+    Incident,
+    find_incidents,
+    record_incidents,
+    resolve_incident,
+)
+from services.alerts.notify import GATHER, MAX_NAMED, REPEAT_AFTER, record_alerts
+from services.alerts.people import resolve_by_person
+from services.core.db import transaction
+from tests.fakes.settings import settings_of
+from tests.fakes.web import HANGS_UP, Answer, Web
+from tests.jobs.job_rows import add_shops, runs
+from tests.jobs.work import make_due, serve
+
+NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+TOPIC = "alert_send"
+OUTCOMES = (
+    "select status, coalesce(result, error_code) from work_queue where topic = 'alert_send' order by id"
+)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """Double of Slack."""
+    with Web() as web, settings_of(SLACK_WEBHOOK_URL=f"{web.url}/services/T0/B0/x", ALLOW_PRIVATE_URLS="1"):
+        yield web
+
+
+def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
+    with transaction(engine) as tx:
+        record_incidents(tx, incidents, now)
+
+
+def recover(engine: Engine, one: Incident, now: datetime) -> None:
+    with transaction(engine) as tx:
+        resolve_incident(tx, one.shop_id, one.rule, one.period, now, "It is over.")
+
+
+def tell(engine: Engine, web: Web, now: datetime) -> list[str]:
+    """Return the texts that Slack gets at ``now``."""
+    before = len(web.requests)
+    with transaction(engine) as tx:
+        record_alerts(tx, now)
+    make_due(engine, [TOPIC])
+    serve(engine, TOPIC, AlertSendHandler())
+    return [request.json["text"] for request in web.requests[before:]]
+
+
+def failure(shop_id: int | None = None, severity: str = "P2", rule: str = "work_dead:mail_send") -> Incident:
+    return Incident(shop_id, rule, "2026-11-28", severity, "3 mail_send dead")
+
+
+def test_an_incident_is_told_when_it_opens_and_when_it_ends(engine: Engine, web: Web) -> None:
+    add_shops(engine, NOW, acme="UTC")
+    fire(engine, failure(1))
+
+    (opened,) = tell(engine, web, NOW)
+    assert opened.startswith(
+        "*P2 opened*: work of a shop and topic used all its tries on a day (UTC) (`work_dead`)"
+    )
+    assert "acme: 3 mail_send dead" in opened
+    assert "`fleet incidents show 1`" in opened
+    assert tell(engine, web, NOW + MINUTE) == []
+
+    recover(engine, failure(1), NOW + 2 * MINUTE)
+    (ended,) = tell(engine, web, NOW + 2 * MINUTE)
+    assert ended.startswith("*P2 recovered*")
+    assert tell(engine, web, NOW + timedelta(hours=3)) == []
+
+
+def test_an_incident_that_ended_before_it_was_told_is_not_told(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    recover(engine, failure(), NOW)
+
+    assert tell(engine, web, NOW) == []
+
+
+def test_fifty_shops_with_one_fault_are_two_messages(engine: Engine, web: Web) -> None:
+    fire(engine, failure(1))
+    assert len(tell(engine, web, NOW)) == 1
+    for shop in range(2, 51):
+        fire(engine, failure(shop), now=NOW + MINUTE)
+        assert tell(engine, web, NOW + MINUTE) == []
+
+    (storm,) = tell(engine, web, NOW + GATHER)
+    assert "49 incidents" in storm
+    assert storm.count("mail_send dead") == MAX_NAMED
+    assert f"and {49 - MAX_NAMED} more: `fleet incidents list --rule work_dead`" in storm
+
+
+def test_rules_do_not_wait_for_each_other(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    tell(engine, web, NOW)
+    fire(engine, failure(rule="clocks_apart", severity="P1"), now=NOW + MINUTE)
+
+    assert len(tell(engine, web, NOW + MINUTE)) == 1
+
+
+def test_a_p1_is_repeated_until_a_person_acknowledges_it(engine: Engine, web: Web) -> None:
+    fire(engine, failure(severity="P1"))
+    tell(engine, web, NOW)
+    assert tell(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
+    (again,) = tell(engine, web, NOW + REPEAT_AFTER)
+    assert again.startswith("*P1 repeated*")
+
+    with transaction(engine) as tx:
+        tx.execute(text("update incidents set acknowledged_at = now(), acknowledged_by = 'ada'"))
+    assert tell(engine, web, NOW + 3 * REPEAT_AFTER) == []
+
+
+def test_a_higher_severity_is_told(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    tell(engine, web, NOW)
+    fire(engine, failure(severity="P1"), now=NOW + MINUTE)
+
+    (worse,) = tell(engine, web, NOW + MINUTE)
+    assert worse.startswith("*P1 worsened*")
+    assert tell(engine, web, NOW + 2 * MINUTE) == []
+
+
+def test_an_incident_that_opens_again_is_told_again(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    tell(engine, web, NOW)
+    recover(engine, failure(), NOW + MINUTE)
+    tell(engine, web, NOW + MINUTE)
+    fire(engine, failure(), now=NOW + 2 * GATHER)
+
+    (again,) = tell(engine, web, NOW + 2 * GATHER)
+    assert again.startswith("*P2 opened*")
+
+
+def test_a_snoozed_incident_is_told_after_its_time(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    with transaction(engine) as tx:
+        tx.execute(text("update incidents set snoozed_until = :at"), {"at": NOW + MINUTE})
+
+    assert tell(engine, web, NOW) == []
+    assert len(tell(engine, web, NOW + MINUTE)) == 1
+
+
+def test_a_person_who_resolves_is_named(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    tell(engine, web, NOW)
+    with transaction(engine) as tx:
+        (one,) = find_incidents(tx)
+        resolve_by_person(tx, one.id, now=NOW, by="ada", reason="replaced the key", request_id="r")
+
+    (ended,) = tell(engine, web, NOW + MINUTE)
+    assert "resolved by ada: replaced the key" in ended
+
+
+@pytest.mark.parametrize("fault", [HANGS_UP, Answer(500, body=b"rollup_error"), Answer(429)])
+def test_a_message_waits_while_slack_is_away(engine: Engine, web: Web, fault: Answer) -> None:
+    web.answers = [fault, Answer(200, body=b"ok")]
+    fire(engine, failure())
+
+    assert len(tell(engine, web, NOW)) == 1
+    assert [status for status, _ in runs(engine, OUTCOMES)] == ["error"]
+    (sent,) = tell(engine, web, NOW + MINUTE)
+    assert sent == web.requests[0].json["text"]
+    assert runs(engine, OUTCOMES) == [("done", "sent")]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (403, b"invalid_token", "slack.address_refused"),
+        (404, b"no_service", "slack.address_refused"),
+        (410, b"channel_is_archived", "slack.address_refused"),
+        (400, b"invalid_payload", "slack.message_refused"),
+    ],
+)
+def test_a_refused_message_is_dead_work_and_shows_no_address(
+    engine: Engine, web: Web, status: int, body: bytes, code: str
+) -> None:
+    web.answers = [Answer(status, body=body)]
+    fire(engine, failure())
+    tell(engine, web, NOW)
+
+    assert runs(engine, OUTCOMES) == [("dead", code)]
+    assert "T0/B0" not in str(runs(engine, "select last_error from work_queue"))
+
+
+def test_a_private_address_is_not_called(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    with settings_of(ALLOW_PRIVATE_URLS="0"):
+        assert tell(engine, web, NOW) == []
+
+    assert runs(engine, OUTCOMES) == [("dead", "slack.private_address")]
+
+
+def test_text_of_others_is_no_markup_in_slack(engine: Engine, web: Web) -> None:
+    fire(engine, failure()._replace(summary="<!channel> & <https://evil.example|click>"))
+
+    (opened,) = tell(engine, web, NOW)
+    assert "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;" in opened
+
+
+def test_the_json_webhook_gets_the_whole_message(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    with settings_of(ALERT_WEBHOOK_URL=f"{web.url}/alerts", SLACK_WEBHOOK_URL=""):
+        with transaction(engine) as tx:
+            record_alerts(tx, NOW)
+        serve(engine, TOPIC, AlertSendHandler())
+
+    (request,) = web.requests
+    assert request.json["id"] == "1-opened-20261128T070000Z"
+    assert request.json["incidents"][0]["opened_at"] == "2026-11-28T07:00:00+00:00"

@@ -1,0 +1,220 @@
+"""Each figure counts what its rule is about, and nothing just outside."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from services.alerts.evaluate import NOT_COMPUTED, describe
+from services.alerts.figures import Figure
+from services.alerts.incidents import Incident, record_incidents
+from services.alerts.own_figures import collect_figures
+from services.alerts.rules import FIGURE_RULES
+from services.ledger.accept import record_work
+from services.ledger.health import record_beat
+from services.ledger.topics import QUEUES
+from services.ledger.work import FLEET, NewWork
+
+NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
+SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+
+
+@pytest.fixture
+def shop_id(tx: Connection) -> int:
+    add = "insert into shops (slug, name, timezone, currency) values ('acme', 'A', 'UTC', 'CAD') returning id"
+    return int(tx.execute(text(add)).scalar_one())
+
+
+def run(tx: Connection, statement: str, **values: object) -> None:
+    tx.execute(text(statement), values)
+
+
+def collect(tx: Connection, rule: str) -> list[tuple[float, int, str]]:
+    """Return the figures of ``rule`` at ``NOW``; check that each summary can be written from them."""
+    figures = collect_figures(tx, NOW)
+    assert figures.keys() == FIGURE_RULES.keys() - {NOT_COMPUTED}
+    for name, ones in figures.items():
+        for one in ones:
+            assert describe(FIGURE_RULES[name], FIGURE_RULES[name].threshold, one)
+    return [(round(one.value, 3), one.shop_id, one.subject) for one in sorted(figures[rule], key=_place)]
+
+
+def _place(figure: Figure) -> tuple[int, str]:
+    return figure.shop_id, figure.subject
+
+
+def count_requests(tx: Connection, at: datetime, **by_outcome: int) -> None:
+    for outcome, number in by_outcome.items():
+        insert = "insert into request_counts values (:at, 'acme', 'stripe', :outcome, :count)"
+        run(tx, insert, at=at, outcome=outcome, count=number)
+
+
+def test_failed_requests_are_a_share_of_the_last_five_minutes(tx: Connection, shop_id: int) -> None:
+    count_requests(tx, NOW - MINUTE, accepted=90, duplicate=5, unavailable=5)
+    count_requests(tx, NOW - 5 * MINUTE, unavailable=50)
+
+    assert collect(tx, "requests_failed") == [(5.0, shop_id, "stripe")]
+
+
+def test_paused_requests_have_not_failed(tx: Connection, shop_id: int) -> None:
+    count_requests(tx, NOW - MINUTE, paused=50)
+
+    assert collect(tx, "requests_failed") == []
+
+
+def test_requests_to_unknown_shops_belong_to_the_fleet(tx: Connection) -> None:
+    run(tx, "insert into request_counts values (:at, '?', '?', 'unavailable', 1)", at=NOW - MINUTE)
+
+    assert collect(tx, "requests_failed") == [(100.0, FLEET, "?")]
+
+
+def test_totals_since_the_first_event_do_not_count(tx: Connection, shop_id: int) -> None:
+    run(tx, "insert into request_counts values ('1970-01-01Z', '', 'stripe', 'unavailable', 9)")
+
+    assert collect(tx, "requests_failed") == []
+
+
+def test_wrong_signatures_are_counted_for_an_hour(tx: Connection, shop_id: int) -> None:
+    count_requests(tx, NOW - 59 * MINUTE, invalid_signature=4, accepted=9)
+    count_requests(tx, NOW - 60 * MINUTE, invalid_signature=7)
+
+    assert collect(tx, "signature_failures") == [(4.0, shop_id, "stripe")]
+
+
+@pytest.mark.parametrize(
+    ("locked_at", "lease_until", "stuck"),
+    [
+        (NOW - 16 * MINUTE, NOW - SECOND, 1),
+        (NOW - 16 * MINUTE, None, 1),
+        (NOW - 16 * MINUTE, NOW + SECOND, 0),
+        (NOW - 14 * MINUTE, NOW - SECOND, 0),
+        (None, None, 0),
+    ],
+    ids=["lease ended", "no lease", "lease holds", "young", "not locked"],
+)
+def test_a_lock_is_stuck_when_it_is_old_and_its_lease_has_ended(
+    tx: Connection, locked_at: datetime | None, lease_until: datetime | None, stuck: int
+) -> None:
+    record_work(tx, [NewWork(shop_id=1, topic="mail_send", key="1")], NOW)
+    values = {"at": locked_at, "until": lease_until}
+    run(tx, "update work_queue set locked_at = :at, lease_until = :until", **values)
+
+    assert collect(tx, "locks_stuck") == [(1.0, FLEET, "mail_send")] * stuck
+
+
+def connect(tx: Connection, shop_id: int | None, provider: str, **values: Any) -> None:
+    row: Mapping[str, Any] = {"status": "ok", "token": None, "refresh": None} | values
+    run(
+        tx,
+        "insert into connections (shop_id, provider, status, code, since, updated_at, token_expires_at,"
+        " refresh_expires_at)"
+        " values (:shop_id, :provider, :status, 'x.refused', :now, :now, :token, :refresh)",
+        shop_id=shop_id,
+        provider=provider,
+        now=NOW,
+        **row,
+    )
+
+
+def test_broken_connections_are_figures_of_their_shop(tx: Connection, shop_id: int) -> None:
+    connect(tx, shop_id, "stripe", status="broken")
+    connect(tx, None, "smtp", status="broken")
+    connect(tx, shop_id, "quo")
+
+    assert collect(tx, "connection_broken") == [(1.0, FLEET, "smtp"), (1.0, shop_id, "stripe")]
+
+
+def test_a_credential_ends_with_its_refresh_token_or_else_by_itself(tx: Connection, shop_id: int) -> None:
+    connect(tx, shop_id, "a", token=NOW + 13 * DAY)
+    connect(tx, shop_id, "b", token=NOW + DAY, refresh=NOW + 80 * DAY)
+    connect(tx, shop_id, "c")
+    connect(tx, shop_id, "d", status="broken", token=NOW - DAY)
+
+    assert collect(tx, "credential_expires") == [(13.0, shop_id, "a"), (80.0, shop_id, "b")]
+
+
+def test_the_oldest_secret_in_use_counts_and_a_replaced_one_does_not(tx: Connection, shop_id: int) -> None:
+    for name, days, expires_at in (
+        ("stripe-key", 91, NOW + DAY),  # replaced
+        ("stripe-key", 3, None),
+        ("shopify-token", 40, None),
+    ):
+        values = {"shop_id": shop_id, "name": name, "at": NOW - days * DAY, "expires_at": expires_at}
+        insert = (
+            "insert into shop_secrets (shop_id, name, sealed, created_at, expires_at)"
+            " values (:shop_id, :name, 'x', :at, :expires_at)"
+        )
+        run(tx, insert, **values)
+
+    assert collect(tx, "secret_old") == [(40.0, shop_id, "")]
+
+
+def test_an_open_reconciliation_break_gets_older(tx: Connection, shop_id: int) -> None:
+    days = [Incident(shop_id, "reconciliation_break", f"2026-11-2{n}", "P2", "2 breaks") for n in (2, 3)]
+    record_incidents(tx, days, NOW - 4 * DAY)
+    run(tx, "update incidents set status = 'resolved' where period = '2026-11-22'")
+
+    assert collect(tx, "break_old") == [(4.0, shop_id, "2026-11-23")]
+
+
+def test_the_database_has_a_size(tx: Connection) -> None:
+    ((size_gb, shop_id, _),) = collect(tx, "database_large")
+
+    assert 0.001 < size_gb < 10
+    assert shop_id == FLEET
+
+
+def test_refused_mails_of_a_day_are_counted_by_shop(tx: Connection, shop_id: int) -> None:
+    mails = ((shop_id, "refused", 23), (shop_id, "refused", 25), (shop_id, "sent", 1), (None, "refused", 1))
+    for number, (of, status, hours) in enumerate(mails):
+        insert = (
+            "insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html,"
+            " status, error_code, created_at)"
+            " values (:of, :key, 'k', 'p', 'a@b.c', 's', 't', 'h', :status, 'mail.refused', :at)"
+        )
+        values = {"of": of, "key": str(number), "status": status, "at": NOW - timedelta(hours=hours)}
+        run(tx, insert, **values)
+
+    assert collect(tx, "mails_refused") == [(1.0, FLEET, ""), (1.0, shop_id, "")]
+
+
+def beat(tx: Connection, name: str, at: datetime, detail: str = "{}") -> None:
+    insert = "insert into heartbeats (name, at, detail) values (:name, :at, cast(:detail as jsonb))"
+    run(tx, insert, name=name, at=at, detail=detail)
+
+
+def test_drift_is_read_while_it_is_measured(tx: Connection) -> None:
+    beat(tx, "drift", NOW - MINUTE, '{"webhooks": 1500, "email": -2}')
+    assert collect(tx, "ledger_broker_drift") == [(-2.0, FLEET, "email"), (1500.0, FLEET, "webhooks")]
+
+    run(tx, "update heartbeats set at = :at", at=NOW - 11 * MINUTE)
+    assert collect(tx, "ledger_broker_drift") == []
+
+
+def test_a_dead_beat_is_one_figure_and_not_one_for_each_worker(tx: Connection) -> None:
+    for name in ("sweep", "queue:email", "queue:webhooks"):
+        beat(tx, name, NOW - 10 * MINUTE)
+    record_beat(tx, NOW - 10 * MINUTE, is_refused=False)
+
+    assert collect(tx, "heartbeat_old") == [(600.0, FLEET, "beat")]
+    assert collect(tx, "worker_not_consuming") == []
+
+
+def test_a_worker_that_answers_no_canary_is_a_figure_of_its_queue(tx: Connection) -> None:
+    record_beat(tx, NOW - 20 * MINUTE, is_refused=False)
+    run(tx, "update heartbeats set at = :at", at=NOW)
+    beat(tx, "sweep", NOW - SECOND)
+    beat(tx, "queue:email", NOW - 5 * MINUTE)
+    beat(tx, "queue:webhooks", NOW - SECOND)
+
+    never_seen = [queue for queue in QUEUES if queue not in ("email", "webhooks")]
+    wanted = [(300.0, FLEET, "email"), *((1200.0, FLEET, queue) for queue in never_seen)]
+    assert collect(tx, "worker_not_consuming") == sorted(wanted, key=lambda one: one[2])
+    assert collect(tx, "heartbeat_old") == []
+
+
+def test_a_fleet_that_never_ran_has_no_figures_of_heartbeats(tx: Connection) -> None:
+    assert collect(tx, "worker_not_consuming") == []
+    assert collect(tx, "heartbeat_old") == []
