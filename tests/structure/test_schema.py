@@ -139,12 +139,15 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 """
 
 
-_TO_S0001 = (
-    "drop index uq_shop_config_shopify_domain",
+_TO_S0003 = (
     "drop table alert_states, rule_evaluations, incident_entries",
     "alter table incidents drop column told_change, drop column told_at, drop column worsened_at, "
     "drop column reopened_at, drop column acknowledged_by, drop column acknowledged_at, "
     "drop column snoozed_until",
+)
+_TO_S0001 = (
+    "drop index uq_shop_config_shopify_domain",
+    *_TO_S0003,
     "drop table archive_keys, event_archives",
     "alter table mail_outbox drop column emptied_at",
     "create index ix_mail_outbox_created_at on mail_outbox (created_at)",
@@ -163,7 +166,8 @@ def test_shops_with_one_shopify_domain_are_named_before_anything_is_migrated(oth
     apply_migrations(other_database)
     engine = create_engine(driver_url(other_database))
     with engine.begin() as tx:
-        tx.execute(text("drop index uq_shop_config_shopify_domain"))
+        for statement in (*_TO_S0003, "drop index uq_shop_config_shopify_domain"):
+            tx.execute(text(statement))
         tx.execute(text("update alembic_version set version_num = 's0002'"))
         for slug, settings in (("quay", "{}"), ("harbour", "{}"), ("gone", '{"removed_at": "2026-11-20"}')):
             values = {"slug": slug, "settings": settings}
