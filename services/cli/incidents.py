@@ -1,6 +1,8 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from services.alerts.people import (
 from services.cli.base import (
     CommandGroup,
     actor_option,
+    add_options,
     audit_author,
     dry_run_option,
     find_shop_id,
@@ -107,73 +110,86 @@ def show(incident_id: int, as_json: bool) -> None:
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
 
 
+act_options = add_options(dry_run_option, actor_option, json_option)
+
+
 @command.command("ack")
 @click.argument("incident_id", type=INCIDENT)
-@actor_option
-def ack(incident_id: int, actor: str) -> None:
+@act_options
+def ack(incident_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
     """Say that you work on an incident. A P1 is then not told again every 30 minutes.
 
     \b
     Example: fleet incidents ack 12
     """
-    with transaction() as tx:
-        line = acknowledge(tx, incident_id, now=utc_now(), **audit_author(actor))
-    before = f" It was acknowledged by {line.acknowledged_by}." if line.acknowledged_by else ""
-    click.echo(f"Acknowledged incident {line.id}: {line.rule} for {line.period}.{before}")
+    _act(acknowledge, incident_id, actor, ("acknowledge", "Acknowledged"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("note")
 @click.argument("incident_id", type=INCIDENT)
 @click.argument("text")
-@actor_option
-def note(incident_id: int, text: str, actor: str) -> None:
+@act_options
+def note(incident_id: int, text: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Add a note to the timeline of an incident.
 
     \b
     Example: fleet incidents note 12 "Stripe confirms the outage; their page says 14:00 UTC"
     """
-    with transaction() as tx:
-        line = add_note(tx, incident_id, text, now=utc_now(), **audit_author(actor))
-    click.echo(f"Noted on incident {line.id}: {line.rule} for {line.period}.")
+    act = partial(add_note, note=text)
+    _act(act, incident_id, actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("snooze")
 @click.argument("incident_id", type=INCIDENT)
 @click.option("--for", "lasts", type=DURATION, required=True, help="For this time, such as 2h or 1h30m.")
 @click.option("--reason", required=True, help="Why nobody needs to hear of it until then. Audited.")
-@actor_option
-def snooze_incident(incident_id: int, lasts: timedelta, reason: str, actor: str) -> None:
+@act_options
+def snooze_incident(
+    incident_id: int, lasts: timedelta, reason: str, dry_run: bool, actor: str, as_json: bool
+) -> None:
     """Send no messages about an incident for some time. It stays in the list.
 
     \b
     Example: fleet incidents snooze 12 --for 4h --reason "the provider repairs it tonight"
     """
-    now = utc_now()
-    with transaction() as tx:
-        line = snooze(tx, incident_id, now + lasts, now=now, reason=reason, **audit_author(actor))
-    click.echo(f"Snoozed incident {line.id} until {now + lasts:%Y-%m-%d %H:%M} UTC: {line.rule}.")
+    until = utc_now() + lasts
+    act = partial(snooze, until=until, reason=reason)
+    at = f"until {until:%Y-%m-%d %H:%M} UTC"
+    _act(act, incident_id, actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("resolve")
 @click.argument("incident_id", type=INCIDENT)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
-@dry_run_option
-@actor_option
-@json_option
+@act_options
 def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Resolve an incident. The same finding does not open it again; a new one does.
 
     \b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
+    act = partial(resolve_by_person, reason=reason)
+    _act(act, incident_id, actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
+
+
+def _act(
+    act: Callable[..., object],
+    incident_id: int,
+    actor: str,
+    verbs: tuple[str, str],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do ``act``; print the incident afterwards. ``verbs``: what would be done, and what was done."""
     with transaction_or_plan(dry_run=dry_run) as tx:
-        resolve_by_person(tx, incident_id, now=utc_now(), reason=reason, **audit_author(actor))
+        act(tx, incident_id, now=utc_now(), **audit_author(actor))
         line, slugs = get_incident(tx, incident_id), find_slugs(tx)
     if as_json:
         print_json(_document(line, slugs) | {"changed": not dry_run})
         return
-    verb = "Would resolve" if dry_run else "Resolved"
-    click.echo(f"{verb} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
+    done = f"Would {verbs[0]}" if dry_run else verbs[1]
+    click.echo(f"{done} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
 
 
 def _shop(line: Row[Any], slugs: dict[int, str]) -> str:

