@@ -40,7 +40,8 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'NAME'?`` with the closest name of ``known``, or an empty text.
 
     Capital letters do not count. Of equally similar names, one with the same letters is closest, then one
-    with the same two first letters. A name that contains ``value`` counts if no other is similar.
+    with the same two first letters; of more than three such names none is. A name that contains ``value``
+    counts if no other is similar.
     """
     forms, wanted = {name.casefold(): name for name in known}, value.casefold()
     within = [form for form in forms if len(wanted) > 2 and wanted in form]
@@ -52,8 +53,9 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
         ratio = SequenceMatcher(None, form, wanted).ratio()
         return ratio, sorted(form) == sorted(wanted), form[:2] == wanted[:2]
 
-    best = max(close, key=similarity)
-    return f"; did you mean {forms[best]!r}?"
+    best = max(map(similarity, close))
+    closest = [form for form in close if similarity(form) == best]
+    return f"; did you mean {forms[closest[0]]!r}?" if len(closest) <= 3 else ""
 
 
 def describe_server(url: str) -> str:

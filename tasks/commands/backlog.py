@@ -65,7 +65,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     if paused:
         columns = {
             "what": lambda pause: str(pause.scope),
-            "shop": lambda pause: slugs.get(pause.scope.shop_id or 0, ""),
+            "shop": lambda pause: slugs[pause.scope.shop_id] if pause.scope.shop_id else "all",
             "mode": "mode",
             "rate/s": "rate_per_second",
             "since": "created_at",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from services.core.errors import did_you_mean
 from tests.cli.commands import run
 from tests.ledger_rows import accept, new_event
 
@@ -172,6 +173,24 @@ def test_a_command_without_settings_names_all_of_them(line: str, tmp_path: Path)
     for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
         assert f"{name} is missing" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "known", "closest"),
+    [
+        ("CAN", ("CAD", "CNY", "XAF"), "CAD"),
+        ("GPB", ("GIP", "GBP", "GHS"), "GBP"),
+        ("eur", ("EUR", "EGP"), "EUR"),
+        ("daily", ("owner_digest", "daily_anomalies"), "daily_anomalies"),
+        ("CA-ZZ", ("CA-AB", "CA-BC", "CA-ON", "CA-QC"), ""),
+        ("xyz", ("abc",), ""),
+        ("", ("abc",), ""),
+    ],
+)
+def test_the_closest_name_is_suggested_unless_many_are_as_close(
+    value: str, known: tuple[str, ...], closest: str
+) -> None:
+    assert did_you_mean(value, known) == (f"; did you mean {closest!r}?" if closest else "")
 
 
 PASSWORD = "never-printed"
