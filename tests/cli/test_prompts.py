@@ -2,7 +2,10 @@
 
 import os
 import pty
+import select
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,22 +13,30 @@ import pytest
 from tests.cli.test_unknown_values import BIN
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
+AGAIN_SECONDS = 5.0
 
 
 def answer_on_terminal(words: list[str], prompt: bytes, answer: bytes) -> tuple[int, str]:
-    """Return exit code and output of a command on a terminal, where ``answer`` is typed at ``prompt``."""
+    """Return exit code and output of a command on a terminal, where ``answer`` is typed at ``prompt``.
+
+    It is typed again after ``AGAIN_SECONDS``: Python shows a prompt just before it waits for input, and a
+    Ctrl-C between the two interrupts only the next wait.
+    """
     pid, terminal = pty.fork()
     if not pid:
         os.execv(words[0], words)  # noqa: S606 - no shell is needed
-    shown, is_answered = b"", False
-    while True:
+    shown, deadline = b"", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        was_asked = prompt in shown
+        is_readable = bool(select.select([terminal], [], [], AGAIN_SECONDS)[0])
         try:
-            shown += os.read(terminal, 4096)
+            shown += os.read(terminal, 4096) if is_readable else b""
+            if prompt in shown and (not was_asked or not is_readable):
+                os.write(terminal, answer)
         except OSError:  # the command has ended
             break
-        if prompt in shown and not is_answered:
-            os.write(terminal, answer)
-            is_answered = True
+    else:
+        os.kill(pid, signal.SIGKILL)
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
