@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from services.core import db
 from services.core.crypto import get_sealer
@@ -91,13 +92,24 @@ def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
     engine.dispose()
 
 
+def _empty_all_tables(owner_engine: Engine) -> None:
+    """Truncate every table. The last statement of a process that the test before killed may still run."""
+    names = ", ".join(table.name for table in metadata.sorted_tables)
+    for attempt in range(5):
+        try:
+            with owner_engine.begin() as tx:
+                tx.execute(text(f"truncate {names} restart identity cascade"))
+            return
+        except OperationalError as fault:
+            if attempt == 4 or "deadlock detected" not in str(fault.orig):
+                raise
+
+
 @pytest.fixture
 def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine]:
     """Engine of the application role; all tables are empty."""
     assert get_settings().database_url == environment["DATABASE_URL"], "a test before left other settings"
-    names = ", ".join(table.name for table in metadata.sorted_tables)
-    with owner_engine.begin() as tx:
-        tx.execute(text(f"truncate {names} restart identity cascade"))
+    _empty_all_tables(owner_engine)
     # Anchors of one test would contradict the chains of the next one.
     shutil.rmtree(Path(environment["FLEET_HOME"]) / "archive", ignore_errors=True)
     with watch_locks(db.get_engine()) as watch:
