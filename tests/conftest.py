@@ -95,13 +95,13 @@ def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
 def _empty_all_tables(owner_engine: Engine) -> None:
     """Truncate every table. The last statement of a process that the test before killed may still run."""
     names = ", ".join(table.name for table in metadata.sorted_tables)
-    for attempt in range(5):
+    for attempt in range(10):
         try:
             with owner_engine.begin() as tx:
                 tx.execute(text(f"truncate {names} restart identity cascade"))
             return
         except OperationalError as fault:
-            if attempt == 4 or "deadlock detected" not in str(fault.orig):
+            if attempt == 9 or "deadlock detected" not in str(fault.orig):
                 raise
 
 

@@ -82,7 +82,7 @@ def test_the_public_health_is_degraded_with_counts_and_names_no_person(degraded_
     assert body["jobs"] == {"overdue": [], "failed": ["daily-reconciliation", "monthly-close"]}
     assert {kind: body[kind] for kind in COUNTS} == COUNTS
     assert body["queues"]["webhooks"]["depth"] == 40
-    for private in ("ada-the-operator", "counting stock", "harbour-teas", "401"):
+    for private in ("ada-the-operator", "counting stock", "harbour-teas", "HTTP 401"):
         assert private not in answer.text
 
 
