@@ -38,6 +38,8 @@ def format_slack(message: Message) -> dict[str, Any]:
     lines = [f"• {_escape(_describe(one))}" for one in message["incidents"]]
     if more := message["count"] - len(message["incidents"]):
         lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")
+    if message["action"]:
+        lines.append(f"Do: {_escape(message['action'])}")
     first = message["incidents"][0]["id"]
     return {"text": "\n".join([head, *lines, f"`fleet incidents show {first}`"])}
 

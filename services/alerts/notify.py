@@ -106,6 +106,7 @@ def make_message(rows: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
         "severity": min(row.severity for row in rows),
         "rule": first.base,
         "about": rule.about if rule else first.base.replace("_", " "),
+        "action": rule.action if rule else "",
         "at": now.isoformat(),
         "count": len(rows),
         "incidents": [

@@ -117,12 +117,15 @@ def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
     first_canary = None if {"beat", "broker"} & {*down} else health.sending_since
     for part in down:
         kind, _, queue = part.partition(":")
-        seen = health.heartbeats.get(f"queue:{queue}" if queue else part, first_canary)
+        name = {"broker": "beat"}.get(
+            part, f"queue:{queue}" if queue else part
+        )  # beat: the broker took a message
+        seen = health.heartbeats.get(name, first_canary)
         if seen is None:
             continue
         age = (now - seen).total_seconds()
         if kind == "worker":
             workers.append(Figure(age, subject=queue, detail={"queue": queue}))
-        elif kind in ("beat", "sweep"):
+        elif kind in ("beat", "sweep", "broker"):
             heartbeats.append(Figure(age, subject=part, detail={"name": part}))
     return {"heartbeat_old": heartbeats, "worker_not_consuming": workers}

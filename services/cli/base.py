@@ -23,8 +23,7 @@ from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
-from services.core.settings import get_settings
-from services.fleet.envfile import EXPORTED
+from services.core.settings import EXPORTED, get_settings
 from services.ledger.accept import WorkRef
 from services.shops.shops import get_shop
 

@@ -17,6 +17,7 @@ from services.alerts.people import (
     resolve_by_person,
     snooze,
 )
+from services.alerts.rules import RULES
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -105,6 +106,9 @@ def show(incident_id: int, as_json: bool) -> None:
         print_fields("Detail", line.detail)
     columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
     print_lines("Timeline", columns, entries, "No entry is recorded.")
+    rule = RULES.get(line.rule.partition(":")[0])
+    if line.status == "open" and rule:
+        click.echo(f"To do: {rule.action or 'see docs/operations.md and docs/on-call.md'}")
     if line.status == "open":
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')

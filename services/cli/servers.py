@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from services.fleet.envfile import EXPORTED, find_home, read_effective, read_env, read_merged
+from services.core.settings import EXPORTED
+from services.fleet.envfile import find_home, read_effective, read_env, read_merged
 
 
 @click.command()

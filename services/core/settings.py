@@ -37,6 +37,8 @@ from services.core.setting_urls import (
 
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
+EXPORTED = "FLEET_ENV_NAMES"
+"""Names of settings that ``fleet env`` printed: they are right only while that fleet runs."""
 SHORTEST_SECRET = 32
 """Characters that a secret for HTTP requests needs against guessing."""
 MAIL_NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -289,9 +291,10 @@ def get_settings() -> Settings:
     """Return the process's settings: the environment, else ``.env``, else those of a running embedded fleet.
 
     Through these (the file ``env`` under ``FLEET_HOME``), ``celery -A tasks ...`` in another terminal uses
-    the fleet of ``fleet up``.
+    the fleet of ``fleet up``. What ``fleet env`` exported there before a restart of that fleet is ignored.
     """
     merged = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
     home = Path(merged.get("FLEET_HOME") or ".fleet")
     embedded = {k: v for k, v in dotenv_values(home / "env").items() if v is not None}
-    return read_settings(embedded | merged)
+    exported = merged.get(EXPORTED, "").split() if embedded else ()
+    return read_settings(embedded | {name: merged[name] for name in merged if name not in exported})

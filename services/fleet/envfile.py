@@ -10,10 +10,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from services.core.settings import EXPORTED
 from services.fleet.embedded.state import write_private
-
-EXPORTED = "FLEET_ENV_NAMES"
-"""The settings that ``fleet env`` printed and no person gave: they are right only while that fleet runs."""
 
 SECRET_NAMES = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
 

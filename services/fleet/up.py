@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TextIO
 
 from services.core.ports import LOOPBACK, is_free
-from services.core.settings import read_settings
+from services.core.settings import EXPORTED, read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import (
@@ -26,7 +26,7 @@ from services.fleet.embedded.state import (
     end_servers,
     find_account,
 )
-from services.fleet.envfile import EXPORTED, ensure_secrets, read_merged, record_running, record_stopped
+from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.ports import hold_port, pick_ports
 from services.fleet.process_list import plan_programs

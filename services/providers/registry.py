@@ -92,6 +92,9 @@ SOURCE_KINDS: Mapping[str, SecretKind] = MappingProxyType(
 """Every secret that exists once for each source, by the prefix of its name."""
 
 
+_OTHER_NAMES = {"quo-webhook": "openphone-webhook"}
+
+
 def find_provider(name: str) -> Provider | None:
     """Return the provider of an event or a connection; ``standard:<source>`` belongs to ``standard``."""
     return _BY_NAME.get(name.partition(":")[0])
@@ -100,8 +103,11 @@ def find_provider(name: str) -> Provider | None:
 def get_secret_kind(name: str) -> SecretKind:
     """Return the kind of the secret ``name``; ``standard-webhook/acme`` means ``standard-webhook:acme``.
 
+    Quo is the new name of OpenPhone: ``quo-webhook`` means ``openphone-webhook``.
+
     Raises ``SecretInvalid`` with the names that exist.
     """
+    name = _OTHER_NAMES.get(name, name)
     if name in SECRET_KINDS:
         return SECRET_KINDS[name]
     kind_name, _, source = name.replace("/", ":", 1).partition(":")

@@ -67,12 +67,17 @@ def test_every_rule_that_a_room_records_is_in_the_table_of_rules() -> None:
 
 
 def test_the_page_of_alerts_has_the_table_of_rules() -> None:
-    lines = ["| rule | severity | means | opens | ends |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| rule | severity | means | opens | ends | do |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [
-        f"| `{rule.name}` | {rule.severity} | {rule.about} | {rule.opens} | {rule.recovers} |"
+        f"| `{rule.name}` | {rule.severity} | {rule.about} | {rule.opens} | {rule.recovers} "
+        f"| {rule.action or '[by name](operations.md)'} |"
         for rule in sorted(RULES.values(), key=lambda rule: (rule.severity, rule.name))
     ]
     page = (ROOT / "docs" / "alerts.md").read_text()
     table = page.partition("<!-- rules -->")[2].partition("<!-- end of rules -->")[0].strip()
 
     assert table == "\n".join(lines), "replace the table in docs/alerts.md"
+
+
+def test_every_rule_that_compares_a_figure_says_what_to_do() -> None:
+    assert [rule.name for rule in FIGURE_RULES.values() if not rule.action] == []

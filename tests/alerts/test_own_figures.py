@@ -202,6 +202,15 @@ def test_a_dead_beat_is_one_figure_and_not_one_for_each_worker(tx: Connection) -
     assert collect(tx, "worker_not_consuming") == []
 
 
+def test_a_broker_that_takes_no_message_of_beat_is_one_figure(tx: Connection) -> None:
+    record_beat(tx, NOW - 20 * MINUTE, is_refused=False)
+    run(tx, "update heartbeats set at = :at", at=NOW - 5 * MINUTE)
+    record_beat(tx, NOW - SECOND, is_refused=True)
+    beat(tx, "sweep", NOW - 5 * MINUTE)
+
+    assert collect(tx, "heartbeat_old") == [(300.0, FLEET, "broker")]
+
+
 def test_a_worker_that_answers_no_canary_is_a_figure_of_its_queue(tx: Connection) -> None:
     record_beat(tx, NOW - 20 * MINUTE, is_refused=False)
     run(tx, "update heartbeats set at = :at", at=NOW)

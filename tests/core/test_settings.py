@@ -1,9 +1,11 @@
 """Settings that contradict each other are refused at start, by name and without a secret."""
 
+from pathlib import Path
+
 import pytest
 
 from services.core.errors import SettingsInvalid, describe_server
-from services.core.settings import read_settings
+from services.core.settings import EXPORTED, get_settings, read_settings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://app:hidden@db/x",
@@ -118,3 +120,25 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str, message: str) -
 )
 def test_a_server_is_described_without_its_logins(url: str, server: str) -> None:
     assert describe_server(url) == server
+
+
+def test_a_shell_with_the_settings_of_a_fleet_before_its_restart_gets_the_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required = {"DATABASE_URL": "postgresql://new", "BROKER_URL": "redis://new", "SECRET_KEY": "k" * 32}
+    (tmp_path / "env").write_text("".join(f"{name}={value}\n" for name, value in required.items()))
+    for name, value in {
+        "FLEET_HOME": str(tmp_path),
+        "DATABASE_URL": "postgresql://old",
+        "BROKER_URL": "redis://a-persons-own",
+        EXPORTED: "DATABASE_URL FLEET_HOME",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    read = get_settings.__wrapped__()
+    assert (read.database_url, read.broker_url) == ("postgresql://new", "redis://a-persons-own")
+
+    (tmp_path / "env").unlink()  # the fleet has stopped
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    assert get_settings.__wrapped__().database_url == "postgresql://old"

@@ -18,9 +18,10 @@ import psycopg
 import pytest
 
 from services.core.ports import LOOPBACK, is_free
+from services.core.settings import EXPORTED
 from services.fleet.embedded.servers import VALKEY_PORT
 from services.fleet.embedded.state import find_owner
-from services.fleet.envfile import EXPORTED, SECRET_NAMES, read_env, read_merged
+from services.fleet.envfile import SECRET_NAMES, read_env, read_merged
 from services.fleet.errors import PortTaken
 from services.fleet.ports import find_free_port, hold_port, pick_ports
 from tests.fleet.conftest import IS_ROOT

@@ -159,7 +159,6 @@ def test_import_shows_what_it_would_do_and_then_does_it(engine: Engine, stocked:
         ("sku,location_id,pieces\nNONE,77,1\n", "line 2: sku='NONE' should be one of MUG"),
         ("sku,location_id,pieces\nMUG,77,1\nMUG,77,2\n", "is counted twice"),
         ("sku,location_id,pieces\nMUG,78,1\n", "no such level is recorded"),
-        ("sku,pieces\nMUG,1\n", "line 2: location: name one with --location"),
     ],
 )
 def test_import_with_a_wrong_line_takes_none_and_names_it(
@@ -170,6 +169,15 @@ def test_import_with_a_wrong_line_takes_none_and_names_it(
     assert refused.exit_code != 0
     assert arguments in refused.output
     assert rows(engine, LEVELS) == [(10, 10)]
+
+
+def test_the_location_may_be_left_out_where_a_shop_has_only_one(engine: Engine, stocked: str) -> None:
+    assert stock("count", "--sku", "MUG", "--pieces", "8").exit_code == 0
+
+    ingest(engine, ingest_inventory_levels, level(10, -1, location=78))
+    refused = stock("count", "--sku", "MUG", "--pieces", "8")
+    assert refused.exit_code != 0
+    assert f"location: name one of {LOCATION}, 78 with --location" in refused.output
 
 
 def test_sku_that_two_items_share_is_refused_by_name(engine: Engine, stocked: str) -> None:

@@ -74,6 +74,10 @@ select distinct inventory_item_id from (
 ) known order by 1
 """
 
+_FIND_LOCATIONS = """
+select distinct location_id from inventory_levels
+ where shop_id = %(shop_id)s and disconnected_at is null order by 1 limit 20
+"""
 _FIND_SKUS = """
 select sku from inventory_levels where shop_id = %(shop_id)s and sku <> ''
  union
@@ -98,15 +102,21 @@ def resolve_counts(
 ) -> list[LevelCount]:
     """Return the counts of ``lines``; raise ``CountInvalid`` naming every line without one clear level.
 
-    ``stock_location_id`` is the shop's own location: the default of lines without one.
+    ``stock_location_id`` is the shop's own location: the default of lines without one. A shop that has stock
+    at a single location needs none.
     """
+    places = tx.exec_driver_sql(_FIND_LOCATIONS, {"shop_id": shop_id}).scalars().all()
+    default = int(stock_location_id or 0) or (places[0] if len(places) == 1 else 0)
     counts: list[LevelCount] = []
     faults: list[str] = []
     for line in lines:
         try:
-            location = line.location_id or int(stock_location_id or 0)
+            location = line.location_id or default
             if not location:
-                raise CountInvalid("location: name one with --location, or set the shop's stock_location_id")
+                numbers = f" of {', '.join(map(str, places))}" if places else ""
+                raise CountInvalid(
+                    f"location: name one{numbers} with --location, or set the shop's stock_location_id"
+                )
             if (line.inventory_item_id is None) == (not line.sku):
                 raise CountInvalid("name the item by its number or by its sku, not by both")
             item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
