@@ -92,13 +92,26 @@ def owner_engine(servers: EmbeddedServers) -> Iterator[Engine]:
     engine.dispose()
 
 
+# Truncating all tables takes four times as long, before each of thousands of tests.
+_FIND_USED = """
+select relname from pg_class
+ where relnamespace = 'public'::regnamespace and relname = any(:names) and pg_relation_size(oid) > 0
+"""
+_RESTART_IDENTITIES = """
+select setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false) from pg_sequences
+ where schemaname = 'public' and last_value is not null
+"""
+
+
 def _empty_all_tables(owner_engine: Engine) -> None:
-    """Truncate every table. The last statement of a process that the test before killed may still run."""
-    names = ", ".join(table.name for table in metadata.sorted_tables)
+    """Empty every table. The last statement of a process that the test before killed may still run."""
     for attempt in range(10):
         try:
             with owner_engine.begin() as tx:
-                tx.execute(text(f"truncate {names} restart identity cascade"))
+                used = tx.execute(text(_FIND_USED), {"names": list(metadata.tables)}).scalars().all()
+                if used:
+                    tx.execute(text(f"truncate {', '.join(used)} cascade"))
+                tx.execute(text(_RESTART_IDENTITIES))
             return
         except OperationalError as fault:
             if attempt == 9 or "deadlock detected" not in str(fault.orig):
