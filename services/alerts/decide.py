@@ -7,13 +7,13 @@ from typing import NamedTuple
 from services.alerts.rules import FigureRule
 
 WORSE_FACTOR = 2.0
-"""An open incident has worsened when its figure is this many times what was told last."""
+"""An open incident has worsened when its figure is this many times the one that people were notified of."""
 LONGEST_GAP = timedelta(minutes=5)
 """After a longer time without an evaluation nothing is known about the time between."""
 
 
 class Change(StrEnum):
-    """What people are told about."""
+    """What people are notified of."""
 
     OPENED = "opened"
     WORSENED = "worsened"
@@ -28,7 +28,7 @@ class AlertState(NamedTuple):
 
     opened_at: datetime | None = None
     turned_at: datetime | None = None
-    told_value: float = 0.0
+    notified_value: float = 0.0
     evaluated_at: datetime | None = None
 
     @property
@@ -48,18 +48,19 @@ def decide(
     is_gap = state.evaluated_at is not None and now - state.evaluated_at > LONGEST_GAP
     is_open = state.opened_at is not None
     if is_beyond == is_open:  # as before: open and beyond, or neither
-        told = value if is_open and value is not None and _is_worse(rule, value, state.told_value) else None
         kept = state._replace(turned_at=None, evaluated_at=now)
-        return (kept, None) if told is None else (kept._replace(told_value=told), Change.WORSENED)
+        if is_open and value is not None and _is_worse(rule, value, state.notified_value):
+            return kept._replace(notified_value=value), Change.WORSENED
+        return kept, None
     turned_at = now if state.turned_at is None or is_gap else state.turned_at
     if now - turned_at < (rule.clears if is_open else rule.lasts):
         return state._replace(turned_at=turned_at, evaluated_at=now), None
     if is_open:
         return AlertState(evaluated_at=now), Change.RECOVERED
-    return AlertState(opened_at=now, told_value=value or 0.0, evaluated_at=now), Change.OPENED
+    return AlertState(opened_at=now, notified_value=value or 0.0, evaluated_at=now), Change.OPENED
 
 
-def _is_worse(rule: FigureRule, value: float, told: float) -> bool:
+def _is_worse(rule: FigureRule, value: float, notified: float) -> bool:
     if rule.is_least:
-        return value * WORSE_FACTOR <= told
-    return told > 0 and value >= told * WORSE_FACTOR
+        return value * WORSE_FACTOR <= notified
+    return notified > 0 and value >= notified * WORSE_FACTOR

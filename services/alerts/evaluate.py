@@ -95,8 +95,8 @@ def _list_pairs(
 
 
 def _record(tx: Connection, changes: list[AlertChange], now: datetime) -> None:
-    told = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
-    record_incidents(tx, told, now)
+    active = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
+    record_incidents(tx, active, now)
     for one in changes:
         if one.change is Change.RECOVERED:
             how = f"Recovered at {now:%Y-%m-%d %H:%M} UTC."

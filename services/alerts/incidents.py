@@ -28,7 +28,8 @@ select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(
                 and (c.detail <> '{}' or c.summary = v.summary) end)
 on conflict on constraint uq_incidents_identity do update set
    summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
-   worsened_at = case when excluded.severity < i.severity then excluded.updated_at else i.worsened_at end,
+   worsened_at = case when excluded.severity < i.severity or (i.status = 'open' and excluded.detail ? 'limit')
+                      then excluded.updated_at else i.worsened_at end,
    reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
    mailed_at = case when i.resolved_by is null and excluded.severity >= i.severity then i.mailed_at end,
@@ -40,7 +41,7 @@ on conflict on constraint uq_incidents_identity do update set
        is distinct from (excluded.summary, 'open', excluded.severity, excluded.detail)
 returning i.id, i.summary, case when i.xmax = 0 then 'opened' when i.reopened_at = %(now)s then 'reopened'
                                when i.worsened_at = %(now)s then 'worsened' end as kind
-), told as (
+), entries as (
   insert into incident_entries (incident_id, at, kind, text)
   select id, %(now)s, kind, summary from changed where kind is not null
 )
@@ -125,7 +126,8 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     One that a person resolved stays resolved in its period while its ``detail`` (without a detail: its
     summary) is the same and its severity does not rise. An incident with ``findings`` in its ``detail``
     opens, in any period, only for a finding that no open or person-resolved incident of its shop and rule
-    contains. Findings are added to an open list, never removed.
+    contains. Findings are added to an open list, never removed. An open incident with a ``limit`` in its
+    ``detail`` is recorded again only if its figure is worse.
     """
     if not found:
         return 0

@@ -1,4 +1,4 @@
-"""Tells the channels what changed: an incident opened, got worse, has no person yet, or ended.
+"""Notifies the channels of what changed: an incident opened, got worse, has no person yet, or ended.
 
 The first message of a rule leaves at once. Changes of the same rule at more shops wait ``GATHER`` and leave
 as one message, so fifty shops with one fault are two messages.
@@ -21,7 +21,7 @@ from services.ledger.work import FLEET, NewWork
 
 GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
-"""A P1 that nobody acknowledged is told again after this time."""
+"""A P1 that nobody acknowledged is sent again after this time."""
 MAX_NAMED = 10
 """Most incidents listed in one message; the others are only counted."""
 
@@ -29,13 +29,13 @@ _FIND_DUE = """
 with changed as (
   select i.*, split_part(i.rule, ':', 1) as base, case
       when i.status = 'resolved' then 'recovered'
-      when i.told_change in ('', 'recovered') then 'opened'
-      when i.worsened_at > i.told_at then 'worsened'
-      when i.severity = 'P1' and i.acknowledged_at is null and i.told_at <= %(repeat)s then 'repeated'
+      when i.notified_change in ('', 'recovered') then 'opened'
+      when i.worsened_at > i.notified_at then 'worsened'
+      when i.severity = 'P1' and i.acknowledged_at is null and i.notified_at <= %(repeat)s then 'repeated'
     end as change
     from incidents i
    where i.status = 'open' and (i.snoozed_until is null or i.snoozed_until <= %(now)s)
-      or i.status = 'resolved' and i.told_change not in ('', 'recovered')
+      or i.status = 'resolved' and i.notified_change not in ('', 'recovered')
 )
 select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.opened_at, c.resolved_at,
        c.resolved_by, c.resolved_reason, coalesce(s.slug, 'fleet') as shop
@@ -43,26 +43,27 @@ select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.opened
  where c.change is not null
    and not exists (
      select from incidents t
-      where t.told_at > %(gathered)s and t.told_change = c.change and split_part(t.rule, ':', 1) = c.base
+      where t.notified_at > %(gathered)s and t.notified_change = c.change
+        and split_part(t.rule, ':', 1) = c.base
         and c.change <> 'repeated' and (t.id <> c.id or c.change <> 'opened'))
  order by c.base, c.change, c.severity, c.opened_at, c.id
 """
 
-_MARK_TOLD = """
-with told as (
-  update incidents i set told_change = v.change, told_at = %(now)s
+_MARK_NOTIFIED = """
+with notified as (
+  update incidents i set notified_change = v.change, notified_at = %(now)s
     from unnest(%(id)s::bigint[], %(change)s::text[]) as v(id, change) where v.id = i.id
-  returning i.id, i.told_change
+  returning i.id, i.notified_change
 )
 insert into incident_entries (incident_id, at, kind, text)
-select id, %(now)s, 'told', told_change || ' told to ' || %(channels)s from told
+select id, %(now)s, 'notified', notified_change || ' sent to ' || %(channels)s from notified
 """
 
 
 def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
     """Record the messages that are due, one for each rule and change; return the work that sends them.
 
-    Without a channel nothing is recorded; open incidents are told when there is one.
+    Without a channel nothing is recorded; open incidents are sent once there is one.
     """
     settings = get_settings()
     channels = [channel for channel in CHANNELS.values() if channel.is_set(settings)]
@@ -77,9 +78,9 @@ def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
         for _, group in groupby(found, lambda row: (row.base, row.change))
         for new in _plan_work(list(group), channels, now)
     ]
-    told: dict[str, Any] = {**arrays("id change", [(row.id, row.change) for row in found])}
-    told |= {"now": now, "channels": ", ".join(channel.name for channel in channels)}
-    tx.exec_driver_sql(_MARK_TOLD, told)
+    notified: dict[str, Any] = {**arrays("id change", [(row.id, row.change) for row in found])}
+    notified |= {"now": now, "channels": ", ".join(channel.name for channel in channels)}
+    tx.exec_driver_sql(_MARK_NOTIFIED, notified)
     return record_work(tx, work, now)
 
 

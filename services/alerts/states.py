@@ -30,7 +30,7 @@ def load_states(tx: Connection) -> dict[StateKey, AlertState]:
     wanted = select(*(alert_states.c[name] for name in (*StateKey._fields, *AlertState._fields)))
     return {
         StateKey(row.rule, row.shop_id, row.subject): AlertState(
-            row.opened_at, row.turned_at, row.told_value, row.evaluated_at
+            row.opened_at, row.turned_at, row.notified_value, row.evaluated_at
         )
         for row in tx.execute(wanted)
     }

@@ -21,15 +21,19 @@ incidents = Table(
     *optional("resolved_by resolved_reason", Text),
     # When a mail to the operator last contained it.
     *optional("mailed_at", AT),
-    # The change that the channels were last told, and since when a later one waits.
-    *columns("told_change", Text, EMPTY),
-    *optional("told_at worsened_at reopened_at", AT),
-    # The person who works on it, and until when it is not told again.
+    # The last change that the channels got, and when later ones happened.
+    *columns("notified_change", Text, EMPTY),
+    *optional("notified_at worsened_at reopened_at", AT),
+    # The person who works on it, and until when the channels get nothing about it.
     *optional("acknowledged_by", Text),
     *optional("acknowledged_at snoozed_until", AT),
     Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
     Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
-    Index("ix_incidents_told", "told_at", postgresql_where=text("told_change not in ('', 'recovered')")),
+    Index(
+        "ix_incidents_notified",
+        "notified_at",
+        postgresql_where=text("notified_change not in ('', 'recovered')"),
+    ),
     Index("ix_incidents_closed", "rule", "shop_id", postgresql_where=text("resolved_by is not null")),
     unique("uq_incidents_identity", "shop_id", "rule", "period"),
 )
@@ -42,14 +46,14 @@ alert_states = Table(
     *keys("shop_id", Integer),
     *keys("subject", Text),
     *optional("opened_at turned_at", AT),
-    *columns("told_value", Double, ZERO),
+    *columns("notified_value", Double, ZERO),
     *columns("evaluated_at", AT),
 )
 
 # When each rule last had figures.
 rule_evaluations = Table("rule_evaluations", metadata, *keys("rule", Text), *columns("computed_at", AT))
 
-# What happened to an incident: it opened, it was told, a person took it.
+# What happened to an incident: it opened, the channels got it, a person took it.
 incident_entries = Table(
     "incident_entries",
     metadata,

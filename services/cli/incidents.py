@@ -121,7 +121,7 @@ act_options = add_options(dry_run_option, actor_option, json_option)
 @click.argument("incident_id", type=INCIDENT)
 @act_options
 def ack(incident_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Say that you work on an incident. A P1 is then not told again every 30 minutes.
+    """Say that you work on an incident. A P1 is then not sent again every 30 minutes.
 
     \b
     Example: fleet incidents ack 12

@@ -73,16 +73,16 @@ def test_a_rule_recovers_after_its_time_also_when_there_is_nothing_to_count(rule
 @given(st.lists(st.booleans(), max_size=300))
 def test_a_rule_does_not_flap_inside_its_times(rule: FigureRule, is_beyond: list[bool]) -> None:
     changes = play(rule, [beyond(rule) if one else within(rule) for one in is_beyond])
-    told = [(at, change) for at, change in changes if change is not Change.WORSENED]
+    changed = [(at, change) for at, change in changes if change is not Change.WORSENED]
 
-    assert [change for _, change in told] == [Change.OPENED, Change.RECOVERED] * (len(told) // 2) + (
-        [Change.OPENED] if len(told) % 2 else []
+    assert [change for _, change in changed] == [Change.OPENED, Change.RECOVERED] * (len(changed) // 2) + (
+        [Change.OPENED] if len(changed) % 2 else []
     )
-    for (before, _), (after, change) in pairwise(told):
+    for (before, _), (after, change) in pairwise(changed):
         assert after - before >= (rule.clears if change is Change.RECOVERED else rule.lasts)
 
 
-def test_a_doubled_figure_is_told_once() -> None:
+def test_a_doubled_figure_is_one_change() -> None:
     rule = FIGURE_RULES["signature_failures"]
 
     assert [change for _, change in play(rule, [3, 4, 5, 6, 7, 11, 12, 12])] == [
@@ -92,7 +92,7 @@ def test_a_doubled_figure_is_told_once() -> None:
     ]
 
 
-def test_a_credential_that_lasts_half_as_long_is_told_again() -> None:
+def test_a_credential_that_lasts_half_as_long_is_another_change() -> None:
     rule = FIGURE_RULES["credential_expires"]
 
     assert [change for _, change in play(rule, [13, 12, 7, 6, 3])] == [

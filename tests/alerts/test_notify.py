@@ -1,4 +1,4 @@
-"""Each change is told once to each channel, and storms are one message."""
+"""Each change is sent once to each channel, and storms are one message."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.alerts.channels import AlertSendHandler
+from services.alerts.evaluate import evaluate_rules
+from services.alerts.figures import Figure
 from services.alerts.incidents import (
     Incident,
     find_incidents,
@@ -46,7 +48,7 @@ def recover(engine: Engine, one: Incident, now: datetime) -> None:
         resolve_incident(tx, one.shop_id, one.rule, one.period, now, "It is over.")
 
 
-def tell(engine: Engine, web: Web, now: datetime) -> list[str]:
+def notify(engine: Engine, web: Web, now: datetime) -> list[str]:
     """Return the texts that Slack gets at ``now``."""
     before = len(web.requests)
     with transaction(engine) as tx:
@@ -60,39 +62,39 @@ def failure(shop_id: int | None = None, severity: str = "P2", rule: str = "work_
     return Incident(shop_id, rule, "2026-11-28", severity, "3 mail_send dead")
 
 
-def test_an_incident_is_told_when_it_opens_and_when_it_ends(engine: Engine, web: Web) -> None:
+def test_an_incident_is_sent_when_it_opens_and_when_it_ends(engine: Engine, web: Web) -> None:
     add_shops(engine, NOW, acme="UTC")
     fire(engine, failure(1))
 
-    (opened,) = tell(engine, web, NOW)
+    (opened,) = notify(engine, web, NOW)
     assert opened.startswith(
         "*P2 opened*: work of a shop and topic used all its tries on a day (UTC) (`work_dead`)"
     )
     assert "acme: 3 mail_send dead" in opened
     assert "`fleet incidents show 1`" in opened
-    assert tell(engine, web, NOW + MINUTE) == []
+    assert notify(engine, web, NOW + MINUTE) == []
 
     recover(engine, failure(1), NOW + 2 * MINUTE)
-    (ended,) = tell(engine, web, NOW + 2 * MINUTE)
+    (ended,) = notify(engine, web, NOW + 2 * MINUTE)
     assert ended.startswith("*P2 recovered*")
-    assert tell(engine, web, NOW + timedelta(hours=3)) == []
+    assert notify(engine, web, NOW + timedelta(hours=3)) == []
 
 
-def test_an_incident_that_ended_before_it_was_told_is_not_told(engine: Engine, web: Web) -> None:
+def test_an_incident_that_ended_before_it_was_sent_is_not_sent(engine: Engine, web: Web) -> None:
     fire(engine, failure())
     recover(engine, failure(), NOW)
 
-    assert tell(engine, web, NOW) == []
+    assert notify(engine, web, NOW) == []
 
 
 def test_fifty_shops_with_one_fault_are_two_messages(engine: Engine, web: Web) -> None:
     fire(engine, failure(1))
-    assert len(tell(engine, web, NOW)) == 1
+    assert len(notify(engine, web, NOW)) == 1
     for shop in range(2, 51):
         fire(engine, failure(shop), now=NOW + MINUTE)
-        assert tell(engine, web, NOW + MINUTE) == []
+        assert notify(engine, web, NOW + MINUTE) == []
 
-    (storm,) = tell(engine, web, NOW + GATHER)
+    (storm,) = notify(engine, web, NOW + GATHER)
     assert "49 incidents" in storm
     assert storm.count("mail_send dead") == MAX_NAMED
     assert f"and {49 - MAX_NAMED} more: `fleet incidents list --rule work_dead`" in storm
@@ -100,62 +102,74 @@ def test_fifty_shops_with_one_fault_are_two_messages(engine: Engine, web: Web) -
 
 def test_rules_do_not_wait_for_each_other(engine: Engine, web: Web) -> None:
     fire(engine, failure())
-    tell(engine, web, NOW)
+    notify(engine, web, NOW)
     fire(engine, failure(rule="clocks_apart", severity="P1"), now=NOW + MINUTE)
 
-    assert len(tell(engine, web, NOW + MINUTE)) == 1
+    assert len(notify(engine, web, NOW + MINUTE)) == 1
 
 
 def test_a_p1_is_repeated_until_a_person_acknowledges_it(engine: Engine, web: Web) -> None:
     fire(engine, failure(severity="P1"))
-    tell(engine, web, NOW)
-    assert tell(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
-    (again,) = tell(engine, web, NOW + REPEAT_AFTER)
+    notify(engine, web, NOW)
+    assert notify(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
+    (again,) = notify(engine, web, NOW + REPEAT_AFTER)
     assert again.startswith("*P1 repeated*")
 
     with transaction(engine) as tx:
         tx.execute(text("update incidents set acknowledged_at = now(), acknowledged_by = 'ada'"))
-    assert tell(engine, web, NOW + 3 * REPEAT_AFTER) == []
+    assert notify(engine, web, NOW + 3 * REPEAT_AFTER) == []
 
 
-def test_a_higher_severity_is_told(engine: Engine, web: Web) -> None:
+def test_a_higher_severity_is_sent(engine: Engine, web: Web) -> None:
     fire(engine, failure())
-    tell(engine, web, NOW)
+    notify(engine, web, NOW)
     fire(engine, failure(severity="P1"), now=NOW + MINUTE)
 
-    (worse,) = tell(engine, web, NOW + MINUTE)
+    (worse,) = notify(engine, web, NOW + MINUTE)
     assert worse.startswith("*P1 worsened*")
-    assert tell(engine, web, NOW + 2 * MINUTE) == []
+    assert notify(engine, web, NOW + 2 * MINUTE) == []
 
 
-def test_an_incident_that_opens_again_is_told_again(engine: Engine, web: Web) -> None:
+def test_a_doubled_figure_is_sent_once(engine: Engine, web: Web) -> None:
+    texts = []
+    for minute, failures in enumerate((3, 4, 7, 7)):
+        figure = Figure(failures, 7, "stripe", {"provider": "stripe"})
+        with transaction(engine) as tx:
+            evaluate_rules(tx, {"signature_failures": [figure]}, NOW + minute * MINUTE)
+        texts += notify(engine, web, NOW + minute * MINUTE)
+
+    assert [text.partition(":")[0] for text in texts] == ["*P2 opened*", "*P2 worsened*"]
+    assert "7 stripe webhooks with a wrong signature" in texts[1]
+
+
+def test_an_incident_that_opens_again_is_sent_again(engine: Engine, web: Web) -> None:
     fire(engine, failure())
-    tell(engine, web, NOW)
+    notify(engine, web, NOW)
     recover(engine, failure(), NOW + MINUTE)
-    tell(engine, web, NOW + MINUTE)
+    notify(engine, web, NOW + MINUTE)
     fire(engine, failure(), now=NOW + 2 * GATHER)
 
-    (again,) = tell(engine, web, NOW + 2 * GATHER)
+    (again,) = notify(engine, web, NOW + 2 * GATHER)
     assert again.startswith("*P2 opened*")
 
 
-def test_a_snoozed_incident_is_told_after_its_time(engine: Engine, web: Web) -> None:
+def test_a_snoozed_incident_is_sent_after_its_time(engine: Engine, web: Web) -> None:
     fire(engine, failure())
     with transaction(engine) as tx:
         tx.execute(text("update incidents set snoozed_until = :at"), {"at": NOW + MINUTE})
 
-    assert tell(engine, web, NOW) == []
-    assert len(tell(engine, web, NOW + MINUTE)) == 1
+    assert notify(engine, web, NOW) == []
+    assert len(notify(engine, web, NOW + MINUTE)) == 1
 
 
 def test_a_person_who_resolves_is_named(engine: Engine, web: Web) -> None:
     fire(engine, failure())
-    tell(engine, web, NOW)
+    notify(engine, web, NOW)
     with transaction(engine) as tx:
         (one,) = find_incidents(tx)
         resolve_by_person(tx, one.id, now=NOW, by="ada", reason="replaced the key", request_id="r")
 
-    (ended,) = tell(engine, web, NOW + MINUTE)
+    (ended,) = notify(engine, web, NOW + MINUTE)
     assert "resolved by ada: replaced the key" in ended
 
 
@@ -164,9 +178,9 @@ def test_a_message_waits_while_slack_is_away(engine: Engine, web: Web, fault: An
     web.answers = [fault, Answer(200, body=b"ok")]
     fire(engine, failure())
 
-    assert len(tell(engine, web, NOW)) == 1
+    assert len(notify(engine, web, NOW)) == 1
     assert [status for status, _ in runs(engine, OUTCOMES)] == ["error"]
-    (sent,) = tell(engine, web, NOW + MINUTE)
+    (sent,) = notify(engine, web, NOW + MINUTE)
     assert sent == web.requests[0].json["text"]
     assert runs(engine, OUTCOMES) == [("done", "sent")]
 
@@ -185,7 +199,7 @@ def test_a_refused_message_is_dead_work_and_shows_no_address(
 ) -> None:
     web.answers = [Answer(status, body=body)]
     fire(engine, failure())
-    tell(engine, web, NOW)
+    notify(engine, web, NOW)
 
     assert runs(engine, OUTCOMES) == [("dead", code)]
     assert "T0/B0" not in str(runs(engine, "select last_error from work_queue"))
@@ -194,7 +208,7 @@ def test_a_refused_message_is_dead_work_and_shows_no_address(
 def test_a_private_address_is_not_called(engine: Engine, web: Web) -> None:
     fire(engine, failure())
     with settings_of(ALLOW_PRIVATE_URLS="0"):
-        assert tell(engine, web, NOW) == []
+        assert notify(engine, web, NOW) == []
 
     assert runs(engine, OUTCOMES) == [("dead", "slack.private_address")]
 
@@ -202,7 +216,7 @@ def test_a_private_address_is_not_called(engine: Engine, web: Web) -> None:
 def test_text_of_others_is_no_markup_in_slack(engine: Engine, web: Web) -> None:
     fire(engine, failure()._replace(summary="<!channel> & <https://evil.example|click>"))
 
-    (opened,) = tell(engine, web, NOW)
+    (opened,) = notify(engine, web, NOW)
     assert "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;" in opened
 
 

@@ -141,7 +141,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 _TO_S0003 = (
     "drop table alert_states, rule_evaluations, incident_entries",
-    "alter table incidents drop column told_change, drop column told_at, drop column worsened_at, "
+    "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
     "drop column reopened_at, drop column acknowledged_by, drop column acknowledged_at, "
     "drop column snoozed_until",
 )

@@ -9,15 +9,15 @@ depends_on = None
 
 _STATEMENTS = """
 alter table incidents
-  add column told_change text default '' not null, add column told_at timestamptz,
+  add column notified_change text default '' not null, add column notified_at timestamptz,
   add column worsened_at timestamptz, add column reopened_at timestamptz,
   add column acknowledged_by text, add column acknowledged_at timestamptz,
   add column snoozed_until timestamptz;
-create index ix_incidents_told on incidents (told_at)
-  where told_change not in ('', 'recovered');
+create index ix_incidents_notified on incidents (notified_at)
+  where notified_change not in ('', 'recovered');
 create table alert_states (
   rule text not null, shop_id integer not null, subject text not null, opened_at timestamptz,
-  turned_at timestamptz, told_value float8 default 0 not null, evaluated_at timestamptz not null,
+  turned_at timestamptz, notified_value float8 default 0 not null, evaluated_at timestamptz not null,
   constraint pk_alert_states primary key (rule, shop_id, subject)
 );
 create table rule_evaluations (
