@@ -50,7 +50,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
     home = tmp_path_factory.mktemp("fleet home")
     with EmbeddedServers.start(home, auto_ports=True, durable=False, throwaway=True) as started:
         apply_migrations(started.migrate_database_url, "shopfleet_app", "shopfleet_archive")
+        _stop_autovacuum(started.migrate_database_url)
         yield started
+
+
+def _stop_autovacuum(url: str) -> None:
+    """Keep statistics as they are in a new database: with those of a moment, plans differ from run to run."""
+    owner = db.make_engine(url, application="tests-owner", pool_size=1)
+    with owner.begin() as tx:
+        for name in metadata.tables:
+            tx.execute(text(f"alter table {name} set (autovacuum_enabled = off)"))
+    owner.dispose()
 
 
 @pytest.fixture(scope="session")
