@@ -12,7 +12,7 @@ from services.alerts.decide import AlertState, Change, decide
 from services.alerts.figures import CollectFigures, Figure, Figures
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.alerts.rules import FIGURE_RULES, FigureRule
-from services.alerts.states import StateKey, load_states, record_computed, save_states
+from services.alerts.states import RuleTotals, StateKey, load_states, record_computed, save_states
 from services.alerts.tables import rule_evaluations
 from services.core.locks import lock_objects
 from services.ledger.work import FLEET
@@ -54,7 +54,8 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
 
     A rule without figures keeps its state; after ``rule_not_computed``'s time it has an incident.
     """
-    computed = record_computed(tx, FIGURE_RULES.keys() & figures.keys(), now)
+    totals = {name: _sum_up(rule, figures[name]) for name, rule in FIGURE_RULES.items() if name in figures}
+    computed = record_computed(tx, totals, now)
     figures = {**figures, NOT_COMPUTED: list(_find_not_computed(figures, computed, now))}
     before = load_states(tx)
     after: dict[StateKey, AlertState] = {}
@@ -70,6 +71,11 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
     save_states(tx, after)
     _record(tx, changes, now)
     return changes
+
+
+def _sum_up(rule: FigureRule, figures: Sequence[Figure]) -> RuleTotals:
+    beyond = {one.shop_id for one in figures if rule.is_beyond(one.value, rule.threshold)}
+    return RuleTotals(sum(one.value for one in figures), len(beyond))
 
 
 def _find_not_computed(figures: Figures, computed: Mapping[str, datetime], now: datetime) -> Iterator[Figure]:

@@ -1,12 +1,13 @@
 """The states of rules in the database, read and written as a whole."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from services.alerts.decide import AlertState
+from services.alerts.rules import RULES
 from services.alerts.tables import alert_states, rule_evaluations
 from services.core.pg_arrays import encode_rows, upsert_rows
 
@@ -47,9 +48,42 @@ def save_states(tx: Connection, states: Mapping[StateKey, AlertState]) -> None:
         tx.exec_driver_sql(_DELETE, encode_rows(alert_states, StateKey._fields, idle))
 
 
-def record_computed(tx: Connection, rules: Collection[str], now: datetime) -> dict[str, datetime]:
-    """Record that ``rules`` had figures at ``now``; return when each rule last had."""
-    if rules:
-        ordered = sorted(rules)
-        upsert_rows(tx, rule_evaluations, {"rule": ordered, "computed_at": [now] * len(ordered)})
+_COUNT_OPEN = "select split_part(rule, ':', 1), count(*) from incidents where status = 'open' group by 1"
+
+
+class RuleTotals(NamedTuple):
+    """The figures of one rule: their sum, and the shops that are beyond the threshold (the fleet is one)."""
+
+    value: float
+    shops_beyond: int
+
+
+def record_computed(tx: Connection, totals: Mapping[str, RuleTotals], now: datetime) -> dict[str, datetime]:
+    """Record the totals of rules that had figures at ``now``; return when each rule last had."""
+    if totals:
+        rules = sorted(totals)
+        values, beyond = zip(*(totals[rule] for rule in rules), strict=True)
+        rows: dict[str, Sequence[object]] = {"rule": rules, "computed_at": [now] * len(rules)}
+        upsert_rows(tx, rule_evaluations, rows | {"value": values, "shops_beyond": beyond})
     return {row.rule: row.computed_at for row in tx.execute(select(rule_evaluations))}
+
+
+class RuleStatus(NamedTuple):
+    """The last evaluation of a rule (None for one that is recorded), and how many incidents are open."""
+
+    computed_at: datetime | None = None
+    value: float | None = None
+    shops_beyond: int | None = None
+    incidents_open: int = 0
+
+
+def list_rule_status(tx: Connection) -> dict[str, RuleStatus]:
+    """Return the status of every rule in ``RULES``. Reads only open incidents, by their index."""
+    found = dict.fromkeys(RULES, RuleStatus())
+    for row in tx.execute(select(rule_evaluations)):
+        if row.rule in found:
+            found[row.rule] = RuleStatus(row.computed_at, row.value, row.shops_beyond)
+    for rule, count in tx.exec_driver_sql(_COUNT_OPEN):
+        if rule in found:
+            found[rule] = found[rule]._replace(incidents_open=count)
+    return found

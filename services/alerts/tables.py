@@ -50,8 +50,15 @@ alert_states = Table(
     *columns("evaluated_at", AT),
 )
 
-# When each rule last had figures.
-rule_evaluations = Table("rule_evaluations", metadata, *keys("rule", Text), *columns("computed_at", AT))
+# When each rule last had figures, their sum, and how many shops were beyond the threshold.
+rule_evaluations = Table(
+    "rule_evaluations",
+    metadata,
+    *keys("rule", Text),
+    *columns("computed_at", AT),
+    *columns("value", Double, ZERO),
+    *columns("shops_beyond", Integer, ZERO),
+)
 
 # What happened to an incident: it opened, the channels got it, a person took it.
 incident_entries = Table(

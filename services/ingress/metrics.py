@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine
 
+from services.alerts.states import RuleStatus, list_rule_status
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.ledger.health import Health, age_seconds, classify_health
@@ -57,17 +58,36 @@ _CONDITIONS = (
 )
 """Name, help, label, kinds of conditions, and the label values that are always present."""
 
+_OF_RULES: tuple[tuple[str, str, Callable[[RuleStatus], float | None]], ...] = (
+    ("shopfleet_rule_value", "Figures of the rule, summed over shops.", lambda one: one.value),
+    (
+        "shopfleet_rule_shops_beyond",
+        "Shops with a figure beyond the threshold; the fleet is one.",
+        lambda one: one.shops_beyond,
+    ),
+    (
+        "shopfleet_rule_computed_timestamp_seconds",
+        "When the rule last had figures.",
+        lambda one: one.computed_at.timestamp() if one.computed_at else None,
+    ),
+    ("shopfleet_rule_incidents_open", "Open incidents of the rule.", lambda one: one.incidents_open),
+)
+
 Samples = Iterable[tuple[Sequence[str], float]]
 
 
 def read_totals(tx: Connection) -> list[Metric]:
-    """Return the counters of settled work and of requests."""
+    """Return the counters of settled work and of requests, and the figures of the rules."""
     families: list[Metric] = []
     for name, documentation, labels, query in _COUNTERS:
         family = CounterMetricFamily(name, documentation, labels=labels)
         for *values, total in tx.exec_driver_sql(query, {"total": TOTAL}):
             family.add_metric(values, int(total))
         families.append(family)
+    status = list_rule_status(tx)
+    for name, documentation, read in _OF_RULES:
+        samples = (([rule], value) for rule, one in status.items() if (value := read(one)) is not None)
+        families.append(_gauge(name, documentation, ["rule"], samples))
     return families
 
 

@@ -34,6 +34,7 @@ WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all 
 
 WITHOUT_JSON = MappingProxyType(
     {
+        "fleet alerts export": "its result is a file of YAML",
         "fleet audit export": "its result is a file",
         "fleet completion": "its output is a shell script",
         "fleet demo": "it runs until it is stopped",

@@ -159,6 +159,7 @@ def test_every_file_is_written_by_what_keeps_it_private_or_where_a_person_asked(
     programs = {"fleet/embedded/binaries.py"}
     in_a_private_folder = {"closing/month_package.py"}
     named_by_a_person = {
+        "cli/alerts.py",
         "cli/audit.py",
         "cli/month_close.py",
         "cli/mail/preview.py",
