@@ -11,6 +11,7 @@ Celery's own beat has no leader, waits without limit for a broker, and never ope
 import logging
 import time
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 from celery.beat import Scheduler
@@ -30,7 +31,7 @@ from services.jobs.tick import (
     tick,
 )
 from services.ledger.dispatch import get_sender, send_messages
-from services.ledger.health import record_beat
+from services.ledger.health import record_beat, record_release
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
@@ -141,3 +142,4 @@ class LeaderScheduler(Scheduler):
         with transaction() as tx:
             limit_silence(tx)
             record_jobs(tx, JOBS, utc_now())
+            record_release(tx, get_settings().release or version("shopfleet"), utc_now())

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, CursorResult, Row
 from sqlalchemy.exc import OperationalError
 
 from services.audit.chain import ChainPosition, ChainRow, RowTuple
@@ -74,6 +74,19 @@ select shop_id, (at at time zone 'UTC')::date as day, count(*) as count, max(seq
  where at >= %(since)s and action = %(action)s group by 1, 2 order by 1, 2
 """
 
+# Work has its own evidence; what remains are changes by people, commands and deploys.
+_CHANGES = """
+select * from (
+  select e.id, e.shop_id, e.at, e.staff_label, e.action,
+         (select string_agg(m.summary, '; ' order by m.place) from audit_mutations m
+           where m.event_id = e.id) as summaries
+    from audit_events e
+   where e.at between %(since)s and %(until)s and e.work_id is null
+     and (e.shop_id is null or e.shop_id = %(shop_id)s::int)
+   order by e.id desc limit %(limit)s
+) newest order by at, id
+"""
+
 # One index lookup per chain, independent of its length.
 _CHAINS = """
 with recursive chains(shop_id) as (
@@ -124,6 +137,14 @@ def count_events(tx: Connection, action: str, since: datetime) -> list[tuple[int
     """Return chain, day (UTC), number of events of ``action`` and newest row number, per chain and day."""
     found = tx.exec_driver_sql(_EVENTS_ON, {"action": action, "since": since})
     return [(row.shop_id, row.day, row._mapping["count"], row.seq) for row in found]
+
+
+def find_changes(
+    tx: Connection, shop_id: int | None, since: datetime, until: datetime, limit: int
+) -> Sequence[Row[Any]]:
+    """Return the newest ``limit`` changes of the fleet and a shop that no work made, the oldest first."""
+    values = {"shop_id": shop_id, "since": since, "until": until, "limit": limit}
+    return tx.exec_driver_sql(_CHANGES, values).all()
 
 
 def stream_rows(

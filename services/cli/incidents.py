@@ -17,6 +17,7 @@ from services.alerts.people import (
     resolve_by_person,
     snooze,
 )
+from services.alerts.postmortem import format_postmortem, read_record
 from services.alerts.rules import RULES
 from services.cli.base import (
     CommandGroup,
@@ -33,6 +34,7 @@ from services.cli.output import Columns, print_fields, print_json, print_lines, 
 from services.cli.params import DURATION, INCIDENT, RULE
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
+from services.core.settings import get_settings
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
@@ -174,6 +176,29 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
     """
     act = partial(resolve_by_person, reason=reason)
     _act(act, incident_id, actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
+
+
+@command.command("postmortem")
+@click.argument("incident_id", type=INCIDENT)
+@json_option
+def postmortem(incident_id: int, as_json: bool) -> None:
+    """Write the draft of a postmortem in Markdown, from what is recorded.
+
+    It has the figures, what changed in the day before, deploys, the timeline with the actions of people, and
+    questions for you to answer.
+
+    \b
+    Example: fleet incidents postmortem 12 > incident-12.md
+    """
+    with transaction() as tx:
+        record = read_record(tx, incident_id, utc_now())
+    draft = format_postmortem(record, get_settings().zone)
+    if as_json:
+        parts = {"before": record.before, "actions": record.actions, "timeline": record.entries}
+        lists = {name: [to_document(one) for one in rows] for name, rows in parts.items()}
+        print_json({"incident": incident_id, "state": record.state, **lists, "markdown": draft})
+    else:
+        click.echo(draft, nl=False)
 
 
 def _act(

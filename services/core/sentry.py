@@ -52,6 +52,7 @@ def init_sentry(settings: Settings, component: str) -> bool:
     sentry_sdk.init(
         dsn=settings.sentry_dsn,
         environment=settings.environment,
+        release=settings.release or None,
         # The SDK's default is not to send personal data; the option is deprecated, and a test checks it.
         max_request_body_size="never",
         include_local_variables=False,

@@ -7,14 +7,13 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
 from functools import cache, partial
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
@@ -34,6 +33,18 @@ from services.core.setting_urls import (
     parse_public_url,
     parse_web_address,
 )
+from services.core.setting_values import (
+    Parse,
+    check,
+    choice,
+    is_zone,
+    parse_flag,
+    parse_ip_address,
+    parse_networks,
+    parse_path,
+    parse_rate,
+    parse_whole,
+)
 
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
@@ -48,70 +59,7 @@ MAIL_NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 """Settings that a transport requires. SMTP and files have defaults."""
 
-Parse = Callable[[str], Any]
-"""Returns the value of a setting's text, or raises ``SettingsInvalid`` with the fault, without the name."""
 Values = Mapping[str, Any]
-
-
-def _path(raw: str) -> Path:
-    return Path(raw).resolve()
-
-
-def _whole(low: int, high: int, raw: str, zero: str = "") -> int:
-    is_number = raw.isdecimal() and len(raw) <= len(str(high))
-    if not is_number or not (low <= int(raw) <= high or (zero and raw == "0")):
-        raise SettingsInvalid(f"={raw!r} should be a whole number from {low} to {high}{zero}")
-    return int(raw)
-
-
-def _rate(raw: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(raw) <= 100_000:
-            return float(raw)
-    raise SettingsInvalid(f"={raw!r} should be mails a second, such as 5 or 0.5; 0: no limit")
-
-
-def _flag(raw: str) -> bool:
-    if raw not in ("0", "1"):
-        raise SettingsInvalid(f"={raw!r} should be 0 or 1")
-    return raw == "1"
-
-
-def _check(is_right: Callable[[str], bool], fault: str, raw: str) -> str:
-    if not is_right(raw):
-        raise SettingsInvalid(fault.format(raw=repr(raw), length=len(raw)))
-    return raw
-
-
-def _choice(*allowed: str) -> Parse:
-    return partial(_check, allowed.__contains__, f"={{raw}} should be one of {', '.join(allowed)}")
-
-
-def _is_zone(raw: str) -> bool:
-    try:
-        return bool(ZoneInfo(raw))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or too long for a file's name
-        return False
-
-
-def _ip_address(raw: str) -> str:
-    try:
-        return str(ip_address(raw))
-    except ValueError:
-        raise SettingsInvalid(f"={raw!r} should be an address such as 127.0.0.1 or 0.0.0.0") from None
-
-
-def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    networks, faults = [], []
-    wanted = "an address such as 10.0.0.4 or a network such as 10.0.0.0/8"
-    for part in filter(None, map(str.strip, raw.split(","))):
-        try:
-            networks.append(ip_network(part))
-        except ValueError as fault:
-            faults.append(f"={part!r} should be {wanted} ({fault})")
-    if faults:
-        raise SettingsInvalid(*faults)
-    return tuple(networks)
 
 
 def _required(example: str, parse: Parse = str) -> Any:
@@ -127,32 +75,32 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
     return field(default=default, metadata={"parse": parse, "unset": unset or str(default)})
 
 
-_port = partial(_whole, 1, 65535)
+_port = partial(parse_whole, 1, 65535)
 _NEVER = ", or 0: never"
-_postgres = partial(_check, is_postgres, " should begin with postgresql://")
-_direct_url = partial(_check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
+_postgres = partial(check, is_postgres, " should begin with postgresql://")
+_direct_url = partial(check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
 _broker = partial(
-    _check,
+    check,
     is_broker,
     f" should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
 )
 _archive_role = partial(
-    _check, is_archive_role, " should be like postgresql://archive_role:password@host/database"
+    check, is_archive_role, " should be like postgresql://archive_role:password@host/database"
 )
 _secret_key = partial(
-    _check,
+    check,
     lambda raw: len(raw) >= SHORTEST_SECRET,
     f" has {{length}} characters: it needs at least {SHORTEST_SECRET}",
 )
-_zone = partial(_check, _is_zone, "={raw} should be an IANA name such as America/Vancouver")
-_smtp = partial(_check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
+_zone = partial(check, is_zone, "={raw} should be an IANA name such as America/Vancouver")
+_smtp = partial(check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
 _sender = partial(
-    _check,
+    check,
     lambda raw: is_mail_address(parseaddr(raw)[1]),
     "={raw} should be an address, or like Shopfleet <mail@example.com>",
 )
 _address = partial(
-    _check, is_mail_address_or_empty, "={raw} should be one mail address such as ops@example.com"
+    check, is_mail_address_or_empty, "={raw} should be one mail address such as ops@example.com"
 )
 
 
@@ -171,24 +119,25 @@ class Settings:
     secret_key_previous: str = _secret()
     cron_secret: str = _secret()
     cron_secret_previous: str = _secret()
-    fleet_home: Path = _setting(_FLEET_HOME, _path)  # noqa: RUF009 - a field, not a default
+    fleet_home: Path = _setting(_FLEET_HOME, parse_path)  # noqa: RUF009 - a field, not a default
     fleet_timezone: str = _setting("America/Vancouver", _zone)
     sentry_dsn: str = _secret()
     environment: str = _setting("development")
+    release: str = _setting("")
     posthog_key: str = _secret()
     posthog_host: str = _setting("https://us.i.posthog.com", parse_public_url)
     slack_webhook_url: str = _secret(parse_web_address)
     alert_webhook_url: str = _secret(parse_web_address)
-    allow_private_urls: bool = _setting(False, _flag, lambda _: "0")
+    allow_private_urls: bool = _setting(False, parse_flag, lambda _: "0")
     operator_email: str = _setting("", _address)
-    mail_transport: str = _setting("smtp", _choice(*MAIL_TRANSPORTS))
+    mail_transport: str = _setting("smtp", choice(*MAIL_TRANSPORTS))
     smtp_url: str = _secret(_smtp, "smtp://127.0.0.1:1025")
     mail_from: str = _setting("Shopfleet <shopfleet@localhost>", _sender)
     mail_folder: Path = _setting(  # noqa: RUF009 - a field, not a default
-        _FLEET_HOME / "mail", _path, lambda values: f"{values['fleet_home']}/mail"
+        _FLEET_HOME / "mail", parse_path, lambda values: f"{values['fleet_home']}/mail"
     )
-    mail_rate_per_second: float = _setting(0.0, _rate)
-    mail_connections: int = _setting(32, partial(_whole, 1, 256))
+    mail_rate_per_second: float = _setting(0.0, parse_rate)
+    mail_connections: int = _setting(32, partial(parse_whole, 1, 256))
     graph_tenant_id: str = _setting("")
     graph_client_id: str = _setting("")
     graph_client_secret: str = _secret()
@@ -202,24 +151,24 @@ class Settings:
     archive_url: str = _setting(
         "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()
     )
-    archive_retain_days: int = _setting(400, partial(_whole, 1, 36_500))
-    retention_event_days: int = _setting(90, partial(_whole, 40, 36_500, zero=_NEVER))
-    retention_mail_days: int = _setting(180, partial(_whole, 40, 36_500, zero=_NEVER))
-    retention_run_days: int = _setting(800, partial(_whole, 400, 36_500, zero=_NEVER))
-    retention_stats_days: int = _setting(40, partial(_whole, 36, 36_500, zero=_NEVER))
+    archive_retain_days: int = _setting(400, partial(parse_whole, 1, 36_500))
+    retention_event_days: int = _setting(90, partial(parse_whole, 40, 36_500, zero=_NEVER))
+    retention_mail_days: int = _setting(180, partial(parse_whole, 40, 36_500, zero=_NEVER))
+    retention_run_days: int = _setting(800, partial(parse_whole, 400, 36_500, zero=_NEVER))
+    retention_stats_days: int = _setting(40, partial(parse_whole, 36, 36_500, zero=_NEVER))
     shopify_api_base: str = _setting("", parse_public_url)
     stripe_api_base: str = _setting("https://api.stripe.com", parse_public_url)
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
-    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"))
+    log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     log_format: str = _setting(
-        "json", _choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"
+        "json", choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"
     )
-    bind_address: str = _setting("127.0.0.1", _ip_address)
+    bind_address: str = _setting("127.0.0.1", parse_ip_address)
     public_url: str = _setting("", parse_public_url)
     ingress_port: int = _setting(8000, _port)
-    ingress_workers: int = _setting(2, partial(_whole, 1, 64))
-    ingress_requests: int = _setting(512, partial(_whole, 1, 4096))
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks, lambda _: "")
+    ingress_workers: int = _setting(2, partial(parse_whole, 1, 64))
+    ingress_requests: int = _setting(512, partial(parse_whole, 1, 4096))
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting((), parse_networks, lambda _: "")
     console_port: int = _setting(8001, _port)
     flower_port: int = _setting(5555, _port)
     flower_basic_auth: str = _secret()

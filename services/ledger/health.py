@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
+from services.audit.append import Mutation, append_change
 from services.ledger.topics import QUEUES
 
 HEARTBEAT_LIMIT = timedelta(seconds=30)
@@ -35,7 +36,13 @@ update heartbeats set detail = detail || jsonb_build_object('refused_at', %(now)
 _HEARTBEATS = """
 select name, at, case when name = 'drift' then detail end as detail,
        (detail ->> 'since')::timestamptz as since, (detail ->> 'refused_at')::timestamptz as refused_at
-  from heartbeats
+  from heartbeats where name <> 'release'
+"""
+_RELEASED = """
+insert into heartbeats as h (name, at, detail)
+values ('release', %(now)s, jsonb_build_object('release', %(release)s::text))
+on conflict (name) do update set at = excluded.at, detail = excluded.detail where h.detail <> excluded.detail
+returning (select detail ->> 'release' from heartbeats where name = 'release') as before
 """
 
 Conditions = Mapping[str, Mapping[str, int]]
@@ -126,6 +133,16 @@ class HealthStatus(NamedTuple):
     is_down: bool
     failing: list[str]
     """Components that do not work, and jobs (``job:<job>``) with a failed or overdue run."""
+
+
+def record_release(tx: Connection, release: str, now: datetime) -> None:
+    """Record in the fleet's audit that ``release`` runs now, if another one ran before."""
+    if (row := tx.exec_driver_sql(_RELEASED, {"release": release, "now": now}).first()) is None:
+        return
+    summary = f"release {row.before} was replaced by {release}" if row.before else f"release {release} began"
+    before = {"release": row.before} if row.before else None
+    change = Mutation("heartbeats", "release", summary, before, {"release": release})
+    append_change(tx, "deploy", {None: [change]}, by="beat", now=now)
 
 
 def read_heartbeats(tx: Connection) -> Health:
