@@ -1,72 +1,123 @@
 """The channels that carry alerts: one row for each, and the topic ``alert_send``, which sends to one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
+from services.alerts.decide import Change
+from services.alerts.incident_mails import plan_mails
+from services.alerts.messages import Message, format_sentry, format_slack, make_message
 from services.core.errors import WorkError
 from services.core.settings import Settings, get_settings
-from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
+from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, WorkItem
 
-Message = Mapping[str, Any]
-"""See ``services.alerts.notify.make_message``."""
+TOPIC = "alert_send"
+ALL = ("P1", "P2", "P3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Where messages go. ``get_address`` returns an empty text while the channel is not set up."""
+    """Where messages go. ``setting`` is the setting with its address; it is empty if nobody set it up."""
 
     name: str
-    get_address: Callable[[Settings], str]
-    format: Callable[[Message], Mapping[str, Any]]
-    """Returns the JSON document of a message."""
+    setting: str
+    plan: Callable[[Connection, Sequence[Row[Any]], datetime], list[NewWork]]
+    """Returns the work that sends incidents of one rule and change."""
+    send: Callable[[Settings, Message], object] | None = None
+    """Sends a message of ``alert_send``; raises ``WorkError``."""
+    severities: Collection[str] = ALL
+    changes: Collection[str] = tuple(Change)
 
     def is_set(self, settings: Settings) -> bool:
         """Return whether the channel is set up."""
-        return bool(self.get_address(settings))
+        return bool(getattr(settings, self.setting.lower()))
+
+    def takes(self, incident: Row[Any]) -> bool:
+        """Return whether the channel gets the ``change`` of ``incident``."""
+        return incident.severity in self.severities and incident.change in self.changes
 
 
-def format_slack(message: Message) -> dict[str, Any]:
-    """Return a Slack message with mrkdwn. Source: docs.slack.dev/messaging/formatting-message-text."""
-    head = f"*{message['severity']} {message['change']}*: {_escape(message['about'])} (`{message['rule']}`)"
-    if message["count"] > 1:
-        head += f", {message['count']} incidents"
-    lines = [f"• {_escape(_describe(one))}" for one in message["incidents"]]
-    if more := message["count"] - len(message["incidents"]):
-        lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")
-    if message["action"]:
-        lines.append(f"Do: {_escape(message['action'])}")
-    first = message["incidents"][0]["id"]
-    return {"text": "\n".join([head, *lines, f"`fleet incidents show {first}`"])}
+def _plan_post(
+    name: str,
+    tx: Connection,  # noqa: ARG001 - the arguments of every plan
+    rows: Sequence[Row[Any]],
+    now: datetime,
+) -> list[NewWork]:
+    message = make_message(rows, now)
+    payload = {"channel": name, "message": message}
+    key = f"{name}:{message['id']}"
+    return [NewWork(shop_id=FLEET, topic=TOPIC, key=key, payload=payload, origin="alert")]
 
 
-def _describe(incident: Mapping[str, Any]) -> str:
-    by = incident["resolved_by"]
-    how = f" (resolved by {by}: {incident['resolved_reason']})" if by else ""
-    return f"{incident['shop']}: {incident['summary']}{how}"
+def _plan_events(tx: Connection, rows: Sequence[Row[Any]], now: datetime) -> list[NewWork]:
+    return [work for row in rows for work in _plan_post("sentry", tx, [row], now)]
 
 
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+# Imported in each function: every worker loads this module, and few call a channel.
+def _send_slack(settings: Settings, message: Message) -> None:
+    from services.providers.alert_webhooks import post_alert
+
+    document = format_slack(message, settings.zone)
+    post_alert("slack", settings.slack_webhook_url, document, allow_private=settings.allow_private_urls)
+
+
+def _send_webhook(settings: Settings, message: Message) -> None:
+    from services.providers.alert_webhooks import post_alert
+
+    url, allow_private = settings.alert_webhook_url, settings.allow_private_urls
+    post_alert("alert_webhook", url, message, allow_private=allow_private)
+
+
+def _send_sentry(settings: Settings, message: Message) -> None:
+    from services.providers.http import get_http_client
+    from services.providers.sentry_envelopes import send_event
+
+    send_event(get_http_client(), settings.sentry_dsn, format_sentry(message, settings.environment))
 
 
 CHANNELS: Mapping[str, Channel] = {
     channel.name: channel
     for channel in (
-        Channel(name="slack", get_address=lambda each: each.slack_webhook_url, format=format_slack),
-        Channel(name="alert_webhook", get_address=lambda each: each.alert_webhook_url, format=dict),
+        Channel(
+            name="slack",
+            setting="SLACK_WEBHOOK_URL",
+            plan=partial(_plan_post, "slack"),
+            send=_send_slack,
+        ),
+        Channel(
+            name="alert_webhook",
+            setting="ALERT_WEBHOOK_URL",
+            plan=partial(_plan_post, "alert_webhook"),
+            send=_send_webhook,
+        ),
+        Channel(
+            name="mail",
+            setting="OPERATOR_EMAIL",
+            plan=plan_mails,
+            severities=("P1", "P2"),
+            changes=(Change.OPENED, Change.WORSENED, Change.RECOVERED),
+        ),
+        # Sentry groups the events of one shop and rule, and has no event for an end.
+        Channel(
+            name="sentry",
+            setting="SENTRY_DSN",
+            plan=_plan_events,
+            send=_send_sentry,
+            changes=(Change.OPENED,),
+        ),
     )
 }
+"""Which changes of which severities go where; ``docs/alerts.md`` has this table."""
 
 
 class AlertSendHandler:
-    """The handler of ``alert_send``: posts a message to its channel.
+    """The handler of ``alert_send``: sends a message to its channel.
 
-    If a worker dies between the post and the result, the message is posted again with the same ``id``.
+    If a worker dies between the call and the result, the message is sent again with the same ``id``.
     """
 
     def prepare(
@@ -81,22 +132,15 @@ class AlertSendHandler:
 
     def _plan_call(self, item: WorkItem, settings: Settings) -> PreparedCall | Outcome:
         channel = CHANNELS[item.payload["channel"]]
-        if not channel.is_set(settings):
+        if channel.send is None or not channel.is_set(settings):
             return Done("disabled")
-        return PreparedCall(item=item, act=partial(_send, channel, settings, item.payload["message"]))
+        send = partial(channel.send, settings, item.payload["message"])
+        return PreparedCall(item=item, act=partial(_send, send))
 
 
-def _send(channel: Channel, settings: Settings, message: Message) -> Outcome:
-    # Imported here: every worker loads this module, and few call a channel.
-    from services.providers.alert_webhooks import post_alert
-
+def _send(send: Callable[[], object]) -> Outcome:
     try:
-        post_alert(
-            channel.name,
-            channel.get_address(settings),
-            channel.format(message),
-            allow_private=settings.allow_private_urls,
-        )
+        send()
     except WorkError as fault:
         return fault
     return Done("sent")

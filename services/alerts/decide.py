@@ -17,6 +17,7 @@ class Change(StrEnum):
 
     OPENED = "opened"
     WORSENED = "worsened"
+    REPEATED = "repeated"
     RECOVERED = "recovered"
 
 

@@ -32,7 +32,6 @@ on conflict on constraint uq_incidents_identity do update set
                       then excluded.updated_at else i.worsened_at end,
    reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
-   mailed_at = case when i.resolved_by is null and excluded.severity >= i.severity then i.mailed_at end,
    detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
        excluded.detail, '{findings}',
        (select jsonb_agg(distinct f) from jsonb_array_elements(

@@ -4,7 +4,8 @@ The first message of a rule leaves at once. Changes of the same rule at more sho
 as one message, so fifty shops with one fault are two messages.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.alerts.channels import CHANNELS, Channel
-from services.alerts.rules import RULES
+from services.alerts.decide import Change
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays
+from services.core.sentry import capture_bug
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.work import FLEET, NewWork
@@ -22,8 +24,6 @@ from services.ledger.work import FLEET, NewWork
 GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
 """A P1 that nobody acknowledged is sent again after this time."""
-MAX_NAMED = 10
-"""Most incidents listed in one message; the others are only counted."""
 
 _FIND_DUE = """
 with changed as (
@@ -37,8 +37,8 @@ with changed as (
    where i.status = 'open' and (i.snoozed_until is null or i.snoozed_until <= %(now)s)
       or i.status = 'resolved' and i.notified_change not in ('', 'recovered')
 )
-select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.opened_at, c.resolved_at,
-       c.resolved_by, c.resolved_reason, coalesce(s.slug, 'fleet') as shop
+select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at,
+       c.resolved_at, c.resolved_by, c.resolved_reason, coalesce(s.slug, 'fleet') as shop
   from changed c left join shops s on s.id = c.shop_id
  where c.change is not null
    and not exists (
@@ -46,83 +46,72 @@ select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.opened
       where t.notified_at > %(gathered)s and t.notified_change = c.change
         and split_part(t.rule, ':', 1) = c.base
         and c.change <> 'repeated' and (t.id <> c.id or c.change <> 'opened'))
- order by c.base, c.change, c.severity, c.opened_at, c.id
+ order by c.base, c.change, c.severity, c.opened_at, shop, c.id
 """
 
+# A change that no channel gets (an end, for Sentry) is marked too, without an entry.
 _MARK_NOTIFIED = """
 with notified as (
   update incidents i set notified_change = v.change, notified_at = %(now)s
-    from unnest(%(id)s::bigint[], %(change)s::text[]) as v(id, change) where v.id = i.id
-  returning i.id, i.notified_change
+    from unnest(%(id)s::bigint[], %(change)s::text[], %(channels)s::text[]) as v(id, change, channels)
+   where v.id = i.id
+  returning i.id, v.change, v.channels
 )
 insert into incident_entries (incident_id, at, kind, text)
-select id, %(now)s, 'notified', notified_change || ' sent to ' || %(channels)s from notified
+select id, %(now)s, 'notified', change || ' sent to ' || channels from notified where channels <> ''
 """
+
+_log = logging.getLogger(__name__)
 
 
 def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
     """Record the messages that are due, one for each rule and change; return the work that sends them.
 
-    Without a channel nothing is recorded; open incidents are sent once there is one.
+    An incident that no channel gets stays as it is: it is sent once there is such a channel.
     """
     settings = get_settings()
     channels = [channel for channel in CHANNELS.values() if channel.is_set(settings)]
-    values = {"now": now, "repeat": now - REPEAT_AFTER, "gathered": now - GATHER}
-    if not channels or not tx.exec_driver_sql(_FIND_DUE, values).first():
+    if not channels or not _find_due(tx, channels, now):
         return []
     # Beat and each monitor thread run this; the lock prevents two messages about one change.
     lock_objects(tx, [(FLEET, "alerts")])
-    found = tx.exec_driver_sql(_FIND_DUE, values).all()
+    found = _find_due(tx, channels, now)
     work = [
         new
         for _, group in groupby(found, lambda row: (row.base, row.change))
-        for new in _plan_work(list(group), channels, now)
+        for new in _plan_work(tx, list(group), channels, now)
     ]
-    notified: dict[str, Any] = {**arrays("id change", [(row.id, row.change) for row in found])}
-    notified |= {"now": now, "channels": ", ".join(channel.name for channel in channels)}
-    tx.exec_driver_sql(_MARK_NOTIFIED, notified)
+    sent = [
+        (row.id, row.change, ", ".join(each.name for each in channels if each.takes(row))) for row in found
+    ]
+    tx.exec_driver_sql(_MARK_NOTIFIED, {**arrays("id change channels", sent), "now": now})
     return record_work(tx, work, now)
 
 
-def _plan_work(rows: Sequence[Row[Any]], channels: Sequence[Channel], now: datetime) -> list[NewWork]:
-    message = make_message(rows, now)
+def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> list[Row[Any]]:
+    values = {"now": now, "repeat": now - REPEAT_AFTER, "gathered": now - GATHER}
     return [
-        NewWork(
-            shop_id=FLEET,
-            topic="alert_send",
-            key=f"{channel.name}:{message['id']}",
-            payload={"channel": channel.name, "message": message},
-            origin="alert",
-        )
-        for channel in channels
+        row
+        for row in tx.exec_driver_sql(_FIND_DUE, values)
+        if row.change != Change.OPENED or any(channel.takes(row) for channel in channels)
     ]
 
 
-def make_message(rows: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
-    """Return the message about ``rows``, which have one rule and change. It is JSON."""
-    first, rule = rows[0], RULES.get(rows[0].base)
-    return {
-        "id": f"{first.id}-{first.change}-{now:%Y%m%dT%H%M%SZ}",
-        "change": first.change,
-        "severity": min(row.severity for row in rows),
-        "rule": first.base,
-        "about": rule.about if rule else first.base.replace("_", " "),
-        "action": rule.action if rule else "",
-        "at": now.isoformat(),
-        "count": len(rows),
-        "incidents": [
-            {
-                "id": row.id,
-                "shop": row.shop,
-                "rule": row.rule,
-                "period": row.period,
-                "severity": row.severity,
-                "summary": row.summary,
-                "opened_at": row.opened_at.isoformat(),
-                "resolved_at": row.resolved_at and row.resolved_at.isoformat(),
-                "resolved_by": row.resolved_by,
-                "resolved_reason": row.resolved_reason,
+def _plan_work(
+    tx: Connection, rows: Sequence[Row[Any]], channels: Sequence[Channel], now: datetime
+) -> Iterator[NewWork]:
+    for channel in channels:
+        taken = [row for row in rows if channel.takes(row)]
+        try:
+            with tx.begin_nested():
+                planned = channel.plan(tx, taken, now) if taken else []
+        except Exception as fault:  # noqa: BLE001 - the other channels still get it
+            fields = {
+                "channel": channel.name,
+                "incident": rows[0].id,
+                "error": f"{type(fault).__name__}: {fault}",
             }
-            for row in rows[:MAX_NAMED]
-        ],
-    }
+            _log.error("alert_not_planned", extra={"fields": fields})
+            capture_bug(fault, topic=f"alert:{channel.name}")
+        else:
+            yield from planned

@@ -1,12 +1,14 @@
 """The rules whose incidents the rooms record: name, severity, meaning, and when they end. Pure."""
 
+NOT_RUN, JOB_FAILED, AUDIT_FAILED = "cron_did_not_run", "job_failed", "audit_chain_failed"
+
 BY_PERSON = "a person resolves it"
 
 AFTER_BACKFILL = "after the first backfill that starts an hour after the last refusal"
 
 RECORDED = (
     (
-        "audit_chain_failed",
+        AUDIT_FAILED,
         "P1",
         "an audit chain, checkpoint or anchor differs from what was written",
         BY_PERSON,
@@ -24,9 +26,9 @@ RECORDED = (
         "the clocks of beat and the database differ by more than two minutes: no job starts",
         "when they agree",
     ),
-    ("cron_did_not_run", "P2", "a run has not ended at its due time plus grace", "when the run ends"),
+    (NOT_RUN, "P2", "a run has not ended at its due time plus grace", "when the run ends"),
     (
-        "job_failed",
+        JOB_FAILED,
         "P2",
         "the work of a run is dead",
         "when the run is done; a person resolves it if the run is not needed",

@@ -19,15 +19,12 @@ incidents = Table(
     *optional("resolved_at", AT),
     # The person who closed it, and why; null if the rule closed it.
     *optional("resolved_by resolved_reason", Text),
-    # When a mail to the operator last contained it.
-    *optional("mailed_at", AT),
     # The last change that the channels got, and when later ones happened.
     *columns("notified_change", Text, EMPTY),
     *optional("notified_at worsened_at reopened_at", AT),
     # The person who works on it, and until when the channels get nothing about it.
     *optional("acknowledged_by", Text),
     *optional("acknowledged_at snoozed_until", AT),
-    Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
     Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
     Index(
         "ix_incidents_notified",

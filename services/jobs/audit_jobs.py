@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, list_open_incidents, record_incidents, resolve_incident
+from services.alerts.recorded_rules import AUDIT_FAILED
 from services.audit.anchors import anchor_entry, list_heads, make_anchor
 from services.audit.append import WORK_ID_TAKEN
 from services.audit.archive import archive_chain, open_truncate
@@ -21,7 +22,6 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
-from services.jobs.operator_mail import AUDIT_FAILED
 from services.ledger.work import FollowUp
 from services.providers.object_store import open_store
 

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.recorded_rules import JOB_FAILED, NOT_RUN
 from services.audit.chain import AuditEntry, Mutation
 from services.core.settings import get_settings
 from services.jobs.sentry_monitors import close_checkins
@@ -18,8 +19,6 @@ from services.ledger.accept import WorkRef, record_work
 from services.ledger.audit_text import format_money
 from services.ledger.work import FLEET, FollowUp, NewWork
 
-NOT_RUN = "cron_did_not_run"
-FAILED = "job_failed"
 TOO_SHORT = "run_too_short"
 TOO_SMALL = "volume_too_small"
 
@@ -72,7 +71,7 @@ def complete_run(
     values = {"id": run_id, "now": now, "stats": orjson.dumps(dict(stats)).decode()}
     run = tx.exec_driver_sql(_END, values).one()
     ended = f"It ended at {now:%Y-%m-%d %H:%M} UTC."
-    for rule in (NOT_RUN, FAILED):
+    for rule in (NOT_RUN, JOB_FAILED):
         resolve_incident(tx, run.shop_id, f"{rule}:{run.job}", run.period, now, ended)
     record_incidents(tx, _find_anomalies(tx, run, stats), now)
     # The audit stores floats as text, because a float has no exact JSON form.
@@ -98,7 +97,7 @@ def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
     incidents = [
         Incident(
             run.shop_id,
-            f"{FAILED}:{run.job}",
+            f"{JOB_FAILED}:{run.job}",
             run.period,
             "P2",
             f"{run.job} for {run.period} failed: {run.error}"[:500],

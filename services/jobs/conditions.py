@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import OPEN_LINES, Incident, record_incidents
-from services.jobs.complete_run import NOT_RUN
+from services.alerts.recorded_rules import NOT_RUN
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_of
 from services.ledger.health import DEGRADING, Conditions

@@ -138,7 +138,7 @@ class SentryCheckinHandler:
 
 def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
     # Imported here, because every worker loads this module and few fleets have a DSN.
-    from services.providers.sentry_crons import send_checkin
+    from services.providers.sentry_envelopes import send_checkin
 
     checkin = {name: value for name, value in payload.items() if name != "checkin"}
     try:

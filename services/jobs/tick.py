@@ -21,7 +21,6 @@ from services.core.db import transaction
 from services.core.sentry import capture_bug
 from services.jobs.complete_run import sync_run_status
 from services.jobs.conditions import record_overdue
-from services.jobs.operator_mail import record_notices
 from services.jobs.scheduler import start_due_runs
 from services.ledger.accept import WorkRef
 
@@ -54,7 +53,7 @@ def report_overdue_runs(
     """Open incidents for overdue runs and by the rules, and tell people; return the work to notify of."""
     _guarded("overdue", engine, record_overdue)
     _guarded("rules", engine, partial(_check_rules, collectors))
-    return _guarded("mail", engine, record_notices) + _guarded("alerts", engine, record_alerts)
+    return _guarded("alerts", engine, record_alerts)
 
 
 def limit_silence(tx: Connection) -> None:

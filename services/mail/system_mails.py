@@ -63,18 +63,33 @@ def plan_audit_failed(*, chain: str, kind: str, seq: int, subject: str = "", **f
     return {"chain": chain, "fault": fault, "seq": seq, "steps": steps, **facts}
 
 
-def plan_incident(
-    *, period: str, found: Sequence[tuple[str, str]], count: int, steps: Sequence[Step], **facts: Any
-) -> dict[str, Any]:
-    """Return the context of ``incident``: one rule in one period, at one or more shops.
+_CHANGES = {
+    "opened": ("", "This needs a person."),
+    "worsened": ("Worse: ", "It is worse than in the last mail."),
+    "recovered": ("Recovered: ", "It has ended. Nothing is left to do."),
+}
+"""By change: how the subject begins, and the first sentence."""
 
-    ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
-    there are in all. ``facts``: title, severity, rule, opened_at, is_update.
+
+def plan_incident(
+    *,
+    change: str,
+    period: str,
+    found: Sequence[tuple[str, str]],
+    count: int,
+    steps: Sequence[Step],
+    **facts: Any,
+) -> dict[str, Any]:
+    """Return the context of ``incident``: one rule, at one or more shops.
+
+    ``change`` is a key of ``_CHANGES``. ``found`` are the first shops (``fleet`` for none) with what was
+    found at each; ``count`` is how many there are in all. ``facts``: title, severity, rule, opened_at.
     """
+    prefix, lead = _CHANGES[change]
     names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
     return {
-        "incident_period": period, "names": names, "found": list(found), "count": count,
-        "steps": list(steps), **facts,
+        "is_over": change == "recovered", "prefix": prefix, "lead": lead, "incident_period": period,
+        "names": names, "found": list(found), "count": count, "steps": list(steps), **facts,
     }  # fmt: skip
 
 
@@ -112,6 +127,7 @@ def _sample_incident(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     why = "daily-reconciliation failed: stripe.key_refused: HTTP 401"
     slugs = [shop.slug if shop else "harbour", "lagoon", "northwind", "pinecone", "quarry"]
     return plan_incident(
+        change="opened",
         title="daily-reconciliation failed",
         severity="P2",
         rule="job_failed:daily-reconciliation",
@@ -119,7 +135,6 @@ def _sample_incident(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
         opened_at=now - timedelta(minutes=20),
         found=[(slug, why) for slug in slugs],
         count=12,
-        is_update=False,
         steps=[
             ("See each shop’s error.", "fleet jobs history daily-reconciliation"),
             ("See which credentials are refused, and what to do.", "fleet mail accounts"),
@@ -130,10 +145,10 @@ def _sample_incident(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
 INCIDENT_MAIL = MailType(
     name="incident",
     package="services.mail",
-    about="an incident that cannot wait: a failed run, a P1",
+    about="an incident that a person acts on today: P1 or P2",
     reader="operator",
-    why="You get this because you look after the fleet. One mail for each rule and period, and at most "
-    "one an hour when more shops are affected.",
+    why="You get this because you look after the fleet. One mail when an incident opens, gets worse or ends; "
+    "more shops with the same fault are together in the next one.",
     sample=_sample_incident,
 )
 TEST_MAIL = MailType(

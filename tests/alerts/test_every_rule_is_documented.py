@@ -4,6 +4,8 @@ import ast
 import importlib
 from pathlib import Path
 
+from services.alerts.channels import CHANNELS
+from services.alerts.decide import Change
 from services.alerts.rules import FIGURE_RULES, RULES
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +83,16 @@ def test_the_page_of_alerts_has_the_table_of_rules() -> None:
 
 def test_every_rule_that_compares_a_figure_says_what_to_do() -> None:
     assert [rule.name for rule in FIGURE_RULES.values() if not rule.action] == []
+
+
+def test_the_page_of_alerts_has_the_table_of_channels() -> None:
+    lines = ["| channel | set with | severities | changes |", "| --- | --- | --- | --- |"]
+    for channel in CHANNELS.values():
+        changes = "all" if len(channel.changes) == len(Change) else ", ".join(channel.changes)
+        lines.append(
+            f"| `{channel.name}` | `{channel.setting}` | {', '.join(channel.severities)} | {changes} |"
+        )
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    table = page.partition("<!-- channels -->")[2].partition("<!-- end of channels -->")[0].strip()
+
+    assert table == "\n".join(lines), "replace the table in docs/alerts.md"

@@ -15,13 +15,15 @@ from services.alerts.incidents import (
     record_incidents,
     resolve_incident,
 )
-from services.alerts.notify import GATHER, MAX_NAMED, REPEAT_AFTER, record_alerts
+from services.alerts.messages import MAX_NAMED
+from services.alerts.notify import GATHER, REPEAT_AFTER, record_alerts
 from services.alerts.people import resolve_by_person
 from services.core.db import transaction
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Web
 from tests.jobs.job_rows import add_shops, runs
 from tests.jobs.work import make_due, serve
+from tests.observability.sentry_sink import SentrySink
 
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -230,3 +232,41 @@ def test_the_json_webhook_gets_the_whole_message(engine: Engine, web: Web) -> No
     (request,) = web.requests
     assert request.json["id"] == "1-opened-20261128T070000Z"
     assert request.json["incidents"][0]["opened_at"] == "2026-11-28T07:00:00+00:00"
+
+
+def test_sentry_gets_one_event_for_each_incident_and_groups_by_shop_and_rule(engine: Engine) -> None:
+    add_shops(engine, NOW, acme="UTC")
+    sink = SentrySink()
+    fire(engine, failure(1), failure(None, severity="P1"))
+    with settings_of(SENTRY_DSN=sink.dsn, ENVIRONMENT="tests"):
+        for minute in range(3):
+            with transaction(engine) as tx:
+                record_alerts(tx, NOW + minute * MINUTE)
+                if minute == 1:
+                    resolve_incident(tx, 1, failure().rule, None, NOW, "It is over.")
+        serve(engine, TOPIC, AlertSendHandler())
+        # A worker that dies after the call sends it again.
+        with transaction(engine) as tx:
+            tx.execute(text("update work_queue set status = 'pending', finished_at = null where id = 1"))
+        serve(engine, TOPIC, AlertSendHandler())
+    sink.close()
+
+    events = [sink.next_event() for _ in range(3)]
+    assert len({event["event_id"] for event in events}) == 2
+    assert sorted((event["level"], *event["fingerprint"]) for event in events[:2]) == [
+        ("error", "acme", "work_dead:mail_send"),
+        ("fatal", "fleet", "work_dead:mail_send"),
+    ]
+    assert events[0]["environment"] == "tests"
+    assert "3 mail_send dead" in events[0]["logentry"]["formatted"]
+    assert sink.events.empty()
+
+
+def test_a_channel_that_cannot_form_its_message_does_not_stop_the_others(engine: Engine, web: Web) -> None:
+    late = Incident(None, "cron_did_not_run:close", "2026-11", "P2", "late", {"due_at": "not a time"})
+    fire(engine, late)
+    with settings_of(OPERATOR_EMAIL="ops@example.com"):
+        (opened,) = notify(engine, web, NOW)
+
+    assert "fleet: late" in opened
+    assert runs(engine, "select count(*) from mail_outbox") == [(0,)]

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
 from services.jobs.sentry_monitors import SentryCheckinHandler
-from services.providers.sentry_crons import send_checkin
+from services.providers.sentry_envelopes import send_checkin
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Request, Web
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
+from services.alerts.notify import record_alerts
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.conditions import count_conditions, record_overdue
 from services.jobs.handler import JobHandler, JobResult
-from services.jobs.operator_mail import record_notices
 from services.jobs.tick import OverdueMonitor, tick
 from services.ledger.health import classify_health
 from services.ledger.health_check import HealthCheck
@@ -39,7 +39,7 @@ def shop(engine: Engine) -> Iterator[Engine]:
 def check(engine: Engine, now: datetime) -> list[str]:
     with transaction(engine) as tx:
         record_overdue(tx, now)
-        record_notices(tx, now)
+        record_alerts(tx, now)
         return sorted(count_conditions(tx, now).get("jobs_overdue", {}))
 
 

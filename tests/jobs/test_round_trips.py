@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from services.alerts.notify import record_alerts
 from services.core.db import transaction
 from services.jobs.complete_run import complete_run, sync_run_status
 from services.jobs.conditions import list_conditions, record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
 from services.jobs.handler import JobHandler, JobResult, JobRun
 from services.jobs.history import find_history, find_last_runs, list_runs
-from services.jobs.operator_mail import record_notices
 from services.jobs.runs import NewRun, StartOutcome, record_runs, start_run
 from services.jobs.scheduler import start_due_runs
 from services.jobs.store import change_job, find_jobs, list_schedules, record_jobs
@@ -154,7 +154,7 @@ def test_failed_run_is_an_incident_a_condition_and_a_mail(harbour: Engine) -> No
         sync_run_status(tx, NOW)
         found = read(tx, "select * from incidents")
         (line,) = (one for one in list_conditions(tx, NOW) if one.kind == "runs_failed")
-        assert len(record_notices(tx, NOW + timedelta(hours=1))) == 1
+        assert len(record_alerts(tx, NOW + timedelta(hours=1))) == 1
         mail = read(tx, "select period, text from mail_outbox")
 
     assert (found["rule"], found["period"], found["severity"]) == ("job_failed:nightly", "2026-11-19", "P2")

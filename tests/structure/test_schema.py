@@ -140,6 +140,8 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
+    "alter table incidents add column mailed_at timestamptz",
+    "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
     "drop table alert_states, rule_evaluations, incident_entries",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
     "drop column reopened_at, drop column acknowledged_by, drop column acknowledged_at, "

@@ -250,7 +250,7 @@ WITHOUT_CONNECTION = {
     "sendgrid": "the same",
     "resend": "the same",
     "posthog": "the fleet's own setting, no shop's credential",
-    "sentry_crons": "the same",
+    "sentry_envelopes": "the same",
     "shopify_oauth": "a refresh is recorded where its tokens are stored, see services/shops/tokens.py",
 }
 

@@ -1,4 +1,4 @@
-"""Mails to the operator: one for each rule and period, and one more an hour at most."""
+"""The channel mail: a mail for each change of a P1 or P2; a job's mail is for one job and period."""
 
 import random
 import threading
@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.alerts.incidents import Incident, find_incidents, record_incidents
+from services.alerts.messages import MAX_NAMED
+from services.alerts.notify import GATHER, record_alerts
 from services.alerts.people import resolve_by_person
 from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
@@ -17,7 +19,6 @@ from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_findings
 from services.jobs.complete_run import sync_run_status
 from services.jobs.handler import JobHandler, JobResult, JobRun
-from services.jobs.operator_mail import MAX_NAMED, UPDATE_AFTER, WAIT_FOR_SHOPS, record_notices
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
@@ -67,7 +68,7 @@ def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
 def mail(engine: Engine, now: datetime) -> list[tuple[str, str, str]]:
     """Return the mails in the outbox after a check at ``now``; texts on one line."""
     with transaction(engine) as tx:
-        record_notices(tx, now)
+        record_alerts(tx, now)
     return [(kind, subject, " ".join(body.split())) for kind, subject, body in runs(engine, MAILS)]
 
 
@@ -75,38 +76,35 @@ def p1(rule: str = "clocks_apart", **detail: object) -> Incident:
     return Incident(None, rule, "2026-11-21", "P1", "they are 180 s apart", detail)
 
 
-def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -> None:
+def test_two_hundred_shops_that_fail_in_one_night_are_two_mails(engine: Engine) -> None:
     add_due_shops(engine, 200)
     for number in range(1, 201, 50):
         fail(engine, number, number + 49, NOW + timedelta(minutes=number // 50))
-        assert mail(engine, NOW + timedelta(minutes=number // 50)) == []
+        assert len(mail(engine, NOW + timedelta(minutes=number // 50))) == 1
 
-    ((kind, subject, body),) = mail(engine, NOW + WAIT_FOR_SHOPS)
+    (_, first, _), (kind, subject, body) = mail(engine, NOW + GATHER)
 
+    assert first == "daily-reconciliation failed at shop-000, shop-001, shop-002 and 47 more (2026-11-20)"
     assert kind == "incident"
     assert subject == (
-        "daily-reconciliation failed at shop-000, shop-001, shop-002 and 197 more (2026-11-20)"
+        "daily-reconciliation failed at shop-050, shop-051, shop-052 and 147 more (2026-11-20)"
     )
-    assert "Found at: 200 places" in body
+    assert "Found at: 150 places" in body
     assert body.count("stripe.key_refused") == MAX_NAMED
-    assert f"and {200 - MAX_NAMED} more" in body
-    assert "fleet jobs run daily-reconciliation --shop shop-000 --period 2026-11-20" in body
-    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+    assert f"and {150 - MAX_NAMED} more" in body
+    assert "fleet jobs run daily-reconciliation --shop shop-050 --period 2026-11-20" in body
+    assert len(mail(engine, NOW + timedelta(days=1))) == 2
 
 
-def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> None:
-    add_due_shops(engine, 20)
-    fail(engine, 1, 2, NOW)
-    first_at = NOW + WAIT_FOR_SHOPS
-    assert len(mail(engine, first_at)) == 1
-    fail(engine, 3, 9, first_at)
-    fail(engine, 10, 12, first_at + timedelta(minutes=30))
-    assert len(mail(engine, first_at + UPDATE_AFTER - timedelta(seconds=1))) == 1
+def test_each_job_and_period_has_its_own_mail(engine: Engine) -> None:
+    failed = [Incident(None, f"job_failed:{job}", "2026-11-20", "P2", "x") for job in ("digest", "close")]
+    fire(engine, *failed, failed[0]._replace(period="2026-11-21"))
 
-    _, (_, subject, body) = mail(engine, first_at + UPDATE_AFTER)
-    assert subject.startswith("More shops: daily-reconciliation failed at shop-002, shop-003, shop-004 and 9")
-    assert "Found at: 12 places" in body
-    assert len(mail(engine, first_at + 2 * UPDATE_AFTER)) == 2
+    assert sorted(subject for _, subject, _ in mail(engine, NOW)) == [
+        "close failed at fleet (2026-11-20)",
+        "digest failed at fleet (2026-11-20)",
+        "digest failed at fleet (2026-11-21)",
+    ]
 
 
 def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(engine: Engine) -> None:
@@ -122,14 +120,16 @@ def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(e
     ((rule, summary),) = runs(engine, "select rule, summary from incidents where status = 'open'")
     assert rule == "job_failed:daily-reconciliation"
     assert "stripe.key_refused: HTTP 401 invalid_api_key" in summary
-    ((_, subject, _),) = mail(engine, NOW + WAIT_FOR_SHOPS)
+    ((_, subject, _),) = mail(engine, NOW)
     assert subject == "daily-reconciliation failed at shop-000 (2026-11-20)"
 
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set status = 'pending', finished_at = null"))
     runner.run_batch(TOPICS["reconcile"], JobHandler(lambda _run: JobResult()))
     assert runs(engine, "select status from incidents") == [("resolved",)]
-    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+    _, (_, subject, body) = mail(engine, NOW + timedelta(days=1))
+    assert subject == "Recovered: daily-reconciliation failed at shop-000 (2026-11-20)"
+    assert "Nothing is left to do" in body
 
 
 def test_a_run_that_a_person_discarded_is_no_incident(engine: Engine) -> None:
@@ -145,7 +145,7 @@ def test_incident_resolved_before_its_mail_is_not_mailed(engine: Engine) -> None
     with transaction(engine) as tx:
         (line,) = find_incidents(tx)
         resolve_by_person(tx, line.id, now=NOW, by="ada", reason="known", request_id="r")
-    assert mail(engine, NOW + WAIT_FOR_SHOPS) == []
+    assert mail(engine, NOW) == []
 
 
 def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
@@ -157,16 +157,28 @@ def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
     assert len(mail(engine, NOW + timedelta(days=1))) == 1
 
 
-def test_other_incidents_are_not_mailed(engine: Engine) -> None:
-    fire(engine, Incident(1, "work_dead:inventory_push", "2026-11-21", "P2", "3 dead", {"count": 3}))
+def test_a_p3_is_not_mailed_until_it_is_a_p2(engine: Engine) -> None:
+    fire(engine, p1()._replace(severity="P3"))
     assert mail(engine, NOW + timedelta(days=1)) == []
-
-
-def test_an_incident_that_rises_to_p1_is_mailed(engine: Engine) -> None:
     fire(engine, p1()._replace(severity="P2"))
-    assert mail(engine, NOW) == []
-    fire(engine, p1())
+    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+
+
+def test_an_incident_that_rises_to_p1_is_mailed_again(engine: Engine) -> None:
+    fire(engine, p1()._replace(severity="P2"))
     assert len(mail(engine, NOW)) == 1
+    fire(engine, p1(), now=NOW + GATHER)
+    _, (_, subject, body) = mail(engine, NOW + GATHER)
+    assert subject == "Worse: clocks apart at fleet (2026-11-21)"
+    assert "(P1)" in body
+
+
+def test_other_rules_have_one_mail_with_what_to_do(engine: Engine) -> None:
+    locks = Incident(None, "locks_stuck:mail_send", "2026-11-21", "P2", "3 items are locked")
+    fire(engine, locks, locks._replace(rule="locks_stuck:reconcile"))
+    ((_, subject, body),) = mail(engine, NOW)
+    assert subject == "locks stuck at fleet, fleet (2026-11-21)"
+    assert "Begin with this. celery -A tasks unlock" in body
 
 
 def test_resolved_incident_is_mailed_again_with_a_new_finding(engine: Engine) -> None:
@@ -175,9 +187,10 @@ def test_resolved_incident_is_mailed_again_with_a_new_finding(engine: Engine) ->
     with transaction(engine) as tx:
         resolve_by_person(tx, 1, now=NOW, by="ada", reason="restored", request_id="r")
     fire(engine, p1(findings=["row 2"]))
-    assert len(mail(engine, NOW + timedelta(hours=2))) == 1
+    subjects = [subject for _, subject, _ in mail(engine, NOW + timedelta(hours=2))]
+    assert [subject.partition(":")[0] for subject in subjects[1:]] == ["Recovered"]
     fire(engine, p1(findings=["row 9"]))
-    assert len(mail(engine, NOW + timedelta(hours=2))) == 2
+    assert len(mail(engine, NOW + timedelta(hours=3))) == 3
 
 
 def test_a_chain_that_fails_has_the_mail_that_keeps_its_evidence(engine: Engine) -> None:
@@ -206,7 +219,7 @@ def test_two_concurrent_processes_send_one_mail(engine: Engine) -> None:
     second = threading.Thread(target=mail, args=(engine, NOW + timedelta(seconds=1)))
     waiting = "select pid from pg_locks where locktype = 'advisory' and not granted"
     with transaction(engine) as tx:
-        record_notices(tx, NOW)
+        record_alerts(tx, NOW)
         second.start()
         wait_for(lambda: len(runs(engine, waiting)) == 1)
     second.join(30)

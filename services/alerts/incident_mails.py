@@ -1,0 +1,131 @@
+"""The channel ``mail``: mails to ``OPERATOR_EMAIL`` about incidents, stored in the outbox.
+
+A mail about a job is for one job and period, with the steps for it. Other mails are for all incidents of
+their rule and change.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from services.alerts.decide import Change
+from services.alerts.messages import MAX_NAMED
+from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
+from services.alerts.rules import RULES
+from services.core.settings import Settings, get_settings
+from services.ledger.work import NewWork
+from services.mail.compose import compose_mail
+from services.mail.message import Mail, MailType
+from services.mail.outbox import record_mails
+from services.mail.system_mails import (
+    AUDIT_FAILED_MAIL,
+    CHAIN_FAULTS,
+    INCIDENT_MAIL,
+    JOB_LATE_MAIL,
+    Step,
+    plan_audit_failed,
+    plan_incident,
+    plan_job_late,
+)
+
+Rows = Sequence[Row[Any]]
+
+
+def plan_mails(tx: Connection, rows: Rows, now: datetime) -> list[NewWork]:
+    """Store the mails about ``rows``, which have one rule and change; return the work that sends them."""
+    settings = get_settings()
+    groups: dict[tuple[str, str], list[Row[Any]]] = {}
+    for row in rows:
+        key = (row.rule, row.period) if row.base in (NOT_RUN, JOB_FAILED) else ("", "")
+        groups.setdefault(key, []).append(row)
+    return record_mails(tx, [_compose(group, settings, now) for group in groups.values()], now)
+
+
+def _compose(rows: Rows, settings: Settings, now: datetime) -> Mail:
+    first, planned = rows[0], None
+    if first.change == Change.OPENED and first.base == NOT_RUN:
+        planned = _plan_late(rows, settings)
+    elif first.change == Change.OPENED and first.base == AUDIT_FAILED:
+        planned = _plan_audit(rows)
+    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(rows))
+    return compose_mail(
+        mail_type,
+        facts,
+        shop=None,
+        recipient=settings.operator_email,
+        period=f"{first.rule} {first.period} {first.change} {now:%Y-%m-%dT%H:%M:%SZ}",
+        zone=settings.zone,
+    )
+
+
+def _plan_incident(rows: Rows) -> dict[str, Any]:
+    first, job = rows[0], _get_subject(rows[0]) if rows[0].base == JOB_FAILED else ""
+    rule = first.rule if all(row.rule == first.rule for row in rows) else first.base
+    return plan_incident(
+        change=first.change,
+        title=f"{job} failed" if job else rule.replace("_", " "),
+        severity=min(row.severity for row in rows),
+        rule=rule,
+        period=first.period,
+        opened_at=min(row.opened_at for row in rows),
+        found=[(row.shop, row.summary) for row in rows[:MAX_NAMED]],
+        count=len(rows),
+        steps=_list_steps(first, job),
+    )
+
+
+def _list_steps(first: Row[Any], job: str) -> list[Step]:
+    see: Step = ("See what was found.", f"fleet incidents show {first.id}")
+    if first.change == Change.RECOVERED:
+        return [see]
+    if job:
+        scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
+        again = "When the cause is removed, run this period again for each shop that failed."
+        return [
+            ("See each shop’s error.", f"fleet jobs history {job}"),
+            ("See which credentials are refused and how to replace them.", "fleet mail accounts"),
+            (again, f"fleet jobs run {job}{scope} --period {first.period}"),
+        ]
+    rule = RULES.get(first.base)
+    close = ("When nothing is left to do, close it.", f'fleet incidents resolve {first.id} --reason "..."')
+    return [see, *([("Begin with this.", rule.action)] if rule and rule.action else []), close]
+
+
+def _plan_late(rows: Rows, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
+    if not all(row.detail.get("due_at") for row in rows):
+        return None
+    first = min(rows, key=lambda row: str(row.detail["due_at"]))
+    names = [row.shop for row in rows]
+    many = "1 shop" if len(names) == 1 else f"{len(names)} shops"
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    shops = "" if names == ["fleet"] else f" at {many}: {', '.join(names[:MAX_NAMED])}{more}"
+    started_at = first.detail.get("started_at")
+    facts = plan_job_late(
+        job=_get_subject(first),
+        period=first.period,
+        shop_slug="",
+        expected_at=datetime.fromisoformat(first.detail["due_at"]),
+        zone_name=settings.fleet_timezone,
+        grace=timedelta(seconds=first.detail.get("grace_seconds", 0)),
+        started_at=datetime.fromisoformat(started_at) if started_at else None,
+        seen=f"{first.detail['status']}{shops}",
+    )
+    return JOB_LATE_MAIL, facts
+
+
+def _plan_audit(rows: Rows) -> tuple[MailType, dict[str, Any]] | None:
+    """Return the facts of one altered chain; None for several chains, which share one mail."""
+    (first, *others), detail = rows, rows[0].detail
+    if others or detail.get("kind") not in CHAIN_FAULTS or "detail" not in detail:
+        return None
+    known = {
+        name: detail[name] for name in ("kind", "seq", "event_id", "detail", "subject") if name in detail
+    }
+    return AUDIT_FAILED_MAIL, plan_audit_failed(chain=first.shop, found_at=first.opened_at, **known)
+
+
+def _get_subject(row: Row[Any]) -> str:
+    """Return the part of the rule after the colon, such as a job."""
+    return str(row.rule.partition(":")[2])

@@ -1,0 +1,104 @@
+"""Messages about incidents: the document that every channel gets, and its form for Slack and Sentry. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import Row
+
+from services.alerts.rules import RULES
+from services.core.log_redaction import redact
+from services.mail.formatting import moment, span
+
+MAX_NAMED = 10
+"""Most incidents listed in one message; the others are only counted."""
+NAMESPACE = UUID("0f4f5d5b-3f43-4f43-9a67-1d2c2f3f8a51")
+"""Namespace of the ids of Sentry events: a repeated event has the id of the first one."""
+_LEVELS = {"P1": "fatal", "P2": "error", "P3": "warning"}
+
+Message = Mapping[str, Any]
+"""See ``make_message``."""
+
+
+def make_message(rows: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
+    """Return the message about ``rows``, which have one rule and change. It is JSON."""
+    first, rule = rows[0], RULES.get(rows[0].base)
+    return {
+        "id": f"{first.id}-{first.change}-{now:%Y%m%dT%H%M%SZ}",
+        "change": first.change,
+        "severity": min(row.severity for row in rows),
+        "rule": first.base,
+        "about": rule.about if rule else first.base.replace("_", " "),
+        "action": rule.action if rule else "",
+        "at": now.isoformat(),
+        "count": len(rows),
+        "incidents": [
+            {
+                "id": row.id,
+                "shop": row.shop,
+                "rule": row.rule,
+                "period": row.period,
+                "severity": row.severity,
+                "summary": row.summary,
+                "opened_at": row.opened_at.isoformat(),
+                "resolved_at": row.resolved_at and row.resolved_at.isoformat(),
+                "resolved_by": row.resolved_by,
+                "resolved_reason": row.resolved_reason,
+            }
+            for row in rows[:MAX_NAMED]
+        ],
+    }
+
+
+def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
+    """Return a Slack message with mrkdwn and times in ``zone``.
+
+    Source: docs.slack.dev/messaging/formatting-message-text.
+    """
+    head = f"*{message['severity']} {message['change']}*: {_escape(message['about'])} (`{message['rule']}`)"
+    if message["count"] > 1:
+        head += f", {message['count']} incidents"
+    lines = [f"• {_escape(_describe(one, zone))}" for one in message["incidents"]]
+    if more := message["count"] - len(message["incidents"]):
+        lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")
+    first = message["incidents"][0]["id"]
+    if message["change"] != "recovered":
+        lines.append(f"Do: {_escape(message['action'] or 'docs/operations.md has the steps')}")
+        if message["severity"] == "P1":
+            lines.append(f"Take it, so that it is not repeated: `fleet incidents ack {first}`")
+    return {"text": "\n".join([head, *lines, f"`fleet incidents show {first}`"])}
+
+
+def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
+    opened_at = datetime.fromisoformat(incident["opened_at"])
+    since = f"since {moment({'zone': zone}, opened_at)}"
+    if ended := incident["resolved_at"]:
+        since += f", for {span(datetime.fromisoformat(ended) - opened_at)}"
+    by = incident["resolved_by"]
+    how = f" (resolved by {by}: {incident['resolved_reason']})" if by else ""
+    return f"{incident['shop']}: {incident['summary']} ({since}){how}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def format_sentry(message: Message, environment: str) -> dict[str, Any]:
+    """Return the Sentry event of a message about one incident. Incidents of one shop and rule are one issue.
+
+    Source: develop.sentry.dev/sdk/foundations/transport/event-payloads.
+    """
+    (one,) = message["incidents"]
+    event = {
+        "timestamp": message["at"],
+        "platform": "python",
+        "logger": "shopfleet.alerts",
+        "level": _LEVELS[one["severity"]],
+        "logentry": {"formatted": f"{one['shop']}: {message['about']}: {one['summary']}"},
+        "fingerprint": [one["shop"], one["rule"]],
+        "tags": {name: one[name] for name in ("shop", "rule", "severity")},
+        "contexts": {"incident": {**one, "action": message["action"]}},
+    }
+    identity = {"event_id": uuid5(NAMESPACE, message["id"]).hex, "environment": environment}
+    return {**redact(event), **identity}
