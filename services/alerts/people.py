@@ -24,13 +24,13 @@ def acknowledge(tx: Connection, incident_id: int, **author: Unpack[Author]) -> R
 
 def add_note(tx: Connection, incident_id: int, note: str, **author: Unpack[Author]) -> Row[Any]:
     """Add ``note`` to the timeline, also of a resolved incident; return the row before."""
-    text = _require(note, "text", "it should say what was seen or done")
+    text = require_text(note, "text", "it should say what was seen or done")
     return _act(tx, incident_id, "note", {}, text, **author)
 
 
 def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[Author]) -> Row[Any]:
     """Tell nobody about the incident before ``until``; return the row before."""
-    why = _require(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
+    why = require_text(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
     if until <= author["now"]:
         raise InputInvalid(f"until={until:%Y-%m-%dT%H:%MZ} should be in the future")
     return _act(tx, incident_id, "snooze", {"snoozed_until": until}, why, **author)
@@ -42,10 +42,23 @@ def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]
     The same cause does not open it again: see ``record_incidents``.
     """
     wanted = "it should explain why this incident needs no more work"
-    why, now = _require(author.get("reason", ""), "reason", wanted), author["now"]
+    why, now = require_text(author.get("reason", ""), "reason", wanted), author["now"]
     change = {"status": "resolved", "resolved_at": now, "updated_at": now}
     change |= {"resolved_by": author["by"], "resolved_reason": why}
     return _act(tx, incident_id, "resolve", change, why, **author)
+
+
+def record_action(
+    tx: Connection,
+    incident_id: int,
+    kind: str,
+    text: str,
+    detail: dict[str, Any],
+    **author: Unpack[Author],
+) -> Row[Any]:
+    """Add what a person did about an open incident to its timeline; return the incident."""
+    why = require_text(text, "reason", "it should say what this does about the incident")
+    return _act(tx, incident_id, kind, {}, why, detail, **author)
 
 
 def describe_state(incident: Row[Any], now: datetime) -> str:
@@ -64,7 +77,13 @@ def list_entries(tx: Connection, incident_id: int) -> Sequence[Row[Any]]:
 
 
 def _act(
-    tx: Connection, incident_id: int, kind: str, change: dict[str, Any], text: str, **author: Unpack[Author]
+    tx: Connection,
+    incident_id: int,
+    kind: str,
+    change: dict[str, Any],
+    text: str,
+    detail: dict[str, Any] | None = None,
+    **author: Unpack[Author],
 ) -> Row[Any]:
     found = get_incident(tx, incident_id, for_update=True)
     if found.status != "open" and kind != "note":
@@ -73,8 +92,8 @@ def _act(
         tx.execute(incidents.update().where(incidents.c.id == incident_id).values(change))
     entry = {"incident_id": incident_id, "at": author["now"], "kind": kind, "by": author["by"], "text": text}
     if "snoozed_until" in change:
-        entry["detail"] = {"until": change["snoozed_until"].isoformat()}
-    tx.execute(incident_entries.insert().values(entry))
+        detail = {"until": change["snoozed_until"].isoformat()}
+    tx.execute(incident_entries.insert().values(entry | {"detail": detail or {}}))
     before = {name: _plain(getattr(found, name)) for name in change if name != "updated_at"}
     after = {name: _plain(change[name]) for name in before}
     summary = f"{_PAST[kind]} incident {found.rule} for {found.period}" + (f": {text}" if text else "")
@@ -83,14 +102,22 @@ def _act(
     return found
 
 
-_PAST = {"acknowledge": "acknowledged", "note": "noted on", "snooze": "snoozed", "resolve": "resolved"}
+_PAST = {
+    "acknowledge": "acknowledged",
+    "note": "noted on",
+    "snooze": "snoozed",
+    "resolve": "resolved",
+    "gate_opened": "opened the deploy gate for",
+    "action": "acted on",
+}
 
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _require(value: str, name: str, wanted: str) -> str:
+def require_text(value: str, name: str, wanted: str) -> str:
+    """Return ``value`` without blanks around it; raise ``InputInvalid`` if it is empty."""
     if not value.strip():
         raise InputInvalid(f"{name} is empty: {wanted}")
     return value.strip()

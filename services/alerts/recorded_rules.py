@@ -41,6 +41,12 @@ RECORDED = (
         BY_PERSON,
     ),
     ("reconciliation_break", "P2", "payments of a day differ from Stripe's", "when the day agrees"),
+    (
+        "restore_running",
+        "P2",
+        "a restore is running: the deploy gate is closed",
+        "with `fleet gate --database-restore done`",
+    ),
     ("run_too_short", "P3", "a run ended in a tenth of its usual time", BY_PERSON),
     (
         "shop_redact_not_confirmed",

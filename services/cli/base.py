@@ -115,10 +115,8 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         except click.Abort:  # no answer to a prompt; no command has one after a change
             click.echo(err=True)
             raise click.ClickException("stopped: nothing was changed") from None
-        except PoolTimeout as error:
-            raise click.ClickException("no free database connection: `fleet doctor` shows why") from error
-        except DBAPIError as error:
-            raise click.ClickException(_describe_database_error(error)) from error
+        except (DBAPIError, PoolTimeout) as error:
+            raise click.ClickException(describe_database_error(error)) from error
 
     return run
 
@@ -211,7 +209,10 @@ class CommandGroup(click.Group):
     command_class = ReportingCommand
 
 
-def _describe_database_error(error: DBAPIError) -> str:
+def describe_database_error(error: DBAPIError | PoolTimeout) -> str:
+    """Return what went wrong with the database, and what to do."""
+    if isinstance(error, PoolTimeout):
+        return "no free database connection: `fleet doctor` shows why"
     lines = str(error.orig).strip().splitlines()
     reason = lines[0] if lines else type(error.orig).__name__
     if isinstance(error.orig, UndefinedTable):

@@ -10,6 +10,7 @@ from flask import Flask, render_template, request
 from services.console.audit import audit_blueprint
 from services.console.auth import close_all_but_public, has_cron_secret
 from services.console.cron import cron_blueprint
+from services.console.gate import gate_blueprint
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings
@@ -44,6 +45,7 @@ def make_app(settings: Settings | None = None, probe: HealthCheck | None = None)
     app.register_blueprint(health_blueprint(probe, _conditions_reader(settings.cron_secrets)))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
+    app.register_blueprint(gate_blueprint())
     app.add_template_filter(describe_age, "age")
     close_all_but_public(app, settings.cron_secrets)
 

@@ -20,7 +20,7 @@ PUBLIC_ROUTES: Final = frozenset(
 )
 """Endpoints without sign-in. None may show data of a shop or a customer."""
 
-SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports"})
+SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports", "gate.show"})
 """Endpoints for machines, which send ``CRON_SECRET``."""
 
 HOW_TO_SEND_IT: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"

@@ -220,9 +220,9 @@ def rolled_back(tx: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def transaction_or_plan(*, dry_run: bool) -> Iterator[Connection]:
+def transaction_or_plan(engine: Engine | None = None, *, dry_run: bool) -> Iterator[Connection]:
     """Yield a connection as ``transaction`` does; with ``dry_run`` its work is rolled back at the end."""
-    with transaction() as tx, rolled_back(tx) if dry_run else nullcontext():
+    with transaction(engine) as tx, rolled_back(tx) if dry_run else nullcontext():
         yield tx
 
 

@@ -1,0 +1,114 @@
+"""``fleet gate``: whether one may deploy now."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from services.alerts.gate import (
+    CHAIN_RULE,
+    GateReason,
+    end_restore,
+    list_gate_reasons,
+    open_gate,
+    start_restore,
+)
+from services.alerts.incidents import get_incident
+from services.cli.base import (
+    ReportingCommand,
+    actor_option,
+    audit_author,
+    describe_database_error,
+    dry_run_option,
+    json_option,
+)
+from services.cli.output import format_time, print_json, safe_text
+from services.cli.params import INCIDENT
+from services.core.clock import utc_now
+from services.core.db import get_engine, make_engine, transaction, transaction_or_plan
+from services.core.settings import get_settings
+
+
+@click.command(cls=ReportingCommand)
+@click.option(
+    "--for", "incident_id", type=INCIDENT, help="Open it for two hours, for the fix of this incident."
+)
+@click.option(
+    "--database-restore",
+    "restore",
+    type=click.Choice(["running", "done"]),
+    help="Record that a restore is running, or is done.",
+)
+@click.option("--reason", default="", help="Why; needed with --for and --database-restore. Audited.")
+@dry_run_option
+@actor_option
+@json_option
+def command(
+    incident_id: int | None, restore: str | None, reason: str, dry_run: bool, actor: str, as_json: bool
+) -> None:
+    """Exit with 0 if one may deploy now, else with 1, and say why.
+
+    The gate is closed while the audit chain is broken, a P1 is open, a restore is running, or the database
+    cannot be read. --for opens it for one incident; for a broken chain only with the owner's role
+    (MIGRATE_DATABASE_URL). Other reasons keep it closed.
+
+    \b
+    Example: fleet gate
+             fleet gate --for 12 --reason "deploys the fix of the retry"
+    """
+    if (incident_id and restore) or (reason and not (incident_id or restore)):
+        raise click.UsageError("give one of --for and --database-restore; --reason belongs to them")
+    author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
+    if restore:
+        _mark_restore(restore, dry_run=dry_run, as_json=as_json, **author)
+    elif incident_id:
+        _open(incident_id, dry_run=dry_run, as_json=as_json, **author)
+    else:
+        try:
+            with transaction() as tx:
+                reasons = list_gate_reasons(tx, utc_now())
+        except (DBAPIError, PoolTimeout) as fault:
+            reasons = [GateReason("database_unavailable", describe_database_error(fault))]
+        _end(reasons, {}, as_json=as_json)
+
+
+def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> None:
+    with transaction() as tx:
+        is_chain = get_incident(tx, incident_id).rule == CHAIN_RULE
+    with transaction_or_plan(_owner_engine() if is_chain else get_engine(), dry_run=dry_run) as tx:
+        until = open_gate(tx, incident_id, **author)
+        reasons = list_gate_reasons(tx, author["now"])
+    opened = f"{'Would open' if dry_run else 'Opened'} for incident {incident_id} until {format_time(until)}."
+    if not as_json:
+        click.echo(opened)
+    _end(reasons, {"opened_for": incident_id, "until": until}, as_json=as_json)
+
+
+def _owner_engine() -> Engine:
+    """Return an engine of the role that owns the tables, so that only who has its password can use it."""
+    return make_engine(get_settings().migrate_database_url, application="shopfleet-gate", pool_size=1)
+
+
+def _mark_restore(state: str, *, dry_run: bool, as_json: bool, **author: Any) -> None:
+    act = start_restore if state == "running" else end_restore
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        act(tx, **author)
+    if as_json:
+        print_json({"restore": state, "changed": not dry_run})
+    else:
+        click.echo(f"{'Would record' if dry_run else 'Recorded'}: the restore is {state}.")
+
+
+def _end(reasons: Sequence[GateReason], more: dict[str, Any], *, as_json: bool) -> None:
+    """Print the state of the gate, and exit with 1 if it is closed."""
+    state = "closed" if reasons else "open"
+    if as_json:
+        print_json({"gate": state, "reasons": [one._asdict() for one in reasons], **more})
+    else:
+        click.echo(f"The deploy gate is {state}.")
+        for reason in reasons:
+            click.echo(f"- {reason.code}: {safe_text(reason.detail)}")
+    click.get_current_context().exit(1 if reasons else 0)

@@ -1,0 +1,207 @@
+"""The deploy gate: closed while something may be made worse, and never open if nobody knows."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, create_engine, text
+
+from services.alerts.incidents import Incident, record_incidents
+from services.alerts.people import resolve_by_person
+from services.cli import gate as gate_command
+from services.cli.main import main
+from services.console.app import make_app
+from services.core import db
+from services.core.clock import utc_now
+from services.core.db import driver_url, transaction
+from services.core.settings import get_settings
+
+URL = "/api/v1/deploy-gate"
+SECRET = "tests-only-cron-secret-" + "c" * 32
+NOW = utc_now()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ("gate", *arguments))
+
+
+@pytest.fixture
+def client(engine: Engine) -> FlaskClient:
+    return make_app().test_client()
+
+
+def ask(client: FlaskClient) -> tuple[int, dict[str, object]]:
+    answer = client.get(URL, headers={"X-Cron-Secret": SECRET})
+    found: dict[str, object] = answer.get_json()
+    return answer.status_code, found
+
+
+def add(engine: Engine, severity: str, rule: str = "heartbeat_old:beat") -> None:
+    with transaction(engine) as tx:
+        record_incidents(tx, [Incident(None, rule, "2026-11-20", severity, f"{rule} is bad")], NOW)
+
+
+def codes() -> list[str]:
+    return [one["code"] for one in json.loads(run("--json").stdout)["reasons"]]
+
+
+def test_the_gate_is_open_without_a_p1(engine: Engine, client: FlaskClient) -> None:
+    add(engine, "P2", "work_dead:reconcile")
+
+    done = run()
+    assert (done.exit_code, done.output) == (0, "The deploy gate is open.\n")
+    assert ask(client) == (200, {"gate": "open"})
+
+
+def test_a_p1_closes_it_with_the_incident_until_it_is_resolved(engine: Engine, client: FlaskClient) -> None:
+    add(engine, "P1")
+
+    closed = run()
+    assert closed.exit_code == 1
+    assert "- p1_open: incident 1 (P1, heartbeat_old:beat, fleet) is open since" in closed.stdout
+    status, answer = ask(client)
+    assert (status, answer["gate"]) == (409, "closed")
+    assert answer["reasons"] == json.loads(run("--json").stdout)["reasons"]
+    with transaction(engine) as tx:
+        resolve_by_person(tx, 1, now=NOW, by="ada", reason="repaired", request_id="r")
+    assert run().exit_code == 0
+
+
+def test_it_needs_the_machine_secret(client: FlaskClient) -> None:
+    assert client.get(URL).status_code == 403
+
+
+def test_it_opens_for_one_incident_for_two_hours(engine: Engine) -> None:
+    add(engine, "P1")
+    add(engine, "P1", "clocks_apart")
+
+    opened = run("--for", "1", "--reason", "deploys the fix", "--as", "ada")
+    assert opened.exit_code == 1, "the other P1 closes it"
+    assert opened.output.startswith("Opened for incident 1 until ")
+    assert codes() == ["p1_open"]
+    both = run("--for", "2", "--reason", "deploys the fix", "--as", "ada")
+    assert (both.exit_code, both.output.splitlines()[-1]) == (0, "The deploy gate is open.")
+    shown = json.loads(CliRunner().invoke(main, ["incidents", "show", "1", "--json"]).output)
+    last = shown["timeline"][-1]
+    assert (last["kind"], last["by"], last["text"]) == ("gate_opened", "ada", "deploys the fix")
+    with engine.begin() as tx:
+        audited = tx.execute(
+            text(
+                "select e.staff_label, e.action, m.summary from audit_events e"
+                " join audit_mutations m on m.event_id = e.id order by e.id limit 1"
+            )
+        ).one()
+        assert tuple(audited) == (
+            "ada",
+            "incident.gate_opened",
+            "opened the deploy gate for incident heartbeat_old:beat for 2026-11-20: deploys the fix",
+        )
+        later = {"until": (utc_now() - timedelta(seconds=1)).isoformat()}
+        statement = "update incident_entries set detail = cast(:d as jsonb) where kind = 'gate_opened'"
+        tx.execute(text(statement), {"d": json.dumps(later)})
+    assert codes() == ["p1_open", "p1_open"]
+
+
+def test_an_opening_does_not_last_beyond_the_end_of_its_incident(engine: Engine) -> None:
+    add(engine, "P1")
+    assert run("--for", "1", "--reason", "deploys the fix").exit_code == 0
+    with transaction(engine) as tx:
+        tx.execute(text("update incidents set status = 'resolved'"))
+        again = Incident(None, "heartbeat_old:beat", "2026-11-20", "P1", "heartbeat_old:beat is bad again")
+        record_incidents(tx, [again], utc_now())
+
+    assert codes() == ["p1_open"]
+
+
+def test_an_opening_for_nothing_is_wrong_usage(engine: Engine) -> None:
+    add(engine, "P2", "work_dead:reconcile")
+
+    for arguments, error in (
+        (("--for", "1", "--reason", "x"), "incident 1 is a P2, which does not close the gate"),
+        (("--for", "9", "--reason", "x"), "there is no incident 9"),
+        (("--reason", "x"), "--reason belongs to them"),
+        (
+            ("--for", "1", "--database-restore", "done", "--reason", "x"),
+            "one of --for and --database-restore",
+        ),
+    ):
+        failed = run(*arguments)
+        assert (failed.exit_code, error in failed.output) == (2, True), failed.output
+    add(engine, "P1")
+    failed = run("--for", "2")
+    assert (failed.exit_code, "reason is empty" in failed.output) == (2, True)
+    planned = run("--for", "2", "--reason", "x", "--dry-run")
+    assert planned.output.startswith("Would open for incident 2 until ")
+    assert codes() == ["p1_open"]
+
+
+def test_a_broken_chain_is_opened_by_the_owner_of_the_tables_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(engine, "P1", "audit_chain_failed")
+    assert codes() == ["audit_chain_broken"]
+    owner = gate_command._owner_engine
+    application = get_settings().database_url
+    monkeypatch.setattr(
+        gate_command, "_owner_engine", lambda: db.make_engine(application, application="t", pool_size=1)
+    )
+
+    refused = run("--for", "1", "--reason", "repairs the row")
+    assert refused.exit_code == 1
+    assert "only the owner of the tables opens the gate for it" in refused.output
+    assert codes() == ["audit_chain_broken"]
+    monkeypatch.setattr(gate_command, "_owner_engine", owner)
+    assert run("--for", "1", "--reason", "repairs the row").exit_code == 0
+
+
+def test_a_person_marks_a_restore(client: FlaskClient) -> None:
+    assert run("--database-restore", "running", "--reason", "the dump of 2026-11-20").exit_code == 0
+    assert codes() == ["restore_running"]
+    assert ask(client)[0] == 409
+    again = run("--database-restore", "running", "--reason", "the dump of 2026-11-20")
+    assert (again.exit_code, "already" in again.output) == (1, True)
+    refused = run("--for", "1", "--reason", "x")
+    assert (refused.exit_code, "`fleet gate --database-restore done` ends it" in refused.output) == (2, True)
+
+    assert run("--database-restore", "done", "--reason", "fleet doctor is fine").exit_code == 0
+    assert run().exit_code == 0
+    assert run("--database-restore", "done", "--reason", "x").exit_code == 1
+
+
+def test_pg_restore_closes_it_while_it_writes(engine: Engine, client: FlaskClient) -> None:
+    with psycopg.connect(get_settings().migrate_database_url, application_name="pg_restore"):
+        assert codes() == ["restore_running"]
+        assert ask(client)[0] == 409
+        assert run("--json").exit_code == 1
+
+
+@pytest.fixture
+def nowhere(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No database answers."""
+    url = driver_url("postgresql://nobody@127.0.0.1:9/none")
+    monkeypatch.setattr(db, "_engine", create_engine(url, connect_args={"connect_timeout": 2}))
+    yield
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_without_the_database_it_is_not_open() -> None:
+    closed = run()
+    assert (closed.exit_code, closed.stdout.splitlines()[0]) == (1, "The deploy gate is closed.")
+    assert "- database_unavailable: the database at" in closed.stdout
+    found = json.loads(run("--json").stdout)
+    assert [one["code"] for one in found["reasons"]] == ["database_unavailable"]
+    status, answer = ask(make_app().test_client())
+    assert (status, answer["error"]) == (503, "unavailable")
+
+
+def test_without_tables_it_is_not_open(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.alerts.gate._FIND_CLOSING", "select * from no_such_table")
+
+    assert run().exit_code == 1
+    assert "fleet migrate" in run().stdout
+    assert ask(make_app().test_client())[0] == 503
