@@ -92,7 +92,7 @@ class SecretKind:
                 if text.startswith(prefix) and prefix not in self.prefixes:
                     return f"looks like {meaning} ({prefix}...)"
             if self.needs_prefix and not text.startswith(self.prefixes):
-                return f"does not begin with {self.prefixes[0]}"
+                return f"does not begin with {' or '.join(self.prefixes)}"
         if self.is_base64 and not _is_base64(text.removeprefix("whsec_")):
             return "is not base64"
         return self.find_fault(text) if self.find_fault else ""

@@ -183,12 +183,14 @@ SHOPIFY = Provider(
             description="the Admin API access token, shpat_...",
             expected="the Admin API access token, which begins with shpat_",
             prefixes=("shpat_", "shpca_"),
+            needs_prefix=True,
         ),
         SecretKind(
             name="shopify-refresh-token",
             description="the refresh token that came with an expiring token, shprt_...",
             expected="the refresh token given with an expiring token; it begins with shprt_",
             prefixes=("shprt_",),
+            needs_prefix=True,
         ),
         SecretKind(
             name="shopify-client-id",

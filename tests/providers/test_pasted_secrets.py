@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from services.providers.provider import SecretInvalid
-from services.providers.registry import get_secret_kind
+from services.providers.registry import SECRET_KINDS, get_secret_kind
 
 BASE64 = base64.b64encode(b"k" * 32).decode()
 
@@ -61,6 +61,25 @@ def test_wrong_secret_is_described_with_the_correct_form(name, pasted, meaning):
     assert name in str(caught.value)
     assert meaning in str(caught.value)
     assert "should be" in str(caught.value)
+
+
+WITHOUT_PREFIX = {
+    "shopify-webhook": "the secret of Settings > Notifications has none",
+    "shopify-client-secret": "that of an old app has none",
+    "openphone-webhook": "an older signing key is plain base64",
+}
+"""Kinds of which only some values have a prefix, and why."""
+
+
+def test_a_secret_without_the_prefix_of_its_kind_is_refused_with_the_valid_ones():
+    for kind in SECRET_KINDS.values():
+        if kind.prefixes and kind.name not in WITHOUT_PREFIX:
+            with pytest.raises(SecretInvalid) as caught:
+                kind.parse("hello")
+            assert all(prefix in str(caught.value) for prefix in kind.prefixes)
+            assert "hello" not in str(caught.value)
+        elif kind.name in WITHOUT_PREFIX:
+            assert not kind.needs_prefix
 
 
 def test_message_does_not_contain_the_secret():
