@@ -15,7 +15,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.ledger.filters import FilterInvalid, WorkFilter
-from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
+from services.ledger.pause import Pause, PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work
 from services.shops.shops import find_slugs
 from tasks.commands.options import act_options, celery_command, reason_option, scope_options
@@ -69,14 +69,16 @@ def pause(
         scope = _read_scope(tx, options)
         named = describe_scope(scope, {scope.shop_id or 0: options["shop"]})
         waiting = _count_waiting(tx, [scope])
+        before = next((one for one in list_pauses(tx) if one.scope == scope), None)
     until = f", until {format_time(ends_at)}" if ends_at else ""
     what = f"{named} ({mode}){until}"
-    fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": ends_at}
-    if _is_dry_run(f"pause {what}", fields, options):
+    fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": ends_at, "replaces": before}
+    replaced = f", which replaces the {_describe_pause(before)}" if before else ""
+    if _is_dry_run(f"pause {what}{replaced}", fields, options):
         return
     with transaction() as tx:
         record_pause(tx, scope, mode, now=utc_now(), reason=reason, ends_at=ends_at, **audit_author(actor))
-    _report(f"Paused {what}: {waiting} waiting.", fields, options, changed=True)
+    _report(f"Paused {what}{replaced}: {waiting} waiting.", fields, options, changed=True)
 
 
 @celery_command(
@@ -137,6 +139,13 @@ def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
     return (
         str(scope).replace(f"shop {scope.shop_id}", f"shop {slug}") if scope.shop_id and slug else str(scope)
     )
+
+
+def _describe_pause(pause: Pause) -> str:
+    """Return the mode, author, start, end and reason of ``pause`` as text."""
+    until = f", until {format_time(pause.ends_at)}" if pause.ends_at else ""
+    why = f", {pause.reason!r}" if pause.reason else ""
+    return f"{pause.mode} of {pause.created_by} since {format_time(pause.created_at)}{until}{why}"
 
 
 def _list(scopes: Sequence[PauseScope], slugs: Mapping[int, str]) -> str:
