@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from difflib import SequenceMatcher, get_close_matches
+from textwrap import fill
 from typing import NoReturn
 
-MAX_NAMED = 60
+MAX_NAMED = 20
 """Of more valid values than this, a message names only the closest ones."""
+LIST_ALL = "help"
+"""The value for which the message names every valid value."""
 
 
 class ShopfleetError(Exception):
@@ -18,22 +21,33 @@ class InputInvalid(ShopfleetError):
     """A person's input is wrong: a command exits with 2."""
 
 
-def describe_unknown(value: str, known: Iterable[str]) -> str:
-    """Return a message for ``value``, which is none of ``known``: the valid values, and the closest one."""
-    return f"{value!r} {suggest(value, known)}"
+def describe_unknown(value: str, known: Iterable[str], command: str = "") -> str:
+    """Return a message for ``value``, which is none of ``known``: see ``suggest``."""
+    return f"{value!r} {suggest(value, known, command)}"
 
 
-def suggest(value: str, known: Iterable[str]) -> str:
-    """Return what ``value`` should be instead: the names ``known``, and the closest one."""
+def suggest(value: str, known: Iterable[str], command: str = "") -> str:
+    """Return what ``value`` should be instead: the names ``known``, and the closest one.
+
+    Of more than ``MAX_NAMED`` names the closest come first, in lines; ``command`` lists all, or without one
+    the value ``LIST_ALL`` does.
+    """
     names = list(dict.fromkeys(known))
     if not names:
         return "does not exist: there is none yet"
-    if len(names) > MAX_NAMED:
-        shown = get_close_matches(value, names, MAX_NAMED // 2, 0.3) or names[: MAX_NAMED // 6]
-        listed = f"{', '.join(shown)} or one of {len(names) - len(shown)} more"
-    else:
-        listed = ", ".join(names)
-    return f"should be one of {listed}{did_you_mean(value, names)}"
+    if len(names) <= MAX_NAMED:
+        return f"should be one of {', '.join(names)}{did_you_mean(value, names)}"
+    names.sort()
+    if value == LIST_ALL:
+        return f"should be one of these {len(names)}:\n{_wrap(names)}"
+    shown = get_close_matches(value, names, MAX_NAMED, 0.4) or names[:MAX_NAMED]
+    how = f"`{command}` lists all" if command else f"the value {LIST_ALL!r} lists all"
+    more = f"or one of {len(names) - len(shown)} more: {how}"
+    return f"should be one of\n{_wrap(shown)}\n{more}{did_you_mean(value, names)}"
+
+
+def _wrap(names: Collection[str]) -> str:
+    return fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ def get_job(tx: Connection, name: str) -> Job:
     """Return the job ``name``; raise ``JobUnknown``, which lists the known names."""
     found = find_jobs(tx)
     if name not in found:
-        raise JobUnknown(f"there is no job {name!r}: it {suggest(name, found)}")
+        raise JobUnknown(f"there is no job {name!r}: it {suggest(name, found, 'fleet jobs list')}")
     return found[name]
 
 

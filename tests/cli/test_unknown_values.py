@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.core.errors import did_you_mean
+from services.core.errors import MAX_NAMED, did_you_mean, suggest
 from tests.cli.commands import run
 from tests.ledger_rows import accept, new_event
 
@@ -24,7 +24,13 @@ def event(engine: Engine, harbour: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("events list --topic typo", "'typo' should be one of "),
+        ("events list --topic typo", "'typo' should be one of\n"),
+        ("events list --topic typo", " more: the value 'help' lists all"),
+        (
+            "events list --topic help",
+            "\n  account.application.authorized, account.application.deauthorized,\n",
+        ),
+        ("audit list --table shop", "did you mean 'shops'?"),
         ("events list --topic orders/creat", "did you mean 'orders/create'?"),
         ("events list --topic charge.refund", "did you mean 'charge.refunded'?"),
         (
@@ -37,7 +43,7 @@ def event(engine: Engine, harbour: str) -> None:
         ("events show 99999", "there is no event 99999: the newest is 2, `fleet events list` lists them"),
         ("events replay 99999", "there is no event 99999: the newest is 2"),
         ("events replay 1 99999 --dry-run", "there is no event 99999"),
-        ("events replay --topic typo -f", "'typo' should be one of "),
+        ("events replay --topic typo -f", "'typo' should be one of\n"),
         ("events show 0", "'0' should be the number of a row"),
         ("events show 9223372036854775808", "should be the number of a row"),
         ("work list -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
@@ -173,6 +179,21 @@ def test_a_command_without_settings_names_all_of_them(line: str, tmp_path: Path)
     for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
         assert f"{name} is missing" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_of_many_valid_names_the_closest_are_listed_in_short_lines() -> None:
+    names = [f"topic_{number:03}" for number in reversed(range(100))]
+    shown = suggest("topic_04", names)
+    listed = [name.strip() for line in shown.splitlines()[1:-1] for name in line.split(",") if name.strip()]
+
+    assert {"topic_004", "topic_040", "topic_049"} <= set(listed) <= set(names)
+    assert len(listed) == MAX_NAMED
+    assert f"or one of {100 - MAX_NAMED} more: the value 'help' lists all" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    assert suggest("xyz", names, "fleet jobs list").splitlines()[1].startswith("  topic_000, topic_001")
+    assert "80 more: `fleet jobs list` lists all" in suggest("xyz", names, "fleet jobs list")
+    every = suggest("help", names).split(":", 1)[1].split(",")
+    assert [name.strip() for name in every] == sorted(names)
 
 
 @pytest.mark.parametrize(
