@@ -97,7 +97,7 @@ def make_shop_route(shop_id: int, choice: MailChoice, secret: str | None, settin
         )
     needed = SECRETS[name]
     if needed and not secret:
-        hint = f"it has no {needed}: `fleet shops secret SHOP {needed} --stdin`"
+        hint = f"it has no {needed}: `fleet mail accounts` shows the command that records it"
         raise Misconfigured("mail.no_secret", f"the shop's mail goes through {name} and {hint}")
     names = OF_GRAPH if name == "graph" else ()
     if missing := [option for option in names if not getattr(choice, option)]:

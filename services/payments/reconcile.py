@@ -17,7 +17,6 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.audit.chain import AuditEntry
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
@@ -29,7 +28,7 @@ from services.payments.comparison import SUBJECTS, DayComparison
 from services.payments.match import count_staged, stage_breaks
 from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.order_charge_payout_sums import sum_orders_charges_payouts
-from services.payments.stripe_key import NO_KEY, find_stripe_key
+from services.payments.stripe_key import find_stripe_key, no_stripe_key
 from services.payments.stripe_lists import UnreadableObject, fetch_stripe_rows, render_rows
 from services.shops.shops import Shop
 
@@ -75,7 +74,7 @@ def reconcile_day(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> Jo
         key = find_stripe_key(tx, day.shop_id)
         if key is None:
             if tx.exec_driver_sql(_HAS_ROWS, day._asdict()).scalar():
-                raise Misconfigured("stripe.no_key", NO_KEY)
+                raise no_stripe_key(tx, day.shop_id)
             return JobResult(result=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url = get_settings().stripe_api_base
     unreadable: list[UnreadableObject] = []

@@ -5,11 +5,15 @@ from sqlalchemy import Connection
 from services.core.crypto import SealBroken
 from services.core.errors import Misconfigured
 from services.shops.secrets import find_secrets
+from services.shops.shops import get_shop_by_id
 
-NO_KEY = (
-    "the shop has no stripe-key for calls to Stripe: `fleet shops secret SHOP stripe-key --stdin` records a "
-    "restricted key that may read charges, refunds, disputes, payouts, balance and events; then requeue this"
-)
+
+def no_stripe_key(tx: Connection, shop_id: int) -> Misconfigured:
+    """Return the error for a shop without a key, with the command that records one."""
+    command = f"fleet shops secret {get_shop_by_id(tx, shop_id).slug} stripe-key --stdin"
+    may = "restricted key that may read charges, refunds, disputes, payouts, balance and events"
+    why = f"the shop has no stripe-key for calls to Stripe: `{command}` records a {may}; then requeue this"
+    return Misconfigured("stripe.no_key", why)
 
 
 def find_stripe_key(tx: Connection, shop_id: int) -> str | None:
@@ -24,12 +28,12 @@ def find_stripe_key(tx: Connection, shop_id: int) -> str | None:
         why = f"the shop's stripe-key does not open: {key}; record it again, then requeue this item"
         raise Misconfigured("stripe.key_unreadable", why) from key
     if key is None and found:
-        raise Misconfigured("stripe.no_key", NO_KEY)
+        raise no_stripe_key(tx, shop_id)
     return key
 
 
 def get_stripe_key(tx: Connection, shop_id: int) -> str:
     key = find_stripe_key(tx, shop_id)
     if key is None:
-        raise Misconfigured("stripe.no_key", NO_KEY)
+        raise no_stripe_key(tx, shop_id)
     return key

@@ -16,8 +16,8 @@ from services.providers.http import find_json, post
 TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
 
 _RECONNECT = (
-    "open the app in the shop's admin to install it again, then `fleet shops secret SHOP shopify-token` and "
-    "`shopify-refresh-token`, and requeue the waiting work"
+    "open the app in the shop's admin to install it again, then record its new shopify-token and "
+    "shopify-refresh-token with `fleet shops secret`, and requeue the waiting work"
 )
 
 

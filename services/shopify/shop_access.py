@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
 
 _FIND_SHOPS = """
-select s.shop_id, s.shopify_domain, c.token_expires_at
-  from shop_config s left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
+select s.shop_id, p.slug, s.shopify_domain, c.token_expires_at
+  from shop_config s join shops p on p.id = s.shop_id
+  left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
  where s.shop_id = any(%(shop_id)s::int[])
 """
 
-_NO_DOMAIN = """\
-the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, then requeue"""
-_NOT_RECORDED = "the shop has no shopify-token: record its Admin API token, then requeue this"
+_MISSING = "the shop has no {}: `fleet shops connect {}` records it, then requeue this"
 
 
 class ShopAccess(NamedTuple):
@@ -98,10 +97,11 @@ def find_access(
 
     def find(shop_id: int) -> ShopAccess | Misconfigured:
         token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
+        slug = shop.slug if shop else "SHOP"
         if not (at := domain or (shop.shopify_domain if shop else "")):
-            return Misconfigured("shopify.no_domain", _NO_DOMAIN)
+            return Misconfigured("shopify.no_domain", _MISSING.format("shopify_domain", slug))
         if token is None:
-            return Misconfigured("shopify.no_token", _NOT_RECORDED)
+            return Misconfigured("shopify.no_token", _MISSING.format("shopify-token", slug))
         if isinstance(token, SealBroken):
             return Misconfigured(
                 "shopify.token_unreadable", f"the shop's shopify-token cannot be decrypted: {token}"

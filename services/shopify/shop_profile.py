@@ -30,8 +30,9 @@ UNCONFIRMED = "shopify.erasure_not_confirmed"
 """The error code of an erasure of a shop that waits for a confirmation."""
 
 _FIND_IDENTITIES = """
-select s.shop_id, array_prepend(s.shopify_domain, s.former_shopify_domains) as domains, t.shopify_id
-  from shop_config s left join storefronts t on t.shop_id = s.shop_id
+select s.shop_id, p.slug, array_prepend(s.shopify_domain, s.former_shopify_domains) as domains, t.shopify_id
+  from shop_config s join shops p on p.id = s.shop_id
+  left join storefronts t on t.shop_id = s.shop_id
  where s.shop_id = any(%(shop_id)s::int[])
 """
 
@@ -43,10 +44,11 @@ select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.t
 
 
 class ShopIdentity(NamedTuple):
-    """A shop's current and former domains in lower case, and its id at Shopify."""
+    """A shop's current and former domains in lower case, its id at Shopify, and its slug."""
 
     domains: tuple[str, ...] = ()
     shopify_id: int | None = None
+    slug: str = "SHOP"
 
 
 _Storefront = data_class(storefronts)
@@ -55,7 +57,9 @@ _Storefront = data_class(storefronts)
 def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, ShopIdentity]:
     rows = tx.exec_driver_sql(_FIND_IDENTITIES, {"shop_id": int_array(sorted(shop_ids))})
     return {
-        row.shop_id: ShopIdentity(tuple(name.lower() for name in row.domains if name), row.shopify_id)
+        row.shop_id: ShopIdentity(
+            tuple(name.lower() for name in row.domains if name), row.shopify_id, row.slug
+        )
         for row in rows
     }
 
@@ -73,7 +77,7 @@ def check_shop_identity(domain: str, shopify_id: int, known: ShopIdentity) -> No
     """Raise ``WrongBody`` unless a privacy request is about this shop, by its domain or by its id."""
     if shopify_id == known.shopify_id or domain in known.domains:
         return
-    own = "which is not set: `fleet shops set SHOP --shopify-domain NAME`"
+    own = f"which is not set: `fleet shops set {known.slug} --shopify-domain NAME`"
     if known.domains:
         own = f"{known.domains[0]}; discard it if it is forged"
     raise WrongBody("shop_domain", domain, f"this shop's own domain, {own}")

@@ -107,7 +107,7 @@ def list_new_faults(slug: str, fields: Mapping[str, str]) -> list[str]:
     """Return every fault of a new shop with these ``FIELDS``. Pure."""
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
     owner, location_id = fields["stock_owner"], fields["stock_location_id"]
-    return faults + _find_faults(fields) + _find_pool_faults(owner, location_id)
+    return faults + _find_faults(fields) + _find_pool_faults(slug, owner, location_id)
 
 
 def set_shop(
@@ -129,7 +129,9 @@ def set_shop(
     shop = get_shop(tx, slug)
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
-    _check_faults(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
+    _check_faults(
+        _find_pool_faults(slug, owner, changes.get("stock_location_id", shop.stock_location_id), here)
+    )
     after = {field: value for field, value in changes.items() if getattr(shop, field) != value}
     if not after:
         return shop
@@ -173,7 +175,7 @@ def get_shop(tx: Connection, slug: str, *, is_removed_allowed: bool = False) -> 
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
         known = tx.scalars(select(shops.c.slug).order_by(shops.c.slug)).all()
-        hint = f"it {suggest(slug, known)}" if known else "add it with fleet shops add"
+        hint = f"it {suggest(slug, known, 'fleet shops list')}" if known else "add it with fleet shops add"
         raise ShopUnknown(f"there is no shop {slug!r}: {hint}")
     shop = _read_shop(row)
     if shop.removed_at is not None and not is_removed_allowed:
@@ -271,14 +273,14 @@ def _find_closest(field: str, value: str) -> str:
     return did_you_mean(value, sorted(known))
 
 
-def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
-    """Return why a shop of ``owner`` cannot have ``location_id``; ``before`` is the current one."""
+def _find_pool_faults(slug: str, owner: str, location_id: str, before: str = "") -> list[str]:
+    """Return why the shop ``slug`` of ``owner`` cannot have ``location_id``; ``before`` is the current."""
     if not owner.startswith(OF_POOL):
         return []
     if not location_id:
         return [
             f"stock_location_id='' should be the location of this shop in {owner}: name it with "
-            "--stock-location-id; `fleet stock show --shop SHOP --json` has the numbers"
+            f"--stock-location-id; `fleet stock show --shop {slug} --json` has the numbers"
         ]
     if before and before != location_id:
         return [

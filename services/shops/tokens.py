@@ -31,8 +31,9 @@ _ID, _SECRET = "shopify-client-id", "shopify-client-secret"
 _REFRESH_SLOTS = threading.BoundedSemaphore(2)
 
 _FIND_SHOP = """
-select s.shopify_domain, c.token_expires_at
-  from shop_config s left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
+select p.slug, s.shopify_domain, c.token_expires_at
+  from shop_config s join shops p on p.id = s.shop_id
+  left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
  where s.shop_id = %(shop_id)s
 """
 
@@ -83,7 +84,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             raise Misconfigured(
                 "shopify.token_refused",
                 "the shop refuses the access token, and there is no shopify-refresh-token: record a good "
-                "token with `fleet shops secret SHOP shopify-token`, then requeue the waiting work",
+                f"token with `fleet shops secret {shop.slug} shopify-token`, then requeue the waiting work",
             )
         if not (client_id and client_secret):
             missing = " and ".join(
@@ -91,8 +92,8 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             )
             raise Misconfigured(
                 "shopify.no_client",
-                f"the token must be refreshed and the shop has no {missing}: `fleet shops secret SHOP NAME`, "
-                "then requeue the waiting work",
+                f"the token must be refreshed and the shop has no {missing}: `fleet shops secret {shop.slug} "
+                f"{_ID}` and `{_SECRET}`, then requeue the waiting work",
             )
         base_url = admin_base_url(domain, get_settings().shopify_api_base)
         try:

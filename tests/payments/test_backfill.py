@@ -154,7 +154,7 @@ def test_shop_without_stripe_is_skipped_and_an_incomplete_one_is_an_error(
 
     with transaction(engine) as tx:
         record_secret(tx, 1, "stripe-webhook", "whsec_" + "a" * 32, NOW)
-    with pytest.raises(Misconfigured, match="fleet shops secret SHOP stripe-key --stdin"):
+    with pytest.raises(Misconfigured, match="fleet shops secret harbour stripe-key --stdin"):
         run_backfill()
 
 

@@ -155,7 +155,7 @@ def test_error_of_a_shop_without_a_key_names_the_command(engine: Engine, api: St
     assert [row[:4] for row in work(engine)] == [("event_fetch", "dead", None, "stripe.no_key")]
     with engine.connect() as tx:
         why = tx.exec_driver_sql("select last_error from work_queue").scalar_one()
-    assert "fleet shops secret SHOP stripe-key --stdin" in why
+    assert "fleet shops secret harbour stripe-key --stdin" in why
 
 
 @pytest.mark.parametrize(

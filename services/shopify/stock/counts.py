@@ -16,6 +16,7 @@ from services.core.csv_files import find_id, parse_count, parse_csv, raise_fault
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, find_stock_owners, level_arrays
+from services.shops.shops import get_shop_by_id
 
 MAX_PIECES = 1_000_000_000
 
@@ -186,7 +187,7 @@ def check_owner(tx: Connection, shop_id: int) -> None:
     if not counting:
         raise CountRefused(
             "the shop's stock owner is shopify, so its figures are Shopify's: correct them there, or run "
-            "`fleet shops set SHOP --stock-owner shopfleet` first"
+            f"`fleet shops set {get_shop_by_id(tx, shop_id).slug} --stock-owner shopfleet` first"
         )
 
 
