@@ -12,10 +12,16 @@ from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
 from services.core.pg_arrays import arrays
 
+# An upsert takes a number of the sequence for each row, even if it only updates: so the id is given.
 _RECORD = """
 with changed as (
-insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
-select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(now)s
+insert into incidents as i
+  (id, shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
+overriding system value
+select coalesce((select o.id from incidents o where o.rule = v.rule and o.period = v.period
+                    and (o.shop_id = v.shop_id or o.shop_id is null and v.shop_id is null)),
+                nextval('incidents_id_seq')),
+       v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(now)s
   from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(severity)s::text[],
               %(summary)s::text[], %(detail)s::jsonb[]) as v(shop_id, rule, period, severity, summary, detail)
  where not exists (

@@ -109,3 +109,13 @@ def test_each_shop_has_its_own_incident(tx: Connection) -> None:
     close(tx)
     other = Incident(2, "a_rule", "2026-11-20", "P2", "it fails", {"findings": ["row 2"]})
     assert record_incidents(tx, [other], NOW) == 1
+
+
+def test_ids_are_consecutive_whatever_is_updated_between(tx: Connection) -> None:
+    for minute in range(30):
+        incidents = [Incident(shop, "a_rule", "1", "P2", f"{minute}") for shop in (None, 1, 2)]
+        record_incidents(tx, incidents, NOW + timedelta(minutes=minute))
+    fire(tx, "2")
+    ids = sorted(line.id for line in find_incidents(tx))
+
+    assert ids == [*range(ids[0], ids[0] + 4)]

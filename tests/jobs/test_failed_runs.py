@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from services.alerts.incidents import find_incidents
+from services.alerts.work_rules import record_dead_work
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.complete_run import sync_run_status
@@ -58,6 +60,18 @@ def test_successful_run_of_another_shop_or_job_does_not_end_the_failure(close: C
     add_run(close, CLOSE, "2026-11", "done", shop_id=7)
 
     assert failed(close) == {CLOSE: 1}
+
+
+def test_dead_work_of_a_run_has_one_incident(close: Connection) -> None:
+    job = make_job(name=CLOSE, per_shop=False, zone="UTC", covers=Covers.MONTH)
+    start_run(close, job, None, "2026-10", origin="cli", by="ada", now=utc_now())
+    for status in ("dead", "pending", "dead"):
+        change = "update work_queue set finished_at = now(), died_at = now(), status = :status"
+        close.execute(text(change), {"status": status})
+        sync_run_status(close, utc_now())
+        record_dead_work(close, utc_now())
+
+        assert [line.rule for line in find_incidents(close)] == [f"job_failed:{CLOSE}"]
 
 
 def test_each_shop_counts_once(tx: Connection) -> None:
