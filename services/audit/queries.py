@@ -6,11 +6,14 @@ from itertools import islice
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection, CursorResult, Row
+from sqlalchemy import Connection, CursorResult, Row, cast, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
 from services.audit.chain import ChainPosition, ChainRow, RowTuple
 from services.audit.diagnose import ChainRows
+from services.audit.tables import audit_events
+from services.core.db import Page, fetch_page
 from services.core.pg_arrays import int_array
 
 CHUNK_ROWS = 5000
@@ -106,6 +109,27 @@ select shop_id from chains where shop_id is not null
 def use_snapshot(tx: Connection) -> None:
     """Let ``tx`` read one snapshot, or rows archived meanwhile would look missing. Call it first."""
     tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
+
+
+def list_entries(
+    tx: Connection, *, shop_id: int | None, since: datetime | None, by: str, table: str, limit: int
+) -> Page[Row[Any]]:
+    """Return the stored entries, newest first: of a shop, since a time, of a person, about a table.
+
+    ``by`` is a part of the label of who acted; archived entries are not returned.
+    """
+    column = audit_events.c
+    wanted = select(*(each for each in column if each.name != "prev_hash"))
+    wanted = wanted.order_by(column.id.desc() if shop_id is None else column.seq.desc())
+    if shop_id is not None:
+        wanted = wanted.where(column.shop_id == shop_id)
+    if since is not None:
+        wanted = wanted.where(column.at >= since)
+    if by:
+        wanted = wanted.where(column.staff_label.icontains(by, autoescape=True))
+    if table:
+        wanted = wanted.where(cast(column.mutations, JSONB).contains([{"table_name": table}]))
+    return fetch_page(tx, wanted, limit)
 
 
 def list_chains(tx: Connection) -> list[int | None]:

@@ -1,5 +1,6 @@
-"""``fleet audit``: verify, export and anchor the audit chains."""
+"""``fleet audit``: list, verify, export and anchor the audit chains."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from services.audit.anchors import anchor_entry, list_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.queries import list_chains, use_snapshot
+from services.audit.queries import list_chains, list_entries, use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.cli.base import (
@@ -25,25 +26,65 @@ from services.cli.base import (
     find_shop_id,
     format_count,
     json_option,
+    limit_option,
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text
+from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, safe_text
+from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_open, find_signable, find_slug, list_open, list_open_findings
 from services.providers.object_store import open_store
+from services.schema.models import metadata
 from services.shops.shops import find_slugs
+
+TABLE = KnownType("table", lambda: ["anchors", *metadata.tables])
 
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """Verify, export and anchor the audit chains.
+    """List, verify, export and anchor the audit chains.
 
     \b
     Example: fleet audit verify --full
     """
+
+
+@command.command("list")
+@shop_option
+@since_option("changes")
+@click.option("--by", default="", help="Only changes by this person, job or webhook: a part of the name.")
+@click.option("--table", type=TABLE, default="", help="Only changes of this table, such as shops or orders.")
+@limit_option
+@json_option
+def print_entries(shop: str, since: datetime | None, by: str, table: str, limit: int, as_json: bool) -> None:
+    """List what was changed, when and by whom, newest first; archived entries are not in the list.
+
+    \b
+    Examples:
+      fleet audit list --shop harbour --since 24h
+      fleet audit list --by ada --table shop_secrets --json
+    """
+    with transaction() as tx:
+        shop_id = find_shop_id(tx, shop)
+        lines = list_entries(tx, shop_id=shop_id, since=since, by=by, table=table, limit=limit)
+        slugs = find_slugs(tx)
+    changes = {line.id: json.loads(line.mutations) for line in lines}
+    columns: Columns = {
+        "id": "id",
+        "at": "at",
+        "shop": lambda line: find_slug(line.shop_id, slugs) or "(fleet)",
+        "by": "staff_label",
+        "action": "action",
+        "what": lambda line: "\n".join(one["summary"] for one in changes[line.id]),
+    }
+    documents = [
+        line._asdict() | {"shop": find_slug(line.shop_id, slugs), "mutations": changes[line.id]}
+        for line in lines
+    ]
+    print_list("", columns, lines, documents, "No change matches.", as_json=as_json)
 
 
 @command.command("verify")

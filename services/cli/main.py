@@ -14,6 +14,8 @@ import click
 from services.core.errors import ShopfleetError
 
 GROUP = "fleet.commands"
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+"""The settings of a root command; those of ``fleet`` hold for all its subcommands."""
 
 
 class FleetGroup(click.Group):
@@ -57,7 +59,7 @@ class FleetGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=FleetGroup, context_settings=HELP_NAMES)
 @click.version_option(package_name="shopfleet", prog_name="fleet")
 def main() -> None:
     """Run and operate a fleet of queues.

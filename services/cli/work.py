@@ -68,7 +68,7 @@ def show(work_id: int, as_json: bool) -> None:
     if as_json:
         print_json(_document(line, slugs))
         return
-    fields = {name: value for name, value in line._asdict().items() if name != "shop_id"}
+    fields = {name: value for name, value in _fields(line).items() if name != "shop_id"}
     print_fields(f"Work {line.id}", {"shop": slugs.get(line.shop_id, line.shop_id), **fields})
     if line.event_id is not None:
         click.echo(f"Its event: fleet events show {line.event_id}")
@@ -101,6 +101,11 @@ def _outcome(line: WorkLine) -> str:
     return f"{line.error_code}: {line.last_error}" if line.error_code else ""
 
 
+def _fields(line: WorkLine) -> dict[str, Any]:
+    # Its own column is set when dead work is requeued: until then it is the time at which it finished.
+    return line._asdict() | ({"died_at": line.finished_at} if line.status == "dead" else {})
+
+
 def _document(line: WorkLine, slugs: dict[int, str]) -> dict[str, Any]:
     # ``verdict`` is the former name of ``result``: readable until 0.2.
-    return line._asdict() | {"shop": slugs.get(line.shop_id), "verdict": line.result}
+    return _fields(line) | {"shop": slugs.get(line.shop_id), "verdict": line.result}

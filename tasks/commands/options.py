@@ -16,6 +16,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
+from services.cli.main import HELP_NAMES
 from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
 
 scope_options = add_options(
@@ -41,5 +42,5 @@ class OperatorCommand(ReportingCommand, CeleryCommand):
 
 def celery_command(*options: Callable[[Any], Any]) -> Callable[[Any], click.Command]:
     """Return a decorator that makes a subcommand of ``celery`` with ``options``."""
-    click_command = click.command(cls=OperatorCommand)
+    click_command = click.command(cls=OperatorCommand, context_settings=HELP_NAMES)
     return add_options(click_command, *options, click.pass_context, handle_preload_options)

@@ -208,3 +208,30 @@ def test_over_http_an_unreachable_store_is_reported(
 
     assert (answer.status_code, answer.json and answer.json["error"]) == (503, "archive.unavailable")
     assert "archive" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("options", "seqs"),
+    [
+        ((), [7, 3, 6, 2, 5, 1, 4, 3, 2, 1]),
+        (("--shop", "harbour"), [7, 6, 5, 4, 3, 2, 1]),
+        (("--by", "FLEET", "--table", "shops"), [7]),
+        (("--table", "mail_outbox"), []),
+        (("--by", "nobody"), []),
+        (("--by", "%"), []),
+        (("--shop", "harbour", "--limit", "2"), [7, 6]),
+    ],
+)
+def test_list_has_what_the_filters_say_newest_first(options: tuple[str, ...], seqs: list[int]) -> None:
+    lines = json.loads(run("list", "--json", *options).stdout)
+
+    assert sorted(line["seq"] for line in lines) == sorted(seqs)
+    assert [line["id"] for line in lines] == sorted((line["id"] for line in lines), reverse=True)
+
+
+def test_list_names_shop_person_and_change() -> None:
+    shown = run("list", "--table", "shops", "--since", "1h")
+
+    assert shown.exit_code == 0, shown.output
+    assert "added shop harbour" in shown.output
+    assert "No change matches." in run("list", "--since", "1h", "--by", "nobody").output

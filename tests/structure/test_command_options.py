@@ -15,6 +15,7 @@ from services.cli.main import main
 from services.core.db import MAX_COUNTED, transaction
 from services.mail.tables import mail_outbox
 from services.payments.breaks import record_breaks
+from services.shops.shops import add_shop
 from tests.cli.conftest import harbour
 from tests.ledger_rows import NOW, accept, new_event, plan
 from tests.mail.test_round_trips import ROW
@@ -84,6 +85,16 @@ def test_an_option_has_one_type_in_all_commands() -> None:
     assert {name for name, found in types.items() if len(found) > 1} == set(OF_TWO_TYPES)
 
 
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_has_a_short_help_option(path: str) -> None:
+    program, *words = path.split()
+    root, words = (main, words) if program == "fleet" else (COMMANDS[path], [])
+    shown = CliRunner().invoke(root, [*words, "-h"])
+
+    assert shown.exit_code == 0, shown.output
+    assert "-h, --help" in shown.output
+
+
 LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for p in command.params)]
 MORE = {"breaks": ("--shop", "harbour", "--day", DAY.day.isoformat())}
 """What a list needs in its command line."""
@@ -95,6 +106,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
     accept(engine, new_event(1), new_event(2))
     plan(engine, "privacy_export", 2)
     with transaction(engine) as tx:
+        add_shop(tx, slug="mill", name="Mill", timezone="UTC", currency="CAD", now=NOW)
         record_incidents(tx, [Incident(1, "clocks_apart", period, "P2", "x") for period in "ab"], NOW)
         for number in "12":
             tx.execute(insert(mail_outbox).values(**ROW | {"dedupe_key": number, "token": number}))
