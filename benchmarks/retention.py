@@ -73,9 +73,10 @@ select 1 + n %% 10, 'email', 'mail_send', 'done', 'sent', at, at
        lateral (select now() - interval '200 days' + n * interval '100 days' / %(others)s as at) t
 """,
     """
-insert into request_counts (minute, shop, provider, outcome, count)
+insert into request_counts (minute, shop, provider, outcome, route, status, count, latency)
 select date_trunc('minute', now()) - interval '50 days' - n / 10 * interval '1 minute', 'bench' || n %% 10,
-       'shopify', 'accepted', 7 from generate_series(1, %(others)s / 2) n
+       'shopify', 'accepted', '/webhooks/shopify', 200, 7, '{0,0,1,4,2,0,0,0,0,0,0,0,0,0}'
+  from generate_series(1, %(others)s / 2) n
 on conflict do nothing
 """,
     """

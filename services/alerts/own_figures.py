@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row
 from services.alerts.figures import Figure, Figures
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import list_components_down, read_heartbeats
+from services.ledger.request_errors import NO_FAULT
 from services.ledger.work import FLEET
 from services.providers.delivery import INVALID_SIGNATURE
 from services.shops.connections import BROKEN_LINES
@@ -17,14 +18,14 @@ STUCK_AFTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
 
 # Each returns ``value``, ``shop_id`` (null: the fleet), ``subject``, and columns for the rule's summary.
-# ``paused`` is answered with 503 because a person wants it.
 _REQUESTS_FAILED = """
-select 100.0 * sum(c.count) filter (where c.outcome = 'unavailable') / sum(c.count) as value,
-       s.id as shop_id, c.provider as subject, '/webhooks/' || c.provider as route,
-       sum(c.count)::int as requests, sum(c.count) filter (where c.outcome = 'unavailable')::int as failed
-  from request_counts c left join shops s on s.slug = c.shop
- where c.minute > %(since)s
- group by s.id, c.provider having sum(c.count) filter (where c.outcome = 'unavailable') > 0
+select 100.0 * failed / requests as value, shop_id, route as subject, route, requests, failed
+  from (select s.id as shop_id, c.route, sum(c.count)::int as requests,
+               sum(c.count) filter (where c.status >= 500)::int as failed
+          from request_counts c left join shops s on s.slug = c.shop
+         where c.minute > %(since)s and c.outcome <> all(%(no_fault)s)
+         group by s.id, c.route) counted
+ where failed > 0
 """
 _SIGNATURE_FAILURES = """
 select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider
@@ -91,7 +92,12 @@ _NOT_DETAIL = ("value", "shop_id", "subject")
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
     """Return the figures of the rules about the rooms below."""
-    values = {"now": now, "stuck": now - STUCK_AFTER, "invalid_signature": INVALID_SIGNATURE}
+    values = {
+        "now": now,
+        "stuck": now - STUCK_AFTER,
+        "invalid_signature": INVALID_SIGNATURE,
+        "no_fault": list(NO_FAULT),
+    }
     found = {
         rule: [
             _make_figure(row)

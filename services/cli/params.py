@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from errno import EACCES, EISDIR
+from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
@@ -24,6 +25,7 @@ from services.core.fields import LARGEST_ID
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.jobs.store import find_jobs
+from services.ledger.request_errors import get_error, list_recorded
 from services.ledger.tables import STATUSES
 from services.ledger.topics import QUEUES, TOPICS
 from services.providers.openphone import EVENT_TYPES
@@ -116,6 +118,15 @@ class ShopType(StoredType):
 
     def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:  # noqa: ARG002
         get_shop(tx, value, is_removed_allowed=True)  # the command decides whether it takes one
+
+
+class RequestType(StoredType):
+    """The id of a request that was answered with 5xx."""
+
+    name = "request id"
+
+    def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:  # noqa: ARG002
+        get_error(tx, value)
 
 
 class NameType(StoredType):
@@ -232,6 +243,9 @@ PROVIDER = NameType("provider", _find_providers)
 EVENT_TOPIC = NameType("topic", _find_event_topics)
 JOB = NameType("job", find_jobs)
 RULE = NameType("rule", _find_rules)
+REQUEST = RequestType()
+ERROR_CLASS = NameType("class", partial(list_recorded, column="error_class"))
+ROUTE = NameType("route", partial(list_recorded, column="route"))
 POOL = NameType(
     "pool", _find_pools, ". A shop joins a pool with fleet shops set SHOP --stock-owner pool:NAME"
 )

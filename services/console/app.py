@@ -15,6 +15,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings
 from services.ingress.health import Details, health_blueprint
+from services.ingress.page_stats import count_pages
+from services.ingress.request_stats import RequestStats
 from services.jobs.conditions import ConditionLine, count_conditions, list_conditions
 from services.ledger.health import Health, age_seconds, classify_health, sum_conditions
 from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCheck, result_within
@@ -37,11 +39,17 @@ CONDITION_LABELS = {
 }
 
 
-def make_app(settings: Settings | None = None, probe: HealthCheck | None = None) -> Flask:
-    """Return the console application. Routes that are not listed in ``auth`` are closed."""
+def make_app(
+    settings: Settings | None = None, probe: HealthCheck | None = None, stats: RequestStats | None = None
+) -> Flask:
+    """Return the console application, which counts its requests in ``stats``.
+
+    Routes that are not listed in ``auth`` are closed.
+    """
     settings = settings or get_settings()
     probe = probe or HealthCheck(count_conditions)
     app = Flask(__name__)
+    count_pages(app, stats)
     app.register_blueprint(health_blueprint(probe, _conditions_reader(settings.cron_secrets)))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))

@@ -10,6 +10,7 @@ from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, 
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
+from services.ingress.page_stats import note_fault
 from services.jobs.audit_jobs import find_slug, list_open, list_open_findings
 from services.providers.object_store import open_store
 from services.shops.shops import ShopUnknown, list_shops
@@ -25,10 +26,12 @@ def audit_blueprint(settings: Settings) -> Blueprint:
         except ShopUnknown as fault:
             return json_error(404, "unknown_shop", str(fault))
         except WorkError as fault:  # the archive store, whose anchors are part of the proof
+            note_fault(fault)
             return json_error(503, fault.code, fault.detail, {"Retry-After": RETRY_AFTER_SECONDS})
         except Exception as fault:
             if not is_connection_fault(fault):
                 raise
+            note_fault(fault)
             return database_unavailable()
 
     return blueprint

@@ -3,7 +3,7 @@
 from hmac import compare_digest
 from typing import Final
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, g, request
 from werkzeug.datastructures import Headers
 
 SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
@@ -22,6 +22,9 @@ PUBLIC_ROUTES: Final = frozenset(
 
 SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports", "gate.show"})
 """Endpoints for machines, which send ``CRON_SECRET``."""
+
+CRON_CALLER: Final = "cron secret"
+"""Who acts, for the audit, in a request with ``CRON_SECRET``."""
 
 HOW_TO_SEND_IT: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"
 HOW_TO_SET_IT: Final = "CRON_SECRET is not set, so this route is closed: set it and restart the console"
@@ -47,6 +50,7 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
         if request.endpoint not in SECRET_ROUTES:
             abort(403, f"{request.path} is closed: there is no sign-in yet")
         if has_cron_secret(request.headers, cron_secrets):
+            g.staff_label = CRON_CALLER
             return None
         return {"error": "forbidden", "detail": HOW_TO_SEND_IT if cron_secrets else HOW_TO_SET_IT}, 403
 

@@ -6,21 +6,21 @@ Always answers JSON, with the ``X-Request-Id`` of the run, its log lines and its
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from uuid import uuid4
 
 from flask import Blueprint, Response, g, jsonify, request
 
 from services.console.answers import Answer, database_unavailable, is_set, json_error
+from services.console.auth import CRON_CALLER
 from services.core.clock import utc_now
 from services.core.db import is_connection_fault, transaction
 from services.core.sentry import capture_bug
+from services.ingress.page_stats import note_fault
 from services.jobs.runs import ScopeInvalid, StartOutcome, StartResult, trigger_job
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
 from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
 
-BY = "cron secret"
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -38,8 +38,7 @@ def cron_blueprint() -> Blueprint:
         return start_job("run-due-reports")
 
     @blueprint.after_request
-    def add_request_id(response: Response) -> Response:
-        response.headers["X-Request-Id"] = _request_id()
+    def forbid_caching(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -57,10 +56,11 @@ def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
         try:
             return route(*args, **kwargs)
         except Exception as fault:  # noqa: BLE001 - the caller is a program
+            note_fault(fault)
             if is_connection_fault(fault):
                 return database_unavailable()
-            capture_bug(fault, topic="cron", request_id=_request_id())
-            detail = f"an error in Shopfleet: search for {_request_id()} in the log"
+            capture_bug(fault, topic="cron", request_id=g.request_id)
+            detail = f"an error in Shopfleet: fleet errors show {g.request_id}"
             return json_error(500, "internal_error", detail)
 
     return answer
@@ -102,10 +102,10 @@ def _start(name: str) -> list[StartResult]:
             slug,
             request.args.get("period") or None,
             origin="http",
-            by=BY,
+            by=CRON_CALLER,
             now=utc_now(),
             force=is_set("force"),
-            request_id=_request_id(),
+            request_id=g.request_id,
         )
 
 
@@ -117,9 +117,3 @@ def _to_json(job: str, run: StartResult) -> dict[str, Any]:
         "period": run.period,
         "shop": run.shop.slug if run.shop else None,
     }
-
-
-def _request_id() -> str:
-    if "request_id" not in g:
-        g.request_id = uuid4().hex
-    return str(g.request_id)

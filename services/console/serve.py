@@ -14,6 +14,7 @@ from services.core.log import configure_logging, granian_log_config
 from services.core.ports import LOOPBACK, check_port
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
+from services.ingress.request_stats import RequestStats
 from services.jobs.tick import OverdueMonitor
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ def start_app() -> Flask:
             extra={"fields": {"setting": name, "characters": length, "needed": SHORTEST_SECRET}},
         )
     OverdueMonitor(get_engine()).start()
-    return make_app(settings)
+    stats = RequestStats(get_engine())
+    stats.start()
+    return make_app(settings, stats=stats)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import orjson
 from flask import Flask, Response
@@ -17,6 +16,7 @@ from services.ingress.body_reader import RsgiProtocol
 from services.ingress.group_commit import GroupCommit, WorkerNotifier
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
+from services.ingress.page_stats import count_pages
 from services.ingress.request_stats import RequestStats
 from services.ingress.rsgi import Gateway
 from services.ingress.secret_cache import SecretCache
@@ -40,7 +40,7 @@ class Ingress:
         self.stats = RequestStats(engine)
         self.commits = GroupCommit(engine, self.notifier.notify_workers)
         self.webhooks = WebhookEndpoint(self.secrets, self.commits, self.stats)
-        self._gateway = Gateway(self.webhooks, make_flask(), settings)
+        self._gateway = Gateway(self.webhooks, make_flask(self.stats), settings)
 
     def start(self) -> None:
         """Load the secrets and start the threads."""
@@ -68,14 +68,14 @@ class Ingress:
         await self._gateway.serve(scope, protocol)
 
 
-def make_flask() -> Flask:
+def make_flask(stats: RequestStats | None = None) -> Flask:
     """Return the Flask application with the health and metrics routes."""
     flask = Flask("services.ingress")
+    count_pages(flask, stats)
     probe = HealthCheck(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
     flask.register_blueprint(metrics_blueprint(probe))
     flask.register_error_handler(HTTPException, _describe_fault)
-    flask.after_request(_add_request_id)
     return flask
 
 
@@ -85,11 +85,6 @@ def _describe_fault(fault: HTTPException) -> Response:
     response = Response(body, fault.code, mimetype="application/json")
     if isinstance(fault, MethodNotAllowed):
         response.allow.update(fault.valid_methods or ())
-    return response
-
-
-def _add_request_id(response: Response) -> Response:
-    response.headers["X-Request-Id"] = uuid4().hex
     return response
 
 

@@ -1,9 +1,11 @@
-"""RequestStats: requests per minute, shop, provider and outcome, for the console and the alerts."""
+"""RequestStats: requests per minute, shop, route and status with their latency, and those that failed."""
 
 import threading
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
@@ -11,29 +13,41 @@ from sqlalchemy import Connection, Engine
 from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.latency import ADD_SQL, BOUNDS_MS, BUCKETS, format_buckets
 from services.core.pg_arrays import text_array
+from services.ledger.request_errors import RequestError, record_errors
 from services.ledger.tables import TOTAL
 from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
 
 FLUSH_SECONDS = 2.0
 UNKNOWN = "?"
+MAX_ERRORS = 1000
+"""Errors in memory between two flushes. Further ones are counted and have no row of their own."""
 
 _FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"
 
-# The total of each outcome is a row too. Sorted, so that two processes lock these rows in the same order.
-_ADD = """
+# The total of each outcome of webhooks is a row too. Sorted, so that two processes lock these rows in the
+# same order.
+_ADD = f"""
 with counted as (
-  select * from unnest(%(minute)s::timestamptz[], %(shop)s::text[], %(provider)s::text[], %(outcome)s::text[],
-                       %(count)s::bigint[]) as v(minute, shop, provider, outcome, count)
+  select minute, shop, provider, outcome, route, status, count, latency::int[] as latency
+    from unnest(%(minute)s::timestamptz[], %(shop)s::text[], %(provider)s::text[], %(outcome)s::text[],
+                %(route)s::text[], %(status)s::int[], %(count)s::bigint[], %(latency)s::text[])
+      as v(minute, shop, provider, outcome, route, status, count, latency)
 )
-insert into request_counts as c (minute, shop, provider, outcome, count)
+insert into request_counts as c (minute, shop, provider, outcome, route, status, count, latency)
 select * from counted
  union all
-select %(total)s::timestamptz, '', provider, outcome, sum(count) from counted group by provider, outcome
- order by 1, 2, 3, 4
-on conflict (minute, shop, provider, outcome) do update set count = c.count + excluded.count
-"""
+select %(total)s::timestamptz, '', provider, outcome, '', 0, sum(count), '{{}}' from counted
+ where provider <> '' group by provider, outcome
+ order by 1, 2, 3, 4, 5, 6
+on conflict (minute, shop, provider, outcome, route, status) do update
+   set count = c.count + excluded.count, latency = {ADD_SQL}
+"""  # noqa: S608 - a constant
+_COLUMNS = ("minute", "shop", "provider", "outcome", "route", "status")
+
+_Key = tuple[datetime, str, str, str, str, int]
 
 
 class RequestStats:
@@ -41,8 +55,9 @@ class RequestStats:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._counter: Counter[tuple[datetime, str, str, str]] = Counter()
+        self._counter: Counter[tuple[_Key, int]] = Counter()
         self._refused: dict[tuple[str, str, str], WebhookRefusals] = {}
+        self._errors: list[RequestError] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
@@ -50,16 +65,33 @@ class RequestStats:
     def start(self) -> None:
         self._thread.start()
 
-    def count(self, now: datetime, shop: str, provider: str, outcome: str, refusal_detail: str = "") -> None:
-        """Count one request. Pass ``UNKNOWN`` for an unknown shop, so that such requests create no new rows.
+    def count(
+        self,
+        now: datetime,
+        shop: str,
+        provider: str,
+        outcome: str,
+        route: str,
+        status: int,
+        duration_ms: float,
+        refusal_detail: str = "",
+    ) -> None:
+        """Count one request. A shop that does not exist is counted as ``UNKNOWN``.
 
         ``refusal_detail`` says why a signed delivery was refused; the next flush opens an incident with it.
         """
         minute = now.replace(second=0, microsecond=0)
+        key = ((minute, shop, provider, outcome, route, status), bisect_left(BOUNDS_MS, duration_ms))
         with self._lock:
-            self._counter[(minute, shop, provider, outcome)] += 1
+            self._counter[key] += 1
             if refusal_detail:
                 self._add_refusal(WebhookRefusals(shop, provider, outcome, now, now, refusal_detail))
+
+    def add_error(self, error: RequestError) -> None:
+        """Keep one request that was answered with 5xx for the next flush."""
+        with self._lock:
+            if len(self._errors) < MAX_ERRORS:
+                self._errors.append(error)
 
     def close(self) -> None:
         """Stop the thread and write the remaining counts."""
@@ -68,23 +100,25 @@ class RequestStats:
         self.flush()
 
     def flush(self) -> None:
-        """Write the counts; keep them while the database is unreachable."""
+        """Write the counts and errors; keep them while the database is unreachable."""
         with self._lock:
             counted, self._counter = self._counter, Counter()
             refused, self._refused = self._refused, {}
+            errors, self._errors = self._errors, []
         if not counted:
             return
-        keys = sorted(counted)
-        columns = zip(*keys, strict=True)
-        values = dict(zip(("minute", "shop", "provider", "outcome"), map(list, columns), strict=True))
         try:
             with transaction(self._engine) as tx:
-                tx.exec_driver_sql(_ADD, values | {"count": [counted[key] for key in keys], "total": TOTAL})
+                shops = _find_shops(tx, {shop for (_, shop, *_), _ in counted})
+                tx.exec_driver_sql(_ADD, _encode(counted, shops) | {"total": TOTAL})
+                if errors:
+                    record_errors(tx, errors, {slug: shop_id for slug, (shop_id, _) in shops.items()})
                 if refused:
                     report_refusals(tx, refused.values(), utc_now())
         except Exception:  # noqa: BLE001 - the counts are kept
             with self._lock:
                 self._counter.update(counted)
+                self._errors = (errors + self._errors)[:MAX_ERRORS]
                 for one in refused.values():
                     self._add_refusal(one)
 
@@ -100,10 +134,27 @@ class RequestStats:
             self.flush()
 
 
+def _encode(counted: Mapping[tuple[_Key, int], int], shops: Container[str]) -> dict[str, Any]:
+    """Return the values of ``_ADD``; requests of other shops than ``shops`` are those of ``UNKNOWN``."""
+    histograms: dict[_Key, list[int]] = {}
+    for ((minute, shop, *rest), bucket), number in counted.items():
+        key: Any = (minute, shop if shop in shops else UNKNOWN, *rest)
+        histograms.setdefault(key, [0] * BUCKETS)[bucket] += number
+    keys = sorted(histograms)
+    values: dict[str, Any] = dict(zip(_COLUMNS, map(list, zip(*keys, strict=True)), strict=True))
+    values["count"] = [sum(histograms[key]) for key in keys]
+    return values | {"latency": [format_buckets(histograms[key]) for key in keys]}
+
+
+def _find_shops(tx: Connection, slugs: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Return id and time zone of the shops among ``slugs`` that exist."""
+    found = tx.exec_driver_sql(_FIND_SHOPS, {"slug": text_array(sorted(slugs))})
+    return {slug: (shop_id, zone) for slug, shop_id, zone in found}
+
+
 def report_refusals(tx: Connection, refusals: Collection[WebhookRefusals], now: datetime) -> None:
     """Record ``refusals`` for the backfill, and open a P2 incident per shop, outcome and local day."""
-    slugs = text_array(sorted({one.shop for one in refusals}))
-    shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
+    shops = _find_shops(tx, {one.shop for one in refusals})
     known = [(*shops[one.shop], one) for one in refusals if one.shop in shops]
     record_refusals(tx, [(shop_id, one) for shop_id, _, one in known])
     incidents = {}

@@ -23,7 +23,8 @@ from services.ingress.connections import (
     list_idle,
     shut_idle,
 )
-from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, WebhookEndpoint
+from services.ingress.webhook_request import PREFIX, HttpRequest, HttpResponse
+from services.ingress.webhooks import WebhookEndpoint
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import uuid4
 
@@ -17,13 +15,20 @@ from services.core.sentry import capture_bug
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.request_stats import UNKNOWN, RequestStats
 from services.ingress.secret_cache import SecretCache, live_secrets
+from services.ingress.webhook_request import (
+    PREFIX,
+    HttpRequest,
+    HttpResponse,
+    RequestLog,
+    WebhookRoute,
+    describe_error,
+)
 from services.ledger.accept import AcceptedEvent, NewEvent
+from services.ledger.request_errors import NO_FAULT
 from services.ledger.topics import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
-from services.providers.provider import ReadDelivery
 from services.providers.registry import WEBHOOK_PROVIDERS
 
-PREFIX = "/webhooks/"
 MAX_PATH = 1024
 """Characters. Above 65,534 bytes granian's HTTP parser answers 414 without a body."""
 MAX_BODY_BYTES = 5 * 1024 * 1024
@@ -36,45 +41,9 @@ WRONG_SHOP = "wrong_shop"
 _REFUSED_BY_NAME = {WRONG_SHOP: 401, MISSING_HEADER: 400, DUPLICATE_HEADER: 400}
 """Error codes of refused deliveries with a valid signature, with the HTTP status."""
 
-ReadBody = Callable[[], Awaitable[bytes]]
-
 
 class BodyTooLarge(Exception):
     """The body has more than ``MAX_BODY_BYTES``; the rest was not read."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One HTTP request. Header names are lower case; ``repeated`` are those with several different values."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    read_body: ReadBody
-    repeated: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """One HTTP response."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookRoute:
-    """A webhook URL. ``secret_name`` is the shop's secret for the signature.
-
-    ``identifying`` are the headers that must not be repeated with different values.
-    """
-
-    provider: str
-    slug: str
-    secret_name: str
-    read: ReadDelivery
-    identifying: frozenset[str]
 
 
 def find_route(path: str) -> WebhookRoute | None:
@@ -108,20 +77,6 @@ def _unavailable() -> HttpError:
     return HttpError(503, "unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
-@dataclass(slots=True)
-class RequestLog:
-    """The data of a request for the log, filled step by step."""
-
-    now: datetime
-    request_id: str
-    route: WebhookRoute | None
-    delivery: WebhookDelivery | None = None
-    accepted: AcceptedEvent | None = None
-    size_bytes: int = 0
-    refusal_detail: str = ""
-    began: float = field(default_factory=time.perf_counter)
-
-
 class WebhookEndpoint:
     """Answers ``POST /webhooks/...``."""
 
@@ -151,6 +106,8 @@ class WebhookEndpoint:
                 headers.append(("retry-after", str(refusal.retry_after_seconds)))
             if status == 405:
                 headers.append(("allow", "POST"))
+            if status >= 500 and outcome not in NO_FAULT:
+                self._stats.add_error(describe_error(request, log, status, fault))
         self._record(log, status, outcome)
         return HttpResponse(status, headers, body)
 
@@ -211,7 +168,7 @@ class WebhookEndpoint:
                 refused = fault
                 # The secret or the domain may have been set a moment ago.
                 if not await self._reload():
-                    raise _unavailable() from fault
+                    raise _unavailable() from Unavailable("the secrets cannot be read now")
                 if secrets.snapshot is snapshot:
                     break
         refused = refused or WebhookRejected(INVALID_SIGNATURE)
@@ -241,7 +198,7 @@ class WebhookEndpoint:
         if key is not None and refused.code in _REFUSED_BY_NAME:
             return HttpError(_REFUSED_BY_NAME[refused.code], refused.code, refusal_detail=str(refused))
         if key is not None and key.is_unreadable:
-            return _unavailable()
+            raise _unavailable() from Unavailable("SECRET_KEY does not open the secret")
         return HttpError(401, INVALID_SIGNATURE)
 
     def _refuse_paused(self, shop_id: int, route: WebhookRoute, delivery: WebhookDelivery) -> None:
@@ -257,7 +214,10 @@ class WebhookEndpoint:
         # The text of an unknown sender must not become a label of a statistic.
         is_known = route and (route.slug in self._secrets.snapshot.shop_ids or outcome == "ignored")
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
-        self._stats.count(log.now, slug, provider, outcome, log.refusal_detail)
+        duration_ms = (time.perf_counter() - log.began) * 1000
+        self._stats.count(
+            log.now, slug, provider, outcome, PREFIX + provider, status, duration_ms, log.refusal_detail
+        )
         log_request(
             request_id=log.request_id,
             shop=slug,
@@ -265,7 +225,7 @@ class WebhookEndpoint:
             topic=_shown_topic(route, delivery) if route and delivery else "",
             status=status,
             outcome=outcome,
-            duration_ms=(time.perf_counter() - log.began) * 1000,
+            duration_ms=duration_ms,
             size_bytes=log.size_bytes,
             event_id=accepted.event_id if accepted else None,
         )

@@ -147,12 +147,29 @@ work_stats = Table(
     *columns("last_at", AT),
 )
 
+# Answered requests. ``provider`` is empty for pages; ``latency`` is a histogram (``services.core.latency``).
 request_counts = Table(
     "request_counts",
     metadata,
     *keys("minute", AT),
-    *keys("shop provider outcome", Text),
+    *keys("shop provider outcome route", Text),
+    *keys("status", Integer),
     *columns("count", BigInteger),
+    *columns("latency", ARRAY(Integer), NO_JSON),
+)
+
+# A request that was answered with 5xx. ``asked``: method, path, topic and ids; no query, no body.
+request_errors = Table(
+    "request_errors",
+    metadata,
+    *keys("request_id", Text),
+    *columns("at", AT),
+    *optional("shop_id", Integer),
+    *columns("route", Text),
+    *columns("status", Integer),
+    *columns("error_class reason staff_label", Text),
+    *columns("asked", JSONB),
+    Index("ix_request_errors_at", "at"),
 )
 
 # Since when a shop's signed webhooks are refused, by outcome. The backfill deletes a row when it has read

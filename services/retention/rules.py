@@ -117,6 +117,16 @@ RULES = (
         is_old="w.ended_at < %(before)s",
     ),
     Rule(
+        table="request_errors",
+        rows="requests that were answered with 5xx",
+        setting=STATS_AGE,
+        why="they are investigated within days; their incident stays",
+        key="at",
+        created="at",
+        begin=_FIRST_MINUTE,
+        is_old="w.at < %(before)s",
+    ),
+    Rule(
         table="monitor_checkins",
         rows="closed check-ins at Sentry",
         setting=STATS_AGE,

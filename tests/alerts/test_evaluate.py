@@ -10,9 +10,7 @@ from services.alerts.decide import Change
 from services.alerts.evaluate import NOT_COMPUTED, describe, evaluate_rules
 from services.alerts.figures import Figure
 from services.alerts.incidents import find_incidents
-from services.alerts.own_figures import collect_figures
 from services.alerts.rules import FIGURE_RULES
-from services.ledger.work import FLEET
 
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -86,29 +84,3 @@ def test_shops_and_subjects_have_incidents_of_their_own(tx: Connection) -> None:
     changes = play(tx, "signature_failures", figures[1:], NOW + MINUTE, timedelta(minutes=11))
     assert changes == [Change.RECOVERED]
     assert (7, "signature_failures:a") not in open_rules(tx)
-
-
-def count(tx: Connection, shop: str, provider: str, outcome: str, number: int, at: datetime) -> None:
-    values = {"shop": shop, "provider": provider, "outcome": outcome, "count": number, "minute": at}
-    insert = "insert into request_counts values (:minute, :shop, :provider, :outcome, :count)"
-    tx.execute(text(insert), values)
-
-
-def test_requests_are_figures_of_their_shop_and_provider(tx: Connection) -> None:
-    add = "insert into shops (slug, name, timezone, currency) values (:slug, 'A', 'UTC', 'CAD') returning id"
-    shop_id = tx.execute(text(add), {"slug": "acme"}).scalar_one()
-    count(tx, "acme", "stripe", "invalid_signature", 4, NOW - 59 * MINUTE)
-    count(tx, "acme", "stripe", "invalid_signature", 9, NOW - 61 * MINUTE)
-    count(tx, "acme", "stripe", "accepted", 95, NOW - MINUTE)
-    count(tx, "acme", "stripe", "unavailable", 5, NOW - MINUTE)
-    count(tx, "acme", "shopify", "paused", 5, NOW - MINUTE)
-    count(tx, "?", "?", "unavailable", 1, NOW - MINUTE)
-    count(tx, "acme", "stripe", "unavailable", 50, NOW - 6 * MINUTE)
-
-    figures = collect_figures(tx, NOW)
-    assert figures.keys() == FIGURE_RULES.keys() - {NOT_COMPUTED}
-    assert [one[:3] for one in figures["signature_failures"]] == [(4, shop_id, "stripe")]
-    assert sorted(one[:3] for one in figures["requests_failed"]) == [
-        (5.0, shop_id, "stripe"),
-        (100.0, FLEET, "?"),
-    ]

@@ -14,6 +14,7 @@ from services.alerts.own_figures import collect_figures
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.accept import record_work
 from services.ledger.health import record_beat
+from services.ledger.tables import TOTAL
 from services.ledger.topics import QUEUES
 from services.ledger.work import FLEET, NewWork
 
@@ -45,17 +46,49 @@ def _place(figure: Figure) -> tuple[int, str]:
     return figure.shop_id, figure.subject
 
 
-def count_requests(tx: Connection, at: datetime, **by_outcome: int) -> None:
+STATUS = {"accepted": 200, "duplicate": 200, "unavailable": 503, "paused": 503, "invalid_signature": 401}
+
+
+def count_requests(
+    tx: Connection, at: datetime, *, shop: str = "acme", provider: str = "stripe", **by_outcome: int
+) -> None:
     for outcome, number in by_outcome.items():
-        insert = "insert into request_counts values (:at, 'acme', 'stripe', :outcome, :count)"
-        run(tx, insert, at=at, outcome=outcome, count=number)
+        insert = (
+            "insert into request_counts (minute, shop, provider, outcome, route, status, count)"
+            " values (:at, :shop, :provider, :outcome, '/webhooks/' || :provider, :status, :count)"
+        )
+        values = {"shop": shop, "provider": provider, "outcome": outcome, "status": STATUS[outcome]}
+        run(tx, insert, at=at, count=number, **values)
+
+
+def count_pages(tx: Connection, route: str, outcome: str = "answered", **by_status: int) -> None:
+    for status, number in by_status.items():
+        insert = (
+            "insert into request_counts (minute, shop, provider, outcome, route, status, count)"
+            " values (:at, '?', '', :outcome, :route, :status, :count)"
+        )
+        values = {"outcome": outcome, "route": route, "status": int(status.removeprefix("status_"))}
+        run(tx, insert, at=NOW - MINUTE, count=number, **values)
 
 
 def test_failed_requests_are_a_share_of_the_last_five_minutes(tx: Connection, shop_id: int) -> None:
     count_requests(tx, NOW - MINUTE, accepted=90, duplicate=5, unavailable=5)
     count_requests(tx, NOW - 5 * MINUTE, unavailable=50)
 
-    assert collect(tx, "requests_failed") == [(5.0, shop_id, "stripe")]
+    assert collect(tx, "requests_failed") == [(5.0, shop_id, "/webhooks/stripe")]
+
+
+def test_failed_pages_are_a_share_of_their_route(tx: Connection) -> None:
+    count_pages(tx, "/cron/<job>", status_202=95, status_500=2, status_503=3)
+    count_pages(tx, "/", status_200=10, status_404=10)
+
+    assert collect(tx, "requests_failed") == [(5.0, FLEET, "/cron/<job>")]
+
+
+def test_a_health_page_of_a_fleet_that_is_down_has_not_failed(tx: Connection) -> None:
+    count_pages(tx, "/health", "health", status_503=10)
+
+    assert collect(tx, "requests_failed") == []
 
 
 def test_paused_requests_have_not_failed(tx: Connection, shop_id: int) -> None:
@@ -65,13 +98,13 @@ def test_paused_requests_have_not_failed(tx: Connection, shop_id: int) -> None:
 
 
 def test_requests_to_unknown_shops_belong_to_the_fleet(tx: Connection) -> None:
-    run(tx, "insert into request_counts values (:at, '?', '?', 'unavailable', 1)", at=NOW - MINUTE)
+    count_requests(tx, NOW - MINUTE, shop="?", provider="?", unavailable=1)
 
-    assert collect(tx, "requests_failed") == [(100.0, FLEET, "?")]
+    assert collect(tx, "requests_failed") == [(100.0, FLEET, "/webhooks/?")]
 
 
 def test_totals_since_the_first_event_do_not_count(tx: Connection, shop_id: int) -> None:
-    run(tx, "insert into request_counts values ('1970-01-01Z', '', 'stripe', 'unavailable', 9)")
+    count_requests(tx, TOTAL, shop="", unavailable=9)
 
     assert collect(tx, "requests_failed") == []
 

@@ -41,8 +41,9 @@ values (%(id)s, 'shopify', 'orders/create', 'd-1', '{}', now() - interval '8 day
 """
 _ARCHIVE = "insert into event_archives (shop_id, object_key, planned_at) values (%(id)s, 'ledger/x', now())"
 _COUNT = """
-insert into request_counts (minute, shop, provider, outcome, count)
-values (date_trunc('minute', %(at)s::timestamptz), %(shop)s, 'shopify', %(outcome)s, 1)
+insert into request_counts (minute, shop, provider, outcome, route, status, count)
+values (date_trunc('minute', %(at)s::timestamptz), %(shop)s, 'shopify', %(outcome)s,
+        '/webhooks/shopify', 200, 1)
 """
 
 

@@ -50,7 +50,8 @@ def add_requests(
 ) -> None:
     """Record answered requests, in their minute and in the total."""
     for at, slug in ((minute, shop), (TOTAL, "")):
-        row = {"minute": at, "shop": slug, "provider": provider, "outcome": outcome, "count": count}
+        of = {"minute": at, "shop": slug, "provider": provider, "outcome": outcome}
+        row = of | {"route": f"/webhooks/{provider}" if slug else "", "status": 0, "count": count}
         new = upsert(request_counts).values(row)
         total = {"count": request_counts.c.count + count}
         tx.execute(new.on_conflict_do_update(index_elements=request_counts.primary_key.columns, set_=total))

@@ -2,38 +2,53 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
+from services.core.latency import BOUNDS_MS
 from services.ingress.metrics import read_totals
 from services.ingress.request_stats import RequestStats
 from services.ingress.secret_cache import SecretSnapshot, read_snapshot
 
+BUCKETS = [*(f"to_{bound}_ms" for bound in BOUNDS_MS), "over_10000_ms"]
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
 MINUTE = NOW.replace(second=0)
 
 
+def histogram(**counts: int) -> list[int]:
+    assert counts.keys() <= {*BUCKETS}
+    return [counts.get(name, 0) for name in BUCKETS]
+
+
+@pytest.mark.usefixtures("shop_id")
 def test_counts_are_read_back_by_name_and_add_up(engine: Engine) -> None:
     stats = RequestStats(engine)
     for times in (2, 3):
-        for _ in range(times):
-            stats.count(NOW, "acme", "shopify", "accepted")
-        stats.count(NOW, "harbour", "stripe", "duplicate")
+        for n in range(times):
+            stats.count(NOW, "acme", "shopify", "accepted", "/webhooks/shopify", 200, 1.5 + n)
+        stats.count(NOW, "nobody", "stripe", "unavailable", "/webhooks/stripe", 503, 90_000)
+        stats.count(NOW, "acme", "", "answered", "/cron/<job>", 202, 200)
         stats.flush()
 
     with transaction(engine) as tx:
         found = tx.execute(
-            text("select * from request_counts where minute > '1970-01-01Z' order by shop")
+            text("select * from request_counts where minute > '1970-01-01Z' order by shop, provider")
         ).all()
         totals = read_totals(tx)
+    names = ("minute", "shop", "provider", "outcome", "route", "status", "count", "latency")
     assert [row._asdict() for row in found] == [
-        {"minute": MINUTE, "shop": "acme", "provider": "shopify", "outcome": "accepted", "count": 5},
-        {"minute": MINUTE, "shop": "harbour", "provider": "stripe", "outcome": "duplicate", "count": 2},
+        dict(zip(names, (MINUTE, *values), strict=True))
+        for values in (
+            ("?", "stripe", "unavailable", "/webhooks/stripe", 503, 2, histogram(over_10000_ms=2)),
+            ("acme", "", "answered", "/cron/<job>", 202, 2, histogram(to_200_ms=2)),
+            ("acme", "shopify", "accepted", "/webhooks/shopify", 200, 5, histogram(to_2_ms=2, to_5_ms=3)),
+        )
     ]
     (requests,) = (family for family in totals if family.name == "shopfleet_requests")
     assert {(s.labels["provider"], s.labels["outcome"]): s.value for s in requests.samples} == {
         ("shopify", "accepted"): 5,
-        ("stripe", "duplicate"): 2,
+        ("stripe", "unavailable"): 2,
     }
 
 

@@ -40,6 +40,7 @@ NOBODYS = {
     "rate_limits": "names of providers",
     "reconciliation_breaks": "figures, statuses and Stripe's ids of the two sides",
     "request_counts": "slugs and outcomes",
+    "request_errors": "paths and ids of requests, as in the log; nothing of their bodies",
     "reverse_fulfillment_orders": "ids and counts of goods that came back",
     "shop_config": "the owner and the staff, who are no customers of the shop; figures of its last night",
     "shops": "the shop itself",

@@ -171,7 +171,8 @@ def test_without_a_writable_store_the_job_fails_and_deletes_nothing(shop: Engine
     with transaction(shop) as tx:
         tx.execute(
             text(
-                "insert into request_counts values (now() - interval '1 year', 'a', 'stripe', 'accepted', 1)"
+                "insert into request_counts (minute, shop, provider, outcome, route, status, count)"
+                " values (now() - interval '1 year', 'a', 'stripe', 'accepted', '', 200, 1)"
             )
         )
     (tmp_path / "archive").write_text("a file where the folder should be")

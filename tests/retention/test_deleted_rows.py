@@ -44,8 +44,11 @@ returning id""",
 insert into work_stats (minute, topic, worker, done, last_at) values (:at, 'order_ingest', 'w', 1, :at)
 returning minute""",
     "request_counts": """
-insert into request_counts (minute, shop, provider, outcome, count) values (:at, 'a', 'stripe', 'accepted', 1)
-returning minute""",
+insert into request_counts (minute, shop, provider, outcome, route, status, count)
+values (:at, 'a', 'stripe', 'accepted', '', 200, 1) returning minute""",
+    "request_errors": """
+insert into request_errors (request_id, at, route, status, error_class, reason, staff_label, asked)
+values (cast(:at as text), :at, '/', 503, '', '', '', '{}') returning at""",
 }
 DEFAULTS: dict[str, Any] = {
     "status": "done", "payload": "{}", "event_id": None, "job": "daily", "is_open": False, "work_id": None,
@@ -95,6 +98,8 @@ CASES: list[tuple[str, dict[str, Any], float, bool]] = [
     ("work_stats", {}, 39, False),
     ("request_counts", {}, 41, True),
     ("request_counts", {}, 39, False),
+    ("request_errors", {}, 41, True),
+    ("request_errors", {}, 39, False),
 ]
 
 
@@ -155,8 +160,8 @@ def test_many_rows_of_one_minute_are_all_deleted(engine: Engine, monkeypatch: py
     with transaction(engine) as tx:
         tx.execute(
             text(
-                "insert into request_counts "
-                "select :at, cast(n as text), 'stripe', 'accepted', 1 from generate_series(1, 10) n"
+                "insert into request_counts (minute, shop, provider, outcome, route, status, count) "
+                "select :at, cast(n as text), 'stripe', 'accepted', '', 200, 1 from generate_series(1, 10) n"
             ),
             {"at": NOW - timedelta(days=50)},
         )
@@ -179,7 +184,7 @@ def test_counters_keep_their_totals_when_old_minutes_are_deleted(engine: Engine)
     old, topic = NOW - timedelta(days=50), TOPICS["order_ingest"]
     requests = RequestStats(engine)
     for at in (old, NOW):
-        requests.count(at, "harbour", "stripe", "accepted")
+        requests.count(at, "harbour", "stripe", "accepted", "/webhooks/stripe", 200, 5)
         requests.flush()
         for worker in ("w1", "w2"):
             with transaction(engine) as tx:

@@ -115,6 +115,10 @@ def two_of_each(engine: Engine, harbour: str) -> str:
                 "values ('audit-verify', %(period)s, now(), 'done', 'cli', 'ada', '')",
                 {"period": number},
             )
+            tx.exec_driver_sql(
+                "insert into request_errors values (%(n)s, now(), null, '/', 500, 'KeyError', '', '', '{}')",
+                {"n": number},
+            )
             stage(tx, provider_id=number)
         record_breaks(tx, FIRST)
     return harbour

@@ -143,6 +143,9 @@ _TO_S0003 = (
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
     "drop table alert_states, rule_evaluations, incident_entries",
+    "drop table request_errors",
+    "alter table request_counts drop column route, drop column status, drop column latency, "
+    "add constraint pk_request_counts primary key (minute, shop, provider, outcome)",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
     "drop column reopened_at, drop column acknowledged_by, drop column acknowledged_at, "
     "drop column snoozed_until",
@@ -157,8 +160,8 @@ _TO_S0001 = (
     "alter column dead type int",
     "insert into work_stats (minute, topic, worker, done, last_at) values "
     "(now(), 'order_ingest', 'w1', 2, now()), (now(), 'order_ingest', 'w2', 3, now())",
-    "insert into request_counts values (now(), 'a', 'stripe', 'accepted', 3), "
-    "(now(), 'b', 'stripe', 'accepted', 4)",
+    "insert into request_counts (minute, shop, provider, outcome, count) "
+    "values (now(), 'a', 'stripe', 'accepted', 3), (now(), 'b', 'stripe', 'accepted', 4)",
     "update alembic_version set version_num = 's0001'",
 )
 """What the later revisions change, backwards: a database at s0001."""
