@@ -4,16 +4,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
+from services.alerts.channel_figures import CHANNEL_FAILED, record_sent
 from services.alerts.decide import Change
-from services.alerts.incident_mails import plan_mails
-from services.alerts.messages import Message, format_sentry, format_slack, make_message
+from services.alerts.incident_mails import ORIGIN, plan_mails
+from services.alerts.messages import Message, Notice, format_sentry, format_slack, make_message
 from services.core.errors import WorkError
 from services.core.settings import Settings, get_settings
-from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, WorkItem
+from services.ledger.work import FLEET, Done, FollowUp, NewWork, Outcome, PreparedCall, WorkItem
 
 TOPIC = "alert_send"
 ALL = ("P1", "P2", "P3")
@@ -25,35 +25,36 @@ class Channel:
 
     name: str
     setting: str
-    plan: Callable[[Connection, Sequence[Row[Any]], datetime], list[NewWork]]
+    plan: Callable[[Connection, Sequence[Notice], datetime], list[NewWork]]
     """Returns the work that sends incidents of one rule and change."""
     send: Callable[[Settings, Message], object] | None = None
     """Sends a message of ``alert_send``; raises ``WorkError``."""
     severities: Collection[str] = ALL
-    changes: Collection[str] = tuple(Change)
+    changes: Collection[str] = tuple(each for each in Change if each is not Change.TEST)
 
     def is_set(self, settings: Settings) -> bool:
         """Return whether the channel is set up."""
         return bool(getattr(settings, self.setting.lower()))
 
-    def takes(self, incident: Row[Any]) -> bool:
-        """Return whether the channel gets the ``change`` of ``incident``."""
-        return incident.severity in self.severities and incident.change in self.changes
+    def takes(self, notice: Notice) -> bool:
+        """Return whether the channel gets ``notice``. It gets none about its own failure."""
+        is_own = notice.rule == f"{CHANNEL_FAILED}:{self.name}"
+        return notice.severity in self.severities and notice.change in self.changes and not is_own
 
 
 def _plan_post(
     name: str,
     tx: Connection,  # noqa: ARG001 - the arguments of every plan
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Notice],
     now: datetime,
 ) -> list[NewWork]:
     message = make_message(rows, now)
     payload = {"channel": name, "message": message}
     key = f"{name}:{message['id']}"
-    return [NewWork(shop_id=FLEET, topic=TOPIC, key=key, payload=payload, origin="alert")]
+    return [NewWork(shop_id=FLEET, topic=TOPIC, key=key, payload=payload, origin=ORIGIN)]
 
 
-def _plan_events(tx: Connection, rows: Sequence[Row[Any]], now: datetime) -> list[NewWork]:
+def _plan_events(tx: Connection, rows: Sequence[Notice], now: datetime) -> list[NewWork]:
     return [work for row in rows for work in _plan_post("sentry", tx, [row], now)]
 
 
@@ -114,6 +115,12 @@ CHANNELS: Mapping[str, Channel] = {
 """Which changes of which severities go where; ``docs/alerts.md`` has this table."""
 
 
+def list_channels() -> list[Channel]:
+    """Return the channels that are set up."""
+    settings = get_settings()
+    return [channel for channel in CHANNELS.values() if channel.is_set(settings)]
+
+
 class AlertSendHandler:
     """The handler of ``alert_send``: sends a message to its channel.
 
@@ -135,12 +142,17 @@ class AlertSendHandler:
         if channel.send is None or not channel.is_set(settings):
             return Done("disabled")
         send = partial(channel.send, settings, item.payload["message"])
-        return PreparedCall(item=item, act=partial(_send, send))
+        return PreparedCall(item=item, act=partial(_send, send, channel.name))
 
 
-def _send(send: Callable[[], object]) -> Outcome:
+def _send(send: Callable[[], object], channel: str) -> Outcome:
     try:
         send()
     except WorkError as fault:
         return fault
-    return Done("sent")
+    return Done("sent", record=partial(_record_sent, channel))
+
+
+def _record_sent(channel: str, tx: Connection) -> FollowUp:
+    record_sent(tx, channel)
+    return FollowUp()

@@ -18,6 +18,8 @@ class Change(StrEnum):
     OPENED = "opened"
     WORSENED = "worsened"
     REPEATED = "repeated"
+    TEST = "test"
+    """Not of an incident: ``fleet alerts test``."""
     RECOVERED = "recovered"
 
 

@@ -5,13 +5,14 @@ their rule and change.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from services.alerts.decide import Change
-from services.alerts.messages import MAX_NAMED
+from services.alerts.messages import MAX_NAMED, Notice
 from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
 from services.alerts.rules import RULES
 from services.core.settings import Settings, get_settings
@@ -30,20 +31,22 @@ from services.mail.system_mails import (
     plan_job_late,
 )
 
-Rows = Sequence[Row[Any]]
+ORIGIN = "alert"
+"""The origin of the work of alerts, see ``services.alerts.channel_figures``."""
 
 
-def plan_mails(tx: Connection, rows: Rows, now: datetime) -> list[NewWork]:
+def plan_mails(tx: Connection, rows: Sequence[Notice], now: datetime) -> list[NewWork]:
     """Store the mails about ``rows``, which have one rule and change; return the work that sends them."""
     settings = get_settings()
-    groups: dict[tuple[str, str], list[Row[Any]]] = {}
+    groups: dict[tuple[str, str], list[Notice]] = {}
     for row in rows:
         key = (row.rule, row.period) if row.base in (NOT_RUN, JOB_FAILED) else ("", "")
         groups.setdefault(key, []).append(row)
-    return record_mails(tx, [_compose(group, settings, now) for group in groups.values()], now)
+    work = record_mails(tx, [_compose(group, settings, now) for group in groups.values()], now)
+    return [replace(one, origin=ORIGIN) for one in work]
 
 
-def _compose(rows: Rows, settings: Settings, now: datetime) -> Mail:
+def _compose(rows: Sequence[Notice], settings: Settings, now: datetime) -> Mail:
     first, planned = rows[0], None
     if first.change == Change.OPENED and first.base == NOT_RUN:
         planned = _plan_late(rows, settings)
@@ -60,7 +63,7 @@ def _compose(rows: Rows, settings: Settings, now: datetime) -> Mail:
     )
 
 
-def _plan_incident(rows: Rows) -> dict[str, Any]:
+def _plan_incident(rows: Sequence[Notice]) -> dict[str, Any]:
     first, job = rows[0], _get_subject(rows[0]) if rows[0].base == JOB_FAILED else ""
     rule = first.rule if all(row.rule == first.rule for row in rows) else first.base
     return plan_incident(
@@ -76,10 +79,12 @@ def _plan_incident(rows: Rows) -> dict[str, Any]:
     )
 
 
-def _list_steps(first: Row[Any], job: str) -> list[Step]:
+def _list_steps(first: Notice, job: str) -> list[Step]:
     see: Step = ("See what was found.", f"fleet incidents show {first.id}")
     if first.change == Change.RECOVERED:
         return [see]
+    if first.change == Change.TEST:
+        return [("See the rules.", "fleet alerts list")]
     if job:
         scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
         again = "When the cause is removed, run this period again for each shop that failed."
@@ -93,7 +98,7 @@ def _list_steps(first: Row[Any], job: str) -> list[Step]:
     return [see, *([("Begin with this.", rule.action)] if rule and rule.action else []), close]
 
 
-def _plan_late(rows: Rows, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
+def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
     if not all(row.detail.get("due_at") for row in rows):
         return None
     first = min(rows, key=lambda row: str(row.detail["due_at"]))
@@ -115,7 +120,7 @@ def _plan_late(rows: Rows, settings: Settings) -> tuple[MailType, dict[str, Any]
     return JOB_LATE_MAIL, facts
 
 
-def _plan_audit(rows: Rows) -> tuple[MailType, dict[str, Any]] | None:
+def _plan_audit(rows: Sequence[Notice]) -> tuple[MailType, dict[str, Any]] | None:
     """Return the facts of one altered chain; None for several chains, which share one mail."""
     (first, *others), detail = rows, rows[0].detail
     if others or detail.get("kind") not in CHAIN_FAULTS or "detail" not in detail:
@@ -126,6 +131,6 @@ def _plan_audit(rows: Rows) -> tuple[MailType, dict[str, Any]] | None:
     return AUDIT_FAILED_MAIL, plan_audit_failed(chain=first.shop, found_at=first.opened_at, **known)
 
 
-def _get_subject(row: Row[Any]) -> str:
+def _get_subject(row: Notice) -> str:
     """Return the part of the rule after the colon, such as a job."""
     return str(row.rule.partition(":")[2])

@@ -74,8 +74,12 @@ OPEN_LINES = """
 select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
        opened_at as since, null::timestamptz as until, '' as by, summary as why
   from incidents where status = 'open'
+union all
+select 'alert_channels_failed' as kind, split_part(rule, ':', 2) as label, rule as name, null::int as shop_id,
+       opened_at as since, null::timestamptz as until, '' as by, summary as why
+  from incidents where status = 'open' and rule like 'alert\\_channel\\_failed:%%'
 """
-"""SQL: open incidents as conditions, see ``services.jobs.conditions``."""
+"""SQL: open incidents, and channels of the alerts that fail, as conditions: ``services.jobs.conditions``."""
 
 
 class Incident(NamedTuple):

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from sqlalchemy import Row
-
+from services.alerts.decide import Change
 from services.alerts.rules import RULES
 from services.core.log_redaction import redact
 from services.mail.formatting import moment, span
@@ -21,7 +20,31 @@ Message = Mapping[str, Any]
 """See ``make_message``."""
 
 
-def make_message(rows: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
+class Notice(NamedTuple):
+    """An incident and its change. ``shop``: a slug or ``fleet``; ``base``: the rule up to its colon."""
+
+    id: int
+    base: str
+    change: str
+    severity: str
+    rule: str
+    period: str
+    summary: str
+    detail: Mapping[str, Any]
+    opened_at: datetime
+    shop: str
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    resolved_reason: str | None = None
+
+
+def make_test_notice(by: str, now: datetime) -> Notice:
+    """Return the notice of a test message."""
+    summary = f"{by} tests this channel. Nothing is wrong."
+    return Notice(0, "test_message", Change.TEST, "P3", "test_message", "", summary, {}, now, "fleet")
+
+
+def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
     """Return the message about ``rows``, which have one rule and change. It is JSON."""
     first, rule = rows[0], RULES.get(rows[0].base)
     return {
@@ -62,8 +85,10 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
     lines = [f"• {_escape(_describe(one, zone))}" for one in message["incidents"]]
     if more := message["count"] - len(message["incidents"]):
         lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")
+    if message["change"] == Change.TEST:
+        return {"text": "\n".join([head, *lines])}
     first = message["incidents"][0]["id"]
-    if message["change"] != "recovered":
+    if message["change"] != Change.RECOVERED:
         lines.append(f"Do: {_escape(message['action'] or 'docs/operations.md has the steps')}")
         if message["severity"] == "P1":
             lines.append(f"Take it, so that it is not repeated: `fleet incidents ack {first}`")

@@ -8,16 +8,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
-from services.alerts.channels import CHANNELS, Channel
+from services.alerts.channels import Channel, list_channels
 from services.alerts.decide import Change
+from services.alerts.messages import Notice
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays
 from services.core.sentry import capture_bug
-from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.work import FLEET, NewWork
 
@@ -38,7 +37,7 @@ with changed as (
       or i.status = 'resolved' and i.notified_change not in ('', 'recovered')
 )
 select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at,
-       c.resolved_at, c.resolved_by, c.resolved_reason, coalesce(s.slug, 'fleet') as shop
+       coalesce(s.slug, 'fleet') as shop, c.resolved_at, c.resolved_by, c.resolved_reason
   from changed c left join shops s on s.id = c.shop_id
  where c.change is not null
    and not exists (
@@ -69,8 +68,7 @@ def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
 
     An incident that no channel gets stays as it is: it is sent once there is such a channel.
     """
-    settings = get_settings()
-    channels = [channel for channel in CHANNELS.values() if channel.is_set(settings)]
+    channels = list_channels()
     if not channels or not _find_due(tx, channels, now):
         return []
     # Beat and each monitor thread run this; the lock prevents two messages about one change.
@@ -88,17 +86,17 @@ def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
     return record_work(tx, work, now)
 
 
-def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> list[Row[Any]]:
+def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> list[Notice]:
     values = {"now": now, "repeat": now - REPEAT_AFTER, "gathered": now - GATHER}
     return [
         row
-        for row in tx.exec_driver_sql(_FIND_DUE, values)
+        for row in map(Notice._make, tx.exec_driver_sql(_FIND_DUE, values))
         if row.change != Change.OPENED or any(channel.takes(row) for channel in channels)
     ]
 
 
 def _plan_work(
-    tx: Connection, rows: Sequence[Row[Any]], channels: Sequence[Channel], now: datetime
+    tx: Connection, rows: Sequence[Notice], channels: Sequence[Channel], now: datetime
 ) -> Iterator[NewWork]:
     for channel in channels:
         taken = [row for row in rows if channel.takes(row)]

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from services.alerts.channel_figures import collect_channel_figures
+from services.alerts.channels import list_channels
 from services.alerts.figures import Figure, Figures
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import list_components_down, read_heartbeats
@@ -105,7 +107,8 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
         ]
         for rule, query in _QUERIES.items()
     }
-    return {**found, **_collect_heartbeats(tx, now)}
+    channels = [channel.name for channel in list_channels()]
+    return {**found, **_collect_heartbeats(tx, now), **collect_channel_figures(tx, now, channels)}
 
 
 def _make_figure(row: Row[Any]) -> Figure:

@@ -198,6 +198,16 @@ _EVALUATED = (
         clears=HOUR,
     ),
     FigureRule(
+        name="alert_channel_failed",
+        severity="P2",
+        about="a channel of the alerts is refused, or retried for 15 min",
+        action="fleet alerts test; then celery -A tasks requeue --topic alert_send",
+        summary="{subject} gets no alerts; the first of {since}: {code}",
+        unit="channels",
+        threshold=0,
+        clears=NOW,
+    ),
+    FigureRule(
         name="rule_not_computed",
         severity="P3",
         about="a rule has no figures, so nobody knows whether it is fine",

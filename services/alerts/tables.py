@@ -57,6 +57,9 @@ rule_evaluations = Table(
     *columns("shops_beyond", Integer, ZERO),
 )
 
+# When a message last got through each channel.
+alert_channels = Table("alert_channels", metadata, *keys("name", Text), *columns("sent_at", AT))
+
 # What happened to an incident: it opened, the channels got it, a person took it.
 incident_entries = Table(
     "incident_entries",

@@ -2,8 +2,8 @@
 per pause that is too long.
 
 The count of ``work_dead`` decreases as items are requeued and done, or discarded; at zero it is resolved. An
-item that dies again counts on the day of its last death. The work of a run does not count: ``job_failed`` is
-its incident.
+item that dies again counts on the day of its last death. The work of a run and of an alert does not count:
+``job_failed`` and ``alert_channel_failed`` are its incidents.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,12 @@ update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.su
 _FIND_DEAD = """
 with died as (
   select id, shop_id, topic, error_code, finished_at as died_at, true as is_dead from work_queue
-   where status in ('dead', 'discarded') and status = 'dead' and payload -> 'run' is null
+   where status in ('dead', 'discarded') and status = 'dead'
+     and payload -> 'run' is null and origin <> 'alert'
    union all
   select id, shop_id, topic, error_code, died_at, false from work_queue
-   where died_at is not null and status in ('pending', 'error') and payload -> 'run' is null
+   where died_at is not null and status in ('pending', 'error')
+     and payload -> 'run' is null and origin <> 'alert'
 ), counted as (
   select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'UTC', 'YYYY-MM-DD') as period,
          topic, count(*) filter (where is_dead) as dead, count(*) filter (where not is_dead) as requeued,

@@ -8,6 +8,7 @@ import click
 from services.alerts.prometheus import render_prometheus
 from services.alerts.rules import RULES, FigureRule
 from services.alerts.states import RuleStatus, list_rule_status
+from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
 from services.core.db import transaction
@@ -15,11 +16,14 @@ from services.core.db import transaction
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """List the rules that open incidents, and export them.
+    """List the rules that open incidents, export them, and test the channels.
 
     \b
     Example: fleet alerts list
     """
+
+
+command.add_command(test)
 
 
 @command.command("list")

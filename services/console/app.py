@@ -34,6 +34,7 @@ CONDITION_LABELS = {
     "draining": "Draining",
     "connections_broken": "Broken connections",
     "p1_open": "Open P1 incidents",
+    "alert_channels_failed": "Failing alert channels",
     "runs_failed": "Failed runs",
     "jobs_overdue": "Overdue runs",
 }

@@ -53,6 +53,13 @@ _CONDITIONS = (
         ("P1", "P2", "P3"),
     ),
     ("shopfleet_connections_broken", "Refused credentials.", "provider", ("connections_broken",), ()),
+    (
+        "shopfleet_alert_channels_failed",
+        "Channels that get no alerts.",
+        "channel",
+        ("alert_channels_failed",),
+        (),
+    ),
     ("shopfleet_runs_failed", "Shops whose newest run failed.", "job", ("runs_failed",), ()),
     ("shopfleet_jobs_overdue", "Shops whose run shows no end.", "job", ("jobs_overdue",), ()),
 )

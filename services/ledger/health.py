@@ -47,7 +47,10 @@ returning (select detail ->> 'release' from heartbeats where name = 'release') a
 
 Conditions = Mapping[str, Mapping[str, int]]
 """Counts of conditions by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
-DEGRADING = ("pauses", "draining", "connections_broken", "p1_open", "runs_failed", "jobs_overdue")
+DEGRADING = (
+    "pauses", "draining", "connections_broken", "p1_open", "alert_channels_failed", "runs_failed",
+    "jobs_overdue",
+)  # fmt: skip
 """The kinds of conditions that make the fleet ``degraded``, with their names in ``/health``."""
 
 
@@ -132,7 +135,8 @@ class HealthStatus(NamedTuple):
     status: str
     is_down: bool
     failing: list[str]
-    """Components that do not work, and jobs (``job:<job>``) with a failed or overdue run."""
+    """Components that do not work, jobs (``job:<job>``) with a failed or overdue run, and failing channels
+    of the alerts (``alerts:<channel>``)."""
 
 
 def record_release(tx: Connection, release: str, now: datetime) -> None:
@@ -209,6 +213,7 @@ def classify_health(health: Health, now: datetime) -> HealthStatus:
     conditions = health.conditions or {}
     jobs = sorted({*conditions.get("runs_failed", ()), *conditions.get("jobs_overdue", ())})
     failing = [*parts, *(f"job:{name}" for name in jobs)]
+    failing += [f"alerts:{channel}" for channel in sorted(conditions.get("alert_channels_failed", ()))]
     if health.conditions is None and "database" not in parts:
         failing.append("conditions")
     if "database" in parts:

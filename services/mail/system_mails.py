@@ -67,6 +67,7 @@ _CHANGES = {
     "opened": ("", "This needs a person."),
     "worsened": ("Worse: ", "It is worse than in the last mail."),
     "recovered": ("Recovered: ", "It has ended. Nothing is left to do."),
+    "test": ("Test: ", "This is a test. Nothing is left to do."),
 }
 """By change: how the subject begins, and the first sentence."""
 
@@ -88,7 +89,7 @@ def plan_incident(
     prefix, lead = _CHANGES[change]
     names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
     return {
-        "is_over": change == "recovered", "prefix": prefix, "lead": lead, "incident_period": period,
+        "is_over": change in ("recovered", "test"), "prefix": prefix, "lead": lead, "incident_period": period,
         "names": names, "found": list(found), "count": count, "steps": list(steps), **facts,
     }  # fmt: skip
 

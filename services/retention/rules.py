@@ -193,6 +193,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "incident_entries": "what happened to each incident, and who did it",
         "alert_states": "a row while a figure is beyond its threshold",
         "rule_evaluations": "one row for each rule",
+        "alert_channels": "one row for each channel",
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",
         "reconciliation_staging": "empty between two comparisons",

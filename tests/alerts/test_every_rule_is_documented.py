@@ -88,7 +88,7 @@ def test_every_rule_that_compares_a_figure_says_what_to_do() -> None:
 def test_the_page_of_alerts_has_the_table_of_channels() -> None:
     lines = ["| channel | set with | severities | changes |", "| --- | --- | --- | --- |"]
     for channel in CHANNELS.values():
-        changes = "all" if len(channel.changes) == len(Change) else ", ".join(channel.changes)
+        changes = "all" if {*Change} - {*channel.changes} == {Change.TEST} else ", ".join(channel.changes)
         lines.append(
             f"| `{channel.name}` | `{channel.setting}` | {', '.join(channel.severities)} | {changes} |"
         )

@@ -78,6 +78,12 @@ STATES: dict[str, State] = {
         200,
     ),
     "a P1 is open": (lambda tx: add_incident(tx, "P1"), "", {"p1_open": 1}, 200),
+    "Slack gets no alerts": (
+        lambda tx: add_incident(tx, "P2", rule="alert_channel_failed:slack"),
+        "",
+        {"alert_channels_failed": 1},
+        200,
+    ),
     "a run failed": (fail_a_run, "", {"runs_failed": 1}, 200),
     "a run is overdue": (let_a_run_be_overdue, "", {"jobs_overdue": 1}, 200),
     "a P2 is open": (lambda tx: add_incident(tx, "P2"), "", {}, 200),

@@ -144,6 +144,7 @@ _TO_S0003 = (
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
     "drop table alert_states, rule_evaluations, incident_entries",
     "drop table request_errors",
+    "drop table alert_channels",
     "alter table request_counts drop column route, drop column status, drop column latency, "
     "add constraint pk_request_counts primary key (minute, shop, provider, outcome)",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "

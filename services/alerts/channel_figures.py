@@ -1,0 +1,59 @@
+"""Which channels fail: the figures of the rule ``alert_channel_failed``.
+
+A channel fails while nothing got through since one of its messages became dead, or since one was recorded
+that is retried for ``RETRIED``. Mails get through if the outbox has a sent mail to ``OPERATOR_EMAIL``.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.alerts.figures import Figure, Figures
+from services.core.settings import get_settings
+
+CHANNEL_FAILED = "alert_channel_failed"
+RETRIED = timedelta(minutes=15)
+
+# Three parts, one for each partial index.
+_OF_ALERTS = "origin = 'alert' and shop_id = 0 and topic in ('alert_send', 'mail_send')"
+_COLUMNS = "topic, payload ->> 'channel' as channel, error_code, created_at"
+_RETRIED = f"{_OF_ALERTS} and status in ('pending', 'error') and status = 'error' and created_at <= %(since)s"
+_FAILING = f"""
+with failed as (
+  select {_COLUMNS}, finished_at as failed_at from work_queue
+   where {_OF_ALERTS} and status in ('dead', 'discarded') and status = 'dead'
+  union all
+  select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is null
+  union all
+  select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is not null
+), found as (
+  select coalesce(channel, 'mail') as channel, error_code, created_at, failed_at from failed
+)
+select distinct on (f.channel) f.channel as subject, f.error_code as code,
+       to_char(f.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+  from found f left join alert_channels c on c.name = f.channel
+ where (c.sent_at is null or c.sent_at < f.failed_at)
+   and (f.channel <> 'mail' or not exists (
+     select from mail_outbox m
+      where m.emptied_at is null and m.created_at > f.created_at - interval '1 day' and m.shop_id is null
+        and m.recipient = %(recipient)s and m.status = 'sent' and m.sent_at > f.failed_at))
+ order by f.channel, f.failed_at
+"""  # noqa: S608 - constants only
+
+_SENT = """
+insert into alert_channels as c (name, sent_at) values (%(name)s, clock_timestamp())
+on conflict (name) do update set sent_at = greatest(c.sent_at, excluded.sent_at)
+"""
+
+
+def record_sent(tx: Connection, channel: str) -> None:
+    """Record that a message got through ``channel``."""
+    tx.exec_driver_sql(_SENT, {"name": channel})
+
+
+def collect_channel_figures(tx: Connection, now: datetime, channels: Collection[str]) -> Figures:
+    """Return a figure for each of ``channels`` that fails."""
+    values = {"since": now - RETRIED, "recipient": get_settings().operator_email}
+    found = [row._asdict() for row in tx.exec_driver_sql(_FAILING, values) if row.subject in channels]
+    return {CHANNEL_FAILED: [Figure(1.0, subject=one["subject"], detail=one) for one in found]}

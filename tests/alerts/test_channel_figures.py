@@ -1,0 +1,205 @@
+"""A channel that fails is an incident on the others and in the health, until a message gets through."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, text
+
+from services.alerts.channels import AlertSendHandler
+from services.alerts.evaluate import evaluate_rules
+from services.alerts.incidents import Incident, record_incidents
+from services.alerts.notify import GATHER, record_alerts
+from services.alerts.own_figures import collect_figures
+from services.alerts.work_rules import record_dead_work
+from services.cli.main import main
+from services.core.db import transaction
+from services.jobs.conditions import count_conditions
+from services.ledger.health import Health, classify_health
+from services.mail.send import MailSendHandler
+from tests.fakes.settings import settings_of
+from tests.fakes.web import Answer, Web
+from tests.jobs.job_rows import runs
+from tests.jobs.work import make_due, serve
+
+START = datetime(2026, 11, 21, 9, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+OPEN = "select rule, severity, status from incidents where rule like 'alert_channel_failed%' order by id"
+
+
+@pytest.fixture
+def slack() -> Iterator[Web]:
+    with Web() as web, settings_of(SLACK_WEBHOOK_URL=f"{web.url}/x", ALLOW_PRIVATE_URLS="1"):
+        yield web
+
+
+@pytest.fixture
+def webhook() -> Iterator[Web]:
+    with Web() as web, settings_of(ALERT_WEBHOOK_URL=f"{web.url}/alerts"):
+        yield web
+
+
+def step(engine: Engine, now: datetime) -> None:
+    """Evaluate the rules and send what is due, as beat and a worker do."""
+    with transaction(engine) as tx:
+        evaluate_rules(tx, collect_figures(tx, now), now)
+        record_alerts(tx, now)
+    make_due(engine, ["alert_send"])
+    serve(engine, "alert_send", AlertSendHandler())
+
+
+def fire(engine: Engine, number: int, now: datetime) -> None:
+    with transaction(engine) as tx:
+        one = Incident(None, f"clocks_apart:{number}", "2026-11-21", "P1", "they are 180 s apart")
+        record_incidents(tx, [one], now)
+
+
+def sent_rules(web: Web) -> Sequence[str]:
+    return [request.json["incidents"][0]["rule"] for request in web.requests]
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_refused_channel_is_sent_to_the_others_until_a_message_gets_through(
+    engine: Engine, slack: Web, webhook: Web, status: int
+) -> None:
+    slack.answers = [Answer(status, body=b"no_service")]
+    fire(engine, 1, START)
+    step(engine, START)
+    step(engine, START + MINUTE)
+
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "open")]
+    assert sent_rules(webhook) == ["clocks_apart:1", "alert_channel_failed:slack"]
+    assert "slack gets no alerts" in webhook.requests[-1].json["incidents"][0]["summary"]
+    assert "slack.address_refused" in webhook.requests[-1].json["incidents"][0]["summary"]
+    with transaction(engine) as tx:
+        conditions = count_conditions(tx, START)
+    health = classify_health(Health(database_latency_ms=1, broker_latency_ms=1, conditions=conditions), START)
+    assert "alerts:slack" in health.failing
+
+    fire(engine, 2, START + GATHER + MINUTE)
+    step(engine, START + GATHER + MINUTE)
+    step(engine, START + GATHER + 2 * MINUTE)
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "resolved")]
+    assert [request.json["change"] for request in webhook.requests][-1] == "recovered"
+    assert not any("alert_channel_failed" in request.json["text"] for request in slack.requests)
+
+
+def test_a_channel_that_is_retried_for_15_minutes_fails(engine: Engine, slack: Web, webhook: Web) -> None:
+    slack.answers = [Answer(503)] * 9
+    fire(engine, 1, START)
+    for minute in range(15):
+        step(engine, START + minute * MINUTE)
+        if minute > 2:
+            slack.answers = [Answer(503)] * 9
+    assert runs(engine, OPEN) == []
+    step(engine, START + 15 * MINUTE)
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "open")]
+    step(engine, START + 16 * MINUTE)
+    assert sent_rules(webhook)[-1] == "alert_channel_failed:slack"
+
+    slack.answers = []
+    step(engine, START + 17 * MINUTE)
+    step(engine, START + 18 * MINUTE)
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "resolved")]
+
+
+def test_a_refused_operator_address_is_sent_to_slack(engine: Engine, slack: Web) -> None:
+    refused = (
+        "update work_queue set status = 'dead', finished_at = now(), error_code = 'smtp.recipient_refused'"
+        " where topic = 'mail_send'"
+    )
+    with settings_of(OPERATOR_EMAIL="ops@example.com"):
+        fire(engine, 1, START)
+        step(engine, START)
+        with transaction(engine) as tx:
+            tx.execute(text(refused))
+            tx.execute(text("update mail_outbox set status = 'refused'"))
+            assert record_dead_work(tx, START) == 0  # one fault, one incident
+        step(engine, START + MINUTE)
+        assert "smtp.recipient_refused" in slack.requests[-1].json["text"]
+        assert runs(engine, "select count(*) from mail_outbox") == [(1,)]
+
+        with transaction(engine) as tx:
+            tx.execute(text("update mail_outbox set status = 'sent', sent_at = now() + interval '1 second'"))
+        step(engine, START + 2 * MINUTE)
+        assert runs(engine, OPEN) == [("alert_channel_failed:mail", "P2", "resolved")]
+
+
+def test_an_only_channel_that_fails_is_an_incident_that_nobody_is_sent(engine: Engine, slack: Web) -> None:
+    slack.answers = [Answer(404)]
+    fire(engine, 1, START)
+    for minute in range(4):
+        step(engine, START + minute * MINUTE)
+
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "open")]
+    assert len(slack.requests) == 1
+
+
+def test_a_channel_that_nobody_set_up_does_not_fail(engine: Engine, slack: Web) -> None:
+    slack.answers = [Answer(404)]
+    fire(engine, 1, START)
+    step(engine, START)
+    with settings_of(SLACK_WEBHOOK_URL=""):
+        step(engine, START + MINUTE)
+
+    assert runs(engine, OPEN) == []
+
+
+def run_test(engine: Engine, *arguments: str) -> tuple[int, list[str]]:
+    """Return the exit code and the lines of ``fleet alerts test`` while a worker runs."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.02):
+            serve(engine, "alert_send", AlertSendHandler())
+            serve(engine, "mail_send", MailSendHandler())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        result = CliRunner().invoke(main, ("alerts", "test", "--actor", "ada", *arguments))
+    finally:
+        stop.set()
+        worker.join()
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_the_test_message_goes_through_every_channel(engine: Engine, slack: Web, webhook: Web) -> None:
+    webhook.answers = [Answer(404, body=b"gone")]
+    code, lines = run_test(engine)
+
+    assert code == 1
+    assert lines[0] == "slack: sent"
+    assert lines[1].startswith("alert_webhook: not sent: alert_webhook.address_refused: HTTP 404 gone")
+    assert "ada tests this channel. Nothing is wrong." in slack.requests[0].json["text"]
+    assert runs(engine, "select count(*) from incidents") == [(0,)]
+
+
+def test_a_test_message_ends_the_incident_of_its_channel(engine: Engine, slack: Web, webhook: Web) -> None:
+    slack.answers = [Answer(404)]
+    fire(engine, 1, START)
+    step(engine, START)
+    step(engine, START + MINUTE)
+    assert run_test(engine, "--channel", "slack") == (0, ["slack: sent"])
+    step(engine, START + 2 * MINUTE)
+
+    assert runs(engine, OPEN) == [("alert_channel_failed:slack", "P2", "resolved")]
+
+
+def test_a_test_without_effect_sends_nothing(engine: Engine, slack: Web) -> None:
+    assert run_test(engine, "--dry-run") == (0, ["slack: would be sent"])
+    assert slack.requests == []
+    result = CliRunner().invoke(main, ("alerts", "test", "--channel", "mail"))
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: OPERATOR_EMAIL is empty: set it (docs/alerts.md#channels)\n",
+    )
+
+
+def test_a_test_message_that_no_worker_takes_says_so(engine: Engine, slack: Web) -> None:
+    result = CliRunner().invoke(main, ("alerts", "test", "--timeout", "0"))
+
+    assert result.exit_code == 1
+    assert "not sent yet: no worker of queue ops took it; see `fleet doctor`" in result.output
