@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks import (
+    alerts,
     audit_verify,
     audit_write,
     idle,
@@ -105,6 +106,10 @@ def _retention(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return retention.measure(servers, old_rows=args.old_rows)
 
 
+def _alerts(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return alerts.measure(servers, rounds=args.rounds, shops=args.shops)
+
+
 def _idle(args: argparse.Namespace) -> list[Report]:
     return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
 
@@ -121,6 +126,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "audit-verify": _audit_verify,
     "reconcile": _reconcile,
     "retention": _retention,
+    "alerts": _alerts,
 }
 
 
@@ -151,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--old-rows", type=int, default=1_000_000, help="old rows (retention); 5000000 takes an hour"
     )
+    parser.add_argument("--shops", type=int, default=1_000, help="shops with figures (alerts)")
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")

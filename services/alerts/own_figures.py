@@ -77,7 +77,7 @@ select d.value::float8 as value, null as shop_id, d.key as subject, d.key as que
  where h.name = 'drift' and h.at > %(now)s - interval '10 minutes'
 """
 
-_QUERIES = {
+QUERIES = {
     "requests_failed": _REQUESTS_FAILED,
     "signature_failures": _SIGNATURE_FAILURES,
     "locks_stuck": _LOCKS_STUCK,
@@ -105,7 +105,7 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
             _make_figure(row)
             for row in tx.exec_driver_sql(query, values | {"since": now - FIGURE_RULES[rule].window})
         ]
-        for rule, query in _QUERIES.items()
+        for rule, query in QUERIES.items()
     }
     channels = [channel.name for channel in list_channels()]
     return {**found, **_collect_heartbeats(tx, now), **collect_channel_figures(tx, now, channels)}

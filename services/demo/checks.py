@@ -75,6 +75,13 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
     ]  # fmt: skip
 
 
+def check_incidents(figures: Figures) -> Check:
+    """Check that dead work and breaks opened incidents; rules with figures may open theirs a little later."""
+    found = Counter(one.rule.partition(":")[0] for one in figures.incidents)
+    holds = {"work_dead", "reconciliation_break"} <= found.keys()
+    return Check("faults open incidents", holds, ", ".join(sorted(found)), "fleet incidents list --all")
+
+
 def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
     backfilled, lost = figures.counts["backfilled"], len(plan.lost) + len(plan.lost_until_night)
     seen = f"{lost} webhooks lost; {backfilled} events backfilled, with those of objects that sent none"

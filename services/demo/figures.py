@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from services.core.db import transaction
 from services.demo.expected import ExpectedState, Key
@@ -39,6 +39,11 @@ _BREAKS = """
 select s.slug, b.kind, b.provider_id from reconciliation_breaks b join shops s on s.id = b.shop_id
  where b.closed_at is null
 """
+_INCIDENTS = """
+select i.severity, i.rule, i.status, min(i.summary) as summary,
+       string_agg(coalesce(s.slug, 'fleet'), ', ' order by s.slug) as shops
+  from incidents i left join shops s on s.id = i.shop_id group by 1, 2, 3 order by 1, 2, 3
+"""
 _ORDERS = """
 select s.slug, split_part(o.order_gid, '/', 5), o.total_cents, o.refunded_cents, o.currency,
        o.financial_status, o.cancelled_at is not null
@@ -63,6 +68,8 @@ class Figures:
     event_ids: set[int]
     breaks: set[tuple[str, str, str]]
     mails: dict[str, int]
+    incidents: Sequence[Row[Any]] = ()
+    """One row for each severity, rule and status, with the shops and one of the summaries."""
     mail_files: int = 0
 
 
@@ -90,6 +97,7 @@ def read_figures(mail_folder: Path) -> Figures:
             event_ids=set(tx.scalars(text("select id from inbound_events where origin = 'webhook'"))),
             breaks=set(_read(tx, _BREAKS)),
             mails=dict(_read(tx, _MAILS)),
+            incidents=tx.execute(text(_INCIDENTS)).all(),
             mail_files=len(list(mail_folder.glob("*.eml"))),
         )
 

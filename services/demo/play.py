@@ -84,6 +84,7 @@ def run_demo(
             fleet.supervisor.wait_healthy(START_SECONDS)
             answers, figures, outside, checked = _play(stage, fleet, random.Random(seed), events)  # noqa: S311
         report.print_table(console, answers, figures, outside)
+        report.print_incidents(console, figures)
         report.print_checks(console, checked)
         if stays_up:
             report.print_next(console, fleet.values, home, log)
@@ -201,6 +202,7 @@ def _play_night(
         *checks.check_answers(plans, sender.answers),
         checks.check_settled(waiting),
         checks.check_dead([*opening.accepted, *day.accepted], figures),
+        checks.check_incidents(figures),
         checks.check_backfilled(day, figures),
         *checks.check_effects(expected, read_state(), outside),
         *checks.check_night(day, len(shops), night, figures),

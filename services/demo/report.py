@@ -92,6 +92,16 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: S
     console.print(table)
 
 
+def print_incidents(console: Console, figures: Figures) -> None:
+    table = Table(title="\nIncidents of the day", box=None, title_justify="left", pad_edge=False)
+    for name in ("", "rule", "status", "shops and what was found"):
+        table.add_column(name, overflow="fold")
+    for one in figures.incidents:
+        found = Text.assemble(f"{one.shops}: ", (one.summary, "dim"))
+        table.add_row(one.severity, one.rule, one.status, found)
+    console.print(table)
+
+
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
     """Print each check with its observed state and, if it does not hold, where to find more."""
     table = Table(title="\nChecks", box=None, title_justify="left", pad_edge=False, show_header=False)
