@@ -116,7 +116,10 @@ def _evaluate(engine: Engine, now: datetime) -> Figures:
 
 def _query_each(engine: Engine, shops: int, now: datetime) -> Figures:
     """Read the same figures with one query for each rule and shop, and decide nothing."""
-    queries = {rule: f"select * from ({query}) q where shop_id::text = %(shop)s::text" for rule, query in QUERIES.items()}
+    queries = {
+        rule: f"select * from ({query}) q where shop_id::text = %(shop)s::text"
+        for rule, query in QUERIES.items()
+    }
     values: dict[str, Any] = {"now": now, "stuck": now - STUCK_AFTER, "invalid_signature": INVALID_SIGNATURE}
     began = time.perf_counter()
     with transaction(engine) as tx:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.alerts.decide import AlertState, Change, decide
 from services.alerts.figures import CollectFigures, Figure, Figures
-from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.alerts.rules import FIGURE_RULES, FigureRule
 from services.alerts.states import RuleTotals, StateKey, load_states, record_computed, save_states
 from services.alerts.tables import rule_evaluations
@@ -103,11 +103,13 @@ def _list_pairs(
 def _record(tx: Connection, changes: list[AlertChange], now: datetime) -> None:
     active = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
     record_incidents(tx, active, now)
-    for one in changes:
-        if one.change is Change.RECOVERED:
-            how = f"Recovered at {now:%Y-%m-%d %H:%M} UTC."
-            shop_id, rule = one.key.shop_id or None, format_rule(one.key)
-            resolve_incident(tx, shop_id, rule, format_period(one.opened_at), now, how)
+    how = f"Recovered at {now:%Y-%m-%d %H:%M} UTC."
+    ended = [
+        Recovery(one.key.shop_id or None, format_rule(one.key), format_period(one.opened_at), how)
+        for one in changes
+        if one.change is Change.RECOVERED
+    ]
+    resolve_incidents(tx, ended, now)
 
 
 def _make_incident(change: AlertChange) -> Incident:

@@ -53,15 +53,18 @@ returning i.id, i.summary, case when i.xmax = 0 then 'opened' when i.reopened_at
 select id from changed
 """
 
+# ``coalesce``, because a join on "is not distinct from" compares each pair.
 _RESOLVE = """
 with ended as (
-update incidents set status = 'resolved', updated_at = %(now)s, resolved_at = %(now)s,
-       summary = summary || ' ' || %(how)s
- where shop_id is not distinct from %(shop_id)s::int and rule = %(rule)s and status = 'open'
-   and (%(period)s::text is null or period = %(period)s)
-returning id
+update incidents i set status = 'resolved', updated_at = %(now)s, resolved_at = %(now)s,
+       summary = i.summary || ' ' || v.how
+  from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(how)s::text[])
+         as v(shop_id, rule, period, how)
+ where coalesce(i.shop_id, 0) = coalesce(v.shop_id, 0) and i.rule = v.rule and i.status = 'open'
+   and i.period = coalesce(v.period, i.period)
+returning i.id, v.how
 )
-insert into incident_entries (incident_id, at, kind, text) select id, %(now)s, 'recovered', %(how)s from ended
+insert into incident_entries (incident_id, at, kind, text) select id, %(now)s, 'recovered', how from ended
 """
 
 _NAMES = (
@@ -145,9 +148,27 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     return len(tx.exec_driver_sql(_RECORD, {**values, "now": now}).all())
 
 
+class Recovery(NamedTuple):
+    """The end of the open incident of (shop, rule, period); ``period`` None: of all periods.
+
+    ``how`` is added to its summary.
+    """
+
+    shop_id: int | None
+    rule: str
+    period: str | None
+    how: str
+
+
+def resolve_incidents(tx: Connection, ended: Sequence[Recovery], now: datetime) -> int:
+    """Resolve the open incidents of ``ended``; return how many there were."""
+    if not ended:
+        return 0
+    return tx.exec_driver_sql(_RESOLVE, {**arrays("shop_id rule period how", ended), "now": now}).rowcount
+
+
 def resolve_incident(
     tx: Connection, shop_id: int | None, rule: str, period: str | None, now: datetime, how: str
 ) -> int:
     """Resolve the open incident of (shop, rule, period) and add ``how``; ``period`` None: all periods."""
-    values = {"shop_id": shop_id, "rule": rule, "period": period, "now": now, "how": how}
-    return tx.exec_driver_sql(_RESOLVE, values).rowcount
+    return resolve_incidents(tx, [Recovery(shop_id, rule, period, how)], now)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.core.pg_arrays import arrays
 from services.ledger.pause import MODES, Pause, list_pauses
 
@@ -62,11 +62,10 @@ select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.
 
 def record_dead_work(tx: Connection, now: datetime) -> int:
     """Open incidents for dead work; resolve those without such work. Return the number of changes."""
-    changed, incidents = 0, []
+    incidents, ended = [], []
     for row in tx.exec_driver_sql(_FIND_DEAD, {}):
         if row.dead is None:
-            how = "All of it is done or discarded."
-            changed += resolve_incident(tx, row.shop_id, row.rule, row.period, now, how)
+            ended.append(Recovery(row.shop_id, row.rule, row.period, "All of it is done or discarded."))
             continue
         summary = f"{row.dead} {row.topic} dead, last: {row.code or '?'}"
         if row.requeued:
@@ -74,7 +73,7 @@ def record_dead_work(tx: Connection, now: datetime) -> int:
         names = ("topic", "requeued", "last_died_at", "first_id", "last_id")
         detail = {"count": row.dead} | {name: getattr(row, name) for name in names}
         incidents.append(Incident(row.shop_id, row.rule, row.period, "P2", summary, detail))
-    return changed + record_incidents(tx, incidents, now)
+    return resolve_incidents(tx, ended, now) + record_incidents(tx, incidents, now)
 
 
 def record_long_pauses(tx: Connection, now: datetime) -> int:
