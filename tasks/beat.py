@@ -32,6 +32,7 @@ from services.jobs.tick import (
 )
 from services.ledger.dispatch import get_sender, send_messages
 from services.ledger.health import record_beat, record_release
+from tasks.collectors import COLLECTORS
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
@@ -75,7 +76,7 @@ class LeaderScheduler(Scheduler):
             self._step_down(str(fault.orig).partition("\n")[0])
         # The leader may hang.
         if self._is_time("overdue", OVERDUE_CHECK_SECONDS):
-            report_overdue_runs(get_engine())
+            report_overdue_runs(get_engine(), COLLECTORS)
         return STANDBY_SECONDS
 
     def _lead(self, *args: Any, **kwargs: Any) -> float:
@@ -83,7 +84,7 @@ class LeaderScheduler(Scheduler):
             self._step_down(f"the broker took no message for {SILENCE_SECONDS} s")
             return 2 * STANDBY_SECONDS  # a standby is faster
         if self._is_time("jobs", JOBS_SECONDS):
-            send_messages(tick(get_engine(), utc_now()))
+            send_messages(tick(get_engine(), utc_now(), COLLECTORS))
         delay = float(super().tick(*args, **kwargs))
         if self._is_time("heartbeat", HEARTBEAT_SECONDS):
             with transaction() as tx:

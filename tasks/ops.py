@@ -7,6 +7,7 @@ from services.alerts.work_rules import record_dead_work, record_long_pauses
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
+from services.costs.cap import apply_ai_caps
 from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.dispatch import get_sender, send_messages
 from services.ledger.pause import end_pauses
@@ -44,7 +45,8 @@ def canary(queue: str) -> None:
 
 @app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)
 def drift() -> dict[str, int]:
-    """Record due rows minus messages per queue, and open incidents for work that needs a person."""
+    """Record due rows minus messages per queue, open incidents for work that needs a person, and pause the
+    AI work of shops at their cap."""
     depths = get_sender().count_messages(QUEUES)
     with transaction() as tx:
         queues = measure_drift(read_backlog(tx, utc_now()), depths)
@@ -54,4 +56,7 @@ def drift() -> dict[str, int]:
         record_unconfirmed_erasures(tx, utc_now())
         delete_retired_secrets(tx, utc_now())
         record_long_pauses(tx, utc_now())
+    with transaction() as tx:
+        refs = apply_ai_caps(tx, utc_now())
+    send_messages(refs)
     return found

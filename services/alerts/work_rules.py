@@ -89,8 +89,7 @@ def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
     return [
         Incident(
             pause.scope.shop_id,
-            f"{LONG_PAUSE_RULE}:"
-            f"{'/'.join(filter(None, (pause.scope.queue, pause.scope.topic))) or 'everything'}",
+            f"{LONG_PAUSE_RULE}:{'/'.join(filter(None, pause.scope.names)) or 'everything'}",
             f"{pause.created_at:%Y-%m-%dT%H:%M:%SZ}",
             "P2",
             f"{pause.scope} is paused ({pause.mode}) since {pause.created_at:%Y-%m-%d %H:%M} UTC by "

@@ -5,10 +5,13 @@ from datetime import datetime, timedelta
 import click
 
 from services.cli.base import ReportingCommand, json_option
+from services.cli.costs import format_month, make_cost_document
 from services.cli.output import Columns, print_list, to_document
 from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.costs.month import AI, SMS, MonthCosts
+from services.costs.store import list_month_costs
 from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLine, read_shop_overview
 
 
@@ -21,7 +24,8 @@ from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLi
 )
 @json_option
 def command(state: tuple[str, ...], as_json: bool) -> None:
-    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, connections.
+    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, costs and
+    connections.
 
     States: broken (a provider refuses a credential), failing (work is dead, or the last reconciliation
     failed), retrying (work failed and will be tried again), incomplete (not connected, or the catalogue is
@@ -36,6 +40,9 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         every, ignored = read_shop_overview(tx, now)
+        costs: dict[str, list[MonthCosts]] = {}
+        for one in list_month_costs(tx, now):
+            costs.setdefault(one.shop, []).append(one)
     lines = [line for line in every if line.state in wanted]
     columns: Columns = {
         "shop": "shop",
@@ -45,9 +52,14 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
         "error": "error",
         "dead": "dead",
         "reconciled": lambda line: f"{line.reconciled_day} {line.reconciliation}".strip(),
+        "AI this month": lambda line: format_month(costs.get(line.shop, ()), AI),
+        "SMS this month": lambda line: format_month(costs.get(line.shop, ()), SMS),
         "broken connection": "broken",
     }
-    documents = [{"at": now, **to_document(line)} for line in lines]
+    documents = [
+        {"at": now, **to_document(line), "costs": [*map(make_cost_document, costs.get(line.shop, ()))]}
+        for line in lines
+    ]
     empty = "No shop is in this state." if state else "No shops yet: fleet shops add, or fleet shops import"
     print_list("", columns, lines, documents, empty, as_json=as_json)
     for slug, count in ignored.items():

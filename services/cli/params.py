@@ -27,12 +27,13 @@ from services.jobs.schedule import period_bounds
 from services.jobs.store import find_jobs
 from services.ledger.request_errors import get_error, list_recorded
 from services.ledger.tables import STATUSES
-from services.ledger.topics import QUEUES, TOPICS
+from services.ledger.topics import COSTS, QUEUES, TOPICS
 from services.providers.openphone import EVENT_TYPES
 from services.providers.registry import WEBHOOK_PROVIDERS, get_secret_kind
 from services.providers.stripe import list_event_types
 from services.shopify.subscriptions.plan import WANTED
-from services.shops.shops import OF_POOL, get_shop, list_shops
+from services.shops.fields import OF_POOL
+from services.shops.shops import get_shop, list_shops
 
 _RULES_OF_JOBS = ("cron_did_not_run", "job_failed", "run_too_short", "volume_too_small")
 
@@ -188,7 +189,7 @@ class PeriodType(StoredType):
             return False
 
     def check(self, tx: Connection, value: Any, values: Mapping[str, Any]) -> None:
-        zone = get_shop(tx, values["shop"], is_removed_allowed=True).zone
+        zone = get_shop(tx, values.get("shop") or values["slug"], is_removed_allowed=True).zone
         begins, _ = period_bounds(self._covers, value, zone)
         if begins > utc_now():
             raise InputInvalid(
@@ -232,6 +233,7 @@ def _find_rules(tx: Connection) -> list[str]:
 
 QUEUE = KnownType("queue", lambda: QUEUES)
 TOPIC = KnownType("topic", lambda: TOPICS)
+COST = KnownType("cost", lambda: COSTS)
 WORK_STATUSES = KnownType("statuses", lambda: STATUSES, is_list=True)
 INPUT_FILE = InputFile()
 SECRET = ParsedType("secret", get_secret_kind)

@@ -12,6 +12,7 @@ from services.cli.base import (
     json_option,
     shop_argument,
 )
+from services.cli.costs import costs
 from services.cli.mail.route import print_connections
 from services.cli.output import print_fields, print_json, print_list, print_table, to_document
 from services.cli.shopify import compare_domain
@@ -24,8 +25,9 @@ from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_shop_lines
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
+from services.shops.fields import OF_POOL
 from services.shops.secrets import list_secret_states
-from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, get_shop, list_shops, set_shop
+from services.shops.shops import FIELDS, Shop, add_shop, get_shop, list_shops, set_shop
 from services.shops.staff import record_staff
 
 
@@ -47,6 +49,9 @@ _FIELD_HELP = {
     "shopify_domain": "Such as harbour.myshopify.com.",
     "stock_location_id": "The Shopify location of counts without a location.",
     "stock_owner": "Who owns the stock figures: shopify, shopfleet or pool:NAME.",
+    "ai_cap": "Most that AI may cost in a month, such as '50.00 CAD'; '' for no cap.",
+    "sms_budget": "What SMS should cost in a month, such as '50.00 CAD'; '' for no budget.",
+    "exchange_rates": "For costs in other currencies: USD/CAD=1.37 (one USD is 1.37 CAD).",
 }
 
 
@@ -176,7 +181,7 @@ def set_fields(
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
 
 
-for one in (connect, import_shops, remove, secret):
+for one in (connect, costs, import_shops, remove, secret):
     command.add_command(one)
 
 

@@ -35,7 +35,8 @@ from services.privacy.shop_removal import (
 from services.shopify.backfill.run import NO_ACCESS
 from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.check import delete_subscriptions
-from services.shops.shops import OF_POOL, Shop, get_shop
+from services.shops.fields import OF_POOL
+from services.shops.shops import Shop, get_shop
 
 SETTLE_SECONDS = 5.0
 """Every process of the ingress ignores the shop's webhooks after this time."""

@@ -7,6 +7,7 @@ from flask import Flask
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
+from services.alerts.own_figures import collect_figures
 from services.console.app import make_app
 from services.core.db import check_database_url, get_engine
 from services.core.errors import run_process
@@ -14,8 +15,12 @@ from services.core.log import configure_logging, granian_log_config
 from services.core.ports import LOOPBACK, check_port
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
+from services.costs.figures import collect_figures as collect_costs
 from services.ingress.request_stats import RequestStats
 from services.jobs.tick import OverdueMonitor
+
+COLLECTORS = (collect_figures, collect_costs)
+"""As in ``tasks.collectors``, which the console does not import."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +38,7 @@ def start_app() -> Flask:
             "secret_too_short",
             extra={"fields": {"setting": name, "characters": length, "needed": SHORTEST_SECRET}},
         )
-    OverdueMonitor(get_engine()).start()
+    OverdueMonitor(get_engine(), COLLECTORS).start()
     stats = RequestStats(get_engine())
     stats.start()
     return make_app(settings, stats=stats)

@@ -33,6 +33,8 @@ _AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,8}))?")
 _ANY_DECIMALS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,60})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 LARGEST_MINOR = 2**63 - 1
+MICROS = 1_000_000
+"""Micros of one unit of any currency: costs of single calls are fractions of a cent."""
 
 
 class MoneyInvalid(ShopfleetError, ValueError):
@@ -98,3 +100,32 @@ def format_minor(minor: int, currency: str) -> str:
     whole, fraction = digits[: len(digits) - exponent], digits[len(digits) - exponent :]
     sign = "-" if minor < 0 else ""
     return f"{sign}{whole}{'.' if fraction else ''}{fraction} {currency}"
+
+
+def parse_money(text: str) -> tuple[int, str]:
+    """Return the minor units and the currency of ``text`` such as "50.00 CAD"; raise ``MoneyInvalid``."""
+    amount, _, currency = text.partition(" ")
+    if currency not in CURRENCIES:
+        raise MoneyInvalid(f"money {quote_value(text)} should be like '50.00 CAD'")
+    return to_minor(amount, currency), currency
+
+
+def is_amount(text: str) -> bool:
+    """Return whether ``text`` is money above zero such as "50.00 CAD"."""
+    try:
+        return parse_money(text)[0] > 0
+    except MoneyInvalid:
+        return False
+
+
+def to_micros(amount: str) -> int:
+    """Return the decimal string ``amount`` in micros, rounded half away from zero: "0.0075" is 7500."""
+    if not isinstance(amount, str) or not _ANY_DECIMALS.fullmatch(amount):
+        raise _not_decimal(amount)
+    return int((Decimal(amount) * MICROS).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def micros_to_minor(micros: int | Decimal, currency: str) -> int:
+    """Return ``micros`` in minor units of ``currency``, rounded half away from zero."""
+    exact = Decimal(micros).scaleb(exponent_of(currency)) / MICROS
+    return int(exact.quantize(Decimal(1), ROUND_HALF_UP))

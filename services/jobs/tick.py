@@ -64,8 +64,13 @@ def limit_silence(tx: Connection) -> None:
 class OverdueMonitor:
     """A thread that calls ``report_overdue_runs`` every ``every_seconds``."""
 
-    def __init__(self, engine: Engine, every_seconds: float = OVERDUE_CHECK_SECONDS) -> None:
-        self._engine, self._every_seconds = engine, every_seconds
+    def __init__(
+        self,
+        engine: Engine,
+        collectors: Sequence[CollectFigures] = (collect_figures,),
+        every_seconds: float = OVERDUE_CHECK_SECONDS,
+    ) -> None:
+        self._engine, self._collectors, self._every_seconds = engine, collectors, every_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="overdue-monitor", daemon=True)
 
@@ -79,7 +84,7 @@ class OverdueMonitor:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
-            report_overdue_runs(self._engine)
+            report_overdue_runs(self._engine, self._collectors)
 
 
 def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:

@@ -94,7 +94,8 @@ BURST_SECONDS = 2.5
 
 _FIND_PAUSES = """
 select id, mode, shop_id, rate_per_second, drain_tokens, drained_at from pauses
- where (queue is null or queue = %(queue)s) and (topic is null or topic = %(topic)s) order by id
+ where (queue is null or queue = %(queue)s) and (topic is null or topic = %(topic)s)
+   and (cost is null or cost = %(cost)s) order by id
 """
 
 _SPEND_TOKENS = "update pauses set drain_tokens = %(tokens)s, drained_at = %(now)s where id = %(id)s"
@@ -135,7 +136,7 @@ class ActivePauses:
 def find_active_pauses(tx: Connection, topic: Topic, now: datetime) -> ActivePauses:
     """Return the pauses of ``topic``; lock its drains, so that workers share their rate."""
     pauses = ActivePauses()
-    values = {"queue": topic.queue, "topic": topic.name}
+    values = {"queue": topic.queue, "topic": topic.name, "cost": topic.cost}
     rows = tx.exec_driver_sql(_FIND_PAUSES, values).all()
     if any(row.mode == "drain" for row in rows):
         rows = tx.exec_driver_sql(f"{_FIND_PAUSES} for update", values).all()

@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, and_, true
 
 from services.core.errors import InputInvalid, describe_unknown
 from services.ledger.tables import STATUSES, inbound_events, work_queue
-from services.ledger.topics import QUEUES, TOPICS
+from services.ledger.topics import COSTS, QUEUES, TOPICS
 
 
 class FilterInvalid(InputInvalid):
@@ -94,8 +94,10 @@ def _is_in(column: Column[Any], values: Sequence[object]) -> ColumnElement[bool]
     return column.in_(values)
 
 
-def check_scope(queue: str, topic: str) -> None:
-    """Raise ``FilterInvalid`` unless ``queue`` and ``topic`` exist (or are empty) and belong together."""
+def check_scope(queue: str, topic: str, cost: str = "") -> None:
+    """Raise ``FilterInvalid`` unless each exists or is empty, and ``queue`` is that of ``topic``."""
+    if cost:
+        _check("cost", cost, COSTS)
     if queue:
         _check("queue", queue, QUEUES)
     if topic:

@@ -1,4 +1,4 @@
-"""Pauses of queues, topics and shops, and drains of their backlog at a rate."""
+"""Pauses of queues, topics, kinds of cost and shops, and drains of their backlog at a rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,8 @@ MODES = ("hold", "refuse")
 
 PAUSE_LINES = """
 select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as label,
-       coalesce(nullif(concat_ws(', ', 'queue ' || queue, 'topic ' || topic), ''), 'everything') as name,
+       coalesce(nullif(concat_ws(', ', 'queue ' || queue, 'topic ' || topic, 'cost ' || cost), ''),
+                'everything') as name,
        shop_id, created_at as since, ends_at as until, created_by as by, reason as why
   from pauses
 """
@@ -25,19 +26,29 @@ select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseScope:
-    """The queue, topic and shop that are paused. An empty field matches all."""
+    """The queue, topic and shop that are paused. An empty field matches all.
+
+    ``cost`` is a kind of metered cost: the topics whose specification has it, those of later versions too.
+    """
 
     queue: str = ""
     topic: str = ""
+    cost: str = ""
     shop_id: int | None = None
 
     def __post_init__(self) -> None:
-        check_scope(self.queue, self.topic)
+        check_scope(self.queue, self.topic, self.cost)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Queue, topic and cost."""
+        return self.queue, self.topic, self.cost
 
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of the scope; NULL matches all."""
-        return {"queue": self.queue or None, "topic": self.topic or None, "shop_id": self.shop_id}
+        texts = dict(zip(("queue", "topic", "cost"), self.names, strict=True))
+        return {name: text or None for name, text in texts.items()} | {"shop_id": self.shop_id}
 
     def where(self) -> ColumnElement[bool]:
         """Return the SQL condition for exactly this scope."""
@@ -79,6 +90,10 @@ def record_pause(
     now = author["now"]
     if mode not in MODES:
         raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
+    if scope.cost and mode != "hold":
+        raise FilterInvalid(
+            f"mode={mode!r} should be hold with cost={scope.cost!r}: no webhook belongs to a cost"
+        )
     if ends_at is not None and ends_at <= now:
         raise FilterInvalid(f"ends_at={ends_at.isoformat()} should be after now={now.isoformat()}")
     fresh = {
@@ -164,6 +179,6 @@ def _state(pause: Pause) -> dict[str, Any]:
 
 
 def _pause(row: Row[Any]) -> Pause:
-    scope = PauseScope(queue=row.queue or "", topic=row.topic or "", shop_id=row.shop_id)
+    scope = PauseScope(queue=row.queue or "", topic=row.topic or "", cost=row.cost or "", shop_id=row.shop_id)
     names = [each.name for each in fields(Pause) if each.name != "scope"]
     return Pause(scope=scope, **{name: getattr(row, name) for name in names})

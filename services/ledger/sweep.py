@@ -52,6 +52,9 @@ _END_DRAINS = """
 delete from pauses p where p.mode = 'drain' and not exists (
   select from work_queue w where w.status in ('pending', 'error')
      and (p.queue is null or w.queue = p.queue) and (p.topic is null or w.topic = p.topic)
+     and (p.cost is null or w.topic = any(array(
+           select t.topic from unnest(%(topic)s::text[], %(cost)s::text[]) as t(topic, cost)
+            where t.cost = p.cost)))
      and (p.shop_id is null or w.shop_id = p.shop_id) and w.created_at < p.created_at)
 """
 
@@ -109,7 +112,9 @@ def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple
             rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids})
             refs += [WorkRef(row.id, row.queue, row.topic) for row in rows]
     counts.sent_again = len(refs)
-    tx.exec_driver_sql(_END_DRAINS)
+    topics = list(TOPICS.values())
+    costs = {"topic": [topic.name for topic in topics], "cost": [topic.cost for topic in topics]}
+    tx.exec_driver_sql(_END_DRAINS, costs)
     record_heartbeat(tx, "sweep", now, asdict(counts))
     return counts, refs
 

@@ -106,7 +106,7 @@ pauses = Table(
     "pauses",
     metadata,
     identity(Integer),
-    *optional("queue topic", Text),
+    *optional("queue topic cost", Text),
     *optional("shop_id", Integer),
     *columns("mode", Text),
     *optional("rate_per_second", Double),
@@ -117,7 +117,7 @@ pauses = Table(
     *columns("reason", Text, EMPTY),
     *optional("ends_at", AT),
     sa.CheckConstraint("mode in ('hold','refuse','drain')", name="mode"),
-    unique("uq_pauses_scope", "queue", "topic", "shop_id"),
+    unique("uq_pauses_scope", "queue", "topic", "cost", "shop_id"),
 )
 
 rate_limits = Table(

@@ -20,6 +20,9 @@ from random import Random
 
 from services.providers.registry import PROVIDERS, find_provider
 
+COSTS = ("ai", "sms")
+"""Kinds of metered costs: see ``services.costs``."""
+
 QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
 
 
@@ -57,6 +60,8 @@ class Topic:
     """Tokens of one call, until the provider has reported its cost."""
     call_items: int = 1
     """Most items of one call."""
+    cost: str = ""
+    """The kind of metered cost (of ``COSTS``) that its calls cause; empty: none."""
 
 
 _INGESTS = (

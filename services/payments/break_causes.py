@@ -62,7 +62,8 @@ with open as (
   select f.kind, f.provider_id, w.id, e.delivery_key,
          case when w.status = 'dead' then 1 when w.status = 'discarded' then 4
               when exists (select 1 from pauses p
-                            where p.mode in ('hold', 'refuse') and coalesce(p.queue, w.queue) = w.queue
+                            where p.mode in ('hold', 'refuse') and p.cost is null
+                              and coalesce(p.queue, w.queue) = w.queue
                               and coalesce(p.topic, w.topic) = w.topic
                               and coalesce(p.shop_id, %(shop_id)s) = %(shop_id)s) then 2
               else 3 end as rank

@@ -194,6 +194,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "alert_states": "a row while a figure is beyond its threshold",
         "rule_evaluations": "one row for each rule",
         "alert_channels": "one row for each channel",
+        "metered_costs": "the shop's costs, a row for each call or day that was billed",
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",
         "reconciliation_staging": "empty between two comparisons",

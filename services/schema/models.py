@@ -4,6 +4,7 @@ from services.alerts import tables as alerts
 from services.audit import tables as audit
 from services.conversations import tables as conversations
 from services.core.db import metadata
+from services.costs import tables as costs
 from services.jobs import tables as jobs
 from services.ledger import tables as ledger
 from services.mail import tables as mail
@@ -14,7 +15,7 @@ from services.shopify.orders import tables as orders
 from services.shops import tables as shops
 
 ALL = (
-    alerts, audit, conversations, jobs, ledger, logistics, mail, orders, payments, shopify, shops,
+    alerts, audit, conversations, costs, jobs, ledger, logistics, mail, orders, payments, shopify, shops,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

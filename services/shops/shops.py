@@ -1,22 +1,20 @@
 """Shops (tenants): name, time zone, currency, addresses and stock owner."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import IntegrityError
 
 from services.audit.append import AuditEntry, Mutation, append_all
-from services.core.errors import InputInvalid, describe_unknown, did_you_mean, join_faults, suggest
-from services.core.money import CURRENCIES
-from services.core.setting_urls import is_mail_address_or_empty
+from services.core.errors import InputInvalid, describe_unknown, join_faults, suggest
 from services.ledger.work import FLEET
+from services.shops.fields import find_faults, find_pool_faults
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
@@ -27,14 +25,14 @@ DEFAULTS = {
     "shopify_domain": "",
     "stock_location_id": "",
     "stock_owner": "shopify",
+    "ai_cap": "",
+    "sms_budget": "",
+    "exchange_rates": "",
 }
 """The fields with a default."""
 
 FIELDS = (*_OF_SHOP, *DEFAULTS)
 """Fields that ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
-
-OF_POOL = "pool:"
-"""Prefix of the name of a pool, which owns the stock levels of several shops together."""
 
 
 class ShopInvalid(InputInvalid):
@@ -60,6 +58,11 @@ class Shop:
     stock_location_id: str
     stock_owner: str
     created_at: datetime
+    ai_cap: str = ""
+    """The most that AI may cost in a month, such as ``50.00 CAD``; empty: no cap."""
+    sms_budget: str = ""
+    exchange_rates: str = ""
+    """Such as ``USD/CAD=1.37``: how costs in other currencies count against cap and budget."""
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
     removed_at: datetime | None = None
@@ -107,7 +110,7 @@ def list_new_faults(slug: str, fields: Mapping[str, str]) -> list[str]:
     """Return every fault of a new shop with these ``FIELDS``. Pure."""
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
     owner, location_id = fields["stock_owner"], fields["stock_location_id"]
-    return faults + _find_faults(fields) + _find_pool_faults(slug, owner, location_id)
+    return faults + find_faults(fields) + find_pool_faults(slug, owner, location_id)
 
 
 def set_shop(
@@ -124,13 +127,13 @@ def set_shop(
     faults = [f"field {describe_unknown(field, FIELDS)}" for field in unknown]
     if "shopify_domain" in changes:
         changes = {**changes, "shopify_domain": normalize_domain(changes["shopify_domain"])}
-    _check_faults(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
+    _check_faults(faults + find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
     _check_faults(
-        _find_pool_faults(slug, owner, changes.get("stock_location_id", shop.stock_location_id), here)
+        find_pool_faults(slug, owner, changes.get("stock_location_id", shop.stock_location_id), here)
     )
     after = {field: value for field, value in changes.items() if getattr(shop, field) != value}
     if not after:
@@ -210,7 +213,7 @@ def normalize_domain(domain: str) -> str:
 
 def check_domain(domain: str) -> None:
     """Raise ``ShopInvalid`` unless ``domain`` may be a shop's."""
-    _check_faults(_find_faults({"shopify_domain": domain}))
+    _check_faults(find_faults({"shopify_domain": domain}))
 
 
 def _read_shop(row: Mapping[Any, Any]) -> Shop:
@@ -224,70 +227,6 @@ def _all_shops() -> Select[Any]:
     return select(shops, *texts, shop_config.c.former_shopify_domains, removed_at).join_from(
         shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True
     )
-
-
-def _is_zone(value: str) -> bool:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return bool(value)
-
-
-_RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
-    "name": (
-        lambda value: bool(value.strip()) and len(value) <= 200 and value.isprintable(),
-        "1 to 200 printable characters",
-    ),
-    "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
-    "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
-    "owner_email": (is_mail_address_or_empty, "one mail address such as owner@example.com"),
-    "accountant_email": (is_mail_address_or_empty, "one mail address such as books@example.com"),
-    "shopify_domain": (
-        re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
-        "the shop's name at Shopify, such as harbour.myshopify.com",
-    ),
-    "stock_location_id": (
-        re.compile("([1-9][0-9]{0,17})?").fullmatch,
-        "the location's number at Shopify, at most 18 digits",
-    ),
-    "stock_owner": (
-        re.compile("shopify|shopfleet|pool:[a-z0-9-]{1,40}").fullmatch,
-        "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
-    ),
-}
-"""By field, the check of a value and a description of a right one."""
-
-
-def _find_faults(fields: Mapping[str, str]) -> list[str]:
-    return [
-        f"{field}={value!r} should be {_RULES[field][1]}{_find_closest(field, value)}"
-        for field, value in fields.items()
-        if not _RULES[field][0](value)
-    ]
-
-
-@lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
-def _find_closest(field: str, value: str) -> str:
-    known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
-    return did_you_mean(value, sorted(known))
-
-
-def _find_pool_faults(slug: str, owner: str, location_id: str, before: str = "") -> list[str]:
-    """Return why the shop ``slug`` of ``owner`` cannot have ``location_id``; ``before`` is the current."""
-    if not owner.startswith(OF_POOL):
-        return []
-    if not location_id:
-        return [
-            f"stock_location_id='' should be the location of this shop in {owner}: name it with "
-            f"--stock-location-id; `fleet stock show --shop {slug} --json` has the numbers"
-        ]
-    if before and before != location_id:
-        return [
-            f"stock_location_id={location_id!r} should stay {before} while the shop is in {owner}: "
-            "take it out first with --stock-owner shopify"
-        ]
-    return []
 
 
 def _check_faults(faults: list[str]) -> None:

@@ -10,13 +10,14 @@ from sqlalchemy import Connection
 
 from services.cli.base import audit_author, confirm, find_shop_id
 from services.cli.output import format_time, print_json
-from services.cli.params import ParsedType
+from services.cli.params import COST, ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.pause import Pause, PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work
+from services.ledger.topics import TOPICS
 from services.shops.shops import find_slugs
 from tasks.commands.options import act_options, celery_command, reason_option, scope_options
 
@@ -39,8 +40,14 @@ def read_rate(text: str) -> float:
     return float(match[1]) / (60 if match[2] == "m" else 1)
 
 
+cost_option = click.option(
+    "--cost", type=COST, default="", help="Only work that causes this metered cost: ai or sms."
+)
+
+
 @celery_command(
     scope_options,
+    cost_option,
     click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again."),
     click.option(
         "--for",
@@ -83,6 +90,7 @@ def pause(
 
 @celery_command(
     scope_options,
+    cost_option,
     click.option(
         "--rate",
         type=ParsedType("rate", read_rate),
@@ -94,8 +102,8 @@ def pause(
 def resume(_ctx: click.Context, rate: float | None, reason: str, actor: str, **options: Any) -> None:
     """End pauses at once, or with --rate drain the backlog at a rate.
 
-    Without -Q, --topic and --shop every pause ends; with them, the pause with exactly this scope. If no pause
-    matches, nothing changes, and the message lists the pauses.
+    Without -Q, --topic, --cost and --shop every pause ends; with them, the pause with exactly this scope. If
+    no pause matches, nothing changes, and the message lists the pauses.
 
     \b
     Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
@@ -115,8 +123,8 @@ def resume(_ctx: click.Context, rate: float | None, reason: str, actor: str, **o
         if in_force:
             text = (
                 f"Nothing was changed: {describe_scope(wanted, slugs)} is not paused. Paused: "
-                f"{_list(in_force, slugs)}. Name exactly one of them with -Q, --topic and --shop, or use "
-                "none of these options to resume all"
+                f"{_list(in_force, slugs)}. Name exactly one of them with -Q, --topic, --cost and --shop, or "
+                "use none of these options to resume all"
             )
         _report(text, fields, options, changed=False)
         return
@@ -154,16 +162,25 @@ def _list(scopes: Sequence[PauseScope], slugs: Mapping[int, str]) -> str:
 
 def _count_waiting(tx: Connection, scopes: Sequence[PauseScope]) -> int:
     filters = [
-        WorkFilter(queue=one.queue, topic=one.topic, shop_id=one.shop_id, statuses=("pending", "error"))
+        WorkFilter(queue=one.queue, topic=topic, shop_id=one.shop_id, statuses=("pending", "error"))
         for one in scopes
+        for topic in (_list_topics(one) if one.cost else [one.topic])
     ]
-    return count_work(tx, *filters)
+    return count_work(tx, *filters) if filters else 0
+
+
+def _list_topics(scope: PauseScope) -> list[str]:
+    """Return the topics that cause the cost of ``scope``."""
+    return [
+        name
+        for name, topic in TOPICS.items()
+        if topic.cost == scope.cost and scope.topic in ("", name) and scope.queue in ("", topic.queue)
+    ]
 
 
 def _read_scope(tx: Connection, options: Mapping[str, Any]) -> PauseScope:
-    return PauseScope(
-        queue=options["queue"], topic=options["topic"], shop_id=find_shop_id(tx, options["shop"])
-    )
+    names = {name: options[name] for name in ("queue", "topic", "cost")}
+    return PauseScope(**names, shop_id=find_shop_id(tx, options["shop"]))
 
 
 def _is_dry_run(act: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

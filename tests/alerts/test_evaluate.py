@@ -11,11 +11,13 @@ from services.alerts.evaluate import NOT_COMPUTED, describe, evaluate_rules
 from services.alerts.figures import Figure
 from services.alerts.incidents import find_incidents
 from services.alerts.rules import FIGURE_RULES
+from services.console.serve import COLLECTORS as OF_CONSOLE
+from tasks.collectors import COLLECTORS
 
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DETAIL = {
-    "breaks": 2,
+    "breaks": 2, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
     "code": "401", "day": "2026-11-27", "failed": 3, "job": "daily", "largest": "work_queue 9 GB",
     "limit_minutes": 30, "month": "2026-11", "name": "beat", "period": "2026-11-27", "provider": "stripe",
     "queue": "webhooks", "requests": 9, "route": "/webhooks/stripe", "secret": "stripe-webhook",
@@ -24,6 +26,13 @@ DETAIL = {
     "waiting": 9,
 }  # fmt: skip
 RULES = pytest.mark.parametrize("rule", FIGURE_RULES)
+
+
+def test_the_figures_of_all_rooms_are_those_of_all_rules(tx: Connection) -> None:
+    figures = [rule for collect in COLLECTORS for rule in collect(tx, NOW)]
+
+    assert sorted(figures) == sorted(FIGURE_RULES.keys() - {NOT_COMPUTED})
+    assert COLLECTORS == OF_CONSOLE
 
 
 def open_rules(tx: Connection) -> list[tuple[int | None, str]]:

@@ -35,7 +35,7 @@ def run(tx: Connection, statement: str, **values: object) -> None:
 def collect(tx: Connection, rule: str) -> list[tuple[float, int, str]]:
     """Return the figures of ``rule`` at ``NOW``; check that each summary can be written from them."""
     figures = collect_figures(tx, NOW)
-    assert figures.keys() == FIGURE_RULES.keys() - {NOT_COMPUTED}
+    assert figures.keys() <= FIGURE_RULES.keys() - {NOT_COMPUTED}
     for name, ones in figures.items():
         for one in ones:
             assert describe(FIGURE_RULES[name], FIGURE_RULES[name].threshold, one)

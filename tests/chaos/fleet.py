@@ -26,7 +26,7 @@ from services.demo.shops import find_owning, make_shops, record_shops
 from services.fleet.ports import find_free_port
 from services.fleet.up import RunningFleet, start_fleet
 from services.providers.object_store import open_store
-from services.shops.shops import OF_POOL
+from services.shops.fields import OF_POOL
 from tests.chaos.faults import Fault, Outages
 from tests.chaos.traffic import Traffic, make_posts
 

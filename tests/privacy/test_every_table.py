@@ -29,6 +29,7 @@ NOBODYS = {
     "inventory_transfers": "the shop's own stock on its way: ids, statuses and counts",
     "job_schedule_state": "names of jobs",
     "job_overrides": "what an operator changed, and why: the fleet's own people",
+    "metered_costs": "amounts, and ids of what was billed",
     "monitor_checkins": "names of jobs",
     "job_runs": "figures of a run, and the operator who asked for it",
     "jobs": "names of jobs",

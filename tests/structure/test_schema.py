@@ -142,11 +142,14 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 _TO_S0003 = (
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
-    "drop table alert_states, rule_evaluations, incident_entries",
     "drop table request_errors",
     "drop table alert_channels",
     "alter table request_counts drop column route, drop column status, drop column latency, "
     "add constraint pk_request_counts primary key (minute, shop, provider, outcome)",
+    "alter table pauses drop column cost",
+    "alter table pauses add constraint uq_pauses_scope unique nulls not distinct (queue, topic, shop_id)",
+    "alter table shop_config drop column ai_cap, drop column sms_budget, drop column exchange_rates",
+    "drop table alert_states, rule_evaluations, incident_entries, metered_costs",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
     "drop column reopened_at, drop column acknowledged_by, drop column acknowledged_at, "
     "drop column snoozed_until",

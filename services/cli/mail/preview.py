@@ -14,6 +14,7 @@ from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.costs.cap import AI_CAP_MAIL
 from services.mail.compose import compose_mail
 from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
@@ -23,7 +24,14 @@ from services.shops.shops import Shop, get_shop
 MAIL_TYPES = {
     mail_type.name: mail_type
     for mail_type in sorted(
-        (*SYSTEM_MAILS, DAILY_ANOMALIES_MAIL, OWNER_DIGEST_MAIL, MONTH_PACKAGE_MAIL, PRIVACY_EXPORT_MAIL),
+        (
+            *SYSTEM_MAILS,
+            AI_CAP_MAIL,
+            DAILY_ANOMALIES_MAIL,
+            OWNER_DIGEST_MAIL,
+            MONTH_PACKAGE_MAIL,
+            PRIVACY_EXPORT_MAIL,
+        ),
         key=lambda mail_type: mail_type.name,
     )
 }

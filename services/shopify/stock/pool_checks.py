@@ -13,7 +13,8 @@ from services.core.errors import InputInvalid, ShopfleetError, join_faults
 from services.core.pg_arrays import arrays
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
-from services.shops.shops import OF_POOL, Shop, list_shops
+from services.shops.fields import OF_POOL
+from services.shops.shops import Shop, list_shops
 
 NOT_SOLD = "-"
 """Given instead of a shop's SKU: the shop does not sell the item."""

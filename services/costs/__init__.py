@@ -1,0 +1,1 @@
+"""Metered costs of each shop (AI, SMS), their monthly limits, and what happens at the limits."""

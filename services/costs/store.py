@@ -1,0 +1,134 @@
+"""Writes metered costs, and reads the costs of each shop in a month."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.core.errors import InputInvalid, describe_unknown
+from services.core.money import CURRENCIES, to_micros
+from services.core.pg_arrays import arrays, int_array
+from services.costs.month import LIMITS, MonthCosts
+from services.ledger.topics import COSTS
+
+_FIND_ZONES = "select id, timezone from shops where id = any(%(shop_id)s::int[])"
+
+# Sorted, so that two transactions with the same costs do not deadlock.
+_RECORD = """
+insert into metered_costs as old (shop_id, kind, day, source, reference, amount_micros, currency, recorded_at)
+select v.*, %(now)s
+  from unnest(%(shop_id)s::int[], %(kind)s::text[], %(day)s::date[], %(source)s::text[],
+              %(reference)s::text[], %(amount_micros)s::bigint[], %(currency)s::text[])
+       as v(shop_id, kind, day, source, reference, amount_micros, currency)
+ order by 1, 2, 3, 4, 5
+on conflict (shop_id, kind, day, source, reference) do update
+   set amount_micros = excluded.amount_micros, currency = excluded.currency,
+       recorded_at = excluded.recorded_at
+ where (old.amount_micros, old.currency) is distinct from (excluded.amount_micros, excluded.currency)
+"""
+
+_FIND_SHOPS = """
+select s.id, s.slug, s.timezone, c.ai_cap, c.sms_budget, c.exchange_rates
+  from shops s join shop_config c on c.shop_id = s.id
+ where not c.settings ? 'removed_at' and (%(shop_id)s::int is null or s.id = %(shop_id)s)
+ order by s.slug
+"""
+
+_SUM = """
+select m.shop_id, k.kind, k.currency, k.micros
+  from unnest(%(shop_id)s::int[], %(begins)s::date[], %(ends)s::date[]) as m(shop_id, begins, ends)
+ cross join lateral (
+   select kind, currency, sum(amount_micros)::bigint as micros from metered_costs
+    where shop_id = m.shop_id and kind = any(%(kinds)s::text[]) and day >= m.begins and day < m.ends
+    group by kind, currency) k
+"""
+
+
+class Cost(NamedTuple):
+    """What one call, or one day of calls, cost.
+
+    ``source`` bills it (``twilio``, ``openai``); ``reference`` tells its costs of a day apart, such as the id
+    of the work and the number of its try. ``amount`` is a decimal string in units of ``currency``. ``day``
+    None: today in the shop's zone.
+    """
+
+    shop_id: int
+    kind: str
+    source: str
+    reference: str
+    amount: str
+    currency: str
+    day: date | None = None
+
+
+def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
+    """Record ``costs``; return how many are new or changed.
+
+    A cost with the shop, kind, day, source and reference of a recorded one replaces it, so that a retry
+    counts once. A retry that calls the model again costs again: give it another reference. Raises
+    ``InputInvalid`` for an unknown shop, kind or currency and ``MoneyInvalid`` for an amount that is no
+    decimal.
+    """
+    if not costs:
+        return 0
+    today = _find_days(tx, {one.shop_id for one in costs}, now)
+    rows: dict[tuple[int, str, date, str, str], tuple[int, str]] = {}
+    for one in costs:
+        if one.kind not in COSTS:
+            raise InputInvalid(f"kind={describe_unknown(one.kind, COSTS)}")
+        if one.currency not in CURRENCIES:
+            raise InputInvalid(f"currency={one.currency!r} should be three capital letters such as CAD")
+        if one.shop_id not in today:
+            raise InputInvalid(f"shop_id={one.shop_id} should be the id of a shop")
+        key = (one.shop_id, one.kind, one.day or today[one.shop_id], one.source, one.reference)
+        rows[key] = (to_micros(one.amount), one.currency)
+    names = "shop_id kind day source reference amount_micros currency"
+    values = arrays(names, [(*key, *value) for key, value in rows.items()])
+    return tx.exec_driver_sql(_RECORD, {**values, "now": now}).rowcount
+
+
+def list_month_costs(
+    tx: Connection, now: datetime, *, shop_id: int | None = None, month: date | None = None
+) -> Sequence[MonthCosts]:
+    """Return each shop's costs of each kind that it has costs or a limit for, by shop and kind.
+
+    ``month`` is the first day of a month; None: the month of each shop's zone at ``now``.
+    """
+    shops = tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": shop_id}).all()
+    months = {shop.id: month or _find_day(shop.timezone, now).replace(day=1) for shop in shops}
+    bounds = [(key, begins, _next_month(begins)) for key, begins in months.items()]
+    values = {**arrays("shop_id begins ends", bounds), "kinds": list(COSTS)}
+    sums: dict[tuple[int, str], dict[str, int]] = {}
+    for row in tx.exec_driver_sql(_SUM, values):
+        sums.setdefault((row.shop_id, row.kind), {})[row.currency] = row.micros
+    return [
+        MonthCosts(
+            shop_id=shop.id,
+            shop=shop.slug,
+            timezone=shop.timezone,
+            kind=kind,
+            month=f"{months[shop.id]:%Y-%m}",
+            micros=sums.get((shop.id, kind), {}),
+            limit=getattr(shop, field),
+            rates=shop.exchange_rates,
+        )
+        for shop in shops
+        for kind, field in LIMITS.items()
+        if getattr(shop, field) or (shop.id, kind) in sums
+    ]
+
+
+def _find_days(tx: Connection, shop_ids: Collection[int], now: datetime) -> Mapping[int, date]:
+    """Return today in the zone of each shop."""
+    rows = tx.exec_driver_sql(_FIND_ZONES, {"shop_id": int_array(sorted(shop_ids))})
+    return {row.id: _find_day(row.timezone, now) for row in rows}
+
+
+def _find_day(timezone: str, now: datetime) -> date:
+    return now.astimezone(ZoneInfo(timezone)).date()
+
+
+def _next_month(begins: date) -> date:
+    return date(begins.year + begins.month // 12, begins.month % 12 + 1, 1)

@@ -1,0 +1,96 @@
+"""The fields of a shop: how each is checked. Pure."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from services.core.errors import did_you_mean
+from services.core.money import CURRENCIES, is_amount
+from services.core.setting_urls import is_mail_address_or_empty
+
+OF_POOL = "pool:"
+"""Prefix of the name of a pool, which owns the stock levels of several shops together."""
+
+
+_RATE = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})=([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+
+
+def _is_zone(value: str) -> bool:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return bool(value)
+
+
+def _is_limit(value: str) -> bool:
+    return not value or is_amount(value)
+
+
+def _are_rates(value: str) -> bool:
+    return not value or all(map(_is_rate, value.split(",")))
+
+
+def _is_rate(text: str) -> bool:
+    match = _RATE.fullmatch(text.strip())
+    return match is not None and {match[1], match[2]} <= CURRENCIES and float(match[3]) > 0
+
+
+_RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "name": (
+        lambda value: bool(value.strip()) and len(value) <= 200 and value.isprintable(),
+        "1 to 200 printable characters",
+    ),
+    "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
+    "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
+    "owner_email": (is_mail_address_or_empty, "one mail address such as owner@example.com"),
+    "accountant_email": (is_mail_address_or_empty, "one mail address such as books@example.com"),
+    "shopify_domain": (
+        re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
+        "the shop's name at Shopify, such as harbour.myshopify.com",
+    ),
+    "stock_location_id": (
+        re.compile("([1-9][0-9]{0,17})?").fullmatch,
+        "the location's number at Shopify, at most 18 digits",
+    ),
+    "stock_owner": (
+        re.compile("shopify|shopfleet|pool:[a-z0-9-]{1,40}").fullmatch,
+        "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
+    ),
+    "ai_cap": (_is_limit, "an amount for each month with its currency, such as '50.00 CAD'"),
+    "sms_budget": (_is_limit, "an amount for each month with its currency, such as '50.00 CAD'"),
+    "exchange_rates": (_are_rates, "rates such as USD/CAD=1.37: one USD is 1.37 CAD; several with a comma"),
+}
+"""By field, the check of a value and a description of a right one."""
+
+
+def find_faults(fields: Mapping[str, str]) -> list[str]:
+    return [
+        f"{field}={value!r} should be {_RULES[field][1]}{_find_closest(field, value)}"
+        for field, value in fields.items()
+        if not _RULES[field][0](value)
+    ]
+
+
+@lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
+def _find_closest(field: str, value: str) -> str:
+    known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
+    return did_you_mean(value, sorted(known))
+
+
+def find_pool_faults(slug: str, owner: str, location_id: str, before: str = "") -> list[str]:
+    """Return why the shop ``slug`` of ``owner`` cannot have ``location_id``; ``before`` is the current."""
+    if not owner.startswith(OF_POOL):
+        return []
+    if not location_id:
+        return [
+            f"stock_location_id='' should be the location of this shop in {owner}: name it with "
+            f"--stock-location-id; `fleet stock show --shop {slug} --json` has the numbers"
+        ]
+    if before and before != location_id:
+        return [
+            f"stock_location_id={location_id!r} should stay {before} while the shop is in {owner}: "
+            "take it out first with --stock-owner shopify"
+        ]
+    return []

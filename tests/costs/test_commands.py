@@ -1,0 +1,88 @@
+"""The commands show costs, limits and the pause; the worker's task makes and ends the pause."""
+
+import json
+
+from sqlalchemy import Engine
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.costs.store import Cost, record_cost
+from services.ledger.pause import PauseScope, list_pauses
+from services.shops.shops import get_shop
+from tasks.commands import backlog, pause, resume
+from tasks.ops import drift
+from tests.cli.commands import run
+from tests.cli.test_celery_commands import run as run_celery
+from tests.costs.samples import add_limited_shop
+
+
+def spend_now(engine: Engine, amount: str, currency: str = "CAD") -> None:
+    with transaction(engine) as tx:
+        shop = get_shop(tx, "harbour")
+        record_cost(tx, Cost(shop.id, "ai", "test", currency, amount, currency), now=utc_now())
+
+
+def test_the_cap_pauses_and_a_higher_cap_resumes(engine: Engine, broker_url: str) -> None:
+    with transaction(engine) as tx:
+        add_limited_shop(tx)
+    spend_now(engine, "50.5")
+    drift.run()
+
+    paused = json.loads(run_celery(backlog, "--json").stdout)["pauses"]
+    assert [(one["scope"]["cost"], one["mode"], one["created_by"]) for one in paused] == [
+        ("ai", "hold", "ai-cap")
+    ]
+    table = run_celery(backlog).stdout
+    assert "cost ai" in table
+    assert "50.50 CAD, the cap is 50.00 CAD" in table
+
+    assert run("shops", "set", "harbour", "--ai-cap", "80.00 CAD", "--dry-run").exit_code == 0
+    drift.run()
+    with transaction(engine) as tx:
+        assert len(list_pauses(tx)) == 1
+    changed = run("shops", "set", "harbour", "--ai-cap", "80.00 CAD", "--actor", "ada")
+    assert "ai_cap: 50.00 CAD -> 80.00 CAD" in changed.output
+    drift.run()
+    with transaction(engine) as tx:
+        assert list_pauses(tx) == []
+
+
+def test_costs_are_shown_by_kind_with_what_does_not_count(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        add_limited_shop(tx)
+        add_limited_shop(tx, "lagoon", ai_cap="", sms_budget="")
+    spend_now(engine, "12")
+    spend_now(engine, "3", "USD")
+
+    ai, sms = json.loads(run("shops", "costs", "harbour", "--json").stdout)
+    assert (ai["counted"], ai["limit"], ai["percent"]) == ("12.00 CAD", "50.00 CAD", 24.0)
+    assert (ai["billed_micros"], ai["not_converted"]) == ({"CAD": 12_000_000, "USD": 3_000_000}, "3.00 USD")
+    assert (sms["kind"], sms["counted"]) == ("sms", "0.00 CAD")
+    assert "12.00 CAD + 3.00 USD" in run("shops", "costs", "harbour").stdout
+    assert "No costs and no limits" in run("shops", "costs", "lagoon").stdout
+    assert json.loads(run("shops", "costs", "harbour", "--month", "2025-01", "--json").stdout)[0][
+        "counted"
+    ] == ("0.00 CAD")
+    assert run("shops", "costs", "harbour", "--month", "2025").exit_code == 2
+
+    lines = {one["shop"]: one["costs"] for one in json.loads(run("overview", "--json").stdout)}
+    assert [one["kind"] for one in lines["harbour"]] == ["ai", "sms"]
+    assert lines["lagoon"] == []
+    assert "12.00 CAD (24%)" in run("overview").stdout
+
+
+def test_a_person_pauses_and_resumes_a_cost(engine: Engine, broker_url: str) -> None:
+    with transaction(engine) as tx:
+        shop = add_limited_shop(tx)
+    paused = run_celery(pause, "--cost", "ai", "--shop", "harbour", "-f")
+    assert "Paused cost ai, shop harbour (hold): 0 waiting." in paused.output
+    with transaction(engine) as tx:
+        assert [one.scope for one in list_pauses(tx)] == [PauseScope(cost="ai", shop_id=shop.id)]
+
+    assert (
+        "Resumed cost ai, shop harbour"
+        in run_celery(resume, "--cost", "ai", "--shop", "harbour", "-f").output
+    )
+    wrong = run_celery(pause, "--cost", "ai", "--refuse", "-f")
+    assert (wrong.exit_code, "should be hold" in wrong.output) == (2, True)
+    assert run_celery(pause, "--cost", "gas").exit_code == 2

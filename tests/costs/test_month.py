@@ -1,0 +1,138 @@
+"""A cost counts once, in the month of its shop's zone, against a limit in the limit's currency."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sqlalchemy import Connection
+
+from services.alerts.decide import Change
+from services.alerts.evaluate import evaluate_rules
+from services.alerts.incidents import find_incidents
+from services.core.errors import InputInvalid
+from services.core.money import MoneyInvalid
+from services.costs.figures import collect_figures
+from services.costs.month import MonthCosts
+from services.costs.store import list_month_costs
+from services.shops.shops import ShopInvalid, set_shop
+from tests.costs.samples import NOW, add_limited_shop, spend
+
+
+def costs_of(tx: Connection, kind: str, now: datetime = NOW) -> MonthCosts:
+    return next(one for one in list_month_costs(tx, now) if one.kind == kind)
+
+
+def test_a_retry_counts_once_and_a_changed_amount_replaces_the_first(tx: Connection) -> None:
+    shop = add_limited_shop(tx)
+    assert [spend(tx, shop, amount) for amount in ("1.25", "1.25", "1.30")] == [1, 0, 1]
+    assert spend(tx, shop, "0.0042", reference="work 2") == 1
+
+    costs = costs_of(tx, "ai")
+    assert costs.micros == {"CAD": 1_304_200}
+    assert (costs.spent, costs.counted, costs.month) == ("1.30 CAD", "1.30 CAD", "2026-11")
+
+
+def test_a_month_begins_at_midnight_of_the_shop(tx: Connection) -> None:
+    shop = add_limited_shop(tx)
+    begins = datetime(2026, 12, 1, 8, tzinfo=UTC)  # midnight in Los Angeles
+    spend(tx, shop, "40", now=begins - timedelta(seconds=1))
+    spend(tx, shop, "2", now=begins)
+
+    assert costs_of(tx, "ai", begins - timedelta(seconds=1)).counted == "40.00 CAD"
+    after = costs_of(tx, "ai", begins)
+    assert (after.month, after.counted) == ("2026-12", "2.00 CAD")
+    assert after.ends_at == datetime(2027, 1, 1, 8, tzinfo=UTC)
+
+
+def test_another_currency_counts_only_by_a_stated_rate(tx: Connection) -> None:
+    shop = add_limited_shop(tx, slug="harbour")
+    spend(tx, shop, "10")
+    spend(tx, shop, "20", "USD", reference="work 2")
+
+    costs = costs_of(tx, "ai")
+    assert (costs.counted, costs.spent) == ("10.00 CAD", "10.00 CAD + 20.00 USD")
+    assert (costs.not_converted, costs.percent) == ("20.00 USD", 20.0)
+    (figure,) = collect_figures(tx, NOW)["cost_not_converted"]
+    assert figure.subject == "ai"
+
+    set_shop(tx, "harbour", {"exchange_rates": "EUR/CAD=1.6, USD/CAD=1.4"}, now=NOW)
+    assert (costs_of(tx, "ai").counted, costs_of(tx, "ai").not_converted) == ("38.00 CAD", "")
+    assert collect_figures(tx, NOW)["cost_not_converted"] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "below", "beyond"),
+    [("ai_at_cap", "ai", "49.99", "50.00"), ("sms_over_budget", "sms", "30.00", "30.01")],
+)
+def test_a_limit_opens_one_incident_and_the_next_month_resolves_it(
+    tx: Connection, rule: str, kind: str, below: str, beyond: str
+) -> None:
+    shop = add_limited_shop(tx)
+    add_limited_shop(tx, "other")
+    spend(tx, shop, below, kind=kind)
+    assert evaluate_rules(tx, collect_figures(tx, NOW), NOW) == []
+
+    spend(tx, shop, beyond, kind=kind)
+    (opened,) = evaluate_rules(tx, collect_figures(tx, NOW), NOW + timedelta(minutes=1))
+    assert (opened.change, opened.key.rule, opened.key.shop_id) == (Change.OPENED, rule, shop.id)
+    assert beyond in find_incidents(tx, rule=rule)[0].summary
+
+    later = datetime(2026, 12, 1, 8, tzinfo=UTC)
+    (recovered,) = evaluate_rules(tx, collect_figures(tx, later), later)
+    assert (recovered.change, recovered.key.rule) == (Change.RECOVERED, rule)
+    assert find_incidents(tx, rule=rule) == []
+
+
+@pytest.mark.parametrize("raised", ["50.01 CAD", "", "60 USD"])
+def test_a_raised_cap_ends_the_incident(tx: Connection, raised: str) -> None:
+    shop = add_limited_shop(tx)
+    spend(tx, shop, "50")
+    evaluate_rules(tx, collect_figures(tx, NOW), NOW)
+
+    set_shop(tx, "harbour", {"ai_cap": raised}, now=NOW)
+    later = NOW + timedelta(minutes=1)
+    changes = evaluate_rules(tx, collect_figures(tx, later), later)
+    assert (Change.RECOVERED, "ai_at_cap") in [(one.change, one.key.rule) for one in changes]
+
+
+def test_wrong_costs_are_refused(tx: Connection) -> None:
+    shop = add_limited_shop(tx)
+    with pytest.raises(InputInvalid, match="kind='gas'"):
+        spend(tx, shop, "1", kind="gas")
+    with pytest.raises(InputInvalid, match="currency='usd'"):
+        spend(tx, shop, "1", "usd")
+    with pytest.raises(MoneyInvalid, match="'1,50'"):
+        spend(tx, shop, "1,50")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ai_cap", "50"),
+        ("ai_cap", "0 CAD"),
+        ("sms_budget", "-5 CAD"),
+        ("sms_budget", "50 cad"),
+        ("ai_cap", "50.001 CAD"),
+        ("exchange_rates", "USD=1.37"),
+        ("exchange_rates", "USD/USD=1"),
+        ("exchange_rates", "USD/CAD=0"),
+        ("exchange_rates", "USD/XXQ=1.2"),
+    ],
+)
+def test_wrong_limits_are_refused(tx: Connection, field: str, value: str) -> None:
+    add_limited_shop(tx)
+    with pytest.raises(ShopInvalid, match=f"{field}={value!r} should be"):
+        set_shop(tx, "harbour", {field: value}, now=NOW)
+
+
+def test_a_day_of_the_service_is_kept(tx: Connection) -> None:
+    shop = add_limited_shop(tx)
+    spend(tx, shop, "1", kind="sms", day=date(2026, 10, 31))
+    spend(tx, shop, "2", kind="sms", day=date(2026, 11, 1))
+
+    assert costs_of(tx, "sms").counted == "2.00 CAD"
+    (october,) = [
+        one
+        for one in list_month_costs(tx, NOW, shop_id=shop.id, month=date(2026, 10, 1))
+        if one.kind == "sms"
+    ]
+    assert (october.counted, october.month) == ("1.00 CAD", "2026-10")
