@@ -10,7 +10,6 @@ from services.costs.store import Cost, record_cost
 from services.ledger.pause import PauseScope, list_pauses
 from services.shops.shops import get_shop
 from tasks.commands import backlog, pause, resume
-from tasks.ops import drift
 from tests.cli.commands import run
 from tests.cli.test_celery_commands import run as run_celery
 from tests.costs.samples import add_limited_shop
@@ -23,10 +22,12 @@ def spend_now(engine: Engine, amount: str, currency: str = "CAD") -> None:
 
 
 def test_the_cap_pauses_and_a_higher_cap_resumes(engine: Engine, broker_url: str) -> None:
+    from tasks.ops import drift  # not at the top: pytest looks at it before there are settings
+
     with transaction(engine) as tx:
         add_limited_shop(tx)
     spend_now(engine, "50.5")
-    drift.run()
+    drift()
 
     paused = json.loads(run_celery(backlog, "--json").stdout)["pauses"]
     assert [(one["scope"]["cost"], one["mode"], one["created_by"]) for one in paused] == [
@@ -37,12 +38,12 @@ def test_the_cap_pauses_and_a_higher_cap_resumes(engine: Engine, broker_url: str
     assert "50.50 CAD, the cap is 50.00 CAD" in table
 
     assert run("shops", "set", "harbour", "--ai-cap", "80.00 CAD", "--dry-run").exit_code == 0
-    drift.run()
+    drift()
     with transaction(engine) as tx:
         assert len(list_pauses(tx)) == 1
     changed = run("shops", "set", "harbour", "--ai-cap", "80.00 CAD", "--actor", "ada")
     assert "ai_cap: 50.00 CAD -> 80.00 CAD" in changed.output
-    drift.run()
+    drift()
     with transaction(engine) as tx:
         assert list_pauses(tx) == []
 
