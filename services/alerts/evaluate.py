@@ -14,6 +14,7 @@ from services.alerts.incidents import Incident, Recovery, record_incidents, reso
 from services.alerts.rules import FIGURE_RULES, FigureRule
 from services.alerts.states import RuleTotals, StateKey, load_states, record_computed, save_states
 from services.alerts.tables import rule_evaluations
+from services.alerts.thresholds import Thresholds, load_thresholds
 from services.core.locks import lock_objects
 from services.ledger.work import FLEET
 
@@ -30,6 +31,7 @@ class AlertChange(NamedTuple):
     change: Change
     opened_at: datetime
     figure: Figure
+    threshold: float
 
 
 def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datetime) -> list[AlertChange]:
@@ -54,7 +56,9 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
 
     A rule without figures keeps its state; after ``rule_not_computed``'s time it has an incident.
     """
-    totals = {name: _sum_up(rule, figures[name]) for name, rule in FIGURE_RULES.items() if name in figures}
+    thresholds = load_thresholds(tx)
+    rules = [rule for name, rule in FIGURE_RULES.items() if name in figures]
+    totals = {rule.name: _sum_up(rule, figures[rule.name], thresholds) for rule in rules}
     computed = record_computed(tx, totals, now)
     figures = {**figures, NOT_COMPUTED: list(_find_not_computed(figures, computed, now))}
     before = load_states(tx)
@@ -64,17 +68,18 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
         rule = FIGURE_RULES[key.rule]
         state = before.get(key, AlertState())
         value = None if figure is None else figure.value
-        after[key], change = decide(rule, rule.threshold, value, state, now)
+        threshold = thresholds.find(rule, key.shop_id)
+        after[key], change = decide(rule, threshold, value, state, now)
         if change:
             opened_at = after[key].opened_at or state.opened_at or now
-            changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0)))
+            changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0), threshold))
     save_states(tx, after)
     _record(tx, changes, now)
     return changes
 
 
-def _sum_up(rule: FigureRule, figures: Sequence[Figure]) -> RuleTotals:
-    beyond = {one.shop_id for one in figures if rule.is_beyond(one.value, rule.threshold)}
+def _sum_up(rule: FigureRule, figures: Sequence[Figure], thresholds: Thresholds) -> RuleTotals:
+    beyond = {one.shop_id for one in figures if rule.is_beyond(one.value, thresholds.find(rule, one.shop_id))}
     return RuleTotals(sum(one.value for one in figures), len(beyond))
 
 
@@ -119,8 +124,8 @@ def _make_incident(change: AlertChange) -> Incident:
         format_rule(change.key),
         format_period(change.opened_at),
         rule.severity,
-        describe(rule, rule.threshold, figure),
-        {**figure.detail, "value": figure.value, "limit": rule.threshold},
+        describe(rule, change.threshold, figure),
+        {**figure.detail, "value": figure.value, "limit": change.threshold},
     )
 
 

@@ -52,6 +52,8 @@ class FigureRule(AlertRule):
     """Whether a figure equal to ``threshold`` is beyond it."""
     is_least: bool = False
     """Whether values below ``threshold`` are beyond it, such as days that remain."""
+    is_of_fleet: bool = False
+    """Whether its figures belong to no shop, so that no shop can have a threshold of its own."""
     lasts: timedelta = NOW
     clears: timedelta = MINUTES_10
 
@@ -100,6 +102,7 @@ _EVALUATED = (
         summary="{value:.0f} items of {topic} are locked for over 15 min: celery -A tasks unlock",
         unit="items",
         threshold=0,
+        is_of_fleet=True,
         clears=NOW,
     ),
     FigureRule(
@@ -110,6 +113,7 @@ _EVALUATED = (
         summary="{queue}: {value:.0f} items are due in the ledger and have no message in the broker",
         unit="items",
         threshold=1000,
+        is_of_fleet=True,
         lasts=MINUTES_15,
     ),
     FigureRule(
@@ -120,6 +124,7 @@ _EVALUATED = (
         summary="{name} was last seen {value:.0f} s ago (limit {limit:g} s)",
         unit="s",
         threshold=60,
+        is_of_fleet=True,
         lasts=timedelta(minutes=2),
         clears=timedelta(minutes=2),
     ),
@@ -131,6 +136,7 @@ _EVALUATED = (
         summary="no worker of the queue {queue} has answered a canary for {value:.0f} s (limit {limit:g} s)",
         unit="s since the last canary",
         threshold=90,
+        is_of_fleet=True,
         lasts=timedelta(minutes=2),
         clears=timedelta(minutes=2),
     ),
@@ -183,6 +189,7 @@ _EVALUATED = (
         summary="the database has {value:.1f} GB (limit {limit:g} GB); largest: {largest}",
         unit="GB",
         threshold=100,
+        is_of_fleet=True,
         clears=HOUR,
     ),
     FigureRule(
@@ -205,6 +212,7 @@ _EVALUATED = (
         summary="{subject} gets no alerts; the first of {since}: {code}",
         unit="channels",
         threshold=0,
+        is_of_fleet=True,
         clears=NOW,
     ),
     FigureRule(
@@ -246,6 +254,7 @@ _EVALUATED = (
         summary="the rule {subject} has no figures for {value:.0f} min (limit {limit:g} min)",
         unit="min",
         threshold=15,
+        is_of_fleet=True,
         clears=NOW,
     ),
 )

@@ -57,6 +57,17 @@ rule_evaluations = Table(
     *columns("shops_beyond", Integer, ZERO),
 )
 
+# Thresholds that a person set; ``shop_id`` 0: for every shop without one of its own.
+rule_settings = Table(
+    "rule_settings",
+    metadata,
+    *keys("rule", Text),
+    *keys("shop_id", Integer),
+    *columns("threshold", Double),
+    *columns("by reason", Text),
+    *columns("at", AT),
+)
+
 # When a message last got through each channel.
 alert_channels = Table("alert_channels", metadata, *keys("name", Text), *columns("sent_at", AT))
 

@@ -1,5 +1,6 @@
 """``fleet alerts``: the rules that open incidents."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,26 @@ import click
 from services.alerts.prometheus import render_prometheus
 from services.alerts.rules import RULES, FigureRule
 from services.alerts.states import RuleStatus, list_rule_status
+from services.alerts.thresholds import list_rule_settings
+from services.cli.alerts_set import set_rule, unset_rule
 from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
 from services.core.db import transaction
+from services.shops.shops import find_slugs
 
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """List the rules that open incidents, export them, and test the channels.
+    """List the rules that open incidents, set their thresholds, export them, and test the channels.
 
     \b
     Example: fleet alerts list
     """
 
 
-command.add_command(test)
+for one in (set_rule, test, unset_rule):
+    command.add_command(one)
 
 
 @command.command("list")
@@ -32,26 +37,38 @@ def list_rules(as_json: bool) -> None:
     """List the rules, P1 first: what opens an incident, what to do, and how many are open.
 
     A rule that is evaluated from a figure shows when that was done last; the others are recorded by the part
-    that finds the fault.
+    that finds the fault. `set` has the thresholds of `fleet alerts set`.
 
     \b
     Example: fleet alerts list
     """
     with transaction() as tx:
         status = list_rule_status(tx)
+        slugs = find_slugs(tx)
+        settings: dict[str, list[dict[str, Any]]] = {}
+        for row in list_rule_settings(tx):
+            shop = {"shop": slugs.get(row.shop_id, "") if row.shop_id else None}
+            set_here = {name: getattr(row, name) for name in ("threshold", "by", "reason", "at")}
+            settings.setdefault(row.rule, []).append(shop | set_here)
     rules = sorted(RULES.values(), key=lambda rule: (rule.severity, rule.name))
     columns: Columns = {
         "rule": "name",
         "severity": "severity",
         "opens": "opens",
+        "set": lambda rule: _describe_settings(settings.get(rule.name, ())),
         "means": "about",
         "do": lambda rule: rule.action or "docs/operations.md",
         "evaluated": lambda rule: status[rule.name].computed_at,
         "open": lambda rule: status[rule.name].incidents_open,
     }
-    print_list(
-        "", columns, rules, [_document(rule, status[rule.name]) for rule in rules], "", as_json=as_json
-    )
+    documents = [
+        _document(rule, status[rule.name]) | {"settings": settings.get(rule.name, [])} for rule in rules
+    ]
+    print_list("", columns, rules, documents, "", as_json=as_json)
+
+
+def _describe_settings(settings: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{one['shop'] or 'fleet'} {one['threshold']:g}" for one in settings)
 
 
 def _document(rule: Any, status: RuleStatus) -> dict[str, Any]:

@@ -193,6 +193,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "incident_entries": "what happened to each incident, and who did it",
         "alert_states": "a row while a figure is beyond its threshold",
         "rule_evaluations": "one row for each rule",
+        "rule_settings": "one row for each threshold that a person set",
         "alert_channels": "one row for each channel",
         "metered_costs": "the shop's costs, a row for each call or day that was billed",
         "mail_parts": "deleted with the text of their mail",
