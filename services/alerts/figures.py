@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.ledger.work import FLEET
 
@@ -19,6 +19,15 @@ class Figure(NamedTuple):
     shop_id: int = FLEET
     subject: str = ""
     detail: Mapping[str, Any] = {}
+
+
+_NOT_DETAIL = ("value", "shop_id", "subject")
+
+
+def make_figure(row: Row[Any]) -> Figure:
+    """Return the figure of a row: ``value``, ``shop_id`` (null: the fleet), ``subject``, and its detail."""
+    detail = {name: value for name, value in row._asdict().items() if name not in _NOT_DETAIL}
+    return Figure(float(row.value), row.shop_id or FLEET, row.subject, detail)
 
 
 Figures = Mapping[str, Sequence[Figure]]

@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from services.alerts.channel_figures import collect_channel_figures
 from services.alerts.channels import list_channels
-from services.alerts.figures import Figure, Figures
+from services.alerts.figures import Figure, Figures, make_figure
 from services.alerts.rules import FIGURE_RULES
+from services.alerts.work_figures import collect_work_figures
 from services.ledger.health import list_components_down, read_heartbeats
 from services.ledger.request_errors import NO_FAULT
-from services.ledger.work import FLEET
 from services.providers.delivery import INVALID_SIGNATURE
 from services.shops.connections import BROKEN_LINES
 
@@ -52,6 +51,19 @@ select extract(epoch from coalesce(refresh_expires_at, token_expires_at) - %(now
        shop_id, provider as subject, provider
   from connections where coalesce(refresh_expires_at, token_expires_at) is not null and status = 'ok'
 """
+# A token that renews itself is refreshed a few minutes before its end; every hour a job uses it.
+_REFRESH_FAILING = """
+select extract(epoch from %(now)s - c.token_expires_at)
+         / greatest(extract(epoch from c.token_expires_at - k.created_at), 60) as value,
+       c.shop_id, c.provider as subject, c.provider,
+       to_char(c.token_expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+  from connections c
+ cross join lateral (
+    select max(created_at) as created_at from shop_secrets
+     where shop_id = c.shop_id and name = c.provider || '-token' and expires_at is null) k
+ where c.status = 'ok' and c.token_expires_at < %(now)s and exists (
+    select from shop_secrets r where r.shop_id = c.shop_id and r.name = c.provider || '-refresh-token')
+"""
 _AGE_OF_OLDEST = """
 select distinct on (shop_id) extract(epoch from %(now)s - max(created_at)) / 86400 as value, shop_id,
        '' as subject, name as secret
@@ -83,13 +95,13 @@ QUERIES = {
     "locks_stuck": _LOCKS_STUCK,
     "connection_broken": _CONNECTION_BROKEN,
     "credential_expires": _CREDENTIAL_EXPIRES,
+    "refresh_failing": _REFRESH_FAILING,
     "secret_old": _AGE_OF_OLDEST,
     "break_old": _BREAK_OLD,
     "database_large": _DATABASE_LARGE,
     "mails_refused": _MAILS_REFUSED,
     "ledger_broker_drift": _DRIFT,
 }
-_NOT_DETAIL = ("value", "shop_id", "subject")
 
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
@@ -102,18 +114,14 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
     }
     found = {
         rule: [
-            _make_figure(row)
+            make_figure(row)
             for row in tx.exec_driver_sql(query, values | {"since": now - FIGURE_RULES[rule].window})
         ]
         for rule, query in QUERIES.items()
     }
     channels = [channel.name for channel in list_channels()]
-    return {**found, **_collect_heartbeats(tx, now), **collect_channel_figures(tx, now, channels)}
-
-
-def _make_figure(row: Row[Any]) -> Figure:
-    detail = {name: value for name, value in row._asdict().items() if name not in _NOT_DETAIL}
-    return Figure(float(row.value), row.shop_id or FLEET, row.subject, detail)
+    of_channels, of_work = collect_channel_figures(tx, now, channels), collect_work_figures(tx, now)
+    return {**found, **_collect_heartbeats(tx, now), **of_channels, **of_work}
 
 
 def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:

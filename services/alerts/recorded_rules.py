@@ -26,7 +26,12 @@ RECORDED = (
         "the clocks of beat and the database differ by more than two minutes: no job starts",
         "when they agree",
     ),
-    (NOT_RUN, "P2", "a run has not ended at its due time plus grace", "when the run ends"),
+    (
+        NOT_RUN,
+        "P2",
+        "a run has not started 30 min after it was due, or not ended after its grace",
+        "when the run ends",
+    ),
     (
         JOB_FAILED,
         "P2",

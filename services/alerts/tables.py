@@ -71,6 +71,11 @@ rule_settings = Table(
 # When a message last got through each channel.
 alert_channels = Table("alert_channels", metadata, *keys("name", Text), *columns("sent_at", AT))
 
+# Ready work of each topic, a row a minute for the last twenty.
+topic_backlogs = Table(
+    "topic_backlogs", metadata, *keys("minute", AT), *keys("topic", Text), *columns("ready", Integer)
+)
+
 # What happened to an incident: it opened, the channels got it, a person took it.
 incident_entries = Table(
     "incident_entries",

@@ -7,7 +7,6 @@ from flask import Flask
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
-from services.alerts.own_figures import collect_figures
 from services.console.app import make_app
 from services.core.db import check_database_url, get_engine
 from services.core.errors import run_process
@@ -17,9 +16,10 @@ from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
 from services.costs.figures import collect_figures as collect_costs
 from services.ingress.request_stats import RequestStats
+from services.jobs.tick import COLLECTORS as OF_JOBS
 from services.jobs.tick import OverdueMonitor
 
-COLLECTORS = (collect_figures, collect_costs)
+COLLECTORS = (*OF_JOBS, collect_costs)
 """As in ``tasks.collectors``, which the console does not import."""
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import OPEN_LINES, Incident, record_incidents
 from services.alerts.recorded_rules import NOT_RUN
-from services.jobs.definition import Covers
+from services.jobs.definition import START_WITHIN, Covers
 from services.jobs.schedule import period_of
 from services.ledger.health import DEGRADING, Conditions
 from services.ledger.pause import PAUSE_LINES
@@ -41,17 +41,23 @@ The periods of one job have one format, so they sort as text. Two ``not exists``
 from`` uses no index.
 """
 
-# Runs that have not ended, and schedules whose next run is not planned.
-_OVERDUE = """
-select r.job, r.shop_id, r.period, r.due_at, j.grace_seconds, r.status, r.started_at, null as zone, j.covers
-  from job_runs r join jobs j on j.name = r.job
- where r.ended_at is null and r.due_at + make_interval(secs => j.grace_seconds) < %(now)s
-union all
-select c.job, c.shop_id, null, c.next_due_at, j.grace_seconds, 'not planned', null, c.zone, j.covers
-  from job_schedule_state c join jobs j on j.name = c.job and j.retired_at is null
- where c.next_due_at + make_interval(secs => j.grace_seconds) < %(now)s
+_START_GRACE = f"least(j.grace_seconds, {START_WITHIN.total_seconds():.0f})"
+
+# Runs that have not started or ended in time, and schedules whose next run is not planned.
+_OVERDUE = f"""
+select job, shop_id, period, due_at, grace_seconds, status, started_at, zone, covers
+  from (
+    select r.job, r.shop_id, r.period, r.due_at, r.status, r.started_at, null as zone, j.covers,
+           case when r.started_at is null then {_START_GRACE} else j.grace_seconds end as grace_seconds
+      from job_runs r join jobs j on j.name = r.job
+     where r.ended_at is null
+    union all
+    select c.job, c.shop_id, null, c.next_due_at, 'not planned', null, c.zone, j.covers, {_START_GRACE}
+      from job_schedule_state c join jobs j on j.name = c.job and j.retired_at is null
+  ) expected
+ where due_at + make_interval(secs => grace_seconds) < %(now)s
  order by due_at
-"""
+"""  # noqa: S608 - constants only
 
 OVERDUE_LINES = f"""
 select 'jobs_overdue' as kind, job as label, concat_ws(' ', job, period) as name, shop_id, due_at as since,
@@ -101,13 +107,14 @@ def list_conditions(tx: Connection, now: datetime) -> list[ConditionLine]:
 
 
 def record_overdue(tx: Connection, now: datetime) -> None:
-    """Open an incident "cron did not run" for every overdue run."""
+    """Open an incident "cron did not run" for every run that has not started or ended in time."""
     incidents = []
     for late in tx.exec_driver_sql(_OVERDUE, {"now": now}):
         period = late.period or period_of(Covers(late.covers), late.due_at, ZoneInfo(late.zone))
         summary = (
             f"cron did not run: {late.job} for {period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and has "
-            f"no end {late.grace_seconds / 60:g} min later; {_REASONS.get(late.status, late.status)}"
+            f"no {'end' if late.started_at else 'start'} {late.grace_seconds / 60:g} min later; "
+            f"{_REASONS.get(late.status, late.status)}"
         )
         detail = {
             "status": late.status,

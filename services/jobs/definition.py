@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+START_WITHIN = timedelta(minutes=30)
+"""A run that has not started so long after it was due did not run, also if its grace is longer."""
+
 SHOP_ZONE, FLEET_ZONE = "shop", "fleet"
 """The zone of each shop, and the zone of ``FLEET_TIMEZONE``."""
 
@@ -48,7 +51,8 @@ class Job:
     per_shop: bool = False
     covers: Covers = Covers.DAY
     grace: timedelta = timedelta(minutes=30)
-    """The incident "cron did not run" opens for a run that has not ended this long after it was due."""
+    """The incident "cron did not run" opens for a run that has not ended this long after it was due, or not
+    started after ``START_WITHIN``."""
     catch_up: CatchUp = CatchUp.ONCE
     min_run: timedelta = timedelta(0)
     """A run shorter than this is unusual."""

@@ -12,17 +12,21 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine
 
+from services.alerts import own_figures
 from services.alerts.evaluate import check_rules
 from services.alerts.figures import CollectFigures
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.alerts.notify import record_alerts
-from services.alerts.own_figures import collect_figures
 from services.core.db import transaction
 from services.core.sentry import capture_bug
+from services.jobs import figures
 from services.jobs.complete_run import sync_run_status
 from services.jobs.conditions import record_overdue
 from services.jobs.scheduler import start_due_runs
 from services.ledger.accept import WorkRef
+
+COLLECTORS: tuple[CollectFigures, ...] = (own_figures.collect_figures, figures.collect_figures)
+"""The figures of jobs and of the rooms below."""
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """If beat's clock and the database's differ by more, one of them is wrong."""
@@ -35,21 +39,19 @@ _log = logging.getLogger(__name__)
 
 
 def tick(
-    engine: Engine, host_now: datetime, collectors: Sequence[CollectFigures] = (collect_figures,)
+    engine: Engine, host_now: datetime, collectors: Sequence[CollectFigures] = COLLECTORS
 ) -> list[WorkRef]:
     """Do all parts of a tick; return the work to notify workers of.
 
     The time is the database's, because all beats share it. While it differs too much from ``host_now``, no
     run starts and an incident is open; due runs start afterwards. ``collectors`` are the figures of the
-    rules; by default those of the ledger.
+    rules; by default ``COLLECTORS``.
     """
     refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
     return refs + _guarded("run_status", engine, sync_run_status) + report_overdue_runs(engine, collectors)
 
 
-def report_overdue_runs(
-    engine: Engine, collectors: Sequence[CollectFigures] = (collect_figures,)
-) -> list[WorkRef]:
+def report_overdue_runs(engine: Engine, collectors: Sequence[CollectFigures] = COLLECTORS) -> list[WorkRef]:
     """Open incidents for overdue runs and by the rules, and tell people; return the work to notify of."""
     _guarded("overdue", engine, record_overdue)
     _guarded("rules", engine, partial(_check_rules, collectors))
@@ -67,7 +69,7 @@ class OverdueMonitor:
     def __init__(
         self,
         engine: Engine,
-        collectors: Sequence[CollectFigures] = (collect_figures,),
+        collectors: Sequence[CollectFigures] = COLLECTORS,
         every_seconds: float = OVERDUE_CHECK_SECONDS,
     ) -> None:
         self._engine, self._collectors, self._every_seconds = engine, collectors, every_seconds

@@ -105,7 +105,9 @@ def list_topic_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     try:
         with tx.begin_nested():
             tx.execute(text(f"set local statement_timeout = {FIGURES_TIMEOUT_MS}"))
-            return tx.exec_driver_sql(_FIGURES, values).all()
+            found = tx.exec_driver_sql(_FIGURES, values).all()
+            tx.execute(text("set local statement_timeout to default"))
+            return found
     except OperationalError as fault:
         if getattr(fault.orig, "sqlstate", None) == "57014":  # query_canceled: the timeout above
             return ()

@@ -54,6 +54,8 @@ class Topic:
     lease: timedelta = timedelta(seconds=30)
     soft_time_limit_seconds: int = 120
     time_limit_seconds: int = 180
+    max_age: timedelta = timedelta(minutes=15)
+    """Older ready work of a growing backlog is an incident (``backlog_growing``)."""
     provider: str = ""
     """The provider whose rate limit applies; empty: none."""
     cost_points: float = 0.0
@@ -73,16 +75,32 @@ _INGESTS = (
     "transaction_ingest", "interaction_ingest", "event_review",
 )  # fmt: skip
 _INGEST = Topic(
-    queue="webhooks", mode=HandlerMode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30
+    queue="webhooks",
+    mode=HandlerMode.TRANSACTIONAL,
+    soft_time_limit_seconds=20,
+    time_limit_seconds=30,
+    max_age=timedelta(minutes=5),
 )
 # One item of a shop at a time: it may take minutes.
-_LONG = Topic(batch_size=1, shop_cap=1, soft_time_limit_seconds=600, time_limit_seconds=900)
+_LONG = Topic(
+    batch_size=1,
+    shop_cap=1,
+    soft_time_limit_seconds=600,
+    time_limit_seconds=900,
+    max_age=timedelta(hours=1),
+)
 _JOB = replace(
     _LONG, tries=5, backoff_base=timedelta(seconds=30), soft_time_limit_seconds=1800, time_limit_seconds=2100
 )
 # A small call to a monitoring or analytics service: not urgent, so it is retried for many hours.
 _CALL = Topic(
-    queue="sync", batch_size=32, shop_cap=32, tries=20, soft_time_limit_seconds=60, time_limit_seconds=90
+    queue="sync",
+    batch_size=32,
+    shop_cap=32,
+    tries=20,
+    soft_time_limit_seconds=60,
+    time_limit_seconds=90,
+    max_age=timedelta(hours=1),
 )
 
 _ALL = (
@@ -104,7 +122,7 @@ _ALL = (
     replace(_JOB, name="retention", queue="reports"),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
-    replace(_CALL, name="alert_send", queue="ops"),
+    replace(_CALL, name="alert_send", queue="ops", max_age=timedelta(minutes=5)),
 )
 
 _LIMITS = {

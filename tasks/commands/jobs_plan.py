@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.cli.output import Columns
-from services.jobs.definition import Job
+from services.jobs.definition import START_WITHIN, Job
 from services.jobs.history import RunLine, find_last_runs
 from services.jobs.schedule import explain_schedule, list_next_slots, period_of
 from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
@@ -216,5 +216,5 @@ def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine]
     ]
     due += [(p.next_due_at, p.zone) for p in on if p.next_due_at is not None and p.next_due_at <= now]
     next_due_at, next_zone = min(due) if due else (None, places[0].zone if places else "")
-    is_overdue = next_due_at is not None and next_due_at + job.grace < now
+    is_overdue = next_due_at is not None and next_due_at + min(job.grace, START_WITHIN) < now
     return JobLine(job, places, next_due_at, next_zone, is_overdue, last)

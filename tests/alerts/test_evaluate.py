@@ -17,7 +17,7 @@ from tasks.collectors import COLLECTORS
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DETAIL = {
-    "breaks": 2, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
+    "breaks": 2, "earlier": 5, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
     "code": "401", "day": "2026-11-27", "failed": 3, "job": "daily", "largest": "work_queue 9 GB",
     "limit_minutes": 30, "month": "2026-11", "name": "beat", "period": "2026-11-27", "provider": "stripe",
     "queue": "webhooks", "requests": 9, "route": "/webhooks/stripe", "secret": "stripe-webhook",

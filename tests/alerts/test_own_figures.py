@@ -168,6 +168,27 @@ def test_a_credential_ends_with_its_refresh_token_or_else_by_itself(tx: Connecti
     assert collect(tx, "credential_expires") == [(13.0, shop_id, "a"), (80.0, shop_id, "b")]
 
 
+def test_a_token_that_renews_itself_ages_past_its_end_by_its_life(tx: Connection, shop_id: int) -> None:
+    def add(name: str, created_at: datetime) -> None:
+        insert = (
+            "insert into shop_secrets (shop_id, name, sealed, created_at) values (:shop_id, :name, 'x', :at)"
+        )
+        run(tx, insert, shop_id=shop_id, name=name, at=created_at)
+
+    connect(tx, shop_id, "shopify", token=NOW - 40 * MINUTE)
+    connect(tx, shop_id, "stripe", token=NOW - DAY)  # does not renew itself
+    add("shopify-token", NOW - 120 * MINUTE)
+    assert collect(tx, "refresh_failing") == []
+    add("shopify-refresh-token", NOW - 120 * MINUTE)
+
+    assert collect(tx, "refresh_failing") == [(0.5, shop_id, "shopify")]
+    assert not FIGURE_RULES["refresh_failing"].is_beyond(0.5, 0.5)
+    run(tx, "update connections set token_expires_at = :at", at=NOW - 39 * MINUTE)
+    assert collect(tx, "refresh_failing") == [(0.481, shop_id, "shopify")]
+    run(tx, "update connections set token_expires_at = :at", at=NOW + MINUTE)
+    assert collect(tx, "refresh_failing") == []
+
+
 def test_the_oldest_secret_in_use_counts_and_a_replaced_one_does_not(tx: Connection, shop_id: int) -> None:
     for name, days, expires_at in (
         ("stripe-key", 91, NOW + DAY),  # replaced

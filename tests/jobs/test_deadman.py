@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
+from beat_schedule import JOBS
 from services.alerts.notify import record_alerts
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.conditions import count_conditions, record_overdue
+from services.jobs.definition import Job
 from services.jobs.handler import JobHandler, JobResult
 from services.jobs.tick import OverdueMonitor, tick
 from services.ledger.health import classify_health
@@ -56,6 +58,29 @@ def test_a_run_without_an_end_after_its_grace_did_not_run(shop: Engine) -> None:
     ((summary,),) = runs(shop, "select summary from incidents")
     assert "due at 2026-11-21 08:00 UTC" in summary
     assert "check whether its queue is paused and its worker runs" in summary
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_no_start_within_30_minutes_is_found_for_every_job(engine: Engine, job: Job) -> None:
+    add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles")
+    add_jobs(engine, NOW - timedelta(days=1), job)
+    with transaction(engine) as tx:
+        add = (
+            "insert into job_runs (job, shop_id, period, due_at, status, origin)"
+            " values (:job, 1, 'p', :due_at, 'pending', 'beat')"
+        )
+        tx.execute(text(add), {"job": job.name, "due_at": NOW})
+
+    assert check(engine, NOW + timedelta(minutes=30)) == []
+    assert check(engine, NOW + timedelta(minutes=30, seconds=1)) == [job.name]
+    assert runs(engine, "select rule, severity from incidents") == [(f"cron_did_not_run:{job.name}", "P2")]
+    ((summary,),) = runs(engine, "select summary from incidents")
+    assert "has no start 30 min later" in summary
+    started = NOW + timedelta(minutes=29)
+    with transaction(engine) as tx:
+        tx.execute(text("update job_runs set status = 'running', started_at = :at"), {"at": started})
+    assert check(engine, NOW + job.grace) == []
+    assert check(engine, NOW + job.grace + timedelta(seconds=1)) == [job.name]
 
 
 def test_missed_run_is_found_while_beat_is_dead(shop: Engine) -> None:

@@ -24,6 +24,7 @@ NOBODYS = {
     "incident_entries": "summaries of incidents, and what the operator noted",
     "rule_evaluations": "names of rules",
     "rule_settings": "what an operator set, and why: the fleet's own people",
+    "topic_backlogs": "names of topics",
     "incidents": "codes, counts and ids; a customer by number only",
     "inventory_items": "skus",
     "inventory_levels": "skus",
