@@ -12,6 +12,8 @@ from services.mail.formatting import moment, span
 
 MAX_NAMED = 10
 """Most incidents listed in one message; the others are only counted."""
+MAX_SUMMARY = 300
+"""Most characters of one summary in Slack, which refuses or cuts long messages."""
 NAMESPACE = UUID("0f4f5d5b-3f43-4f43-9a67-1d2c2f3f8a51")
 """Namespace of the ids of Sentry events: a repeated event has the id of the first one."""
 _LEVELS = {"P1": "fatal", "P2": "error", "P3": "warning"}
@@ -102,7 +104,13 @@ def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
         since += f", for {span(datetime.fromisoformat(ended) - opened_at)}"
     by = incident["resolved_by"]
     how = f" (resolved by {by}: {incident['resolved_reason']})" if by else ""
-    return f"{incident['shop']}: {incident['summary']} ({since}){how}"
+    return f"{incident['shop']}: {shorten(incident['summary'])} ({since}){how}"
+
+
+def shorten(text: str) -> str:
+    """Return ``text`` in one line of at most ``MAX_SUMMARY`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SUMMARY else f"{line[: MAX_SUMMARY - 1]}…"
 
 
 def _escape(text: str) -> str:

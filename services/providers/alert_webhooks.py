@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from services.core.errors import Misconfigured, Refused, RetryLater
 from services.providers.http import parse_retry_after, post
@@ -25,9 +25,8 @@ def post_alert(channel: str, url: str, document: Mapping[str, Any], *, allow_pri
     Raises ``RetryLater`` (also without an answer: an alert that comes twice is better than none),
     ``Misconfigured`` (the address is private, or the other side does not know it any more) or ``Refused``.
     """
-    if not allow_private:
-        _check_is_public(channel, url)
-    answer = post(channel, url, {}, json=dict(document), is_repeatable=True)
+    target = {"url": url, "headers": {}} if allow_private else find_public_target(channel, url)
+    answer = post(channel, **target, json=dict(document), is_repeatable=True)
     status, text = answer.status_code, answer.text[:100]
     if answer.is_success:
         return text
@@ -43,20 +42,28 @@ def post_alert(channel: str, url: str, document: Mapping[str, Any], *, allow_pri
     raise Refused(f"{channel}.message_refused", detail)
 
 
-def _check_is_public(channel: str, url: str) -> None:
-    """Raise ``Misconfigured`` if the host is, or resolves to, an address that is not public.
+def find_public_target(channel: str, url: str) -> dict[str, Any]:
+    """Return the request to the address of the host; raise ``Misconfigured`` if one is not public.
 
-    Otherwise whoever sets an address could reach services of the private network.
+    Otherwise whoever sets an address could reach services of the private network. The connection goes to the
+    address that was checked, because a second look-up of the name may have another answer.
     """
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as fault:
         raise RetryLater(f"{channel}.unavailable", "the name of its host does not resolve") from fault
-    private = sorted({str(info[4][0]) for info in found if not ip_address(info[4][0]).is_global})
-    if private:
+    addresses = sorted((ip_address(info[4][0]) for info in found), key=lambda one: one.version)
+    if private := [one for one in addresses if not one.is_global]:
         raise Misconfigured(
             f"{channel}.private_address",
             f"its host has the private address {private[0]}: use a public one, or set ALLOW_PRIVATE_URLS=1",
         )
+    first = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+    pinned = parts._replace(netloc=f"{first}:{port}")
+    return {
+        "url": urlunsplit(pinned),
+        "headers": {"Host": parts.netloc.rpartition("@")[2]},
+        "extensions": {"sni_hostname": host},  # the certificate is checked for the name
+    }

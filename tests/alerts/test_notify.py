@@ -222,6 +222,17 @@ def test_text_of_others_is_no_markup_in_slack(engine: Engine, web: Web) -> None:
     assert "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;" in opened
 
 
+def test_a_message_about_many_long_summaries_is_short_enough_for_slack(engine: Engine, web: Web) -> None:
+    add_shops(engine, NOW, **{f"shop{number}": "UTC" for number in range(1, 13)})
+    long = "x" * 50_000
+    fire(engine, *(failure(number)._replace(summary=f"first line\n{long}") for number in range(1, 13)))
+
+    (opened,) = notify(engine, web, NOW)
+    assert "first line xxx" in opened
+    assert "…" in opened
+    assert len(opened) < 4_000 * 1.25
+
+
 def test_the_json_webhook_gets_the_whole_message(engine: Engine, web: Web) -> None:
     fire(engine, failure())
     with settings_of(ALERT_WEBHOOK_URL=f"{web.url}/alerts", SLACK_WEBHOOK_URL=""):
