@@ -22,12 +22,12 @@ from services.ledger.health import Health, age_seconds, classify_health, sum_con
 from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCheck, result_within
 
 HEADLINES = {
-    ("ok", False): "Everything works.",
-    ("degraded", False): "Webhooks are accepted and work is done, but something needs a person.",
-    ("degraded", True): "Webhooks are accepted, but some work has stopped.",
-    ("unavailable", True): "Nothing can be accepted or done.",
+    "ok": "Everything works.",
+    "degraded": "Webhooks are accepted and work is done, but something needs a person.",
+    "down": "Webhooks are accepted, but some work has stopped.",
+    "unavailable": "Nothing can be accepted or done.",
 }
-"""By status, and whether a queue, beat or the sweep has stopped."""
+"""By status."""
 
 CONDITION_LABELS = {
     "pauses": "Paused",
@@ -105,11 +105,11 @@ def describe_age(seconds: float | None) -> str:
 
 
 def _front_page(health: Health, now: datetime) -> dict[str, object]:
-    status, is_down, failing = classify_health(health, now)
+    status, _, failing = classify_health(health, now)
     return {
         "now": now,
         "status": status,
-        "headline": HEADLINES[status, is_down],
+        "headline": HEADLINES[status],
         "failing": failing,
         "conditions": [
             (CONDITION_LABELS[kind], count) for kind, count in sum_conditions(health).items() if count

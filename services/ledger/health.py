@@ -34,7 +34,7 @@ update heartbeats set detail = detail || jsonb_build_object('refused_at', %(now)
  where name = 'beat'
 """
 _HEARTBEATS = """
-select name, at, case when name = 'drift' then detail end as detail,
+select name, at, case when name = 'drift' then detail end as detail, detail ->> 'worker' as worker,
        (detail ->> 'since')::timestamptz as since, (detail ->> 'refused_at')::timestamptz as refused_at
   from heartbeats where name <> 'release'
 """
@@ -91,6 +91,8 @@ class Health:
     refused_at: datetime | None = None
     """When the broker last took no message of beat; None since it took one."""
     drift: Mapping[str, Any] = field(default_factory=dict)
+    workers: Mapping[str, str] = field(default_factory=dict)
+    """Host and process id of the worker that last answered a canary, by queue."""
     conditions: Conditions | None = None
     """None if they could not be counted in time."""
     topics: Sequence[Row[Any]] = ()
@@ -127,9 +129,9 @@ class Health:
 class HealthStatus(NamedTuple):
     """The status of a reading.
 
-    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, but something needs a person) or
-    ``unavailable`` (no webhook can be recorded). ``is_down``: the database, the broker, a queue, beat or the
-    sweep does not work, so the response is 503.
+    ``status`` is ``ok``, ``degraded`` (all parts work, but something needs a person), ``down`` (webhooks are
+    accepted, but the broker, a queue, beat or the sweep does not work) or ``unavailable`` (no webhook can be
+    recorded). ``is_down``: it is one of the last two, so the response is 503.
     """
 
     status: str
@@ -162,6 +164,7 @@ def read_heartbeats(tx: Connection) -> Health:
         sending_since=beat.since if beat else None,
         refused_at=beat.refused_at if beat else None,
         drift=(drift.detail if drift else None) or {},
+        workers={name.removeprefix("queue:"): row.worker for name, row in rows.items() if row.worker},
     )
 
 
@@ -218,8 +221,10 @@ def classify_health(health: Health, now: datetime) -> HealthStatus:
         failing.append("conditions")
     if "database" in parts:
         return HealthStatus("unavailable", True, failing)
+    if parts:
+        return HealthStatus("down", True, failing)
     is_degraded = bool(failing) or any(sum_conditions(health).values())
-    return HealthStatus("degraded" if is_degraded else "ok", bool(parts), failing)
+    return HealthStatus("degraded" if is_degraded else "ok", False, failing)
 
 
 def sum_conditions(health: Health) -> dict[str, int | None]:

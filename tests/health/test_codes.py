@@ -108,7 +108,7 @@ def test_a_state_has_its_code_on_every_route(
 
     assert health.status_code == code, health.text
     assert {kind: answer[kind] for kind in DEGRADING if answer[kind]} == counts
-    assert answer["status"] == ("ok" if code == 200 and not counts else "degraded")
+    assert answer["status"] == ("down" if code == 503 else "degraded" if counts else "ok")
     assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 200)
 
 

@@ -115,7 +115,7 @@ def test_health_is_503_with_the_name_of_what_is_missing(engine: Engine, missing:
         one.removeprefix("worker:") for one in body["failing"] if one.startswith("worker:")
     ]
     assert all(state["in_hand"] == state["locked"] for state in body["queues"].values())
-    assert answer.get_json()["status"] == "degraded"
+    assert answer.get_json()["status"] == "down"
 
 
 def test_without_the_broker_health_is_503_and_webhooks_are_accepted(engine: Engine) -> None:
