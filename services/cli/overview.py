@@ -29,7 +29,7 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
 
     States: broken (a provider refuses a credential), failing (work is dead, or the last reconciliation
     failed), retrying (work failed and will be tried again), incomplete (not connected, or the catalogue is
-    not read yet), ok.
+    not read yet: `fleet shops connect`), ok. The column "why" has the reason.
 
     \b
     Examples:
@@ -47,6 +47,7 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     columns: Columns = {
         "shop": "shop",
         "state": "state",
+        "why": "why",
         "last webhook": lambda line: _format_age(line, now),
         "waiting": "waiting",
         "error": "error",
@@ -54,7 +55,6 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
         "reconciled": lambda line: f"{line.reconciled_day} {line.reconciliation}".strip(),
         "AI this month": lambda line: format_month(costs.get(line.shop, ()), AI),
         "SMS this month": lambda line: format_month(costs.get(line.shop, ()), SMS),
-        "broken connection": "broken",
     }
     documents = [
         {"at": now, **to_document(line), "costs": [*map(make_cost_document, costs.get(line.shop, ()))]}
@@ -79,8 +79,7 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
 def _format_age(line: ShopLine, now: datetime) -> str:
     """Return the age of the last webhook, such as ``4 min``; counts are by minute."""
     if line.webhook_at is None:
-        since = _format_duration(now - line.webhooks_since)
-        return f"none in {since}" if line.has_events else "never"
+        return f"none in {_format_duration(now - line.webhooks_since)}"
     return _format_duration(now - line.webhook_at)
 
 

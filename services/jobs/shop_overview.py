@@ -15,8 +15,6 @@ WEBHOOKS_SINCE = timedelta(days=7)
 _FIND_SHOPS = """
 select s.id, s.slug, s.name, c.settings -> 'backfill' ->> 'catalogue_read_at' as catalogue_read_at,
        exists (select from shop_secrets k where k.shop_id = s.id and k.name = 'shopify-token') as has_token,
-       exists (select from inbound_events e where e.shop_id = s.id)
-         or exists (select from event_archives a where a.shop_id = s.id) as has_events,
        r.period, r.status as run_status
   from shops s
   left join shop_config c on c.shop_id = s.id
@@ -67,17 +65,15 @@ is not read yet; none of these."""
 
 
 class ShopLine(NamedTuple):
-    """A shop's line. ``webhook_at`` is None if its last webhook, if any, is older than ``webhooks_since``.
-
-    ``has_events``: at least one event was ever recorded, by a webhook or a backfill.
-    """
+    """A shop's line. ``webhook_at`` is None if its last webhook, if any, is older than ``webhooks_since``."""
 
     shop: str
     name: str
     state: str
+    why: str
+    """What the state is about, in a few words; empty if it is ``ok``."""
     webhook_at: datetime | None
     webhooks_since: datetime
-    has_events: bool
     waiting: int
     error: int
     dead: int
@@ -114,18 +110,18 @@ def _plan_line(
     shop: Row[Any], work: Row[Any] | None, webhook_at: datetime | None, since: datetime, broken: str
 ) -> ShopLine:
     waiting, error, dead = (work.waiting, work.error, work.dead) if work else (0, 0, 0)
-    if broken:
-        state = "broken"
-    elif dead or shop.run_status == "failed":
-        state = "failing"
-    elif error:
-        state = "retrying"
-    elif not shop.has_token or shop.catalogue_read_at is None:
-        state = "incomplete"
-    else:
-        state = "ok"
+    causes = (
+        ("broken", broken, broken),
+        ("failing", dead, f"{dead:,} dead"),
+        ("failing", shop.run_status == "failed", f"reconciliation of {shop.period} failed"),
+        ("retrying", error, f"{error:,} failed, to be tried again"),
+        ("incomplete", not shop.has_token, "no shopify-token"),
+        ("incomplete", shop.catalogue_read_at is None, "its catalogue is not read yet"),
+        ("ok", True, ""),
+    )
+    state, _, why = next(cause for cause in causes if cause[1])
     return ShopLine(
-        shop.slug, shop.name, state, webhook_at, since, shop.has_events, waiting, error, dead,
+        shop.slug, shop.name, state, why, webhook_at, since, waiting, error, dead,
         shop.period or "", shop.run_status or "", broken,
     )  # fmt: skip
 
