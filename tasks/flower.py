@@ -202,6 +202,16 @@ def _reach_broker() -> None:
 
     broker.RabbitMQ = RabbitMQ
     events.time = SimpleNamespace(**vars(time) | {"sleep": sleep})
+    events.logger.addFilter(name_real_wait)
+
+
+def name_real_wait(record: logging.LogRecord) -> bool:
+    """Put the real wait into Flower's line "trying again in N seconds", which names the doubled one."""
+    if "trying again in" in str(record.msg) and isinstance(record.args, tuple):
+        *others, seconds = record.args
+        if isinstance(seconds, int):
+            record.args = (*others, min(seconds, int(LONGEST_WAIT_SECONDS)))
+    return True
 
 
 def _check_broker_api(api: str) -> None:

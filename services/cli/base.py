@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
-from services.core.db import transaction
+from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
@@ -211,16 +211,16 @@ class CommandGroup(click.Group):
 
 def describe_database_error(error: DBAPIError | PoolTimeout) -> str:
     """Return what went wrong with the database, and what to do."""
+    server = describe_server(get_settings().database_url)
     if isinstance(error, PoolTimeout):
-        return "no free database connection: `fleet doctor` shows why"
+        return f"no free connection to the database at {server}: `fleet doctor` shows why"
     lines = str(error.orig).strip().splitlines()
     reason = lines[0] if lines else type(error.orig).__name__
     if isinstance(error.orig, UndefinedTable):
         return "the database has no tables yet, or older ones: run `fleet migrate`"
     if isinstance(error.orig, InsufficientPrivilege):
         return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
-    if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
-        server = describe_server(get_settings().database_url)
+    if is_connection_fault(error):
         return f"the database at {server} is not reachable: {reason}. {IS_IT_UP}"
     return f"the database refused: {reason}"
 

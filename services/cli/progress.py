@@ -30,6 +30,7 @@ class ListProgress:
         self._totals: dict[str, int] = {}
         self._label = ""
         self._printed_at = 0.0
+        self._printed: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
         self._bars = None
         if sys.stderr.isatty():
@@ -77,11 +78,17 @@ class ListProgress:
     def _sum(self, label: str) -> int:
         return sum(count for name, count in self._done.items() if _label_of(name) == label)
 
+    def note(self, text: str) -> None:
+        """Print ``text`` on a line of its own, above the bars."""
+        self._bars.console.print(text, markup=False) if self._bars else click.echo(text, err=True)
+
     def _print_line(self) -> None:
-        total = self._totals.get(self._label)
-        of_total = f" of {total:,}" if total else ""
-        click.echo(f"{self._label}: {self._sum(self._label):,}{of_total}", err=True)
-        self._printed_at = time.monotonic()
+        """Print the sum of the current label unless it was printed already, or has not begun."""
+        total, done = self._totals.get(self._label), self._sum(self._label)
+        if self._printed.get(self._label, 0 if total else -1) != done:
+            self._printed[self._label] = done
+            click.echo(f"{self._label}: {done:,}{f' of {total:,}' if total else ''}", err=True)
+            self._printed_at = time.monotonic()
 
 
 def _label_of(name: str) -> str:

@@ -110,9 +110,9 @@ def _print_diff(
 def compare_domain(slug: str, wanted: str) -> None:
     """Raise ``ShopInvalid`` if Shopify returns another domain; print a warning if it was not checked."""
     domain = normalize_domain(wanted)
-    check_domain(domain)
     with transaction() as tx:
         shop_id = get_shop(tx, slug).id
+        check_domain(tx, slug, domain)
     try:
         found = fetch_shop_domain(shop_id, domain)
     except WorkError as fault:

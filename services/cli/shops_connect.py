@@ -24,19 +24,17 @@ from services.cli.base import (
 from services.cli.output import print_json
 from services.cli.params import INPUT_FILE
 from services.cli.progress import ListProgress
+from services.cli.wait_for_workers import wait_for_workers
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import Deferred, RetryLater, did_you_mean, join_faults
-from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
-from services.ledger.topics import TOPICS
 from services.providers.registry import SECRET_KINDS
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import BackfillStats, Progress, backfill_shopify
 from services.shopify.backfill.state import BackfillState, find_state
 from services.shopify.first_contact import (
     COUNT_CATALOGUE,
-    COUNT_WORK,
     check_access,
     check_credentials,
     record_credentials,
@@ -49,7 +47,7 @@ from services.shopify.subscriptions.check import (
 )
 from services.shops.connections import recorded_calls
 from services.shops.secrets import find_secrets
-from services.shops.shops import Shop, get_shop, normalize_domain
+from services.shops.shops import Shop, check_domain, get_shop, normalize_domain
 
 DOMAIN = "shopify-domain"
 NEEDED = ("shopify-token", "shopify-webhook")
@@ -57,9 +55,6 @@ NEEDED = ("shopify-token", "shopify-webhook")
 
 MAX_FAILURES = 5
 """Failed calls in a row after which the command ends."""
-
-STALLED_AFTER_SECONDS = 60.0
-"""Without a settled work item for this long, no worker processes what was read."""
 
 _AGAIN = "run `fleet shops connect {}` again, it goes on where it ended"
 _RUN_TIME, _MAX_WAIT = timedelta(hours=12), timedelta(minutes=2)
@@ -100,6 +95,8 @@ def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str
     given = _read_file(file) if file else {}
     domain = given.pop(DOMAIN, "") or shop.shopify_domain or _prompt(DOMAIN, is_secret=False)
     domain = normalize_domain(domain)
+    with transaction() as tx:
+        check_domain(tx, slug, domain)
     if (before := shop.shopify_domain) not in ("", domain) and not dry_run:
         confirm(f"{slug} is connected to {before}: connect it to {domain} instead?", force=force)
     missing = [
@@ -121,7 +118,7 @@ def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str
             with ListProgress() as progress:
                 stats = _read_all(shop, author["request_id"], progress)
             with ListProgress() as progress:
-                waiting, dead = wait_for_workers(shop.id, progress)
+                waiting, dead = wait_for_workers(shop, progress, progress.note)
         except KeyboardInterrupt:
             raise click.ClickException(f"stopped: {_AGAIN.format(slug)}") from None
     with transaction() as tx:
@@ -217,30 +214,6 @@ def _read_all(
                 again = _AGAIN.format(shop.slug)
                 raise click.ClickException(f"{fault.code}: {fault.detail}; {again}") from fault
             pause(fault.wait.total_seconds() if fault.wait else _RETRY_AFTER_SECONDS)
-
-
-def wait_for_workers(
-    shop_id: int, on_progress: Progress, pause: Callable[[float], None] = time.sleep
-) -> tuple[int, int]:
-    """Wait until the workers have processed the backfill; return how many items wait, and how many are dead.
-
-    Returns early if none was settled for ``STALLED_AFTER_SECONDS``.
-    """
-    topics = [topic.name for topic in TOPICS.values() if topic.queue == "webhooks"]
-    values = {"shop_id": shop_id, "topic": text_array(topics)}
-    most, least, moved_at = 0, None, time.monotonic()
-    while True:
-        with transaction() as tx:
-            row = tx.exec_driver_sql(COUNT_WORK, values).one()
-        waiting, dead = int(row.waiting), int(row.dead)
-        most = max(most, waiting)
-        if most:
-            on_progress("processed by the workers", most - waiting, most)
-        if least is None or waiting < least:
-            least, moved_at = waiting, time.monotonic()
-        if not waiting or time.monotonic() > moved_at + STALLED_AFTER_SECONDS:
-            return waiting, dead
-        pause(0.5)
 
 
 def _prompt(name: str, *, is_secret: bool = True) -> str:

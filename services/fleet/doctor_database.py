@@ -71,6 +71,7 @@ def check_database(settings: Settings) -> Iterator[DoctorCheck]:
             at, head = find_revision(tx), head_revision()
             yield DoctorCheck("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", MIGRATE)
             if at == head:
+                yield check_processes(tx)
                 yield from _application_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
@@ -90,6 +91,21 @@ def check_pooler(settings: Settings) -> Iterator[DoctorCheck]:
         return
     seen = "DATABASE_URL is a pooler" if settings.has_pooler else "none between us and the database"
     yield DoctorCheck("pooler", True, seen)
+
+
+def check_processes(tx: "Connection") -> DoctorCheck:
+    """Name the queue whose worker hangs or is gone, and the sweep; a fleet without beat is only noted."""
+    from services.ledger.components import describe_components_down, read_components
+
+    now = utc_now()
+    health = read_components(tx, now)
+    down = describe_components_down(health, now)
+    if "beat" not in health.heartbeats:
+        return DoctorCheck("processes", True, "beat has not run yet")
+    remedy = "start or restart the named process; docs/on-call.md has the steps"
+    is_note = "beat" in down
+    seen = "; ".join(down.values()) or "beat, the sweep and a worker of each queue answer"
+    return DoctorCheck("processes", is_note or not down, seen, remedy, is_note=is_note)
 
 
 def _application_role(tx: "Connection") -> Iterator[DoctorCheck]:

@@ -147,7 +147,11 @@ def migrate(env: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise ServerFailed(f"the migrations failed:\n{done.stdout.strip()}")
+        fault = done.stdout.strip().removeprefix("Error: ")
+        raise ServerFailed(
+            f"the fleet of FLEET_HOME={env['FLEET_HOME']} cannot start: {fault}. To start an empty one, set "
+            "FLEET_HOME to another folder"
+        )
 
 
 def _find_embedded_ports(home: Path, given: dict[str, str]) -> dict[str, int]:

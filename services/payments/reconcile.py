@@ -30,6 +30,7 @@ from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.order_charge_payout_sums import sum_orders_charges_payouts
 from services.payments.stripe_key import find_stripe_key, no_stripe_key
 from services.payments.stripe_lists import UnreadableObject, fetch_stripe_rows, render_rows
+from services.shops.secrets import find_secrets
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
@@ -147,10 +148,11 @@ def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
     if run.status == "done":
         if not run.stats.get(NO_STRIPE):
             return ""
-        return (
-            "the shop has no stripe-key and no payments of Stripe; to record a key, "
-            f"`fleet shops secret {shop.slug} stripe-key --stdin`; then {rerun[:-1]} --force`"
-        )
+        why = "its run took place before the shop's stripe-key was recorded; to compare it"
+        if not find_secrets(tx, [(shop.id, "stripe-key")]):
+            record = f"`fleet shops secret {shop.slug} stripe-key --stdin`"
+            why = f"the shop has no stripe-key and no payments of Stripe; to record a key, {record}; then"
+        return f"{why} {rerun[:-1]} --force`"
     if run.status in ("pending", "running"):
         state = "waits" if run.status == "pending" else "has started and not finished"
         return f"its run {state}{error}; see `fleet jobs history {JOB} --shop {shop.slug}`"

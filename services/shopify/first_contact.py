@@ -12,7 +12,7 @@ from services.providers.registry import get_secret_kind
 from services.shopify.shop_access import ShopAccess, open_admin_with_stored_token
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import record_secret
-from services.shops.shops import Shop, ShopInvalid, check_domain, set_shop
+from services.shops.shops import Shop, ShopInvalid, set_shop
 
 if TYPE_CHECKING:
     from services.providers.shopify_answers import GrantedAccess
@@ -41,7 +41,6 @@ def check_credentials(shop: Shop, domain: str, secrets: Mapping[str, str]) -> "G
     Raises ``ShopInvalid`` with every fault: a value of the wrong form, another shop's token, a currency or a
     time zone that differs from the shop's, a missing scope; or the ``WorkError`` of a failed call.
     """
-    check_domain(domain)
     faults = []
     for name, value in secrets.items():
         try:

@@ -211,9 +211,9 @@ def normalize_domain(domain: str) -> str:
     return domain.strip().lower()
 
 
-def check_domain(domain: str) -> None:
-    """Raise ``ShopInvalid`` unless ``domain`` may be a shop's."""
-    _check_faults(find_faults({"shopify_domain": domain}))
+def check_domain(tx: Connection, slug: str, domain: str) -> None:
+    """Raise ``ShopInvalid`` unless ``domain`` may be that of the shop ``slug``."""
+    _check_faults(find_faults({"shopify_domain": domain}) + _find_domain_faults(tx, slug, domain))
 
 
 def _read_shop(row: Mapping[Any, Any]) -> Shop:

@@ -12,6 +12,7 @@ from services.core.errors import describe_server
 from services.core.settings import get_settings
 from services.jobs.conditions import list_conditions
 from services.ledger.backlog import measure_drift, read_backlog
+from services.ledger.components import describe_components_down, read_components
 from services.ledger.pause import list_pauses
 from services.shops.shops import find_slugs
 from tasks.commands.options import celery_command
@@ -27,8 +28,9 @@ PAUSE_KINDS = ("pauses", "draining")
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     """Show waiting work per queue and topic, the drift between ledger and broker, and pauses.
 
-    Also show, with shop and reason, everything else that makes /health degraded: open P1 incidents, broken
-    connections, failed and overdue runs. Changes nothing.
+    Also name each part that does not work, such as a queue whose worker hangs, and show, with shop and
+    reason, everything else that makes /health degraded: open P1 incidents, broken connections, failed and
+    overdue runs. Changes nothing.
 
     \b
     Example: celery -A tasks backlog --json
@@ -38,8 +40,11 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         rows = read_backlog(tx, now)
         paused = list_pauses(tx)
         slugs = find_slugs(tx) if paused else {}
+        components = read_components(tx, now)
         conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
-    drifts = measure_drift(rows, queue_depths(sorted({row.queue for row in rows})))
+    depths = queue_depths(sorted({row.queue for row in rows}))
+    drifts = measure_drift(rows, depths)
+    down = describe_components_down(components, now, is_broker_up=depths is not None)
     if as_json:
         print_json(
             {
@@ -48,6 +53,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
                 "queues": [to_document(drift) | {"drift": drift.drift} for drift in drifts],
                 "pauses": [to_document(pause) for pause in paused],
                 "conditions": [line._asdict() for line in conditions],
+                "down": down,
             }
         )
         return
@@ -57,7 +63,9 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     }
     busy = [row for row in rows if show_all or row.waiting or row.locked or row.error or row.dead]
     print_lines("Ledger", columns, busy, "Ledger: no work is waiting or dead.")
-    if all(drift.messages is None for drift in drifts):
+    for part, why in down.items():
+        click.secho(f"{part}: {why}", fg="red")
+    if depths is None:
         server = describe_server(get_settings().broker_url)
         click.echo(f"Broker: {server} is unreachable. No work is lost: the sweep sends due work later.")
     columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}

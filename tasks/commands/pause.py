@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 from services.cli.base import audit_author, confirm, find_shop_id
 from services.cli.output import format_time, print_json
 from services.cli.params import COST, ParsedType
+from services.cli.pauses import describe_pause
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.ledger.filters import FilterInvalid, WorkFilter
-from services.ledger.pause import Pause, PauseScope, clear_pauses, list_pauses, record_pause
+from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work
 from services.ledger.topics import TOPICS
 from services.shops.shops import find_slugs
@@ -80,7 +81,7 @@ def pause(
     until = f", until {format_time(ends_at)}" if ends_at else ""
     what = f"{named} ({mode}){until}"
     fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": ends_at, "replaces": before}
-    replaced = f", which replaces the {_describe_pause(before)}" if before else ""
+    replaced = f", which replaces the {describe_pause(before)}" if before else ""
     if _is_dry_run(f"pause {what}{replaced}", fields, options):
         return
     with transaction() as tx:
@@ -147,13 +148,6 @@ def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
     return (
         str(scope).replace(f"shop {scope.shop_id}", f"shop {slug}") if scope.shop_id and slug else str(scope)
     )
-
-
-def _describe_pause(pause: Pause) -> str:
-    """Return the mode, author, start, end and reason of ``pause`` as text."""
-    until = f", until {format_time(pause.ends_at)}" if pause.ends_at else ""
-    why = f", {pause.reason!r}" if pause.reason else ""
-    return f"{pause.mode} of {pause.created_by} since {format_time(pause.created_at)}{until}{why}"
 
 
 def _list(scopes: Sequence[PauseScope], slugs: Mapping[int, str]) -> str:

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from services.fleet.embedded.servers import EmbeddedServers
+from services.fleet.errors import ServerFailed
+from services.fleet.up import migrate
 
 
 def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> str:
@@ -62,3 +64,12 @@ def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Pa
             assert "create a new database" in refusal
 
     assert planned.startswith("would run s0001: ")
+
+
+def test_a_start_that_cannot_migrate_names_its_folder_and_the_fault_once(tmp_path: Path) -> None:
+    env = {"FLEET_HOME": str(tmp_path), "SECRET_KEY": "k" * 40, "BROKER_URL": "redis://127.0.0.1:1/0"}
+    with pytest.raises(ServerFailed) as caught:
+        migrate({**env, "DATABASE_URL": "postgresql://ada@127.0.0.1:1/old"})
+
+    assert f"FLEET_HOME={tmp_path} cannot start: the database at 127.0.0.1:1/old cannot" in str(caught.value)
+    assert "Error:" not in str(caught.value)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.ledger.components import describe_components_down
 from services.ledger.health import Health, classify_health, describe_health, list_components_down
 from services.ledger.topics import QUEUES
 
@@ -103,10 +104,23 @@ def test_without_the_broker_workers_are_not_missing() -> None:
     health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
 
     assert list_components_down(health, NOW) == ["broker"]
-    assert classify_health(replace(health, conditions={}), NOW) == ("degraded", True, ["broker"])
+    assert classify_health(replace(health, conditions={}), NOW) == ("down", True, ["broker"])
 
 
 def test_an_age_is_never_below_zero_when_clocks_differ() -> None:
     health = healthy_stats(beat=timedelta(seconds=-4))
 
     assert describe_health(health, NOW)["beat"] == {"age_seconds": 0.0}
+
+
+def test_a_worker_that_stopped_answering_is_named_with_its_process() -> None:
+    late = healthy_stats(queue__email=timedelta(minutes=5))
+    health = replace(late, broker_latency_ms=None, workers={"email": "vm:12"})
+
+    assert describe_components_down(health, NOW) == {
+        "worker:email": "no worker has answered on the queue email for 5m 00s; the last was vm:12: if it "
+        "still runs, it hangs: restart it"
+    }
+    never = replace(health, heartbeats={k: v for k, v in health.heartbeats.items() if k != "queue:email"})
+    assert "so far" in describe_components_down(replace(never, workers={}), NOW)["worker:email"]
+    assert [*describe_components_down(health, NOW, is_broker_up=False)] == ["broker"]

@@ -2,7 +2,9 @@
 
 import base64
 import http.client
+import inspect
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,10 +15,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from flower import events
 
 from services.core.broker import Sender, queue_depths
 from services.ledger.topics import QUEUES
@@ -27,6 +31,7 @@ from tasks.flower import (
     SignInLimiter,
     check_sign_in,
     guard_flower,
+    name_real_wait,
 )
 
 LOGIN = "ada:correct-horse"
@@ -259,3 +264,16 @@ def test_limiter_drops_the_oldest_addresses_first() -> None:
         limiter.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
 
     assert limiter.wait_seconds("192.0.2.1") == 0
+
+
+def test_the_log_names_the_real_wait_for_a_lost_broker() -> None:
+    text = "Failed to capture events: '%s', trying again in %s seconds."
+    lines = []
+    for seconds in (2, 8, 64):
+        record = logging.LogRecord("flower.events", logging.ERROR, "", 1, text, ("gone", seconds), None)
+        assert name_real_wait(record)
+        lines.append(record.getMessage().split("again ")[1])
+
+    assert lines == ["in 2 seconds.", "in 8 seconds.", "in 10 seconds."]
+    flower_text = Path(inspect.getfile(events)).read_text()
+    assert "trying again in %s seconds" in flower_text

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from services.cli.payments import command
+from services.core.clock import utc_now
 from services.core.db import transaction
+from services.shops.secrets import record_secret
 from services.shops.shops import get_shop
 from tests.shopify.sample_payloads import add_shop
 
@@ -83,6 +85,21 @@ def test_a_run_without_stripe_compared_nothing(shop: Engine) -> None:
     assert code == 1
     assert "the shop has no stripe-key" in output
     assert f"then `fleet jobs run daily-reconciliation --shop harbour --period {DAY} --force`" in output
+
+
+def test_a_day_that_ran_before_the_key_was_recorded_says_so(shop: Engine) -> None:
+    add_run(shop, "done", stats='{"breaks": 0, "no_stripe": 1}')
+    with transaction(shop) as tx:
+        record_secret(tx, get_shop(tx, "harbour").id, "stripe-key", "sk_test_1", utc_now())
+
+    code, output = breaks()
+
+    assert code == 1
+    assert "has no stripe-key" not in output
+    assert (
+        "before the shop's stripe-key was recorded; to compare it `fleet jobs run daily-reconciliation"
+        in output
+    )
 
 
 def test_a_day_without_a_run_is_not_compared_and_the_command_that_compares_it_is_named(shop: Engine) -> None:

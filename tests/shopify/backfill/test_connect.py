@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from services.cli import shops_connect
+from services.cli import shops_connect, wait_for_workers
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -237,7 +237,7 @@ def test_file_that_others_can_read_is_noted(shop: Shops, tmp_path: Path) -> None
 
 def test_shop_without_workers_names_what_waits(shop: Shops, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(shops_connect, "STALLED_AFTER_SECONDS", 0.0)
+        patched.setattr(wait_for_workers, "STALLED_AFTER_SECONDS", 0.0)
         done = connect("holed", "--from-file", write(tmp_path))
 
     assert done.exit_code == 1

@@ -1,0 +1,11 @@
+"""Texts about pauses."""
+
+from services.cli.output import format_time
+from services.ledger.pause import Pause
+
+
+def describe_pause(pause: Pause) -> str:
+    """Return the mode, author, start, end and reason of ``pause`` as text."""
+    until = f", until {format_time(pause.ends_at)}" if pause.ends_at else ""
+    why = f", {pause.reason!r}" if pause.reason else ""
+    return f"{pause.mode} of {pause.created_by} since {format_time(pause.created_at)}{until}{why}"
