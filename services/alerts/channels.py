@@ -100,7 +100,7 @@ CHANNELS: Mapping[str, Channel] = {
             setting="OPERATOR_EMAIL",
             plan=plan_mails,
             severities=("P1", "P2"),
-            changes=(Change.OPENED, Change.WORSENED, Change.RECOVERED),
+            changes=(Change.OPENED, Change.WORSENED, Change.ESCALATED, Change.RECOVERED),
         ),
         # Sentry groups the events of one shop and rule, and has no event for an end.
         Channel(

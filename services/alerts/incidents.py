@@ -37,6 +37,8 @@ on conflict on constraint uq_incidents_identity do update set
    worsened_at = case when excluded.severity < i.severity or (i.status = 'open' and excluded.detail ? 'limit')
                       then excluded.updated_at else i.worsened_at end,
    reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
+   acknowledged_at = case when i.status = 'open' then i.acknowledged_at end,
+   acknowledged_by = case when i.status = 'open' then i.acknowledged_by end,
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
    detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
        excluded.detail, '{findings}',

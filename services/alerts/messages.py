@@ -1,6 +1,6 @@
 """Messages about incidents: the document that every channel gets, and its form for Slack and Sentry. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -23,7 +23,10 @@ Message = Mapping[str, Any]
 
 
 class Notice(NamedTuple):
-    """An incident and its change. ``shop``: a slug or ``fleet``; ``base``: the rule up to its colon."""
+    """An incident and its change. ``shop``: a slug or ``fleet``; ``base``: the rule up to its colon.
+
+    ``note`` is the text of a note that ``by`` posted.
+    """
 
     id: int
     base: str
@@ -35,9 +38,13 @@ class Notice(NamedTuple):
     detail: Mapping[str, Any]
     opened_at: datetime
     shop: str
+    shop_id: int | None = None
+    acknowledged_by: str | None = None
     resolved_at: datetime | None = None
     resolved_by: str | None = None
     resolved_reason: str | None = None
+    note: str = ""
+    by: str = ""
 
 
 def make_test_notice(by: str, now: datetime) -> Notice:
@@ -58,6 +65,8 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
         "action": rule.action if rule else "",
         "at": now.isoformat(),
         "count": len(rows),
+        "note": first.note,
+        "by": first.by,
         "incidents": [
             {
                 "id": row.id,
@@ -67,6 +76,7 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
                 "severity": row.severity,
                 "summary": row.summary,
                 "opened_at": row.opened_at.isoformat(),
+                "acknowledged_by": row.acknowledged_by,
                 "resolved_at": row.resolved_at and row.resolved_at.isoformat(),
                 "resolved_by": row.resolved_by,
                 "resolved_reason": row.resolved_reason,
@@ -87,14 +97,29 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
     lines = [f"• {_escape(_describe(one, zone))}" for one in message["incidents"]]
     if more := message["count"] - len(message["incidents"]):
         lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")
-    if message["change"] == Change.TEST:
-        return {"text": "\n".join([head, *lines])}
-    first = message["incidents"][0]["id"]
-    if message["change"] != Change.RECOVERED:
-        lines.append(f"Do: {_escape(message['action'] or 'docs/operations.md has the steps')}")
-        if message["severity"] == "P1":
-            lines.append(f"Take it, so that it is not repeated: `fleet incidents ack {first}`")
-    return {"text": "\n".join([head, *lines, f"`fleet incidents show {first}`"])}
+    return {"text": "\n".join([head, *lines, *_list_next_lines(message)])}
+
+
+def _list_next_lines(message: Message) -> Iterator[str]:
+    """Return what a person does next."""
+    change, first = message["change"], message["incidents"][0]
+    holder = _escape(first["acknowledged_by"] or "")
+    if change == Change.TEST:
+        return
+    if change == Change.NOTED:
+        yield f"{_escape(message['by'])}: {_escape(message['note'])}"
+    elif change == Change.REMINDED:
+        yield f"{holder} holds it and wrote no note for 30 min:"
+        yield f"`fleet incidents note {first['id']} TEXT --post`"
+    elif change != Change.RECOVERED:
+        if change == Change.ESCALATED:
+            yield "Escalated: it is open for 2 h, or two actions failed. Get a second person."
+        yield f"Do: {_escape(message['action'] or 'docs/operations.md has the steps')}"
+        if holder:
+            yield f"{holder} holds it."
+        elif message["severity"] == "P1":
+            yield f"Take it, so that it is not repeated: `fleet incidents ack {first['id']}`"
+    yield f"`fleet incidents show {first['id']}`"
 
 
 def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:

@@ -1,7 +1,9 @@
-"""Notifies the channels of what changed: an incident opened, got worse, has no person yet, or ended.
+"""Notifies the channels of what changed: an incident opened, got worse, has no person yet, is open
+for long, or ended.
 
 The first message of a rule leaves at once. Changes of the same rule at more shops wait ``GATHER`` and leave
-as one message, so fifty shops with one fault are two messages.
+as one message, so fifty shops with one fault are two messages. Quiet hours and maintenance windows hold
+changes back; what is due when they end leaves then.
 """
 
 import logging
@@ -14,6 +16,8 @@ from sqlalchemy import Connection
 from services.alerts.channels import Channel, list_channels
 from services.alerts.decide import Change
 from services.alerts.messages import Notice
+from services.alerts.quiet import list_windows
+from services.core.errors import ShopfleetError
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays
 from services.core.sentry import capture_bug
@@ -22,36 +26,54 @@ from services.ledger.work import FLEET, NewWork
 
 GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
-"""A P1 that nobody acknowledged is sent again after this time."""
+"""A P1 that nobody acknowledged is sent again after this time; else its holder is reminded without a note."""
+ESCALATE_AFTER = timedelta(hours=2)
+"""A P1 that is open for so long is sent once more, with two failed actions any incident is."""
 
-_FIND_DUE = """
+_COLUMNS = """
+c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at, coalesce(s.slug, 'fleet') as shop, c.shop_id,
+c.acknowledged_by, c.resolved_at, c.resolved_by, c.resolved_reason
+"""
+_ENTRIES = "from incident_entries e where e.incident_id = i.id and e.kind"
+_FIND_DUE = f"""
 with changed as (
   select i.*, split_part(i.rule, ':', 1) as base, case
       when i.status = 'resolved' then 'recovered'
       when i.notified_change in ('', 'recovered') then 'opened'
       when i.worsened_at > i.notified_at then 'worsened'
-      when i.severity = 'P1' and i.acknowledged_at is null and i.notified_at <= %(repeat)s then 'repeated'
+      when (i.escalated_at is null or i.escalated_at < i.reopened_at)
+           and (i.severity = 'P1' and coalesce(i.reopened_at, i.opened_at) <= %(escalate)s
+                or (select count(*) {_ENTRIES} = 'action' and e.detail ->> 'outcome' = 'failed'
+                       and e.at >= coalesce(i.reopened_at, i.opened_at)) >= 2) then 'escalated'
+      when i.severity <> 'P1' or i.notified_at > %(repeat)s then null
+      when i.acknowledged_at is null then 'repeated'
+      when i.acknowledged_at <= %(repeat)s
+           and not exists (select {_ENTRIES} in ('note', 'action') and e.at > %(repeat)s) then 'reminded'
     end as change
     from incidents i
    where i.status = 'open' and (i.snoozed_until is null or i.snoozed_until <= %(now)s)
       or i.status = 'resolved' and i.notified_change not in ('', 'recovered')
 )
-select c.id, c.base, c.change, c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at,
-       coalesce(s.slug, 'fleet') as shop, c.resolved_at, c.resolved_by, c.resolved_reason
+select c.id, c.base, c.change, {_COLUMNS}
   from changed c left join shops s on s.id = c.shop_id
  where c.change is not null
-   and not exists (
+   and (c.change in ('repeated', 'reminded', 'escalated') or not exists (
      select from incidents t
       where t.notified_at > %(gathered)s and t.notified_change = c.change
-        and split_part(t.rule, ':', 1) = c.base
-        and c.change <> 'repeated' and (t.id <> c.id or c.change <> 'opened'))
+        and split_part(t.rule, ':', 1) = c.base and (t.id <> c.id or c.change <> 'opened')))
  order by c.base, c.change, c.severity, c.opened_at, shop, c.id
-"""
+"""  # noqa: S608 - constants only
+
+_FIND_ONE = f"""
+select c.id, split_part(c.rule, ':', 1) as base, 'noted' as change, {_COLUMNS}
+  from incidents c left join shops s on s.id = c.shop_id where c.id = %(id)s
+"""  # noqa: S608
 
 # A change that no channel gets (an end, for Sentry) is marked too, without an entry.
 _MARK_NOTIFIED = """
 with notified as (
-  update incidents i set notified_change = v.change, notified_at = %(now)s
+  update incidents i set notified_change = v.change, notified_at = %(now)s,
+         escalated_at = case when v.change = 'escalated' then %(now)s else i.escalated_at end
     from unnest(%(id)s::bigint[], %(change)s::text[], %(channels)s::text[]) as v(id, change, channels)
    where v.id = i.id
   returning i.id, v.change, v.channels
@@ -86,12 +108,34 @@ def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
     return record_work(tx, work, now)
 
 
+def post_note(tx: Connection, incident_id: int, note: str, by: str, now: datetime) -> list[WorkRef]:
+    """Record the message that sends ``note`` at once; return its work. Windows do not hold it back.
+
+    Raises ``ShopfleetError`` if no channel that gets notes is set up.
+    """
+    found = Notice(**tx.exec_driver_sql(_FIND_ONE, {"id": incident_id}).one()._asdict())
+    notice = found._replace(note=note.strip(), by=by)
+    channels = [channel for channel in list_channels() if channel.takes(notice)]
+    if not channels:
+        raise ShopfleetError(
+            "no channel for notes is set up: set SLACK_WEBHOOK_URL or ALERT_WEBHOOK_URL, or leave out --post"
+        )
+    return record_work(tx, [*_plan_work(tx, [notice], channels, now)], now)
+
+
 def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> list[Notice]:
-    values = {"now": now, "repeat": now - REPEAT_AFTER, "gathered": now - GATHER}
+    values = {
+        "now": now,
+        "repeat": now - REPEAT_AFTER,
+        "gathered": now - GATHER,
+        "escalate": now - ESCALATE_AFTER,
+    }
+    windows = list_windows(tx, now)
     return [
         row
-        for row in map(Notice._make, tx.exec_driver_sql(_FIND_DUE, values))
-        if row.change != Change.OPENED or any(channel.takes(row) for channel in channels)
+        for row in (Notice(**row._asdict()) for row in tx.exec_driver_sql(_FIND_DUE, values))
+        if (row.change != Change.OPENED or any(channel.takes(row) for channel in channels))
+        and not any(window.holds(row.shop_id, row.severity, now) for window in windows)
     ]
 
 

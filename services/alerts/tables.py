@@ -21,7 +21,7 @@ incidents = Table(
     *optional("resolved_by resolved_reason", Text),
     # The last change that the channels got, and when later ones happened.
     *columns("notified_change", Text, EMPTY),
-    *optional("notified_at worsened_at reopened_at", AT),
+    *optional("notified_at worsened_at reopened_at escalated_at", AT),
     # The person who works on it, and until when the channels get nothing about it.
     *optional("acknowledged_by", Text),
     *optional("acknowledged_at snoozed_until", AT),
@@ -66,6 +66,19 @@ rule_settings = Table(
     *columns("threshold", Double),
     *columns("by reason", Text),
     *columns("at", AT),
+)
+
+# When the channels get nothing: every day from ``daily_from`` to ``daily_until`` (``HH:MM`` in ``zone``), or
+# once from ``begins_at`` to ``ends_at``. ``shop_id`` null: the whole fleet.
+quiet_windows = Table(
+    "quiet_windows",
+    metadata,
+    identity(Integer),
+    *optional("shop_id", Integer),
+    *columns("daily_from daily_until zone", Text, EMPTY),
+    *optional("begins_at ends_at", AT),
+    *columns("reason created_by", Text),
+    *columns("created_at", AT),
 )
 
 # When a message last got through each channel.

@@ -10,6 +10,7 @@ from services.alerts.prometheus import render_prometheus
 from services.alerts.rules import RULES, FigureRule
 from services.alerts.states import RuleStatus, list_rule_status
 from services.alerts.thresholds import list_rule_settings
+from services.cli.alerts_quiet import quiet
 from services.cli.alerts_set import set_rule, unset_rule
 from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
@@ -27,7 +28,7 @@ def command() -> None:
     """
 
 
-for one in (set_rule, test, unset_rule):
+for one in (quiet, set_rule, test, unset_rule):
     command.add_command(one)
 
 

@@ -6,14 +6,16 @@ from functools import partial
 from typing import Any
 
 import click
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import find_incidents, get_incident
+from services.alerts.notify import post_note
 from services.alerts.people import (
     acknowledge,
     add_note,
     describe_state,
     list_entries,
+    record_action,
     resolve_by_person,
     snooze,
 )
@@ -28,6 +30,7 @@ from services.cli.base import (
     find_shop_id,
     json_option,
     limit_option,
+    notify_workers,
     shop_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, to_document
@@ -35,6 +38,7 @@ from services.cli.params import DURATION, INCIDENT, RULE
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.settings import get_settings
+from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
@@ -134,15 +138,37 @@ def ack(incident_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
 @command.command("note")
 @click.argument("incident_id", type=INCIDENT)
 @click.argument("text")
+@click.option(
+    "--action",
+    "outcome",
+    type=click.Choice(["done", "failed"]),
+    help="TEXT says what you did, and it worked or failed. After two that failed the incident is escalated.",
+)
+@click.option("--post", is_flag=True, help="Send the note to Slack and the webhook too.")
 @act_options
-def note(incident_id: int, text: str, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Add a note to the timeline of an incident.
+def note(
+    incident_id: int, text: str, outcome: str | None, post: bool, dry_run: bool, actor: str, as_json: bool
+) -> None:
+    """Add a note, or an action that you took, to the timeline of an incident.
 
     \b
-    Example: fleet incidents note 12 "Stripe confirms the outage; their page says 14:00 UTC"
+    Example: fleet incidents note 12 "Stripe confirms the outage; their page says 14:00 UTC" --post
+             fleet incidents note 12 "restarted worker-ops" --action failed
     """
-    act = partial(add_note, note=text)
+    posted: list[WorkRef] = []
+
+    def act(tx: Connection, incident_id: int, **author: Any) -> None:
+        if outcome:
+            record_action(tx, incident_id, "action", text, {"outcome": outcome}, **author)
+        else:
+            add_note(tx, incident_id, note=text, **author)
+        if post:
+            prefix = f"action {outcome}: " if outcome else ""
+            posted.extend(post_note(tx, incident_id, prefix + text, author["by"], author["now"]))
+
     _act(act, incident_id, actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
+    if not dry_run and (hint := notify_workers(posted)):
+        click.echo(hint, err=True)
 
 
 @command.command("snooze")

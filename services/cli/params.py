@@ -255,6 +255,7 @@ _IS_ARCHIVED = "exists (select from event_archives where event_ids @> array[%(id
 EVENT = RowType("event", "inbound_events", "fleet events list", _IS_ARCHIVED)
 WORK = RowType("work", "work_queue", "fleet work list")
 INCIDENT = RowType("incident", "incidents", "fleet incidents list --all")
+WINDOW = RowType("window", "quiet_windows", "fleet alerts quiet list --all")
 MAIL = RowType("mail", "mail_outbox", "fleet mail list")
 PRIVACY_REQUEST = RowType("privacy request", "privacy_requests", "fleet privacy list")
 DAY, MONTH = PeriodType(Covers.DAY), PeriodType(Covers.MONTH)

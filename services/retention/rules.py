@@ -195,6 +195,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "rule_evaluations": "one row for each rule",
         "rule_settings": "one row for each threshold that a person set",
         "alert_channels": "one row for each channel",
+        "quiet_windows": "a row for each window that a person set",
         "metered_costs": "the shop's costs, a row for each call or day that was billed",
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from services.alerts.incidents import Incident, find_incidents, record_incidents
 from services.alerts.messages import MAX_NAMED
-from services.alerts.notify import GATHER, record_alerts
+from services.alerts.notify import ESCALATE_AFTER, GATHER, record_alerts
 from services.alerts.people import resolve_by_person
 from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
@@ -154,7 +154,16 @@ def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
     assert (kind, subject) == ("incident", "clocks apart at fleet (2026-11-21)")
     assert "they are 180 s apart" in body
     assert 'fleet incidents resolve 1 --reason "..."' in body
-    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+    assert len(mail(engine, NOW + ESCALATE_AFTER - timedelta(seconds=1))) == 1
+
+
+def test_a_p1_that_is_open_for_two_hours_is_mailed_once_more(engine: Engine) -> None:
+    fire(engine, p1())
+    mail(engine, NOW)
+    _, (_, subject, body) = mail(engine, NOW + ESCALATE_AFTER)
+    assert subject == "Escalated: clocks apart at fleet (2026-11-21)"
+    assert "Get a second person" in body
+    assert len(mail(engine, NOW + timedelta(days=1))) == 2
 
 
 def test_a_p3_is_not_mailed_until_it_is_a_p2(engine: Engine) -> None:
@@ -187,10 +196,10 @@ def test_resolved_incident_is_mailed_again_with_a_new_finding(engine: Engine) ->
     with transaction(engine) as tx:
         resolve_by_person(tx, 1, now=NOW, by="ada", reason="restored", request_id="r")
     fire(engine, p1(findings=["row 2"]))
-    subjects = [subject for _, subject, _ in mail(engine, NOW + timedelta(hours=2))]
+    subjects = [subject for _, subject, _ in mail(engine, NOW + timedelta(hours=1))]
     assert [subject.partition(":")[0] for subject in subjects[1:]] == ["Recovered"]
     fire(engine, p1(findings=["row 9"]))
-    assert len(mail(engine, NOW + timedelta(hours=3))) == 3
+    assert len(mail(engine, NOW + timedelta(hours=1))) == 3
 
 
 def test_a_chain_that_fails_has_the_mail_that_keeps_its_evidence(engine: Engine) -> None:

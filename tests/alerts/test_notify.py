@@ -1,7 +1,6 @@
 """Each change is sent once to each channel, and storms are one message."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text
@@ -12,56 +11,22 @@ from services.alerts.figures import Figure
 from services.alerts.incidents import (
     Incident,
     find_incidents,
-    record_incidents,
     resolve_incident,
 )
 from services.alerts.messages import MAX_NAMED
-from services.alerts.notify import GATHER, REPEAT_AFTER, record_alerts
+from services.alerts.notify import GATHER, record_alerts
 from services.alerts.people import resolve_by_person
 from services.core.db import transaction
+from tests.alerts.slack import MINUTE, NOW, TOPIC, failure, fire, notify, recover
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Web
 from tests.jobs.job_rows import add_shops, runs
-from tests.jobs.work import make_due, serve
+from tests.jobs.work import serve
 from tests.observability.sentry_sink import SentrySink
 
-NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-TOPIC = "alert_send"
 OUTCOMES = (
     "select status, coalesce(result, error_code) from work_queue where topic = 'alert_send' order by id"
 )
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    """Double of Slack."""
-    with Web() as web, settings_of(SLACK_WEBHOOK_URL=f"{web.url}/services/T0/B0/x", ALLOW_PRIVATE_URLS="1"):
-        yield web
-
-
-def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
-    with transaction(engine) as tx:
-        record_incidents(tx, incidents, now)
-
-
-def recover(engine: Engine, one: Incident, now: datetime) -> None:
-    with transaction(engine) as tx:
-        resolve_incident(tx, one.shop_id, one.rule, one.period, now, "It is over.")
-
-
-def notify(engine: Engine, web: Web, now: datetime) -> list[str]:
-    """Return the texts that Slack gets at ``now``."""
-    before = len(web.requests)
-    with transaction(engine) as tx:
-        record_alerts(tx, now)
-    make_due(engine, [TOPIC])
-    serve(engine, TOPIC, AlertSendHandler())
-    return [request.json["text"] for request in web.requests[before:]]
-
-
-def failure(shop_id: int | None = None, severity: str = "P2", rule: str = "work_dead:mail_send") -> Incident:
-    return Incident(shop_id, rule, "2026-11-28", severity, "3 mail_send dead")
 
 
 def test_an_incident_is_sent_when_it_opens_and_when_it_ends(engine: Engine, web: Web) -> None:
@@ -108,18 +73,6 @@ def test_rules_do_not_wait_for_each_other(engine: Engine, web: Web) -> None:
     fire(engine, failure(rule="clocks_apart", severity="P1"), now=NOW + MINUTE)
 
     assert len(notify(engine, web, NOW + MINUTE)) == 1
-
-
-def test_a_p1_is_repeated_until_a_person_acknowledges_it(engine: Engine, web: Web) -> None:
-    fire(engine, failure(severity="P1"))
-    notify(engine, web, NOW)
-    assert notify(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
-    (again,) = notify(engine, web, NOW + REPEAT_AFTER)
-    assert again.startswith("*P1 repeated*")
-
-    with transaction(engine) as tx:
-        tx.execute(text("update incidents set acknowledged_at = now(), acknowledged_by = 'ada'"))
-    assert notify(engine, web, NOW + 3 * REPEAT_AFTER) == []
 
 
 def test_a_higher_severity_is_sent(engine: Engine, web: Web) -> None:

@@ -143,7 +143,8 @@ _TO_S0003 = (
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
     "drop table request_errors",
-    "drop table alert_channels",
+    "drop table alert_channels, quiet_windows",
+    "alter table incidents drop column escalated_at",
     "alter table request_counts drop column route, drop column status, drop column latency, "
     "add constraint pk_request_counts primary key (minute, shop, provider, outcome)",
     "alter table pauses drop column cost",

@@ -1,0 +1,107 @@
+"""P1s are repeated, their holders reminded, and what lasts or fails twice is escalated."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import Engine
+
+from services.alerts.channels import AlertSendHandler
+from services.alerts.notify import ESCALATE_AFTER, REPEAT_AFTER, post_note
+from services.alerts.people import acknowledge, add_note, record_action
+from services.core.db import transaction
+from services.core.errors import ShopfleetError
+from tests.alerts.slack import MINUTE, NOW, TOPIC, act, failure, fire, notify, recover
+from tests.fakes.settings import settings_of
+from tests.fakes.web import Web
+from tests.jobs.work import serve
+
+
+def test_a_p1_is_repeated_until_a_person_acknowledges_it(engine: Engine, web: Web) -> None:
+    fire(engine, failure(severity="P1"))
+    notify(engine, web, NOW)
+    assert notify(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
+    (again,) = notify(engine, web, NOW + REPEAT_AFTER)
+    assert again.startswith("*P1 repeated*")
+
+    act(engine, acknowledge, NOW + REPEAT_AFTER + MINUTE)
+    assert notify(engine, web, NOW + 2 * REPEAT_AFTER) == []
+
+
+def test_the_holder_of_a_p1_is_reminded_after_half_an_hour_without_a_note(engine: Engine, web: Web) -> None:
+    fire(engine, failure(severity="P1"))
+    notify(engine, web, NOW)
+    act(engine, acknowledge, NOW + MINUTE)
+    assert notify(engine, web, NOW + REPEAT_AFTER) == []
+
+    (reminder,) = notify(engine, web, NOW + REPEAT_AFTER + MINUTE)
+    assert reminder.startswith("*P1 reminded*")
+    assert "ada holds it and wrote no note for 30 min" in reminder
+    act(engine, partial(add_note, note="restores the backup"), NOW + REPEAT_AFTER + 20 * MINUTE)
+    assert notify(engine, web, NOW + 2 * REPEAT_AFTER + MINUTE) == []
+    assert len(notify(engine, web, NOW + 2 * REPEAT_AFTER + 20 * MINUTE)) == 1
+
+
+def test_a_p2_is_neither_repeated_nor_its_holder_reminded(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    notify(engine, web, NOW)
+    assert notify(engine, web, NOW + timedelta(days=1)) == []
+    act(engine, acknowledge, NOW + timedelta(days=1))
+    assert notify(engine, web, NOW + timedelta(days=2)) == []
+
+
+def test_a_p1_that_is_open_for_two_hours_is_escalated_once(engine: Engine, web: Web) -> None:
+    fire(engine, failure(severity="P1"))
+    notify(engine, web, NOW)
+    act(engine, acknowledge, NOW + ESCALATE_AFTER - MINUTE)
+
+    (escalated,) = notify(engine, web, NOW + ESCALATE_AFTER)
+    assert escalated.startswith("*P1 escalated*")
+    assert "ada holds it." in escalated
+    later = [notify(engine, web, NOW + ESCALATE_AFTER + n * REPEAT_AFTER) for n in (1, 2, 3)]
+    assert [text.partition("*:")[0] for (text,) in later] == ["*P1 reminded"] * 3
+
+
+def test_two_failed_actions_escalate_an_incident_of_any_severity(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    notify(engine, web, NOW)
+    for minute, outcome in ((1, "failed"), (2, "done"), (3, "failed")):
+        assert notify(engine, web, NOW + minute * MINUTE) == []
+        acted = partial(record_action, kind="action", text="requeued it", detail={"outcome": outcome})
+        act(engine, acted, NOW + minute * MINUTE)
+
+    (escalated,) = notify(engine, web, NOW + 4 * MINUTE)
+    assert escalated.startswith("*P2 escalated*")
+    assert notify(engine, web, NOW + timedelta(days=1)) == []
+
+
+def test_an_incident_that_opens_again_has_no_holder_and_no_failed_actions(engine: Engine, web: Web) -> None:
+    fire(engine, failure(severity="P1"))
+    act(engine, acknowledge, NOW)
+    for _ in range(2):
+        act(engine, partial(record_action, kind="action", text="x", detail={"outcome": "failed"}), NOW)
+    notify(engine, web, NOW)
+    assert len(notify(engine, web, NOW + MINUTE)) == 1
+    recover(engine, failure(), NOW + 2 * MINUTE)
+    notify(engine, web, NOW + 2 * MINUTE)
+    fire(engine, failure(severity="P1"), now=NOW + 9 * MINUTE)
+
+    (again,) = notify(engine, web, NOW + 9 * MINUTE)
+    assert "Take it, so that it is not repeated" in again
+    assert notify(engine, web, NOW + 10 * MINUTE) == []
+    (still,) = notify(engine, web, NOW + 9 * MINUTE + REPEAT_AFTER)
+    assert still.startswith("*P1 repeated*")
+
+
+def test_a_posted_note_leaves_at_once(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    with transaction(engine) as tx:
+        post_note(tx, 1, "their page says <14:00>", "ada", NOW)
+    serve(engine, TOPIC, AlertSendHandler())
+
+    ((note,),) = [request.json.values() for request in web.requests]
+    assert note.startswith("*P2 noted*")
+    assert "ada: their page says &lt;14:00&gt;" in note
+    missing = pytest.raises(ShopfleetError, match="no channel for notes is set up")
+    with settings_of(SLACK_WEBHOOK_URL=""), transaction(engine) as tx, missing:
+        post_note(tx, 1, "x", "ada", NOW)
