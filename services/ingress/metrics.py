@@ -44,7 +44,13 @@ select provider, outcome, sum(count) from request_counts where minute = %(total)
 )  # fmt: skip
 
 _CONDITIONS = (
-    ("shopfleet_pauses", "Pauses and drains.", "mode", ("pauses", "draining"), ("hold", "refuse", "drain")),
+    (
+        "shopfleet_pauses",
+        "Pauses, drains and longer backoffs.",
+        "mode",
+        ("pauses", "draining"),
+        ("hold", "refuse", "drain", "backoff"),
+    ),
     (
         "shopfleet_incidents_open",
         "Open incidents.",

@@ -13,6 +13,7 @@ from services.alerts.incidents import OPEN_LINES, Incident, record_incidents
 from services.alerts.recorded_rules import NOT_RUN
 from services.jobs.definition import START_WITHIN, Covers
 from services.jobs.schedule import period_of
+from services.ledger.backoff import BACKOFF_LINES
 from services.ledger.health import DEGRADING, Conditions
 from services.ledger.pause import PAUSE_LINES
 from services.shops.connections import BROKEN_LINES
@@ -70,7 +71,9 @@ _REASONS = {
     "not planned": "it was not planned: check whether beat runs",
 }
 
-_LINES = " union all ".join((PAUSE_LINES, OPEN_LINES, BROKEN_LINES, FAILED_LINES, OVERDUE_LINES))
+_LINES = " union all ".join(
+    (PAUSE_LINES, BACKOFF_LINES, OPEN_LINES, BROKEN_LINES, FAILED_LINES, OVERDUE_LINES)
+)
 
 _COUNT = f"select kind, label, count(*) from ({_LINES}) lines group by kind, label"  # noqa: S608 - constants only
 

@@ -144,9 +144,12 @@ where id = any(%(id)s::bigint[]) and status in ('pending', 'error')
 returning id
 """
 
+# ``tries`` is 0 for an item that is deferred; its time is not a backoff.
 _SETTLE_FAILED = """
 update work_queue w set status = v.status, error_code = v.error_code, last_error = v.last_error,
-       next_retry_at = v.next_retry_at, retry_count = w.retry_count + v.tries,
+       next_retry_at = %(now)s::timestamptz + (v.next_retry_at - %(now)s::timestamptz) * case v.tries
+         when 0 then 1 else coalesce((select factor from topic_backoffs b where b.topic = w.topic), 1) end,
+       retry_count = w.retry_count + v.tries,
        finished_at = case when v.status = 'dead' then %(now)s::timestamptz end,
        locked_at = null, locked_by = null, lease_until = null, dispatched_at = null
 from unnest(%(id)s::bigint[], %(status)s::text[], %(error_code)s::text[], %(last_error)s::text[],

@@ -120,6 +120,17 @@ pauses = Table(
     unique("uq_pauses_scope", "queue", "topic", "cost", "shop_id"),
 )
 
+# Topics whose retries wait ``factor`` times longer.
+topic_backoffs = Table(
+    "topic_backoffs",
+    metadata,
+    *keys("topic", Text),
+    *columns("factor", Double),
+    *columns("created_at", AT),
+    *columns("created_by", Text),
+    *columns("reason", Text, EMPTY),
+)
+
 rate_limits = Table(
     "rate_limits",
     metadata,

@@ -4,7 +4,8 @@ Each is an entry point of ``celery.commands`` in ``pyproject.toml``.
 """
 
 from tasks.commands.backlog import backlog
+from tasks.commands.backoff import backoff
 from tasks.commands.pause import pause, resume
 from tasks.commands.requeue import discard, requeue, unlock
 
-__all__ = ["backlog", "discard", "pause", "requeue", "resume", "unlock"]
+__all__ = ["backlog", "backoff", "discard", "pause", "requeue", "resume", "unlock"]

@@ -12,6 +12,7 @@ from services.core.errors import describe_server
 from services.core.settings import get_settings
 from services.jobs.conditions import list_conditions
 from services.ledger.backlog import measure_drift, read_backlog
+from services.ledger.backoff import list_backoffs
 from services.ledger.components import describe_components_down, read_components
 from services.ledger.pause import list_pauses
 from services.shops.shops import find_slugs
@@ -26,7 +27,7 @@ PAUSE_KINDS = ("pauses", "draining")
     click.option("--all", "show_all", is_flag=True, help="Also list topics without work."),
 )
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
-    """Show waiting work per queue and topic, the drift between ledger and broker, and pauses.
+    """Show waiting work per queue and topic, the drift between ledger and broker, pauses and backoffs.
 
     Also name each part that does not work, such as a queue whose worker hangs, and show, with shop and
     reason, everything else that makes /health degraded: open P1 incidents, broken connections, failed and
@@ -38,7 +39,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         rows = read_backlog(tx, now)
-        paused = list_pauses(tx)
+        paused, backoffs = list_pauses(tx), list_backoffs(tx)
         slugs = find_slugs(tx) if paused else {}
         components = read_components(tx, now)
         conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
@@ -52,6 +53,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
                 "topics": [row._asdict() for row in rows],
                 "queues": [to_document(drift) | {"drift": drift.drift} for drift in drifts],
                 "pauses": [to_document(pause) for pause in paused],
+                "backoffs": [row._asdict() for row in backoffs],
                 "conditions": [line._asdict() for line in conditions],
                 "down": down,
             }
@@ -83,6 +85,9 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         }
         print_lines("Paused", columns, paused, "")
         click.echo("Paused work has no messages: its rows are drift until it is resumed.")
+    if backoffs:
+        columns = {"topic": "topic", "times longer": "factor", "since": "created_at"}
+        print_lines("Retries wait longer", columns | {"by": "created_by", "why": "reason"}, backoffs, "")
     if conditions:
         names = {name: name for name in ("name", "shop", "since", "by", "why")}
         columns = {"what": lambda line: line.kind.replace("_", " "), **names}

@@ -20,7 +20,14 @@ from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_
 from services.ledger.queries import count_work
 from services.ledger.topics import TOPICS
 from services.shops.shops import find_slugs
-from tasks.commands.options import act_options, celery_command, reason_option, scope_options
+from tasks.commands.options import (
+    act_options,
+    celery_command,
+    incident_option,
+    link_incident,
+    reason_option,
+    scope_options,
+)
 
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 
@@ -57,10 +64,17 @@ cost_option = click.option(
         help="End after this time, such as 2h or 1h30m.",
     ),
     click.option("--reason", default="", help="Why, for the audit and for other operators."),
+    incident_option,
     act_options,
 )
 def pause(
-    _ctx: click.Context, refuse: bool, lasts: timedelta | None, reason: str, actor: str, **options: Any
+    _ctx: click.Context,
+    refuse: bool,
+    lasts: timedelta | None,
+    reason: str,
+    incident: int | None,
+    actor: str,
+    **options: Any,
 ) -> None:
     """Stop the work of a queue, a topic, a shop or (without any of them) of everything, until it is resumed.
 
@@ -84,8 +98,10 @@ def pause(
     replaced = f", which replaces the {describe_pause(before)}" if before else ""
     if _is_dry_run(f"pause {what}{replaced}", fields, options):
         return
+    author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
     with transaction() as tx:
-        record_pause(tx, scope, mode, now=utc_now(), reason=reason, ends_at=ends_at, **audit_author(actor))
+        record_pause(tx, scope, mode, ends_at=ends_at, **author)
+        link_incident(tx, incident, f"paused {what}", **author)
     _report(f"Paused {what}{replaced}: {waiting} waiting.", fields, options, changed=True)
 
 
@@ -98,9 +114,17 @@ def pause(
         help="Drain the backlog at this rate, such as 20/s or 300/m.",
     ),
     reason_option,
+    incident_option,
     act_options,
 )
-def resume(_ctx: click.Context, rate: float | None, reason: str, actor: str, **options: Any) -> None:
+def resume(
+    _ctx: click.Context,
+    rate: float | None,
+    reason: str,
+    incident: int | None,
+    actor: str,
+    **options: Any,
+) -> None:
     """End pauses at once, or with --rate drain the backlog at a rate.
 
     Without -Q, --topic, --cost and --shop every pause ends; with them, the pause with exactly this scope. If
@@ -131,8 +155,11 @@ def resume(_ctx: click.Context, rate: float | None, reason: str, actor: str, **o
         return
     if _is_dry_run(f"resume {named} {how}", fields, options):
         return
+    author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
     with transaction() as tx:
-        cleared = clear_pauses(tx, scopes, rate, now=utc_now(), reason=reason, **audit_author(actor))
+        cleared = clear_pauses(tx, scopes, rate, **author)
+        if cleared:
+            link_incident(tx, incident, f"resumed {_list(cleared, slugs)} {how}", **author)
     if not cleared:
         _report(f"Nothing to resume: {named} has ended in the meantime.", fields, options, changed=False)
         return
