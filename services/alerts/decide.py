@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.alerts.rules import FigureRule
+from services.alerts.rule import FigureRule
 
 WORSE_FACTOR = 2.0
 """An open incident has worsened when its figure is this many times the one that people were notified of."""

@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.alerts.decide import AlertState, Change, decide
 from services.alerts.figures import CollectFigures, Figure, Figures
 from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
-from services.alerts.rules import FIGURE_RULES, FigureRule
+from services.alerts.rule import FigureRule
+from services.alerts.rules import FIGURE_RULES
 from services.alerts.states import RuleTotals, StateKey, load_states, record_computed, save_states
 from services.alerts.tables import rule_evaluations
 from services.alerts.thresholds import Thresholds, load_thresholds

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from services.alerts.rules import AlertRule, FigureRule
+from services.alerts.rule import AlertRule, FigureRule
 
 HEAD = """\
 # Alert rules of Shopfleet, made by `fleet alerts export --prometheus` for Prometheus 2.42 and newer.

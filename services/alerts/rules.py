@@ -5,71 +5,13 @@ A rule is *recorded* by the room that finds the fault, or *evaluated* from a fig
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.alerts.recorded_rules import RECORDED
+from services.alerts.rule import MINUTES_10, NOW, AlertRule, FigureRule
 
-NOW = timedelta(0)
-MINUTES_10, MINUTES_15, MINUTES_30 = timedelta(minutes=10), timedelta(minutes=15), timedelta(minutes=30)
+MINUTES_15, MINUTES_30 = timedelta(minutes=15), timedelta(minutes=30)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-BY_CAUSE = "when the cause is gone"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRule:
-    """One rule. ``severity`` is P1 (act now), P2 (act today) or P3 (act when there is time)."""
-
-    name: str
-    severity: str
-    about: str
-    """What is wrong, for a table."""
-    recovers: str = BY_CAUSE
-    action: str = ""
-    """What a person does first: commands, or a page; empty: ``docs/operations.md`` has it by name."""
-
-    @property
-    def opens(self) -> str:
-        """When it opens, for a table."""
-        return "when it is found"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FigureRule(AlertRule):
-    """A rule that compares a figure with ``threshold``.
-
-    It opens after the figure is beyond for ``lasts``, and recovers after it is not for ``clears``.
-    """
-
-    summary: str
-    """A format with ``value``, ``limit`` and the detail of the figure."""
-    unit: str
-    threshold: float
-    window: timedelta = NOW
-    """The time over which the figure is computed; zero: the value of the moment."""
-    is_inclusive: bool = False
-    """Whether a figure equal to ``threshold`` is beyond it."""
-    is_least: bool = False
-    """Whether values below ``threshold`` are beyond it, such as days that remain."""
-    is_of_fleet: bool = False
-    """Whether its figures belong to no shop, so that no shop can have a threshold of its own."""
-    lasts: timedelta = NOW
-    clears: timedelta = MINUTES_10
-
-    @property
-    def opens(self) -> str:
-        """When it opens, for a table."""
-        sign = ("<" if self.is_least else ">") + ("=" if self.is_inclusive else "")
-        lasts = f" for {self.lasts / timedelta(minutes=1):g} min" if self.lasts else ""
-        return f"{sign} {self.threshold:g} {self.unit}{lasts}"
-
-    def is_beyond(self, value: float, threshold: float) -> bool:
-        """Return whether ``value`` is beyond ``threshold``."""
-        if value == threshold:
-            return self.is_inclusive
-        return value < threshold if self.is_least else value > threshold
-
 
 _EVALUATED = (
     FigureRule(

@@ -7,7 +7,8 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from services.alerts.rules import FIGURE_RULES, FigureRule
+from services.alerts.rule import FigureRule
+from services.alerts.rules import FIGURE_RULES
 from services.alerts.tables import rule_settings
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid

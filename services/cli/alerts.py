@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from services.alerts.prometheus import render_prometheus
-from services.alerts.rules import RULES, FigureRule
+from services.alerts.rule import FigureRule
+from services.alerts.rules import RULES
 from services.alerts.states import RuleStatus, list_rule_status
 from services.alerts.thresholds import list_rule_settings
 from services.cli.alerts_quiet import quiet

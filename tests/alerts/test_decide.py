@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.alerts.decide import LONGEST_GAP, AlertState, Change, decide
-from services.alerts.rules import FIGURE_RULES, FigureRule
+from services.alerts.rule import FigureRule
+from services.alerts.rules import FIGURE_RULES
 
 START = datetime(2026, 11, 28, 7, tzinfo=UTC)
 STEP = timedelta(seconds=30)
