@@ -33,7 +33,8 @@ select (select count(*) from inbound_events where origin = 'backfill') as backfi
        (select count(*) from work_queue where dispatch_count > 1) as sent_again,
        (select count(*) from work_queue where topic = 'inventory_push' and result = 'pushed') as pushes,
        (select count(*) from orders) as orders, (select count(*) from transactions) as transactions,
-       (select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done') as runs_done
+       (select count(*) from job_runs
+         where job = 'daily-reconciliation' and status = 'done' and origin = 'http') as runs_done
 """
 _BREAKS = """
 select s.slug, b.kind, b.provider_id from reconciliation_breaks b join shops s on s.id = b.shop_id

@@ -52,19 +52,25 @@ class Operator:
         self.stage.step(f"fleet payments repair --shop {shop.slug}")
         self.stage.say(f"fleet {' '.join(command)}: exit {self._run(*command)['exit']}")
 
-    def start_night(self) -> None:
-        """Start the reconciliation of the day at every shop over HTTP."""
+    def start_night(self, shops: Sequence[DemoShop]) -> None:
+        """Start the reconciliation of the day at every shop over HTTP.
+
+        The day is named: a shop's newest day is another one if its midnight has passed since the plan.
+        """
         with transaction() as tx:
             age_shops(tx, self.now)
         values = self.fleet.values
-        url = f"http://{LOOPBACK}:{values['CONSOLE_PORT']}/cron/daily-reconciliation"
-        answer = httpx.post(url, headers={"X-Cron-Secret": values["CRON_SECRET"]}, timeout=30)
-        if answer.status_code != 202:
-            raise FleetError(
-                f"POST /cron/daily-reconciliation answered {answer.status_code}: {answer.text[:300]}"
+        path = "/cron/daily-reconciliation"
+        for shop in shops:
+            answer = httpx.post(
+                f"http://{LOOPBACK}:{values['CONSOLE_PORT']}{path}",
+                params={"shop": shop.slug, "period": shop.yesterday(self.now)[0].isoformat()},
+                headers={"X-Cron-Secret": values["CRON_SECRET"]},
+                timeout=30,
             )
-        runs = len(answer.json()["runs"])
-        self.stage.say(f"POST /cron/daily-reconciliation: {runs} shops close their day")
+            if answer.status_code not in (200, 202):  # 200: beat has run it already
+                raise FleetError(f"POST {path} answered {answer.status_code}: {answer.text[:300]}")
+        self.stage.say(f"POST {path}: {len(shops)} shops close their day")
 
     def run_job(self, job: str) -> dict[str, Any]:
         """Run ``job`` as a process; return the last JSON object of its output, and ``exit``."""

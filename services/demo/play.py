@@ -186,7 +186,7 @@ def _play_night(
     _settle(stage, "lost webhooks")
     stage.begin("the night starts")
     providers.alter_stripe(shops, day, sender.control)
-    operator.start_night()
+    operator.start_night(shops)
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
     stage.begin("the morning", 1 + len(JOBS))
