@@ -29,7 +29,9 @@ def main() -> int:
     if options.kind == "flower":
         return run_flower(app)
     if options.kind == "beat":
-        app.Beat(loglevel="WARNING", quiet=True).run()
+        from tasks.beat import StoppableBeat
+
+        StoppableBeat(app=app, loglevel="WARNING", quiet=True).run()
         return 0
     node = app.Worker(
         hostname=host_format(default_nodename(options.hostname)),
