@@ -16,6 +16,7 @@ from services.cli.alerts_set import set_rule, unset_rule
 from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
+from services.cli.params import OUTPUT_FILE
 from services.core.db import transaction
 from services.shops.shops import find_slugs
 
@@ -82,7 +83,7 @@ def _document(rule: Any, status: RuleStatus) -> dict[str, Any]:
 
 @command.command("export")
 @click.option("--prometheus", is_flag=True, required=True, help="Alert rules for Prometheus, as YAML.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--out", type=OUTPUT_FILE, help="Write to this file.")
 def export(prometheus: bool, out: Path | None) -> None:  # noqa: ARG001 - the only format
     """Print the rules as alert rules for Prometheus, over the metrics of `GET /metrics`.
 

@@ -31,7 +31,7 @@ from services.cli.base import (
     since_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, safe_text
-from services.cli.params import KnownType
+from services.cli.params import OUTPUT_FILE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -136,7 +136,7 @@ def verify(
 
 @command.command("export")
 @shop_option
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+@click.option("--out", type=OUTPUT_FILE, help="The file to write.")
 def export(shop: str, out: Path | None) -> None:
     """Export the chains to a file for verification offline: python -m services.audit.offline FILE.
 
@@ -144,7 +144,7 @@ def export(shop: str, out: Path | None) -> None:
     Example: fleet audit export --shop harbour --out harbour.jsonl.gz
     """
     now = utc_now()
-    path = (out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz")).absolute()
+    path = out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz").absolute()
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
         chains = [shop_id] if shop else list_chains(tx)
@@ -153,7 +153,7 @@ def export(shop: str, out: Path | None) -> None:
         with path.open("xb") as file, transaction() as tx:
             written = export_chains(tx, chains, file, signer, now)
     except FileExistsError:
-        raise click.ClickException(f"{path} exists already: name another file with --out") from None
+        raise click.UsageError(f"{path} exists already: name another file with --out") from None
     except OSError as fault:
         raise click.ClickException(f"{path}: {fault.strerror or fault}") from fault
     rows = sum(chain["last_seq"] - chain["first_seq"] + 1 for chain in written)

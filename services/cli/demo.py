@@ -7,6 +7,7 @@ from types import FrameType
 import click
 
 from services.cli.base import report_errors
+from services.cli.params import OUTPUT_FOLDER
 
 
 @click.command()
@@ -21,7 +22,7 @@ from services.cli.base import report_errors
 )
 @click.option(
     "--home",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="Folder of the demo's fleet, emptied each time (default: demo under FLEET_HOME).",
 )
 @click.option(

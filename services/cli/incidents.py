@@ -1,7 +1,7 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,15 @@ from services.cli.base import (
     notify_workers,
     shop_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, to_document
+from services.cli.output import (
+    Columns,
+    format_time,
+    print_fields,
+    print_json,
+    print_lines,
+    print_list,
+    to_document,
+)
 from services.cli.params import DURATION, INCIDENT, RULE
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
@@ -109,7 +117,7 @@ def show(incident_id: int, as_json: bool) -> None:
     fields = {name: value for name, value in to_document(line).items() if name not in left_out}
     print_fields(f"Incident {line.id}", {"shop": _shop(line, slugs), **fields})
     if line.detail:
-        print_fields("Detail", line.detail)
+        print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
     columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
     print_lines("Timeline", columns, entries, "No entry is recorded.")
     rule = RULES.get(line.rule.partition(":")[0])
@@ -121,6 +129,15 @@ def show(incident_id: int, as_json: bool) -> None:
 
 
 act_options = add_options(dry_run_option, actor_option, json_option)
+
+
+def _parse_time(value: object) -> object:
+    """Return a time of the details as such, so that it is shown in the zone of the other times."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
+    except ValueError:
+        return value
+    return value if at is None or at.tzinfo is None else at
 
 
 @command.command("ack")
@@ -186,7 +203,7 @@ def snooze_incident(
     """
     until = utc_now() + lasts
     act = partial(snooze, until=until, reason=reason)
-    at = f"until {until:%Y-%m-%d %H:%M} UTC"
+    at = f"until {format_time(until)}"
     _act(act, incident_id, actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
 
 

@@ -17,7 +17,7 @@ from services.cli.base import (
     one_shop_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, print_table
-from services.cli.params import MONTH
+from services.cli.params import MONTH, OUTPUT_FOLDER
 from services.closing.corrections import (
     ClosedMonth,
     Correction,
@@ -107,9 +107,7 @@ def show(shop: str, period: str, as_json: bool) -> None:
 @command.command("preview", shop_position=0)
 @click.argument("period", type=MONTH)
 @one_shop_option
-@click.option(
-    "--to", "folder", type=click.Path(file_okay=False, resolve_path=True, path_type=Path), required=True
-)
+@click.option("--to", "folder", type=OUTPUT_FOLDER, required=True)
 @json_option
 def preview(shop: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as of today into a folder; nothing is closed, stored or sent.

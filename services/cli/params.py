@@ -8,7 +8,7 @@ begins, so that a help text needs no database.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from errno import EACCES, EISDIR
+from errno import EACCES, EISDIR, ENOTDIR
 from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
@@ -87,6 +87,34 @@ class InputFile(click.ParamType[Path]):
             advice = "name a file that this user can read, or - for standard input"
             self.fail(f"{path.absolute()}: {fault.strerror}; {advice}", param, ctx)
         return path
+
+
+class OutputPath(click.ParamType[Path]):
+    """A file or folder that this process can write; missing folders of a folder are made later."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value).absolute()
+        try:
+            self._check(path)
+        except OSError as fault:
+            self.fail(f"{path}: {fault.strerror}; name a {self.name} that this user can write", param, ctx)
+        return path
+
+    def _check(self, path: Path) -> None:
+        is_file = self.name == "file" and path.exists()
+        place = next(each for each in (path, *path.parents) if each.exists())
+        if self.name == "file" and not is_file:
+            place = path.parent
+        is_folder = S_ISDIR(place.stat().st_mode)
+        if is_file and is_folder:
+            raise IsADirectoryError(EISDIR, "is a folder")
+        if not is_file and not is_folder:
+            raise NotADirectoryError(ENOTDIR, f"{place} is not a folder")
+        if not os.access(place, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
 
 
 class ParsedType(click.ParamType[Any]):
@@ -236,6 +264,7 @@ TOPIC = KnownType("topic", lambda: TOPICS)
 COST = KnownType("cost", lambda: COSTS)
 WORK_STATUSES = KnownType("statuses", lambda: STATUSES, is_list=True)
 INPUT_FILE = InputFile()
+OUTPUT_FILE, OUTPUT_FOLDER = OutputPath("file"), OutputPath("folder")
 SECRET = ParsedType("secret", get_secret_kind)
 DURATION = ParsedType("duration", parse_duration)
 SINCE = ParsedType("time", _parse_since)

@@ -16,6 +16,7 @@ from services.cli.base import (
     shop_argument,
 )
 from services.cli.output import print_json, print_table
+from services.cli.params import OUTPUT_FOLDER
 from services.cli.progress import ListProgress
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -50,7 +51,7 @@ MAX_PASSES = 24
 @click.option(
     "--export",
     "folder",
-    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
+    type=OUTPUT_FOLDER,
     help="The folder for the shop's data, written before anything is deleted.",
 )
 @click.option(

@@ -118,7 +118,7 @@ def test_export_is_written_once_and_verifies_offline(tmp_path: Path, archive: Se
     assert "10 events of 2 chains written" in first.output
     assert verify_file(path, make_signer(archive).public_key, lambda _: None) == []
     again = run("export", "--out", str(path))
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "exists already" in again.output
     assert "Error: " in run("export", "--out", str(tmp_path / "no" / "folder")).output
 

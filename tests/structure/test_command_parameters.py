@@ -9,7 +9,15 @@ from sqlalchemy import Engine
 
 from services.cli.base import SHOP_ARGUMENT, ReportingCommand
 from services.cli.main import main
-from services.cli.params import INPUT_FILE, KnownType, ParsedType, StoredType
+from services.cli.params import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    OUTPUT_FOLDER,
+    KnownType,
+    OutputPath,
+    ParsedType,
+    StoredType,
+)
 from services.core.errors import InputInvalid
 from tests.cli.conftest import harbour
 from tests.structure.test_examples import OPERATOR_COMMANDS, walk
@@ -83,7 +91,7 @@ def test_a_closed_set_refuses_another_value(engine: Engine, harbour: str, param:
 
 def test_every_file_that_is_read_is_an_input_file(tmp_path: Path) -> None:
     assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.File)] == []
-    assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.Path) and p.type.exists] == []
+    assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.Path)] == []
     assert len([param for _, _, param in PARAMETERS if param.type is INPUT_FILE]) > 5
     file = tmp_path / "file"
     file.touch()
@@ -92,6 +100,29 @@ def test_every_file_that_is_read_is_an_input_file(tmp_path: Path) -> None:
         with pytest.raises(click.BadParameter, match=f"^{path}: {fault}.*; name a file .*, or - for"):
             INPUT_FILE.convert(path, None, None)
     assert [str(INPUT_FILE.convert(path, None, None)) for path in ("-", file)] == ["-", str(file)]
+
+
+def test_every_file_and_folder_that_is_written_is_checked_before_the_command_begins(tmp_path: Path) -> None:
+    assert len([param for _, _, param in PARAMETERS if isinstance(param.type, OutputPath)]) > 5
+    file, sub = tmp_path / "file", tmp_path / "new" / "folder"
+    file.touch()
+    faults = {
+        OUTPUT_FILE: {
+            tmp_path: "is a folder",
+            tmp_path / "none" / "a": "No such file",
+            file / "a": f"{file} is not a folder",
+        },
+        OUTPUT_FOLDER: {file: f"{file} is not a folder", file / "a": f"{file} is not a folder"},
+    }
+    for kind, of_kind in faults.items():
+        for path, fault in of_kind.items():
+            with pytest.raises(click.BadParameter, match=f"^{path}: {fault}.*; name a {kind.name} "):
+                kind.convert(path, None, None)
+    assert [OUTPUT_FILE.convert(path, None, None) for path in (file, tmp_path / "b")] == [
+        file,
+        tmp_path / "b",
+    ]
+    assert [OUTPUT_FOLDER.convert(path, None, None) for path in (tmp_path, sub)] == [tmp_path, sub]
 
 
 def test_the_shop_is_named_in_one_way() -> None:

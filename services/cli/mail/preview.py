@@ -3,12 +3,13 @@
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkdtemp
 
 import click
 
 from services.cli.base import ReportingCommand, json_option
 from services.cli.output import Columns, print_json, print_lines, safe_text
-from services.cli.params import SHOP, KnownType
+from services.cli.params import OUTPUT_FILE, SHOP, KnownType
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL
 from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
@@ -58,7 +59,7 @@ SAMPLE_SHOP = Shop(
 @click.command("preview", cls=ReportingCommand)
 @click.argument("kind", type=MAIL_KIND, default="")
 @click.option("--shop", type=SHOP, default="", help="A shop's slug (default: a sample shop).")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: ./KIND.html.")
+@click.option("--out", type=OUTPUT_FILE, help="Default: KIND.html in a new temporary folder.")
 @click.option("--text", "as_text", is_flag=True, help="The plain text, with subject and preview.")
 @click.option("--open/--no-open", "is_opened", default=False, help="Open the file in the browser.")
 @click.option("--list", "is_list", is_flag=True, help="List the types of mail.")
@@ -87,7 +88,7 @@ def preview(
     if as_text and not out:
         print_json(_document(mail, None)) if as_json else click.echo(safe_text(format_text(mail)), nl=False)
         return
-    path = (out or Path(f"{kind}.html")).resolve()
+    path = out or Path(mkdtemp(prefix="shopfleet-mail-")) / f"{kind}.html"
     try:
         path.write_text(format_text(mail) if as_text else format_html(mail), encoding="utf-8")
     except OSError as fault:
