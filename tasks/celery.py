@@ -124,14 +124,23 @@ def _report_errors(**_: Any) -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+@beat_init.connect
+def _time_statements(**_: Any) -> None:
+    from services.ledger.statement_stats import start_jobs_stats
+
+    start_jobs_stats()
+
+
 @worker_process_init.connect
 def _after_fork(**_: Any) -> None:
     """Drop the parent's connections, because children that share one would mix up its responses."""
     from services.ledger.dispatch import reset_sender
+    from services.ledger.statement_stats import start_jobs_stats
 
     drop_engine()
     reset_sender()
     init_sentry(get_settings(), process_name())
+    start_jobs_stats()
 
 
 def process_name() -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from services.alerts.channel_figures import collect_channel_figures
 from services.alerts.channels import list_channels
+from services.alerts.database_figures import collect_database_figures
 from services.alerts.figures import Figure, Figures, make_figure
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.work_figures import collect_work_figures
@@ -73,12 +74,6 @@ _BREAK_OLD = """
 select extract(epoch from %(now)s - opened_at) / 86400 as value, shop_id, period as subject, period as day
   from incidents where status = 'open' and rule = 'reconciliation_break'
 """
-_DATABASE_LARGE = """
-select pg_database_size(current_database()) / 1e9 as value, null as shop_id, '' as subject,
-       (select string_agg(relname || ' ' || pg_size_pretty(size), ', ')
-          from (select relname, pg_total_relation_size(relid) as size from pg_stat_user_tables
-                 order by 2 desc limit 3) largest) as largest
-"""
 _MAILS_REFUSED = """
 select count(*) as value, shop_id, '' as subject, max(error_code) as code from mail_outbox
  where emptied_at is null and created_at > %(since)s and status = 'refused' group by shop_id
@@ -98,7 +93,6 @@ QUERIES = {
     "refresh_failing": _REFRESH_FAILING,
     "secret_old": _AGE_OF_OLDEST,
     "break_old": _BREAK_OLD,
-    "database_large": _DATABASE_LARGE,
     "mails_refused": _MAILS_REFUSED,
     "ledger_broker_drift": _DRIFT,
 }
@@ -121,7 +115,8 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
     }
     channels = [channel.name for channel in list_channels()]
     of_channels, of_work = collect_channel_figures(tx, now, channels), collect_work_figures(tx, now)
-    return {**found, **_collect_heartbeats(tx, now), **of_channels, **of_work}
+    of_database = collect_database_figures(tx, now)
+    return {**found, **_collect_heartbeats(tx, now), **of_channels, **of_work, **of_database}
 
 
 def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:

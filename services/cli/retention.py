@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from services.cli.base import CommandGroup, find_shop_id, json_option
-from services.cli.output import Columns, print_list
+from services.cli.output import Columns, print_list, to_document
 from services.cli.params import SHOP
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.ledger.table_sizes import list_table_sizes
 from services.providers.object_store import open_store
 from services.retention.delete import OldRows, list_old_rows
 from services.retention.verify import verify_archives
@@ -51,6 +52,29 @@ def show(as_json: bool) -> None:
         "oldest": lambda line: line["oldest"],
     }
     print_list("", columns, documents, documents, "", as_json=as_json)
+
+
+@command.command("sizes")
+@json_option
+def sizes(as_json: bool) -> None:
+    """Show the size of each table and how much it grew in 7 days, the largest first.
+
+    The job retention measures the sizes every night. Rows are PostgreSQL's estimate.
+
+    \b
+    Example: fleet retention sizes
+    """
+    with transaction() as tx:
+        lines = list_table_sizes(tx, utc_now())
+    columns: Columns = {
+        "table": "table_name",
+        "rows": "row_count",
+        "MB": lambda line: round(line.byte_count / 1e6, 1),
+        "rows grown": lambda line: line.rows_grown if line.since else None,
+        "MB grown": lambda line: round(line.bytes_grown / 1e6, 1) if line.since else None,
+        "since": "since",
+    }
+    print_list("", columns, lines, [*map(to_document, lines)], "", as_json=as_json)
 
 
 @command.command("verify")

@@ -39,7 +39,7 @@ def start_app() -> Flask:
             extra={"fields": {"setting": name, "characters": length, "needed": SHORTEST_SECRET}},
         )
     OverdueMonitor(get_engine(), COLLECTORS).start()
-    stats = RequestStats(get_engine())
+    stats = RequestStats(get_engine(), "console")
     stats.start()
     return make_app(settings, stats=stats)
 

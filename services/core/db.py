@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import SettingsInvalid
 from services.core.settings import Settings, get_settings
+from services.core.statement_timing import TimedCursor
 
 T = TypeVar("T")
 
@@ -39,8 +40,7 @@ _KEEPALIVES = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=25000"
 )
-"""A machine that loses power closes no connection. With these settings the server frees its locks after half
-a minute, with the defaults after two hours."""
+"""The server frees the locks of a machine without power after half a minute; by default after two hours."""
 
 SESSION_SETTINGS = {"timezone": "UTC", "plan_cache_mode": "force_custom_plan", "enable_memoize": "off"}
 """Settings of every session. A pooler takes no start-up options, so ``fleet migrate`` sets them for the
@@ -88,6 +88,7 @@ def make_engine(url: str, *, application: str, pool_size: int = 4, is_pooled: bo
         hide_parameters=True,  # a statement that fails must not put its values into a log
         connect_args={
             "application_name": application,
+            "cursor_factory": TimedCursor,
             "connect_timeout": 2,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 10,

@@ -155,6 +155,7 @@ class Settings:
     retention_event_days: int = _setting(90, partial(parse_whole, 40, 36_500, zero=_NEVER))
     retention_mail_days: int = _setting(180, partial(parse_whole, 40, 36_500, zero=_NEVER))
     retention_run_days: int = _setting(800, partial(parse_whole, 400, 36_500, zero=_NEVER))
+    retention_statement_days: int = _setting(7, partial(parse_whole, 2, 36_500, zero=_NEVER))
     retention_stats_days: int = _setting(40, partial(parse_whole, 36, 36_500, zero=_NEVER))
     shopify_api_base: str = _setting("", parse_public_url)
     stripe_api_base: str = _setting("https://api.stripe.com", parse_public_url)

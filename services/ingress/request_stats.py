@@ -1,6 +1,7 @@
 """RequestStats: requests per minute, shop, route and status with their latency, and those that failed."""
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping
@@ -16,11 +17,13 @@ from services.core.db import transaction
 from services.core.latency import ADD_SQL, BOUNDS_MS, BUCKETS, format_buckets
 from services.core.pg_arrays import text_array
 from services.ledger.request_errors import RequestError, record_errors
+from services.ledger.statement_stats import StatementStats
 from services.ledger.tables import TOTAL
 from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
 
 FLUSH_SECONDS = 2.0
+STATEMENTS_SECONDS = 15.0
 UNKNOWN = "?"
 MAX_ERRORS = 1000
 """Errors in memory between two flushes. Further ones are counted and have no row of their own."""
@@ -51,10 +54,14 @@ _Key = tuple[datetime, str, str, str, str, int]
 
 
 class RequestStats:
-    """Counts requests in memory and writes the counts every few seconds. A crash loses only counts."""
+    """Counts requests in memory and writes the counts every few seconds. A crash loses only counts.
 
-    def __init__(self, engine: Engine) -> None:
+    Its thread also writes the durations of the statements of this ``process``.
+    """
+
+    def __init__(self, engine: Engine, process: str = "ingress") -> None:
         self._engine = engine
+        self._statements = StatementStats(process)
         self._counter: Counter[tuple[_Key, int]] = Counter()
         self._refused: dict[tuple[str, str, str], WebhookRefusals] = {}
         self._errors: list[RequestError] = []
@@ -98,6 +105,7 @@ class RequestStats:
         self._stop.set()
         self._thread.join(2)
         self.flush()
+        self._statements.flush(self._engine)
 
     def flush(self) -> None:
         """Write the counts and errors; keep them while the database is unreachable."""
@@ -130,8 +138,12 @@ class RequestStats:
         self._refused[scope] = earlier._replace(last_at=max(other.last_at, one.last_at))
 
     def _run(self) -> None:
+        next_at = 0.0
         while not self._stop.wait(FLUSH_SECONDS):
             self.flush()
+            if time.monotonic() >= next_at:
+                self._statements.flush(self._engine)
+                next_at = time.monotonic() + STATEMENTS_SECONDS
 
 
 def _encode(counted: Mapping[tuple[_Key, int], int], shops: Container[str]) -> dict[str, Any]:

@@ -183,6 +183,29 @@ request_errors = Table(
     Index("ix_request_errors_at", "at"),
 )
 
+# Durations of statements by kind of process (ingress, console, jobs); ``latency`` as in ``request_counts``.
+statement_stats = Table(
+    "statement_stats",
+    metadata,
+    *keys("minute", AT),
+    *keys("process statement", Text),
+    *columns("count", BigInteger),
+    *columns("total_ms", Double),
+    *columns("latency", ARRAY(Integer)),
+)
+
+# The text of each statement, with ``$1`` for its first parameter.
+statement_texts = Table("statement_texts", metadata, *keys("statement", Text), *columns("text", Text))
+
+# The size of each table at the beginning of a day (UTC); ``row_count`` is PostgreSQL's estimate.
+table_sizes = Table(
+    "table_sizes",
+    metadata,
+    *keys("day", AT),
+    *keys("table_name", Text),
+    *columns("row_count byte_count", BigInteger),
+)
+
 # Since when a shop's signed webhooks are refused, by outcome. The backfill deletes a row when it has read
 # their data.
 webhook_refusals = Table(

@@ -11,6 +11,7 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.archive_keys import seal_shop_keys_again
+from services.ledger.table_sizes import record_table_sizes
 from services.ledger.tables import TOTAL
 from services.providers.object_store import open_store
 from services.retention.delete import delete_old_rows, merge_totals
@@ -69,4 +70,5 @@ def delete_old(run: JobRun) -> JobResult:
                 _log.info("old_rows", extra={"fields": fields})
     with transaction() as tx:
         merge_totals(tx, TOTAL, now)
+        record_table_sizes(tx, now)
     return JobResult(stats=stats, result="more" if is_late() else "done")

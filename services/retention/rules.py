@@ -12,6 +12,7 @@ from services.core.settings import Settings
 from services.ledger.tables import TOTAL
 
 EVENT_AGE, MAIL_AGE = "RETENTION_EVENT_DAYS", "RETENTION_MAIL_DAYS"
+STATEMENT_AGE = "RETENTION_STATEMENT_DAYS"
 RUN_AGE, STATS_AGE = "RETENTION_RUN_DAYS", "RETENTION_STATS_DAYS"
 
 # A given-up call to Shopify may still have happened: the stock of its pool is computed with it.
@@ -58,6 +59,7 @@ class Rule:
 
 
 _FIRST_MINUTE = TOTAL + timedelta(days=1)
+_TOTALS_STAY = "the totals stay in one row each; rates and alerts read the last day"
 
 EVENTS = Rule(
     table="inbound_events",
@@ -87,16 +89,28 @@ RULES = (
         Rule(
             table=table,
             rows=rows,
-            setting=STATS_AGE,
-            why="the totals stay in one row each; rates and alerts read the last day",
-            key="minute",
-            created="minute",
+            setting=setting,
+            why=why,
+            key=key,
+            created=key,
             begin=_FIRST_MINUTE,
-            is_old="w.minute < %(before)s",
+            is_old=f"w.{key} < %(before)s",
         )
-        for table, rows in (
-            ("work_stats", "figures per minute, topic and worker"),
-            ("request_counts", "requests per minute, shop and outcome"),
+        for table, key, setting, rows, why in (
+            ("work_stats", "minute", STATS_AGE, "figures per minute, topic and worker", _TOTALS_STAY),
+            ("request_counts", "minute", STATS_AGE, "requests per minute, shop and route", _TOTALS_STAY),
+            (
+                "request_errors", "at", STATS_AGE, "requests that were answered with 5xx",
+                "they are investigated within days; their incident stays",
+            ),
+            (
+                "statement_stats", "minute", STATEMENT_AGE, "durations per minute, process and statement",
+                "the incident of a slow database names its slowest statements",
+            ),
+            (
+                "table_sizes", "day", RUN_AGE, "size of each table, by day",
+                "growth is read over days, and over two years at most",
+            ),
         )
     ),
     Rule(
@@ -115,16 +129,6 @@ RULES = (
         why="the audit chain has the end of each run; closed months and mails have rows of their own",
         created="due_at",
         is_old="w.ended_at < %(before)s",
-    ),
-    Rule(
-        table="request_errors",
-        rows="requests that were answered with 5xx",
-        setting=STATS_AGE,
-        why="they are investigated within days; their incident stays",
-        key="at",
-        created="at",
-        begin=_FIRST_MINUTE,
-        is_old="w.at < %(before)s",
     ),
     Rule(
         table="monitor_checkins",
@@ -197,6 +201,8 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "alert_channels": "one row for each channel",
         "quiet_windows": "a row for each window that a person set",
         "metered_costs": "the shop's costs, a row for each call or day that was billed",
+        "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
+        "statement_texts": "one row for each statement of the program",
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",
         "reconciliation_staging": "empty between two comparisons",

@@ -17,7 +17,8 @@ from tasks.collectors import COLLECTORS
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DETAIL = {
-    "breaks": 2, "earlier": 5, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
+    "breaks": 2, "calls": 9, "grown": "orders +1.0 GB",
+    "earlier": 5, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
     "code": "401", "day": "2026-11-27", "failed": 3, "job": "daily", "largest": "work_queue 9 GB",
     "limit_minutes": 30, "month": "2026-11", "name": "beat", "period": "2026-11-27", "provider": "stripe",
     "queue": "webhooks", "requests": 9, "route": "/webhooks/stripe", "secret": "stripe-webhook",
@@ -29,6 +30,8 @@ RULES = pytest.mark.parametrize("rule", FIGURE_RULES)
 
 
 def test_the_figures_of_all_rooms_are_those_of_all_rules(tx: Connection) -> None:
+    insert = "insert into statement_stats values (:at, 'ingress', 'select x', 1, 3, '{0,0,1}')"
+    tx.execute(text(insert), {"at": NOW - MINUTE})
     figures = [rule for collect in COLLECTORS for rule in collect(tx, NOW)]
 
     assert sorted(figures) == sorted(FIGURE_RULES.keys() - {NOT_COMPUTED})

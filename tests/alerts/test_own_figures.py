@@ -22,6 +22,13 @@ NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
 
+@pytest.fixture(autouse=True)
+def a_statement(tx: Connection) -> None:
+    """Without a statement nobody knows whether the database is slow."""
+    insert = "insert into statement_stats values (:at, 'ingress', 'select x', 1, 3, '{0,0,1}')"
+    run(tx, insert, at=NOW - MINUTE)
+
+
 @pytest.fixture
 def shop_id(tx: Connection) -> int:
     add = "insert into shops (slug, name, timezone, currency) values ('acme', 'A', 'UTC', 'CAD') returning id"

@@ -61,6 +61,8 @@ def test_a_job_that_is_killed_at_each_step_loses_nothing_and_repeats_nothing(
     assert set(left) < set(work)
     assert len(left) == len(work) - len(archived_work) - planned[RULES[0].rows]
     for rule in RULES:
+        if rule.table == "table_sizes":  # the job adds the sizes of this day
+            continue
         gone = sum(planned[one.rows] for one in RULES if (one.table, one.done) == (rule.table, "deleted"))
         more = len(archived_work) if rule.table == "work_queue" else 0
         found = select_all(shop, f"select count(*) from {rule.table}")[0]  # noqa: S608

@@ -35,6 +35,7 @@ def test_the_documented_table_of_retention_names_every_table_and_setting() -> No
     [
         ("RETENTION_EVENT_DAYS", 40), ("RETENTION_MAIL_DAYS", 40), ("RETENTION_RUN_DAYS", 400),
         ("RETENTION_STATS_DAYS", 36),
+        ("RETENTION_STATEMENT_DAYS", 2),
     ],
 )  # fmt: skip
 def test_an_age_is_never_shorter_than_what_reads_the_rows(name: str, least: int) -> None:

@@ -142,7 +142,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 _TO_S0003 = (
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
-    "drop table request_errors",
+    "drop table request_errors, statement_stats, statement_texts, table_sizes",
     "drop table alert_channels, quiet_windows",
     "alter table incidents drop column escalated_at",
     "alter table request_counts drop column route, drop column status, drop column latency, "

@@ -1,0 +1,67 @@
+"""The duration of each statement of this process, by a name that is the same in every process."""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2s
+from time import perf_counter
+from typing import Any
+
+import psycopg
+
+MAX_SAMPLES = 50_000
+"""Most durations in memory; older ones are dropped."""
+
+_samples: deque[tuple[Any, float]] = deque(maxlen=MAX_SAMPLES)
+
+_IGNORED = re.compile(r"\s*(?:savepoint|release|rollback|set|show|;?\s*$)", re.IGNORECASE)
+"""Not statements of the application: pings of the pool, and control of sessions and transactions."""
+_WRITE = re.compile(r"\b(insert) into (\w+)|\b(delete) from (\w+)|(?<!for )\b(update) (?!set\b)(\w+)")
+_READ = re.compile(r"\b(from) (?!unnest|generate_series|jsonb?_)(\w+)")
+_COMMENT = re.compile(r"/\*.*?\*/")
+_PARAMETER = re.compile(r"%\((\w+)\)s|%%")
+
+
+class TimedCursor(psycopg.Cursor[Any]):
+    """A cursor that records the duration of each statement, one that fails included.
+
+    A method call and two readings of a clock; names are made later, by ``take_samples``.
+    """
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> "TimedCursor":
+        """Execute ``query``, as ``psycopg.Cursor`` does."""
+        began = perf_counter()
+        try:
+            super().execute(query, *args, **options)
+        finally:
+            _samples.append((query, perf_counter() - began))
+        return self
+
+
+def take_samples() -> Iterator[tuple[str, float]]:
+    """Yield text and milliseconds of each statement since the last call, without pings."""
+    while _samples:
+        query, seconds = _samples.popleft()
+        if isinstance(query, str) and not _IGNORED.match(query):
+            yield query, seconds * 1000
+
+
+@lru_cache(maxsize=2000)
+def name_statement(text: str) -> str:
+    """Return a name of the statement: what it does, its main table, and a hash: ``insert orders 1a2b3c``."""
+    lower = " ".join(_COMMENT.sub(" ", text.lower()).split())
+    found = _WRITE.search(lower) or _READ.search(lower)
+    words = [word for word in found.groups() if word] if found else [lower.partition(" ")[0]]
+    words[0] = {"from": "select"}.get(words[0], words[0])
+    return " ".join([*words, blake2s(text.encode(), digest_size=3).hexdigest()])
+
+
+def number_parameters(text: str) -> str:
+    """Return the statement with ``$1`` for its first parameter, as ``prepare`` and ``explain`` take it."""
+    names: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${names.setdefault(found[1], len(names) + 1)}" if found[1] else "%"
+
+    return _PARAMETER.sub(number, text).strip()

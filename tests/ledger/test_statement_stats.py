@@ -1,0 +1,101 @@
+"""Durations of statements: names that are the same everywhere, and no duration lost or counted twice."""
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.core.statement_timing import name_statement, number_parameters, take_samples
+from services.ledger import statement_stats
+from services.ledger.statement_stats import OTHER, StatementStats
+from tests.fakes.tcp_proxy import TcpProxy
+from tests.jobs.test_cron_route import database_proxy
+
+__all__ = ["database_proxy"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("select slug from shops where id = %(id)s", "select shops"),
+        ("with v as (select 1 from x) insert into orders as o (a) values (1) on conflict do update set a = 2",
+         "insert orders"),
+        ("update work_queue w set locked_at = null", "update work_queue"),
+        ("with old as (select id from jobs for update skip locked) delete from runs", "delete runs"),
+        ("SELECT heartbeats.name \nFROM heartbeats", "select heartbeats"),
+        ("select clock_timestamp()", "select"),
+    ],
+)  # fmt: skip
+def test_a_name_has_what_the_statement_does_and_its_table(statement: str, name: str) -> None:
+    assert name_statement(statement).rpartition(" ")[0] == name
+    assert name_statement(statement) != name_statement(statement + " ")
+
+
+def test_parameters_are_numbered_as_prepare_takes_them() -> None:
+    statement = "select %(b)s::int, %(a)s::text, %(b)s, '50%%'"
+
+    assert number_parameters(statement) == "select $1::int, $2::text, $1, '50%'"
+
+
+def count(engine: Engine) -> dict[str, tuple[str, int]]:
+    wanted = "select statement, process, sum(count)::int, sum((select sum(x) from unnest(latency) x))::int"
+    with transaction(engine) as tx:
+        rows = tx.execute(text(f"{wanted} from statement_stats group by 1, 2")).all()
+    assert all(row[2] == row[3] for row in rows)
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+READ = "select 1 from shops"
+
+
+def read_shops(engine: Engine, times: int) -> None:
+    for _ in range(times):
+        with transaction(engine) as tx, tx.begin_nested():
+            tx.exec_driver_sql(READ)
+
+
+def test_each_statement_is_counted_once_without_pings_and_savepoints(engine: Engine) -> None:
+    stats = StatementStats("ingress")
+    read_shops(engine, 1)  # its connection is new
+    list(take_samples())
+    read_shops(engine, 3)
+    stats.flush(engine)
+    list(take_samples())
+    read_shops(engine, 2)
+    stats.flush(engine)
+
+    counted = count(engine)
+    assert counted[name_statement(READ)] == ("ingress", 5)
+    assert counted.keys() == {name_statement(READ)}
+    with transaction(engine) as tx:
+        assert tx.execute(text("select text from statement_texts")).scalars().all() == [READ]
+
+
+def test_durations_are_kept_while_the_database_is_away(
+    engine: Engine, database_proxy: TcpProxy, settings: object
+) -> None:
+    from services.core import db
+
+    stats, cut = StatementStats("console"), db.get_engine()
+    list(take_samples())
+    read_shops(engine, 2)
+    database_proxy.cut()
+    stats.flush(cut)
+    assert count(engine) == {}
+    stats.flush(engine)
+
+    assert count(engine)[name_statement(READ)] == ("console", 2)
+
+
+def test_statements_without_end_have_one_name_after_the_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statement_stats, "MAX_STATEMENTS", 2)
+    stats = StatementStats("jobs")
+    read_shops(engine, 1)  # its connection is new
+    list(take_samples())
+    with transaction(engine) as tx:
+        for table in ("shops", "jobs", "pauses", "heartbeats", "incidents"):
+            tx.exec_driver_sql(f"select 1 from {table}")  # noqa: S608
+    stats.flush(engine)
+
+    assert count(engine)[OTHER] == ("jobs", 3)
