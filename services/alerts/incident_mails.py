@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerts.decide import Change
-from services.alerts.messages import MAX_NAMED, Notice
+from services.alerts.messages import MAX_NAMED, Notice, list_steps
 from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
-from services.alerts.rules import RULES
+from services.alerts.runbook import find_command
 from services.core.settings import Settings, get_settings
 from services.ledger.work import NewWork
 from services.mail.compose import compose_mail
@@ -75,27 +75,18 @@ def _plan_incident(rows: Sequence[Notice]) -> dict[str, Any]:
         opened_at=min(row.opened_at for row in rows),
         found=[(row.shop, row.summary) for row in rows[:MAX_NAMED]],
         count=len(rows),
-        steps=_list_steps(first, job),
+        steps=_list_steps(rows),
     )
 
 
-def _list_steps(first: Notice, job: str) -> list[Step]:
+def _list_steps(rows: Sequence[Notice]) -> list[Step]:
+    first = rows[0]
+    if first.change == Change.TEST:
+        return [("See the rules.", "fleet alerts list")]
     see: Step = ("See what was found.", f"fleet incidents show {first.id}")
     if first.change == Change.RECOVERED:
         return [see]
-    if first.change == Change.TEST:
-        return [("See the rules.", "fleet alerts list")]
-    if job:
-        scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
-        again = "When the cause is removed, run this period again for each shop that failed."
-        return [
-            ("See each shop’s error.", f"fleet jobs history {job}"),
-            ("See which credentials are refused and how to replace them.", "fleet mail accounts"),
-            (again, f"fleet jobs run {job}{scope} --period {first.period}"),
-        ]
-    rule = RULES.get(first.base)
-    close = ("When nothing is left to do, close it.", f'fleet incidents resolve {first.id} --reason "..."')
-    return [see, *([("Begin with this.", rule.action)] if rule and rule.action else []), close]
+    return [see, *((text.replace("`", ""), find_command(text)) for text in list_steps(rows))]
 
 
 def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, dict[str, Any]] | None:

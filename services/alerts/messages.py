@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from services.alerts.decide import Change
 from services.alerts.rules import RULES
+from services.alerts.runbook import Steps, find_steps
 from services.core.log_redaction import redact
 from services.mail.formatting import moment, span
 
@@ -55,14 +56,14 @@ def make_test_notice(by: str, now: datetime) -> Notice:
 
 def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
     """Return the message about ``rows``, which have one rule and change. It is JSON."""
-    first, rule = rows[0], RULES.get(rows[0].base)
+    first, rule, steps = rows[0], RULES.get(rows[0].base), list_steps(rows)
     return {
         "id": f"{first.id}-{first.change}-{now:%Y%m%dT%H%M%SZ}",
         "change": first.change,
         "severity": min(row.severity for row in rows),
         "rule": first.base,
         "about": rule.about if rule else first.base.replace("_", " "),
-        "action": rule.action if rule else "",
+        "action": steps.fix if steps else "",
         "at": now.isoformat(),
         "count": len(rows),
         "note": first.note,
@@ -84,6 +85,14 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
             for row in rows[:MAX_NAMED]
         ],
     }
+
+
+def list_steps(rows: Sequence[Notice]) -> Steps | tuple[()]:
+    """Return what to do about ``rows``; nothing for a rule of a former release."""
+    first, is_one = rows[0], len(rows) == 1
+    rule = first.rule if len({row.rule for row in rows}) == 1 else first.base
+    shop, incident_id = (first.shop, first.id) if is_one else ("", None)
+    return find_steps(rule, shop=shop, period=first.period, incident_id=incident_id) or ()
 
 
 def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
@@ -114,7 +123,8 @@ def _list_next_lines(message: Message) -> Iterator[str]:
     elif change != Change.RECOVERED:
         if change == Change.ESCALATED:
             yield "Escalated: it is open for 2 h, or two actions failed. Get a second person."
-        yield f"Do: {_escape(message['action'] or 'docs/operations.md has the steps')}"
+        if message["action"]:
+            yield f"Do: {_escape(message['action'])}"
         if holder:
             yield f"{holder} holds it."
         elif message["severity"] == "P1":

@@ -63,7 +63,7 @@ def format_postmortem(record: Record, zone: ZoneInfo) -> str:
     incident = record.incident
     rule = RULES.get(incident.rule.partition(":")[0])
     about = rule.about if rule else incident.rule.replace("_", " ")
-    action = rule.action if rule and rule.action else "docs/operations.md has it by name"
+    action = rule.steps.fix if rule else ""
     lines = [
         f"# Postmortem of incident {incident.id}: {about}",
         "",

@@ -34,8 +34,8 @@ def _render(rule: AlertRule) -> Iterator[str]:
     yield "        annotations:"
     # A JSON string is a quoted string of YAML.
     yield f"          summary: {json.dumps(rule.about, ensure_ascii=False)}"
-    action = rule.action or f"docs/operations.md, {rule.name}"
-    yield f"          description: {json.dumps(f'opens {rule.opens}; do: {action}', ensure_ascii=False)}"
+    description = f"opens {rule.opens}; do: {rule.steps.fix}"
+    yield f"          description: {json.dumps(description, ensure_ascii=False)}"
 
 
 def _expression(rule: AlertRule) -> str:

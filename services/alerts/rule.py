@@ -1,11 +1,12 @@
-"""The two kinds of rules: recorded by the room that finds a fault, and evaluated from a figure. Pure."""
+"""What a rule is: recorded by a room, or evaluated from a figure. Pure."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.alerts.runbook import Steps, read_runbook
+
 NOW = timedelta(0)
 MINUTES_10 = timedelta(minutes=10)
-
 BY_CAUSE = "when the cause is gone"
 
 
@@ -18,13 +19,16 @@ class AlertRule:
     about: str
     """What is wrong, for a table."""
     recovers: str = BY_CAUSE
-    action: str = ""
-    """What a person does first: commands, or a page; empty: ``docs/operations.md`` has it by name."""
 
     @property
     def opens(self) -> str:
         """When it opens, for a table."""
         return "when it is found"
+
+    @property
+    def steps(self) -> Steps:
+        """What a person does."""
+        return read_runbook()[self.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

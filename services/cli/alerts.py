@@ -60,7 +60,7 @@ def list_rules(as_json: bool) -> None:
         "opens": "opens",
         "set": lambda rule: _describe_settings(settings.get(rule.name, ())),
         "means": "about",
-        "do": lambda rule: rule.action or "docs/operations.md",
+        "do": "steps.fix",
         "evaluated": lambda rule: status[rule.name].computed_at,
         "open": lambda rule: status[rule.name].incidents_open,
     }

@@ -20,7 +20,8 @@ from services.alerts.people import (
     snooze,
 )
 from services.alerts.postmortem import format_postmortem, read_record
-from services.alerts.rules import RULES
+from services.alerts.runbook import FLEET as FLEET_NAME
+from services.alerts.runbook import find_steps
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -120,10 +121,11 @@ def show(incident_id: int, as_json: bool) -> None:
         print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
     columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
     print_lines("Timeline", columns, entries, "No entry is recorded.")
-    rule = RULES.get(line.rule.partition(":")[0])
-    if line.status == "open" and rule:
-        click.echo(f"To do: {rule.action or 'see docs/operations.md and docs/on-call.md'}")
     if line.status == "open":
+        shop = FLEET_NAME if line.shop_id is None else _shop(line, slugs)
+        steps = find_steps(line.rule, shop=shop, period=line.period, incident_id=line.id)
+        for name, text in steps._asdict().items() if steps else ():
+            click.echo(f"{name.capitalize():<8} {text}")
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
 

@@ -2,13 +2,19 @@
 
 import ast
 import importlib
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from services.alerts.channels import CHANNELS
 from services.alerts.decide import Change
+from services.alerts.rule import AlertRule
 from services.alerts.rules import FIGURE_RULES, RULES
+from services.alerts.runbook import read_runbook
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "alerts.md"
 FROM_SQL = {
     "services.alerts.work_rules": {"work_dead", "pause_long"},
     "services.shopify.shop_profile": {"shopify_currency_differs", "shopify_timezone_differs"},
@@ -68,21 +74,39 @@ def test_every_rule_that_a_room_records_is_in_the_table_of_rules() -> None:
     assert recorded == RULES.keys() - FIGURE_RULES.keys()
 
 
-def test_the_page_of_alerts_has_the_table_of_rules() -> None:
-    lines = ["| rule | severity | means | opens | ends | do |", "| --- | --- | --- | --- | --- | --- |"]
+def list_rules() -> list[AlertRule]:
+    return sorted(RULES.values(), key=lambda rule: (rule.severity, rule.name))
+
+
+def write_table() -> str:
+    lines = ["| rule | severity | means | opens | ends |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| `{rule.name}` | {rule.severity} | {rule.about} | {rule.opens} | {rule.recovers} "
-        f"| {rule.action or '[by name](operations.md)'} |"
-        for rule in sorted(RULES.values(), key=lambda rule: (rule.severity, rule.name))
+        f"| [`{rule.name}`](#{rule.name}) | {rule.severity} | {rule.about} | {rule.opens} | {rule.recovers} |"
+        for rule in list_rules()
     ]
-    page = (ROOT / "docs" / "alerts.md").read_text()
-    table = page.partition("<!-- rules -->")[2].partition("<!-- end of rules -->")[0].strip()
-
-    assert table == "\n".join(lines), "replace the table in docs/alerts.md"
+    return "\n".join(lines)
 
 
-def test_every_rule_that_compares_a_figure_says_what_to_do() -> None:
-    assert [rule.name for rule in FIGURE_RULES.values() if not rule.action] == []
+def write_runbook() -> str:
+    return "\n\n".join(
+        f"### {rule.name}\n\n**Notice.** {rule.about[0].upper()}{rule.about[1:]} ({rule.severity}).\n"
+        f"**Confirm.** {rule.steps.confirm}\n**Fix.** {rule.steps.fix}\n**Verify.** {rule.steps.verify}"
+        for rule in list_rules()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("rules", write_table), ("runbook", write_runbook)], ids=["rules", "runbook"]
+)
+def test_the_page_of_alerts_is_written_from_the_rules(name: str, write: Callable[[], str]) -> None:
+    part = PAGE.read_text().partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0].strip()
+
+    assert part == write(), "run python -m tests.alerts.test_every_rule_is_documented"
+
+
+def test_every_rule_has_steps_and_every_step_a_rule() -> None:
+    assert read_runbook().keys() == RULES.keys()
+    assert [name for name, steps in read_runbook().items() if not all(steps)] == []
 
 
 def test_the_page_of_alerts_has_the_table_of_channels() -> None:
@@ -92,7 +116,21 @@ def test_the_page_of_alerts_has_the_table_of_channels() -> None:
         lines.append(
             f"| `{channel.name}` | `{channel.setting}` | {', '.join(channel.severities)} | {changes} |"
         )
-    page = (ROOT / "docs" / "alerts.md").read_text()
+    page = PAGE.read_text()
     table = page.partition("<!-- channels -->")[2].partition("<!-- end of channels -->")[0].strip()
 
     assert table == "\n".join(lines), "replace the table in docs/alerts.md"
+
+
+def write_page() -> None:
+    """Write the parts of the page that come from the rules."""
+    page = PAGE.read_text()
+    for name, text in (("rules", write_table()), ("runbook", write_runbook())):
+        before, _, rest = page.partition(f"<!-- {name} -->")
+        after = rest.partition(f"<!-- end of {name} -->")[2]
+        page = f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}"
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    write_page()

@@ -1,0 +1,49 @@
+"""The runbook: what a person does about an incident of each rule, from ``runbook.toml``."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+FLEET = "fleet"
+"""The name of an incident's shop if it has none."""
+_FILE = Path(__file__).with_name("runbook.toml")
+_COMMAND = re.compile("`([^`]+)`")
+_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY)\b")
+
+
+class Steps(NamedTuple):
+    """Sentences with commands in backticks; SHOP, JOB and the like are to be replaced."""
+
+    confirm: str
+    fix: str
+    verify: str
+
+
+@cache
+def read_runbook() -> Mapping[str, Steps]:
+    """Return the steps of each rule."""
+    return {name: Steps(**steps) for name, steps in tomllib.loads(_FILE.read_text("utf-8")).items()}
+
+
+def find_steps(rule: str, *, shop: str, period: str, incident_id: int | None) -> Steps | None:
+    """Return the steps of one incident, or of several (``shop`` empty, no id): their placeholders stay.
+
+    ``rule`` is that of the incident, with its subject. None: it is a rule of a former release.
+    """
+    base, _, subject = rule.partition(":")
+    if (found := read_runbook().get(base)) is None:
+        return None
+    words = {"JOB": subject, "TOPIC": subject, "PERIOD": period, "DAY": subject or period}
+    words |= {"ID": str(incident_id or ""), "SHOP": shop}
+    if shop == FLEET:
+        found, words = Steps(*(text.replace(" --shop SHOP", "") for text in found)), words | {"SHOP": ""}
+    return Steps(*(_PLACEHOLDER.sub(lambda one: words[one[1]] or one[1], text) for text in found))
+
+
+def find_command(text: str) -> str:
+    """Return the first command of ``text``; empty if it has none."""
+    found = _COMMAND.search(text)
+    return found[1] if found else ""
