@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Connection, Row, Select, case, func, or_, select
 
 from services.alerts.tables import incidents
 from services.core.db import Page, fetch_page
@@ -73,7 +73,15 @@ _NAMES = (
     "id", "severity", "status", "shop_id", "rule", "period", "opened_at", "updated_at", "summary", "detail",
     "resolved_at", "resolved_by", "resolved_reason", "acknowledged_at", "acknowledged_by", "snoozed_until",
 )  # fmt: skip
-_SELECT = select(*(incidents.c[name] for name in _NAMES))
+STATES = ("open", "acknowledged", "snoozed", "resolved")
+# Not stored, because a snooze ends by itself; ``status`` is ``open`` until the incident is resolved.
+_STATE = case(
+    (incidents.c.status != "open", incidents.c.status),
+    (incidents.c.snoozed_until > func.now(), "snoozed"),
+    (incidents.c.acknowledged_at.is_not(None), "acknowledged"),
+    else_="open",
+)
+_SELECT: Select[Any] = select(*[incidents.c[name] for name in _NAMES], _STATE.label("state"))
 
 OPEN_LINES = """
 select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
@@ -102,15 +110,21 @@ class Incident(NamedTuple):
 
 
 def find_incidents(
-    tx: Connection, *, shop_id: int | None = None, rule: str = "", is_all: bool = False, limit: int = 50
+    tx: Connection,
+    *,
+    shop_id: int | None = None,
+    rule: str = "",
+    states: Sequence[str] = STATES[:3],
+    limit: int = 50,
 ) -> Page[Row[Any]]:
-    """Return open incidents by severity, then the newest first; ``is_all`` adds resolved ones.
+    """Return incidents in ``states`` by severity, then the newest first; by default what is not resolved.
 
     ``rule`` is a rule (``cron_did_not_run:monthly-close``) or the part before its colon.
     """
     column = incidents.c
     wanted = _SELECT.order_by(column.status, column.severity, column.id.desc())
-    if not is_all:
+    wanted = wanted.where(_STATE.in_(states))
+    if "resolved" not in states:  # by the index of these
         wanted = wanted.where(column.status == "open")
     if shop_id is not None:
         wanted = wanted.where(column.shop_id == shop_id)

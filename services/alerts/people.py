@@ -61,15 +61,6 @@ def record_action(
     return _act(tx, incident_id, kind, {}, why, detail, **author)
 
 
-def describe_state(incident: Row[Any], now: datetime) -> str:
-    """Return ``resolved``, ``snoozed``, ``acknowledged`` or ``open``."""
-    if incident.status != "open":
-        return str(incident.status)
-    if incident.snoozed_until and incident.snoozed_until > now:
-        return "snoozed"
-    return "acknowledged" if incident.acknowledged_at else "open"
-
-
 def list_entries(tx: Connection, incident_id: int) -> Sequence[Row[Any]]:
     """Return the timeline of an incident, the oldest entry first."""
     wanted = select(incident_entries).where(incident_entries.c.incident_id == incident_id)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import get_incident
-from services.alerts.people import describe_state, list_entries
+from services.alerts.people import list_entries
 from services.alerts.rules import RULES
 from services.audit.queries import find_changes
 from services.shops.shops import find_slugs
@@ -51,7 +51,7 @@ def read_record(tx: Connection, incident_id: int, now: datetime) -> Record:
     return Record(
         incident=found,
         shop=find_slugs(tx).get(found.shop_id, "fleet") if found.shop_id is not None else "fleet",
-        state=describe_state(found, now),
+        state=found.state,
         entries=list_entries(tx, incident_id),
         changes=[one for one in changes if not one.action.startswith(OWN_ACTIONS)],
         now=now,

@@ -1,6 +1,6 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -8,12 +8,11 @@ from typing import Any
 import click
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import find_incidents, get_incident
+from services.alerts.incidents import STATES, find_incidents, get_incident
 from services.alerts.notify import post_note
 from services.alerts.people import (
     acknowledge,
     add_note,
-    describe_state,
     list_entries,
     record_action,
     resolve_by_person,
@@ -43,13 +42,15 @@ from services.cli.output import (
     print_list,
     to_document,
 )
-from services.cli.params import DURATION, INCIDENT, RULE
+from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
+
+STATUSES = KnownType("statuses", lambda: STATES, is_list=True)
 
 
 @click.group(cls=CommandGroup)
@@ -66,27 +67,39 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--all", "is_all", is_flag=True, help="Show resolved incidents too.")
+@click.option(
+    "--status",
+    "states",
+    type=STATUSES,
+    default="",
+    help=f"Only these, comma-separated: {', '.join(STATES)} (default: all but resolved).",
+)
 @shop_option
 @click.option(
     "--rule", type=RULE, default="", help="Only this rule, such as work_dead or work_dead:inventory_push."
 )
 @limit_option
 @json_option
-def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool) -> None:
-    """List open incidents, P1 first.
+def list_incidents(
+    is_all: bool, states: Sequence[str], shop: str, rule: str, limit: int, as_json: bool
+) -> None:
+    """List the incidents that are not resolved, P1 first.
 
     \b
     Example: fleet incidents list --shop harbour --all
+             fleet incidents list --status acknowledged,snoozed
     """
+    if is_all and states:
+        raise click.UsageError("give one of --all and --status")
+    states = states or (STATES if is_all else STATES[:3])
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_incidents(tx, shop_id=shop_id, rule=rule, is_all=is_all, limit=limit)
+        lines = find_incidents(tx, shop_id=shop_id, rule=rule, states=states, limit=limit)
         slugs = find_slugs(tx)
-    now = utc_now()
     columns: Columns = {
         "id": "id",
         "severity": "severity",
-        "state": lambda line: describe_state(line, now),
+        "status": "state",
         "shop": lambda line: _shop(line, slugs),
         "rule": "rule",
         "period": "period",
@@ -94,7 +107,7 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
         "summary": "summary",
     }
     documents = [_document(line, slugs) for line in lines]
-    empty = "No incident matches." if is_all or shop or rule else "No incident is open."
+    empty = "No incident is open." if states == STATES[:3] and not (shop or rule) else "No incident matches."
     print_list("", columns, lines, documents, empty, as_json=as_json)
 
 
@@ -115,8 +128,8 @@ def show(incident_id: int, as_json: bool) -> None:
         print_json(_document(line, slugs) | {"timeline": [to_document(one) for one in entries]})
         return
     left_out = ("id", "shop_id", "detail")
-    fields = {name: value for name, value in to_document(line).items() if name not in left_out}
-    print_fields(f"Incident {line.id}", {"shop": _shop(line, slugs), **fields})
+    fields = {name: value for name, value in _document(line, slugs).items() if name not in left_out}
+    print_fields(f"Incident {line.id}", {**fields, "shop": _shop(line, slugs)})
     if line.detail:
         print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
     columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
@@ -272,4 +285,8 @@ def _shop(line: Row[Any], slugs: dict[int, str]) -> str:
 
 
 def _document(line: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
-    return to_document(line) | {"shop": None if line.shop_id is None else _shop(line, slugs)}
+    document = to_document(line)
+    return document | {
+        "status": document.pop("state"),
+        "shop": None if line.shop_id is None else _shop(line, slugs),
+    }

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from services.alerts.incidents import find_incidents
+from services.alerts.incidents import STATES, find_incidents
 from services.alerts.people import resolve_by_person
 from services.alerts.work_rules import record_dead_work
 from services.ledger.accept import record_work
@@ -60,7 +60,7 @@ def test_requeued_work_keeps_its_incident_open_until_it_is_done(tx: Connection, 
     assert check_incidents(tx) == [(1, "work_dead:inventory_push", TODAY, 0, 1)]
     done(tx, work[2])
     assert check_incidents(tx) == []
-    (line,) = find_incidents(tx, is_all=True)
+    (line,) = find_incidents(tx, states=STATES)
     assert (line.status, line.resolved_by) == ("resolved", None)
 
 

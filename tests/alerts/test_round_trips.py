@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from services.alerts.incidents import (
+    STATES,
     Incident,
     find_incidents,
     get_incident,
@@ -27,7 +28,7 @@ def test_incident_is_read_back_by_name_and_by_each_finder(tx: Connection) -> Non
     )
 
     row = dict(tx.exec_driver_sql("select * from incidents").mappings().one())
-    (listed,) = find_incidents(tx, is_all=True)
+    (listed,) = find_incidents(tx, states=STATES)
 
     assert {name: row[name] for name in made._fields} == made._asdict()
     assert (row["opened_at"], row["updated_at"]) == (NOW - timedelta(1), NOW + timedelta(1))

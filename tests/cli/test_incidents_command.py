@@ -11,6 +11,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.core.db import transaction
 from services.core.settings import get_settings
+from tests.fakes.settings import settings_of
 from tests.jobs.job_rows import add_shops
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -173,3 +174,45 @@ def test_a_resolved_incident_can_only_be_noted(arguments: tuple[str, ...]) -> No
 
     assert run(*arguments).exit_code == 1
     assert run("note", "1", "afterwards").exit_code == 0
+
+
+def test_incidents_are_listed_by_status() -> None:
+    run("ack", "1", "--as", "ada")
+    run("snooze", "2", "--for", "1h", "--reason", "known")
+
+    assert [(row["id"], row["status"]) for row in rows()] == [(2, "snoozed"), (1, "acknowledged")]
+    assert [row["id"] for row in rows("--status", "acknowledged")] == [1]
+    assert [row["id"] for row in rows("--status", "acknowledged,snoozed")] == [2, 1]
+    assert rows("--status", "open") == []
+    run("resolve", "1", "--reason", "done")
+    assert [(row["id"], row["status"]) for row in rows("--status", "resolved")] == [(1, "resolved")]
+    assert json.loads(run("show", "2", "--json").output)["status"] == "snoozed"
+    refused = run("list", "--status", "closed")
+    assert (refused.exit_code, "open, acknowledged, snoozed, resolved" in refused.output) == (2, True)
+    assert run("list", "--all", "--status", "open").exit_code == 2
+
+
+def test_a_snooze_that_is_over_is_no_status(engine: Engine) -> None:
+    run("snooze", "2", "--for", "1h", "--reason", "known")
+    with transaction(engine) as tx:
+        tx.execute(text("update incidents set snoozed_until = now() - interval '1 second'"))
+
+    assert {row["status"] for row in rows()} == {"open"}
+
+
+def test_an_action_and_a_posted_note_are_in_the_timeline(engine: Engine) -> None:
+    assert run("note", "1", "restarted worker-ops", "--action", "failed", "--as", "ada").exit_code == 0
+    refused = run("note", "1", "their page says 14:00", "--post")
+    assert (refused.exit_code, "SLACK_WEBHOOK_URL" in refused.output) == (1, True)
+    with settings_of(SLACK_WEBHOOK_URL="https://hooks.example.com/x"):
+        assert run("note", "1", "their page says 14:00", "--post", "--dry-run").exit_code == 0
+        assert run("note", "1", "their page says 14:00", "--post", "--as", "ada").exit_code == 0
+
+    timeline = json.loads(run("show", "1", "--json").output)["timeline"]
+    assert [(one["kind"], one["text"], one["detail"]) for one in timeline[1:]] == [
+        ("action", "restarted worker-ops", {"outcome": "failed"}),
+        ("note", "their page says 14:00", {}),
+    ]
+    with transaction(engine) as tx:
+        (payload,) = tx.execute(text("select payload from work_queue where topic = 'alert_send'")).scalars()
+    assert (payload["message"]["change"], payload["message"]["by"]) == ("noted", "ada")
