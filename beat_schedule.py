@@ -71,6 +71,16 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, closed_periods, close/ in the archive store, mail_outbox",
     ),
     Job(
+        name="sms-costs",
+        topic="sms_cost_read",
+        title="reads at Twilio what SMS cost the shop, the last weeks again",
+        schedule="20 5 * * *",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        grace=timedelta(hours=2),
+        evidence="job_runs, metered_costs",
+    ),
+    Job(
         name="audit-verify",
         topic="audit_verify",
         title="recomputes every audit chain and compares it with its anchors",

@@ -9,6 +9,7 @@ from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
 from services.closing.month_close import close_month
 from services.conversations.handler import ingest_interactions
+from services.costs.sms_usage import read_sms_costs
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
 from services.jobs.handler import JobHandler
 from services.jobs.sentry_monitors import SentryCheckinHandler
@@ -87,6 +88,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "alert_send": AlertSendHandler(),
     "owner_digest": JobHandler(record_owner_digest),
     "month_close": JobHandler(close_month),
+    "sms_cost_read": JobHandler(read_sms_costs),
     "audit_verify": JobHandler(verify_chains),
     "audit_anchor": JobHandler(anchor_heads),
     "audit_archive": JobHandler(archive_events),

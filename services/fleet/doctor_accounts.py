@@ -183,9 +183,20 @@ def _call_stripe(settings: Settings, _shop: "Shop", secret: str) -> list[str]:
     return []
 
 
+def _call_twilio(settings: Settings, _shop: "Shop", secret: str) -> list[str]:
+    from services.core.clock import utc_now
+    from services.providers.twilio import fetch_daily_usage
+    from services.providers.twilio_credentials import parse_credentials
+
+    today = utc_now().date()
+    next(fetch_daily_usage(parse_credentials(secret), settings.twilio_api_base, "sms", today, today), None)
+    return []
+
+
 _CALLS: Mapping[str, Callable[[Settings, "Shop", str], list[str]]] = {
     "shopify-token": _call_shopify,
     "stripe-key": _call_stripe,
+    "twilio-credentials": _call_twilio,
 }
 """The credentials that authorize calls, each with one call that changes nothing."""
 

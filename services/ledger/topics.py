@@ -116,6 +116,7 @@ _ALL = (
     replace(_JOB, name="subscription_watch", queue="reconciliation"),
     replace(_JOB, name="owner_digest", queue="reports"),
     replace(_JOB, name="month_close", queue="reports"),
+    replace(_JOB, name="sms_cost_read", queue="sync"),
     replace(_JOB, name="audit_verify", queue="reports"),
     replace(_JOB, name="audit_anchor", queue="reports"),
     replace(_JOB, name="audit_archive", queue="reports"),

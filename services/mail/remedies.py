@@ -31,6 +31,9 @@ REMEDIES: Mapping[str, str] = {
         "disputes, payouts, balance and events"
     ),
     "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
+    "twilio.credentials_refused": "fleet shops secret {shop} twilio-credentials --stdin",
+    "twilio.account_unknown": "fleet shops secret {shop} twilio-credentials --stdin",
+    "twilio.access_denied": "fleet shops secret {shop} twilio-credentials --stdin, with the auth token",
 }
 """What to do about each error code of a shop's provider. A test compares it with the providers' codes."""
 

@@ -13,6 +13,7 @@ from services.providers.shopify import SHOPIFY
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from services.providers.standard_webhooks import STANDARD
 from services.providers.stripe import STRIPE
+from services.providers.twilio_credentials import find_credentials_fault
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SOURCE = re.compile(r"[a-z0-9-]{1,40}")
@@ -33,6 +34,13 @@ def _find_id_fault(value: str) -> str:
 _CALLED_ONLY = {
     "notion": SecretKind(name="notion-token", description="the Notion integration token"),
     "quickbooks-time": SecretKind(name="quickbooks-time-token", description="the QuickBooks Time API token"),
+    "twilio": SecretKind(
+        name="twilio-credentials",
+        description="the Twilio account's SID and its auth token, AC...:TOKEN",
+        expected="the account's SID, a colon and its auth token (AC...:TOKEN), or AC...:SK...:SECRET",
+        prefixes=(),
+        find_fault=find_credentials_fault,
+    ),
     "smtp": SecretKind(
         name="smtp-url",
         description="the shop's own mail server, smtp+starttls://user:password@host:587",

@@ -65,7 +65,7 @@ def test_doctor_shows_the_broken_connection_until_it_is_ok(west: Engine, environ
 
 def test_every_error_code_of_a_shops_provider_has_a_remedy() -> None:
     codes = set()
-    for name in ("shopify_admin", "shopify_answers", "shopify_oauth", "stripe_api"):
+    for name in ("shopify_admin", "shopify_answers", "shopify_oauth", "stripe_api", "twilio"):
         source = (ROOT / "services" / "providers" / f"{name}.py").read_text()
         codes |= set(re.findall(r'Misconfigured\(\s*"([\w.]+)"', source))
         codes |= set(re.findall(r'[:=] \("(shopify\.\w+)", "', source))
