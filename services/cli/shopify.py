@@ -14,7 +14,7 @@ from services.cli.base import (
     json_option,
     one_shop_option,
 )
-from services.cli.output import print_json, print_table
+from services.cli.output import format_time, print_json, print_table
 from services.core.db import transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
@@ -101,7 +101,7 @@ def _print_diff(
         elif topic in refused:
             rows.append((topic, "refused", refused[topic]))
         elif topic in lost:
-            rows.append((topic, "lost", f"last seen {lost[topic].seen_at:%Y-%m-%d %H:%M} UTC"))
+            rows.append((topic, "lost", f"last seen {format_time(lost[topic].seen_at)}"))
         else:
             rows.append((topic, "would be created" if will_create else "missing", ""))
     print_table("", ("topic", "state", ""), rows, "No topic is wanted.")

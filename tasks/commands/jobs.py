@@ -3,6 +3,7 @@
 It is in ``tasks`` because ``run`` needs the handlers.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -139,8 +140,8 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
 def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
     """Run JOB now, in this process. Exit code 0: done now or before; 1: not done.
 
-    Log lines go to standard output; the last line is one JSON object with the result. After a temporary
-    failure a worker retries the run. A run that a worker has locked is not run here.
+    Log lines go to standard output; the last line is one JSON object with the result, or on a terminal its
+    text. After a temporary failure a worker retries the run. A run that a worker has locked is not run here.
 
     \b
     Example: fleet jobs run daily-reconciliation --shop harbour --period 2026-11-20
@@ -163,9 +164,10 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
     one_only = bool(shop) or not wanted.per_shop
     document = results[0].document() if one_only else jobs_run.summarize(wanted, results)
     for result in results:
-        if not result.is_good:
-            click.echo(jobs_run.describe_failure(result, utc_now()), err=True)
-    click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
+        if not result.is_good or sys.stdout.isatty():
+            click.echo(jobs_run.describe_result(result, utc_now()), err=not result.is_good)
+    if not sys.stdout.isatty():
+        click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
     ctx.exit(0 if all(result.is_good for result in results) else 1)
 
 

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.cli.output import Columns
+from services.cli.output import Columns, format_time
 from services.jobs.definition import START_WITHIN, Job
 from services.jobs.history import RunLine, find_last_runs
 from services.jobs.schedule import explain_schedule, list_next_slots, period_of
@@ -86,7 +86,7 @@ def _describe_last_run(line: JobLine) -> str:
     ended = max((run.ended_at for run in line.last if run.ended_at), default=None)
     counted = [f"{count} {status}" for status, count in sorted(Counter(same).items())]
     text = f"{period}: {same[0] if len(same) == 1 else ', '.join(counted)}"
-    return f"{text}, {ended.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ended else text
+    return f"{text}, {format_time(ended)}" if ended else text
 
 
 JOB_COLUMNS: Columns = {

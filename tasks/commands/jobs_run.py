@@ -151,10 +151,14 @@ def summarize(job: Job, results: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
-def describe_failure(result: RunResult, now: datetime) -> str:
-    """Return why a run is not done, and what happens next."""
+def describe_result(result: RunResult, now: datetime) -> str:
+    """Return the figures of a run that is done, or why it is not done and what happens next."""
     line = result.line
     what = f"{line.job} for {line.period}" + (f" at {result.slug}" if result.slug else "")
+    if result.is_good:
+        took = "" if line.duration_seconds is None else f" in {line.duration_seconds:.1f} s"
+        before = " before: --force runs it again" if result.status == "already_done" else ""
+        return f"{what} was done{before or took}; {format_stats(line.stats)}"
     if result.status == "waiting" and line.next_try_at is not None:
         seconds = max(0, round((line.next_try_at - now).total_seconds()))
         return f"{what} waits for another try in {seconds} s, which a worker makes: {line.error}"

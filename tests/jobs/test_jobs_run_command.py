@@ -1,9 +1,12 @@
 """``fleet jobs run`` with a real ledger; some runs are real processes."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +57,25 @@ def test_a_dry_run_of_retention_shows_what_is_old_by_table(engine: Engine) -> No
     line = next(line for line in result.output.splitlines() if "weekly and monthly" in line)
     assert re.search(r"deleted +1 +0\.\d +2020-01-0[12]", line)
     assert runs(engine, "select period from job_runs") == [("old",)]
+
+
+def test_a_terminal_gets_text_for_the_last_line(engine: Engine, shops: None) -> None:
+    terminal, end = pty.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as reader:
+        command = [FLEET, "jobs", "run", "daily-reconciliation", "--period", PERIOD]
+        process = subprocess.Popen(command, stdout=end)
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # the process has ended
+            while chunk := reader.read(4096):
+                shown += chunk
+    *logs, first, last = shown.decode().splitlines()
+
+    assert process.wait(30) == 0, shown
+    for line, shop in ((first, "west"), (last, "east")):
+        assert line.startswith(f"daily-reconciliation for {PERIOD} at {shop} was done in 0."), line
+        assert "0 ours" in line
+    assert not any(line.startswith("{") for line in logs)
 
 
 def test_run_in_its_own_process_prints_its_stats(engine: Engine, shops: None) -> None:

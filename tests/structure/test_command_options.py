@@ -39,7 +39,7 @@ WITHOUT_JSON = MappingProxyType(
         "fleet audit export": "its result is a file",
         "fleet completion": "its output is a shell script",
         "fleet demo": "it runs until it is stopped",
-        "fleet jobs run": "its last line is always JSON",
+        "fleet jobs run": "its last line is JSON where it is read by a program",
         "fleet migrate": "its exit code is its result",
         "fleet up": "it runs until it is stopped",
     }
