@@ -3,25 +3,26 @@
 One database goes through the steps in turn, so that each step finds the states of the one before.
 """
 
+import os
 import time
 from datetime import datetime
-from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event, text
 
+from benchmarks.ours import env
 from benchmarks.results import Figures, Report
 from benchmarks.rows import EMPTY
 from benchmarks.servers import Servers, create_database, drop_database
+from benchmarks.ways import Bench
 from services.alerts.evaluate import EVERY, check_rules
-from services.alerts.own_figures import QUERIES, STUCK_AFTER, collect_figures
+from services.alerts.own_figures import QUERIES, bind_values
 from services.alerts.rules import FIGURE_RULES
 from services.core.clock import utc_now
 from services.core.db import make_engine, transaction
-from services.providers.delivery import INVALID_SIGNATURE
+from tasks.collectors import COLLECTORS
 
 DATABASE = "bench_alerts"
-COLLECTORS = (collect_figures,)
 COLUMNS = {
     "ms": "ms",
     "statements": "statements",
@@ -29,7 +30,7 @@ COLUMNS = {
     "open": "open incidents",
 }
 
-# Each shop has traffic in each minute of an hour, three connections, three secrets and ten mails.
+# Each shop has traffic in each minute of an hour, connections, secrets and costs of four weeks.
 _FILL = """
 insert into shops (slug, name, timezone, currency)
 select 'shop' || n, 'Shop', 'America/Toronto', 'CAD' from generate_series(1, %(shops)s) n;
@@ -39,10 +40,21 @@ select s.id, p, 'ok', now(), now(), now() + interval '60 days'
 insert into shop_secrets (shop_id, name, sealed)
 select s.id, p, 'x'
   from shops s cross join unnest(array['shopify-webhook', 'stripe-webhook', 'quo-webhook']) p;
-insert into request_counts (minute, shop, provider, outcome, count)
-select date_trunc('minute', now()) - m * interval '1 minute', s.slug, p, 'accepted', 20
+insert into request_counts (minute, shop, provider, outcome, route, status, count, latency)
+select date_trunc('minute', now()) - m * interval '1 minute', s.slug, p, 'accepted', '/webhooks/' || p,
+       200, 20, '{10,10,0,0,0,0,0,0,0,0,0,0,0,0}'
   from shops s cross join unnest(array['shopify', 'stripe', 'openphone']) p
  cross join generate_series(0, 59) m;
+insert into shop_config (shop_id, ai_cap, sms_budget)
+select id, '50.00 CAD', '100.00 CAD' from shops on conflict (shop_id) do nothing;
+insert into metered_costs (shop_id, kind, day, source, reference, amount_micros, currency, recorded_at)
+select s.id, k, current_date - d, 'bench', d::text, 100, 'CAD', now()
+  from shops s cross join unnest(array['ai', 'sms']) k cross join generate_series(0, 27) d;
+insert into statement_stats (minute, process, statement, count, total_ms, latency)
+select date_trunc('minute', now()) - m * interval '1 minute', p, 'select table ' || n, 100, 100,
+       '{10,10,0,0,0,0,0,0,0,0,0,0,0,0}'
+  from unnest(array['ingress', 'console', 'jobs']) p cross join generate_series(1, 300) n
+ cross join generate_series(0, 9) m;
 """
 
 # The causes of five rules, at the first %(beyond)s shops.
@@ -51,8 +63,9 @@ update connections set status = 'broken', code = '401' where provider = 'quo' an
 update connections set token_expires_at = now() + interval '9 days'
  where provider = 'stripe' and shop_id <= %(beyond)s;
 update shop_secrets set created_at = now() - interval '100 days' where shop_id <= %(beyond)s;
-insert into request_counts (minute, shop, provider, outcome, count)
-select date_trunc('minute', now()), slug, 'stripe', 'invalid_signature', 30 from shops where id <= %(beyond)s;
+insert into request_counts (minute, shop, provider, outcome, route, status, count, latency)
+select date_trunc('minute', now()), slug, 'stripe', 'invalid_signature', '/webhooks/stripe', 401, 30, '{}'
+  from shops where id <= %(beyond)s;
 insert into incidents (shop_id, rule, period, severity, summary, opened_at, updated_at)
 select id, 'reconciliation_break', '2026-01-01', 'P2', 'x', now() - interval '5 days', now()
   from shops where id <= %(beyond)s
@@ -80,6 +93,7 @@ def measure(servers: Servers, *, rounds: int, shops: int) -> list[Report]:
     for _ in range(rounds):
         url = create_database(servers, DATABASE, template=EMPTY)
         engine, now = make_engine(url, application="bench", pool_size=1), utc_now()
+        os.environ.update(env(Bench(servers=servers, database_url=url, logs=servers.home)))
         try:
             _run(url, f"truncate shops restart identity cascade; {_FILL}", shops=shops)
             report.add(baseline, _evaluate(engine, now))
@@ -120,13 +134,11 @@ def _query_each(engine: Engine, shops: int, now: datetime) -> Figures:
         rule: f"select * from ({query}) q where shop_id::text = %(shop)s::text"
         for rule, query in QUERIES.items()
     }
-    values: dict[str, Any] = {"now": now, "stuck": now - STUCK_AFTER, "invalid_signature": INVALID_SIGNATURE}
     began = time.perf_counter()
     with transaction(engine) as tx:
         for shop in range(1, shops + 1):
             for rule, query in queries.items():
-                since = now - FIGURE_RULES[rule].window
-                tx.exec_driver_sql(query, values | {"since": since, "shop": shop}).all()
+                tx.exec_driver_sql(query, bind_values(rule, now) | {"shop": shop}).all()
     took = time.perf_counter() - began
     return {"ms": round(took * 1000, 1), "statements": shops * len(queries), "changes": 0, "open": 0}
 

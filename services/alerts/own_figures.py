@@ -100,23 +100,25 @@ QUERIES = {
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
     """Return the figures of the rules about the rooms below."""
-    values = {
-        "now": now,
-        "stuck": now - STUCK_AFTER,
-        "invalid_signature": INVALID_SIGNATURE,
-        "no_fault": list(NO_FAULT),
-    }
     found = {
-        rule: [
-            make_figure(row)
-            for row in tx.exec_driver_sql(query, values | {"since": now - FIGURE_RULES[rule].window})
-        ]
+        rule: [make_figure(row) for row in tx.exec_driver_sql(query, bind_values(rule, now))]
         for rule, query in QUERIES.items()
     }
     channels = [channel.name for channel in list_channels()]
     of_channels, of_work = collect_channel_figures(tx, now, channels), collect_work_figures(tx, now)
     of_database = collect_database_figures(tx, now)
     return {**found, **_collect_heartbeats(tx, now), **of_channels, **of_work, **of_database}
+
+
+def bind_values(rule: str, now: datetime) -> dict[str, object]:
+    """Return the values of the query of ``rule``."""
+    return {
+        "now": now,
+        "since": now - FIGURE_RULES[rule].window,
+        "stuck": now - STUCK_AFTER,
+        "invalid_signature": INVALID_SIGNATURE,
+        "no_fault": list(NO_FAULT),
+    }
 
 
 def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
