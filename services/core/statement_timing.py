@@ -15,10 +15,11 @@ MAX_SAMPLES = 50_000
 
 _samples: deque[tuple[Any, float]] = deque(maxlen=MAX_SAMPLES)
 
-_IGNORED = re.compile(r"\s*(?:savepoint|release|rollback|set|show|;?\s*$)", re.IGNORECASE)
+_IGNORED = re.compile(r"\s*(?:savepoint|release|rollback|set|show|select 1\s*$|;?\s*$)", re.IGNORECASE)
 """Not statements of the application: pings of the pool, and control of sessions and transactions."""
 _WRITE = re.compile(r"\b(insert) into (\w+)|\b(delete) from (\w+)|(?<!for )\b(update) (?!set\b)(\w+)")
 _READ = re.compile(r"\b(from) (?!unnest|generate_series|jsonb?_)(\w+)")
+_CALL = re.compile(r"(select)\b.*?\b(\w+)\(")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _PARAMETER = re.compile(r"%\((\w+)\)s|%%")
 
@@ -49,9 +50,9 @@ def take_samples() -> Iterator[tuple[str, float]]:
 
 @lru_cache(maxsize=2000)
 def name_statement(text: str) -> str:
-    """Return a name of the statement: what it does, its main table, and a hash: ``insert orders 1a2b3c``."""
+    """Return a name: what the statement does, its main table or function, a hash: ``insert jobs 1a2b3c``."""
     lower = " ".join(_COMMENT.sub(" ", text.lower()).split())
-    found = _WRITE.search(lower) or _READ.search(lower)
+    found = _WRITE.search(lower) or _READ.search(lower) or _CALL.search(lower)
     words = [word for word in found.groups() if word] if found else [lower.partition(" ")[0]]
     words[0] = {"from": "select"}.get(words[0], words[0])
     return " ".join([*words, blake2s(text.encode(), digest_size=3).hexdigest()])

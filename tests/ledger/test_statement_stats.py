@@ -22,7 +22,9 @@ __all__ = ["database_proxy"]
         ("update work_queue w set locked_at = null", "update work_queue"),
         ("with old as (select id from jobs for update skip locked) delete from runs", "delete runs"),
         ("SELECT heartbeats.name \nFROM heartbeats", "select heartbeats"),
-        ("select clock_timestamp()", "select"),
+        ("select clock_timestamp()", "select clock_timestamp"),
+        ("/* lock 2 */ select case when %(a)s then pg_lock(%(b)s) end from unnest(%(b)s)", "select pg_lock"),
+        ("listen x", "listen"),
     ],
 )  # fmt: skip
 def test_a_name_has_what_the_statement_does_and_its_table(statement: str, name: str) -> None:
