@@ -17,6 +17,7 @@ from services.alerts.gate import (
     start_restore,
 )
 from services.alerts.incidents import get_incident
+from services.alerts.notify import post_note
 from services.cli.base import (
     ReportingCommand,
     actor_option,
@@ -24,6 +25,7 @@ from services.cli.base import (
     describe_database_error,
     dry_run_option,
     json_option,
+    notify_workers,
 )
 from services.cli.output import format_time, print_json, safe_text
 from services.cli.params import INCIDENT
@@ -80,10 +82,14 @@ def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> N
         is_chain = get_incident(tx, incident_id).rule == CHAIN_RULE
     with transaction_or_plan(_owner_engine() if is_chain else get_engine(), dry_run=dry_run) as tx:
         until = open_gate(tx, incident_id, **author)
+        told = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
+        posted = post_note(tx, incident_id, told, author["by"], author["now"])
         reasons = list_gate_reasons(tx, author["now"])
     opened = f"{'Would open' if dry_run else 'Opened'} for incident {incident_id} until {format_time(until)}."
     if not as_json:
         click.echo(opened)
+    if not dry_run and (hint := notify_workers(posted)):
+        click.echo(hint, err=True)
     _end(reasons, {"opened_for": incident_id, "until": until}, as_json=as_json)
 
 

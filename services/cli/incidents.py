@@ -45,6 +45,7 @@ from services.cli.output import (
 from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
+from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
@@ -197,6 +198,9 @@ def note(
         if post:
             prefix = f"action {outcome}: " if outcome else ""
             posted.extend(post_note(tx, incident_id, prefix + text, author["by"], author["now"]))
+            if not posted:
+                settings = "SLACK_WEBHOOK_URL or ALERT_WEBHOOK_URL"
+                raise ShopfleetError(f"no channel gets notes: set {settings}, or leave out --post")
 
     _act(act, incident_id, actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
     if not dry_run and (hint := notify_workers(posted)):

@@ -19,6 +19,7 @@ from services.core import db
 from services.core.clock import utc_now
 from services.core.db import driver_url, transaction
 from services.core.settings import get_settings
+from tests.fakes.settings import settings_of
 
 URL = "/api/v1/deploy-gate"
 SECRET = "tests-only-cron-secret-" + "c" * 32
@@ -104,6 +105,20 @@ def test_it_opens_for_one_incident_for_two_hours(engine: Engine) -> None:
         statement = "update incident_entries set detail = cast(:d as jsonb) where kind = 'gate_opened'"
         tx.execute(text(statement), {"d": json.dumps(later)})
     assert codes() == ["p1_open", "p1_open"]
+
+
+def test_the_channels_get_each_opening(engine: Engine) -> None:
+    add(engine, "P1")
+    with settings_of(SLACK_WEBHOOK_URL="https://hooks.example.com/x"):
+        assert run("--for", "1", "--reason", "deploys the fix", "--as", "ada", "--dry-run").exit_code == 0
+        assert run("--for", "1", "--reason", "deploys the fix", "--as", "ada").exit_code == 0
+
+    with engine.begin() as tx:
+        sent = tx.execute(text("select payload -> 'message' from work_queue where topic = 'alert_send'"))
+        (message,) = sent.scalars()
+    assert (message["change"], message["by"], message["incidents"][0]["id"]) == ("noted", "ada", 1)
+    assert message["note"].startswith("opens the deploy gate until ")
+    assert message["note"].endswith(" UTC: deploys the fix")
 
 
 def test_an_opening_does_not_last_beyond_the_end_of_its_incident(engine: Engine) -> None:

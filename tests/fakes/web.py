@@ -49,12 +49,21 @@ class Web:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
+    def stop(self) -> None:
+        """Refuse connections until ``start_again``."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def start_again(self) -> None:
+        """Listen on the same port as before."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+        self.__enter__()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.may_answer.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self.stop()
 
     def take(self, request: Request) -> Answer:
         """Store ``request``; return its answer once ``may_answer`` is set."""

@@ -1,8 +1,10 @@
-"""Forged webhooks become one incident and one message, and their end one more."""
+"""Changes of incidents reach Slack once each, while Slack is away and when a worker is killed."""
 
 import httpx
 import pytest
 
+from services.alerts.incidents import Incident, record_incidents
+from services.core.clock import utc_now
 from tests.fakes.web import Answer
 from tests.journeys.journey_fleet import JourneyFleet, wait_for
 
@@ -19,6 +21,15 @@ TEN_MINUTES_PASS = "update alert_states set turned_at = turned_at - interval '10
 def texts_about(fleet: JourneyFleet, rule: str, change: str) -> list[str]:
     texts = [request.json["text"] for request in list(fleet.slack.requests)]
     return [text for text in texts if f"`{rule}`" in text and f" {change}*" in text]
+
+
+RETRY_NOW = "update work_queue set next_retry_at = now() where topic = 'alert_send' and status = 'error'"
+TRIES = "select payload ->> 'channel', retry_count, status from work_queue where payload::text like :rule"
+
+
+def open_incident(fleet: JourneyFleet, rule: str) -> None:
+    with fleet.engine.begin() as tx:
+        record_incidents(tx, [Incident(None, f"{rule}:journey", "2026-11-28", "P3", "as planned")], utc_now())
 
 
 def test_forged_webhooks_are_one_message_and_their_end_one_more(fleet: JourneyFleet) -> None:
@@ -49,3 +60,44 @@ def test_forged_webhooks_are_one_message_and_their_end_one_more(fleet: JourneyFl
     messages = "select payload -> 'message' ->> 'change' from work_queue where topic = 'alert_send'"
     only = " and payload -> 'message' ->> 'rule' = 'signature_failures' order by id"
     assert fleet.select(messages + only) == [("opened",), ("recovered",)]
+
+
+def test_slack_gets_each_message_once_after_it_was_away(fleet: JourneyFleet) -> None:
+    rules = ("volume_too_small", "run_too_short")
+    fleet.slack.stop()
+    try:
+        for rule in rules:
+            open_incident(fleet, rule)
+        # Five tries of each take two minutes on average; here each is due at once.
+        for tries in range(1, 6):
+            for rule in rules:
+                expected = ("slack", tries, "error")
+                wait_for(lambda r=rule, e=expected: fleet.select(TRIES, rule=f"%{r}%") == [e], seconds=120)
+            if tries < 5:
+                fleet.execute(RETRY_NOW)
+    finally:
+        fleet.slack.start_again()
+    fleet.execute(RETRY_NOW)
+    for rule in rules:
+        wait_for(lambda r=rule: fleet.select(TRIES, rule=f"%{r}%") == [("slack", 5, "done")], seconds=120)
+
+    assert [len(texts_about(fleet, rule, "opened")) for rule in rules] == [1, 1]
+
+
+def test_a_killed_worker_sends_the_same_message_again(fleet: JourneyFleet) -> None:
+    rule = "shopify_timezone_differs"
+    fleet.slack.may_answer.clear()
+    open_incident(fleet, rule)
+    wait_for(lambda: texts_about(fleet, rule, "opened"), seconds=120)  # Slack has it, and has not answered
+    killed = fleet.supervisor.pids()["worker-ops"]
+    fleet.supervisor.kill("worker-ops")
+    wait_for(lambda: fleet.supervisor.pids()["worker-ops"] not in (None, killed))
+    fleet.execute("update work_queue set lease_until = now() where locked_at is not null")
+    wait_for(lambda: len(texts_about(fleet, rule, "opened")) == 2, seconds=120)
+    fleet.slack.may_answer.set()
+
+    done = "select 1 from work_queue where payload::text like :rule and status = 'done'"
+    wait_for(lambda: fleet.select(done, rule=f"%{rule}%"), seconds=120)
+    first, second = texts_about(fleet, rule, "opened")
+    assert first == second
+    assert "`fleet incidents show" in first
