@@ -52,6 +52,7 @@ _EVALUATED = (
         "longer than its limit of {limit_minutes:g} min",
         unit="min past the topic's limit, and more ready work than 15 min ago",
         threshold=0,
+        is_of_fleet=True,
         window=MINUTES_15,
     ),
     FigureRule(
@@ -167,6 +168,7 @@ _EVALUATED = (
         "(limit {limit:g} ms); slowest: {slowest}",
         unit="ms for 95 % of statements",
         threshold=200,
+        is_of_fleet=True,
         window=timedelta(minutes=5),
         lasts=MINUTES_10,
     ),

@@ -10,7 +10,7 @@ from services.alerts.figures import Figure, Figures, make_figure
 from services.core.pg_arrays import arrays
 from services.ledger.backlog import list_topic_figures
 from services.ledger.pause import list_pauses
-from services.ledger.topics import TOPICS
+from services.ledger.topics import TOPICS, Topic
 
 MINUTE = timedelta(minutes=1)
 GROWS_FOR = 15 * MINUTE
@@ -66,12 +66,14 @@ def _find_growing(tx: Connection, topics: Sequence[Row[Any]], now: datetime) -> 
     earlier = {row.topic: row.ready for row in tx.exec_driver_sql(_FIND_EARLIER, {"until": now - GROWS_FOR})}
     samples = [(row.topic, row.due) for row in topics]
     tx.exec_driver_sql(_SAMPLE, {**arrays("topic ready", samples), "minute": minute})
-    paused = {(one.scope.queue, one.scope.topic) for one in list_pauses(tx) if one.scope.shop_id is None}
+    paused = [one.scope for one in list_pauses(tx) if one.scope.shop_id is None]
     figures = []
     for row in topics:
-        limit = TOPICS[row.topic].max_age if row.topic in TOPICS else timedelta(hours=1)
+        of_other_version = Topic(name=row.topic, queue=row.queue, max_age=timedelta(hours=1))
+        topic = TOPICS.get(row.topic, of_other_version)
+        limit = topic.max_age
         is_growing = row.topic in earlier and row.due > earlier[row.topic]
-        is_paused = paused & {("", ""), (row.queue, ""), ("", row.topic), (row.queue, row.topic)}
+        is_paused = any(scope.holds(topic) for scope in paused)
         if row.due_since is None or not is_growing or is_paused:
             continue
         late = (now - row.due_since - limit) / MINUTE

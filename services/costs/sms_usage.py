@@ -1,7 +1,7 @@
 """Job ``sms-costs``: reads what SMS cost each shop at Twilio."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -20,12 +20,14 @@ from services.providers.twilio_credentials import parse_credentials
 from services.shops.secrets import find_secrets
 
 SECRET = "twilio-credentials"  # noqa: S105 - the name of the secret
-READ_DAYS = 35
-"""Twilio bills late, and a run may be missing: each run reads so many days again."""
+READ_DAYS = 30
+"""Twilio bills late, and a run may be missing: each run reads so many days again.
+
+It is shorter than the shortest time for which references are kept: an older day would count twice."""
 
 
 def read_sms_costs(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
-    """Record the price of each day from ``READ_DAYS`` before the run's to today (UTC), in place of the last.
+    """Record the price of each of the last ``READ_DAYS`` and of today (UTC), in place of the one before.
 
     Results: ``done``, ``no_twilio`` (the shop has no credentials), ``unreadable`` (some records cannot be
     read; the others are recorded). A day without a price keeps the recorded one. Raises the ``WorkError`` of
@@ -39,11 +41,9 @@ def read_sms_costs(run: JobRun, *, clock: Callable[[], datetime] = utc_now) -> J
     if isinstance(secret, SealBroken):
         raise Misconfigured("twilio.credentials_unreadable", f"{SECRET} cannot be decrypted: {secret}")
     now = clock()
-    day = date.fromisoformat(run.period)
-    first, last = day - timedelta(days=READ_DAYS), max(day, now.date())
-    found = list(
-        fetch_daily_usage(parse_credentials(secret), get_settings().twilio_api_base, SMS, first, last)
-    )
+    last = now.date()
+    first, base_url = last - timedelta(days=READ_DAYS), get_settings().twilio_api_base
+    found = list(fetch_daily_usage(parse_credentials(secret), base_url, SMS, first, last))
     usage = [one for one in found if one is not None]
     stats = {
         "days": len(usage),

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.core.errors import InputInvalid, describe_unknown
-from services.core.money import CURRENCIES, to_micros
+from services.core.money import CURRENCIES, format_minor, parse_money, to_micros
 from services.core.pg_arrays import arrays, int_array
 from services.costs.month import LIMITS, MonthCosts
 from services.ledger.topics import COSTS
@@ -16,17 +16,40 @@ from services.ledger.topics import COSTS
 _FIND_ZONES = "select id, timezone from shops where id = any(%(shop_id)s::int[])"
 
 # Sorted, so that two transactions with the same costs do not deadlock.
-_RECORD = """
-insert into metered_costs as old (shop_id, kind, day, source, reference, amount_micros, currency, recorded_at)
-select v.*, %(now)s
-  from unnest(%(shop_id)s::int[], %(kind)s::text[], %(day)s::date[], %(source)s::text[],
+_GIVEN = """unnest(%(shop_id)s::int[], %(kind)s::text[], %(day)s::date[], %(source)s::text[],
               %(reference)s::text[], %(amount_micros)s::bigint[], %(currency)s::text[])
-       as v(shop_id, kind, day, source, reference, amount_micros, currency)
- order by 1, 2, 3, 4, 5
-on conflict (shop_id, kind, day, source, reference) do update
-   set amount_micros = excluded.amount_micros, currency = excluded.currency,
-       recorded_at = excluded.recorded_at
- where (old.amount_micros, old.currency) is distinct from (excluded.amount_micros, excluded.currency)
+       as v(shop_id, kind, day, source, reference, amount_micros, currency)"""
+_ADD = f"""
+insert into cost_references (shop_id, kind, day, source, reference, amount_micros, currency, recorded_at)
+select v.*, %(now)s from {_GIVEN} order by 1, 2, 3, 4, 5
+on conflict do nothing returning shop_id, kind, day, source, currency, amount_micros
+"""  # noqa: S608 - constants only
+
+# A statement of its own: it reads what another transaction committed while the first one waited for it.
+_REPLACE = f"""
+with old as (
+  select r.*, v.amount_micros as new_micros, v.currency as new_currency
+    from {_GIVEN} join cost_references r using (shop_id, kind, day, source, reference)
+   where (r.amount_micros, r.currency) <> (v.amount_micros, v.currency)
+   order by 1, 2, 3, 4, 5 for update of r
+), replaced as (
+  update cost_references r
+     set amount_micros = old.new_micros, currency = old.new_currency, recorded_at = %(now)s from old
+   where (r.shop_id, r.kind, r.day, r.source, r.reference)
+         = (old.shop_id, old.kind, old.day, old.source, old.reference)
+)
+select shop_id, kind, day, source, currency, -amount_micros as amount_micros from old
+ union all select shop_id, kind, day, source, new_currency, new_micros from old
+"""  # noqa: S608 - constants only
+
+_ADD_TO_DAYS = """
+insert into metered_costs as m (shop_id, kind, day, source, currency, amount_micros)
+select shop_id, kind, day, source, currency, sum(amount_micros)
+  from unnest(%(shop_id)s::int[], %(kind)s::text[], %(day)s::date[], %(source)s::text[], %(currency)s::text[],
+              %(amount_micros)s::bigint[]) as v(shop_id, kind, day, source, currency, amount_micros)
+ group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5
+on conflict (shop_id, kind, day, source, currency) do update
+   set amount_micros = m.amount_micros + excluded.amount_micros
 """
 
 _FIND_SHOPS = """
@@ -42,7 +65,7 @@ select m.shop_id, k.kind, k.currency, k.micros
  cross join lateral (
    select kind, currency, sum(amount_micros)::bigint as micros from metered_costs
     where shop_id = m.shop_id and kind = any(%(kinds)s::text[]) and day >= m.begins and day < m.ends
-    group by kind, currency) k
+    group by kind, currency having sum(amount_micros) <> 0) k
 """
 
 
@@ -64,10 +87,11 @@ class Cost(NamedTuple):
 
 
 def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
-    """Record ``costs``; return how many are new or changed.
+    """Add ``costs`` to the totals of their days; return how many totals changed.
 
     A cost with the shop, kind, day, source and reference of a recorded one replaces it, so that a retry
-    counts once. A retry that calls the model again costs again: give it another reference. Raises
+    counts once; references are known for ``RETENTION_STATS_DAYS``, 36 days or more. A retry that calls the
+    model again costs again: give it another reference. Raises
     ``InputInvalid`` for an unknown shop, kind or currency and ``MoneyInvalid`` for an amount that is no
     decimal.
     """
@@ -85,8 +109,10 @@ def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
         key = (one.shop_id, one.kind, one.day or today[one.shop_id], one.source, one.reference)
         rows[key] = (to_micros(one.amount), one.currency)
     names = "shop_id kind day source reference amount_micros currency"
-    values = arrays(names, [(*key, *value) for key, value in rows.items()])
-    return tx.exec_driver_sql(_RECORD, {**values, "now": now}).rowcount
+    values = {**arrays(names, [(*key, *value) for key, value in rows.items()]), "now": now}
+    changes = [tuple(row) for part in (_ADD, _REPLACE) for row in tx.exec_driver_sql(part, values)]
+    names = "shop_id kind day source currency amount_micros"
+    return tx.exec_driver_sql(_ADD_TO_DAYS, arrays(names, changes)).rowcount if changes else 0
 
 
 def list_month_costs(
@@ -111,7 +137,7 @@ def list_month_costs(
             kind=kind,
             month=f"{months[shop.id]:%Y-%m}",
             micros=sums.get((shop.id, kind), {}),
-            limit=getattr(shop, field),
+            limit=format_minor(*parse_money(limit)) if (limit := getattr(shop, field)) else "",
             rates=shop.exchange_rates,
         )
         for shop in shops

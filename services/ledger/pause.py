@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.audit.append import Author, Mutation, append_change
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
+from services.ledger.topics import Topic
 
 MODES = ("hold", "refuse")
 
@@ -49,6 +50,11 @@ class PauseScope:
         """The columns of the scope; NULL matches all."""
         texts = dict(zip(("queue", "topic", "cost"), self.names, strict=True))
         return {name: text or None for name, text in texts.items()} | {"shop_id": self.shop_id}
+
+    def holds(self, topic: Topic) -> bool:
+        """Return whether work of ``topic`` is in the scope, at its shop or at all shops."""
+        of_topic = (topic.queue, topic.name, topic.cost)
+        return all(name in ("", other) for name, other in zip(self.names, of_topic, strict=True))
 
     def where(self) -> ColumnElement[bool]:
         """Return the SQL condition for exactly this scope."""

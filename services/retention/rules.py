@@ -114,6 +114,16 @@ RULES = (
         )
     ),
     Rule(
+        table="cost_references",
+        rows="what the totals of costs consist of",
+        setting=STATS_AGE,
+        why="the totals stay; no retry comes so late, and sms-costs reads only the last 30 days again",
+        key="recorded_at",
+        created="recorded_at",
+        begin=_FIRST_MINUTE,
+        is_old="w.recorded_at < %(before)s",
+    ),
+    Rule(
         table="job_runs",
         rows="ended runs of hourly jobs",
         setting=STATS_AGE,
@@ -200,7 +210,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "rule_settings": "one row for each threshold that a person set",
         "alert_channels": "one row for each channel",
         "quiet_windows": "a row for each window that a person set",
-        "metered_costs": "the shop's costs, a row for each call or day that was billed",
+        "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
         "statement_texts": "one row for each statement of the program",
         "mail_parts": "deleted with the text of their mail",

@@ -185,18 +185,11 @@ def _count_waiting(tx: Connection, scopes: Sequence[PauseScope]) -> int:
     filters = [
         WorkFilter(queue=one.queue, topic=topic, shop_id=one.shop_id, statuses=("pending", "error"))
         for one in scopes
-        for topic in (_list_topics(one) if one.cost else [one.topic])
+        for topic in (
+            [name for name, topic in TOPICS.items() if one.holds(topic)] if one.cost else [one.topic]
+        )
     ]
     return count_work(tx, *filters) if filters else 0
-
-
-def _list_topics(scope: PauseScope) -> list[str]:
-    """Return the topics that cause the cost of ``scope``."""
-    return [
-        name
-        for name, topic in TOPICS.items()
-        if topic.cost == scope.cost and scope.topic in ("", name) and scope.queue in ("", topic.queue)
-    ]
 
 
 def _read_scope(tx: Connection, options: Mapping[str, Any]) -> PauseScope:

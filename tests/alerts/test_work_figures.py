@@ -77,6 +77,7 @@ def test_without_a_sample_of_15_minutes_ago_nobody_knows_that_it_grew(tx: Connec
         (PauseScope(queue="email", topic="mail_send"), False),
         (PauseScope(topic="mail_send", shop_id=7), True),
         (PauseScope(topic="inventory_push"), True),
+        (PauseScope(cost="ai"), True),
     ],
     ids=str,
 )

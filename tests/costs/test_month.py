@@ -1,18 +1,20 @@
 """A cost counts once, in the month of its shop's zone, against a limit in the limit's currency."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, text
 
 from services.alerts.decide import Change
 from services.alerts.evaluate import evaluate_rules
 from services.alerts.incidents import find_incidents
+from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.core.money import MoneyInvalid
 from services.costs.figures import collect_figures
 from services.costs.month import MonthCosts
-from services.costs.store import list_month_costs
+from services.costs.store import Cost, list_month_costs, record_cost
 from services.shops.shops import ShopInvalid, set_shop
 from tests.costs.samples import NOW, add_limited_shop, spend
 
@@ -29,6 +31,65 @@ def test_a_retry_counts_once_and_a_changed_amount_replaces_the_first(tx: Connect
     costs = costs_of(tx, "ai")
     assert costs.micros == {"CAD": 1_304_200}
     assert (costs.spent, costs.counted, costs.month) == ("1.30 CAD", "1.30 CAD", "2026-11")
+
+
+def totals(tx: Connection) -> list[tuple[object, ...]]:
+    columns = "select shop_id, kind, day::text, source, currency, "
+    both = (
+        columns + "amount_micros from metered_costs where amount_micros <> 0 order by 1, 2, 3, 4, 5",
+        columns + "sum(amount_micros) from cost_references group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4, 5",
+    )
+    days, references = ([tuple(row) for row in tx.execute(text(one))] for one in both)
+    assert days == references
+    return days
+
+
+def test_the_totals_of_days_are_the_sums_of_their_references(tx: Connection) -> None:
+    shop = add_limited_shop(tx)
+    other = add_limited_shop(tx, "other")
+    day = date(2026, 11, 3)
+    first = [
+        Cost(shop.id, "ai", "openai", "a", "1", "CAD"),
+        Cost(shop.id, "ai", "openai", "b", "2", "CAD"),
+        Cost(shop.id, "ai", "openai", "b", "3", "CAD"),
+        Cost(shop.id, "sms", "twilio", "sms", "4", "CAD", day),
+        Cost(other.id, "ai", "openai", "a", "5", "CAD"),
+    ]
+    record_cost(tx, *first, now=NOW)
+    assert [row[-1] for row in totals(tx)] == [4_000_000, 4_000_000, 5_000_000]
+
+    second = [
+        Cost(shop.id, "ai", "openai", "a", "1", "USD"),
+        Cost(shop.id, "ai", "openai", "c", "7", "CAD"),
+        Cost(shop.id, "sms", "twilio", "sms", "0.5", "CAD", day),
+        Cost(other.id, "ai", "openai", "a", "5", "CAD"),
+    ]
+    assert record_cost(tx, *second, now=NOW) == 3
+    assert record_cost(tx, *second, now=NOW) == 0
+    assert [row[2:] for row in totals(tx)] == [
+        ("2026-11-20", "openai", "CAD", 10_000_000),
+        ("2026-11-20", "openai", "USD", 1_000_000),
+        ("2026-11-03", "twilio", "CAD", 500_000),
+        ("2026-11-20", "openai", "CAD", 5_000_000),
+    ]
+    assert costs_of(tx, "sms").micros == {"CAD": 500_000}
+
+
+def test_costs_that_are_recorded_at_the_same_time_count_once(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        shop = add_limited_shop(tx)
+    costs = [
+        Cost(shop.id, "ai", "openai", str(number % 20), f"{number % 20}.5", "CAD") for number in range(40)
+    ]
+
+    def record(number: int) -> None:
+        with transaction(engine) as tx:
+            record_cost(tx, *(costs if number % 2 else reversed(costs)), now=NOW)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(record, range(12)))
+    with transaction(engine) as tx:
+        assert [row[-1] for row in totals(tx)] == [sum(range(20)) * 1_000_000 + 20 * 500_000]
 
 
 def test_a_month_begins_at_midnight_of_the_shop(tx: Connection) -> None:

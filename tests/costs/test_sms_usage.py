@@ -72,7 +72,7 @@ def test_a_later_run_replaces_the_price_of_a_day_and_adds_nothing(
         ("2026-11-19", "twilio", 2_250_000, "USD"),
         ("2026-11-20", "twilio", 750_000, "USD"),
     ]
-    assert "StartDate=2026-10-15&EndDate=2026-11-20" in twilio.requests[0].path
+    assert "StartDate=2026-10-21&EndDate=2026-11-20" in twilio.requests[0].path
 
 
 def test_a_billed_month_over_the_budget_is_a_figure_by_the_stated_rate(
