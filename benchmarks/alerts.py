@@ -47,8 +47,8 @@ select date_trunc('minute', now()) - m * interval '1 minute', s.slug, p, 'accept
  cross join generate_series(0, 59) m;
 insert into shop_config (shop_id, ai_cap, sms_budget)
 select id, '50.00 CAD', '100.00 CAD' from shops on conflict (shop_id) do nothing;
-insert into metered_costs (shop_id, kind, day, source, reference, amount_micros, currency, recorded_at)
-select s.id, k, current_date - d, 'bench', d::text, 100, 'CAD', now()
+insert into metered_costs (shop_id, kind, day, source, currency, amount_micros)
+select s.id, k, current_date - d, 'bench', 'CAD', 100
   from shops s cross join unnest(array['ai', 'sms']) k cross join generate_series(0, 27) d;
 insert into statement_stats (minute, process, statement, count, total_ms, latency)
 select date_trunc('minute', now()) - m * interval '1 minute', p, 'select table ' || n, 100, 100,

@@ -49,6 +49,9 @@ values (:at, 'a', 'stripe', 'accepted', '', 200, 1) returning minute""",
     "statement_stats": """
 insert into statement_stats values (:at, 'ingress', 'select orders 1a2b3c', 1, 2, '{1}') returning minute""",
     "table_sizes": "insert into table_sizes values (:at, 'orders', 1, 1) returning day",
+    "cost_references": """
+insert into cost_references values (1, 'ai', :at, 'openai', cast(:at as text), 1, 'CAD', :at)
+returning recorded_at""",
     "request_errors": """
 insert into request_errors (request_id, at, route, status, error_class, reason, staff_label, asked)
 values (cast(:at as text), :at, '/', 503, '', '', '', '{}') returning at""",
@@ -101,6 +104,8 @@ CASES: list[tuple[str, dict[str, Any], float, bool]] = [
     ("work_stats", {}, 39, False),
     ("request_counts", {}, 41, True),
     ("request_counts", {}, 39, False),
+    ("cost_references", {}, 41, True),
+    ("cost_references", {}, 39, False),
     ("statement_stats", {}, 8, True),
     ("statement_stats", {}, 6, False),
     ("table_sizes", {}, 801, True),
