@@ -209,6 +209,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "rule_evaluations": "one row for each rule",
         "rule_settings": "one row for each threshold that a person set",
         "alert_channels": "one row for each channel",
+        "topic_backoffs": "one row for each topic whose backoff a person changed",
         "quiet_windows": "a row for each window that a person set",
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
