@@ -8,10 +8,16 @@ BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 ``bisect_left(BOUNDS_MS, duration)`` is the bucket of a duration."""
 BUCKETS = len(BOUNDS_MS) + 1
 
-ADD_SQL = """
-(select coalesce(array_agg(coalesce(a, 0) + coalesce(b, 0) order by n), '{}')
-   from unnest(c.latency, excluded.latency) with ordinality as v(a, b, n))
-"""
+
+def add_sql(ours: str, other: str) -> str:
+    """Return the SQL of the sum of two arrays of counts, of which one may be empty."""
+    return f"""
+(select coalesce(array_agg(coalesce(a, 0) + coalesce(b, 0) order by n), '{{}}')
+   from unnest({ours}, {other}) with ordinality as v(a, b, n))
+"""  # noqa: S608 - the names of two columns
+
+
+ADD_SQL = add_sql("c.latency", "excluded.latency")
 """SQL: the sum of a row's histogram and the one to be added, in ``insert into ... as c ... on conflict``."""
 
 

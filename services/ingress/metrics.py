@@ -5,12 +5,14 @@ All processes return the same metrics, so one scrape target is enough, and a res
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from sqlalchemy import Connection, Engine
 
 from services.alerts.states import RuleStatus, list_rule_status
@@ -19,6 +21,7 @@ from services.core.db import get_engine, transaction
 from services.ledger.health import Health, age_seconds, classify_health
 from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthCheck, result_within
 from services.ledger.tables import TOTAL
+from services.ledger.timings import BOUNDS_SECONDS, split_timings
 
 DEADLINE_SECONDS = 3.0
 """Prometheus waits ten seconds by default; this limit frees the thread sooner."""
@@ -86,22 +89,49 @@ _OF_RULES: tuple[tuple[str, str, Callable[[RuleStatus], float | None]], ...] = (
     ("shopfleet_rule_incidents_open", "Open incidents of the rule.", lambda one: one.incidents_open),
 )
 
+_HISTOGRAMS = {
+    "wait": ("shopfleet_work_wait_seconds", "From ready to claimed."),
+    "run": ("shopfleet_work_run_seconds", "From claimed to settled, of each item of a batch."),
+    "effect": ("shopfleet_work_effect_seconds", "From the receipt of the webhook to the effect."),
+}
+_TIMINGS = """
+select topic, array_agg(total order by n) as timings
+  from (select topic, n, sum(value)::bigint as total
+          from work_stats cross join unnest(timings) with ordinality as v(value, n)
+         where minute = %(total)s group by topic, n) counts
+ group by topic order by topic
+"""
+
 Samples = Iterable[tuple[Sequence[str], float]]
 
 
 def read_totals(tx: Connection) -> list[Metric]:
-    """Return the counters of settled work and of requests, and the figures of the rules."""
+    """Return the counters of settled work and of requests, its histograms, and the figures of the rules."""
     families: list[Metric] = []
     for name, documentation, labels, query in _COUNTERS:
         family = CounterMetricFamily(name, documentation, labels=labels)
         for *values, total in tx.exec_driver_sql(query, {"total": TOTAL}):
             family.add_metric(values, int(total))
         families.append(family)
+    families += _read_histograms(tx)
     status = list_rule_status(tx)
     for name, documentation, read in _OF_RULES:
         samples = (([rule], value) for rule, one in status.items() if (value := read(one)) is not None)
         families.append(_gauge(name, documentation, ["rule"], samples))
     return families
+
+
+def _read_histograms(tx: Connection) -> list[Metric]:
+    families = {
+        part: HistogramMetricFamily(name, documentation, labels=["topic"])
+        for part, (name, documentation) in _HISTOGRAMS.items()
+    }
+    bounds = [*map(floatToGoString, BOUNDS_SECONDS), "+Inf"]
+    for topic, timings in tx.exec_driver_sql(_TIMINGS, {"total": TOTAL}):
+        for part, counts, total_seconds in split_timings(timings):
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            families[part].add_metric([topic], buckets, total_seconds)
+    return [*families.values()]
 
 
 class FleetCollector(Collector):

@@ -53,6 +53,7 @@ _SOURCE_OF_FIELD = {
     "body": "coalesce(e.body, '')",
     "received_at": "e.received_at",
     "occurred_at": "e.occurred_at",
+    "ready_at": "case when w.died_at is null then coalesce(w.next_retry_at, w.created_at) end",
 }
 ITEM_COLUMNS = ", ".join(f"{_SOURCE_OF_FIELD.get(name, f'w.{name}')} as {name}" for name in WorkItem._fields)
 """The columns of ``WorkItem`` in its order, from ``work_queue w`` and ``inbound_events e``."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from random import Random
 from uuid import uuid4
 
@@ -62,7 +63,7 @@ class ExternalRunner:
         if not ready:
             return BatchResult()
         with self._renewing(topic, token):
-            batch = _Batch(self._engine, self._worker, self._rng, topic, token)
+            batch = _Batch(self._engine, self._worker, self._rng, topic, token, now)
             batch.run(handler, ready)
         batch.result.more = claim.more
         if not claim.more:
@@ -79,7 +80,7 @@ class ExternalRunner:
         with self._renewing(topic, token):
             with transaction(self._engine) as tx:
                 item = find_leased(tx, item_id, token)
-            batch = _Batch(self._engine, self._worker, self._rng, topic, token)
+            batch = _Batch(self._engine, self._worker, self._rng, topic, token, utc_now())
             if item is not None:
                 batch.run(handler, [item])
         return batch.result
@@ -107,9 +108,11 @@ class ExternalRunner:
 class _Batch:
     """Items leased to one token: prepares, calls and settles them, and counts them in ``result``."""
 
-    def __init__(self, engine: Engine, worker: str, rng: Random, topic: Topic, token: str) -> None:
+    def __init__(
+        self, engine: Engine, worker: str, rng: Random, topic: Topic, token: str, claimed_at: datetime
+    ) -> None:
         self._engine, self._worker, self._rng = engine, worker, rng
-        self._topic, self._token = topic, token
+        self._topic, self._token, self._claimed_at = topic, token, claimed_at
         self.result = BatchResult()
 
     def run(self, handler: ExternalHandler, items: list[WorkItem]) -> None:
@@ -215,7 +218,9 @@ class _Batch:
                 recorded = record_results(tx, results, settled_ids)
                 return replace(recorded, audit=[*recorded.audit, *record_provider_calls(tx, calls, now)])
 
-            settled = settle(tx, self._topic, self._worker, settlements, now, self._token, record)
+            settled = settle(
+                tx, self._topic, self._worker, settlements, now, self._token, record, self._claimed_at
+            )
         self.result.add(settled)
 
     def _to_error(self, fault: Exception, item: WorkItem) -> WorkError:

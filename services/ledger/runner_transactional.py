@@ -1,6 +1,7 @@
 """Transactional runner: claims, runs and settles a batch in one transaction: each effect happens once."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from random import Random
 from uuid import uuid4
 
@@ -42,7 +43,7 @@ class TransactionalRunner:
                 ids = [item.id for item in claim.items]
                 if len(ids) <= SMALL_BATCH:
                     tx.exec_driver_sql(_USE_GENERIC_PLANS)
-                result = self._settle(tx, topic, claim.items, handler(tx, claim.items, now), None)
+                result = self._settle(tx, topic, claim.items, handler(tx, claim.items, now), None, now)
         except Exception as fault:
             if not ids or is_connection_fault(fault):
                 raise
@@ -78,14 +79,14 @@ class TransactionalRunner:
                 item = lock_item(tx, item_id, token)
                 if item is None:
                     return BatchResult()
-                return self._settle(tx, topic, [item], handler(tx, [item], now), token)
+                return self._settle(tx, topic, [item], handler(tx, [item], now), token, now)
         except Exception as fault:
             if is_connection_fault(fault):
                 raise
             failed = HandlerResult([to_internal_error(fault, topic.name)])
         with transaction(self._engine) as tx:
             item = lock_item(tx, item_id, token)
-            return BatchResult() if item is None else self._settle(tx, topic, [item], failed, token)
+            return BatchResult() if item is None else self._settle(tx, topic, [item], failed, token, now)
 
     def _settle(
         self,
@@ -94,6 +95,7 @@ class TransactionalRunner:
         items: Sequence[WorkItem],
         handled: HandlerResult,
         token: str | None,
+        claimed_at: datetime,
     ) -> BatchResult:
         if len(handled.outcomes) != len(items):
             counts = f"{len(items)} items, {len(handled.outcomes)} outcomes"
@@ -104,4 +106,4 @@ class TransactionalRunner:
             plan_settlement(topic, item, outcome, now, self._rng)
             for item, outcome in zip(items, handled.outcomes, strict=True)
         ]
-        return settle(tx, topic, self._worker, settlements, now, token, lambda _ids: follow_up)
+        return settle(tx, topic, self._worker, settlements, now, token, lambda _ids: follow_up, claimed_at)

@@ -13,11 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.latency import add_sql
 from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
 from services.core.sentry import capture_bug, capture_dead_work
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.tables import TOTAL
+from services.ledger.timings import count_timings
 from services.ledger.topics import Topic, plan_next_try
 from services.ledger.work import FLEET, Done, FollowUp, Outcome, WorkItem
 from services.shops.shops import ShopUnknown, get_shop_by_id
@@ -160,14 +162,17 @@ where w.id = v.id and w.id = any(%(id)s::bigint[])
 returning w.id
 """
 
-# Two rows: the minute, and the total, which stays when old minutes are deleted.
-_STATS = """
-insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at)
-select minute, %(topic)s, %(worker)s, %(done)s, %(retried)s, %(dead)s, %(now)s
+# Two rows: the minute, and the total, which stays when old minutes are deleted and has the histograms.
+_STATS = f"""
+insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at, timings)
+select minute, %(topic)s, %(worker)s, %(done)s, %(retried)s, %(dead)s, %(now)s,
+       case minute when %(total)s then %(timings)s::bigint[] else '{{}}' end
   from unnest(array[date_trunc('minute', %(now)s::timestamptz), %(total)s::timestamptz]) as minute
 on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
-   retried = s.retried + excluded.retried, dead = s.dead + excluded.dead, last_at = excluded.last_at
-"""
+   retried = s.retried + excluded.retried, dead = s.dead + excluded.dead, last_at = excluded.last_at,
+   timings = case excluded.timings when '{{}}' then s.timings
+     else {add_sql("s.timings", "excluded.timings")} end
+"""  # noqa: S608 - constants only
 
 
 def settle(
@@ -178,6 +183,7 @@ def settle(
     now: datetime,
     token: str | None,
     record: Callable[[set[int]], FollowUp],
+    claimed_at: datetime,
 ) -> BatchResult:
     """Write ``settlements``, the result of ``record`` for the settled ids, and the topic's stats."""
     settled_ids = settle_batch(tx, settlements, now, token)
@@ -193,7 +199,7 @@ def settle(
         refs=refs,
         request_ids=[s.item.request_id for s in settlements[:10]],
     )
-    record_stats(tx, topic, worker, result, now)
+    record_stats(tx, topic, worker, result, now, _measure(settled, claimed_at, now))
     append_all(tx, follow_up.audit, now)
     return result
 
@@ -231,10 +237,30 @@ def settle_batch(
     return settled_ids
 
 
-def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchResult, now: datetime) -> None:
-    """Add ``counts`` to the topic's current minute and total. Each worker has its own rows: none waits."""
+def _measure(settled: Sequence[Settlement], claimed_at: datetime, now: datetime) -> list[int]:
+    """Return the histograms of a batch; each of its items ran from the claim to now."""
+    claimed, ended = claimed_at.timestamp(), now.timestamp()
+    waits = [claimed - one.item.ready_at.timestamp() for one in settled if one.item.ready_at]
+    effects = [
+        ended - one.item.received_at.timestamp()
+        for one in settled
+        if one.item.received_at and one.status == "done"
+    ]
+    return count_timings(waits, [ended - claimed] * len(settled), effects)
+
+
+def record_stats(
+    tx: Connection,
+    topic: Topic,
+    worker: str,
+    counts: BatchResult,
+    now: datetime,
+    timings: Sequence[int] = (),
+) -> None:
+    """Add ``counts`` and ``timings`` to the topic's stats. Each worker has its own rows: none waits."""
     values = {
         "now": now, "topic": topic.name, "worker": worker, "done": counts.done,
         "retried": len(counts.retried), "dead": len(counts.dead), "total": TOTAL,
+        "timings": int_array(timings),
     }  # fmt: skip
     tx.exec_driver_sql(_STATS, values)

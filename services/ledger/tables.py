@@ -156,6 +156,8 @@ work_stats = Table(
     *keys("topic worker", Text),
     *columns("done retried dead", BigInteger, ZERO),
     *columns("last_at", AT),
+    # Histograms (``services.ledger.timings``), in the rows of the totals alone.
+    *columns("timings", ARRAY(BigInteger), NO_JSON),
 )
 
 # Answered requests. ``provider`` is empty for pages; ``latency`` is a histogram (``services.core.latency``).

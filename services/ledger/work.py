@@ -34,6 +34,8 @@ class WorkItem(NamedTuple):
     received_at: datetime | None = None
     origin: str = "webhook"
     occurred_at: datetime | None = None
+    ready_at: datetime | None = None
+    """Since when it was ready for this try; None for dead work that was requeued."""
 
     def event_time(self, now: datetime) -> datetime:
         """Return the best known time of the event, for bodies that contain none.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.core.latency import add_sql
 from services.core.settings import Settings
 from services.retention.rules import EVENTS, RULES, Rule
 
@@ -38,16 +39,23 @@ select count(*) as rows, min(w.{created}) as oldest,
 """
 
 # Each worker process has rows of its own, so that none waits for another one.
-_MERGE_TOTALS = """
+_MERGE_TOTALS = f"""
 with ended as (
   delete from work_stats where minute = %(total)s and worker <> '' and last_at < %(before)s returning *
+), summed as (
+  select topic, array_agg(total order by n) as timings
+    from (select topic, n, sum(value)::bigint as total
+            from ended cross join unnest(timings) with ordinality as v(value, n) group by topic, n) counts
+   group by topic
 )
-insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at)
-select %(total)s, topic, '', sum(done), sum(retried), sum(dead), max(last_at) from ended group by topic
+insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at, timings)
+select %(total)s, topic, '', sum(done), sum(retried), sum(dead), max(last_at),
+       coalesce((select timings from summed where summed.topic = ended.topic), '{{}}')
+  from ended group by topic
 on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
    retried = s.retried + excluded.retried, dead = s.dead + excluded.dead,
-   last_at = greatest(s.last_at, excluded.last_at)
-"""
+   last_at = greatest(s.last_at, excluded.last_at), timings = {add_sql("s.timings", "excluded.timings")}
+"""  # noqa: S608 - constants only
 ENDED_AFTER = timedelta(days=2)
 """A worker process that has settled nothing for this long counts as ended."""
 

@@ -12,12 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, create_engine, text
 
 from services.core.clock import utc_now
-from services.core.db import driver_url
+from services.core.db import driver_url, transaction
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
 from services.jobs.conditions import count_conditions
 from services.ledger.health_check import HealthCheck
 from services.ledger.pause import PauseScope, record_pause
+from services.ledger.settle import BatchResult, record_stats
+from services.ledger.timings import count_timings
 from services.ledger.topics import QUEUES, TOPICS
 from tests.health.fleet_rows import (
     add_broken_connection,
@@ -178,6 +180,24 @@ def test_metrics_count_waiting_work_settled_work_and_requests(engine: Engine) ->
     assert figure(figures, "up", part="database") == 1
 
 
+def test_histograms_of_work_are_cumulative_and_sum_all_workers(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        for worker, waited in (("w1", 0.02), ("w2", 7200.0)):
+            timings = count_timings([waited], [0.5], [])
+            record_stats(tx, TOPICS["order_ingest"], worker, BatchResult(done=1), utc_now(), timings)
+
+    figures = scrape(open_client(lambda: engine))
+
+    def bucket(bound: str) -> float | None:
+        return figure(figures, "work_wait_seconds_bucket", topic="order_ingest", le=bound)
+
+    assert [bucket(bound) for bound in ("0.01", "0.025", "3600.0", "+Inf")] == [0, 1, 1, 2]
+    assert figure(figures, "work_wait_seconds_count", topic="order_ingest") == 2
+    assert figure(figures, "work_wait_seconds_sum", topic="order_ingest") == 7200.02
+    assert figure(figures, "work_run_seconds_sum", topic="order_ingest") == 1
+    assert figure(figures, "work_effect_seconds_count", topic="order_ingest") is None
+
+
 def test_every_topic_has_its_series_before_its_first_item(engine: Engine) -> None:
     figures = scrape(open_client(lambda: engine))
 
@@ -206,6 +226,7 @@ LABELS = {
     "severity",
     "job",
     "rule",
+    "le",
 }
 """Allowed label names: their values come from closed lists, never a shop, a person or a reason."""
 

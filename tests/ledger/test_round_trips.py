@@ -94,6 +94,7 @@ def ingest_item(event_id: int, work_id: int) -> WorkItem:
         received_at=NOW,
         origin="backfill",
         occurred_at=EVENT.occurred_at,
+        ready_at=NOW,
     )
 
 
@@ -129,7 +130,7 @@ def test_work_is_stored_claimed_and_settled_by_name(engine: Engine) -> None:
     work_id = record_push(engine)
     wanted = WorkItem(
         work_id, 7, "inventory_push", WORK.key, {"quantity": 3}, 0, "request-2", 99, origin="console"
-    )
+    )._replace(ready_at=WORK.not_before)
 
     with transaction(engine) as tx:
         planned = get_work(tx, work_id)._asdict()
@@ -197,10 +198,10 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
     )
 
     with transaction(engine) as tx:
-        record_stats(tx, OWN, "worker-1", counts, NOW)
+        record_stats(tx, OWN, "worker-1", counts, NOW, [1, 2, 3])
         assert read(tx, "work_stats where minute > '1970-01-01Z'") == {
             "minute": NOW, "topic": "order_ingest", "worker": "worker-1", "done": 5, "retried": 3, "dead": 1,
-            "last_at": NOW,
+            "last_at": NOW, "timings": [],
         }  # fmt: skip
         record_heartbeat(tx, "beat", NOW, {"lead": 1})
         assert read(tx, "heartbeats") == {"name": "beat", "at": NOW, "detail": {"lead": 1}}

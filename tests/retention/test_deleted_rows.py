@@ -12,6 +12,7 @@ from services.core.settings import get_settings
 from services.ingress.metrics import read_totals
 from services.ingress.request_stats import RequestStats
 from services.ledger.settle import BatchResult, record_stats
+from services.ledger.timings import count_timings
 from services.ledger.topics import TOPICS
 from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
@@ -218,13 +219,16 @@ def test_counters_keep_their_totals_when_old_minutes_are_deleted(engine: Engine)
 def test_totals_of_ended_workers_become_one_row_of_each_topic(engine: Engine) -> None:
     for worker, at in (("w1", NOW - timedelta(days=9)), ("w2", NOW - timedelta(days=8)), ("w3", NOW)):
         with transaction(engine) as tx:
-            record_stats(tx, TOPICS["order_ingest"], worker, BatchResult(done=5), at)
+            timings = count_timings([1.0], [], [])
+            record_stats(tx, TOPICS["order_ingest"], worker, BatchResult(done=5), at, timings)
 
     for _ in range(2):
         run_job(engine)
 
     rows = select_all(engine, "select worker, done from work_stats where minute < '1971-01-01Z' order by 1")
     assert rows == [("", 10), ("w3", 5)]
+    kept = select_all(engine, "select timings from work_stats where minute < '1971-01-01Z' order by worker")
+    assert kept == [count_timings([1.0, 1.0], [], []), count_timings([1.0], [], [])]
 
 
 def make_mail(engine: Engine, days: float, status: str) -> int:

@@ -150,6 +150,7 @@ _TO_S0003 = (
     "alter table pauses drop column cost",
     "alter table pauses add constraint uq_pauses_scope unique nulls not distinct (queue, topic, shop_id)",
     "alter table shop_config drop column ai_cap, drop column sms_budget, drop column exchange_rates",
+    "alter table work_stats drop column timings",
     "drop table alert_states, rule_evaluations, incident_entries, rule_settings",
     "drop table topic_backlogs, topic_backoffs, metered_costs, cost_references",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
