@@ -104,21 +104,23 @@ class RequestStats:
         """Stop the thread and write the remaining counts."""
         self._stop.set()
         self._thread.join(2)
-        self.flush()
-        self._statements.flush(self._engine)
+        if self.flush():
+            self._statements.flush(self._engine)
 
-    def flush(self) -> None:
-        """Write the counts and errors; keep them while the database is unreachable."""
+    def flush(self) -> bool:
+        """Write the counts and errors, and return True; keep them while the database is unreachable."""
         with self._lock:
             counted, self._counter = self._counter, Counter()
             refused, self._refused = self._refused, {}
             errors, self._errors = self._errors, []
-        if not counted:
-            return
+        if not (counted or errors):
+            return True
         try:
             with transaction(self._engine) as tx:
-                shops = _find_shops(tx, {shop for (_, shop, *_), _ in counted})
-                tx.exec_driver_sql(_ADD, _encode(counted, shops) | {"total": TOTAL})
+                slugs = {shop for (_, shop, *_), _ in counted} | {one.shop for one in errors}
+                shops = _find_shops(tx, slugs)
+                if counted:
+                    tx.exec_driver_sql(_ADD, _encode(counted, shops) | {"total": TOTAL})
                 if errors:
                     record_errors(tx, errors, {slug: shop_id for slug, (shop_id, _) in shops.items()})
                 if refused:
@@ -129,6 +131,8 @@ class RequestStats:
                 self._errors = (errors + self._errors)[:MAX_ERRORS]
                 for one in refused.values():
                     self._add_refusal(one)
+            return False
+        return True
 
     def _add_refusal(self, one: WebhookRefusals) -> None:
         """Merge ``one``: the first and last time of both, and the detail of the earlier one."""

@@ -9,7 +9,7 @@ from services.ingress.group_commit import Unavailable
 from services.ingress.request_stats import UNKNOWN
 from services.ledger.accept import AcceptedEvent
 from services.ledger.request_errors import RequestError, clean_text, find_origin
-from services.providers.delivery import WebhookDelivery
+from services.providers.delivery import WebhookDelivery, is_storable
 from services.providers.provider import ReadDelivery
 
 PREFIX = "/webhooks/"
@@ -78,7 +78,7 @@ def describe_error(request: HttpRequest, log: RequestLog, status: int, fault: Ex
     return RequestError(
         request_id=log.request_id,
         at=log.now,
-        shop=route.slug if route else "",
+        shop=route.slug if route and is_storable(route.slug) else "",
         route=PREFIX + (route.provider if route else UNKNOWN),
         status=status,
         error_class=type(origin).__name__,

@@ -77,7 +77,7 @@ def test_an_unverified_sender_leaves_only_the_ids_of_its_headers(
     client: Client, ingress: Ingress, database_proxy: TcpProxy, engine: Engine
 ) -> None:
     database_proxy.cut()
-    forged = post_order(client, shop="nobody\x7f", secret="forged", webhook_id="ada@example.com\x07")
+    forged = post_order(client, shop="nobody\0", secret="forged", webhook_id="ada@example.com\x07")
     assert forged.status_code == 503
     database_proxy.restore()
     wait_until_accepted(client, "another")
@@ -92,7 +92,7 @@ def test_an_unverified_sender_leaves_only_the_ids_of_its_headers(
     )
     assert found.asked == {
         "method": "POST",
-        "path": r"'/webhooks/shopify/nobody\x7f'",
+        "path": r"'/webhooks/shopify/nobody\x00'",
         "x-shopify-topic": "orders/create",
         "x-shopify-webhook-id": r"'[email]\x07'",
     }
@@ -123,15 +123,10 @@ def stats(engine: Engine, shop_id: int) -> RequestStats:
     return RequestStats(engine)
 
 
-def flush(stats: RequestStats) -> None:
-    stats.count(utc_now(), "acme", "", "answered", "/cron/<job>", 503, 1)
-    stats.flush()
-
-
 def test_errors_in_memory_have_a_limit(stats: RequestStats, engine: Engine) -> None:
     for number in range(MAX_ERRORS + 5):
         stats.add_error(make_error(number))
-    flush(stats)
+    stats.flush()
 
     with transaction(engine) as tx:
         assert len(list_errors(tx, limit=MAX_ERRORS * 2)) == MAX_ERRORS
@@ -141,7 +136,7 @@ def test_errors_are_listed_by_time_class_shop_and_route(stats: RequestStats) -> 
     stats.add_error(make_error(1))
     stats.add_error(make_error(90, error_class="KeyError"))
     stats.add_error(make_error(2, shop="?", route="/"))
-    flush(stats)
+    stats.flush()
 
     def find(*options: str) -> list[str]:
         return [row["request_id"] for row in json.loads(run("errors", "list", "--json", *options).output)]
@@ -161,7 +156,7 @@ def test_what_was_committed_under_the_request_id_is_shown(stats: RequestStats) -
     with transaction() as tx:
         request_id = tx.exec_driver_sql("select request_id from audit_events order by id desc").scalar()
     stats.add_error(make_error(1, request_id=request_id))
-    flush(stats)
+    stats.flush()
 
     (mutation,) = show(str(request_id))["mutations"]
     assert (mutation["staff_label"], mutation["table_name"]) == ("ada", "shops")
@@ -169,7 +164,7 @@ def test_what_was_committed_under_the_request_id_is_shown(stats: RequestStats) -
 
 def test_an_unknown_request_or_class_is_refused(stats: RequestStats) -> None:
     stats.add_error(make_error(1))
-    flush(stats)
+    stats.flush()
     for words, message in (
         (("show", "nothing"), "no error of the request 'nothing' is recorded"),
         (("list", "--class", "AdminShutdwn"), "did you mean 'AdminShutdown'?"),
