@@ -19,6 +19,9 @@ NAMESPACE = UUID("0f4f5d5b-3f43-4f43-9a67-1d2c2f3f8a51")
 """Namespace of the ids of Sentry events: a repeated event has the id of the first one."""
 _LEVELS = {"P1": "fatal", "P2": "error", "P3": "warning"}
 
+_TITLES = {Change.REPEATED: "still open", Change.REMINDED: "reminder", Change.NOTED: "note"}
+"""Changes that Slack names otherwise."""
+
 Message = Mapping[str, Any]
 """See ``make_message``."""
 
@@ -100,9 +103,12 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
 
     Source: docs.slack.dev/messaging/formatting-message-text.
     """
-    head = f"*{message['severity']} {message['change']}*: {_escape(message['about'])} (`{message['rule']}`)"
-    if message["count"] > 1:
-        head += f", {message['count']} incidents"
+    change = _TITLES.get(message["change"], message["change"])
+    head = f"*{message['severity']} {change}*: {_escape(message['about'])} (`{message['rule']}`)"
+    # A phone shows the first line alone.
+    head += (
+        f", {message['count']} incidents" if message["count"] > 1 else f", {message['incidents'][0]['shop']}"
+    )
     lines = [f"• {_escape(_describe(one, zone))}" for one in message["incidents"]]
     if more := message["count"] - len(message["incidents"]):
         lines.append(f"• and {more} more: `fleet incidents list --rule {message['rule']}`")

@@ -20,7 +20,7 @@ def test_a_p1_is_repeated_until_a_person_acknowledges_it(engine: Engine, web: We
     notify(engine, web, NOW)
     assert notify(engine, web, NOW + REPEAT_AFTER - MINUTE) == []
     (again,) = notify(engine, web, NOW + REPEAT_AFTER)
-    assert again.startswith("*P1 repeated*")
+    assert again.startswith("*P1 still open*")
 
     act(engine, acknowledge, NOW + REPEAT_AFTER + MINUTE)
     assert notify(engine, web, NOW + 2 * REPEAT_AFTER) == []
@@ -33,7 +33,7 @@ def test_the_holder_of_a_p1_is_reminded_after_half_an_hour_without_a_note(engine
     assert notify(engine, web, NOW + REPEAT_AFTER) == []
 
     (reminder,) = notify(engine, web, NOW + REPEAT_AFTER + MINUTE)
-    assert reminder.startswith("*P1 reminded*")
+    assert reminder.startswith("*P1 reminder*")
     assert "ada holds it and wrote no note for 30 min" in reminder
     act(engine, partial(add_note, note="restores the backup"), NOW + REPEAT_AFTER + 20 * MINUTE)
     assert notify(engine, web, NOW + 2 * REPEAT_AFTER + MINUTE) == []
@@ -57,7 +57,7 @@ def test_a_p1_that_is_open_for_two_hours_is_escalated_once(engine: Engine, web: 
     assert escalated.startswith("*P1 escalated*")
     assert "ada holds it." in escalated
     later = [notify(engine, web, NOW + ESCALATE_AFTER + n * REPEAT_AFTER) for n in (1, 2, 3)]
-    assert [text.partition("*:")[0] for (text,) in later] == ["*P1 reminded"] * 3
+    assert [text.partition("*:")[0] for (text,) in later] == ["*P1 reminder"] * 3
 
 
 def test_two_failed_actions_escalate_an_incident_of_any_severity(engine: Engine, web: Web) -> None:
@@ -88,7 +88,7 @@ def test_an_incident_that_opens_again_has_no_holder_and_no_failed_actions(engine
     assert "Take it, so that it is not repeated" in again
     assert notify(engine, web, NOW + 10 * MINUTE) == []
     (still,) = notify(engine, web, NOW + 9 * MINUTE + REPEAT_AFTER)
-    assert still.startswith("*P1 repeated*")
+    assert still.startswith("*P1 still open*")
 
 
 def test_a_posted_note_leaves_at_once(engine: Engine, web: Web) -> None:
@@ -98,7 +98,7 @@ def test_a_posted_note_leaves_at_once(engine: Engine, web: Web) -> None:
     serve(engine, TOPIC, AlertSendHandler())
 
     ((note,),) = [request.json.values() for request in web.requests]
-    assert note.startswith("*P2 noted*")
+    assert note.startswith("*P2 note*")
     assert "ada: their page says &lt;14:00&gt;" in note
     with settings_of(SLACK_WEBHOOK_URL=""), transaction(engine) as tx:
         assert post_note(tx, 1, "x", "ada", NOW) == []

@@ -37,6 +37,7 @@ def test_an_incident_is_sent_when_it_opens_and_when_it_ends(engine: Engine, web:
     assert opened.startswith(
         "*P2 opened*: work of a shop and topic used all its tries on a day (UTC) (`work_dead`)"
     )
+    assert opened.splitlines()[0].endswith(", acme")
     assert "acme: 3 mail_send dead" in opened
     assert "`fleet incidents show 1`" in opened
     assert notify(engine, web, NOW + MINUTE) == []

@@ -153,7 +153,7 @@ def test_an_altered_audit_chain_is_a_p1_and_closes_the_deploy_gate(
 
     assert watch.open_rules == [("P1", "audit_chain_failed")]
     watch.pass_minutes(31)
-    assert watch.messages("audit_chain_failed") == ["P1 opened", "P1 repeated"]
+    assert watch.messages("audit_chain_failed") == ["P1 opened", "P1 still open"]
     with transaction(watch.engine) as tx:
         assert [one.code for one in list_gate_reasons(tx, watch.now)] == ["audit_chain_broken"]
 
