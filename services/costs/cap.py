@@ -28,7 +28,7 @@ def apply_ai_caps(tx: Connection, now: datetime) -> list[WorkRef]:
     mail a month, in the transaction that pauses the work.
     """
     lock_objects(tx, [(FLEET, "ai-caps")])  # two workers must not pause and mail at the same time
-    costs = {one.shop_id: one for one in list_month_costs(tx, now) if one.kind == AI and one.is_at_limit}
+    costs = {one.shop_id: one for one in list_month_costs(tx, now, kinds=[AI]) if one.is_at_limit}
     paused = {
         one.scope.shop_id: one
         for one in list_pauses(tx)
@@ -40,15 +40,17 @@ def apply_ai_caps(tx: Connection, now: datetime) -> list[WorkRef]:
     for shop_id, one in costs.items():
         pause = paused.get(shop_id)
         if pause is None or (pause.created_by == BY and pause.ends_at != one.ends_at):
+            shop = get_shop_by_id(tx, shop_id)
             reason = f"AI costs of {one.month} are {one.counted}, the cap is {one.limit}"
+            if not shop.owner_email:
+                reason += "; nobody was mailed, as the shop has no owner_email"
             scope = PauseScope(cost=AI, shop_id=shop_id)
             record_pause(tx, scope, "hold", ends_at=one.ends_at, now=now, by=BY, reason=reason)
-            work += _plan_mail(tx, one, now)
+            work += _plan_mail(tx, shop, one, now)
     return record_work(tx, work, now)
 
 
-def _plan_mail(tx: Connection, costs: MonthCosts, now: datetime) -> list[NewWork]:
-    shop = get_shop_by_id(tx, costs.shop_id)
+def _plan_mail(tx: Connection, shop: Shop, costs: MonthCosts, now: datetime) -> list[NewWork]:
     if not shop.owner_email:
         return []
     facts = plan_cap_mail(costs)

@@ -12,10 +12,13 @@ _RULES = {AI: "ai_at_cap", SMS: "sms_over_budget"}
 
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
-    """Return the share of each shop's cap and budget that is used in its month, in percent."""
+    """Return the share of each shop's cap and budget that is used in its month, in percent.
+
+    A shop without costs in its month has no figure.
+    """
     found: dict[str, list[Figure]] = {rule: [] for rule in (*_RULES.values(), "cost_not_converted")}
     for one in list_month_costs(tx, now):
-        if one.percent is None:
+        if one.percent is None or not one.micros:
             continue
         detail = {"month": one.month, "spent": one.spent, "counted": one.counted, "cap": one.limit}
         found[_RULES[one.kind]].append(Figure(one.percent, one.shop_id, detail=detail))

@@ -116,16 +116,21 @@ def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
 
 
 def list_month_costs(
-    tx: Connection, now: datetime, *, shop_id: int | None = None, month: date | None = None
+    tx: Connection,
+    now: datetime,
+    *,
+    shop_id: int | None = None,
+    month: date | None = None,
+    kinds: Sequence[str] = COSTS,
 ) -> Sequence[MonthCosts]:
-    """Return each shop's costs of each kind that it has costs or a limit for, by shop and kind.
+    """Return each shop's costs of those ``kinds`` that it has costs or a limit for, by shop and kind.
 
     ``month`` is the first day of a month; None: the month of each shop's zone at ``now``.
     """
     shops = tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": shop_id}).all()
     months = {shop.id: month or _find_day(shop.timezone, now).replace(day=1) for shop in shops}
     bounds = [(key, begins, _next_month(begins)) for key, begins in months.items()]
-    values = {**arrays("shop_id begins ends", bounds), "kinds": list(COSTS)}
+    values = {**arrays("shop_id begins ends", bounds), "kinds": list(kinds)}
     sums: dict[tuple[int, str], dict[str, int]] = {}
     for row in tx.exec_driver_sql(_SUM, values):
         sums.setdefault((row.shop_id, row.kind), {})[row.currency] = row.micros
@@ -142,7 +147,7 @@ def list_month_costs(
         )
         for shop in shops
         for kind, field in LIMITS.items()
-        if getattr(shop, field) or (shop.id, kind) in sums
+        if kind in kinds and (getattr(shop, field) or (shop.id, kind) in sums)
     ]
 
 

@@ -108,6 +108,7 @@ def test_another_zone_moves_the_end_and_a_shop_without_owner_is_paused_too(tx: C
     apply_ai_caps(tx, NOW)
 
     assert [row[3] for row in pauses_of(tx)] == [datetime(2026, 12, 1, tzinfo=UTC)]
+    assert "nobody was mailed, as the shop has no owner_email" in list_pauses(tx)[0].reason
 
 
 def test_the_pause_holds_topics_that_cause_the_cost_at_this_shop_only(engine: Engine) -> None:
