@@ -21,6 +21,7 @@ from services.cli.params import SINCE
 from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.shopify.backfill.state import find_state
 from services.shops.connections import recorded_calls
 from services.shops.secrets import list_secret_states
 from services.shops.shops import Shop, find_slugs, get_shop
@@ -66,11 +67,17 @@ def run(shop: str, since: datetime | None, dry_run: bool, as_json: bool) -> None
         to_do = find_missing_access(tx, stored)
     with recorded_calls(stored.id):
         results = backfill_providers(stored.id, now, new_request_id(), since=since, is_dry=dry_run)
+    with transaction() as tx:
+        state = find_state(tx, stored.id)
+    is_cut = since is not None and state.orders_since is not None and since < state.orders_since
+    limit = state.describe_limit(shop, stored.zone) if is_cut else ""
     if as_json:
         documents = [_document(result, to_do) for result in results]
-        print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": documents})
+        print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": documents, "limit": limit})
     else:
         _print_results(results, to_do, dry_run)
+        if limit:
+            click.echo(limit)
     if fault := find_fault(results):
         raise fault
 
