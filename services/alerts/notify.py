@@ -27,7 +27,10 @@ GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
 """A P1 that nobody acknowledged is sent again after this time; else its holder is reminded without a note."""
 ESCALATE_AFTER = timedelta(hours=2)
-"""A P1 that is open for so long is sent once more, with two failed actions any incident is."""
+"""A P1 that is open for so long is sent once more, with two failed actions any incident is.
+
+If it is sent as a P1 late (it was held back, or was a P2), people first have ``REPEAT_AFTER`` for it.
+"""
 
 _COLUMNS = """
 c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at, coalesce(s.slug, 'fleet') as shop, c.shop_id,
@@ -42,6 +45,7 @@ with changed as (
       when i.worsened_at > i.notified_at then 'worsened'
       when (i.escalated_at is null or i.escalated_at < i.reopened_at)
            and (i.severity = 'P1' and coalesce(i.reopened_at, i.opened_at) <= %(escalate)s
+                  and (i.notified_change not in ('opened', 'worsened') or i.notified_at <= %(repeat)s)
                 or (select count(*) {_ENTRIES} = 'action' and e.detail ->> 'outcome' = 'failed'
                        and e.at >= coalesce(i.reopened_at, i.opened_at)) >= 2) then 'escalated'
       when i.severity <> 'P1' or i.notified_at > %(repeat)s then null

@@ -60,6 +60,19 @@ def test_a_p1_that_is_open_for_two_hours_is_escalated_once(engine: Engine, web: 
     assert [text.partition("*:")[0] for (text,) in later] == ["*P1 reminder"] * 3
 
 
+def test_an_old_incident_that_rises_to_p1_is_not_escalated_at_once(engine: Engine, web: Web) -> None:
+    later = NOW + timedelta(days=1)
+    fire(engine, failure())
+    notify(engine, web, NOW)
+    fire(engine, failure(severity="P1"), now=later)
+    assert [text.partition("*:")[0] for text in notify(engine, web, later)] == ["*P1 worsened"]
+
+    assert notify(engine, web, later + REPEAT_AFTER - MINUTE) == []
+    assert [text.partition("*:")[0] for text in notify(engine, web, later + REPEAT_AFTER)] == [
+        "*P1 escalated"
+    ]
+
+
 def test_two_failed_actions_escalate_an_incident_of_any_severity(engine: Engine, web: Web) -> None:
     fire(engine, failure())
     notify(engine, web, NOW)
