@@ -86,11 +86,13 @@ def _make_error(answer: "httpx.Response", body: dict[str, Any]) -> WorkError:
     if status >= 500:
         return RetryLater("twilio.unavailable", detail)
     if status == 401:
-        return Misconfigured("twilio.credentials_refused", detail)
+        return Misconfigured("twilio.credentials_refused", f"{detail}: the SID or the token is wrong")
     if status == 403:
-        return Misconfigured("twilio.access_denied", detail, is_partial=True)
+        return Misconfigured(
+            "twilio.access_denied", f"{detail}: this key may not read usage", is_partial=True
+        )
     if status == 404:
-        return Misconfigured("twilio.account_unknown", detail)
+        return Misconfigured("twilio.account_unknown", f"{detail}: there is no account with this SID")
     return Refused("twilio.request_refused", detail)
 
 

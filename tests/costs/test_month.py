@@ -13,9 +13,10 @@ from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.core.money import MoneyInvalid
 from services.costs.figures import collect_figures
-from services.costs.month import MonthCosts
+from services.costs.month import LIMITS, MonthCosts
 from services.costs.store import Cost, list_month_costs, record_cost
-from services.shops.shops import ShopInvalid, set_shop
+from services.ledger.topics import COSTS
+from services.shops.shops import FIELDS, ShopInvalid, set_shop
 from tests.costs.samples import NOW, add_limited_shop, spend
 
 
@@ -31,6 +32,11 @@ def test_a_retry_counts_once_and_a_changed_amount_replaces_the_first(tx: Connect
     costs = costs_of(tx, "ai")
     assert costs.micros == {"CAD": 1_304_200}
     assert (costs.spent, costs.counted, costs.month) == ("1.30 CAD", "1.30 CAD", "2026-11")
+
+
+def test_each_kind_of_cost_has_a_limit() -> None:
+    assert LIMITS.keys() == set(COSTS)
+    assert set(LIMITS.values()) < set(FIELDS)
 
 
 def totals(tx: Connection) -> list[tuple[object, ...]]:

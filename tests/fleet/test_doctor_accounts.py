@@ -19,6 +19,7 @@ from tests.fakes.mail_services import Graph, Resend, SendGrid, Service, aadsts
 from tests.fakes.settings import settings_of
 from tests.fakes.smtp import Sink, smtp_server
 from tests.fakes.stripe import StripeApi
+from tests.fakes.web import Answer, Web
 from tests.jobs.job_rows import add_shops
 
 Account = tuple[dict[str, str], Callable[[], int]]
@@ -149,6 +150,24 @@ def test_each_shops_credential_is_tried_and_recorded(engine: Engine) -> None:
         away = find_shops()["stripe-key of acme"]
         assert not away.ok
         assert away.seen.startswith("stripe.unavailable")
+
+
+def test_twilios_credentials_are_tried_with_a_call_that_changes_nothing(engine: Engine) -> None:
+    add_shops(engine, utc_now(), acme="America/Vancouver")
+    with transaction(engine) as tx:
+        record_secret(tx, 1, "twilio-credentials", f"AC{'a' * 32}:tok3n-tok3n", utc_now())
+    with (
+        Web(Answer(401), Answer(200, {}, b'{"usage_records": []}')) as web,
+        settings_of(TWILIO_API_BASE=web.url),
+    ):
+        fault = find_shops()["connection"]
+        assert "twilio of acme is broken" in fault.seen
+        assert fault.remedy.startswith("fleet shops secret acme twilio-credentials --stdin; then ")
+        assert "tok3n" not in fault.seen + fault.remedy
+        assert find_shops()["connection"].ok
+        assert [request.path.partition("?")[0].rpartition("/")[2] for request in web.requests] == [
+            "Daily.json"
+        ] * 2
 
 
 def test_a_secret_of_another_key_is_a_fault(engine: Engine) -> None:
