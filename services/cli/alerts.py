@@ -59,10 +59,9 @@ def list_rules(as_json: bool) -> None:
         "severity": "severity",
         "opens": "opens",
         "set": lambda rule: _describe_settings(settings.get(rule.name, ())),
-        "means": "about",
-        "do": "steps.fix",
         "evaluated": lambda rule: status[rule.name].computed_at,
         "open": lambda rule: status[rule.name].incidents_open,
+        "do": "steps.fix",
     }
     documents = [
         _document(rule, status[rule.name]) | {"settings": settings.get(rule.name, [])} for rule in rules

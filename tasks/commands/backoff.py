@@ -49,12 +49,10 @@ def backoff(
     with transaction() as tx:
         before = next((one.factor for one in list_backoffs(tx) if one.topic == topic), 1.0)
         retrying = count_work(tx, WorkFilter(topic=topic, statuses=("error",)))
-    what = f"retries of {topic} wait {factor:g} times as long"
+    what = f"retries of {topic} wait {f'{factor:g} times as long' if factor > 1 else 'as long as usual'}"
     fields = {"topic": topic, "factor": factor, "before": before, "retrying": retrying}
     if before == factor:
-        _report(
-            f"Nothing was changed: retries of {topic} wait {factor:g} times as long.", fields, as_json=as_json
-        )
+        _report(f"Nothing was changed: {what}.", fields, as_json=as_json)
         return
     if not dry_run:
         confirm(f"Make {what} (now {before:g})? {retrying} wait for a retry", force=force)

@@ -84,6 +84,6 @@ def test_prometheus_gets_every_rule_over_metrics_that_are_exported(engine: Engin
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     failed = run("export", "--prometheus", "--out", str(tmp_path / "none" / "rules.yml"))
 
-    assert failed.exit_code == 1
+    assert failed.exit_code == 2
     assert "none/rules.yml: No such file or directory" in failed.output
     assert run("export").exit_code == 2

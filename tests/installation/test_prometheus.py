@@ -1,5 +1,6 @@
 """Debian's promtool takes the exported alert rules, and they fire when the rule does."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -60,10 +61,10 @@ def test_an_alert_fires_after_the_time_of_its_rule_and_ends_after_its_recovery(r
     ):
         spec = RULES[rule]
         source = {"OLD": "secret_old"}.get(word, rule)
-        action = spec.action or f"docs/operations.md, {rule}"
+        description = json.dumps(f"opens {spec.opens}; do: {spec.steps.fix}")
         alert = (
             f"{{exp_labels: {{severity: {spec.severity}, rule: {source}}}, exp_annotations: "
-            f'{{summary: "{spec.about}", description: "opens {spec.opens}; do: {action}"}}}}'
+            f'{{summary: "{spec.about}", description: {description}}}}}'
         )
         cases = cases.replace(word, alert)
     file = rules.with_name("cases.yml")
