@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.money import CURRENCIES, format_minor, parse_money, to_micros
 from services.core.pg_arrays import arrays, int_array
 from services.costs.month import LIMITS, MonthCosts
 from services.ledger.topics import COSTS
+from services.shops.shops import Shop
 
 _FIND_ZONES = "select id, timezone from shops where id = any(%(shop_id)s::int[])"
 
@@ -66,6 +67,12 @@ select m.shop_id, k.kind, k.currency, k.micros
    select kind, currency, sum(amount_micros)::bigint as micros from metered_costs
     where shop_id = m.shop_id and kind = any(%(kinds)s::text[]) and day >= m.begins and day < m.ends
     group by kind, currency having sum(amount_micros) <> 0) k
+"""
+
+_FIND_DAYS = """
+select day, kind, source, currency, amount_micros from metered_costs
+ where shop_id = %(shop_id)s and day >= %(begins)s and day < %(ends)s and amount_micros <> 0
+ order by 1, 2, 3, 4
 """
 
 
@@ -149,6 +156,15 @@ def list_month_costs(
         for kind, field in LIMITS.items()
         if kind in kinds and (getattr(shop, field) or (shop.id, kind) in sums)
     ]
+
+
+def list_day_costs(
+    tx: Connection, shop: Shop, now: datetime, month: date | None = None
+) -> Sequence[Row[Any]]:
+    """Return ``day, kind, source, currency, amount_micros`` of a month, as in ``list_month_costs``."""
+    begins = month or _find_day(shop.timezone, now).replace(day=1)
+    values = {"shop_id": shop.id, "begins": begins, "ends": _next_month(begins)}
+    return tx.exec_driver_sql(_FIND_DAYS, values).all()
 
 
 def _find_days(tx: Connection, shop_ids: Collection[int], now: datetime) -> Mapping[int, date]:

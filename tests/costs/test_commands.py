@@ -65,6 +65,15 @@ def test_costs_are_shown_by_kind_with_what_does_not_count(engine: Engine) -> Non
         "counted"
     ] == ("0.00 CAD")
     assert run("shops", "costs", "harbour", "--month", "2025").exit_code == 2
+    days = json.loads(run("shops", "costs", "harbour", "--by-day", "--json").stdout)
+    assert [(one["kind"], one["source"], one["currency"], one["amount_micros"]) for one in days] == [
+        ("ai", "test", "CAD", 12_000_000),
+        ("ai", "test", "USD", 3_000_000),
+    ]
+    assert "12.00 CAD" in run("shops", "costs", "harbour", "--by-day").stdout
+    assert (
+        "No costs in this month" in run("shops", "costs", "harbour", "--by-day", "--month", "2025-01").stdout
+    )
 
     lines = {one["shop"]: one["costs"] for one in json.loads(run("overview", "--json").stdout)}
     assert [one["kind"] for one in lines["harbour"]] == ["ai", "sms"]
