@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row
 from services.core.errors import WorkError
 from services.core.pg_arrays import arrays, int_array
 from services.core.settings import get_settings
-from services.jobs.definition import SHOP_ZONE, Job
+from services.jobs.definition import SHOP_ZONE, START_WITHIN, Job
 from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, WorkItem
 from services.providers.http import get_http_client
 
@@ -163,13 +163,15 @@ def name_monitor(job: Job, zone: str, own_slug: str | None) -> str:
 
 def _config(job: Job, run: Row[Any]) -> str:
     """Return the monitor's configuration for Sentry, with durations in whole minutes."""
-    grace_minutes = max(1, math.ceil(job.grace / timedelta(minutes=1)))
+    start, end = (
+        max(1, math.ceil(grace / timedelta(minutes=1))) for grace in (min(job.grace, START_WITHIN), job.grace)
+    )
     return orjson.dumps(
         {
             "schedule": {"type": "crontab", "value": run.schedule},
             "timezone": run.zone,
-            "checkin_margin": grace_minutes,
-            "max_runtime": grace_minutes,
+            "checkin_margin": start,
+            "max_runtime": end,
         }
     ).decode()
 

@@ -94,17 +94,22 @@ def test_runs_of_one_zone_are_one_round_with_one_begin_and_one_end(engine: Engin
         assert sent_checkins(engine)[3:] == [("daily-reconciliation-america-los-angeles", "ok")]
 
 
-def test_the_monitor_has_the_schedule_zone_and_grace_that_hold(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("grace", "margin", "longest"), [(timedelta(seconds=90), 2, 2), (timedelta(hours=2), 30, 120)]
+)
+def test_the_monitor_has_the_schedule_zone_and_grace_that_hold(
+    engine: Engine, grace: timedelta, margin: int, longest: int
+) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, make_job(grace=timedelta(seconds=90)), west="America/Los_Angeles")
+        begin(engine, make_job(grace=grace), west="America/Los_Angeles")
         run_tick(engine, NOW)
 
     ((config,),) = runs(engine, CONFIGS)
     assert config == {
         "schedule": {"type": "crontab", "value": "0 0 * * *"},
         "timezone": "America/Los_Angeles",
-        "checkin_margin": 2,
-        "max_runtime": 2,
+        "checkin_margin": margin,
+        "max_runtime": longest,
     }
 
 
