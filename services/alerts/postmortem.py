@@ -143,7 +143,8 @@ def _describe(change: Row[Any]) -> str:
 
 def _describe_entry(entry: Row[Any]) -> str:
     by = f" by {entry.by}" if entry.by else ""
-    return _text(f"{entry.kind}{by}" + (f": {entry.text}" if entry.text else ""))
+    outcome = f"{entry.detail['outcome']} " if "outcome" in entry.detail else ""
+    return _text(f"{outcome}{entry.kind}{by}" + (f": {entry.text}" if entry.text else ""))
 
 
 def _time(at: datetime, zone: ZoneInfo) -> str:

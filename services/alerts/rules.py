@@ -239,6 +239,7 @@ _EVALUATED = (
         unit="min",
         threshold=15,
         is_of_fleet=True,
+        lasts=timedelta(minutes=2),  # after a restart some figures take a minute
         clears=NOW,
     ),
 )

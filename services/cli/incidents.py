@@ -133,7 +133,12 @@ def show(incident_id: int, as_json: bool) -> None:
     print_fields(f"Incident {line.id}", {**fields, "shop": _shop(line, slugs)})
     if line.detail:
         print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
-    columns: Columns = {"at": "at", "what": "kind", "by": "by", "text": "text"}
+    columns: Columns = {
+        "at": "at",
+        "what": lambda entry: f"{entry.kind} {entry.detail.get('outcome', '')}".rstrip(),
+        "by": "by",
+        "text": "text",
+    }
     print_lines("Timeline", columns, entries, "No entry is recorded.")
     if line.status == "open":
         shop = FLEET_NAME if line.shop_id is None else _shop(line, slugs)

@@ -88,6 +88,16 @@ def test_a_rule_without_figures_has_an_incident_and_keeps_its_own(tx: Connection
     assert open_rules(tx) == [(7, "signature_failures:stripe")]
 
 
+def test_after_a_long_stop_a_rule_has_two_minutes_for_its_figures(tx: Connection) -> None:
+    evaluate_rules(tx, {"signature_failures": []}, NOW)
+    started = NOW + timedelta(hours=3)
+    for minute in (0, 1):
+        evaluate_rules(tx, {}, started + minute * MINUTE)
+    evaluate_rules(tx, {"signature_failures": []}, started + 2 * MINUTE)
+
+    assert open_rules(tx) == []
+
+
 def test_shops_and_subjects_have_incidents_of_their_own(tx: Connection) -> None:
     figures = [Figure(3, shop, provider, {"provider": provider}) for shop in (7, 8) for provider in "ab"]
     evaluate_rules(tx, {"signature_failures": figures}, NOW)

@@ -95,10 +95,20 @@ def write_runbook() -> str:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "write"), [("rules", write_table), ("runbook", write_runbook)], ids=["rules", "runbook"]
-)
-def test_the_page_of_alerts_is_written_from_the_rules(name: str, write: Callable[[], str]) -> None:
+def write_channels() -> str:
+    lines = ["| channel | set with | severities | changes |", "| --- | --- | --- | --- |"]
+    for channel in CHANNELS.values():
+        changes = "all" if {*Change} - {*channel.changes} == {Change.TEST} else ", ".join(channel.changes)
+        severities = ", ".join(channel.severities)
+        lines.append(f"| `{channel.name}` | `{channel.setting}` | {severities} | {changes} |")
+    return "\n".join(lines)
+
+
+PARTS = {"rules": write_table, "runbook": write_runbook, "channels": write_channels}
+
+
+@pytest.mark.parametrize(("name", "write"), PARTS.items(), ids=PARTS)
+def test_the_page_of_alerts_is_written_from_the_tables(name: str, write: Callable[[], str]) -> None:
     part = PAGE.read_text().partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0].strip()
 
     assert part == write(), "run python -m tests.alerts.test_every_rule_is_documented"
@@ -109,26 +119,13 @@ def test_every_rule_has_steps_and_every_step_a_rule() -> None:
     assert [name for name, steps in read_runbook().items() if not all(steps)] == []
 
 
-def test_the_page_of_alerts_has_the_table_of_channels() -> None:
-    lines = ["| channel | set with | severities | changes |", "| --- | --- | --- | --- |"]
-    for channel in CHANNELS.values():
-        changes = "all" if {*Change} - {*channel.changes} == {Change.TEST} else ", ".join(channel.changes)
-        lines.append(
-            f"| `{channel.name}` | `{channel.setting}` | {', '.join(channel.severities)} | {changes} |"
-        )
-    page = PAGE.read_text()
-    table = page.partition("<!-- channels -->")[2].partition("<!-- end of channels -->")[0].strip()
-
-    assert table == "\n".join(lines), "replace the table in docs/alerts.md"
-
-
 def write_page() -> None:
-    """Write the parts of the page that come from the rules."""
+    """Write the parts of the page that come from tables."""
     page = PAGE.read_text()
-    for name, text in (("rules", write_table()), ("runbook", write_runbook())):
+    for name, write in PARTS.items():
         before, _, rest = page.partition(f"<!-- {name} -->")
         after = rest.partition(f"<!-- end of {name} -->")[2]
-        page = f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}"
+        page = f"{before}<!-- {name} -->\n{write()}\n<!-- end of {name} -->{after}"
     PAGE.write_text(page)
 
 

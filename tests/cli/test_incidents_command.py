@@ -213,6 +213,7 @@ def test_an_action_and_a_posted_note_are_in_the_timeline(engine: Engine) -> None
         ("action", "restarted worker-ops", {"outcome": "failed"}),
         ("note", "their page says 14:00", {}),
     ]
+    assert "action failed" in run("show", "1").output
     with transaction(engine) as tx:
         (payload,) = tx.execute(text("select payload from work_queue where topic = 'alert_send'")).scalars()
     assert (payload["message"]["change"], payload["message"]["by"]) == ("noted", "ada")

@@ -30,8 +30,8 @@ tests:
       - {eval_time: 45m, alertname: requests_failed, exp_alerts: []}
       - {eval_time: 4m, alertname: audit_chain_failed, exp_alerts: []}
       - {eval_time: 5m, alertname: audit_chain_failed, exp_alerts: [CHAIN]}
-      - {eval_time: 15m, alertname: rule_not_computed, exp_alerts: []}
-      - {eval_time: 16m, alertname: rule_not_computed, exp_alerts: [OLD]}
+      - {eval_time: 17m, alertname: rule_not_computed, exp_alerts: []}
+      - {eval_time: 18m, alertname: rule_not_computed, exp_alerts: [OLD]}
 """
 
 
