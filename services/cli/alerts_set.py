@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from services.alerts.rules import FIGURE_RULES
-from services.alerts.thresholds import load_thresholds, set_threshold, unset_threshold
+from services.alerts.thresholds import load_thresholds, set_threshold
 from services.cli.base import (
     Decorator,
     ReportingCommand,
@@ -65,10 +65,7 @@ def _change(
         shop_id = find_shop_id(tx, shop) or FLEET
         before = load_thresholds(tx).find(spec, shop_id)
         author: Any = {"now": utc_now(), "reason": reason.strip(), **audit_author(actor)}
-        if threshold is None:
-            unset_threshold(tx, rule, shop_id, **author)
-        else:
-            set_threshold(tx, rule, shop_id, threshold, **author)
+        set_threshold(tx, rule, shop_id, threshold, **author)
         after = load_thresholds(tx).find(spec, shop_id)
     if as_json:
         print_json(

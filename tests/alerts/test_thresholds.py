@@ -12,7 +12,7 @@ from services.alerts.evaluate import evaluate_rules
 from services.alerts.figures import Figure
 from services.alerts.incidents import find_incidents
 from services.alerts.states import list_rule_status
-from services.alerts.thresholds import list_rule_settings, load_thresholds, set_threshold, unset_threshold
+from services.alerts.thresholds import list_rule_settings, load_thresholds, set_threshold
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.ledger.work import FLEET
@@ -47,10 +47,10 @@ def test_the_fleets_threshold_is_for_shops_without_their_own_and_unset_returns_t
     set_threshold(tx, RULE, 7, 5, **AUTHOR)
     assert evaluate(tx, (9, 7), (9, 8)) == [(Change.OPENED, 7)]
 
-    assert unset_threshold(tx, RULE, 7, **AUTHOR) == 5
+    assert set_threshold(tx, RULE, 7, None, **AUTHOR) == 5
     changes = [change for step in range(1, 12) for change in evaluate(tx, (9, 7), at=NOW + step * MINUTE)]
     assert changes == [(Change.RECOVERED, 7)]
-    unset_threshold(tx, RULE, FLEET, **AUTHOR)
+    set_threshold(tx, RULE, FLEET, None, **AUTHOR)
     assert list_rule_settings(tx) == []
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_threshold_is_refused(
     with pytest.raises(InputInvalid, match=fault):
         set_threshold(tx, name, shop_id, threshold, now=NOW, by="ada", reason=reason)
     with pytest.raises(InputInvalid, match=r"no threshold of .* is set here"):
-        unset_threshold(tx, name, FLEET, **AUTHOR)
+        set_threshold(tx, name, FLEET, None, **AUTHOR)
     assert load_thresholds(tx) == {}
 
 
