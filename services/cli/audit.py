@@ -35,7 +35,14 @@ from services.cli.params import OUTPUT_FILE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.audit_jobs import describe_open, find_signable, find_slug, list_open, list_open_findings
+from services.jobs.audit_jobs import (
+    describe_open,
+    find_signable,
+    find_slug,
+    list_open,
+    list_open_findings,
+    record_findings,
+)
 from services.providers.object_store import open_store
 from services.schema.models import metadata
 from services.shops.shops import find_slugs
@@ -100,8 +107,8 @@ def verify(
     """Verify the chains and name the first altered row. Exit code 1 if there is one.
 
     Verification starts at each chain's last signed checkpoint unless --full or --since is given, and signs a
-    new one if there is no finding. A finding of a job stays open, with exit code 1, until `fleet incidents
-    resolve` closes it.
+    new one if there is no finding. A finding opens the incident audit_chain_failed (P1), which closes the
+    deploy gate, and stays open, with exit code 1, until `fleet incidents resolve` closes it.
 
     \b
     Example: fleet audit verify --shop harbour --full
@@ -123,6 +130,8 @@ def verify(
     with transaction() as tx:
         report = verify_audit(tx, options, signer, store, _progress(slugs))
     with transaction() as tx:
+        if report.findings:
+            record_findings(tx, report.findings, f"{now:%Y-%m-%d}", now)
         unresolved = list_open_findings(tx, *([options.shop_id] if shop else []))
         record_checkpoints(tx, find_signable(report, unresolved), signer, now)
     if as_json:

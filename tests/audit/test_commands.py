@@ -44,6 +44,15 @@ def alter(owner_engine: Engine, shop_id: int, seq: int = 3) -> None:
         )
 
 
+def test_a_finding_closes_the_deploy_gate_at_once(owner_engine: Engine, harbour: int) -> None:
+    assert CliRunner().invoke(main, ["gate"]).exit_code == 0
+    alter(owner_engine, harbour)
+
+    assert run("verify").exit_code == 1
+    closed = json.loads(CliRunner().invoke(main, ["gate", "--json"]).stdout)
+    assert [one["code"] for one in closed["reasons"]] == ["audit_chain_broken"]
+
+
 def test_intact_chains_exit_0_and_are_signed(engine: Engine) -> None:
     first = run("verify")
 
