@@ -54,7 +54,8 @@ class Notice(NamedTuple):
 def make_test_notice(by: str, now: datetime) -> Notice:
     """Return the notice of a test message."""
     summary = f"{by} tests this channel. Nothing is wrong."
-    return Notice(0, "test_message", Change.TEST, "P3", "test_message", "", summary, {}, now, "fleet")
+    day = f"{now:%Y-%m-%d}"
+    return Notice(0, "test_message", Change.TEST, "P3", "test_message", day, summary, {}, now, "fleet")
 
 
 def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:

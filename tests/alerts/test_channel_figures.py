@@ -20,6 +20,7 @@ from services.jobs.conditions import count_conditions
 from services.ledger.health import Health, classify_health
 from services.mail.send import MailSendHandler
 from tests.fakes.settings import settings_of
+from tests.fakes.smtp import Sink, smtp_server
 from tests.fakes.web import Answer, Web
 from tests.jobs.job_rows import runs
 from tests.jobs.work import make_due, serve
@@ -175,6 +176,19 @@ def test_the_test_message_goes_through_every_channel(engine: Engine, slack: Web,
     assert lines[1].startswith("alert_webhook: not sent: alert_webhook.address_refused: HTTP 404 gone")
     assert "ada tests this channel. Nothing is wrong." in slack.requests[0].json["text"]
     assert runs(engine, "select count(*) from incidents") == [(0,)]
+
+
+def test_a_test_mail_reaches_the_mail_server(engine: Engine) -> None:
+    sink = Sink()
+    with (
+        smtp_server(sink) as url,
+        settings_of(OPERATOR_EMAIL="ops@example.com", SMTP_URL=url, MAIL_TRANSPORT="smtp"),
+    ):
+        assert run_test(engine, "--channel", "mail") == (0, ["mail: sent"])
+
+    (mail,) = sink.mails
+    assert mail["Subject"].startswith("Test: test message at fleet (20")
+    assert "Nothing is wrong." in mail.get_body(("plain",)).get_content()
 
 
 def test_a_test_message_ends_the_incident_of_its_channel(engine: Engine, slack: Web, webhook: Web) -> None:
