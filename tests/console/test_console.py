@@ -134,7 +134,7 @@ def test_weak_secret_is_a_warning_at_start_and_not_shown(
         line = next(line for line in console.stdout if "secret_too_short" in line)
     finally:
         console.terminate()
-        console.wait(20)
+        console.wait(90)
 
     shown = json.loads(line)
     assert (shown["level"], shown["setting"], shown["characters"]) == ("warning", "CRON_SECRET", 17)

@@ -113,7 +113,7 @@ def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
         assert f"already running on {home} (pid {up.pid})" in refusal
 
         up.send_signal(signal.SIGINT)
-        assert up.wait(timeout=30) == 0
+        assert up.wait(timeout=90) == 0
         wait_for(lambda: not any(map(is_running, below)), seconds=2)
         assert find_owner(home) is None
         assert read_env(home).keys() == set(SECRET_NAMES)

@@ -10,7 +10,7 @@ import psutil
 T = TypeVar("T")
 
 
-def wait_for(fact: Callable[[], object], *, seconds: float = 15.0) -> None:
+def wait_for(fact: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Return once ``fact`` is true; fail if it does not become so."""
     deadline = time.monotonic() + seconds
     while not fact():

@@ -30,7 +30,7 @@ def serving(log: Path, env: Mapping[str, str]) -> Iterator[int]:
             yield port
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

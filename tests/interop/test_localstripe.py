@@ -95,7 +95,7 @@ def base_url(hooks: Hooks) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(90)
 
 
 @pytest.fixture(scope="module")

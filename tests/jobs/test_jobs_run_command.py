@@ -71,7 +71,7 @@ def test_a_terminal_gets_text_for_the_last_line(engine: Engine, shops: None) -> 
                 shown += chunk
     *logs, first, last = shown.decode().splitlines()
 
-    assert process.wait(30) == 0, shown
+    assert process.wait(90) == 0, shown
     for line, shop in ((first, "west"), (last, "east")):
         assert line.startswith(f"daily-reconciliation for {PERIOD} at {shop} was done in 0."), line
         assert "0 ours" in line
@@ -231,9 +231,9 @@ def test_stop_signal_leaves_the_runs_to_workers(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            assert stripe.received.wait(30)
+            assert stripe.received.wait(90)
             process.send_signal(signal_number)
-            assert process.wait(20) == 1
+            assert process.wait(90) == 1
 
     held = runs(
         engine, "select shop_id, locked_by is not null from work_queue where topic = 'reconcile' order by 1"

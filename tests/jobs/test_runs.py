@@ -104,7 +104,7 @@ def test_concurrent_triggers_start_one_run(shop: Engine) -> None:
     gate = threading.Barrier(8)
 
     def trigger() -> None:
-        gate.wait(10)
+        gate.wait(60)
         found.append(start(shop).found)
 
     threads = [threading.Thread(target=trigger) for _ in range(8)]

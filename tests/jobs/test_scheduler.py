@@ -93,7 +93,7 @@ def test_two_beats_at_once_begin_each_run_once(engine: Engine) -> None:
     gate = threading.Barrier(4)
 
     def beat() -> None:
-        gate.wait(10)
+        gate.wait(60)
         began.append(run_tick(engine, NOW))
 
     beats = [threading.Thread(target=beat) for _ in range(4)]

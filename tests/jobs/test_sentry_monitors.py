@@ -57,7 +57,7 @@ def at_once(count: int, act: Callable[[], object]) -> None:
     start = threading.Barrier(count)
 
     def wait_and_act(_: int) -> None:
-        start.wait(10)
+        start.wait(60)
         act()
 
     with ThreadPoolExecutor(count) as pool:

@@ -55,7 +55,7 @@ class Beat:
     def kill(self) -> None:
         """Send SIGKILL."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(90)
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_two_beats_start_each_run_once_even_if_the_leader_is_killed(
             )
         )
 
-    wait_for(lambda: other.leads, seconds=20)
-    wait_for(lambda: runs(engine, COUNT)[0][0] == SHOPS * 3, seconds=20)
+    wait_for(lambda: other.leads, seconds=90)
+    wait_for(lambda: runs(engine, COUNT)[0][0] == SHOPS * 3, seconds=90)
     assert runs(engine, COUNT) == [(SHOPS * 3, SHOPS * 3)]
     assert runs(engine, WORK) == [(SHOPS * 4,)]  # deleted runs have work twice, the others once
 

@@ -119,7 +119,7 @@ class JourneyFleet:
         return row[0], self.read_sandbox().levels[shop.slug, str(item)]
 
 
-def wait_for(fact: Callable[[], object], *, seconds: float = 40.0) -> None:
+def wait_for(fact: Callable[[], object], *, seconds: float = 90.0) -> None:
     """Return once ``fact`` is true; fail if it does not become so."""
     deadline = time.monotonic() + seconds
     while not fact():

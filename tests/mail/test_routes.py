@@ -203,14 +203,14 @@ def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
     def write(values: list[int]) -> list[int]:
         groups.append(sorted(values))
         begun.set()
-        go.wait(10)
+        go.wait(60)
         return [10 * one for one in values]
 
     group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
     answers: list[int] = []
     threads = [threading.Thread(target=lambda n=n: answers.append(group.submit(n))) for n in range(5)]
     threads[0].start()
-    begun.wait(10)
+    begun.wait(60)
     for thread in threads[1:]:
         thread.start()
     while len(group._queue) < 4:

@@ -48,7 +48,7 @@ class SentrySink:
 
     def next_event(self) -> dict[str, Any]:
         """Return the next event, or fail after ten seconds."""
-        return self.events.get(timeout=10)
+        return self.events.get(timeout=60)
 
     def close(self) -> None:
         """Stop listening."""

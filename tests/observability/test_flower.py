@@ -66,7 +66,7 @@ def fetch(url: str, login: str = "") -> tuple[int, str]:
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as answer:
         return answer.code, answer.read().decode()
@@ -90,7 +90,7 @@ def running(command: list[str], **env: str) -> Iterator[subprocess.Popen[bytes]]
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(90)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -206,7 +206,7 @@ def test_guarding_twice_guards_once() -> None:
 def fetch_from(address: str, flower: str, login: str) -> tuple[int, str]:
     """Send a request from the loopback ``address``; return the status and Retry-After."""
     host, port = flower.removeprefix("http://").split(":")
-    link = http.client.HTTPConnection(host, int(port), timeout=10, source_address=(address, 0))
+    link = http.client.HTTPConnection(host, int(port), timeout=60, source_address=(address, 0))
     try:
         key = base64.b64encode(login.encode()).decode()
         link.request("GET", "/api/workers", headers={"Authorization": f"Basic {key}"})

@@ -32,6 +32,6 @@ def start() -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-        process.wait(10)
+        process.wait(90)
         assert process.stderr is not None
         process.stderr.close()

@@ -30,7 +30,7 @@ def kept(folder):
 def test_mails_of_one_connection_are_kept_in_order(sink):
     port, folder = sink
 
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
         for number in range(3):
             smtp.send_message(
                 compose_mail(f"Break {number}"), to_addrs=["ada@example.com", "ben@example.com"]
@@ -45,7 +45,7 @@ def test_mails_of_one_connection_are_kept_in_order(sink):
 def test_reset_and_a_refused_order_of_commands_leave_no_mail(sink):
     port, folder = sink
 
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
         smtp.ehlo()
         assert smtp.docmd("DATA")[0] == 503
         assert smtp.rcpt("")[0] == 501
@@ -60,13 +60,13 @@ def test_reset_and_a_refused_order_of_commands_leave_no_mail(sink):
 def test_client_that_hangs_up_midway_leaves_no_mail_and_no_harm(sink):
     port, folder = sink
 
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nhalf a line")
         client.recv(100)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.recv(100)
         client.sendall(b"x" * 200_000)
 
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
         smtp.send_message(compose_mail())
     assert len(kept(folder)) == 1

@@ -75,7 +75,7 @@ def test_many_callers_at_once_lose_no_change(start):
     def push_often(number):
         with httpx.Client() as http:
             admin = ShopifyAdmin(http, f"{base}/shopify/{SHOP}", "shpat_1")
-            together.wait(10)
+            together.wait(90)
             for step in range(5):
                 push(admin, step + 1, step, number, f"{number}-{step}")
 
@@ -93,7 +93,7 @@ def test_signal_ends_it_cleanly(module, signal_number, start, tmp_path):
 
     process.send_signal(signal_number)
 
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     assert "Traceback" not in process.stderr.read()
 
 
@@ -107,7 +107,7 @@ def test_taken_port_is_named(module, tmp_path):
         if module.endswith("sink"):
             command += ["--folder", str(tmp_path)]
 
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 1
     assert f"port {port}" in ended.stderr

@@ -110,7 +110,7 @@ def test_shop_is_served_over_http(start):
     graphql = f"/shopify/{SHOP}/admin/api/2026-07/graphql.json"
     token_path = f"/shopify/{SHOP}/admin/oauth/access_token"
 
-    with httpx.Client(base_url=base, headers={"X-Shopify-Access-Token": "shpat_first"}, timeout=10) as http:
+    with httpx.Client(base_url=base, headers={"X-Shopify-Access-Token": "shpat_first"}, timeout=60) as http:
 
         def control(**params):
             assert http.post("/_control", json={"shop": SHOP} | params).status_code == 200

@@ -37,7 +37,7 @@ def test_two_workers_on_one_order_leave_the_newest(engine: Engine) -> None:
 
     def work(place: int) -> None:
         for turn in range(5):
-            barrier.wait(10)
+            barrier.wait(60)
             with transaction(engine) as tx:
                 minute = turn * 4 + (place * 3) % 4
                 sold = [line(quantity=1 + minute), line(ORDER + 2, f"SKU{place}")]

@@ -85,7 +85,7 @@ def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterat
         yield seen
     finally:
         worker.send_signal(signal.SIGTERM)
-        worker.wait(30)
+        worker.wait(90)
         seen.close()
 
 
