@@ -18,7 +18,6 @@ from services.alerts.people import (
     resolve_by_person,
     snooze,
 )
-from services.alerts.postmortem import format_postmortem, read_record
 from services.alerts.runbook import FLEET as FLEET_NAME
 from services.alerts.runbook import find_steps
 from services.cli.base import (
@@ -33,6 +32,7 @@ from services.cli.base import (
     notify_workers,
     shop_option,
 )
+from services.cli.incidents_postmortem import postmortem
 from services.cli.output import (
     Columns,
     format_time,
@@ -46,7 +46,6 @@ from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import ShopfleetError
-from services.core.settings import get_settings
 from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
@@ -64,6 +63,9 @@ def command() -> None:
     \b
     Example: fleet incidents list
     """
+
+
+command.add_command(postmortem)
 
 
 @command.command("list")
@@ -243,29 +245,6 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
     """
     act = partial(resolve_by_person, reason=reason)
     _act(act, incident_id, actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
-
-
-@command.command("postmortem")
-@click.argument("incident_id", type=INCIDENT)
-@json_option
-def postmortem(incident_id: int, as_json: bool) -> None:
-    """Write the draft of a postmortem in Markdown, from what is recorded.
-
-    It has the figures, what changed in the day before, deploys, the timeline with the actions of people, and
-    questions for you to answer.
-
-    \b
-    Example: fleet incidents postmortem 12 > incident-12.md
-    """
-    with transaction() as tx:
-        record = read_record(tx, incident_id, utc_now())
-    draft = format_postmortem(record, get_settings().zone)
-    if as_json:
-        parts = {"before": record.before, "actions": record.actions, "timeline": record.entries}
-        lists = {name: [to_document(one) for one in rows] for name, rows in parts.items()}
-        print_json({"incident": incident_id, "state": record.state, **lists, "markdown": draft})
-    else:
-        click.echo(draft, nl=False)
 
 
 def _act(
