@@ -18,10 +18,13 @@ ROOT = Path(__file__).parents[2]
 # Each locks one row or one number, or several in the order of their keys: no set of objects.
 SINGLE = {
     "services/alerts/incidents.py",
+    "services/alerts/thresholds.py",
     "services/closing/tax_profile.py",
+    "services/costs/store.py",
     "services/jobs/scheduler.py",
     "services/jobs/runs.py",
     "services/jobs/store.py",
+    "services/ledger/backoff.py",
     "services/ledger/claim.py",
     "services/ledger/rate_limits.py",
     "services/ledger/pause.py",
