@@ -3,7 +3,7 @@
 import click
 
 from services.alerts.postmortem import format_postmortem, read_record
-from services.cli.base import json_option
+from services.cli.base import ReportingCommand, json_option
 from services.cli.output import print_json, to_document
 from services.cli.params import INCIDENT
 from services.core.clock import utc_now
@@ -11,7 +11,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 
 
-@click.command("postmortem")
+@click.command("postmortem", cls=ReportingCommand)
 @click.argument("incident_id", type=INCIDENT)
 @json_option
 def postmortem(incident_id: int, as_json: bool) -> None:
