@@ -15,6 +15,8 @@ from services.mail.message import Mail, MailInvalid
 from services.mail.template_loader import inline_css
 from tests.mail.sample_mail_types import KINDS, chart, sample_mail
 
+ROOT = Path(__file__).parents[2]
+MAIL_TEMPLATES = [p for p in sorted(ROOT.glob("services/**/templates/*.html")) if "console" not in p.parts]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 FETCHED = {"src", "srcset", "background", "poster", "data", "action"}
 ALL = (*KINDS, "letter_with_picture")
@@ -204,3 +206,9 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     assert len(mail.html.encode()) < 100_000
     assert f"These are the {MAX_SHOWN} largest of 900 payments." in mail.html
     assert Page(mail.html).faults == []
+
+
+@pytest.mark.parametrize("path", MAIL_TEMPLATES, ids=lambda path: path.stem)
+def test_no_class_of_a_mail_is_computed(path: Path) -> None:
+    computed = re.findall(r'class="[^"]*\{[{%]', path.read_text())
+    assert computed == [], "styles are put in before the template is filled"
