@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.cli.main import HELP_NAMES
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
@@ -147,6 +148,8 @@ class ReportingCommand(click.Command):
     """
 
     def __init__(self, *args: Any, shop_position: int | None = None, **attributes: Any) -> None:
+        # Click keeps the help option of the first use, which may be without the root command.
+        attributes["context_settings"] = {**HELP_NAMES, **(attributes.get("context_settings") or {})}
         super().__init__(*args, **attributes)
         self._shop_position = shop_position
         self._is_of_shops = any(

@@ -7,8 +7,8 @@ down_revision = "s0003"
 branch_labels = None
 depends_on = None
 
-# An open incident that was mailed is not sent again. The rules read minutes of the last day, so older requests
-# keep no status.
+# An open incident that was mailed is not sent again. The rules read minutes of the last day, so older
+# requests keep no status.
 _STATEMENTS = """
 alter table incidents
   add column notified_change text default '' not null, add column notified_at timestamptz,
