@@ -7,7 +7,7 @@ error as plain text. The addresses are secrets: no error contains one.
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +17,8 @@ from services.providers.http import parse_retry_after, post
 WAIT_LONGEST = timedelta(minutes=10)
 GONE = (401, 403, 404, 410)
 """The webhook was revoked, its channel deleted or archived."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
 def post_alert(channel: str, url: str, document: Mapping[str, Any], *, allow_private: bool) -> str:
@@ -55,15 +57,24 @@ def find_public_target(channel: str, url: str) -> dict[str, Any]:
     except OSError as fault:
         raise RetryLater(f"{channel}.unavailable", "the name of its host does not resolve") from fault
     addresses = sorted((ip_address(info[4][0]) for info in found), key=lambda one: one.version)
-    if private := [one for one in addresses if not one.is_global]:
+    if private := [one for one in addresses if not _is_public(one)]:
         raise Misconfigured(
             f"{channel}.private_address",
             f"its host has the private address {private[0]}: use a public one, or set ALLOW_PRIVATE_URLS=1",
         )
     first = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
-    pinned = parts._replace(netloc=f"{first}:{port}")
+    login, _, name = parts.netloc.rpartition("@")
+    pinned = parts._replace(netloc=f"{login}@{first}:{port}" if login else f"{first}:{port}")
     return {
         "url": urlunsplit(pinned),
-        "headers": {"Host": parts.netloc.rpartition("@")[2]},
+        "headers": {"Host": name},
         "extensions": {"sni_hostname": host},  # the certificate is checked for the name
     }
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether ``address``, and an IPv4 address inside it, is of one host on the Internet."""
+    inner = None
+    if isinstance(address, IPv6Address):
+        inner = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.sixtofour
+    return address.is_global and not address.is_multicast and (inner is None or _is_public(inner))

@@ -36,9 +36,9 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Addresses:
 @pytest.mark.parametrize(
     ("answers", "wanted"),
     [
-        (["8.8.4.4"], "https://8.8.4.4:8443/hook?x=1"),
-        (["2001:4860:4860::8888"], "https://[2001:4860:4860::8888]:8443/hook?x=1"),
-        (["2001:4860:4860::8888", "8.8.4.4"], "https://8.8.4.4:8443/hook?x=1"),
+        (["8.8.4.4"], "https://user:pw@8.8.4.4:8443/hook?x=1"),
+        (["2001:4860:4860::8888"], "https://user:pw@[2001:4860:4860::8888]:8443/hook?x=1"),
+        (["2001:4860:4860::8888", "8.8.4.4"], "https://user:pw@8.8.4.4:8443/hook?x=1"),
     ],
 )
 def test_the_request_names_the_checked_address(resolves: Addresses, answers: Addresses, wanted: str) -> None:
@@ -53,7 +53,8 @@ def test_the_request_names_the_checked_address(resolves: Addresses, answers: Add
 @pytest.mark.parametrize(
     "private",
     ["127.0.0.1", "10.0.0.4", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1", "fe80::1", "fd00::1",  # noqa: S104
-     "::ffff:127.0.0.1", "::ffff:169.254.169.254"],
+     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "224.0.0.1", "ff0e::1", "64:ff9b::7f00:1",
+     "64:ff9b::a00:4", "64:ff9b::e000:1", "2002:7f00:1::", "2002:a00:4::1"],
 )  # fmt: skip
 def test_one_private_address_among_public_ones_is_refused(resolves: Addresses, private: str) -> None:
     resolves += ["8.8.4.4", private]
@@ -66,6 +67,15 @@ def test_one_private_address_among_public_ones_is_refused(resolves: Addresses, p
 def test_other_spellings_of_the_loopback_are_private(host: str) -> None:
     with Web() as web, pytest.raises(Misconfigured, match=r"127\.0\.0\.1|::1"):
         post_alert("slack", f"http://{host}:{web.port}/", {}, allow_private=False)
+
+
+def test_the_login_of_an_address_is_sent_as_basic_auth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.providers.alert_webhooks._is_public", lambda _: True)
+    with Web() as web:
+        post_alert("alert_webhook", f"http://user:p%40w@127.0.0.1:{web.port}/", {}, allow_private=False)
+
+        (request,) = web.requests
+    assert request.headers["authorization"] == "Basic dXNlcjpwQHc="
 
 
 def test_a_redirect_is_not_followed() -> None:
