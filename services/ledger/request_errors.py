@@ -1,8 +1,10 @@
 """Requests that were answered with 5xx, one row each: recorded by ingress and console, read by people."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, Row, select
 
@@ -16,6 +18,8 @@ from services.providers.delivery import MAX_TEXT
 NO_FAULT = ("health", "paused")
 """Outcomes that are answered with 503 on purpose: ``/health`` of a fleet that is down, and a pause."""
 
+_PHONE = re.compile(r"(?<=/)[0-9]{9,15}(?![^/])")
+"""A part of a path that is a number as long as one of a phone; ids of Shopify are hidden too."""
 # A provider sends a webhook again that got 503: the same delivery key, some time later.
 _FIND_EVENT = """
 select id from inbound_events
@@ -56,8 +60,8 @@ def find_origin(fault: BaseException) -> BaseException:
 
 
 def clean_text(text: str) -> str:
-    """Return a text from outside as it may be stored: short, printable and without personal data."""
-    text = redact_text(text[:MAX_TEXT])
+    """Return a text from outside, decoded, as it may be stored: short, printable, without personal data."""
+    text = _PHONE.sub("[phone]", redact_text(unquote(text[: 4 * MAX_TEXT])))[:MAX_TEXT]
     return text if text.isascii() and text.isprintable() else ascii(text)
 
 

@@ -12,7 +12,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.app import Ingress
 from services.ingress.request_stats import MAX_ERRORS, RequestStats
-from services.ledger.request_errors import RequestError, list_errors
+from services.ledger.request_errors import RequestError, clean_text, list_errors
+from services.providers.delivery import MAX_TEXT
 from tests.cli.commands import run
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.ingress.conftest import SHOPIFY_SECRET
@@ -173,3 +174,22 @@ def test_an_unknown_request_or_class_is_refused(stats: RequestStats) -> None:
         refused = run("errors", *words)
         assert refused.exit_code == 2
         assert message in refused.output
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("/c/%2B4915112345678", "/c/[phone]"),
+        ("/c/4915112345678/mails", "/c/[phone]/mails"),
+        ("/c/ada%40example.com", "/c/[email]"),
+        ("/c/ada%2540example.com", "/c/[email]"),
+        ("/incidents/1234567", "/incidents/1234567"),
+        ("w-4915112345678", "w-4915112345678"),
+    ],
+)
+def test_a_path_is_kept_without_addresses_and_phone_numbers(asked: str, kept: str) -> None:
+    assert clean_text(asked) == kept
+
+
+def test_an_address_at_the_end_of_a_long_path_is_not_cut_in_two() -> None:
+    assert "ada" not in clean_text("x" * (MAX_TEXT - 6) + "/ada@example.com")
