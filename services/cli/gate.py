@@ -80,17 +80,21 @@ def command(
 def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> None:
     with transaction() as tx:
         is_chain = get_incident(tx, incident_id).rule == CHAIN_RULE
+    # A dry run leaves the gate as it is.
     with transaction_or_plan(_owner_engine() if is_chain else get_engine(), dry_run=dry_run) as tx:
+        reasons = list_gate_reasons(tx, author["now"])
         until = open_gate(tx, incident_id, **author)
         told = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
         posted = post_note(tx, incident_id, told, author["by"], author["now"])
-        reasons = list_gate_reasons(tx, author["now"])
+        if not dry_run:
+            reasons = list_gate_reasons(tx, author["now"])
     opened = f"{'Would open' if dry_run else 'Opened'} for incident {incident_id} until {format_time(until)}."
     if not as_json:
         click.echo(opened)
     if not dry_run and (hint := notify_workers(posted)):
         click.echo(hint, err=True)
-    _end(reasons, {"opened_for": incident_id, "until": until}, as_json=as_json)
+    key = "would_open_for" if dry_run else "opened_for"
+    _end(reasons, {key: incident_id, "until": until}, as_json=as_json)
 
 
 def _owner_engine() -> Engine:

@@ -110,7 +110,7 @@ def test_it_opens_for_one_incident_for_two_hours(engine: Engine) -> None:
 def test_the_channels_get_each_opening(engine: Engine) -> None:
     add(engine, "P1")
     with settings_of(SLACK_WEBHOOK_URL="https://hooks.example.com/x"):
-        assert run("--for", "1", "--reason", "deploys the fix", "--as", "ada", "--dry-run").exit_code == 0
+        assert run("--for", "1", "--reason", "deploys the fix", "--as", "ada", "--dry-run").exit_code == 1
         assert run("--for", "1", "--reason", "deploys the fix", "--as", "ada").exit_code == 0
 
     with engine.begin() as tx:
@@ -150,7 +150,11 @@ def test_an_opening_for_nothing_is_wrong_usage(engine: Engine) -> None:
     failed = run("--for", "2")
     assert (failed.exit_code, "reason is empty" in failed.output) == (2, True)
     planned = run("--for", "2", "--reason", "x", "--dry-run")
+    assert planned.exit_code == 1
     assert planned.output.startswith("Would open for incident 2 until ")
+    assert "The deploy gate is closed." in planned.output
+    found = json.loads(run("--for", "2", "--reason", "x", "--dry-run", "--json").stdout)
+    assert (found["gate"], found["would_open_for"]) == ("closed", 2)
     assert codes() == ["p1_open"]
 
 
