@@ -18,6 +18,22 @@ from services.ledger.work import FLEET, Done, FollowUp, NewWork, Outcome, Prepar
 TOPIC = "alert_send"
 ALL = ("P1", "P2", "P3")
 
+OPEN_CHANGES = (Change.OPENED, Change.WORSENED, Change.REPEATED, Change.REMINDED, Change.ESCALATED)
+
+# ``case``, so that the later messages are read only if no incident is open.
+_FIND_OVERTAKEN = """
+select o.id from work_queue o
+ where o.id = any(%(ids)s) and case
+   when exists (select from incidents i
+                 where o.payload -> 'incidents' @> to_jsonb(i.id) and i.status = 'open') then false
+   else o.payload -> 'incidents' <@ (
+     select jsonb_agg(e.id)
+       from work_queue r, jsonb_array_elements(r.payload -> 'incidents') as e(id)
+      where r.id > o.id and r.topic = 'alert_send' and r.status = 'done' and r.result = 'sent'
+        and r.payload ->> 'channel' = o.payload ->> 'channel'
+        and r.payload -> 'message' ->> 'change' = 'recovered') end
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
@@ -49,7 +65,7 @@ def _plan_post(
     now: datetime,
 ) -> list[NewWork]:
     message = make_message(rows, now)
-    payload = {"channel": name, "message": message}
+    payload = {"channel": name, "message": message, "incidents": [row.id for row in rows]}
     key = f"{name}:{message['id']}"
     return [NewWork(shop_id=FLEET, topic=TOPIC, key=key, payload=payload, origin=ORIGIN)]
 
@@ -129,13 +145,20 @@ class AlertSendHandler:
 
     def prepare(
         self,
-        tx: Connection,  # noqa: ARG002 - the arguments of every handler
+        tx: Connection,
         items: Sequence[WorkItem],
-        now: datetime,  # noqa: ARG002
+        now: datetime,  # noqa: ARG002 - the arguments of every handler
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return a call per item, or ``disabled`` if its channel is not set up any more."""
+        """Return a call per item, or ``disabled`` if its channel is not set up any more.
+
+        A message that was retried until its incidents ended, and their ends were sent, is ``overtaken``.
+        """
         settings = get_settings()
-        return [self._plan_call(item, settings) for item in items]
+        ids = [item.id for item in items if item.payload["message"]["change"] in OPEN_CHANGES]
+        overtaken = {*tx.exec_driver_sql(_FIND_OVERTAKEN, {"ids": ids}).scalars()} if ids else set()
+        return [
+            Done("overtaken") if item.id in overtaken else self._plan_call(item, settings) for item in items
+        ]
 
     def _plan_call(self, item: WorkItem, settings: Settings) -> PreparedCall | Outcome:
         channel = CHANNELS[item.payload["channel"]]

@@ -29,7 +29,8 @@ select i.id, i.rule, i.severity, i.opened_at, i.summary, coalesce(s.slug, 'fleet
  where i.status = 'open' and (i.severity = 'P1' or i.rule = any(%(rules)s::text[]))
    and not exists (
      select from incident_entries e
-      where e.incident_id = i.id and e.kind = %(opened)s and e.at >= coalesce(i.reopened_at, e.at)
+      where e.incident_id = i.id and e.kind = %(opened)s
+          and e.at >= coalesce(greatest(i.reopened_at, i.worsened_at), e.at)
         and (e.detail ->> 'until')::timestamptz > %(now)s)
  order by i.severity, i.id
 """
@@ -50,7 +51,8 @@ class GateReason(NamedTuple):
 def list_gate_reasons(tx: Connection, now: datetime) -> list[GateReason]:
     """Return why the gate is closed at ``now``; it is open if there is no reason.
 
-    An incident that the gate was opened for is no reason until the opening ends or it opens again.
+    An incident that the gate was opened for is no reason until the opening ends, or it opens again
+    or gets worse.
     """
     tx.exec_driver_sql(_LIMIT_TIME)
     if tx.exec_driver_sql(_IS_RESTORED).scalar():

@@ -90,7 +90,7 @@ def _list_steps(rows: Sequence[Notice]) -> list[Step]:
 
 
 def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
-    if not all(row.detail.get("due_at") for row in rows):
+    if not all(row.detail.get("due_at") and row.detail.get("status") for row in rows):
         return None
     first = min(rows, key=lambda row: str(row.detail["due_at"]))
     names = [row.shop for row in rows]

@@ -12,8 +12,12 @@ from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
 from services.core.pg_arrays import arrays
 
+_HAS_NEW_FINDING = """excluded.detail ? 'findings' and i.detail ? 'findings'
+                           and not (i.detail -> 'findings') @> (excluded.detail -> 'findings')"""
+_IS_UNKNOWN = f"i.status <> 'open' or {_HAS_NEW_FINDING}"
+# A worsening is later than the message before it, also if its transaction began earlier.
 # An upsert takes a number of the sequence for each row, even if it only updates: so the id is given.
-_RECORD = """
+_RECORD = f"""
 with changed as (
 insert into incidents as i
   (id, shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
@@ -31,29 +35,33 @@ select coalesce((select o.id from incidents o where o.rule = v.rule and o.period
                then (c.detail -> 'findings') @> (v.detail -> 'findings')
                 and (c.status = 'open' or c.resolved_by is not null)
                else c.resolved_by is not null and c.period = v.period and c.detail = v.detail
-                and (c.detail <> '{}' or c.summary = v.summary) end)
+                and (c.detail <> '{{}}' or c.summary = v.summary) end)
 on conflict on constraint uq_incidents_identity do update set
    summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
-   worsened_at = case when excluded.severity < i.severity or (i.status = 'open' and excluded.detail ? 'limit')
-                      then excluded.updated_at else i.worsened_at end,
+   worsened_at = case when excluded.severity < i.severity
+                        or (i.status = 'open' and (excluded.detail ? 'limit' or {_HAS_NEW_FINDING}))
+                      then greatest(excluded.updated_at, i.notified_at + interval '1 microsecond')
+                      else i.worsened_at end,
    reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
-   acknowledged_at = case when i.status = 'open' then i.acknowledged_at end,
-   acknowledged_by = case when i.status = 'open' then i.acknowledged_by end,
+   acknowledged_at = case when {_IS_UNKNOWN} then null else i.acknowledged_at end,
+   acknowledged_by = case when {_IS_UNKNOWN} then null else i.acknowledged_by end,
+   snoozed_until = case when {_IS_UNKNOWN} or excluded.severity < i.severity then null
+                        else i.snoozed_until end,
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
    detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
-       excluded.detail, '{findings}',
+       excluded.detail, '{{findings}}',
        (select jsonb_agg(distinct f) from jsonb_array_elements(
            (i.detail -> 'findings') || (excluded.detail -> 'findings')) f)) else excluded.detail end
  where (i.summary, i.status, i.severity, i.detail)
        is distinct from (excluded.summary, 'open', excluded.severity, excluded.detail)
 returning i.id, i.summary, case when i.xmax = 0 then 'opened' when i.reopened_at = %(now)s then 'reopened'
-                               when i.worsened_at = %(now)s then 'worsened' end as kind
+                               when i.worsened_at >= %(now)s then 'worsened' end as kind
 ), entries as (
   insert into incident_entries (incident_id, at, kind, text)
   select id, %(now)s, kind, summary from changed where kind is not null
 )
 select id from changed
-"""
+"""  # noqa: S608 - constants only
 
 # ``coalesce``, because a join on "is not distinct from" compares each pair.
 _RESOLVE = """
@@ -154,8 +162,9 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     One that a person resolved stays resolved in its period while its ``detail`` (without a detail: its
     summary) is the same and its severity does not rise. An incident with ``findings`` in its ``detail``
     opens, in any period, only for a finding that no open or person-resolved incident of its shop and rule
-    contains. Findings are added to an open list, never removed. An open incident with a ``limit`` in its
-    ``detail`` is recorded again only if its figure is worse.
+    contains. Findings are added to an open list, never removed: a new one is worse, and ends the
+    acknowledgement and the snooze, as opening again does; a higher severity ends the snooze. An open incident
+    with a ``limit`` in its ``detail`` is recorded again only if its figure is worse.
     """
     if not found:
         return 0

@@ -61,8 +61,10 @@ def make_test_notice(by: str, now: datetime) -> Notice:
 def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
     """Return the message about ``rows``, which have one rule and change. It is JSON."""
     first, rule, steps = rows[0], RULES.get(rows[0].base), list_steps(rows)
+    # Two people may post notes in one second.
+    at = f"{now:%Y%m%dT%H%M%S.%fZ}" if first.change == Change.NOTED else f"{now:%Y%m%dT%H%M%SZ}"
     return {
-        "id": f"{first.id}-{first.change}-{now:%Y%m%dT%H%M%SZ}",
+        "id": f"{first.id}-{first.change}-{at}",
         "change": first.change,
         "severity": min(row.severity for row in rows),
         "rule": first.base,

@@ -3,13 +3,14 @@ for long, or ended.
 
 The first message of a rule leaves at once. Changes of the same rule at more shops wait ``GATHER`` and leave
 as one message, so fifty shops with one fault are two messages. Quiet hours and maintenance windows hold
-changes back; what is due when they end leaves then.
+changes back; what is due when they end leaves then. A P1 waits only for a P1 of its rule,
+and one of the fleet only for a P1 of the same subject.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 
 from sqlalchemy import Connection
 
@@ -63,7 +64,8 @@ select c.id, c.base, c.change, {_COLUMNS}
    and (c.change in ('repeated', 'reminded', 'escalated') or not exists (
      select from incidents t
       where t.notified_at > %(gathered)s and t.notified_change = c.change
-        and split_part(t.rule, ':', 1) = c.base and (t.id <> c.id or c.change <> 'opened')))
+        and split_part(t.rule, ':', 1) = c.base and (t.id <> c.id or c.change <> 'opened')
+        and (c.severity <> 'P1' or t.severity = 'P1' and (c.shop_id is not null or t.rule = c.rule))))
  order by c.base, c.change, c.severity, c.opened_at, shop, c.id
 """  # noqa: S608 - constants only
 
@@ -71,6 +73,9 @@ _FIND_ONE = f"""
 select c.id, split_part(c.rule, ':', 1) as base, 'noted' as change, {_COLUMNS}
   from incidents c left join shops s on s.id = c.shop_id where c.id = %(id)s
 """  # noqa: S608
+
+# What another transaction changes just now is sent as it is then, at the next check.
+_LOCK_UNCHANGED = "select id from incidents where id = any(%(ids)s) for update skip locked"
 
 # A change that no channel gets (an end, for Sentry) is marked too, without an entry.
 _MARK_NOTIFIED = """
@@ -91,22 +96,29 @@ _log = logging.getLogger(__name__)
 def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
     """Record the messages that are due, one for each rule and change; return the work that sends them.
 
-    An incident that no channel gets stays as it is: it is sent once there is such a channel.
+    An incident that no channel gets stays as it is: it is sent once there is such a channel. So does one
+    whose message no channel could form: the next call tries again.
     """
     channels = list_channels()
-    if not channels or not _find_due(tx, channels, now):
+    if not channels or not (due := _find_due(tx, channels, now)):
         return []
     # Beat and each monitor thread run this; the lock prevents two messages about one change.
     lock_objects(tx, [(FLEET, "alerts")])
-    found = _find_due(tx, channels, now)
-    work = [
-        new
-        for _, group in groupby(found, lambda row: (row.base, row.change))
-        for new in _plan_work(tx, list(group), channels, now)
-    ]
-    sent = [
-        (row.id, row.change, ", ".join(each.name for each in channels if each.takes(row))) for row in found
-    ]
+    locked = {*tx.exec_driver_sql(_LOCK_UNCHANGED, {"ids": [row.id for row in due]}).scalars()}
+    found = [row for row in _find_due(tx, channels, now) if row.id in locked]
+    work: list[NewWork] = []
+    sent: list[tuple[int, str, str]] = []
+    for _, group in groupby(found, lambda row: (row.base, row.change)):
+        rows = list(group)
+        planned = _plan_work(tx, rows, channels, now)
+        work += chain.from_iterable(planned.values())
+        for row in rows:
+            names = [each.name for each in channels if each.takes(row)]
+            missing = [name for name in names if name not in planned]
+            told = ", ".join(name for name in names if name in planned)
+            if told or not missing:
+                more = f"; not planned for {', '.join(missing)}" if missing else ""
+                sent.append((row.id, row.change, told + more))
     tx.exec_driver_sql(_MARK_NOTIFIED, {**arrays("id change channels", sent), "now": now})
     return record_work(tx, work, now)
 
@@ -119,7 +131,7 @@ def post_note(tx: Connection, incident_id: int, note: str, by: str, now: datetim
     found = Notice(**tx.exec_driver_sql(_FIND_ONE, {"id": incident_id}).one()._asdict())
     notice = found._replace(note=note.strip(), by=by)
     channels = [channel for channel in list_channels() if channel.takes(notice)]
-    return record_work(tx, [*_plan_work(tx, [notice], channels, now)], now)
+    return record_work(tx, [*chain.from_iterable(_plan_work(tx, [notice], channels, now).values())], now)
 
 
 def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> list[Notice]:
@@ -140,7 +152,9 @@ def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> lis
 
 def _plan_work(
     tx: Connection, rows: Sequence[Notice], channels: Sequence[Channel], now: datetime
-) -> Iterator[NewWork]:
+) -> dict[str, list[NewWork]]:
+    """Return the work of each channel whose message could be formed."""
+    work = {}
     for channel in channels:
         taken = [row for row in rows if channel.takes(row)]
         try:
@@ -155,4 +169,5 @@ def _plan_work(
             _log.error("alert_not_planned", extra={"fields": fields})
             capture_bug(fault, topic=f"alert:{channel.name}")
         else:
-            yield from planned
+            work[channel.name] = planned
+    return work

@@ -1,7 +1,7 @@
 """What people do with an incident: take it, write a note, silence it, resolve it. All of it is audited."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from sqlalchemy import Connection, Row, select
@@ -10,6 +10,8 @@ from services.alerts.incidents import get_incident
 from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError
+
+LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
 
 
 def acknowledge(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
@@ -29,10 +31,19 @@ def add_note(tx: Connection, incident_id: int, note: str, **author: Unpack[Autho
 
 
 def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[Author]) -> Row[Any]:
-    """Tell nobody about the incident before ``until``; return the row before."""
+    """Tell nobody about the incident before ``until``; return the row before.
+
+    Raises ``InputInvalid`` for a P1 and a time beyond ``LONGEST_SNOOZE_OF_P1``.
+    """
     why = require_text(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
     if until <= author["now"]:
         raise InputInvalid(f"until={until:%Y-%m-%dT%H:%MZ} should be in the future")
+    latest = author["now"] + LONGEST_SNOOZE_OF_P1
+    if until > latest and get_incident(tx, incident_id, for_update=True).severity == "P1":
+        raise InputInvalid(
+            f"until={until:%Y-%m-%dT%H:%MZ} is too late for incident {incident_id}: a P1 is snoozed for at "
+            f"most 24 h, until {latest:%Y-%m-%dT%H:%MZ}"
+        )
     return _act(tx, incident_id, "snooze", {"snoozed_until": until}, why, **author)
 
 

@@ -222,7 +222,7 @@ def note(
 def snooze_incident(
     incident_id: int, lasts: timedelta, reason: str, dry_run: bool, actor: str, as_json: bool
 ) -> None:
-    """Send no messages about an incident for some time. It stays in the list.
+    """Send no messages about an incident for some time, a P1 for at most 24 h. It stays in the list.
 
     \b
     Example: fleet incidents snooze 12 --for 4h --reason "the provider repairs it tonight"

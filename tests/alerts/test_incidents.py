@@ -13,7 +13,9 @@ from services.alerts.incidents import (
     record_incidents,
     resolve_incident,
 )
-from services.alerts.people import resolve_by_person
+from services.alerts.people import resolve_by_person, snooze
+from services.audit.append import Author
+from services.core.errors import InputInvalid
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -119,3 +121,33 @@ def test_ids_are_consecutive_whatever_is_updated_between(tx: Connection) -> None
     ids = sorted(line.id for line in find_incidents(tx))
 
     assert ids == [*range(ids[0], ids[0] + 4)]
+
+
+def test_an_incident_that_opens_again_has_no_snooze(tx: Connection) -> None:
+    fire(tx)
+    (one,) = find_incidents(tx)
+    snooze(tx, one.id, NOW + timedelta(days=7), now=NOW, by="ada", reason="known", request_id="r")
+    resolve_incident(tx, 1, "a_rule", None, NOW, "It is gone.")
+    fire(tx)
+
+    assert [line.snoozed_until for line in find_incidents(tx)] == [None]
+
+
+def test_a_higher_severity_ends_the_snooze(tx: Connection) -> None:
+    fire(tx)
+    (one,) = find_incidents(tx)
+    snooze(tx, one.id, NOW + timedelta(days=7), now=NOW, by="ada", reason="known", request_id="r")
+    fire(tx, summary="it fails more")
+    assert [line.snoozed_until for line in find_incidents(tx)] == [NOW + timedelta(days=7)]
+    fire(tx, severity="P1")
+    assert [line.snoozed_until for line in find_incidents(tx)] == [None]
+
+
+def test_a_p1_is_snoozed_for_at_most_a_day(tx: Connection) -> None:
+    fire(tx, severity="P1")
+    (one,) = find_incidents(tx)
+    author: Author = {"now": NOW, "by": "ada", "reason": "known", "request_id": "r"}
+
+    with pytest.raises(InputInvalid, match="a P1 is snoozed for at most 24 h, until 2026-11-22T09:00Z"):
+        snooze(tx, one.id, NOW + timedelta(hours=24, seconds=1), **author)
+    snooze(tx, one.id, NOW + timedelta(hours=24), **author)

@@ -24,6 +24,7 @@ from tests.jobs.job_rows import add_shops, runs
 from tests.jobs.work import serve
 from tests.observability.sentry_sink import SentrySink
 
+UNREADABLE = {"due_at": "not a time", "status": "it has not started"}
 OUTCOMES = (
     "select status, coalesce(result, error_code) from work_queue where topic = 'alert_send' order by id"
 )
@@ -228,10 +229,12 @@ def test_sentry_gets_one_event_for_each_incident_and_groups_by_shop_and_rule(eng
 
 
 def test_a_channel_that_cannot_form_its_message_does_not_stop_the_others(engine: Engine, web: Web) -> None:
-    late = Incident(None, "cron_did_not_run:close", "2026-11", "P2", "late", {"due_at": "not a time"})
+    late = Incident(None, "cron_did_not_run:close", "2026-11", "P2", "late", UNREADABLE)
     fire(engine, late)
     with settings_of(OPERATOR_EMAIL="ops@example.com"):
         (opened,) = notify(engine, web, NOW)
 
     assert "fleet: late" in opened
     assert runs(engine, "select count(*) from mail_outbox") == [(0,)]
+    told = "select text from incident_entries where kind = 'notified'"
+    assert runs(engine, told) == [("opened sent to slack; not planned for mail",)]
