@@ -10,7 +10,7 @@ from typing import NamedTuple
 FLEET = "fleet"
 """The name of an incident's shop if it has none."""
 _FILE = Path(__file__).with_name("runbook.toml")
-_COMMAND = re.compile("`([^`]+)`")
+_COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
 _PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY)\b")
 
 
@@ -44,6 +44,6 @@ def find_steps(rule: str, *, shop: str, period: str, incident_id: int | None) ->
 
 
 def find_command(text: str) -> str:
-    """Return the first command of ``text``; empty if it has none."""
+    """Return the first command of Shopfleet in ``text``; empty if it has none."""
     found = _COMMAND.search(text)
     return found[1] if found else ""

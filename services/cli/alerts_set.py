@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from services.alerts.rules import FIGURE_RULES
+from services.alerts.rules import FIGURE_RULES, RULES
 from services.alerts.thresholds import load_thresholds, set_threshold
 from services.cli.base import (
     Decorator,
@@ -22,7 +22,17 @@ from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
 from services.ledger.work import FLEET
 
-_RULE = KnownType("figure rule", lambda: FIGURE_RULES)
+
+class FigureRuleType(KnownType):
+    """A rule that compares a figure with a threshold."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in RULES and value not in FIGURE_RULES:
+            self.fail(f"{value} is recorded when it is found: it has no threshold", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_RULE = FigureRuleType("figure rule", lambda: FIGURE_RULES)
 _COMMON: Decorator = add_options(
     click.option("--shop", type=SHOP, default="", help="This shop (default: each shop without its own)."),
     click.option("--reason", default="", help="Why; it is required, and recorded in the audit."),

@@ -87,3 +87,10 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert failed.exit_code == 2
     assert "none/rules.yml: No such file or directory" in failed.output
     assert run("export").exit_code == 2
+
+
+def test_a_recorded_rule_has_no_threshold(engine: Engine) -> None:
+    shown = CliRunner().invoke(main, ["alerts", "set", "work_dead", "--threshold", "3", "--reason", "x"])
+
+    assert shown.exit_code == 2
+    assert "work_dead is recorded when it is found: it has no threshold" in shown.output
