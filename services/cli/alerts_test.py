@@ -104,6 +104,8 @@ def _describe(channel: str, line: WorkLine) -> dict[str, Any]:
         message = f"not sent: {reason}"
     elif line.next_retry_at is not None:
         message = f"not sent yet, retried at {format_time(line.next_retry_at)}: {reason}"
+    elif line.locked_at is not None:
+        message = "not sent yet: a worker waits for the answer of the channel; it sends again by itself"
     else:
         message = f"not sent yet: no worker of queue {line.queue} took it; see `fleet doctor`"
     return {

@@ -84,10 +84,10 @@ def test_two_hundred_shops_that_fail_in_one_night_are_two_mails(engine: Engine) 
 
     (_, first, _), (kind, subject, body) = mail(engine, NOW + GATHER)
 
-    assert first == "daily-reconciliation failed at shop-000, shop-001, shop-002 and 47 more (2026-11-20)"
+    assert first == "P2 daily-reconciliation failed at shop-000, shop-001, shop-002 and 47 more (2026-11-20)"
     assert kind == "incident"
     assert subject == (
-        "daily-reconciliation failed at shop-050, shop-051, shop-052 and 147 more (2026-11-20)"
+        "P2 daily-reconciliation failed at shop-050, shop-051, shop-052 and 147 more (2026-11-20)"
     )
     assert "Found at: 150 places" in body
     assert body.count("stripe.key_refused") == MAX_NAMED
@@ -101,9 +101,9 @@ def test_each_job_and_period_has_its_own_mail(engine: Engine) -> None:
     fire(engine, *failed, failed[0]._replace(period="2026-11-21"))
 
     assert sorted(subject for _, subject, _ in mail(engine, NOW)) == [
-        "close failed at fleet (2026-11-20)",
-        "digest failed at fleet (2026-11-20)",
-        "digest failed at fleet (2026-11-21)",
+        "P2 close failed at fleet (2026-11-20)",
+        "P2 digest failed at fleet (2026-11-20)",
+        "P2 digest failed at fleet (2026-11-21)",
     ]
 
 
@@ -121,14 +121,14 @@ def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(e
     assert rule == "job_failed:daily-reconciliation"
     assert "stripe.key_refused: HTTP 401 invalid_api_key" in summary
     ((_, subject, _),) = mail(engine, NOW)
-    assert subject == "daily-reconciliation failed at shop-000 (2026-11-20)"
+    assert subject == "P2 daily-reconciliation failed at shop-000 (2026-11-20)"
 
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set status = 'pending', finished_at = null"))
     runner.run_batch(TOPICS["reconcile"], JobHandler(lambda _run: JobResult()))
     assert runs(engine, "select status from incidents") == [("resolved",)]
     _, (_, subject, body) = mail(engine, NOW + timedelta(days=1))
-    assert subject == "Recovered: daily-reconciliation failed at shop-000 (2026-11-20)"
+    assert subject == "Recovered: P2 daily-reconciliation failed at shop-000 (2026-11-20)"
     assert "Nothing is left to do" in body
 
 
@@ -151,7 +151,7 @@ def test_incident_resolved_before_its_mail_is_not_mailed(engine: Engine) -> None
 def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
     fire(engine, p1())
     ((kind, subject, body),) = mail(engine, NOW)
-    assert (kind, subject) == ("incident", "clocks apart at fleet (2026-11-21)")
+    assert (kind, subject) == ("incident", "P1 clocks apart at fleet (2026-11-21)")
     assert "they are 180 s apart" in body
     assert "timedatectl set-ntp true" in body
     assert len(mail(engine, NOW + ESCALATE_AFTER - timedelta(seconds=1))) == 1
@@ -161,7 +161,7 @@ def test_a_p1_that_is_open_for_two_hours_is_mailed_once_more(engine: Engine) -> 
     fire(engine, p1())
     mail(engine, NOW)
     _, (_, subject, body) = mail(engine, NOW + ESCALATE_AFTER)
-    assert subject == "Escalated: clocks apart at fleet (2026-11-21)"
+    assert subject == "Escalated: P1 clocks apart at fleet (2026-11-21)"
     assert "Get a second person" in body
     assert len(mail(engine, NOW + timedelta(days=1))) == 2
 
@@ -178,7 +178,7 @@ def test_an_incident_that_rises_to_p1_is_mailed_again(engine: Engine) -> None:
     assert len(mail(engine, NOW)) == 1
     fire(engine, p1(), now=NOW + GATHER)
     _, (_, subject, body) = mail(engine, NOW + GATHER)
-    assert subject == "Worse: clocks apart at fleet (2026-11-21)"
+    assert subject == "Worse: P1 clocks apart at fleet (2026-11-21)"
     assert "(P1)" in body
 
 
@@ -186,7 +186,7 @@ def test_other_rules_have_one_mail_with_what_to_do(engine: Engine) -> None:
     locks = Incident(None, "locks_stuck:mail_send", "2026-11-21", "P2", "3 items are locked")
     fire(engine, locks, locks._replace(rule="locks_stuck:reconcile"))
     ((_, subject, body),) = mail(engine, NOW)
-    assert subject == "locks stuck at fleet, fleet (2026-11-21)"
+    assert subject == "P2 locks stuck at fleet, fleet (2026-11-21)"
     assert "celery -A tasks unlock --older-than 15m frees them" in body
 
 
