@@ -76,6 +76,7 @@ def _plan_incident(rows: Sequence[Notice]) -> dict[str, Any]:
         found=[(row.shop, row.summary) for row in rows[:MAX_NAMED]],
         count=len(rows),
         steps=_list_steps(rows),
+        **({"lead": f"{by} resolved it: {first.resolved_reason}"} if (by := first.resolved_by) else {}),
     )
 
 

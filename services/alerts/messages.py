@@ -107,6 +107,8 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
     Source: docs.slack.dev/messaging/formatting-message-text.
     """
     change = _TITLES.get(message["change"], message["change"])
+    if message["change"] == Change.RECOVERED and (by := message["incidents"][0]["resolved_by"]):
+        change = f"resolved by {_escape(by)}"
     head = f"*{message['severity']} {change}*: {_escape(message['about'])} (`{message['rule']}`)"
     # A phone shows the first line alone.
     head += (

@@ -87,7 +87,7 @@ with notified as (
   returning i.id, v.change, v.channels
 )
 insert into incident_entries (incident_id, at, kind, text)
-select id, %(now)s, 'notified', change || ' sent to ' || channels from notified where channels <> ''
+select id, %(now)s, 'notified', change || ' queued for ' || channels from notified where channels <> ''
 """
 
 _log = logging.getLogger(__name__)

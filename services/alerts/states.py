@@ -48,6 +48,19 @@ def save_states(tx: Connection, states: Mapping[StateKey, AlertState]) -> None:
         tx.exec_driver_sql(_DELETE, encode_rows(alert_states, StateKey._fields, idle))
 
 
+_IS_BEYOND = """
+select exists (
+  select from incidents i join alert_states s on s.rule = split_part(i.rule, ':', 1)
+     and s.shop_id = coalesce(i.shop_id, 0) and i.rule in (s.rule, s.rule || ':' || s.subject)
+   where i.id = %(id)s and s.opened_at is not null and s.turned_at is null)
+"""
+
+
+def is_still_beyond(tx: Connection, incident_id: int) -> bool:
+    """Return whether the figure of the incident was beyond its limit at the last evaluation."""
+    return bool(tx.exec_driver_sql(_IS_BEYOND, {"id": incident_id}).scalar())
+
+
 _COUNT_OPEN = "select split_part(rule, ':', 1), count(*) from incidents where status = 'open' group by 1"
 
 

@@ -20,6 +20,7 @@ from services.alerts.people import (
 )
 from services.alerts.runbook import FLEET as FLEET_NAME
 from services.alerts.runbook import find_steps
+from services.alerts.states import is_still_beyond
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -245,6 +246,11 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
     """
     act = partial(resolve_by_person, reason=reason)
     _act(act, incident_id, actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
+    with transaction() as tx:
+        is_beyond = is_still_beyond(tx, incident_id)
+    if is_beyond:
+        warning = "The figure is still beyond the limit. The incident opens again only if it gets worse."
+        click.secho(warning, fg="yellow", err=True)
 
 
 def _act(

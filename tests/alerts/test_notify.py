@@ -127,6 +127,7 @@ def test_a_person_who_resolves_is_named(engine: Engine, web: Web) -> None:
         resolve_by_person(tx, one.id, now=NOW, by="ada", reason="replaced the key", request_id="r")
 
     (ended,) = notify(engine, web, NOW + MINUTE)
+    assert ended.startswith("*P2 resolved by ada*")
     assert "resolved by ada: replaced the key" in ended
 
 
@@ -237,4 +238,4 @@ def test_a_channel_that_cannot_form_its_message_does_not_stop_the_others(engine:
     assert "fleet: late" in opened
     assert runs(engine, "select count(*) from mail_outbox") == [(0,)]
     told = "select text from incident_entries where kind = 'notified'"
-    assert runs(engine, told) == [("opened sent to slack; not planned for mail",)]
+    assert runs(engine, told) == [("opened queued for slack; not planned for mail",)]

@@ -1,12 +1,14 @@
 """``fleet incidents``: output, and the audit of a resolved incident."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
+from services.alerts.evaluate import evaluate_rules
+from services.alerts.figures import Figure
 from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.core.db import transaction
@@ -97,6 +99,22 @@ def test_incident_of_the_fleet_is_audited_in_the_fleet_chain(engine: Engine) -> 
         assert tx.execute(text("select shop_id, action from audit_events")).all() == [
             (None, "incident.resolve")
         ]
+
+
+@pytest.mark.parametrize("is_beyond", [True, False])
+def test_resolving_while_the_figure_is_beyond_its_limit_warns(engine: Engine, is_beyond: bool) -> None:
+    for minutes in range(3):
+        with transaction(engine) as tx:
+            stuck = {"locks_stuck": [Figure(4, 0, "mail_send", {"topic": "mail_send"})]}
+            evaluate_rules(tx, stuck, NOW + timedelta(minutes=minutes))
+    if not is_beyond:
+        with transaction(engine) as tx:
+            tx.execute(text("update alert_states set turned_at = now()"))
+    (found,) = rows("--rule", "locks_stuck")
+
+    resolved = run("resolve", str(found["id"]), "--reason", "restarted")
+    assert resolved.exit_code == 0
+    assert ("still beyond the limit" in resolved.output) is is_beyond
 
 
 def test_resolved_incident_is_refused_with_exit_code_1(engine: Engine) -> None:
