@@ -139,7 +139,8 @@ def _list_next_lines(message: Message) -> Iterator[str]:
         if holder:
             yield f"{holder} holds it."
         elif message["severity"] == "P1":
-            yield f"Take it, so that it is not repeated: `fleet incidents ack {first['id']}`"
+            ids = " ".join(str(one["id"]) for one in message["incidents"])
+            yield f"Take it, so that it is not repeated: `fleet incidents ack {ids}`"
     yield f"`fleet incidents show {first['id']}`"
 
 

@@ -165,15 +165,17 @@ def _parse_time(value: object) -> object:
 
 
 @command.command("ack")
-@click.argument("incident_id", type=INCIDENT)
+@click.argument("incident_ids", type=INCIDENT, nargs=-1, required=True)
 @act_options
-def ack(incident_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Say that you work on an incident. A P1 is then not sent again every 30 minutes.
+def ack(incident_ids: tuple[int, ...], dry_run: bool, actor: str, as_json: bool) -> None:
+    """Say that you work on incidents. A P1 is then not sent again every 30 minutes.
 
     \b
-    Example: fleet incidents ack 12
+    Examples:
+      fleet incidents ack 12
+      fleet incidents ack 12 13 14
     """
-    _act(acknowledge, incident_id, actor, ("acknowledge", "Acknowledged"), dry_run=dry_run, as_json=as_json)
+    _act(acknowledge, incident_ids, actor, ("acknowledge", "Acknowledged"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("note")
@@ -210,7 +212,7 @@ def note(
                 settings = "SLACK_WEBHOOK_URL or ALERT_WEBHOOK_URL"
                 raise ShopfleetError(f"no channel gets notes: set {settings}, or leave out --post")
 
-    _act(act, incident_id, actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
+    _act(act, [incident_id], actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
     if not dry_run and (hint := notify_workers(posted)):
         click.echo(hint, err=True)
 
@@ -231,7 +233,7 @@ def snooze_incident(
     until = utc_now() + lasts
     act = partial(snooze, until=until, reason=reason)
     at = f"until {format_time(until)}"
-    _act(act, incident_id, actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
+    _act(act, [incident_id], actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("resolve")
@@ -245,7 +247,7 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
     act = partial(resolve_by_person, reason=reason)
-    _act(act, incident_id, actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
+    _act(act, [incident_id], actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
     with transaction() as tx:
         is_beyond = is_still_beyond(tx, incident_id)
     if is_beyond:
@@ -255,22 +257,25 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
 
 def _act(
     act: Callable[..., object],
-    incident_id: int,
+    incident_ids: Sequence[int],
     actor: str,
     verbs: tuple[str, str],
     *,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Do ``act``; print the incident afterwards. ``verbs``: what would be done, and what was done."""
+    """Do ``act`` with all or none; print the incidents. ``verbs``: what would be done, and what was done."""
     with transaction_or_plan(dry_run=dry_run) as tx:
-        act(tx, incident_id, now=utc_now(), **audit_author(actor))
-        line, slugs = get_incident(tx, incident_id), find_slugs(tx)
+        for incident_id in incident_ids:
+            act(tx, incident_id, now=utc_now(), **audit_author(actor))
+        lines, slugs = [get_incident(tx, one) for one in incident_ids], find_slugs(tx)
     if as_json:
-        print_json(_document(line, slugs) | {"changed": not dry_run})
+        documents = [_document(line, slugs) | {"changed": not dry_run} for line in lines]
+        print_json(documents if len(documents) > 1 else documents[0])
         return
     done = f"Would {verbs[0]}" if dry_run else verbs[1]
-    click.echo(f"{done} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
+    for line in lines:
+        click.echo(f"{done} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
 
 
 def _shop(line: Row[Any], slugs: dict[int, str]) -> str:

@@ -101,6 +101,21 @@ def test_incident_of_the_fleet_is_audited_in_the_fleet_chain(engine: Engine) -> 
         ]
 
 
+def test_several_incidents_are_acknowledged_together_or_not_at_all() -> None:
+    assert run("resolve", "2", "--reason", "restored").exit_code == 0
+    assert run("ack", "1", "2").exit_code == 1
+    assert rows("--status", "acknowledged") == []
+    assert run("ack", "1", "999").exit_code == 2
+
+    assert run("ack", "1").exit_code == 0
+    assert [row["id"] for row in rows("--status", "acknowledged")] == [1]
+
+
+def test_acknowledged_incidents_are_a_list_if_there_are_several() -> None:
+    found = json.loads(run("ack", "1", "2", "--as", "ada", "--json").output)
+    assert [(one["id"], one["acknowledged_by"]) for one in found] == [(1, "ada"), (2, "ada")]
+
+
 @pytest.mark.parametrize("is_beyond", [True, False])
 def test_resolving_while_the_figure_is_beyond_its_limit_warns(engine: Engine, is_beyond: bool) -> None:
     for minutes in range(3):
