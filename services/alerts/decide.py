@@ -8,6 +8,8 @@ from services.alerts.rule import FigureRule
 
 WORSE_FACTOR = 2.0
 """An open incident has worsened when its figure is this many times the one that people were notified of."""
+LEAST_DROP = 1.0
+"""A figure of days that remain has worsened when it is half as long, and by a day: at most once a day."""
 LONGEST_GAP = timedelta(minutes=5)
 """After a longer time without an evaluation nothing is known about the time between."""
 
@@ -55,7 +57,7 @@ def decide(
     It opens after ``rule.lasts`` beyond ``threshold`` without a break, and recovers after ``rule.clears``.
     """
     is_beyond = value is not None and rule.is_beyond(value, threshold)
-    is_gap = state.evaluated_at is not None and now - state.evaluated_at > LONGEST_GAP
+    is_gap = state.evaluated_at is not None and abs(now - state.evaluated_at) > LONGEST_GAP
     is_open = state.opened_at is not None
     if is_beyond == is_open:  # as before: open and beyond, or neither
         kept = state._replace(turned_at=None, evaluated_at=now)
@@ -71,6 +73,8 @@ def decide(
 
 
 def _is_worse(rule: FigureRule, value: float, notified: float) -> bool:
+    if notified <= 0:  # its time has ended, and the figure falls for ever
+        return False
     if rule.is_least:
-        return value * WORSE_FACTOR <= notified
-    return notified > 0 and value >= notified * WORSE_FACTOR
+        return value <= 0 or (value * WORSE_FACTOR <= notified and notified - value >= LEAST_DROP)
+    return value >= notified * WORSE_FACTOR

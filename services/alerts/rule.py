@@ -6,7 +6,7 @@ from datetime import timedelta
 from services.alerts.runbook import Steps, read_runbook
 
 NOW = timedelta(0)
-MINUTES_10 = timedelta(minutes=10)
+MINUTES_2, MINUTES_10 = timedelta(minutes=2), timedelta(minutes=10)
 BY_CAUSE = "when the cause is gone"
 
 
@@ -42,6 +42,8 @@ class FigureRule(AlertRule):
     """A format with ``value``, ``limit`` and the detail of the figure."""
     unit: str
     threshold: float
+    lowest: float = 0
+    """The lowest threshold that a person can set: its figures begin there."""
     window: timedelta = NOW
     """The time over which the figure is computed; zero: the value of the moment."""
     is_inclusive: bool = False
@@ -52,6 +54,7 @@ class FigureRule(AlertRule):
     """Whether its figures belong to no shop, so that no shop can have a threshold of its own."""
     lasts: timedelta = NOW
     clears: timedelta = MINUTES_10
+    """At least two minutes, or a figure that comes and goes sends a message at each evaluation."""
 
     @property
     def opens(self) -> str:

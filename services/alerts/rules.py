@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from services.alerts.recorded_rules import RECORDED
-from services.alerts.rule import MINUTES_10, NOW, AlertRule, FigureRule
+from services.alerts.rule import MINUTES_2, MINUTES_10, AlertRule, FigureRule
 
 MINUTES_15, MINUTES_30 = timedelta(minutes=15), timedelta(minutes=30)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -42,7 +42,7 @@ _EVALUATED = (
         unit="items",
         threshold=0,
         is_of_fleet=True,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="backlog_growing",
@@ -71,7 +71,7 @@ _EVALUATED = (
         summary="{job} for {period} runs since {since}, {value:.0f} min longer than {limit_minutes} min",
         unit="min past the limit of its topic",
         threshold=0,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="gap_healed",
@@ -80,7 +80,7 @@ _EVALUATED = (
         summary="healing recorded {value:.0f} events without a webhook ({period})",
         unit="events in the newest run",
         threshold=0,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="ledger_broker_drift",
@@ -99,9 +99,10 @@ _EVALUATED = (
         summary="{name} was last seen {value:.0f} s ago (limit {limit:g} s)",
         unit="s",
         threshold=60,
+        lowest=30,
         is_of_fleet=True,
-        lasts=timedelta(minutes=2),
-        clears=timedelta(minutes=2),
+        lasts=MINUTES_2,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="worker_not_consuming",
@@ -110,9 +111,10 @@ _EVALUATED = (
         summary="no worker of the queue {queue} has answered a canary for {value:.0f} s (limit {limit:g} s)",
         unit="s since the last canary",
         threshold=90,
+        lowest=90,
         is_of_fleet=True,
-        lasts=timedelta(minutes=2),
-        clears=timedelta(minutes=2),
+        lasts=MINUTES_2,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="connection_broken",
@@ -121,7 +123,7 @@ _EVALUATED = (
         summary="{provider} refuses the credentials since {since}: {code}",
         unit="connections",
         threshold=0,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="credential_expires",
@@ -131,7 +133,7 @@ _EVALUATED = (
         unit="days that remain",
         threshold=14,
         is_least=True,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="refresh_failing",
@@ -140,7 +142,7 @@ _EVALUATED = (
         summary="the {provider} token ended at {since} and was not refreshed since",
         unit="of the token's life past its end",
         threshold=0.5,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="secret_old",
@@ -149,7 +151,7 @@ _EVALUATED = (
         summary="the secret {secret} is {value:.0f} days old (limit {limit:g} days)",
         unit="days",
         threshold=90,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="break_old",
@@ -158,7 +160,7 @@ _EVALUATED = (
         summary="the reconciliation breaks of {day} are open for {value:.0f} days (limit {limit:g})",
         unit="days",
         threshold=3,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="database_slow",
@@ -201,7 +203,7 @@ _EVALUATED = (
         unit="channels",
         threshold=0,
         is_of_fleet=True,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="ai_at_cap",
@@ -211,7 +213,7 @@ _EVALUATED = (
         unit="% of the month's cap",
         threshold=100,
         is_inclusive=True,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="sms_over_budget",
@@ -220,7 +222,7 @@ _EVALUATED = (
         summary="SMS costs of {month} are {counted}, {value:.1f}% of the budget of {cap} (limit {limit:g}%)",
         unit="% of the month's budget",
         threshold=150,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="cost_not_converted",
@@ -229,18 +231,18 @@ _EVALUATED = (
         summary="{left} of {kind} costs of {month} do not count against {cap}: no rate is stated",
         unit="kinds of cost",
         threshold=0,
-        clears=NOW,
+        clears=MINUTES_2,
     ),
     FigureRule(
         name="rule_not_computed",
         severity="P3",
-        about="a rule has no figures, so nobody knows whether it is fine",
+        about="a rule has no figures, so nobody knows whether it is fine (P2 for a P1 rule)",
         summary="the rule {subject} has no figures for {value:.0f} min (limit {limit:g} min)",
         unit="min",
         threshold=15,
         is_of_fleet=True,
-        lasts=timedelta(minutes=2),  # after a restart some figures take a minute
-        clears=NOW,
+        lasts=MINUTES_2,  # after a restart some figures take a minute
+        clears=MINUTES_2,
     ),
 )
 

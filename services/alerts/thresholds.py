@@ -41,12 +41,15 @@ def set_threshold(
     """Set the threshold of the rule ``name`` from the next evaluation on; return the one that was set before.
 
     ``shop_id`` ``FLEET``: for every shop without one of its own. ``threshold`` None removes it. An equal one
-    changes nothing. Raises ``InputInvalid`` for a number that is not from 0 to ``LARGEST``, for nothing to
-    remove, for a missing reason, and for a shop at a rule whose figures belong to no shop.
+    changes nothing. Raises ``InputInvalid`` for a number that is not from the rule's ``lowest`` to
+    ``LARGEST``, for nothing to remove, for a missing reason, and for a shop at a rule whose figures belong
+    to no shop.
     """
     rule, reason = FIGURE_RULES[name], author.get("reason", "")
-    if threshold is not None and not (isfinite(threshold) and 0 <= threshold <= LARGEST):
-        raise InputInvalid(f"threshold={threshold:g} should be from 0 to {LARGEST:g} {rule.unit}")
+    if threshold is not None and not (isfinite(threshold) and rule.lowest <= threshold <= LARGEST):
+        raise InputInvalid(
+            f"threshold={threshold:g} should be from {rule.lowest:g} to {LARGEST:g} {rule.unit}"
+        )
     if shop_id != FLEET and rule.is_of_fleet:
         raise InputInvalid(f"shop={shop_id} should be left out: the figures of {name} belong to no shop")
     if not reason.strip():

@@ -96,11 +96,27 @@ def test_a_doubled_figure_is_one_change() -> None:
 def test_a_credential_that_lasts_half_as_long_is_another_change() -> None:
     rule = FIGURE_RULES["credential_expires"]
 
-    assert [change for _, change in play(rule, [13, 12, 7, 6, 3])] == [
+    assert [change for _, change in play(rule, [13, 12, 6.5, 6, 3, 2.5])] == [
         Change.OPENED,
         Change.WORSENED,
         Change.WORSENED,
     ]
+
+
+def test_a_credential_that_ends_is_one_change_and_not_one_at_each_evaluation() -> None:
+    rule = FIGURE_RULES["credential_expires"]
+    last_minutes = [1 - step / 2880 for step in range(2 * 2880)]  # from one day before its end to one after
+
+    assert [change for _, change in play(rule, last_minutes)] == [Change.OPENED, Change.WORSENED]
+    assert [change for _, change in play(rule, [-1 - step for step in range(9)])] == [Change.OPENED]
+
+
+@RULES
+def test_a_figure_that_comes_and_goes_is_one_incident(rule: FigureRule) -> None:
+    opening: list[float | None] = [beyond(rule)] * steps(rule.lasts)
+    values = opening + [beyond(rule), None] * 40
+
+    assert [change for _, change in play(rule, values)] == [Change.OPENED]
 
 
 def test_time_without_an_evaluation_does_not_count() -> None:

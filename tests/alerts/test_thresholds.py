@@ -67,6 +67,7 @@ def test_a_higher_threshold_ends_an_incident_after_the_rules_time(tx: Connection
     [
         (RULE, 7, -1.0, "x", "threshold=-1 should be from 0"),
         (RULE, 7, float("nan"), "x", "threshold=nan should be from 0"),
+        ("heartbeat_old", FLEET, 29.0, "x", "threshold=29 should be from 30"),
         (RULE, 7, float("inf"), "x", "threshold=inf should be from 0"),
         (RULE, 7, 5.0, " ", "reason is empty"),
         ("heartbeat_old", 7, 90.0, "x", "the figures of heartbeat_old belong to no shop"),

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, text
 from services.alerts.decide import Change
 from services.alerts.evaluate import evaluate_rules
 from services.alerts.incidents import find_incidents
+from services.alerts.rules import FIGURE_RULES
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.core.money import MoneyInvalid
@@ -144,6 +145,8 @@ def test_a_limit_opens_one_incident_and_the_next_month_resolves_it(
     assert beyond in find_incidents(tx, rule=rule)[0].summary
 
     later = datetime(2026, 12, 1, 8, tzinfo=UTC)
+    assert evaluate_rules(tx, collect_figures(tx, later), later) == []
+    later += FIGURE_RULES[rule].clears
     (recovered,) = evaluate_rules(tx, collect_figures(tx, later), later)
     assert (recovered.change, recovered.key.rule) == (Change.RECOVERED, rule)
     assert find_incidents(tx, rule=rule) == []
@@ -156,7 +159,8 @@ def test_a_raised_cap_ends_the_incident(tx: Connection, raised: str) -> None:
     evaluate_rules(tx, collect_figures(tx, NOW), NOW)
 
     set_shop(tx, "harbour", {"ai_cap": raised}, now=NOW)
-    later = NOW + timedelta(minutes=1)
+    evaluate_rules(tx, collect_figures(tx, NOW), NOW + timedelta(minutes=1))
+    later = NOW + timedelta(minutes=1) + FIGURE_RULES["ai_at_cap"].clears
     changes = evaluate_rules(tx, collect_figures(tx, later), later)
     assert (Change.RECOVERED, "ai_at_cap") in [(one.change, one.key.rule) for one in changes]
 
