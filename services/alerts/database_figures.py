@@ -1,17 +1,19 @@
 """Figures of the database: how long its statements take, and how large it is."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.alerts.figures import Figure, Figures
+from services.alerts.figures import CollectFigures, Figure, Figures
 from services.alerts.rules import FIGURE_RULES
+from services.alerts.thresholds import load_thresholds
 from services.core.latency import BOUNDS_MS, BUCKETS, estimate_percentile_ms
 from services.ledger.statement_stats import WEB
 from services.ledger.table_sizes import list_table_sizes
+from services.ledger.work import FLEET
 
 SHARE = 0.95
 MOST_NAMED = 5
@@ -38,16 +40,11 @@ class StatementLatency(NamedTuple):
         return f"{self.statement}: {self.p95_ms:.0f} ms, {self.slow_calls} of {self.calls} calls slow"
 
 
-def collect_database_figures(tx: Connection, now: datetime) -> Figures:
-    """Return the figures of the rules about the database.
+def measure_statements(tx: Connection, now: datetime) -> Figures:
+    """Return the 95th percentile of all statements of ingress and console.
 
-    Without a statement of ingress or console nobody knows whether the database is slow.
+    Without a statement nobody knows whether the database is slow.
     """
-    return {LARGE: [_measure_size(tx, now)], **_measure_statements(tx, now)}
-
-
-def _measure_statements(tx: Connection, now: datetime) -> Figures:
-    """Return the 95th percentile of all statements of ingress and console."""
     rule = FIGURE_RULES[SLOW]
     found: dict[str, list[int]] = {}
     for row in tx.exec_driver_sql(_STATEMENTS, {"since": now - rule.window, "process": list(WEB)}):
@@ -55,7 +52,7 @@ def _measure_statements(tx: Connection, now: datetime) -> Figures:
     if not found:
         return {}
     total = [sum(counts) for counts in zip(*found.values(), strict=True)]
-    slowest = find_slowest(found, rule.threshold)
+    slowest = find_slowest(found, load_thresholds(tx).find(rule, FLEET))
     detail = {
         "calls": sum(total),
         "slowest": "; ".join(map(str, slowest)) or "none",
@@ -75,7 +72,8 @@ def find_slowest(histograms: dict[str, list[int]], limit_ms: float) -> Sequence[
     return slow[:MOST_NAMED]
 
 
-def _measure_size(tx: Connection, now: datetime) -> Figure:
+def measure_size(tx: Connection, now: datetime) -> Figures:
+    """Return the size of the database, with its largest tables and those that have grown."""
     tables = list_table_sizes(tx, now)
     grown = sorted((one for one in tables if one.bytes_grown > 0), key=lambda one: -one.bytes_grown)
     detail: dict[str, Any] = {
@@ -86,4 +84,7 @@ def _measure_size(tx: Connection, now: datetime) -> Figure:
         detail["grown"] = f"grown since {grown[0].since:%Y-%m-%d}: " + ", ".join(
             f"{one.table_name} {one.bytes_grown / 1e9:+.1f} GB" for one in grown[:3]
         )
-    return Figure(tx.exec_driver_sql(_SIZE).scalar_one() / 1e9, detail=detail)
+    return {LARGE: [Figure(tx.exec_driver_sql(_SIZE).scalar_one() / 1e9, detail=detail)]}
+
+
+COLLECTORS: Mapping[str, CollectFigures] = {LARGE: measure_size, SLOW: measure_statements}

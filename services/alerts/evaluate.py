@@ -1,19 +1,24 @@
 """Compares figures with the rules; opens and resolves incidents."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.alerts.decide import AlertState, Change, decide
-from services.alerts.figures import CollectFigures, Figure, Figures
+from services.alerts.figures import CollectFigures, Figure, Figures, collect_each
 from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.alerts.rule import FigureRule
 from services.alerts.rules import FIGURE_RULES
-from services.alerts.states import RuleTotals, StateKey, load_states, record_computed, save_states
+from services.alerts.states import (
+    RuleTotals,
+    StateKey,
+    load_states,
+    record_computed,
+    record_known,
+    save_states,
+)
 from services.alerts.tables import rule_evaluations
 from services.alerts.thresholds import Thresholds, load_thresholds
 from services.core.locks import lock_objects
@@ -21,8 +26,6 @@ from services.ledger.work import FLEET
 
 EVERY = timedelta(seconds=25)
 NOT_COMPUTED = "rule_not_computed"
-
-_log = logging.getLogger(__name__)
 
 
 class AlertChange(NamedTuple):
@@ -39,16 +42,13 @@ def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datet
     """Collect all figures and evaluate the rules, unless that was done less than ``EVERY`` ago."""
     # Beat and each monitor thread call this; the lock is for the states, which are read and then written.
     lock_objects(tx, [(FLEET, "alert-rules")])
-    last = tx.execute(select(func.max(rule_evaluations.c.computed_at))).scalar()
+    at = rule_evaluations.c.computed_at
+    # A later time is of a clock that was wrong.
+    last = tx.execute(select(func.max(at)).where(at < now + EVERY)).scalar()
     if last is not None and now - last < EVERY:
         return []
-    figures: dict[str, Sequence[Figure]] = {}
-    for collect in collectors:
-        try:
-            with tx.begin_nested():
-                figures |= collect(tx, now)
-        except SQLAlchemyError as fault:  # its rules are not computed, which is a rule too
-            _log.error("figures_failed", extra={"fields": {"room": collect.__module__, "error": str(fault)}})
+    record_known(tx, FIGURE_RULES.keys() - {NOT_COMPUTED}, now)
+    figures = collect_each(tx, {f"{one.__module__}.{one.__qualname__}": one for one in collectors}, now)
     return evaluate_rules(tx, figures, now)
 
 
@@ -124,10 +124,16 @@ def _make_incident(change: AlertChange) -> Incident:
         change.key.shop_id if change.key.shop_id != FLEET else None,
         format_rule(change.key),
         format_period(change.opened_at),
-        rule.severity,
+        _find_severity(change.key),
         describe(rule, change.threshold, figure),
         {**figure.detail, "value": figure.value, "limit": change.threshold},
     )
+
+
+def _find_severity(key: StateKey) -> str:
+    """Return the severity of an incident; that of a blind P1 rule is P2, so that a mail says so."""
+    is_blind_p1 = key.rule == NOT_COMPUTED and FIGURE_RULES[key.subject].severity == "P1"
+    return "P2" if is_blind_p1 else FIGURE_RULES[key.rule].severity
 
 
 def describe(rule: FigureRule, threshold: float, figure: Figure) -> str:

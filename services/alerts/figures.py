@@ -1,12 +1,17 @@
 """A figure: what one rule compares, for one shop and subject."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
+from services.core.db import is_connection_fault
+from services.core.sentry import capture_bug
 from services.ledger.work import FLEET
+
+_log = logging.getLogger(__name__)
 
 
 class Figure(NamedTuple):
@@ -35,3 +40,22 @@ Figures = Mapping[str, Sequence[Figure]]
 
 CollectFigures = Callable[[Connection, datetime], Figures]
 """A room's function. Figures within their threshold may be left out."""
+
+
+def collect_each(tx: Connection, collectors: Mapping[str, CollectFigures], now: datetime) -> Figures:
+    """Return the figures of all ``collectors``, which are named by their rules.
+
+    One that fails is logged and reported, and its rules are left out. Raises only for a lost connection.
+    """
+    figures: dict[str, Sequence[Figure]] = {}
+    for name, collect in collectors.items():
+        try:
+            with tx.begin_nested():
+                figures |= collect(tx, now)
+        except Exception as fault:
+            if is_connection_fault(fault):
+                raise
+            error = f"{type(fault).__name__}: {fault}"
+            _log.error("figures_failed", extra={"fields": {"rules": name, "error": error}})
+            capture_bug(fault, topic=f"figures:{name}")
+    return figures

@@ -1,16 +1,17 @@
 """Figures of requests, work, heartbeats, connections, mail and the database: of the rooms below alerts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
-from services.alerts.channel_figures import collect_channel_figures
+from services.alerts import database_figures, work_figures
+from services.alerts.channel_figures import CHANNEL_FAILED, collect_channel_figures
 from services.alerts.channels import list_channels
-from services.alerts.database_figures import collect_database_figures
-from services.alerts.figures import Figure, Figures, make_figure
+from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, make_figure
 from services.alerts.rules import FIGURE_RULES
-from services.alerts.work_figures import collect_work_figures
 from services.ledger.health import list_components_down, read_heartbeats
 from services.ledger.request_errors import NO_FAULT
 from services.providers.delivery import INVALID_SIGNATURE
@@ -20,6 +21,7 @@ STUCK_AFTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
 
 # Each returns ``value``, ``shop_id`` (null: the fleet), ``subject``, and columns for the rule's summary.
+# If nothing arrives at all, ingress may be down: then open incidents keep their figure.
 _REQUESTS_FAILED = """
 select 100.0 * failed / requests as value, shop_id, route as subject, route, requests, failed
   from (select s.id as shop_id, c.route, sum(c.count)::int as requests,
@@ -28,6 +30,10 @@ select 100.0 * failed / requests as value, shop_id, route as subject, route, req
          where c.minute > %(since)s and c.outcome <> all(%(no_fault)s)
          group by s.id, c.route) counted
  where failed > 0
+union all
+select notified_value, nullif(shop_id, 0), subject, subject, 0, 0 from alert_states
+ where rule = 'requests_failed' and opened_at is not null
+   and not exists (select from request_counts where minute > %(since)s)
 """
 _SIGNATURE_FAILURES = """
 select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider
@@ -99,15 +105,17 @@ QUERIES = {
 
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
-    """Return the figures of the rules about the rooms below."""
-    found = {
-        rule: [make_figure(row) for row in tx.exec_driver_sql(query, bind_values(rule, now))]
-        for rule, query in QUERIES.items()
-    }
-    channels = [channel.name for channel in list_channels()]
-    of_channels, of_work = collect_channel_figures(tx, now, channels), collect_work_figures(tx, now)
-    of_database = collect_database_figures(tx, now)
-    return {**found, **_collect_heartbeats(tx, now), **of_channels, **of_work, **of_database}
+    """Return the figures of the rules about the rooms below, without those that cannot be read."""
+    return collect_each(tx, _COLLECTORS, now)
+
+
+def _run_query(rule: str, tx: Connection, now: datetime) -> Figures:
+    rows = tx.exec_driver_sql(QUERIES[rule], bind_values(rule, now))
+    return {rule: [make_figure(row) for row in rows]}
+
+
+def _collect_channels(tx: Connection, now: datetime) -> Figures:
+    return collect_channel_figures(tx, now, [channel.name for channel in list_channels()])
 
 
 def bind_values(rule: str, now: datetime) -> dict[str, object]:
@@ -143,3 +151,12 @@ def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
         elif kind in ("beat", "sweep", "broker"):
             heartbeats.append(Figure(age, subject=part, detail={"name": part}))
     return {"heartbeat_old": heartbeats, "worker_not_consuming": workers}
+
+
+_COLLECTORS: Mapping[str, CollectFigures] = {
+    **{rule: partial(_run_query, rule) for rule in QUERIES},
+    "heartbeat_old, worker_not_consuming": _collect_heartbeats,
+    CHANNEL_FAILED: _collect_channels,
+    **work_figures.COLLECTORS,
+    **database_figures.COLLECTORS,
+}

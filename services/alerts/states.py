@@ -1,6 +1,6 @@
 """The states of rules in the database, read and written as a whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ def is_still_beyond(tx: Connection, incident_id: int) -> bool:
     return bool(tx.exec_driver_sql(_IS_BEYOND, {"id": incident_id}).scalar())
 
 
+_RECORD_KNOWN = """
+insert into rule_evaluations as e (rule, computed_at)
+select rule, %(now)s from unnest(%(rule)s::text[]) as v(rule) order by rule
+on conflict (rule) do update set computed_at = excluded.computed_at where e.computed_at > excluded.computed_at
+"""
 _COUNT_OPEN = "select split_part(rule, ':', 1), count(*) from incidents where status = 'open' group by 1"
 
 
@@ -69,6 +74,11 @@ class RuleTotals(NamedTuple):
 
     value: float
     shops_beyond: int
+
+
+def record_known(tx: Connection, rules: Collection[str], now: datetime) -> None:
+    """Record each of ``rules`` that was never computed, or after ``now``, as if it was computed ``now``."""
+    tx.exec_driver_sql(_RECORD_KNOWN, {"rule": sorted(rules), "now": now})
 
 
 def record_computed(tx: Connection, totals: Mapping[str, RuleTotals], now: datetime) -> dict[str, datetime]:

@@ -47,7 +47,7 @@ alert_states = Table(
     *columns("evaluated_at", AT),
 )
 
-# When each rule last had figures, their sum, and how many shops were beyond the threshold.
+# When each rule last had figures (or became known), their sum, and how many shops were beyond the threshold.
 rule_evaluations = Table(
     "rule_evaluations",
     metadata,

@@ -1,12 +1,12 @@
 """Figures of work: a backlog that grows, and archives that cannot be written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.figures import Figure, Figures, make_figure
+from services.alerts.figures import CollectFigures, Figure, Figures, make_figure
 from services.core.pg_arrays import arrays
 from services.ledger.backlog import list_topic_figures
 from services.ledger.pause import list_pauses
@@ -48,15 +48,15 @@ select count(*) as value, nullif(shop_id, 0) as shop_id, topic as subject, topic
 """
 
 
-def collect_work_figures(tx: Connection, now: datetime) -> Figures:
-    """Return the figures of ``backlog_growing`` and ``archive_failed``; record the backlog of this minute.
-
-    Without ``backlog_growing`` if the backlog cannot be counted in time.
-    """
+def _collect_archives(tx: Connection, _now: datetime) -> Figures:
     failed = tx.exec_driver_sql(_ARCHIVE_FAILED, {"topic": [*ARCHIVES]})
-    found = {"archive_failed": [make_figure(row) for row in failed]}
+    return {"archive_failed": [make_figure(row) for row in failed]}
+
+
+def _collect_backlog(tx: Connection, now: datetime) -> Figures:
+    """Return the figures of the backlog, none if it cannot be counted in time; record that of this minute."""
     topics = list_topic_figures(tx, now)
-    return {**found, "backlog_growing": _find_growing(tx, topics, now)} if topics else found
+    return {"backlog_growing": _find_growing(tx, topics, now)} if topics else {}
 
 
 def _find_growing(tx: Connection, topics: Sequence[Row[Any]], now: datetime) -> list[Figure]:
@@ -85,3 +85,9 @@ def _find_growing(tx: Connection, topics: Sequence[Row[Any]], now: datetime) -> 
         }
         figures.append(Figure(late, subject=row.topic, detail=detail))
     return figures
+
+
+COLLECTORS: Mapping[str, CollectFigures] = {
+    "archive_failed": _collect_archives,
+    "backlog_growing": _collect_backlog,
+}

@@ -1,10 +1,11 @@
 """Figures of jobs: runs past their limit, and what healing found."""
 
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
-from services.alerts.figures import Figures, make_figure
+from services.alerts.figures import Figures, collect_each, make_figure
 from services.core.pg_arrays import arrays
 from services.ledger.topics import TOPICS
 
@@ -37,7 +38,8 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
     limits = [(topic.name, topic.soft_time_limit_seconds // 60) for topic in TOPICS.values()]
     values = {**arrays("topic minutes", limits), "now": now, "healing": HEALING}
     queries = {"run_too_long": _TOO_LONG, "gap_healed": _HEALED}
-    return {
-        rule: [make_figure(row) for row in tx.exec_driver_sql(query, values)]
-        for rule, query in queries.items()
-    }
+
+    def run(rule: str, tx: Connection, _now: datetime) -> Figures:
+        return {rule: [make_figure(row) for row in tx.exec_driver_sql(queries[rule], values)]}
+
+    return collect_each(tx, {rule: partial(run, rule) for rule in queries}, now)

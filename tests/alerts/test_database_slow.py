@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.alerts.database_figures import SLOW, collect_database_figures
+from services.alerts.database_figures import SLOW, measure_statements
 from services.alerts.evaluate import evaluate_rules
 from services.audit.append import Mutation, append_change
 from services.core.clock import utc_now
@@ -43,7 +43,7 @@ def long_chains(engine: Engine, owner_engine: Engine) -> Iterator[None]:
 
 
 def evaluate(tx: Connection, now: datetime) -> list[str]:
-    changes = evaluate_rules(tx, {SLOW: collect_database_figures(tx, utc_now())[SLOW]}, now)
+    changes = evaluate_rules(tx, measure_statements(tx, utc_now()), now)
     return [f"{one.key.rule} {one.change}" for one in changes if one.key.rule == SLOW]
 
 

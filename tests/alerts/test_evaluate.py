@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, text
 
+from services.alerts import own_figures
 from services.alerts.decide import Change
-from services.alerts.evaluate import NOT_COMPUTED, describe, evaluate_rules
-from services.alerts.figures import Figure
+from services.alerts.evaluate import NOT_COMPUTED, check_rules, describe, evaluate_rules
+from services.alerts.figures import Figure, Figures, collect_each
 from services.alerts.incidents import find_incidents
 from services.alerts.rules import FIGURE_RULES
 from services.console.serve import COLLECTORS as OF_CONSOLE
@@ -84,8 +85,72 @@ def test_a_rule_without_figures_has_an_incident_and_keeps_its_own(tx: Connection
         (7, "signature_failures:stripe"),
         (None, f"{NOT_COMPUTED}:signature_failures"),
     ]
-    evaluate_rules(tx, figures, NOW + 20 * MINUTE)
+    for minute in range(20, 23):
+        evaluate_rules(tx, figures, NOW + minute * MINUTE)
     assert open_rules(tx) == [(7, "signature_failures:stripe")]
+
+
+def stuck(tx: Connection, now: datetime) -> Figures:
+    return {"locks_stuck": [Figure(3, subject="mail_send", detail={"topic": "mail_send"})]}
+
+
+def raise_bug(tx: Connection, now: datetime) -> Figures:
+    raise ValueError("a zone is unknown")
+
+
+def test_a_rule_that_was_never_computed_has_an_incident_which_is_p2_for_a_p1_rule(tx: Connection) -> None:
+    for minute in range(20):
+        check_rules(tx, [raise_bug, stuck], NOW + minute * MINUTE)
+
+    found = {one.rule: one.severity for one in find_incidents(tx, limit=99)}
+    blind = FIGURE_RULES.keys() - {NOT_COMPUTED, "locks_stuck"}
+    assert found.keys() == {"locks_stuck:mail_send", *(f"{NOT_COMPUTED}:{name}" for name in blind)}
+    assert found[f"{NOT_COMPUTED}:heartbeat_old"] == "P2"
+    assert found[f"{NOT_COMPUTED}:backlog_growing"] == "P3"
+
+
+def test_one_query_that_fails_leaves_only_its_own_rule_without_figures(
+    tx: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(own_figures.QUERIES, "mails_refused", "select no_such_column from mail_outbox")
+    found = collect_each(tx, {"rooms": own_figures.collect_figures, "a_bug": raise_bug}, NOW)
+
+    assert own_figures.QUERIES.keys() - found.keys() == {"mails_refused"}
+    assert {"heartbeat_old", "backlog_growing"} <= found.keys()
+    failed = [vars(one)["fields"]["rules"] for one in caplog.records if one.message == "figures_failed"]
+    assert failed == ["mails_refused", "a_bug"]
+
+
+def test_a_time_in_the_future_does_not_stop_the_evaluation(tx: Connection) -> None:
+    check_rules(tx, [stuck], NOW + timedelta(hours=6))
+    evaluate_rules(tx, {"locks_stuck": []}, NOW + timedelta(hours=6))
+    tx.execute(text("delete from incidents"))
+    for minute in (0, 1, 2, 3):
+        check_rules(tx, [lambda _tx, _now: {"locks_stuck": []}], NOW + minute * MINUTE)
+
+    assert tx.execute(text("select max(computed_at) from rule_evaluations")).scalar_one() == NOW + 3 * MINUTE
+    assert tx.execute(text("select count(*) from alert_states")).scalar_one() == 0
+    assert check_rules(tx, [stuck], NOW + 3 * MINUTE + timedelta(seconds=5)) == []
+
+
+def test_failed_requests_are_no_less_while_nothing_arrives(tx: Connection) -> None:
+    insert = (
+        "insert into request_counts (minute, shop, provider, outcome, route, status, count)"
+        " values (:at, '?', '', 'answered', '/cron/<job>', :status, 9)"
+    )
+
+    def pass_minutes(first: int, last: int, status: int | None) -> list[Change]:
+        changes = []
+        for now in (NOW + minute * MINUTE for minute in range(first, last)):
+            if status:
+                tx.execute(text(insert), {"at": now, "status": status})
+            figures = own_figures.collect_figures(tx, now)
+            changes += evaluate_rules(tx, {"requests_failed": figures["requests_failed"]}, now)
+        return [one.change for one in changes]
+
+    assert pass_minutes(0, 12, 503) == [Change.OPENED]
+    assert pass_minutes(12, 40, None) == []
+    assert pass_minutes(40, 52, 202) == [Change.RECOVERED]
 
 
 def test_after_a_long_stop_a_rule_has_two_minutes_for_its_figures(tx: Connection) -> None:

@@ -47,6 +47,9 @@ class Watch:
         for _ in range(count):
             each()
             self.now += MINUTE
+            with transaction(self.engine) as tx:  # the console's own statements
+                insert = "insert into statement_stats values (:at, 'console', 'select 1', 1, 1, '{1}')"
+                tx.execute(text(insert), {"at": self.now.replace(second=0)})
             for act in (record_overdue, apply_ai_caps, self._check, record_alerts):
                 with transaction(self.engine) as tx:
                     act(tx, self.now)

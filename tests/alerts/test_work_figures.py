@@ -9,7 +9,7 @@ from services.alerts.decide import AlertState, Change, decide
 from services.alerts.evaluate import describe
 from services.alerts.figures import Figure
 from services.alerts.rules import FIGURE_RULES
-from services.alerts.work_figures import collect_work_figures
+from services.alerts.work_figures import COLLECTORS
 from services.ledger.accept import record_work
 from services.ledger.pause import PauseScope, record_pause
 from services.ledger.topics import TOPICS
@@ -25,7 +25,7 @@ def add(tx: Connection, count: int, at: datetime, topic: str = "mail_send", firs
 
 
 def collect(tx: Connection, rule: str, now: datetime = NOW) -> list[Figure]:
-    found = list(collect_work_figures(tx, now)[rule])
+    found = list(COLLECTORS[rule](tx, now)[rule])
     for one in found:
         assert describe(FIGURE_RULES[rule], 0, one)
     return found

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Engine, text
 
-from services.alerts.database_figures import LARGE, collect_database_figures
+from services.alerts.database_figures import LARGE, measure_size
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.table_sizes import list_table_sizes, record_table_sizes
@@ -45,7 +45,7 @@ def test_without_a_measurement_the_growth_is_not_known(tx: Connection) -> None:
     record_table_sizes(tx, NOW - 20 * DAY)
 
     assert {one.since for one in list_table_sizes(tx, NOW)} == {None}
-    (figure,) = collect_database_figures(tx, NOW)[LARGE]
+    (figure,) = measure_size(tx, NOW)[LARGE]
     assert figure.detail["grown"] == "growth is not known yet"
 
 
@@ -53,7 +53,7 @@ def test_the_tables_that_grew_most_are_in_the_figure_and_in_the_command(engine: 
     with transaction(engine) as tx:
         record_table_sizes(tx, utc_now() - 2 * DAY)
         tx.execute(text(FILL))
-        (figure,) = collect_database_figures(tx, utc_now())[LARGE]
+        (figure,) = measure_size(tx, utc_now())[LARGE]
     assert figure.detail["grown"].partition(": ")[2].startswith("statement_texts +0.0 GB")
 
     lines = json.loads(run("retention", "sizes", "--json").output)
