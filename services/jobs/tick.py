@@ -34,6 +34,14 @@ CLOCK_RULE = "clocks_apart"
 OVERDUE_CHECK_SECONDS = 30.0
 SILENCE_SECONDS = 20
 """A frozen beat keeps its locks in the database for so long."""
+LOCK_SECONDS = 2
+"""A table that a migration or a person has locked delays each part of a tick by so long, and alerts leave."""
+STATEMENT_SECONDS = 10
+"""Every statement of a tick is faster by far; one that is not must not stop beat's loop."""
+LIMIT_TIME = f"""
+select set_config('lock_timeout', '{LOCK_SECONDS}s', true),
+       set_config('statement_timeout', '{STATEMENT_SECONDS}s', true)
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +115,15 @@ def _check_rules(collectors: Sequence[CollectFigures], tx: Connection, now: date
 def _guarded(
     part: str, engine: Engine, act: Callable[[Connection, datetime], list[WorkRef] | None]
 ) -> list[WorkRef]:
-    """Run one part in its own transaction, with the database's time; the other parts run even if it fails."""
+    """Run one part in its own transaction, with the database's time; the other parts run even if it fails.
+
+    A statement that waits longer for a lock than ``LOCK_SECONDS``, or takes longer than
+    ``STATEMENT_SECONDS``, fails.
+    """
     try:
         with transaction(engine) as tx:
             limit_silence(tx)
+            tx.exec_driver_sql(LIMIT_TIME)
             return act(tx, tx.exec_driver_sql("select clock_timestamp()").scalar_one()) or []
     except Exception as fault:  # noqa: BLE001 - the next tick retries; a missing run opens an incident
         _log.error(

@@ -104,9 +104,10 @@ def list_topic_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     }
     try:
         with tx.begin_nested():
+            before = tx.scalar(text("show statement_timeout"))
             tx.execute(text(f"set local statement_timeout = {FIGURES_TIMEOUT_MS}"))
             found = tx.exec_driver_sql(_FIGURES, values).all()
-            tx.execute(text("set local statement_timeout to default"))
+            tx.execute(text(f"set local statement_timeout = '{before}'"))
             return found
     except OperationalError as fault:
         if getattr(fault.orig, "sqlstate", None) == "57014":  # query_canceled: the timeout above

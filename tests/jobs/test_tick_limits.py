@@ -1,0 +1,34 @@
+"""A table that another session has locked delays a tick; the tick ends, and the alerts leave."""
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.alerts.incidents import Incident, record_incidents
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.jobs import tick
+from tests.fakes.settings import settings_of
+from tests.jobs.job_rows import runs
+
+
+def test_a_locked_table_takes_the_figures_of_its_own_rules_and_alerts_leave(
+    engine: Engine, owner_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = tick.LIMIT_TIME.replace(f"{tick.LOCK_SECONDS}s", "200ms")
+    assert limits != tick.LIMIT_TIME
+    monkeypatch.setattr(tick, "LIMIT_TIME", limits)
+    tick.tick(engine, utc_now())
+    with transaction(engine) as tx:
+        tx.execute(text("update rule_evaluations set computed_at = now() - interval '1 hour'"))
+        record_incidents(tx, [Incident(None, "audit_chain_failed", "x", "P1", "row 5 altered")], utc_now())
+    with settings_of(SLACK_WEBHOOK_URL="https://hooks.slack.com/x"), owner_engine.begin() as other:
+        other.exec_driver_sql("lock table mail_outbox in access exclusive mode")
+        tick.tick(engine, utc_now())
+
+    late = runs(engine, "select rule from rule_evaluations where computed_at < now() - interval '1 minute'")
+    assert {rule for (rule,) in late} - NEVER == {"mails_refused", "alert_channel_failed", "database_large"}
+    assert runs(engine, "select topic from work_queue") == [("alert_send",)]
+
+
+NEVER = {"database_slow", "ai_at_cap", "sms_over_budget", "cost_not_converted"}
+"""Rules without figures in this test: no statement was counted, and costs are not among ``tick``'s rooms."""
