@@ -193,7 +193,7 @@ def test_a_test_mail_reaches_the_mail_server(engine: Engine) -> None:
         assert run_test(engine, "--channel", "mail") == (0, ["mail: sent"])
 
     (mail,) = sink.mails
-    assert mail["Subject"].startswith("Test: test message at fleet (20")
+    assert mail["Subject"].startswith("Test: P3 test message at fleet (20")
     assert "Nothing is wrong." in mail.get_body(("plain",)).get_content()
 
 
