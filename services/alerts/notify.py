@@ -115,10 +115,10 @@ def record_alerts(tx: Connection, now: datetime) -> list[WorkRef]:
         for row in rows:
             names = [each.name for each in channels if each.takes(row)]
             missing = [name for name in names if name not in planned]
-            told = ", ".join(name for name in names if name in planned)
-            if told or not missing:
+            planned_for = ", ".join(name for name in names if name in planned)
+            if planned_for or not missing:
                 more = f"; not planned for {', '.join(missing)}" if missing else ""
-                sent.append((row.id, row.change, told + more))
+                sent.append((row.id, row.change, planned_for + more))
     tx.exec_driver_sql(_MARK_NOTIFIED, {**arrays("id change channels", sent), "now": now})
     return record_work(tx, work, now)
 

@@ -75,7 +75,7 @@ def print_errors(
 @click.argument("request_id", type=REQUEST)
 @json_option
 def show(request_id: str, as_json: bool) -> None:
-    """Show a request that failed: what was asked, by whom, and what the audit has under its id.
+    """Show a request that failed: the request, its user, and what the audit has under its id.
 
     The changes of a request that failed are rolled back, so an entry in the audit was committed before the
     failure. A webhook is sent again by its provider: the event that was recorded then is shown.
@@ -91,9 +91,9 @@ def show(request_id: str, as_json: bool) -> None:
         more = {"event_id": event_id, "mutations": [to_document(one) for one in mutations]}
         print_json(_document(error, slugs) | more)
         return
-    fields = {name: value for name, value in to_document(error).items() if name not in ("shop_id", "asked")}
+    fields = {name: value for name, value in to_document(error).items() if name not in ("shop_id", "request")}
     print_fields(f"Request {error.request_id}", {"shop": _shop(error, slugs), **fields})
-    print_fields("Asked", error.asked)
+    print_fields("Request", error.request)
     columns: Columns = {
         "at": "at",
         "by": "staff_label",
@@ -105,7 +105,7 @@ def show(request_id: str, as_json: bool) -> None:
     print_lines("Audit", columns, mutations, "Nothing was changed under this request id.")
     if event_id is not None:
         click.echo(f"The provider sent it again, and it was recorded: fleet events show {event_id}")
-    elif error.asked.get("delivery_key"):
+    elif error.request.get("delivery_key"):
         click.echo("The provider has not sent it again yet; the backfill reads what it does not send.")
 
 

@@ -84,8 +84,8 @@ def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> N
     with transaction_or_plan(_owner_engine() if is_chain else get_engine(), dry_run=dry_run) as tx:
         reasons = list_gate_reasons(tx, author["now"])
         until = open_gate(tx, incident_id, **author)
-        told = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
-        posted = post_note(tx, incident_id, told, author["by"], author["now"])
+        summary = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
+        posted = post_note(tx, incident_id, summary, author["by"], author["now"])
         if not dry_run:
             reasons = list_gate_reasons(tx, author["now"])
     opened = f"{'Would open' if dry_run else 'Opened'} for incident {incident_id} until {format_time(until)}."

@@ -58,6 +58,6 @@ def _count(stats: RequestStats, status: int) -> None:
                 error_class=type(find_origin(fault)).__name__ if fault else f"Status{status}",
                 reason="",
                 staff_label=g.get("staff_label", ""),
-                asked={"method": request.method, "path": clean_text(request.path)},
+                request={"method": request.method, "path": clean_text(request.path)},
             )
         )

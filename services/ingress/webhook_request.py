@@ -68,12 +68,12 @@ class RequestLog:
 def describe_error(request: HttpRequest, log: RequestLog, status: int, fault: Exception) -> RequestError:
     """Return the record of a request that failed; headers of an unverified one are only those with ids."""
     route, delivery = log.route, log.delivery
-    asked = {"method": request.method, "path": request.path}
+    known = {"method": request.method, "path": request.path}
     if route and delivery:
-        asked |= {"provider": route.provider, "topic": delivery.topic, "delivery_key": delivery.delivery_key}
+        known |= {"provider": route.provider, "topic": delivery.topic, "delivery_key": delivery.delivery_key}
     elif route:
         names = sorted(name for name in route.identifying if name.endswith(("-id", "-topic")))
-        asked |= {name: request.headers[name] for name in names if name in request.headers}
+        known |= {name: request.headers[name] for name in names if name in request.headers}
     origin = find_origin(fault)
     return RequestError(
         request_id=log.request_id,
@@ -84,5 +84,5 @@ def describe_error(request: HttpRequest, log: RequestLog, status: int, fault: Ex
         error_class=type(origin).__name__,
         reason=str(origin) if isinstance(origin, Unavailable) else "",
         staff_label="",
-        asked={name: clean_text(value) for name, value in asked.items()},
+        request={name: clean_text(value) for name, value in known.items()},
     )

@@ -38,7 +38,7 @@ class RequestError(NamedTuple):
     """A request that was answered with 5xx.
 
     ``error_class`` is the class of the exception at its origin, ``reason`` a text of our own, or empty.
-    ``asked`` has method and path, and of a webhook its topic and ids.
+    ``request`` has method and path, and of a webhook its topic and ids.
     """
 
     request_id: str
@@ -49,7 +49,7 @@ class RequestError(NamedTuple):
     error_class: str
     reason: str
     staff_label: str
-    asked: Mapping[str, str]
+    request: Mapping[str, str]
 
 
 def find_origin(fault: BaseException) -> BaseException:
@@ -111,10 +111,10 @@ def get_error(tx: Connection, request_id: str) -> Row[Any]:
 
 def find_later_event(tx: Connection, error: Row[Any]) -> int | None:
     """Return the event of the webhook of ``error``, if the provider sent it again and it was recorded."""
-    asked = error.asked
-    if not asked.get("delivery_key"):
+    request = error.request
+    if not request.get("delivery_key"):
         return None
-    keys = {name: asked[name] for name in ("provider", "topic", "delivery_key")}
+    keys = {name: request[name] for name in ("provider", "topic", "delivery_key")}
     found: int | None = tx.exec_driver_sql(_FIND_EVENT, keys | {"shop_id": error.shop_id}).scalar()
     return found
 

@@ -171,7 +171,7 @@ request_counts = Table(
     *columns("latency", ARRAY(Integer), NO_JSON),
 )
 
-# A request that was answered with 5xx. ``asked``: method, path, topic and ids; no query, no body.
+# A request that was answered with 5xx. ``request``: method, path, topic and ids; no query, no body.
 request_errors = Table(
     "request_errors",
     metadata,
@@ -181,7 +181,7 @@ request_errors = Table(
     *columns("route", Text),
     *columns("status", Integer),
     *columns("error_class reason staff_label", Text),
-    *columns("asked", JSONB),
+    *columns("request", JSONB),
     Index("ix_request_errors_at", "at"),
 )
 

@@ -237,5 +237,5 @@ def test_a_channel_that_cannot_form_its_message_does_not_stop_the_others(engine:
 
     assert "fleet: late" in opened
     assert runs(engine, "select count(*) from mail_outbox") == [(0,)]
-    told = "select text from incident_entries where kind = 'notified'"
-    assert runs(engine, told) == [("opened queued for slack; not planned for mail",)]
+    entries = "select text from incident_entries where kind = 'notified'"
+    assert runs(engine, entries) == [("opened queued for slack; not planned for mail",)]

@@ -78,7 +78,7 @@ def test_a_bug_is_a_row_with_the_class_of_its_origin(app: Flask, stats: RequestS
     assert found._asdict() == {
         "request_id": answer.headers["X-Request-Id"], "at": found.at, "shop_id": None, "route": "/",
         "status": 500, "error_class": "ZeroDivisionError", "reason": "", "staff_label": "",
-        "asked": {"method": "GET", "path": "/"},
+        "request": {"method": "GET", "path": "/"},
     }  # fmt: skip
 
 

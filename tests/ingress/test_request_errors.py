@@ -47,7 +47,7 @@ def test_a_webhook_that_failed_is_found_by_its_request_id_and_later_with_its_eve
     ingress.stats.flush()
 
     found = show(failed.headers["X-Request-Id"])
-    assert found["asked"] == {
+    assert found["request"] == {
         "method": "POST",
         "path": "/webhooks/shopify/acme",
         "provider": "shopify",
@@ -91,7 +91,7 @@ def test_an_unverified_sender_leaves_only_the_ids_of_its_headers(
         "Unavailable",
         "the secrets cannot be read now",
     )
-    assert found.asked == {
+    assert found.request == {
         "method": "POST",
         "path": r"'/webhooks/shopify/nobody\x00'",
         "x-shopify-topic": "orders/create",
@@ -114,7 +114,7 @@ def make_error(number: int, **values: Any) -> RequestError:
     given = {
         "request_id": f"r{number}", "at": utc_now() - timedelta(minutes=number), "shop": "acme",
         "route": "/cron/<job>", "status": 503, "error_class": "AdminShutdown", "reason": "",
-        "staff_label": "cron secret", "asked": {"method": "POST", "path": "/cron/a"},
+        "staff_label": "cron secret", "request": {"method": "POST", "path": "/cron/a"},
     }  # fmt: skip
     return RequestError(**(given | values))
 
@@ -177,7 +177,7 @@ def test_an_unknown_request_or_class_is_refused(stats: RequestStats) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "kept"),
+    ("path", "kept"),
     [
         ("/c/%2B4915112345678", "/c/[phone]"),
         ("/c/4915112345678/mails", "/c/[phone]/mails"),
@@ -187,8 +187,8 @@ def test_an_unknown_request_or_class_is_refused(stats: RequestStats) -> None:
         ("w-4915112345678", "w-4915112345678"),
     ],
 )
-def test_a_path_is_kept_without_addresses_and_phone_numbers(asked: str, kept: str) -> None:
-    assert clean_text(asked) == kept
+def test_a_path_is_kept_without_addresses_and_phone_numbers(path: str, kept: str) -> None:
+    assert clean_text(path) == kept
 
 
 def test_an_address_at_the_end_of_a_long_path_is_not_cut_in_two() -> None:

@@ -54,7 +54,7 @@ insert into statement_stats values (:at, 'ingress', 'select orders 1a2b3c', 1, 2
 insert into cost_references values (1, 'ai', :at, 'openai', cast(:at as text), 1, 'CAD', :at)
 returning recorded_at""",
     "request_errors": """
-insert into request_errors (request_id, at, route, status, error_class, reason, staff_label, asked)
+insert into request_errors (request_id, at, route, status, error_class, reason, staff_label, request)
 values (cast(:at as text), :at, '/', 503, '', '', '', '{}') returning at""",
 }
 DEFAULTS: dict[str, Any] = {

@@ -65,7 +65,7 @@ alter table request_counts
 create table request_errors (
   request_id text not null, at timestamptz not null, shop_id integer, route text not null,
   status integer not null, error_class text not null, reason text not null, staff_label text not null,
-  asked jsonb not null, constraint pk_request_errors primary key (request_id)
+  request jsonb not null, constraint pk_request_errors primary key (request_id)
 );
 create index ix_request_errors_at on request_errors (at);
 create table statement_stats (
