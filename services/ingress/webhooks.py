@@ -35,6 +35,10 @@ MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
 RELOAD_AT_MOST_EVERY_SECONDS = 0.02
+RELOAD_WITHIN_SECONDS = 1.2
+"""The longest wait for one reload of the secrets. A request waits for at most two and for its commit: less
+than the 5 seconds after which Shopify gives up, also if the database is frozen and its connections stay open.
+"""
 
 DUPLICATE_HEADER = "duplicate_header"
 WRONG_SHOP = "wrong_shop"
@@ -175,13 +179,16 @@ class WebhookEndpoint:
         raise self._refusal(route, refused) from refused
 
     async def _reload(self) -> bool:
-        """Reload the secrets after this call; return whether that succeeded.
+        """Reload the secrets after this call; return whether that succeeded in ``RELOAD_WITHIN_SECONDS``.
 
         All requests that wait share one reload, with at most fifty reloads a second.
         """
         if self._next_reload is None:
             self._next_reload = asyncio.ensure_future(self._reload_soon())
-        return await asyncio.shield(self._next_reload)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._next_reload), RELOAD_WITHIN_SECONDS)
+        except TimeoutError:
+            return False
 
     async def _reload_soon(self) -> bool:
         loop = asyncio.get_running_loop()

@@ -25,6 +25,9 @@ from tests.ingress.conftest import SHOPIFY_SECRET
 from tests.ingress.posting import post_order, stored
 from tests.ingress.rsgi import Client, Reply, running
 
+SHOPIFY_GIVES_UP_SECONDS = 4.5
+"""Half a second less than Shopify waits for an answer."""
+
 
 def test_without_the_database_the_answer_is_503_within_two_seconds_until_it_is_back(
     client: Client, engine: Engine, database_proxy: TcpProxy
@@ -67,6 +70,22 @@ def test_forged_webhooks_are_503_while_the_database_is_away(client: Client, data
     database_proxy.cut()
     assert post_order(client, secret="another").status_code == 503
     assert post_order(client, shop="nobody").status_code == 503
+
+
+@pytest.mark.parametrize("other", [{"secret": "another"}, {"shop": "nobody"}])
+def test_a_webhook_whose_secret_a_frozen_database_must_confirm_is_503_before_shopify_gives_up(
+    client: Client, ingress: Ingress, database_proxy: TcpProxy, other: dict[str, str]
+) -> None:
+    ingress.secrets.stop()
+    with ingress.secrets._lock:  # the request itself reads the secrets, not the thread that refreshes them
+        pass
+    assert ingress.secrets.reload()
+    database_proxy.silence()  # open connections stay open
+    try:
+        answer = run_within(partial(post_order, client, **other), seconds=SHOPIFY_GIVES_UP_SECONDS)
+    finally:
+        database_proxy.restore()
+    assert (answer.status_code, answer.json) == (503, {"error": "unavailable"})
 
 
 def test_without_the_broker_the_answer_is_still_200(

@@ -5,15 +5,22 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import httpx
+import psutil
 import pytest
 import redis
 
+from services.demo.delivery import BAD_SIGNATURE
+from services.fleet.embedded.servers import EmbeddedServers
 from tests.journeys.journey_fleet import JourneyFleet, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 
 CUT_SECONDS = 10.0
+GIVE_UP_SECONDS = 4.5
+"""Half a second less than Shopify waits for an answer."""
 
 
 def expire_leases(fleet: JourneyFleet) -> None:
@@ -83,6 +90,34 @@ def test_busy_worker_survives_a_broker_outage(fleet: JourneyFleet) -> None:
     wait_for(lambda: fleet.count_orders([first, second]) == 2)
     wait_for(lambda: not fleet.count_open_work())
     assert {name: fleet.supervisor.pids()[name] for name in pids} == pids
+
+
+def test_frozen_database_answers_503_before_providers_give_up_and_loses_nothing(
+    fleet: JourneyFleet, servers: EmbeddedServers
+) -> None:
+    shop = fleet.shops[0]
+    first, order = fleet.make_order(shop, fleet.reserve_item(shop))
+    forged = replace(first, fault=BAD_SIGNATURE)
+    ingress = f"http://127.0.0.1:{fleet.env['INGRESS_PORT']}"
+    assert servers.postgres
+    postmaster = psutil.Process(servers.postgres.pid)
+    frozen = [postmaster, *postmaster.children()]
+    for process in frozen:
+        process.suspend()
+    try:
+        for delivery in (forged, first, forged, forged, first):  # a newer secret may verify a forged one
+            headers = fleet.sender._headers(delivery)
+            answer = httpx.post(
+                ingress + delivery.path, content=delivery.body, headers=headers, timeout=GIVE_UP_SECONDS
+            )
+            assert answer.status_code == 503
+    finally:
+        for process in reversed(frozen):
+            process.resume()
+
+    fleet.sender.send(first)
+    wait_for(lambda: fleet.count_orders([order]) == 1)
+    wait_for(lambda: not fleet.count_open_work())
 
 
 def test_stopping_worker_releases_its_leases(fleet: JourneyFleet) -> None:
