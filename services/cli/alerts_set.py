@@ -35,7 +35,7 @@ class FigureRuleType(KnownType):
 _RULE = FigureRuleType("figure rule", lambda: FIGURE_RULES)
 _COMMON: Decorator = add_options(
     click.option("--shop", type=SHOP, default="", help="This shop (default: each shop without its own)."),
-    click.option("--reason", default="", help="Why; it is required, and recorded in the audit."),
+    click.option("--reason", required=True, help="Why, for the audit."),
     actor_option,
     dry_run_option,
     json_option,

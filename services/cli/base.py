@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.main import HELP_NAMES
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
+from services.cli.usage import ParametersMissing, SuggestingGroup, is_blank
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
@@ -161,7 +162,18 @@ class ReportingCommand(click.Command):
             args = _move_to_argument(args)
         elif self._shop_position is not None:
             args = self._move_to_option(ctx, args, self._shop_position)
+        if not ctx.resilient_parsing:
+            self._refuse_missing(ctx, args)
         return super().parse_args(ctx, args)
+
+    def _refuse_missing(self, ctx: click.Context, args: Sequence[str]) -> None:
+        given, _, _ = self.make_parser(ctx).parse_args([*args])
+        params = self.get_params(ctx)
+        if any(param.is_eager and param.name in given for param in params):
+            return  # --help
+        values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
+        if missing := [one for one, value in values if one.value_is_missing(value) or is_blank(value)]:
+            raise ParametersMissing(ctx, *missing)
 
     def invoke(self, ctx: click.Context) -> Any:
         return report_errors(self._invoke)(ctx)
@@ -206,7 +218,7 @@ def _move_to_argument(args: list[str]) -> list[str]:
     return args
 
 
-class CommandGroup(click.Group):
+class CommandGroup(SuggestingGroup):
     """A group whose commands have ``report_errors``."""
 
     command_class = ReportingCommand

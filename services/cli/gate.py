@@ -29,6 +29,7 @@ from services.cli.base import (
 )
 from services.cli.output import format_time, print_json, safe_text
 from services.cli.params import INCIDENT
+from services.cli.usage import ParametersMissing
 from services.core.clock import utc_now
 from services.core.db import get_engine, make_engine, transaction, transaction_or_plan
 from services.core.settings import get_settings
@@ -63,6 +64,9 @@ def command(
     """
     if (incident_id and restore) or (reason and not (incident_id or restore)):
         raise click.UsageError("give one of --for and --database-restore; --reason belongs to them")
+    if (incident_id or restore) and not reason.strip():
+        ctx = click.get_current_context()
+        raise ParametersMissing(ctx, *(param for param in ctx.command.params if param.name == "reason"))
     author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
     if restore:
         _mark_restore(restore, dry_run=dry_run, as_json=as_json, **author)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from services.cli.usage import SuggestingGroup
 from services.core.errors import ShopfleetError
 
 GROUP = "fleet.commands"
@@ -18,7 +19,7 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 """The settings of a root command; those of ``fleet`` hold for all its subcommands."""
 
 
-class FleetGroup(click.Group):
+class FleetGroup(SuggestingGroup):
     """A group that imports a subcommand at its first use, and prints errors of the project in one line."""
 
     @cached_property
@@ -40,16 +41,6 @@ class FleetGroup(click.Group):
         except (ImportError, AttributeError) as fault:  # installed before a module was moved
             raise click.ClickException(f"{cmd_name} cannot be loaded ({fault}): run `make setup`") from fault
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the subcommand; the error for an unknown one names the closest."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as fault:
-            names = self.list_commands(ctx)
-            raise click.exceptions.NoSuchCommand(fault.command_name, possibilities=names, ctx=ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; a ``ShopfleetError`` ends it with exit code 1 and the error's message."""

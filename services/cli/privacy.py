@@ -104,8 +104,6 @@ def reject_request(**options: Any) -> None:
 def _decide(
     request_id: int, reason: str, actor: str, dry_run: bool, force: bool, as_json: bool, *, erase: bool
 ) -> None:
-    if not reason.strip():
-        raise click.UsageError("--reason is empty: write why, for the audit")
     confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force or dry_run)
     by = operator_label(actor)
     with transaction_or_plan(dry_run=dry_run) as tx:

@@ -96,6 +96,41 @@ def test_every_command_has_a_short_help_option(path: str) -> None:
     assert "-h, --help" in shown.output
 
 
+def in_usage(path: str, command: click.Command) -> list[str]:
+    """Return the required parameters of ``command``, as its help shows them."""
+    ctx = click.Context(command, info_name=path)
+    required = [param for param in command.params if param.required]
+    return [
+        f"{max(param.opts, key=len)} " * isinstance(param, click.Option) + param.make_metavar(ctx)
+        for param in required
+    ]
+
+
+REQUIRING = {path: names for path, command in COMMANDS.items() if (names := in_usage(path, command))}
+
+
+@pytest.mark.parametrize("path", REQUIRING)
+def test_a_command_without_options_names_every_one_that_is_missing(path: str) -> None:
+    assert len(REQUIRING) > 40
+    words = path.split()[1:] if path.startswith("fleet") else []
+    refused = CliRunner().invoke(main if path.startswith("fleet") else COMMANDS[path], words)
+
+    assert refused.exit_code == 2, refused.output
+    (line,) = (line for line in refused.output.splitlines() if line.startswith("Error: Missing "))
+    assert [name for name in REQUIRING[path] if name not in line] == []
+
+
+@pytest.mark.parametrize("path", [path for path, names in REQUIRING.items() if "--reason TEXT" in names])
+@pytest.mark.parametrize("reason", ["", " "])
+def test_an_empty_reason_is_a_missing_one(path: str, reason: str) -> None:
+    words = path.split()[1:] if path.startswith("fleet") else []
+    command = main if path.startswith("fleet") else COMMANDS[path]
+    refused = CliRunner().invoke(command, [*words, "--reason", reason])
+
+    assert refused.exit_code == 2, refused.output
+    assert "--reason TEXT" in refused.output.splitlines()[-1]
+
+
 LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for p in command.params)]
 MORE = {"breaks": ("--shop", "harbour", "--day", DAY.day.isoformat())}
 """What a list needs in its command line."""

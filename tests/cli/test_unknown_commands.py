@@ -1,0 +1,51 @@
+"""The error for an unknown command names what may be meant, and nothing that is not."""
+
+import re
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from services.cli.main import main
+from services.cli.usage import MEANT
+from tests.structure.test_examples import OPERATOR_COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("costs", "`fleet shops costs SHOP`"),
+        ("logs", "journalctl -u 'shopfleet-*'"),
+        ("status", "`fleet doctor`"),
+        ("shop", "did you mean 'shops'?"),
+        ("doctr", "did you mean 'doctor'?"),
+        ("month", "did you mean 'month-close'?"),
+        ("cloves", "--help lists all"),
+        ("shops delete", "did you mean 'remove'?"),
+        ("shops costz", "did you mean 'costs'?"),
+        ("incidents close", "did you mean 'resolve'?"),
+        ("shops logs", "--help lists all"),
+    ],
+)
+def test_unknown_command_names_what_may_be_meant(line: str, message: str) -> None:
+    refused = CliRunner().invoke(main, line.split())
+
+    assert refused.exit_code == 2
+    error = refused.output.splitlines()[-1]
+    assert error.startswith(f"Error: there is no command '{line.rsplit(maxsplit=1)[-1]}'")
+    assert message in error
+
+
+def test_meanings_name_commands_that_exist() -> None:
+    celerys = {path.split()[1] for path, _ in OPERATOR_COMMANDS} | {"purge", "worker", "status"}
+    named = [line for text in MEANT.values() for line in re.findall(r"`([^`]+)`", text)]
+    assert len(named) > 20
+    for program, *words in map(str.split, named):
+        command: click.Command | None = main
+        if program == "celery":
+            assert words[2] in celerys, words
+        for word in words if program == "fleet" else ():
+            if isinstance(command, click.Group):
+                command = command.get_command(click.Context(command), word)
+            assert command is not None, words
+    assert not MEANT.keys() & set(main.list_commands(click.Context(main)))
