@@ -27,9 +27,10 @@ from services.cli.progress import ListProgress
 from services.cli.wait_for_workers import wait_for_workers
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
-from services.core.errors import Deferred, RetryLater, did_you_mean, join_faults
+from services.core.errors import Deferred, Misconfigured, RetryLater, did_you_mean, join_faults
 from services.core.settings import get_settings
 from services.providers.registry import SECRET_KINDS
+from services.providers.shopify_answers import ACCESS_REFUSED, GrantedAccess
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import BackfillStats, Progress, backfill_shopify
 from services.shopify.backfill.state import BackfillState, find_state
@@ -52,6 +53,9 @@ from services.shops.shops import Shop, check_domain, get_shop, normalize_domain
 DOMAIN = "shopify-domain"
 NEEDED = ("shopify-token", "shopify-webhook")
 """Secrets that are prompted for. The second one cannot be checked: it only verifies webhooks."""
+
+MAX_PROMPTS = 3
+"""How often a refused token is prompted for again."""
 
 MAX_FAILURES = 5
 """Failed calls in a row after which the command ends."""
@@ -103,7 +107,11 @@ def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str
         name for name in NEEDED if name not in given and not isinstance(stored.get((shop.id, name)), str)
     ]
     given |= {name: _prompt(name) for name in missing}
-    _record(shop, domain, given, author, dry_run=dry_run)
+    access = _check_token(shop, domain, given, prompts=0 if file or not sys.stdin.isatty() else MAX_PROMPTS)
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        record_credentials(tx, shop, domain, given, utc_now(), **author)
+    what = f"{access.currency}, {access.timezone}, {format_count(len(access.scopes), 'scope')}"
+    click.echo(f"{domain} accepts the token: {what}", err=True)
     if before not in ("", domain):
         click.echo(f"shopify_domain of {slug}: {before} -> {domain}", err=True)
     if dry_run:
@@ -164,17 +172,27 @@ def _print_end(
         click.echo(limit)
 
 
-def _record(shop: Shop, domain: str, given: dict[str, str], author: dict[str, str], *, dry_run: bool) -> None:
-    """Check the credentials at Shopify, and store those that are given."""
-    if "shopify-token" in given:
-        access = check_credentials(shop, domain, given)
-    else:
+def _check_token(shop: Shop, domain: str, given: dict[str, str], *, prompts: int) -> GrantedAccess:
+    """Return what the token may do; one that Shopify refuses is prompted for again, ``prompts`` times.
+
+    The token of the last prompt is then in ``given``.
+    """
+    try:
+        if "shopify-token" in given:
+            return check_credentials(shop, domain, given)
         access = open_admin(shop.id).fetch_access()
         check_access(shop, domain, access)
-    with transaction_or_plan(dry_run=dry_run) as tx:
-        record_credentials(tx, shop, domain, given, utc_now(), **author)
-    what = f"{access.currency}, {access.timezone}, {format_count(len(access.scopes), 'scope')}"
-    click.echo(f"{domain} accepts the token: {what}", err=True)
+        return access
+    except Misconfigured as fault:
+        if fault.code != ACCESS_REFUSED:
+            raise
+        text = f"Shopify refuses shopify-token of {domain}: {fault.detail}"
+        if not prompts:
+            command = f"fleet shops secret {shop.slug} shopify-token --stdin"
+            raise click.ClickException(f"{text}. `{command}` records another one") from fault
+    click.echo(text, err=True)
+    given["shopify-token"] = _prompt("shopify-token")
+    return _check_token(shop, domain, given, prompts=prompts - 1)
 
 
 def _subscribe(shop: Shop, author: Mapping[str, str]) -> Any:

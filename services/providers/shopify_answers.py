@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 WAIT_UNSTATED = timedelta(seconds=2)
 WAIT_LONGEST = timedelta(hours=1)
 
-_TOKEN_REFUSED = ("shopify.token_refused", "the shop refuses the access token")
+ACCESS_REFUSED = "shopify.token_refused"
+"""The code of a token that the shop does not accept, or not any more."""
+_REFUSED = (ACCESS_REFUSED, "the shop refuses the access token")
 _ADDRESS_WRONG = ("shopify.address_wrong", "check the shop's domain and the API version")
 _MISCONFIGURED = {
     301: _ADDRESS_WRONG,
     302: _ADDRESS_WRONG,
-    401: _TOKEN_REFUSED,
+    401: _REFUSED,
     402: ("shopify.shop_frozen", "the shop is frozen until its bill is paid"),
-    403: _TOKEN_REFUSED,
+    403: _REFUSED,
     404: _ADDRESS_WRONG,
     423: ("shopify.shop_locked", "the shop is locked by Shopify"),
 }

@@ -83,8 +83,9 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
                 return token  # only Shopify can decide whether it is still valid
             raise Misconfigured(
                 "shopify.token_refused",
-                "the shop refuses the access token, and there is no shopify-refresh-token: record a good "
-                f"token with `fleet shops secret {shop.slug} shopify-token`, then requeue the waiting work",
+                f"{'HTTP 401: ' * bool(refused)}the shop refuses the access token, and there is no "
+                "shopify-refresh-token: record a good token with "
+                f"`fleet shops secret {shop.slug} shopify-token`, then requeue the waiting work",
             )
         if not (client_id and client_secret):
             missing = " and ".join(
