@@ -69,7 +69,8 @@ class QueueDrift:
     """Due rows of the ledger and messages in the broker; ``messages`` is None without the broker.
 
     One message may stand for many rows, so a drift above zero is normal under load. If it stays while no work
-    is done, the sweep does not send. Below zero, the rows of some messages are already settled.
+    is done, the sweep does not send. Below zero, the rows of some messages are already settled, or messages
+    are canaries, which have no row.
     """
 
     queue: str

@@ -21,6 +21,11 @@ from tasks.commands.options import celery_command
 PAUSE_KINDS = ("pauses", "draining")
 """Conditions in the table of pauses."""
 
+BELOW_ZERO = (
+    "Drift below zero: messages without a due row. Either their rows are settled already, or they are "
+    "canaries that no worker of the queue has taken; a worker drops old ones. Nothing is lost."
+)
+
 
 @celery_command(
     json_option,
@@ -32,6 +37,9 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     Also name each part that does not work, such as a queue whose worker hangs, and show, with shop and
     reason, everything else that makes /health degraded: open P1 incidents, broken connections, failed and
     overdue runs. Changes nothing.
+
+    Drift is due rows minus messages. Above zero a message stands for many rows, or the sweep sends more;
+    below zero messages have no due row: canaries that no worker has taken, or messages of settled rows.
 
     \b
     Example: celery -A tasks backlog --json
@@ -72,6 +80,8 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         click.echo(f"Broker: {server} is unreachable. No work is lost: the sweep sends due work later.")
     columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}
     print_lines("Ledger and broker", columns, drifts, "")
+    if any((drift.drift or 0) < 0 for drift in drifts):
+        click.echo(BELOW_ZERO)
     if paused:
         columns = {
             "what": lambda pause: str(pause.scope),

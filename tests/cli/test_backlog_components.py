@@ -1,6 +1,8 @@
 """``celery -A tasks backlog`` and ``fleet doctor`` name a worker that hangs."""
 
 import json
+import subprocess
+import sys
 from datetime import timedelta
 
 from sqlalchemy import Engine
@@ -9,6 +11,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.fleet.doctor_database import check_processes
 from tasks.commands import backlog
+from tasks.commands.backlog import BELOW_ZERO
 from tests.cli.test_celery_commands import run
 from tests.health.fleet_rows import add_heartbeats
 
@@ -43,3 +46,11 @@ def test_a_fleet_that_was_stopped_is_only_noted(engine: Engine) -> None:
 
     assert (found.ok, found.is_note) == (True, True)
     assert found.seen.startswith("no beat has sent a message for 1h")
+
+
+def test_messages_without_a_row_are_explained(engine: Engine, broker_url: str) -> None:
+    assert BELOW_ZERO not in run(backlog).output
+    line = [sys.executable, "-m", "celery", "-A", "tasks", "call", "canary", "-a", '["email"]']
+    subprocess.run([*line, "--queue", "email"], capture_output=True, check=True, timeout=60)
+
+    assert BELOW_ZERO in run(backlog).output
