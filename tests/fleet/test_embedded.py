@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from services.fleet.embedded.servers import EmbeddedServers
-from services.fleet.embedded.state import find_owner
-from services.fleet.errors import AlreadyRunning, PortTaken
+from services.fleet.embedded.state import HomeLock, find_owner
+from services.fleet.errors import AlreadyRunning, FleetError, PortTaken
 from services.fleet.ports import find_free_port
 from tests.fleet.conftest import IS_ROOT
 from tests.fleet.waiting import is_running
@@ -228,3 +228,11 @@ def test_throwaway_data_of_a_killed_run_is_removed_by_the_next(home: Path) -> No
     start(later, throwaway=True).stop()
 
     assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_home_that_cannot_be_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(FleetError, match=f"^{tmp_path / name} cannot be made or used .*set FLEET_HOME"):
+        HomeLock(tmp_path / name)

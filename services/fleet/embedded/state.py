@@ -34,13 +34,17 @@ class HomeLock:
 
     def __init__(self, home: Path) -> None:
         """Take the lock, or raise ``AlreadyRunning`` with the process that has it."""
-        make_folder(home, 0o711 if os.geteuid() == 0 else 0o700)
         try:
+            make_folder(home, 0o711 if os.geteuid() == 0 else 0o700)
             self._fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except PermissionError as error:
             raise FleetError(
                 f"{home} belongs to another user: set FLEET_HOME to another folder, "
                 f"or start as its owner ({error.strerror})"
+            ) from None
+        except OSError as error:
+            raise FleetError(
+                f"{home} cannot be made or used ({error.strerror}): set FLEET_HOME to a folder of this user"
             ) from None
         for _ in range(10):  # half a second, because ``find_owner`` holds the lock for a moment
             try:
