@@ -17,6 +17,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from services.accounts.people import list_people
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_duration, parse_moment
@@ -275,6 +276,7 @@ EVENT_TOPIC = NameType("topic", _find_event_topics)
 JOB = NameType("job", find_jobs)
 RULE = NameType("rule", _find_rules)
 REQUEST = RequestType()
+PERSON = NameType("email", lambda tx: [one.email for one in list_people(tx)])
 ERROR_CLASS = NameType("class", partial(list_recorded, column="error_class"))
 ROUTE = NameType("route", partial(list_recorded, column="route"))
 POOL = NameType(

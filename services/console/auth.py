@@ -1,27 +1,83 @@
-"""Access control of the console. A route that is in no list here is closed."""
+"""Access control of the console. A route that is in no table here is closed."""
 
+from collections.abc import Mapping
 from hmac import compare_digest
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
-from flask import Flask, Response, abort, g, request
+from flask import Flask, Response, abort, g, redirect, render_template, request, session, url_for
+from flask_security import current_user, logout_user
+from flask_wtf.csrf import CSRFProtect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.datastructures import Headers
+
+from services.accounts.api_tokens import PREFIX, find_token_access
+from services.accounts.people import find_access
+from services.accounts.roles import Role
+from services.accounts.sessions import find_session_user
+from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
+from services.console.sign_in import SESSION_KEY
+from services.core.db import is_connection_fault, transaction
+from services.core.settings import Settings
+from services.ingress.connections import find_client
+from services.ingress.page_stats import note_fault
 
 SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
 _BEARER = "bearer "
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PUBLIC_ROUTES: Final = frozenset(
     {
-        "home",  # figures of the fleet, no customer's data
         "static",
         "health.show_alive",
         "health.show_health",
         "health.show_ready",
+        "security.static",
+        "security.login",
+        "security.logout",
+        "security.forgot_password",
+        "security.reset_password",
+        "security.two_factor_setup",  # also the first sign-in of a person who needs a second factor
+        "security.two_factor_token_validation",
+        "security.two_factor_rescue",
+        "security.tf_select",
+        "security.mf_recovery",
+        "security.wan_signin",
+        "security.wan_signin_response",
     }
 )
 """Endpoints without sign-in. None may show data of a shop or a customer."""
 
 SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports", "gate.show"})
 """Endpoints for machines, which send ``CRON_SECRET``."""
+
+ACCOUNT_ROUTES: Final = frozenset(
+    {
+        "account.show",
+        "account.end_session",
+        "account.create_token",
+        "account.revoke_token",
+        "security.change_password",
+        "security.verify",
+        "security.two_factor_setup_validate",
+        "security.mf_recovery_codes",
+        "security.wan_register",
+        "security.wan_register_response",
+        "security.wan_delete",
+        "security.wan_verify",
+        "security.wan_verify_response",
+    }
+)
+"""Endpoints for everybody who is signed in: they show and change this person's own account alone."""
+
+PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
+    {"pages.home": Role.VIEWER, "pages.queues": Role.VIEWER}
+)
+"""Endpoints that only read, and the least role for them."""
+
+CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType({})
+"""Endpoints that change something, and the least role for them; each checks the shop too."""
 
 CRON_CALLER: Final = "cron secret"
 """Who acts, for the audit, in a request with ``CRON_SECRET``."""
@@ -30,34 +86,101 @@ HOW_TO_SEND_IT: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or
 HOW_TO_SET_IT: Final = "CRON_SECRET is not set, so this route is closed: set it and restart the console"
 
 SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
-def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None:
-    """Answer 403 on every route that is not public, and set security headers on every response.
-
-    A route for machines needs one of ``cron_secrets``; without any it is closed.
-    """
+def control_access(app: Flask, settings: Settings) -> None:
+    """Close every route that is in no table, find who calls, and set security headers on every response."""
+    csrf = CSRFProtect()
+    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the check is below: machines and tokens need none
+    csrf.init_app(app)
 
     @app.before_request
-    def refuse() -> tuple[dict[str, str], int] | None:
-        if request.endpoint is None or request.endpoint in PUBLIC_ROUTES:
+    def check() -> Any:
+        g.address = find_client(
+            f"{request.remote_addr or ''}:0",
+            request.headers.getlist("X-Forwarded-For"),
+            settings.trusted_proxies,
+        )
+        g.access = None
+        endpoint = request.endpoint
+        if endpoint is None:
             return None
-        if request.endpoint not in SECRET_ROUTES:
-            abort(403, f"{request.path} is closed: there is no sign-in yet")
-        if has_cron_secret(request.headers, cron_secrets):
-            g.staff_label = CRON_CALLER
-            return None
-        return {"error": "forbidden", "detail": HOW_TO_SEND_IT if cron_secrets else HOW_TO_SET_IT}, 403
+        if endpoint in SECRET_ROUTES:
+            return _check_secret(settings.cron_secrets)
+        if endpoint in PUBLIC_ROUTES and request.blueprint != "security":
+            return None  # without the database too
+        is_token = _find_caller()
+        if not is_token and request.method not in SAFE_METHODS:
+            csrf.protect()
+        return None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
+
+    @app.errorhandler(DBAPIError)
+    @app.errorhandler(PoolTimeout)
+    def show_unavailable(fault: Exception) -> Any:
+        if not is_connection_fault(fault):
+            raise fault
+        note_fault(fault)
+        g.access = None
+        if request.path.startswith("/api/"):
+            return database_unavailable()
+        detail = "The database cannot be reached. Webhooks are answered 503, and their senders try again."
+        headers = {"Retry-After": RETRY_AFTER_SECONDS}
+        return render_template("error.html", title="No database", detail=detail, is_red=True), 503, headers
 
     @app.after_request
-    def add_security_headers(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
+        if request.endpoint not in ("static", "security.static"):
+            response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _check_secret(cron_secrets: tuple[str, ...]) -> Any:
+    if has_cron_secret(request.headers, cron_secrets):
+        g.staff_label = CRON_CALLER
+        return None
+    return {"error": "forbidden", "detail": HOW_TO_SEND_IT if cron_secrets else HOW_TO_SET_IT}, 403
+
+
+def _find_caller() -> bool:
+    """Set ``g.access`` to what the caller may do, or None; return whether an API token named them."""
+    given = request.headers.get("Authorization", "")
+    token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else ""
+    if token.startswith(PREFIX):
+        with transaction() as tx:
+            g.access = find_token_access(tx, token, g.address, g.at)
+    elif current_user.is_authenticated:
+        with transaction() as tx:
+            user_id = find_session_user(tx, session.get(SESSION_KEY, ""), g.at)
+            g.access = find_access(tx, current_user.id) if user_id == current_user.id else None
+        if g.access is None:
+            logout_user()
+    if g.access is not None:
+        g.staff_label = g.access.email
+    return token.startswith(PREFIX)
+
+
+def _check_role(endpoint: str) -> Any:
+    is_page = not request.path.startswith("/api/")
+    if g.access is None:
+        if is_page:
+            return redirect(url_for("security.login", next=request.full_path.rstrip("?")))
+        return json_error(401, "unauthorized", "send an API token as Authorization: Bearer sf_...")
+    needed = PAGE_ROUTES.get(endpoint) or CHANGE_ROUTES.get(endpoint)
+    if endpoint in ACCOUNT_ROUTES or (needed and g.access.highest >= needed):
+        return None
+    if needed is None:
+        abort(403, f"{request.path} is closed: no role is set for it")
+    detail = f"{request.path} needs the role {needed.title}; you are {g.access.highest.title}"
+    if is_page:
+        return render_template("error.html", title="Not allowed", detail=detail), 403
+    return json_error(403, "forbidden", detail)
 
 
 def has_cron_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:

@@ -47,7 +47,7 @@ def start_app() -> Flask:
 def main() -> None:
     """Serve the console until stopped; running requests are finished.
 
-    Listens on loopback only and ignores ``BIND_ADDRESS``: there is no sign-in yet.
+    Listens on loopback only and ignores ``BIND_ADDRESS``: a proxy with TLS is in front of it.
     """
     settings = get_settings()
     configure_logging(settings, "console")

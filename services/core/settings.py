@@ -167,6 +167,7 @@ class Settings:
     )
     bind_address: str = _setting("127.0.0.1", parse_ip_address)
     public_url: str = _setting("", parse_public_url)
+    public_console_url: str = _setting("", parse_public_url)
     ingress_port: int = _setting(8000, _port)
     ingress_workers: int = _setting(2, partial(parse_whole, 1, 64))
     ingress_requests: int = _setting(512, partial(parse_whole, 1, 4096))

@@ -108,6 +108,14 @@ RULES = (
                 "the incident of a slow database names its slowest statements",
             ),
             (
+                "user_sessions", "seen_at", STATS_AGE, "sessions of browsers",
+                "a session that is not used ends after 12 h; the audit chain has each sign-in",
+            ),
+            (
+                "sign_in_locks", "last_at", STATS_AGE, "failed sign-ins by account and address",
+                "a failure counts for 15 minutes",
+            ),
+            (
                 "table_sizes", "day", RUN_AGE, "size of each table, by day",
                 "growth is read over days, and over two years at most",
             ),
@@ -211,6 +219,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "alert_channels": "one row for each channel",
         "topic_backoffs": "one row for each topic whose backoff a person changed",
         "quiet_windows": "a row for each window that a person set",
+        **dict.fromkeys(("users", "user_roles", "user_passkeys", "api_tokens"), "people who sign in"),
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
         "statement_texts": "one row for each statement of the program",

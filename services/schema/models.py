@@ -1,5 +1,6 @@
 """Imports every table of the project into ``metadata``."""
 
+from services.accounts import tables as accounts
 from services.alerts import tables as alerts
 from services.audit import tables as audit
 from services.conversations import tables as conversations
@@ -15,7 +16,8 @@ from services.shopify.orders import tables as orders
 from services.shops import tables as shops
 
 ALL = (
-    alerts, audit, conversations, costs, jobs, ledger, logistics, mail, orders, payments, shopify, shops,
+    accounts, alerts, audit, conversations, costs, jobs, ledger, logistics, mail, orders, payments, shopify,
+    shops,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

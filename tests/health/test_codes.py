@@ -9,7 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, create_engine
 
-from services.console.app import CONDITION_LABELS, make_app
+from services.console.app import make_app
+from services.console.pages import CONDITION_LABELS
 from services.core.clock import utc_now
 from services.core.db import driver_url
 from services.core.settings import Settings
@@ -23,7 +24,7 @@ from services.ledger.topics import QUEUES
 from tests.fleet.waiting import wait_for
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident, add_job, add_run
 
-SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", secret_key="")
+SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", secret_key="k" * 32)
 EVERYTHING = PauseScope()
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
+from services.accounts.roles import Role
 from services.console.app import make_app
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -23,6 +24,7 @@ from services.ingress.app import make_flask
 from services.ingress.metrics import FORMER_NAMES
 from services.jobs.complete_run import sync_run_status
 from tasks.commands import backlog, pause
+from tests.console.people import sign_in_as
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
 from tests.jobs.job_rows import add_jobs, make_job, run_tick, settle
 from tests.ledger_rows import accept, new_event
@@ -144,7 +146,7 @@ def test_console_gives_shop_person_and_reason_only_with_the_cron_secret(
 
 
 def test_front_page_shows_a_degraded_fleet_with_counts(degraded_fleet: Engine, settings: Settings) -> None:
-    page = make_app(settings).test_client().get("/").text
+    page = sign_in_as(make_app(settings).test_client(), Role.VIEWER).get("/queues").text
 
     assert "Everything works." not in page
     assert "something needs a person" in page

@@ -15,6 +15,10 @@ NOBODYS = {
     "balance_entries": "Stripe's ids and kinds",
     "break_corrections": "figures, statuses and Stripe's ids of the two sides",
     "closed_periods": "sums of a month, names and sums of its files",
+    **dict.fromkeys(
+        ("users", "user_roles", "user_passkeys", "user_sessions", "sign_in_locks", "api_tokens"),
+        "the fleet's own people: fleet users remove deletes them",
+    ),
     "connections": "a provider's name, and what it said of our key",
     "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",
     "fulfillment_orders": "ids, statuses, and Shopify's own words for why one is held",

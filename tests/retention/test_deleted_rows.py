@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ingress.metrics import read_totals
@@ -20,53 +19,8 @@ from services.mail.outbox_admin import MailDecision, MailDecisionInvalid, resend
 from services.retention import delete
 from services.retention.delete import delete_old_rows, list_old_rows
 from services.retention.rules import RULES, Rule
+from tests.retention.aged_rows import NOW, insert
 from tests.retention.old_rows import run_job, select_all
-
-NOW = utc_now()
-
-INSERTS = {
-    "work_queue": """
-insert into work_queue (shop_id, queue, topic, status, created_at, finished_at, payload, event_id)
-values (1, 'email', 'mail_send', :status, :at, :at, cast(:payload as jsonb), :event_id) returning id""",
-    "job_runs": """
-insert into job_runs (job, shop_id, period, due_at, ended_at, status, origin)
-values (:job, 1, cast(:at as text), :at, case when :is_open then null else cast(:at as timestamptz) end,
-        'done', 'beat') returning id""",
-    "monitor_checkins": """
-insert into monitor_checkins (job, monitor, period, opened_at, closed_at)
-values ('a', 'a', cast(:at as text), :at, case when :is_open then null else cast(:at as timestamptz) end)
-returning id""",
-    "mail_outbox": """
-insert into mail_outbox (dedupe_key, kind, period, recipient, subject, text, html, status, created_at,
-                         work_id)
-values (cast(:at as text), 'digest', 'p', 'a@b.example', 'subject', 'text', 'html', :status, :at, :work_id)
-returning id""",
-    "work_stats": """
-insert into work_stats (minute, topic, worker, done, last_at) values (:at, 'order_ingest', 'w', 1, :at)
-returning minute""",
-    "request_counts": """
-insert into request_counts (minute, shop, provider, outcome, route, status, count)
-values (:at, 'a', 'stripe', 'accepted', '', 200, 1) returning minute""",
-    "statement_stats": """
-insert into statement_stats values (:at, 'ingress', 'select orders 1a2b3c', 1, 2, '{1}') returning minute""",
-    "table_sizes": "insert into table_sizes values (:at, 'orders', 1, 1) returning day",
-    "cost_references": """
-insert into cost_references values (1, 'ai', :at, 'openai', cast(:at as text), 1, 'CAD', :at)
-returning recorded_at""",
-    "request_errors": """
-insert into request_errors (request_id, at, route, status, error_class, reason, staff_label, request)
-values (cast(:at as text), :at, '/', 503, '', '', '', '{}') returning at""",
-}
-DEFAULTS: dict[str, Any] = {
-    "status": "done", "payload": "{}", "event_id": None, "job": "daily", "is_open": False, "work_id": None,
-}  # fmt: skip
-
-
-def insert(engine: Engine, table: str, days: float, **values: Any) -> Any:
-    """Insert a row of ``table`` that is ``days`` old; return its key."""
-    with transaction(engine) as tx:
-        given = DEFAULTS | values | {"at": NOW - timedelta(days=days)}
-        return tx.execute(text(INSERTS[table]), given).scalar_one()
 
 
 @pytest.fixture
@@ -109,6 +63,10 @@ CASES: list[tuple[str, dict[str, Any], float, bool]] = [
     ("cost_references", {}, 39, False),
     ("statement_stats", {}, 8, True),
     ("statement_stats", {}, 6, False),
+    ("user_sessions", {}, 41, True),
+    ("user_sessions", {}, 39, False),
+    ("sign_in_locks", {}, 41, True),
+    ("sign_in_locks", {}, 39, False),
     ("table_sizes", {}, 801, True),
     ("table_sizes", {}, 799, False),
     ("request_errors", {}, 41, True),

@@ -13,8 +13,8 @@ from services.retention.delete import list_old_rows
 from services.retention.rules import EVENTS, RULES
 from services.retention.verify import verify_archives
 from tests.killed import run_killed
+from tests.retention.aged_rows import INSERTS, NOW, insert
 from tests.retention.old_rows import make_old, read_all, run_job, select_all
-from tests.retention.test_deleted_rows import INSERTS, NOW, insert
 
 IDS = "select id from inbound_events order by id"
 WORK = "select id, event_id, topic, status, result from work_queue order by id"

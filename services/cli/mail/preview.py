@@ -7,6 +7,7 @@ from tempfile import mkdtemp
 
 import click
 
+from services.accounts.mails import ACCOUNT_MAIL
 from services.cli.base import ReportingCommand, json_option
 from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.cli.params import OUTPUT_FILE, SHOP, KnownType
@@ -27,6 +28,7 @@ MAIL_TYPES = {
     for mail_type in sorted(
         (
             *SYSTEM_MAILS,
+            ACCOUNT_MAIL,
             AI_CAP_MAIL,
             DAILY_ANOMALIES_MAIL,
             OWNER_DIGEST_MAIL,

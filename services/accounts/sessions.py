@@ -1,0 +1,66 @@
+"""Sessions of signed-in browsers. The cookie has a random value, the table its hash."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from services.accounts.tables import user_sessions
+
+LONGEST = timedelta(days=7)
+"""A session ends after this time."""
+IDLE = timedelta(hours=12)
+"""A session ends if no page is opened for this time."""
+_SEEN_EVERY = timedelta(minutes=1)
+
+
+def start_session(tx: Connection, user_id: int, address: str, user_agent: str, now: datetime) -> str:
+    """Record a new session; return the value for its cookie."""
+    token = secrets.token_urlsafe(32)
+    row = {
+        "token_hash": hash_token(token),
+        "user_id": user_id,
+        "created_at": now,
+        "seen_at": now,
+        "ends_at": now + LONGEST,
+        "address": address,
+        "user_agent": user_agent[:200],
+    }
+    tx.execute(insert(user_sessions).values(row))
+    return token
+
+
+def find_session_user(tx: Connection, token: str, now: datetime) -> int | None:
+    """Return whose session ``token`` is, and record that it is in use; None if it ended."""
+    table = user_sessions.c
+    is_this = table.token_hash == hash_token(token)
+    found = tx.execute(select(table.user_id, table.seen_at, table.ends_at).where(is_this)).one_or_none()
+    if found is None or now >= found.ends_at or now - found.seen_at >= IDLE:
+        return None
+    if now - found.seen_at >= _SEEN_EVERY:
+        tx.execute(update(user_sessions).where(is_this).values(seen_at=now))
+    return int(found.user_id)
+
+
+def list_sessions(tx: Connection, user_id: int, now: datetime) -> Sequence[Row[Any]]:
+    """Return the sessions of a person that have not ended, the one used last first."""
+    table = user_sessions.c
+    is_live = (table.ends_at > now) & (table.seen_at > now - IDLE)
+    wanted = select(user_sessions).where(table.user_id == user_id, is_live)
+    return tx.execute(wanted.order_by(table.seen_at.desc())).all()
+
+
+def end_sessions(tx: Connection, user_id: int, token_hash: bytes | None = None) -> int:
+    """End one session of a person, or all of them; return how many."""
+    ended = delete(user_sessions).where(user_sessions.c.user_id == user_id)
+    if token_hash is not None:
+        ended = ended.where(user_sessions.c.token_hash == token_hash)
+    return int(tx.execute(ended).rowcount)
+
+
+def hash_token(token: str) -> bytes:
+    """Return the stored form of a random value: its SHA-256, which needs no salt."""
+    return sha256(token.encode("utf-8", "replace")).digest()

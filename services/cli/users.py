@@ -1,0 +1,233 @@
+"""``fleet users``: people who sign in to the console."""
+
+from collections.abc import Mapping
+
+import click
+
+from services.accounts.people import (
+    Person,
+    add_person,
+    change_roles,
+    format_roles,
+    get_person,
+    list_people,
+    list_readable_secrets,
+    remove_person,
+    reset_mfa,
+    unlock_person,
+)
+from services.accounts.roles import ABOUT, ROLE_NAMES, Role, parse_role
+from services.cli.base import (
+    CommandGroup,
+    actor_option,
+    add_options,
+    audit_author,
+    confirm,
+    dry_run_option,
+    find_shop_id,
+    force_option,
+    json_option,
+)
+from services.cli.output import Columns, print_json, print_list
+from services.cli.params import PERSON, SHOP
+from services.core.clock import utc_now
+from services.core.db import transaction, transaction_or_plan
+from services.shops.shops import find_slugs
+
+_ROLES = "; ".join(f"{role.title} {text}" for role, text in ABOUT.items())
+_role_options = add_options(
+    click.option("--role", type=click.Choice(ROLE_NAMES), required=True, help=f"{_ROLES}."),
+    click.option(
+        "--shop", type=SHOP, default="", help="Only at this shop (its slug); default: the whole fleet."
+    ),
+)
+_change_options = add_options(dry_run_option, actor_option, json_option)
+
+
+@click.group(cls=CommandGroup)
+def command() -> None:
+    """Add, list and remove the people who sign in to the console.
+
+    \b
+    Example: fleet users add ada@example.com --role owner
+    """
+
+
+@command.command("add")
+@click.argument("email")
+@click.option("--name", default="", help="How the console shows the person; default: the part before the @.")
+@_role_options
+@click.option("--mail", "is_mailed", is_flag=True, help="Mail the link to the person.")
+@_change_options
+def add(
+    email: str, name: str, role: str, shop: str, is_mailed: bool, dry_run: bool, actor: str, as_json: bool
+) -> None:
+    """Add a person, and print a link to set a password. It works once, within an hour.
+
+    \b
+    Example: fleet users add ada@example.com --role operator --shop harbour
+    """
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        roles = {find_shop_id(tx, shop) if shop else None: parse_role(role)}
+        add_person(tx, email, name, roles, now=utc_now(), **audit_author(actor))
+    link = "" if dry_run else _make_link(email, is_mailed=is_mailed)
+    document = {"email": email, "role": role, "shop": shop or None, "link": link, "changed": not dry_run}
+    verb = "Would add" if dry_run else "Added"
+    at_shop = f" at {shop}" if shop else ""
+    _report(f"{verb} {email} as {role}{at_shop}.", document, link, as_json=as_json)
+
+
+@command.command("link")
+@click.argument("email", type=PERSON)
+@click.option("--mail", "is_mailed", is_flag=True, help="Mail the link to the person.")
+@json_option
+def link(email: str, is_mailed: bool, as_json: bool) -> None:
+    """Print a link with which a person sets a new password. It works once, within an hour.
+
+    \b
+    Example: fleet users link ada@example.com --mail
+    """
+    with transaction() as tx:
+        person = get_person(tx, email)
+    made = _make_link(person.email, is_mailed=is_mailed)
+    _report(
+        f"{person.email} sets a password with this link.",
+        {"email": person.email, "link": made},
+        made,
+        as_json=as_json,
+    )
+
+
+@command.command("list")
+@json_option
+def print_people(as_json: bool) -> None:
+    """List the people, their roles and second factors.
+
+    \b
+    Example: fleet users list
+    """
+    with transaction() as tx:
+        people, slugs = list_people(tx), find_slugs(tx)
+    columns: Columns = {
+        "email": "email",
+        "name": "name",
+        "role": lambda one: _name_roles(one.roles, slugs),
+        "password": lambda one: "set" if one.has_password else "not set",
+        "second factor": _name_factors,
+        "last sign-in": "signed_in_at",
+    }
+    documents = [one._asdict() | {"roles": _plain_roles(one.roles, slugs)} for one in people]
+    print_list(
+        "", columns, people, documents, "Nobody yet: fleet users add EMAIL --role owner", as_json=as_json
+    )
+
+
+@command.command("set")
+@click.argument("email", type=PERSON)
+@_role_options
+@_change_options
+def set_role(email: str, role: str, shop: str, dry_run: bool, actor: str, as_json: bool) -> None:
+    """Change the role of a person, in the whole fleet or at one shop; other shops keep theirs.
+
+    \b
+    Example: fleet users set ada@example.com --role admin
+    """
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        person = get_person(tx, email)
+        roles = {**person.roles, find_shop_id(tx, shop) if shop else None: parse_role(role)}
+        change_roles(tx, person, roles, now=utc_now(), **audit_author(actor))
+    verb = "would be" if dry_run else "is"
+    document = {"email": person.email, "role": role, "shop": shop or None, "changed": not dry_run}
+    _report(f"{person.email} {verb} {format_roles(roles)}.", document, as_json=as_json)
+
+
+@command.command("remove")
+@click.argument("email", type=PERSON)
+@force_option
+@_change_options
+def remove(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
+    """Remove a person: their sessions and API tokens end at once. Lists the secrets that they could read.
+
+    \b
+    Example: fleet users remove ada@example.com --dry-run
+    """
+    with transaction() as tx:
+        person = get_person(tx, email)
+        secrets = list_readable_secrets(tx, person)
+    confirm(f"Remove {person.email}, {format_roles(person.roles)}?", force=force or dry_run)
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        remove_person(tx, person, now=utc_now(), **audit_author(actor))
+    commands = [f"fleet shops secret {shop} {name}" for shop, name in secrets]
+    document = {"email": person.email, "rotate": commands, "changed": not dry_run}
+    _report(f"{'Would remove' if dry_run else 'Removed'} {person.email}.", document, as_json=as_json)
+    if commands and not as_json:
+        click.echo("They could read these secrets. Rotate each:")
+        click.echo("\n".join(f"  {one}" for one in commands))
+
+
+@command.command("unlock")
+@click.argument("email", type=PERSON)
+@_change_options
+def unlock(email: str, dry_run: bool, actor: str, as_json: bool) -> None:
+    """End the lock of a person's sign-in, which else ends by itself after 15 minutes.
+
+    \b
+    Example: fleet users unlock ada@example.com
+    """
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        person = get_person(tx, email)
+        was_locked = unlock_person(tx, person, now=utc_now(), **audit_author(actor))
+    text = "has no failed sign-ins" if not was_locked else "would be unlocked" if dry_run else "is unlocked"
+    document = {"email": person.email, "changed": was_locked and not dry_run}
+    _report(f"{person.email} {text}.", document, as_json=as_json)
+
+
+@command.command("reset-mfa")
+@click.argument("email", type=PERSON)
+@force_option
+@_change_options
+def reset(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
+    """Delete a person's one-time codes, recovery codes and passkeys, and end their sessions.
+
+    \b
+    Example: fleet users reset-mfa ada@example.com --dry-run
+    """
+    with transaction() as tx:
+        person = get_person(tx, email)
+    confirm(f"Reset the second factors of {person.email}?", force=force or dry_run)
+    with transaction_or_plan(dry_run=dry_run) as tx:
+        ended = reset_mfa(tx, person, now=utc_now(), **audit_author(actor))
+    verb = "would be deleted" if dry_run else "are deleted"
+    document = {"email": person.email, "sessions_ended": ended, "changed": not dry_run}
+    _report(f"The second factors of {person.email} {verb}; {ended} sessions end.", document, as_json=as_json)
+
+
+def _make_link(email: str, *, is_mailed: bool) -> str:
+    from services.console.links import make_password_link
+
+    return make_password_link(email, is_mailed=is_mailed)
+
+
+def _report(text: str, document: Mapping[str, object], link: str = "", *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    click.echo(text)
+    if link:
+        click.echo(link)
+
+
+def _name_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> str:
+    named = _plain_roles(roles, slugs)
+    return ", ".join(role if shop == "fleet" else f"{role} at {shop}" for shop, role in named.items())
+
+
+def _plain_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> dict[str, str]:
+    return {
+        "fleet" if shop is None else slugs.get(shop, str(shop)): role.title for shop, role in roles.items()
+    }
+
+
+def _name_factors(one: Person) -> str:
+    passkeys = f"{one.passkeys} passkey{'s' if one.passkeys > 1 else ''}" if one.passkeys else ""
+    return ", ".join(filter(None, ["codes" if one.has_codes else "", passkeys])) or "none"

@@ -1,0 +1,91 @@
+"""``/account``: a person's own sessions, second factors and API tokens."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, flash, g, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
+
+from services.accounts.api_tokens import create_token, list_tokens, revoke_token
+from services.accounts.people import get_person
+from services.accounts.roles import Role, parse_role
+from services.accounts.sessions import end_sessions, hash_token, list_sessions
+from services.audit.append import Author, Mutation, append_change
+from services.console.sign_in import SESSION_KEY
+from services.core.db import transaction
+from services.core.errors import InputInvalid
+
+
+def account_blueprint() -> Blueprint:
+    blueprint = Blueprint("account", __name__, url_prefix="/account")
+
+    @blueprint.get("")
+    def show() -> str:
+        return _show()
+
+    @blueprint.post("/sessions/end")
+    def end_session() -> Response:
+        one = request.form.get("session", "")
+        with transaction() as tx:
+            ended = end_sessions(tx, g.access.user_id, bytes.fromhex(one) if one else None)
+            mutation = Mutation("user_sessions", str(g.access.user_id), f"ended {ended} own sessions")
+            append_change(tx, "user.end_sessions", {None: [mutation]}, **make_author())
+        flash(f"Ended {ended} session{'s' if ended != 1 else ''}.")
+        return redirect(url_for("account.show"))
+
+    @blueprint.post("/tokens")
+    def create_token() -> Any:
+        return _create_token()
+
+    @blueprint.post("/tokens/<int:token_id>/revoke")
+    def revoke_token(token_id: int) -> Response:
+        return _revoke_token(token_id)
+
+    return blueprint
+
+
+def make_author(reason: str = "") -> Author:
+    """Return who makes the changes of this request, for the audit."""
+    return {"by": g.access.email, "now": g.at, "reason": reason, "request_id": g.request_id}
+
+
+def _show(new_token: str = "") -> str:
+    with transaction() as tx:
+        person = get_person(tx, g.access.email)
+        sessions = list_sessions(tx, person.id, g.at)
+        tokens = list_tokens(tx, person.id)
+    return render_template(
+        "account.html",
+        title="Your account",
+        person=person,
+        sessions=sessions,
+        this_session=hash_token(session.get(SESSION_KEY, "")),
+        tokens=tokens,
+        roles=[role.title for role in Role if role <= g.access.highest],
+        new_token=new_token,
+    )
+
+
+def _create_token() -> Any:
+    try:
+        role = parse_role(request.form.get("role", "viewer"))
+        days = request.form.get("days", "90")
+        if not days.isdigit():
+            raise InputInvalid(f"days={days!r} should be a whole number")
+        with transaction() as tx:
+            name = request.form.get("name", "")
+            token = create_token(tx, g.access, name, role, timedelta(days=int(days)), **make_author())
+    except InputInvalid as fault:
+        flash(str(fault), "error")
+        return redirect(url_for("account.show"))
+    return _show(token)
+
+
+def _revoke_token(token_id: int) -> Response:
+    try:
+        with transaction() as tx:
+            revoke_token(tx, g.access.user_id, token_id, **make_author())
+        flash("The token is revoked.")
+    except InputInvalid as fault:
+        flash(str(fault), "error")
+    return redirect(url_for("account.show"))

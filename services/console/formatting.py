@@ -1,0 +1,70 @@
+"""How pages show ages, times and numbers, and what every template can call."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from flask import Flask, g, request, url_for
+from sqlalchemy import exists, select
+
+from services.accounts.tables import users
+from services.console.auth import PAGE_ROUTES
+from services.console.sign_in_pages import LABELS
+from services.core.db import transaction
+from services.core.settings import Settings
+
+
+class PageLink(NamedTuple):
+    """An entry of the navigation; ``key`` is typed after "g"."""
+
+    label: str
+    url: str
+    key: str
+    is_current: bool
+
+
+NAVIGATION = (("Scan", "pages.home", "s"), ("Queues", "pages.queues", "q"))
+"""Label, endpoint and key."""
+
+
+def add_helpers(app: Flask, settings: Settings) -> None:
+    """Add filters and functions for templates."""
+    app.add_template_filter(describe_age, "age")
+
+    @app.template_filter("moment")
+    def show_moment(at: datetime) -> str:
+        return f"{at.astimezone(settings.zone):%Y-%m-%d %H:%M %Z}"
+
+    @app.context_processor
+    def functions() -> dict[str, Any]:
+        return {"navigation": list_links, "has_people": has_people, "label_of": label_of}
+
+
+def list_links() -> list[PageLink]:
+    """Return the pages that this person may open."""
+    return [
+        PageLink(label, url_for(endpoint), key, request.endpoint == endpoint)
+        for label, endpoint, key in NAVIGATION
+        if g.access.highest >= PAGE_ROUTES[endpoint]
+    ]
+
+
+def has_people() -> bool:
+    """Return whether anybody can sign in."""
+    with transaction() as tx:
+        return bool(tx.execute(select(exists(select(users.c.id)))).scalar())
+
+
+def label_of(field: Any) -> str:
+    """Return the label of a field of Flask-Security in our words."""
+    text = str(field.label.text)
+    return LABELS.get(text, text)
+
+
+def describe_age(seconds: float | None) -> str:
+    """Return an age as ``now``, ``12 s``, ``4 min``, ``3 h`` or ``2 d``; None is a dash."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return "now"

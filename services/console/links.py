@@ -1,0 +1,40 @@
+"""Links to set a password, for commands: the console's own, signed with its key."""
+
+from collections.abc import Callable
+
+from flask import Flask, g
+from flask_security.recoverable import generate_reset_password_token
+
+from services.accounts.mails import plan_account_mail
+from services.accounts.people import get_person
+from services.console.sign_in import console_url, init_sign_in
+from services.console.user_store import find_console_user, orm_connection
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.ledger.accept import record_work
+from services.mail.outbox import record_mails
+
+
+def make_password_link(email: str, *, is_mailed: bool = False) -> str:
+    """Return a link with which a person sets a password; it works once, within an hour.
+
+    ``is_mailed``: it is mailed to the person too. Raises ``InputInvalid`` for an unknown email.
+    """
+    settings, now = get_settings(), utc_now()
+    app = Flask("services.console")
+    init_sign_in(app, settings)
+    with transaction() as tx:
+        person = get_person(tx, email)
+    make_token: Callable[[object], str] = generate_reset_password_token
+    with app.test_request_context("/"):
+        g.address = g.request_id = ""
+        user = find_console_user(person.id)
+        link = f"{console_url(settings)}/sign-in/forgot/{make_token(user)}"
+        orm_connection().rollback()
+    if is_mailed:
+        name = "reset_instructions" if person.has_password else "invitation"
+        with transaction() as tx:
+            mail = plan_account_mail(name, person.email, link, now, now.isoformat())
+            record_work(tx, record_mails(tx, [mail] if mail else [], now), now)
+    return link

@@ -1,0 +1,47 @@
+"""Signed-in browsers for tests of pages."""
+
+from collections.abc import Mapping
+from time import time
+
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, select
+
+from services.accounts.people import add_person
+from services.accounts.roles import Role
+from services.accounts.sessions import start_session
+from services.accounts.tables import users
+from services.console.app import make_app
+from services.console.sign_in import SESSION_KEY
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.conditions import count_conditions
+from services.ledger.health_check import HealthCheck
+
+PASSWORD = "correct horse battery staple"
+
+
+def make_console(engine: Engine) -> FlaskClient:
+    """Return a browser that is not signed in."""
+    probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
+    return make_app(get_settings(), probe).test_client()
+
+
+def sign_in_as(
+    client: FlaskClient, role: Role, *, email: str = "", shops: Mapping[int | None, Role] | None = None
+) -> FlaskClient:
+    """Add a person with ``role`` in the fleet, or the roles at ``shops``; sign the browser in as them."""
+    email = email or f"{role.title}@example.com"
+    with transaction() as tx:
+        user_id = add_person(tx, email, "", shops or {None: role}, by="test", now=utc_now())
+        token = start_session(tx, user_id, "127.0.0.1", "test", utc_now())
+        uniquifier = tx.execute(select(users.c.fs_uniquifier).where(users.c.id == user_id)).scalar_one()
+    with client.session_transaction() as session:
+        session.update({SESSION_KEY: token, "_user_id": uniquifier, "_fresh": True, "fs_paa": time()})
+    return client
+
+
+def read_csrf_token(client: FlaskClient, path: str = "/account") -> str:
+    """Return the token that forms of this browser send."""
+    page = client.get(path).text
+    return page.split('name="csrf_token"', 1)[1].split('value="', 1)[1].split('"', 1)[0]
