@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerts.decide import Change
-from services.alerts.messages import MAX_NAMED, Notice, list_steps
+from services.alerts.messages import MAX_NAMED, Notice, describe_escalation, list_steps
 from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
 from services.alerts.runbook import find_command
 from services.core.settings import Settings, get_settings
@@ -52,7 +52,7 @@ def _compose(rows: Sequence[Notice], settings: Settings, now: datetime) -> Mail:
         planned = _plan_late(rows, settings)
     elif first.change == Change.OPENED and first.base == AUDIT_FAILED:
         planned = _plan_audit(rows)
-    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(rows))
+    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(rows, now))
     return compose_mail(
         mail_type,
         facts,
@@ -63,7 +63,7 @@ def _compose(rows: Sequence[Notice], settings: Settings, now: datetime) -> Mail:
     )
 
 
-def _plan_incident(rows: Sequence[Notice]) -> dict[str, Any]:
+def _plan_incident(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
     first, job = rows[0], _get_subject(rows[0]) if rows[0].base == JOB_FAILED else ""
     rule = first.rule if all(row.rule == first.rule for row in rows) else first.base
     return plan_incident(
@@ -73,11 +73,16 @@ def _plan_incident(rows: Sequence[Notice]) -> dict[str, Any]:
         rule=rule,
         period=first.period,
         opened_at=min(row.opened_at for row in rows),
-        found=[(row.shop, row.summary) for row in rows[:MAX_NAMED]],
+        found=[(row.shop, _describe(row, now)) for row in rows[:MAX_NAMED]],
         count=len(rows),
         steps=_list_steps(rows),
         **({"lead": f"{by} resolved it: {first.resolved_reason}"} if (by := first.resolved_by) else {}),
     )
+
+
+def _describe(row: Notice, now: datetime) -> str:
+    cause = describe_escalation(row, now)
+    return f"{row.summary} (escalated because {cause})" if cause else row.summary
 
 
 def _list_steps(rows: Sequence[Notice]) -> list[Step]:

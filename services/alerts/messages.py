@@ -43,6 +43,8 @@ class Notice(NamedTuple):
     opened_at: datetime
     shop: str
     shop_id: int | None = None
+    reopened_at: datetime | None = None
+    failed_actions: Sequence[str] = ()
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
     resolved_by: str | None = None
@@ -87,6 +89,7 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
                 "resolved_at": row.resolved_at and row.resolved_at.isoformat(),
                 "resolved_by": row.resolved_by,
                 "resolved_reason": row.resolved_reason,
+                "escalated_because": describe_escalation(row, now),
             }
             for row in rows[:MAX_NAMED]
         ],
@@ -133,7 +136,7 @@ def _list_next_lines(message: Message) -> Iterator[str]:
         yield f"`fleet incidents note {first['id']} TEXT --post`"
     elif change != Change.RECOVERED:
         if change == Change.ESCALATED:
-            yield "Escalated: it is open for 2 h, or two actions failed. Get a second person."
+            yield "Get a second person."
         if message["action"]:
             yield f"Do: {_escape(message['action'])}"
         if holder:
@@ -151,7 +154,18 @@ def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
         since += f", for {span(datetime.fromisoformat(ended) - opened_at)}"
     by = incident["resolved_by"]
     how = f" (resolved by {by}: {incident['resolved_reason']})" if by else ""
-    return f"{incident['shop']}: {shorten(incident['summary'])} ({since}){how}"
+    cause = f"; escalated because {shorten(cause)}" if (cause := incident["escalated_because"]) else ""
+    return f"{incident['shop']}: {shorten(incident['summary'])} ({since}){how}{cause}"
+
+
+def describe_escalation(row: Notice, now: datetime) -> str:
+    """Return why ``row`` is escalated; empty if it is not."""
+    if row.change != Change.ESCALATED:
+        return ""
+    if len(row.failed_actions) > 1:
+        return f"{len(row.failed_actions)} actions failed: {'; '.join(row.failed_actions)}"
+    holder = f"{row.acknowledged_by} holds it" if row.acknowledged_by else "nobody acknowledged it"
+    return f"it is a P1 and open for {span(now - (row.reopened_at or row.opened_at))}; {holder}"
 
 
 def shorten(text: str) -> str:

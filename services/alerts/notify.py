@@ -35,9 +35,12 @@ If it is sent as a P1 late (it was held back, or was a P2), people first have ``
 
 _COLUMNS = """
 c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at, coalesce(s.slug, 'fleet') as shop, c.shop_id,
-c.acknowledged_by, c.resolved_at, c.resolved_by, c.resolved_reason
+c.reopened_at, c.acknowledged_by, c.resolved_at, c.resolved_by, c.resolved_reason
 """
 _ENTRIES = "from incident_entries e where e.incident_id = i.id and e.kind"
+_FAILED = f"""
+{_ENTRIES} = 'action' and e.detail ->> 'outcome' = 'failed' and e.at >= coalesce(i.reopened_at, i.opened_at)
+"""
 _FIND_DUE = f"""
 with changed as (
   select i.*, split_part(i.rule, ':', 1) as base, case
@@ -47,18 +50,17 @@ with changed as (
       when (i.escalated_at is null or i.escalated_at < i.reopened_at)
            and (i.severity = 'P1' and coalesce(i.reopened_at, i.opened_at) <= %(escalate)s
                   and (i.notified_change not in ('opened', 'worsened') or i.notified_at <= %(repeat)s)
-                or (select count(*) {_ENTRIES} = 'action' and e.detail ->> 'outcome' = 'failed'
-                       and e.at >= coalesce(i.reopened_at, i.opened_at)) >= 2) then 'escalated'
+                or (select count(*) {_FAILED}) >= 2) then 'escalated'
       when i.severity <> 'P1' or i.notified_at > %(repeat)s then null
       when i.acknowledged_at is null then 'repeated'
       when i.acknowledged_at <= %(repeat)s
            and not exists (select {_ENTRIES} in ('note', 'action') and e.at > %(repeat)s) then 'reminded'
-    end as change
+    end as change, array(select e.text {_FAILED} order by e.id) as failed_actions
     from incidents i
    where i.status = 'open' and (i.snoozed_until is null or i.snoozed_until <= %(now)s)
       or i.status = 'resolved' and i.notified_change not in ('', 'recovered')
 )
-select c.id, c.base, c.change, {_COLUMNS}
+select c.id, c.base, c.change, c.failed_actions, {_COLUMNS}
   from changed c left join shops s on s.id = c.shop_id
  where c.change is not null
    and (c.change in ('repeated', 'reminded', 'escalated') or not exists (

@@ -17,11 +17,17 @@ LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
 def acknowledge(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
     """Record that a person works on the incident; a P1 is not repeated any more. Return the row before.
 
-    Another person may take it over. Like all of these it raises ``InputInvalid`` for an unknown id or a text
-    that is missing, and ``ShopfleetError`` for an incident that is resolved already.
+    Another person takes it over; for the person who holds it nothing changes. Like all of these it raises
+    ``InputInvalid`` for an unknown id or a text that is missing, and ``ShopfleetError`` for an incident that
+    is resolved already.
     """
     change = {"acknowledged_at": author["now"], "acknowledged_by": author["by"]}
-    return _act(tx, incident_id, "acknowledge", change, "", **author)
+    found = get_incident(tx, incident_id, for_update=True)
+    holder = found.acknowledged_by
+    if found.status == "open" and holder == author["by"]:
+        return found
+    text = f"taken over from {holder}" if holder else ""
+    return _act(tx, incident_id, "acknowledge", change, text, **author)
 
 
 def add_note(tx: Connection, incident_id: int, note: str, **author: Unpack[Author]) -> Row[Any]:

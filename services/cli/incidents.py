@@ -168,7 +168,7 @@ def _parse_time(value: object) -> object:
 @click.argument("incident_ids", type=INCIDENT, nargs=-1, required=True)
 @act_options
 def ack(incident_ids: tuple[int, ...], dry_run: bool, actor: str, as_json: bool) -> None:
-    """Say that you work on incidents. A P1 is then not sent again every 30 minutes.
+    """Say that you work on incidents, or take them over. A P1 is then not sent again every 30 minutes.
 
     \b
     Examples:
@@ -256,7 +256,7 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
 
 
 def _act(
-    act: Callable[..., object],
+    act: Callable[..., Row[Any] | None],
     incident_ids: Sequence[int],
     actor: str,
     verbs: tuple[str, str],
@@ -266,16 +266,25 @@ def _act(
 ) -> None:
     """Do ``act`` with all or none; print the incidents. ``verbs``: what would be done, and what was done."""
     with transaction_or_plan(dry_run=dry_run) as tx:
-        for incident_id in incident_ids:
-            act(tx, incident_id, now=utc_now(), **audit_author(actor))
+        before = [act(tx, one, now=utc_now(), **audit_author(actor)) for one in incident_ids]
         lines, slugs = [get_incident(tx, one) for one in incident_ids], find_slugs(tx)
     if as_json:
-        documents = [_document(line, slugs) | {"changed": not dry_run} for line in lines]
+        documents = [
+            _document(line, slugs) | {"changed": not dry_run and line != was}
+            for line, was in zip(lines, before, strict=True)
+        ]
         print_json(documents if len(documents) > 1 else documents[0])
         return
     done = f"Would {verbs[0]}" if dry_run else verbs[1]
-    for line in lines:
-        click.echo(f"{done} incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}.")
+    for line, was in zip(lines, before, strict=True):
+        name = f"incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}"
+        if line == was:
+            since = format_time(line.acknowledged_at)
+            click.echo(f"{name} is already acknowledged by you, {line.acknowledged_by}, since {since}.")
+            continue
+        holder = was and was.acknowledged_by
+        more = f", taken over from {holder}" if holder and holder != line.acknowledged_by else ""
+        click.echo(f"{done} {name}{more}.")
 
 
 def _shop(line: Row[Any], slugs: dict[int, str]) -> str:

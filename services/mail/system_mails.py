@@ -66,7 +66,7 @@ def plan_audit_failed(*, chain: str, kind: str, seq: int, subject: str = "", **f
 _CHANGES = {
     "opened": ("", "This needs a person."),
     "worsened": ("Worse: ", "It is worse than in the last mail."),
-    "escalated": ("Escalated: ", "It is open for two hours, or two actions failed. Get a second person."),
+    "escalated": ("Escalated: ", "Get a second person."),
     "recovered": ("Recovered: ", "It has ended. Nothing is left to do."),
     "test": ("Test: ", "This is a test. Nothing is left to do."),
 }

@@ -55,7 +55,8 @@ def test_a_p1_that_is_open_for_two_hours_is_escalated_once(engine: Engine, web: 
 
     (escalated,) = notify(engine, web, NOW + ESCALATE_AFTER)
     assert escalated.startswith("*P1 escalated*")
-    assert "ada holds it." in escalated
+    assert "; escalated because it is a P1 and open for 2 h; ada holds it\n" in escalated
+    assert "Get a second person." in escalated
     later = [notify(engine, web, NOW + ESCALATE_AFTER + n * REPEAT_AFTER) for n in (1, 2, 3)]
     assert [text.partition("*:")[0] for (text,) in later] == ["*P1 reminder"] * 3
 
@@ -78,11 +79,12 @@ def test_two_failed_actions_escalate_an_incident_of_any_severity(engine: Engine,
     notify(engine, web, NOW)
     for minute, outcome in ((1, "failed"), (2, "done"), (3, "failed")):
         assert notify(engine, web, NOW + minute * MINUTE) == []
-        acted = partial(record_action, kind="action", text="requeued it", detail={"outcome": outcome})
+        acted = partial(record_action, kind="action", text=f"try {minute}", detail={"outcome": outcome})
         act(engine, acted, NOW + minute * MINUTE)
 
     (escalated,) = notify(engine, web, NOW + 4 * MINUTE)
     assert escalated.startswith("*P2 escalated*")
+    assert "; escalated because 2 actions failed: try 1; try 3\n" in escalated
     assert notify(engine, web, NOW + timedelta(days=1)) == []
 
 

@@ -163,6 +163,7 @@ def test_a_p1_that_is_open_for_two_hours_is_mailed_once_more(engine: Engine) -> 
     _, (_, subject, body) = mail(engine, NOW + ESCALATE_AFTER)
     assert subject == "Escalated: P1 clocks apart at fleet (2026-11-21)"
     assert "Get a second person" in body
+    assert "escalated because it is a P1 and open for 2 h; nobody acknowledged it" in " ".join(body.split())
     assert len(mail(engine, NOW + timedelta(days=1))) == 2
 
 

@@ -111,6 +111,24 @@ def test_several_incidents_are_acknowledged_together_or_not_at_all() -> None:
     assert [row["id"] for row in rows("--status", "acknowledged")] == [1]
 
 
+def test_the_person_who_holds_an_incident_changes_nothing_by_acknowledging_it_again(engine: Engine) -> None:
+    run("ack", "1", "--as", "ada")
+    holder = text("select acknowledged_at, updated_at from incidents where id = 1")
+    with engine.connect() as tx:
+        before = tx.execute(holder).one()
+
+    again = run("ack", "1", "--as", "ada")
+    assert again.exit_code == 0
+    assert again.output.startswith(
+        "incident 1 of west: work_dead:reconcile for 2026-11-20 is already acknowledged by you, ada, since "
+    )
+    assert json.loads(run("ack", "1", "--as", "ada", "--json").output)["changed"] is False
+    with engine.connect() as tx:
+        assert tx.execute(holder).one() == before
+        assert tx.scalar(text("select count(*) from incident_entries where kind = 'acknowledge'")) == 1
+        assert tx.scalar(text("select count(*) from audit_events")) == 1
+
+
 def test_acknowledged_incidents_are_a_list_if_there_are_several() -> None:
     found = json.loads(run("ack", "1", "2", "--as", "ada", "--json").output)
     assert [(one["id"], one["acknowledged_by"]) for one in found] == [(1, "ada"), (2, "ada")]
@@ -161,7 +179,9 @@ def test_a_person_takes_notes_and_silences_an_incident(engine: Engine) -> None:
     assert run("ack", "1", "--as", "ada").output == (
         "Acknowledged incident 1 of west: work_dead:reconcile for 2026-11-20.\n"
     )
-    assert run("ack", "1", "--as", "bob").exit_code == 0
+    assert run("ack", "1", "--as", "bob").output == (
+        "Acknowledged incident 1 of west: work_dead:reconcile for 2026-11-20, taken over from ada.\n"
+    )
     assert run("note", "1", "the key is old", "--as", "bob").exit_code == 0
     assert "acknowledged" in run("list").output
     assert run("snooze", "1", "--for", "2h", "--reason", "tonight", "--as", "bob").exit_code == 0
@@ -172,7 +192,7 @@ def test_a_person_takes_notes_and_silences_an_incident(engine: Engine) -> None:
     timeline = json.loads(run("show", "1", "--json").output)["timeline"]
     assert [(one["kind"], one["by"], one["text"]) for one in timeline[1:]] == [
         ("acknowledge", "ada", ""),
-        ("acknowledge", "bob", ""),
+        ("acknowledge", "bob", "taken over from ada"),
         ("note", "bob", "the key is old"),
         ("snooze", "bob", "tonight"),
         ("resolve", "bob", "renewed"),
