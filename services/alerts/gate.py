@@ -1,19 +1,22 @@
 """The deploy gate: whether one may deploy now, and opening it for the fix of an incident."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Unpack
+from itertools import groupby
+from typing import Any, NamedTuple, Unpack
 
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, get_incident, list_open_incidents, record_incidents
-from services.alerts.people import record_action, require_text, resolve_by_person
+from services.alerts.people import record_action, require_owner, require_text, resolve_by_person
+from services.alerts.recorded_rules import AUDIT_FAILED
+from services.alerts.states import BEYOND_LINES
 from services.audit.append import Author, Mutation, append_change
+from services.audit.verifications import list_broken, open_chain
 from services.core.errors import InputInvalid, ShopfleetError
 
 OPEN_FOR = timedelta(hours=2)
 RESTORE_RULE = "restore_running"
-CHAIN_RULE = "audit_chain_failed"
 OPENED = "gate_opened"
 """The kind of a timeline's entry; its ``detail`` has ``until``."""
 
@@ -23,20 +26,23 @@ _IS_RESTORED = """
 select pg_is_in_recovery() or exists (
   select from pg_stat_activity where datname = current_database() and application_name = 'pg_restore')
 """
-_FIND_CLOSING = """
-select i.id, i.rule, i.severity, i.opened_at, i.summary, coalesce(s.slug, 'fleet') as shop
+# Broken chains are not read from here: the application's role can change incidents.
+_FIND_CLOSING = f"""
+select i.id, i.rule, i.severity, i.opened_at, i.summary, i.resolved_by, coalesce(s.slug, 'fleet') as shop,
+       e.until, e.by, e.text
   from incidents i left join shops s on s.id = i.shop_id
- where i.status = 'open' and (i.severity = 'P1' or i.rule = any(%(rules)s::text[]))
-   and not exists (
-     select from incident_entries e
-      where e.incident_id = i.id and e.kind = %(opened)s
-          and e.at >= coalesce(greatest(i.reopened_at, i.worsened_at), e.at)
-        and (e.detail ->> 'until')::timestamptz > %(now)s)
+  left join lateral (
+    select (o.detail ->> 'until')::timestamptz as until, o.by, o.text from incident_entries o
+     where o.incident_id = i.id and o.kind = %(opened)s
+       and o.at >= coalesce(greatest(i.reopened_at, i.worsened_at), o.at)
+     order by o.id desc limit 1) e on true
+ where i.id in (select id from incidents where status = 'open' union all {BEYOND_LINES})
+   and (i.severity = 'P1' and i.rule <> %(chain)s or i.status = 'open' and i.rule = %(restore)s)
  order by i.severity, i.id
-"""
-_CODES = {CHAIN_RULE: "audit_chain_broken", RESTORE_RULE: "restore_running"}
-_IS_OWNER = """
-select pg_has_role(current_user, relowner, 'usage') from pg_class where oid = 'audit_events'::regclass
+"""  # noqa: S608 - constants only
+_FIND_CHAIN_INCIDENT = """
+select id from incidents where rule = %(chain)s and shop_id is not distinct from %(shop_id)s::int
+ order by status = 'open' desc, id desc limit 1
 """
 
 
@@ -48,47 +54,116 @@ class GateReason(NamedTuple):
     incident: int | None = None
 
 
-def list_gate_reasons(tx: Connection, now: datetime) -> list[GateReason]:
-    """Return why the gate is closed at ``now``; it is open if there is no reason.
+class GateOpening(NamedTuple):
+    """The gate is open for an incident that would close it."""
+
+    incident: int | None
+    until: datetime
+    by: str
+    reason: str
+
+    def to_document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return self._asdict() | {"until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}"}
+
+    def __str__(self) -> str:
+        incident = f"incident {self.incident}" if self.incident else "a broken audit chain"
+        return f"open until {self.until:%Y-%m-%d %H:%M} UTC for {incident} (by {self.by}: {self.reason})"
+
+
+class GateState(NamedTuple):
+    """The gate is open if there is no reason; ``openings`` are those in force."""
+
+    reasons: Sequence[GateReason]
+    openings: Sequence[GateOpening] = ()
+
+
+def read_gate(tx: Connection, now: datetime) -> GateState:
+    """Return why the gate is closed at ``now``, and which openings are in force.
 
     An incident that the gate was opened for is no reason until the opening ends, or it opens again
     or gets worse.
     """
     tx.exec_driver_sql(_LIMIT_TIME)
     if tx.exec_driver_sql(_IS_RESTORED).scalar():
-        return [GateReason("restore_running", "pg_restore writes to the database, or it is in recovery")]
-    values = {"now": now, "rules": [*_CODES], "opened": OPENED}
-    return [
-        GateReason(
-            _CODES.get(row.rule, "p1_open"),
-            f"incident {row.id} ({row.severity}, {row.rule}, {row.shop}) is open since "
-            f"{row.opened_at:%Y-%m-%d %H:%M} UTC: {row.summary}",
-            row.id,
+        return GateState(
+            [GateReason("restore_running", "pg_restore writes to the database, or it is in recovery")]
         )
-        for row in tx.exec_driver_sql(_FIND_CLOSING, values)
-    ]
+    closing = [*_list_chains(tx, now), *_list_incidents(tx, now)]
+    return GateState(
+        [reason for reason, opening in closing if opening is None],
+        [opening for _, opening in closing if opening is not None],
+    )
+
+
+def _list_chains(tx: Connection, now: datetime) -> Iterator[tuple[GateReason, GateOpening | None]]:
+    """Return a reason for each broken chain, and its opening if all its findings have one."""
+    for shop_id, group in groupby(list_broken(tx), lambda row: row.shop_id):
+        rows = list(group)
+        closed = [row for row in rows if row.open_until is None or row.open_until <= now]
+        values = {"chain": AUDIT_FAILED, "shop_id": shop_id}
+        incident = tx.exec_driver_sql(_FIND_CHAIN_INCIDENT, values).scalar()
+        first = (closed or rows)[0]
+        name = f"incident {incident}" if incident else "a deleted incident"
+        how = "the owner of the tables resolves it"
+        if first.resolved_at:
+            how = f"a verification finds it no more; {first.decided_by} resolved it: {first.decided_reason}"
+        yield (
+            GateReason(
+                "audit_chain_broken",
+                f"{name} ({first.shop}), found {first.at:%Y-%m-%d %H:%M} UTC: {first.finding}. "
+                f"It closes the gate until {how}",
+                incident,
+            ),
+            None
+            if closed
+            else GateOpening(incident, first.open_until, first.decided_by, first.decided_reason),
+        )
+
+
+def _list_incidents(tx: Connection, now: datetime) -> Iterator[tuple[GateReason, GateOpening | None]]:
+    """Return a reason for each P1 and restore, and its opening if there is one."""
+    values = {"chain": AUDIT_FAILED, "restore": RESTORE_RULE, "opened": OPENED}
+    for row in tx.exec_driver_sql(_FIND_CLOSING, values):
+        state = (
+            f"was resolved by {row.resolved_by}, but its figure is still beyond the limit"
+            if row.resolved_by
+            else f"is open since {row.opened_at:%Y-%m-%d %H:%M} UTC"
+        )
+        yield (
+            GateReason(
+                "restore_running" if row.rule == RESTORE_RULE else "p1_open",
+                f"incident {row.id} ({row.severity}, {row.rule}, {row.shop}) {state}: {row.summary}",
+                row.id,
+            ),
+            GateOpening(row.id, row.until, row.by, row.text) if row.until and row.until > now else None,
+        )
 
 
 def open_gate(tx: Connection, incident_id: int, **author: Unpack[Author]) -> datetime:
     """Open the gate for the fix of an incident, for ``OPEN_FOR``; return until when.
 
     Raises ``InputInvalid`` for an incident that does not close the gate and for an empty reason, and
-    ``ShopfleetError`` for a broken chain unless ``tx`` has the role that owns the audit's tables.
+    ``ShopfleetError`` for one that does not close it any more, and for a broken chain unless ``tx`` has the
+    role that owns the tables.
     """
-    found = get_incident(tx, incident_id)
+    found, now = get_incident(tx, incident_id), author["now"]
+    is_chain = found.rule == AUDIT_FAILED
     if found.rule == RESTORE_RULE:
         raise InputInvalid(
             f"incident {incident_id} is a restore: `fleet gate --database-restore done` ends it"
         )
-    if found.severity != "P1" and found.rule not in _CODES:
+    if found.severity != "P1" and not is_chain:
         raise InputInvalid(f"incident {incident_id} is a {found.severity}, which does not close the gate")
-    if found.rule == CHAIN_RULE and not tx.exec_driver_sql(_IS_OWNER).scalar():
-        raise ShopfleetError(
-            f"incident {incident_id} is a broken audit chain: only the owner of the tables opens the gate "
-            "for it. Run the command with MIGRATE_DATABASE_URL of the owner's role"
-        )
-    until = author["now"] + OPEN_FOR
-    record_action(tx, incident_id, OPENED, author.get("reason", ""), {"until": until.isoformat()}, **author)
+    if is_chain:
+        require_owner(tx, incident_id, "opens the gate for it")
+    closing = _list_chains(tx, now) if is_chain else _list_incidents(tx, now)
+    if incident_id not in {reason.incident for reason, _ in closing}:
+        raise ShopfleetError(f"incident {incident_id} does not close the gate any more: nothing was changed")
+    until, why = now + OPEN_FOR, author.get("reason", "")
+    record_action(tx, incident_id, OPENED, why, {"until": until.isoformat()}, **author)
+    if is_chain:
+        open_chain(tx, found.shop_id, until, by=author["by"], reason=why.strip())
     return until
 
 

@@ -7,8 +7,10 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, Row, select
 
 from services.alerts.incidents import get_incident
+from services.alerts.recorded_rules import AUDIT_FAILED
 from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
+from services.audit.verifications import is_owner, resolve_chain
 from services.core.errors import InputInvalid, ShopfleetError
 
 LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
@@ -56,13 +58,27 @@ def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[A
 def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
     """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
 
-    The same cause does not open it again: see ``record_incidents``.
+    The same cause does not open it again: see ``record_incidents``. Raises ``ShopfleetError`` for a broken
+    audit chain unless ``tx`` has the role that owns the tables.
     """
     wanted = "it should explain why this incident needs no more work"
     why, now = require_text(author.get("reason", ""), "reason", wanted), author["now"]
     change = {"status": "resolved", "resolved_at": now, "updated_at": now}
     change |= {"resolved_by": author["by"], "resolved_reason": why}
-    return _act(tx, incident_id, "resolve", change, why, **author)
+    found = _act(tx, incident_id, "resolve", change, why, **author)
+    if found.rule == AUDIT_FAILED:
+        require_owner(tx, incident_id, "resolves it")
+        resolve_chain(tx, found.shop_id, by=author["by"], reason=why, now=now)
+    return found
+
+
+def require_owner(tx: Connection, incident_id: int, does: str) -> None:
+    """Raise ``ShopfleetError`` unless ``tx`` has the role that owns the tables."""
+    if not is_owner(tx):
+        raise ShopfleetError(
+            f"incident {incident_id} is a broken audit chain: only the owner of the tables {does}. "
+            "Run the command with MIGRATE_DATABASE_URL of the owner's role"
+        )
 
 
 def record_action(
@@ -94,7 +110,7 @@ def _act(
     **author: Unpack[Author],
 ) -> Row[Any]:
     found = get_incident(tx, incident_id, for_update=True)
-    if found.status != "open" and kind != "note":
+    if found.status != "open" and kind not in ("note", "gate_opened"):
         raise ShopfleetError(f"incident {incident_id} is resolved already: nothing was changed")
     if change:
         tx.execute(incidents.update().where(incidents.c.id == incident_id).values(change))

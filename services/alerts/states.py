@@ -48,12 +48,17 @@ def save_states(tx: Connection, states: Mapping[StateKey, AlertState]) -> None:
         tx.exec_driver_sql(_DELETE, encode_rows(alert_states, StateKey._fields, idle))
 
 
-_IS_BEYOND = """
-select exists (
-  select from incidents i join alert_states s on s.rule = split_part(i.rule, ':', 1)
-     and s.shop_id = coalesce(i.shop_id, 0) and i.rule in (s.rule, s.rule || ':' || s.subject)
-   where i.id = %(id)s and s.opened_at is not null and s.turned_at is null)
+BEYOND_LINES = """
+select i.id from alert_states s join incidents i
+    on i.rule = s.rule || case when s.subject = '' then '' else ':' || s.subject end
+   and i.shop_id is not distinct from nullif(s.shop_id, 0)
+   and i.period = to_char(s.opened_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+   and (i.status = 'open' or i.resolved_by is not null)
+ where s.opened_at is not null and s.turned_at is null
 """
+"""SQL: the incidents whose figure was beyond its limit at the last evaluation."""
+
+_IS_BEYOND = f"select exists (select from ({BEYOND_LINES}) beyond where id = %(id)s)"  # noqa: S608 - constants only
 
 
 def is_still_beyond(tx: Connection, incident_id: int) -> bool:

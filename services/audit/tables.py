@@ -4,6 +4,7 @@
 """
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from services.audit.chain import MAX_SEQ
 from services.core.columns import AT, columns, identity, optional, unique
@@ -59,6 +60,19 @@ audit_checkpoints = Table(
     _check_time("at"),
     # After a rotation of the key an unchanged head is signed again.
     unique("uq_audit_checkpoints_seq", "shop_id", "seq", "public_key"),
+)
+
+# What the verifications of each chain found; a row each time that it differs from the last one. The owner of
+# the tables alone writes the last four columns.
+audit_verifications = Table(
+    "audit_verifications",
+    metadata,
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("at", AT),
+    *columns("findings", JSONB),
+    *optional("resolved_at open_until", AT),
+    *optional("decided_by decided_reason", Text),
 )
 
 # Ranges of archived events: their objects in the store, and their place in the chain. ``event_seq`` is the

@@ -41,6 +41,7 @@ from services.jobs.audit_jobs import (
     find_slug,
     list_open,
     list_open_findings,
+    list_unaltered,
     record_findings,
 )
 from services.providers.object_store import open_store
@@ -130,8 +131,8 @@ def verify(
     with transaction() as tx:
         report = verify_audit(tx, options, signer, store, _progress(slugs))
     with transaction() as tx:
-        if report.findings:
-            record_findings(tx, report.findings, f"{now:%Y-%m-%d}", now)
+        unaltered = list_unaltered(report) if full else []
+        record_findings(tx, report.findings, f"{now:%Y-%m-%d}", now, unaltered)
         unresolved = list_open_findings(tx, *([options.shop_id] if shop else []))
         record_checkpoints(tx, find_signable(report, unresolved), signer, now)
     if as_json:

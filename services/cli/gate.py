@@ -1,22 +1,19 @@
 """``fleet gate``: whether one may deploy now."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.alerts.gate import (
-    CHAIN_RULE,
     GateReason,
+    GateState,
     end_restore,
-    list_gate_reasons,
     open_gate,
+    read_gate,
     start_restore,
 )
-from services.alerts.incidents import get_incident
 from services.alerts.notify import post_note
 from services.cli.base import (
     ReportingCommand,
@@ -27,12 +24,12 @@ from services.cli.base import (
     json_option,
     notify_workers,
 )
+from services.cli.chain_engine import find_engine
 from services.cli.output import format_time, print_json, safe_text
 from services.cli.params import INCIDENT
 from services.cli.usage import ParametersMissing
 from services.core.clock import utc_now
-from services.core.db import get_engine, make_engine, transaction, transaction_or_plan
-from services.core.settings import get_settings
+from services.core.db import transaction, transaction_or_plan
 
 
 @click.command(cls=ReportingCommand)
@@ -75,35 +72,28 @@ def command(
     else:
         try:
             with transaction() as tx:
-                reasons = list_gate_reasons(tx, utc_now())
+                gate = read_gate(tx, utc_now())
         except (DBAPIError, PoolTimeout) as fault:
-            reasons = [GateReason("database_unavailable", describe_database_error(fault))]
-        _end(reasons, {}, as_json=as_json)
+            gate = GateState([GateReason("database_unavailable", describe_database_error(fault))])
+        _end(gate, {}, as_json=as_json)
 
 
 def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> None:
-    with transaction() as tx:
-        is_chain = get_incident(tx, incident_id).rule == CHAIN_RULE
     # A dry run leaves the gate as it is.
-    with transaction_or_plan(_owner_engine() if is_chain else get_engine(), dry_run=dry_run) as tx:
-        reasons = list_gate_reasons(tx, author["now"])
+    with transaction_or_plan(find_engine([incident_id]), dry_run=dry_run) as tx:
+        gate = read_gate(tx, author["now"])
         until = open_gate(tx, incident_id, **author)
         summary = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
         posted = post_note(tx, incident_id, summary, author["by"], author["now"])
         if not dry_run:
-            reasons = list_gate_reasons(tx, author["now"])
+            gate = read_gate(tx, author["now"])
     opened = f"{'Would open' if dry_run else 'Opened'} for incident {incident_id} until {format_time(until)}."
     if not as_json:
         click.echo(opened)
     if not dry_run and (hint := notify_workers(posted)):
         click.echo(hint, err=True)
     key = "would_open_for" if dry_run else "opened_for"
-    _end(reasons, {key: incident_id, "until": until}, as_json=as_json)
-
-
-def _owner_engine() -> Engine:
-    """Return an engine of the role that owns the tables, so that only who has its password can use it."""
-    return make_engine(get_settings().migrate_database_url, application="shopfleet-gate", pool_size=1)
+    _end(gate, {key: incident_id, "until": until}, as_json=as_json)
 
 
 def _mark_restore(state: str, *, dry_run: bool, as_json: bool, **author: Any) -> None:
@@ -116,13 +106,17 @@ def _mark_restore(state: str, *, dry_run: bool, as_json: bool, **author: Any) ->
         click.echo(f"{'Would record' if dry_run else 'Recorded'}: the restore is {state}.")
 
 
-def _end(reasons: Sequence[GateReason], more: dict[str, Any], *, as_json: bool) -> None:
+def _end(gate: GateState, more: dict[str, Any], *, as_json: bool) -> None:
     """Print the state of the gate, and exit with 1 if it is closed."""
-    state = "closed" if reasons else "open"
+    state = "closed" if gate.reasons else "open"
     if as_json:
-        print_json({"gate": state, "reasons": [one._asdict() for one in reasons], **more})
+        reasons = [one._asdict() for one in gate.reasons]
+        openings = [one.to_document() for one in gate.openings]
+        print_json({"gate": state, "reasons": reasons, "openings": openings, **more})
     else:
         click.echo(f"The deploy gate is {state}.")
-        for reason in reasons:
+        for reason in gate.reasons:
             click.echo(f"- {reason.code}: {safe_text(reason.detail)}")
-    click.get_current_context().exit(1 if reasons else 0)
+        for opening in gate.openings:
+            click.echo(f"- {safe_text(str(opening))}")
+    click.get_current_context().exit(1 if gate.reasons else 0)

@@ -1,13 +1,14 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import click
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
+from services.alerts.gate import read_gate
 from services.alerts.incidents import STATES, find_incidents, get_incident
 from services.alerts.notify import post_note
 from services.alerts.people import (
@@ -23,16 +24,14 @@ from services.alerts.runbook import find_steps
 from services.alerts.states import is_still_beyond
 from services.cli.base import (
     CommandGroup,
-    actor_option,
-    add_options,
-    audit_author,
-    dry_run_option,
     find_shop_id,
     json_option,
     limit_option,
     notify_workers,
     shop_option,
 )
+from services.cli.chain_engine import find_engine
+from services.cli.incidents_act import act_on, act_options, format_shop, make_document
 from services.cli.incidents_postmortem import postmortem
 from services.cli.output import (
     Columns,
@@ -45,10 +44,9 @@ from services.cli.output import (
 )
 from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
-from services.core.db import transaction, transaction_or_plan
+from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.ledger.accept import WorkRef
-from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
 STATUSES = KnownType("statuses", lambda: STATES, is_list=True)
@@ -104,13 +102,13 @@ def list_incidents(
         "id": "id",
         "severity": "severity",
         "status": "state",
-        "shop": lambda line: _shop(line, slugs),
+        "shop": lambda line: format_shop(line, slugs),
         "rule": "rule",
         "period": "period",
         "opened": "opened_at",
         "summary": "summary",
     }
-    documents = [_document(line, slugs) for line in lines]
+    documents = [make_document(line, slugs) for line in lines]
     empty = "No incident is open." if states == STATES[:3] and not (shop or rule) else "No incident matches."
     print_list("", columns, lines, documents, empty, as_json=as_json)
 
@@ -129,11 +127,11 @@ def show(incident_id: int, as_json: bool) -> None:
         entries = list_entries(tx, incident_id)
         slugs = find_slugs(tx)
     if as_json:
-        print_json(_document(line, slugs) | {"timeline": [to_document(one) for one in entries]})
+        print_json(make_document(line, slugs) | {"timeline": [to_document(one) for one in entries]})
         return
     left_out = ("id", "shop_id", "detail")
-    fields = {name: value for name, value in _document(line, slugs).items() if name not in left_out}
-    print_fields(f"Incident {line.id}", {**fields, "shop": _shop(line, slugs)})
+    fields = {name: value for name, value in make_document(line, slugs).items() if name not in left_out}
+    print_fields(f"Incident {line.id}", {**fields, "shop": format_shop(line, slugs)})
     if line.detail:
         print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
     columns: Columns = {
@@ -144,15 +142,12 @@ def show(incident_id: int, as_json: bool) -> None:
     }
     print_lines("Timeline", columns, entries, "No entry is recorded.")
     if line.status == "open":
-        shop = FLEET_NAME if line.shop_id is None else _shop(line, slugs)
+        shop = FLEET_NAME if line.shop_id is None else format_shop(line, slugs)
         steps = find_steps(line.rule, shop=shop, period=line.period, incident_id=line.id)
         for name, text in steps._asdict().items() if steps else ():
             click.echo(f"{name.capitalize():<8} {text}")
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
-
-
-act_options = add_options(dry_run_option, actor_option, json_option)
 
 
 def _parse_time(value: object) -> object:
@@ -175,7 +170,9 @@ def ack(incident_ids: tuple[int, ...], dry_run: bool, actor: str, as_json: bool)
       fleet incidents ack 12
       fleet incidents ack 12 13 14
     """
-    _act(acknowledge, incident_ids, actor, ("acknowledge", "Acknowledged"), dry_run=dry_run, as_json=as_json)
+    act_on(
+        acknowledge, incident_ids, actor, ("acknowledge", "Acknowledged"), dry_run=dry_run, as_json=as_json
+    )
 
 
 @command.command("note")
@@ -212,7 +209,7 @@ def note(
                 settings = "SLACK_WEBHOOK_URL or ALERT_WEBHOOK_URL"
                 raise ShopfleetError(f"no channel gets notes: set {settings}, or leave out --post")
 
-    _act(act, [incident_id], actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
+    act_on(act, [incident_id], actor, ("note on", "Noted on"), dry_run=dry_run, as_json=as_json)
     if not dry_run and (hint := notify_workers(posted)):
         click.echo(hint, err=True)
 
@@ -233,7 +230,7 @@ def snooze_incident(
     until = utc_now() + lasts
     act = partial(snooze, until=until, reason=reason)
     at = f"until {format_time(until)}"
-    _act(act, [incident_id], actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
+    act_on(act, [incident_id], actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("resolve")
@@ -243,58 +240,21 @@ def snooze_incident(
 def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Resolve an incident. The same finding does not open it again; a new one does.
 
+    A broken audit chain needs the role that owns the tables (MIGRATE_DATABASE_URL).
+
     \b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
     act = partial(resolve_by_person, reason=reason)
-    _act(act, [incident_id], actor, ("resolve", "Resolved"), dry_run=dry_run, as_json=as_json)
+    engine, verbs = find_engine([incident_id]), ("resolve", "Resolved")
+    act_on(act, [incident_id], actor, verbs, dry_run=dry_run, as_json=as_json, engine=engine)
+    warnings = []
     with transaction() as tx:
-        is_beyond = is_still_beyond(tx, incident_id)
-    if is_beyond:
-        warning = "The figure is still beyond the limit. The incident opens again only if it gets worse."
+        if is_still_beyond(tx, incident_id):
+            warnings += [
+                "The figure is still beyond the limit. The incident opens again only if it gets worse."
+            ]
+        if incident_id in {reason.incident for reason in read_gate(tx, utc_now()).reasons} and not dry_run:
+            warnings += ["It still closes the deploy gate: see `fleet gate`."]
+    for warning in warnings:
         click.secho(warning, fg="yellow", err=True)
-
-
-def _act(
-    act: Callable[..., Row[Any] | None],
-    incident_ids: Sequence[int],
-    actor: str,
-    verbs: tuple[str, str],
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Do ``act`` with all or none; print the incidents. ``verbs``: what would be done, and what was done."""
-    with transaction_or_plan(dry_run=dry_run) as tx:
-        before = [act(tx, one, now=utc_now(), **audit_author(actor)) for one in incident_ids]
-        lines, slugs = [get_incident(tx, one) for one in incident_ids], find_slugs(tx)
-    if as_json:
-        documents = [
-            _document(line, slugs) | {"changed": not dry_run and line != was}
-            for line, was in zip(lines, before, strict=True)
-        ]
-        print_json(documents if len(documents) > 1 else documents[0])
-        return
-    done = f"Would {verbs[0]}" if dry_run else verbs[1]
-    for line, was in zip(lines, before, strict=True):
-        name = f"incident {line.id} of {_shop(line, slugs)}: {line.rule} for {line.period}"
-        if line == was:
-            since = format_time(line.acknowledged_at)
-            click.echo(f"{name} is already acknowledged by you, {line.acknowledged_by}, since {since}.")
-            continue
-        holder = was and was.acknowledged_by
-        more = f", taken over from {holder}" if holder and holder != line.acknowledged_by else ""
-        click.echo(f"{done} {name}{more}.")
-
-
-def _shop(line: Row[Any], slugs: dict[int, str]) -> str:
-    shop_id = FLEET if line.shop_id is None else line.shop_id
-    return slugs.get(shop_id, str(shop_id))
-
-
-def _document(line: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
-    document = to_document(line)
-    return document | {
-        "status": document.pop("state"),
-        "shop": None if line.shop_id is None else _shop(line, slugs),
-    }

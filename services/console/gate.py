@@ -4,7 +4,7 @@ from flask import Blueprint, jsonify
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.alerts.gate import list_gate_reasons
+from services.alerts.gate import read_gate
 from services.console.answers import RETRY_AFTER_SECONDS, Answer, json_error
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -19,11 +19,13 @@ def gate_blueprint() -> Blueprint:
     def show() -> Answer:
         try:
             with transaction() as tx:
-                reasons = list_gate_reasons(tx, utc_now())
+                gate = read_gate(tx, utc_now())
         except (DBAPIError, PoolTimeout):
             return json_error(503, "unavailable", UNKNOWN, {"Retry-After": RETRY_AFTER_SECONDS})
-        if reasons:
-            return jsonify(gate="closed", reasons=[one._asdict() for one in reasons]), 409
-        return jsonify(gate="open"), 200
+        openings = [one.to_document() for one in gate.openings]
+        if gate.reasons:
+            reasons = [one._asdict() for one in gate.reasons]
+            return jsonify(gate="closed", reasons=reasons, openings=openings), 409
+        return jsonify(gate="open", openings=openings), 200
 
     return blueprint

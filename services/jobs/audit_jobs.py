@@ -16,6 +16,7 @@ from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import count_events, use_snapshot
 from services.audit.signing import make_signer
+from services.audit.verifications import record_verification
 from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -52,9 +53,9 @@ def verify_chains(run: JobRun) -> JobResult:
         record_incidents(tx, [_describe_taken(*found) for found in taken], now)
     with transaction() as tx:
         report = verify_audit(tx, options, signer, store)
+    with transaction() as tx:
+        record_findings(tx, report.findings, run.period, utc_now(), list_unaltered(report))
     if report.findings:
-        with transaction() as tx:
-            record_findings(tx, report.findings, run.period, utc_now())
         raise ChainAltered(report.findings, "`fleet audit verify --full --archives` lists every finding")
     with transaction() as tx:
         unresolved = list_open_findings(tx)
@@ -110,8 +111,9 @@ def describe_open(incident: Row[Any]) -> str:
     """Return why ``incident`` stays open although the chain verifies again, and how to resolve it."""
     return (
         f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "
-        "It stays open, even if the chain verifies again, until a person closes it with a reason, such as "
-        f"a restored backup: fleet incidents resolve {incident.id} --reason TEXT"
+        "It stays open, even if the chain verifies again, until a person with the role that owns the tables "
+        "closes it with a reason, such as a restored backup: "
+        f"fleet incidents resolve {incident.id} --reason TEXT"
     )
 
 
@@ -199,12 +201,28 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
     )
 
 
-def record_findings(tx: Connection, findings: Sequence[AuditFinding], period: str, now: datetime) -> None:
-    """Update the open incident of each altered chain, or open one for ``period``; the operator is mailed."""
+def list_unaltered(report: VerifyReport) -> list[int | None]:
+    """Return the chains that a full verification found unaltered."""
+    return [chain.shop_id for chain in report.chains if chain.is_whole]
+
+
+def record_findings(
+    tx: Connection,
+    findings: Sequence[AuditFinding],
+    period: str,
+    now: datetime,
+    unaltered: Sequence[int | None] = (),
+) -> None:
+    """Update the open incident of each altered chain, or open one for ``period``; the operator is mailed.
+
+    The deploy gate is closed for these chains. ``unaltered`` are chains that a full verification found so.
+    """
     periods = {incident.shop_id: incident.period for incident in reversed(list_open_findings(tx))}
     by_chain: dict[int | None, list[AuditFinding]] = {}
     for finding in findings:
         by_chain.setdefault(finding.shop_id, []).append(finding)
+    chains = {*unaltered, *by_chain}
+    record_verification(tx, {chain: [str(one) for one in by_chain.get(chain, ())] for chain in chains}, now)
     record_incidents(
         tx, [describe_findings(periods.get(chain, period), found) for chain, found in by_chain.items()], now
     )

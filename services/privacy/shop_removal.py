@@ -44,6 +44,7 @@ KEPT: Mapping[str, str] = {
     "audit_archives": _PROOF,
     "audit_checkpoints": _PROOF,
     "audit_events": _PROOF,
+    "audit_verifications": _PROOF,
     "closed_periods": _BOOKS,
     "period_corrections": _BOOKS,
     "privacy_requests": "proof that customers' requests were answered; it names no person",

@@ -209,6 +209,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "archive_keys": "one small row for each shop and person: its secret is destroyed by a redaction",
         "audit_archives": "the index of the audit's archives; the application may not delete it",
         "audit_checkpoints": "one signed row a night and chain: the application may not delete it",
+        "audit_verifications": "a row each time that what a chain's verification finds changes",
         "audit_events": "archived and deleted after 90 days by weekly-audit-archive, with the archive role",
         "event_archives": "the index of the archived events: one row for each 2,000 of them",
         "incidents": "what went wrong, one row for each shop, rule and period",

@@ -32,6 +32,8 @@ _GRANTS = (
     "grant usage, select on all sequences in schema public to {role}",
     "revoke update, delete, truncate on audit_events, audit_checkpoints, audit_archives from {role}",
     "revoke insert, update, delete, truncate on audit_mutations from {role}",
+    "revoke insert, update, delete, truncate on audit_verifications from {role}",
+    "grant insert (shop_id, at, findings) on audit_verifications to {role}",
     "revoke delete, truncate on archive_keys from {role}",
     "revoke insert, update, delete on alembic_version from {role}",
     # Reconciliation uses a temporary table. PostgreSQL allows it to every role by default; an owner that may

@@ -1,15 +1,17 @@
 """What changes while a message about it is sent or waits is sent too, once and in order."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, text
 
 from services.alerts.channels import AlertSendHandler
-from services.alerts.gate import OPENED, list_gate_reasons
+from services.alerts.gate import OPENED, open_gate, read_gate
 from services.alerts.incidents import Incident, record_incidents
 from services.alerts.notify import GATHER, post_note, record_alerts
-from services.alerts.people import acknowledge, record_action
+from services.alerts.people import acknowledge
+from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
+from services.jobs.audit_jobs import record_findings
 from tests.alerts.slack import MINUTE, NOW, TOPIC, act, failure, fire, notify, recover
 from tests.alerts.test_notify import OUTCOMES, UNREADABLE
 from tests.fakes.settings import settings_of
@@ -18,31 +20,33 @@ from tests.jobs.job_rows import add_shops, runs
 from tests.jobs.work import serve
 
 
-def altered(finding: str) -> Incident:
-    return Incident(1, "audit_chain_failed", "2026-11-28", "P1", finding, {"findings": [finding]})
+def find(engine: Engine, detail: str, now: datetime) -> None:
+    with transaction(engine) as tx:
+        record_findings(tx, [AuditFinding("altered", 1, 5, detail)], "2026-11-28", now)
 
 
 def test_a_new_finding_is_sent_and_ends_the_acknowledgement_and_the_opening_of_the_gate(
-    engine: Engine, web: Web
+    engine: Engine, owner_engine: Engine, web: Web
 ) -> None:
     add_shops(engine, NOW, acme="UTC")
-    fire(engine, altered("row 5"))
+    find(engine, "row 5", NOW)
     notify(engine, web, NOW)
     act(engine, acknowledge, NOW + MINUTE)
-    until = {"until": (NOW + timedelta(hours=2)).isoformat()}
+    with transaction(owner_engine) as tx:
+        open_gate(tx, 1, now=NOW + MINUTE, by="ada", reason="repairs it", request_id="r")
     with transaction(engine) as tx:
-        record_action(tx, 1, OPENED, "repairs it", until, now=NOW + MINUTE, by="ada", request_id="r")
-        assert list_gate_reasons(tx, NOW + MINUTE) == []
+        assert read_gate(tx, NOW + MINUTE).reasons == []
 
-    fire(engine, altered("row 5"), now=NOW + 2 * GATHER)
+    find(engine, "row 5", NOW + 2 * GATHER)
     assert notify(engine, web, NOW + 2 * GATHER) == []
-    fire(engine, altered("row 99"), now=NOW + 2 * GATHER)
+    find(engine, "row 99", NOW + 2 * GATHER)
     (worse,) = notify(engine, web, NOW + 2 * GATHER)
     assert worse.startswith("*P1 worsened*")
     assert "row 99" in worse
     assert "ada holds it" not in worse
     with transaction(engine) as tx:
-        assert [reason.code for reason in list_gate_reasons(tx, NOW + 2 * GATHER)] == ["audit_chain_broken"]
+        gate = read_gate(tx, NOW + 2 * GATHER)
+    assert [reason.code for reason in gate.reasons] == ["audit_chain_broken"]
     kinds = [kind for (kind,) in runs(engine, "select kind from incident_entries order by id")]
     assert kinds == ["opened", "notified", "acknowledge", OPENED, "worsened", "notified"]
 

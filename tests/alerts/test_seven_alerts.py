@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.alerts.channels import AlertSendHandler
 from services.alerts.evaluate import check_rules
-from services.alerts.gate import list_gate_reasons
+from services.alerts.gate import read_gate
 from services.alerts.incidents import find_incidents
 from services.alerts.notify import record_alerts
 from services.audit.append import Mutation, append_change
@@ -146,7 +146,7 @@ def test_an_altered_audit_chain_is_a_p1_and_closes_the_deploy_gate(
 ) -> None:
     with transaction(watch.engine) as tx:
         append_change(tx, "shop.set", {1: [Mutation("shops", "1", "renamed")]}, by="ada", now=NOW)
-        assert list_gate_reasons(tx, NOW) == []
+        assert read_gate(tx, NOW).reasons == []
     with owner_engine.begin() as tx:
         tx.execute(text("update audit_events set staff_label = 'nobody'"))
     run = JobRun(id=1, job="audit-verify", shop_id=None, period="2026-11-28", covers=Covers.DAY,
@@ -158,7 +158,7 @@ def test_an_altered_audit_chain_is_a_p1_and_closes_the_deploy_gate(
     watch.pass_minutes(31)
     assert watch.messages("audit_chain_failed") == ["P1 opened", "P1 still open"]
     with transaction(watch.engine) as tx:
-        assert [one.code for one in list_gate_reasons(tx, watch.now)] == ["audit_chain_broken"]
+        assert [one.code for one in read_gate(tx, watch.now).reasons] == ["audit_chain_broken"]
 
 
 def spend(watch: Watch, kind: str, amount: str) -> None:

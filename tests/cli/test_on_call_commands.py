@@ -17,7 +17,11 @@ NEEDS_MORE = re.compile(r"fleet (doctor|mail test|shops secret)|celery -A tasks 
 """Needs a whole fleet or a terminal; other tests run it."""
 
 NEEDS_SHOPIFY = "fleet shopify subscriptions"
-LINES = [line.removeprefix("shopfleet ") for line in dict.fromkeys(COMMANDS) if line.startswith("shopfleet")]
+LINES = [
+    line.removeprefix("shopfleet ").removeprefix("--owner ")
+    for line in dict.fromkeys(COMMANDS)
+    if line.startswith("shopfleet")
+]
 PREPARE = (
     "update work_queue set status = 'dead', error_code = 'shopify.stock_contended'",
     "insert into incidents (id, shop_id, rule, period, severity, summary, opened_at, updated_at) overriding "

@@ -11,6 +11,7 @@ NOBODYS = {
     "alembic_version": "a number",
     "audit_archives": "keys and sums",
     "audit_checkpoints": "hashes and signatures",
+    "audit_verifications": "numbers of rows, hashes, and what an operator decided about them",
     "audit_events": "by rule ids, figures and statuses: a customer by number only, redacted by reference",
     "balance_entries": "Stripe's ids and kinds",
     "break_corrections": "figures, statuses and Stripe's ids of the two sides",

@@ -50,6 +50,9 @@ def test_migrating_twice_changes_nothing(servers: EmbeddedServers) -> None:
         "delete from audit_events",
         "update audit_checkpoints set hash = ''",
         "truncate audit_archives",
+        "update audit_verifications set resolved_at = now()",
+        "delete from audit_verifications",
+        "insert into audit_verifications (at, findings, open_until) values (now(), '[]', now())",
         "truncate audit_events cascade",
         "update alembic_version set version_num = 'x'",
         "delete from archive_keys",
@@ -102,6 +105,8 @@ def test_a_migrated_database_equals_the_models_and_keeps_its_totals(other_databa
         assert tx.execute(text(totals)).all() == [("order_ingest", "", 5, 0, 0)]
         requests = "select shop, provider, outcome, count from request_counts where minute = '1970-01-01Z'"
         assert tx.execute(text(requests)).all() == [("", "stripe", "accepted", 7)]
+        found = tx.execute(text("select findings from audit_verifications order by findings")).scalars()
+        assert found.all() == [["row 2"], ["row 3"]], "open findings close the deploy gate"
     engine.dispose()
 
 
@@ -152,6 +157,7 @@ _TO_S0003 = (
     "alter table pauses add constraint uq_pauses_scope unique nulls not distinct (queue, topic, shop_id)",
     "alter table shop_config drop column ai_cap, drop column sms_budget, drop column exchange_rates",
     "alter table work_stats drop column timings",
+    "drop table audit_verifications",
     "drop table alert_states, rule_evaluations, incident_entries, rule_settings",
     "drop table topic_backlogs, topic_backoffs, metered_costs, cost_references",
     "alter table incidents drop column notified_change, drop column notified_at, drop column worsened_at, "
@@ -170,6 +176,10 @@ _TO_S0001 = (
     "(now(), 'order_ingest', 'w1', 2, now()), (now(), 'order_ingest', 'w2', 3, now())",
     "insert into request_counts (minute, shop, provider, outcome, count) "
     "values (now(), 'a', 'stripe', 'accepted', 3), (now(), 'b', 'stripe', 'accepted', 4)",
+    "insert into incidents (rule, period, severity, summary, detail, status, opened_at, updated_at) values "
+    "('audit_chain_failed', 'a', 'P1', 'x', '{\"findings\": [\"row 2\"]}', 'open', now(), now()), "
+    "('audit_chain_failed', 'b', 'P1', 'row 3', '{}', 'open', now(), now()), "
+    "('audit_chain_failed', 'c', 'P1', 'row 4', '{}', 'resolved', now(), now())",
     "update alembic_version set version_num = 's0001'",
 )
 """What the later revisions change, backwards: a database at s0001."""

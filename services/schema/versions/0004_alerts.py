@@ -27,6 +27,14 @@ create table incident_entries (
   detail jsonb default '{}' not null, constraint pk_incident_entries primary key (id)
 );
 create index ix_incident_entries_incident_id on incident_entries (incident_id, id);
+create table audit_verifications (
+  id bigint generated always as identity, shop_id integer, at timestamptz not null, findings jsonb not null,
+  resolved_at timestamptz, open_until timestamptz, decided_by text, decided_reason text,
+  constraint pk_audit_verifications primary key (id)
+);
+insert into audit_verifications (shop_id, at, findings)
+select shop_id, updated_at, coalesce(detail -> 'findings', jsonb_build_array(summary)) from incidents
+ where rule = 'audit_chain_failed' and status = 'open';
 create table alert_states (
   rule text not null, shop_id integer not null, subject text not null, opened_at timestamptz,
   turned_at timestamptz, notified_value float8 default 0 not null, evaluated_at timestamptz not null,
