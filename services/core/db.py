@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import SettingsInvalid
 from services.core.settings import Settings, get_settings
-from services.core.statement_timing import TimedCursor
+from services.core.statement_timing import TimedConnection, TimedCursor
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ def make_engine(url: str, *, application: str, pool_size: int = 4, is_pooled: bo
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Dialect, _record: object, args: Any, values: Any) -> Any:
         try:
-            return dialect.connect(*args, **values)
+            return TimedConnection.connect(*args, **values)
         except dialect.loaded_dbapi.Error as fault:
             if "unsupported startup parameter" in str(fault):
                 raise SettingsInvalid(_IS_POOLER.format(**values)) from None

@@ -3,21 +3,29 @@
 import re
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2s
 from time import perf_counter
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 MAX_SAMPLES = 50_000
 """Most durations in memory; older ones are dropped."""
 
+COMMIT = "commit"
+"""The text and the name of each commit."""
+
+_IDLE = TransactionStatus.IDLE
 _samples: deque[tuple[Any, float]] = deque(maxlen=MAX_SAMPLES)
 
 _IGNORED = re.compile(r"\s*(?:savepoint|release|rollback|set|show|select 1\s*$|;?\s*$)", re.IGNORECASE)
 """Not statements of the application: pings of the pool, and control of sessions and transactions."""
-_WRITE = re.compile(r"\b(insert) into (\w+)|\b(delete) from (\w+)|(?<!for )\b(update) (?!set\b)(\w+)")
+_WRITE = re.compile(
+    r"\b(insert) into (\w+)|^(copy) (\w+)|\b(delete) from (\w+)|(?<!for )\b(update) (?!set\b)(\w+)"
+)
 _READ = re.compile(r"\b(from) (?!unnest|generate_series|jsonb?_)(\w+)")
 _CALL = re.compile(r"(select)\b.*?\b(\w+)\(")
 _COMMENT = re.compile(r"/\*.*?\*/")
@@ -39,6 +47,30 @@ class TimedCursor(psycopg.Cursor[Any]):
             _samples.append((query, perf_counter() - began))
         return self
 
+    @contextmanager
+    def copy(self, statement: Any, *args: Any, **options: Any) -> Iterator[psycopg.Copy]:
+        """Yield a COPY, as ``psycopg.Cursor`` does. Its duration has the time in which its lines are made."""
+        began = perf_counter()
+        try:
+            with super().copy(statement, *args, **options) as copy:
+                yield copy
+        finally:
+            _samples.append((statement, perf_counter() - began))
+
+
+class TimedConnection(psycopg.Connection[Any]):
+    """A connection that records the duration of each commit, one that fails included."""
+
+    def commit(self) -> None:
+        """Commit the transaction, as ``psycopg.Connection`` does; without one nothing is recorded."""
+        if self.pgconn.transaction_status == _IDLE:
+            return super().commit()
+        began = perf_counter()
+        try:
+            super().commit()
+        finally:
+            _samples.append((COMMIT, perf_counter() - began))
+
 
 def take_samples() -> Iterator[tuple[str, float]]:
     """Yield text and milliseconds of each statement since the last call, without pings."""
@@ -51,6 +83,8 @@ def take_samples() -> Iterator[tuple[str, float]]:
 @lru_cache(maxsize=2000)
 def name_statement(text: str) -> str:
     """Return a name: what the statement does, its main table or function, a hash: ``insert jobs 1a2b3c``."""
+    if text == COMMIT:
+        return text
     lower = " ".join(_COMMENT.sub(" ", text.lower()).split())
     found = _WRITE.search(lower) or _READ.search(lower) or _CALL.search(lower)
     words = [word for word in found.groups() if word] if found else [lower.partition(" ")[0]]

@@ -1,9 +1,12 @@
 """Durations of statements: names that are the same everywhere, and no duration lost or counted twice."""
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
+from services.core.pg_copy import copy_rows
+from services.core.settings import get_settings
 from services.core.statement_timing import name_statement, number_parameters, take_samples
 from services.ledger import statement_stats
 from services.ledger.statement_stats import OTHER, StatementStats
@@ -22,6 +25,7 @@ __all__ = ["database_proxy"]
         ("update work_queue w set locked_at = null", "update work_queue"),
         ("with old as (select id from jobs for update skip locked) delete from runs", "delete runs"),
         ("SELECT heartbeats.name \nFROM heartbeats", "select heartbeats"),
+        ("copy orders (a, b) from stdin with (format csv)", "copy orders"),
         ("select clock_timestamp()", "select clock_timestamp"),
         ("/* lock 2 */ select case when %(a)s then pg_lock(%(b)s) end from unnest(%(b)s)", "select pg_lock"),
         ("listen x", "listen"),
@@ -67,9 +71,34 @@ def test_each_statement_is_counted_once_without_pings_and_savepoints(engine: Eng
 
     counted = count(engine)
     assert counted[name_statement(READ)] == ("ingress", 5)
-    assert counted.keys() == {name_statement(READ)}
+    assert counted["commit"] == ("ingress", 5)
+    assert counted.keys() == {name_statement(READ), "commit"}
     with transaction(engine) as tx:
-        assert tx.execute(text("select text from statement_texts")).scalars().all() == [READ]
+        texts = tx.execute(text("select text from statement_texts order by 1")).scalars().all()
+    assert texts == ["commit", READ]
+
+
+def test_a_copy_and_a_commit_that_fails_are_counted_and_a_commit_of_nothing_is_not(engine: Engine) -> None:
+    stats = StatementStats("console")
+    read_shops(engine, 1)  # its connection is new
+    list(take_samples())
+    with transaction(engine) as tx:
+        copy_rows(tx, "topic_backlogs", ["minute", "topic", "ready"], [["2026-11-20T00:00Z", "reconcile", 1]])
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.commit()
+        connection.exec_driver_sql(READ)
+        with psycopg.connect(get_settings().database_url) as other:
+            other.execute("select pg_terminate_backend(%s)", [driver.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            driver.commit()
+        connection.invalidate()
+    stats.flush(engine)
+
+    counted = {name: calls for name, (_, calls) in count(engine).items()}
+    (copied,) = [name for name in counted if name.startswith("copy topic_backlogs ")]
+    assert counted == {copied: 1, "commit": 2, name_statement(READ): 1}
 
 
 def test_durations_are_kept_while_the_database_is_away(
@@ -100,4 +129,4 @@ def test_statements_without_end_have_one_name_after_the_first(
             tx.exec_driver_sql(f"select 1 from {table}")  # noqa: S608
     stats.flush(engine)
 
-    assert count(engine)[OTHER] == ("jobs", 3)
+    assert count(engine)[OTHER] == ("jobs", 4), "three reads and the commit"
