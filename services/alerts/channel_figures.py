@@ -1,7 +1,8 @@
 """Which channels fail: the figures of the rule ``alert_channel_failed``.
 
-A channel fails while nothing got through since one of its messages became dead, or since one was recorded
-that is retried for ``RETRIED``. Mails get through if the outbox has a sent mail to ``OPERATOR_EMAIL``.
+A channel fails while nothing got through since one of its messages became dead, since one was recorded that
+is retried for ``RETRIED``, or since one could not be formed. Mails get through if the outbox has a sent mail
+to ``OPERATOR_EMAIL``.
 """
 
 from collections.abc import Collection
@@ -14,8 +15,10 @@ from services.core.settings import get_settings
 
 CHANNEL_FAILED = "alert_channel_failed"
 RETRIED = timedelta(minutes=15)
+NOT_PLANNED = "alert.not_planned"
+"""The code of a message that could not be formed; the log event ``alert_not_planned`` has the error."""
 
-# Three parts, one for each partial index.
+# Three parts of the work, one for each partial index.
 _OF_ALERTS = "origin = 'alert' and shop_id = 0 and topic in ('alert_send', 'mail_send')"
 _COLUMNS = "topic, payload ->> 'channel' as channel, error_code, created_at"
 _RETRIED = f"{_OF_ALERTS} and status in ('pending', 'error') and status = 'error' and created_at <= %(since)s"
@@ -27,6 +30,9 @@ with failed as (
   select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is null
   union all
   select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is not null
+  union all
+  select 'alert_send', name, '{NOT_PLANNED}', not_planned_at, not_planned_at from alert_channels
+   where not_planned_at is not null
 ), found as (
   select coalesce(channel, 'mail') as channel, error_code, created_at, failed_at from failed
 )
@@ -45,6 +51,15 @@ _SENT = """
 insert into alert_channels as c (name, sent_at) values (%(name)s, clock_timestamp())
 on conflict (name) do update set sent_at = greatest(c.sent_at, excluded.sent_at)
 """
+_NOT_PLANNED = """
+insert into alert_channels as c (name, not_planned_at) values (%(name)s, clock_timestamp())
+on conflict (name) do update set not_planned_at = excluded.not_planned_at
+"""
+
+
+def record_not_planned(tx: Connection, channel: str) -> None:
+    """Record that a message of ``channel`` could not be formed."""
+    tx.exec_driver_sql(_NOT_PLANNED, {"name": channel})
 
 
 def record_sent(tx: Connection, channel: str) -> None:

@@ -14,6 +14,7 @@ from itertools import chain, groupby
 
 from sqlalchemy import Connection
 
+from services.alerts.channel_figures import record_not_planned
 from services.alerts.channels import Channel, list_channels
 from services.alerts.decide import Change
 from services.alerts.messages import Notice
@@ -170,6 +171,7 @@ def _plan_work(
             }
             _log.error("alert_not_planned", extra={"fields": fields})
             capture_bug(fault, topic=f"alert:{channel.name}")
+            record_not_planned(tx, channel.name)
         else:
             work[channel.name] = planned
     return work

@@ -81,8 +81,10 @@ quiet_windows = Table(
     *columns("created_at", AT),
 )
 
-# When a message last got through each channel.
-alert_channels = Table("alert_channels", metadata, *keys("name", Text), *columns("sent_at", AT))
+# When a message last got through each channel, and when one could last not be formed.
+alert_channels = Table(
+    "alert_channels", metadata, *keys("name", Text), *optional("sent_at not_planned_at", AT)
+)
 
 # Ready work of each topic, a row a minute for the last twenty.
 topic_backlogs = Table(

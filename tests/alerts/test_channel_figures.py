@@ -223,3 +223,33 @@ def test_a_test_message_that_no_worker_takes_says_so(engine: Engine, slack: Web)
 
     assert result.exit_code == 1
     assert "not sent yet: no worker of queue ops took it; see `fleet doctor`" in result.output
+
+
+def test_a_channel_that_cannot_form_a_message_is_an_incident_on_the_others_until_one_gets_through(
+    engine: Engine, slack: Web
+) -> None:
+    unreadable = {"due_at": "not a time", "status": "it has not started"}
+    with settings_of(OPERATOR_EMAIL="ops@example.com"):
+        with transaction(engine) as tx:
+            late = Incident(None, "cron_did_not_run:close", "2026-11", "P2", "late", unreadable)
+            record_incidents(tx, [late], START)
+        step(engine, START)
+        pass_minutes(engine, START + MINUTE)
+
+        assert runs(engine, OPEN) == [("alert_channel_failed:mail", "P2", "open")]
+        (summary,) = runs(engine, "select summary from incidents where rule like 'alert_channel%'")[0]
+        assert summary.startswith("mail gets no alerts since ")
+        assert summary.endswith(": alert.not_planned")
+        assert any("(`alert_channel_failed`)" in request.json["text"] for request in slack.requests)
+        with transaction(engine) as tx:
+            conditions = count_conditions(tx, START)
+        parts = Health(database_latency_ms=1, broker_latency_ms=1, conditions=conditions)
+        assert "alerts:mail" in classify_health(parts, START).failing
+
+        fire(engine, 1, START + 5 * MINUTE)
+        step(engine, START + 5 * MINUTE)
+        with transaction(engine) as tx:
+            tx.execute(text("update alert_channels set not_planned_at = :at"), {"at": START})
+            tx.execute(text("update mail_outbox set status = 'sent', sent_at = created_at"))
+        pass_minutes(engine, START + 6 * MINUTE)
+        assert runs(engine, OPEN) == [("alert_channel_failed:mail", "P2", "resolved")]

@@ -49,7 +49,8 @@ create table rule_settings (
   reason text not null, at timestamptz not null, constraint pk_rule_settings primary key (rule, shop_id)
 );
 create table alert_channels (
-  name text not null, sent_at timestamptz not null, constraint pk_alert_channels primary key (name)
+  name text not null, sent_at timestamptz, not_planned_at timestamptz,
+  constraint pk_alert_channels primary key (name)
 );
 create table quiet_windows (
   id integer generated always as identity, shop_id integer, daily_from text default '' not null,
