@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from services.alerts.decide import AlertState, Change, decide
-from services.alerts.figures import CollectFigures, Figure, Figures, collect_each
+from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, limit_time
 from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.alerts.rule import FigureRule
 from services.alerts.rules import FIGURE_RULES
@@ -39,7 +39,10 @@ class AlertChange(NamedTuple):
 
 
 def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datetime) -> list[AlertChange]:
-    """Collect all figures and evaluate the rules, unless that was done less than ``EVERY`` ago."""
+    """Collect all figures and evaluate the rules, unless that was done less than ``EVERY`` ago.
+
+    A rule whose figures take too long (``limit_time``) has none.
+    """
     # Beat and each monitor thread call this; the lock is for the states, which are read and then written.
     lock_objects(tx, [(FLEET, "alert-rules")])
     at = rule_evaluations.c.computed_at
@@ -48,7 +51,8 @@ def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datet
     if last is not None and now - last < EVERY:
         return []
     record_known(tx, FIGURE_RULES.keys() - {NOT_COMPUTED}, now)
-    figures = collect_each(tx, {f"{one.__module__}.{one.__qualname__}": one for one in collectors}, now)
+    with limit_time(tx):
+        figures = collect_each(tx, {f"{one.__module__}.{one.__qualname__}": one for one in collectors}, now)
     return evaluate_rules(tx, figures, now)
 
 
