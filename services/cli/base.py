@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 import getpass
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import wraps
@@ -37,7 +38,7 @@ MAX_MESSAGES = 5000
 """Above this count the sweep sends the messages, at the rate of the workers."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-force_option = click.option("-f", "--force", is_flag=True, help="Act without a question.")
+force_option = click.option("-f", "--force", is_flag=True, help="Act without a question; scripts need it.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
@@ -260,10 +261,19 @@ def audit_author(actor: str) -> dict[str, str]:
     return {"by": operator_label(actor), "request_id": new_request_id()}
 
 
+def require_terminal(question: str) -> None:
+    """Exit with 2 unless a person can answer ``question``: a script would wait for an answer for ever."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"{question} No terminal for the answer, so nothing was changed: add -f to act without a question"
+        )
+
+
 def confirm(question: str, *, force: bool) -> None:
-    """Return if the operator agrees, or with ``force``; else exit with 1."""
+    """Return if the operator agrees, or with ``force``; else exit with 1, without a terminal with 2."""
     if force:
         return
+    require_terminal(question)
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:

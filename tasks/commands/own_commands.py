@@ -9,7 +9,7 @@ import click
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from services.cli.base import IS_IT_UP, report_errors
+from services.cli.base import IS_IT_UP, report_errors, require_terminal
 from services.cli.params import KnownType
 from services.core.broker import BrokerUnreachable
 from services.core.errors import describe_server, describe_unknown
@@ -38,6 +38,18 @@ def _name_broker(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _ask_on_terminal(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``command``, which asks without ``force``, so that it ends with 2 without a terminal."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        if not options["force"]:
+            require_terminal("Delete all messages?")
+        return command(*args, **options)
+
+    return run
+
+
 def guard_commands(app: Celery) -> None:
     """Check the queues and tasks of ``worker``, ``purge``, ``call`` and ``control``; print errors briefly.
 
@@ -59,6 +71,8 @@ def guard_commands(app: Celery) -> None:
             param.type = of_params.get(param.name, param.type)
     for command in sys.modules["celery.bin.celery"].celery.commands.values():
         command.callback = report_errors(_name_broker(command.callback))
+    purge = sys.modules["celery.bin.purge"].purge
+    purge.callback = report_errors(_ask_on_terminal(purge.callback))
     control = sys.modules["celery.bin.control"].control
     send = control.callback
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import click
@@ -20,10 +21,11 @@ from services.ledger.tables import work_queue
 from services.shops.shops import add_shop
 from tasks.commands import backlog, discard, pause, requeue, resume, unlock
 from tasks.commands.pause import read_rate
+from tests.cli.commands import Typed
 from tests.ledger_rows import NOW, plan, statuses
 
 
-def run(command: click.Command, *arguments: str, answer: str | None = None) -> Result:
+def run(command: click.Command, *arguments: str, answer: str | BytesIO | None = None) -> Result:
     """Run a command as ``celery -A tasks`` would."""
     context = CLIContext(app=Celery(set_as_current=False), no_color=True, workdir=None)
     return CliRunner().invoke(command, arguments, obj=context, input=answer)
@@ -57,7 +59,7 @@ def harbour(engine: Engine) -> int:
 def test_requeue_asks_and_acts_on_yes(engine: Engine, broker_url: str) -> None:
     dead(engine, 2)
 
-    result = run(requeue, "--as", "ada", "--reason", "mended", answer="y\n")
+    result = run(requeue, "--as", "ada", "--reason", "mended", answer=Typed("y\n"))
 
     assert result.exit_code == 0, result.output
     assert "requeue 2 items?" in result.output
@@ -72,7 +74,7 @@ def test_nothing_changes_without_confirmation(engine: Engine, command: click.Com
     dead(engine, 1)
     reason = ("--reason", "x")
 
-    result = run(command, *reason, answer=answer)
+    result = run(command, *reason, answer=Typed(answer))
 
     assert result.exit_code == 1
     assert "nothing was changed" in result.output

@@ -14,7 +14,7 @@ from services.cli.main import main
 from services.cli.output import safe_text
 from services.core.db import transaction
 from services.shops.secrets import list_webhook_keys
-from tests.cli.commands import ADD, SECRET, run
+from tests.cli.commands import ADD, SECRET, Typed, run
 from tests.ledger_rows import accept, new_event
 
 
@@ -170,8 +170,8 @@ def test_replay_asks_acts_and_audits(engine: Engine, broker_url: str, harbour: s
     accept(engine, new_event(1), new_event(2))
 
     assert "2 events would be replayed." in run("events", "replay", "--shop", "harbour", "--dry-run").output
-    assert run("events", "replay", "1", answer="n\n").exit_code == 1
-    result = run("events", "replay", "1", "--actor", "ada", "--reason", "mended", answer="y\n")
+    assert run("events", "replay", "1", answer=Typed("n\n")).exit_code == 1
+    result = run("events", "replay", "1", "--actor", "ada", "--reason", "mended", answer=Typed("y\n"))
 
     assert "1 event replayed, work planned: 1." in result.output
     with transaction(engine) as tx:

@@ -7,11 +7,12 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
 from services.cli.main import main
+from tests.cli.commands import Typed
 from tests.fakes.smtp import CLOSE, Scripted
 from tests.mail.mails import mail_settings, mails_of, new_mail, queue, run
 
 
-def fleet(*arguments: str, answer: str | None = None) -> Result:
+def fleet(*arguments: str, answer: str | Typed | None = None) -> Result:
     return CliRunner().invoke(main, ["mail", *arguments], input=answer)
 
 
@@ -48,8 +49,8 @@ def test_show_prints_the_commands_for_a_stuck_mail(stuck: Engine) -> None:
 
 @pytest.mark.parametrize("command", ["mark-sent", "forget"])
 def test_mark_sent_needs_confirmation_and_sets_the_status_to_sent(stuck: Engine, command: str) -> None:
-    refused = fleet(command, "1", "--reason", "she has it", answer="n\n")
-    agreed = fleet(command, "1", "--reason", "she has it", "--as", "ada", answer="y\n")
+    refused = fleet(command, "1", "--reason", "she has it", answer=Typed("n\n"))
+    agreed = fleet(command, "1", "--reason", "she has it", "--as", "ada", answer=Typed("y\n"))
 
     assert (refused.exit_code, agreed.exit_code) == (1, 0), agreed.output
     assert mails_of(stuck)[0]["status"] == "sent"

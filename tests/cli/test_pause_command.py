@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tasks.commands import pause
+from tests.cli.commands import Typed
 from tests.cli.test_celery_commands import harbour, run
 
 __all__ = ["harbour"]
@@ -15,7 +16,7 @@ def test_a_pause_says_which_older_one_of_its_scope_it_replaces() -> None:
     run(pause, "-Q", "inventory", "-f", "--as", "ada", "--reason", "count")
     other = run(pause, "-Q", "inventory", "--shop", "harbour", "-f")
     planned = run(pause, "-Q", "inventory", "--refuse", "--dry-run")
-    asked = run(pause, "-Q", "inventory", "--refuse", answer="n\n")
+    asked = run(pause, "-Q", "inventory", "--refuse", answer=Typed("n\n"))
     made = json.loads(run(pause, "-Q", "inventory", "--refuse", "-f", "--as", "ben", "--json").stdout)
 
     assert "replaces" not in other.output
