@@ -81,6 +81,7 @@ _NAMES = (
     "id", "severity", "status", "shop_id", "rule", "period", "opened_at", "updated_at", "summary", "detail",
     "resolved_at", "resolved_by", "resolved_reason", "acknowledged_at", "acknowledged_by", "snoozed_until",
 )  # fmt: skip
+SEVERITIES = ("P1", "P2", "P3")
 STATES = ("open", "acknowledged", "snoozed", "resolved")
 # Not stored, because a snooze ends by itself; ``status`` is ``open`` until the incident is resolved.
 _STATE = case(
@@ -122,6 +123,7 @@ def find_incidents(
     *,
     shop_id: int | None = None,
     rule: str = "",
+    severities: Sequence[str] = (),
     states: Sequence[str] = STATES[:3],
     limit: int = 50,
 ) -> Page[Row[Any]]:
@@ -136,6 +138,8 @@ def find_incidents(
         wanted = wanted.where(column.status == "open")
     if shop_id is not None:
         wanted = wanted.where(column.shop_id == shop_id)
+    if severities:
+        wanted = wanted.where(column.severity.in_(severities))
     if rule:
         wanted = wanted.where(or_(column.rule == rule, func.split_part(column.rule, ":", 1) == rule))
     return fetch_page(tx, wanted, limit)

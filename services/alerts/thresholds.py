@@ -51,7 +51,7 @@ def set_threshold(
             f"threshold={threshold:g} should be from {rule.lowest:g} to {LARGEST:g} {rule.unit}"
         )
     if shop_id != FLEET and rule.is_of_fleet:
-        raise InputInvalid(f"shop={shop_id} should be left out: the figures of {name} belong to no shop")
+        raise InputInvalid(f"the figures of {name} belong to no shop: set it without a shop")
     if not reason.strip():
         raise InputInvalid("reason is empty: it should say why this threshold is right")
     is_this = (rule_settings.c.rule == name) & (rule_settings.c.shop_id == shop_id)

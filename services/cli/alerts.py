@@ -1,13 +1,15 @@
 """``fleet alerts``: the rules that open incidents."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from services.alerts.prometheus import render_prometheus
-from services.alerts.rule import FigureRule
+from services.alerts.rule import AlertRule, FigureRule
 from services.alerts.rules import RULES
 from services.alerts.states import RuleStatus, list_rule_status
 from services.alerts.thresholds import list_rule_settings
@@ -16,7 +18,7 @@ from services.cli.alerts_set import set_rule, unset_rule
 from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
-from services.cli.params import OUTPUT_FILE
+from services.cli.params import OUTPUT_FILE, SHOP
 from services.core.db import transaction
 from services.shops.shops import find_slugs
 
@@ -35,25 +37,31 @@ for one in (quiet, set_rule, test, unset_rule):
 
 
 @command.command("list")
+@click.option("--shop", type=SHOP, default="", help="Show the thresholds in force for this shop (its slug).")
 @json_option
-def list_rules(as_json: bool) -> None:
+def list_rules(shop: str, as_json: bool) -> None:
     """List the rules, P1 first: what opens an incident, what to do, and how many are open.
 
     A rule that is evaluated from a figure shows when that was done last; the others are recorded by the part
-    that finds the fault. `set` has the thresholds of `fleet alerts set`.
+    that finds the fault. `set` has the thresholds of `fleet alerts set`. With --shop the list has the
+    thresholds in force for the shop, each from the shop, the fleet or the default of its rule.
 
     \b
     Example: fleet alerts list
+             fleet alerts list --shop harbour
     """
     with transaction() as tx:
         status = list_rule_status(tx)
         slugs = find_slugs(tx)
         settings: dict[str, list[dict[str, Any]]] = {}
         for row in list_rule_settings(tx):
-            shop = {"shop": slugs.get(row.shop_id, "") if row.shop_id else None}
+            of = {"shop": slugs.get(row.shop_id, "") if row.shop_id else None}
             set_here = {name: getattr(row, name) for name in ("threshold", "by", "reason", "at")}
-            settings.setdefault(row.rule, []).append(shop | set_here)
+            settings.setdefault(row.rule, []).append(of | set_here)
     rules = sorted(RULES.values(), key=lambda rule: (rule.severity, rule.name))
+    if shop:
+        _print_of_shop(shop, rules, settings, as_json=as_json)
+        return
     columns: Columns = {
         "rule": "name",
         "severity": "severity",
@@ -67,6 +75,39 @@ def list_rules(as_json: bool) -> None:
         _document(rule, status[rule.name]) | {"settings": settings.get(rule.name, [])} for rule in rules
     ]
     print_list("", columns, rules, documents, "", as_json=as_json)
+
+
+def _print_of_shop(
+    shop: str,
+    rules: Iterable[AlertRule],
+    settings: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print each threshold in force for ``shop``, from the shop, the fleet or the default."""
+    documents: list[dict[str, Any]] = []
+    for rule in rules:
+        if not isinstance(rule, FigureRule) or rule.is_of_fleet:
+            continue
+        found = {one["shop"]: one for one in settings.get(rule.name, ())}
+        setting = found.get(shop) or found.get(None)
+        origin = "default" if setting is None else "shop" if setting["shop"] else "fleet"
+        document: dict[str, Any] = {
+            **{"rule": rule.name, "severity": rule.severity, "unit": rule.unit, "from": origin},
+            **{"threshold": rule.threshold, "by": None, "reason": None, "at": None},
+            **(setting or {}),
+            "shop": shop,
+        }
+        documents.append(document | {"opens": replace(rule, threshold=document["threshold"]).opens})
+    columns: Columns = {
+        "rule": itemgetter("rule"),
+        "severity": itemgetter("severity"),
+        "opens": itemgetter("opens"),
+        "from": itemgetter("from"),
+        "set by": itemgetter("by"),
+        "reason": itemgetter("reason"),
+    }
+    print_list(f"Thresholds in force for {shop}", columns, documents, documents, "", as_json=as_json)
 
 
 def _describe_settings(settings: Iterable[Mapping[str, Any]]) -> str:

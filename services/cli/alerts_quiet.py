@@ -17,18 +17,18 @@ from services.cli.base import (
     shop_option,
 )
 from services.cli.output import Columns, print_json, print_list, to_document
-from services.cli.params import DURATION, UNTIL, WINDOW, ParsedType
+from services.cli.params import DURATION, TIME, WINDOW, ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid
-from services.core.setting_values import is_zone
+from services.core.setting_values import describe_zone_fault, is_zone
 from services.core.settings import get_settings
 from services.shops.shops import find_slugs, get_shop
 
 
 def _parse_zone(text: str) -> str:
     if not is_zone(text):
-        raise InputInvalid(f"{text!r} should be an IANA name such as America/Vancouver")
+        raise InputInvalid(f"{text!r} {describe_zone_fault(text)}")
     return text
 
 
@@ -77,7 +77,7 @@ def list_quiet(is_all: bool, as_json: bool) -> None:
 @click.option("--daily", "hours", type=HOURS, help="Quiet hours of every day, such as 22:00-07:00.")
 @click.option("--zone", type=ZONE, help="Their time zone (default: the shop's, or the fleet's).")
 @click.option("--for", "lasts", type=DURATION, help="A maintenance window of this time, such as 2h.")
-@click.option("--begin", "begins_at", type=UNTIL, help="When it begins (default: now): 2026-11-20T22:00Z.")
+@click.option("--begin", "begins_at", type=TIME, help="When it begins (default: now): 2026-11-20T22:00Z.")
 @shop_option
 @click.option("--reason", required=True, help="Why nobody needs to hear of it. Audited.")
 @change_options

@@ -9,7 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from services.alerts.gate import read_gate
-from services.alerts.incidents import STATES, find_incidents, get_incident
+from services.alerts.incidents import SEVERITIES, STATES, find_incidents, get_incident
 from services.alerts.notify import post_note
 from services.alerts.people import (
     acknowledge,
@@ -49,6 +49,7 @@ from services.core.errors import ShopfleetError
 from services.ledger.accept import WorkRef
 from services.shops.shops import find_slugs
 
+SEVERITY = KnownType("severities", lambda: SEVERITIES, is_list=True)
 STATUSES = KnownType("statuses", lambda: STATES, is_list=True)
 
 
@@ -80,23 +81,32 @@ command.add_command(postmortem)
 @click.option(
     "--rule", type=RULE, default="", help="Only this rule, such as work_dead or work_dead:inventory_push."
 )
+@click.option("--severity", "severities", type=SEVERITY, default="", help="Only these, such as P1,P2.")
 @limit_option
 @json_option
 def list_incidents(
-    is_all: bool, states: Sequence[str], shop: str, rule: str, limit: int, as_json: bool
+    is_all: bool,
+    states: Sequence[str],
+    shop: str,
+    rule: str,
+    severities: Sequence[str],
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List the incidents that are not resolved, P1 first.
 
     \b
     Example: fleet incidents list --shop harbour --all
-             fleet incidents list --status acknowledged,snoozed
+             fleet incidents list --status acknowledged,snoozed --severity P1,P2
     """
     if is_all and states:
         raise click.UsageError("give one of --all and --status")
     states = states or (STATES if is_all else STATES[:3])
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_incidents(tx, shop_id=shop_id, rule=rule, states=states, limit=limit)
+        lines = find_incidents(
+            tx, shop_id=shop_id, rule=rule, severities=severities, states=states, limit=limit
+        )
         slugs = find_slugs(tx)
     columns: Columns = {
         "id": "id",
@@ -109,7 +119,11 @@ def list_incidents(
         "summary": "summary",
     }
     documents = [make_document(line, slugs) for line in lines]
-    empty = "No incident is open." if states == STATES[:3] and not (shop or rule) else "No incident matches."
+    empty = (
+        "No incident is open."
+        if states == STATES[:3] and not any((shop, rule, severities))
+        else "No incident matches."
+    )
     print_list("", columns, lines, documents, empty, as_json=as_json)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from services.accounts.people import list_people
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import parse_duration, parse_moment
+from services.core.durations import parse_duration, parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.fields import LARGEST_ID
 from services.jobs.definition import Covers
@@ -269,6 +269,7 @@ OUTPUT_FILE, OUTPUT_FOLDER = OutputPath("file"), OutputPath("folder")
 SECRET = ParsedType("secret", get_secret_kind)
 DURATION = ParsedType("duration", parse_duration)
 SINCE = ParsedType("time", _parse_since)
+TIME = ParsedType("time", parse_time)
 UNTIL = ParsedType("time", lambda text: parse_moment(text, utc_now()))
 SHOP = ShopType()
 PROVIDER = NameType("provider", _find_providers)

@@ -9,6 +9,9 @@ from services.core.errors import InputInvalid
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36_525)
 """A hundred years. Now plus or minus this is still a valid date."""
+_TIME = (
+    f"a time such as 2026-11-20T08:00Z or a day such as 2026-11-20, of the years {FIRST_YEAR} to {LAST_YEAR}"
+)
 _PART = re.compile(r"(\d{1,7})([smhdw])")
 
 
@@ -30,8 +33,8 @@ def parse_duration(text: str) -> timedelta:
     return total
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
-    """Return the time in ``text``, aware, in UTC: an ISO time, or a duration before ``now``.
+def parse_time(text: str) -> datetime:
+    """Return the ISO time in ``text``, aware, in UTC.
 
     A time without a zone is in UTC; a day is its midnight in UTC.
     """
@@ -42,14 +45,19 @@ def parse_moment(text: str, now: datetime) -> datetime:
             return at
     except (ValueError, OverflowError):
         pass
+    raise TimeInvalid(f"{text!r} should be {_TIME}")
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Return the time in ``text``, aware, in UTC: one of ``parse_time``, or a duration before ``now``."""
+    try:
+        return parse_time(text)
+    except TimeInvalid:
+        pass
     try:
         return now - parse_duration(text)
     except (TimeInvalid, OverflowError):
-        wanted = (
-            f"a time such as 2026-11-20T08:00Z or a day such as 2026-11-20, of the years {FIRST_YEAR} to "
-            f"{LAST_YEAR}, or an age such as 24h"
-        )
-        raise TimeInvalid(f"{text!r} should be {wanted}") from None
+        raise TimeInvalid(f"{text!r} should be {_TIME}, or an age such as 24h") from None
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -6,9 +6,9 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from services.core.errors import SettingsInvalid
+from services.core.errors import SettingsInvalid, did_you_mean
 
 Parse = Callable[[str], Any]
 """Returns the value of a setting's text, or raises ``SettingsInvalid`` with the fault, without the name."""
@@ -53,6 +53,18 @@ def is_zone(raw: str) -> bool:
         return bool(ZoneInfo(raw))
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or too long for a file's name
         return False
+
+
+def describe_zone_fault(raw: str) -> str:
+    """Return what ``raw`` should be instead, and the closest zone."""
+    closest = did_you_mean(raw, sorted(available_timezones()))
+    return f"should be an IANA name such as America/Vancouver{closest}"
+
+
+def parse_zone(raw: str) -> str:
+    if not is_zone(raw):
+        raise SettingsInvalid(f"={raw!r} {describe_zone_fault(raw)}")
+    return raw
 
 
 def parse_ip_address(raw: str) -> str:

@@ -37,13 +37,13 @@ from services.core.setting_values import (
     Parse,
     check,
     choice,
-    is_zone,
     parse_flag,
     parse_ip_address,
     parse_networks,
     parse_path,
     parse_rate,
     parse_whole,
+    parse_zone,
 )
 
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
@@ -92,7 +92,6 @@ _secret_key = partial(
     lambda raw: len(raw) >= SHORTEST_SECRET,
     f" has {{length}} characters: it needs at least {SHORTEST_SECRET}",
 )
-_zone = partial(check, is_zone, "={raw} should be an IANA name such as America/Vancouver")
 _smtp = partial(check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
 _sender = partial(
     check,
@@ -120,7 +119,7 @@ class Settings:
     cron_secret: str = _secret()
     cron_secret_previous: str = _secret()
     fleet_home: Path = _setting(_FLEET_HOME, parse_path)  # noqa: RUF009 - a field, not a default
-    fleet_timezone: str = _setting("America/Vancouver", _zone)
+    fleet_timezone: str = _setting("America/Vancouver", parse_zone)
     sentry_dsn: str = _secret()
     environment: str = _setting("development")
     release: str = _setting("")

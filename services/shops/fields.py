@@ -3,25 +3,18 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from zoneinfo import available_timezones
 
 from services.core.errors import did_you_mean
 from services.core.money import CURRENCIES, is_amount
 from services.core.setting_urls import is_mail_address_or_empty
+from services.core.setting_values import is_zone
 
 OF_POOL = "pool:"
 """Prefix of the name of a pool, which owns the stock levels of several shops together."""
 
 
 _RATE = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})=([0-9]{1,9}(?:\.[0-9]{1,9})?)")
-
-
-def _is_zone(value: str) -> bool:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return bool(value)
 
 
 def _is_limit(value: str) -> bool:
@@ -42,7 +35,7 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         lambda value: bool(value.strip()) and len(value) <= 200 and value.isprintable(),
         "1 to 200 printable characters",
     ),
-    "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
+    "timezone": (is_zone, "an IANA name such as America/Vancouver"),
     "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
     "owner_email": (is_mail_address_or_empty, "one mail address such as owner@example.com"),
     "accountant_email": (is_mail_address_or_empty, "one mail address such as books@example.com"),

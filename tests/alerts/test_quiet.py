@@ -179,6 +179,8 @@ def test_windows_are_added_listed_and_removed_with_an_audit(engine: Engine, slac
         ("add --for 2h --zone UTC --reason x", "give --daily"),
         ("add --daily 22-7 --reason x", "should be two different times such as 22:00-07:00"),
         ("add --daily 22:00-07:00 --zone Paris --reason x", "should be an IANA name"),
+        ("add --daily 22:00-07:00 --zone Europe/Pari --reason x", "did you mean 'Europe/Paris'?"),
+        ("add --for 2h --begin 24h --reason x", "'24h' should be a time such as 2026-11-20T08:00Z"),
         ("add --for 3d --reason x", "at most 24h long"),
         ("add --for 2h --begin 2026-01-01T00:00Z --reason x", "which is over"),
         ("add --for 2h --reason ' '", "Missing option: --reason TEXT"),

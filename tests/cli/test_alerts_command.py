@@ -16,12 +16,18 @@ from services.alerts.rules import FIGURE_RULES, RULES
 from services.cli.main import main
 from services.core.db import transaction
 from tests.health.test_routes import open_client, scrape
+from tests.jobs.job_rows import add_shops
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ("alerts", *arguments))
+
+
+@pytest.fixture
+def east(engine: Engine) -> None:
+    add_shops(engine, NOW, east="UTC", west="UTC")
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +100,35 @@ def test_a_recorded_rule_has_no_threshold(engine: Engine) -> None:
 
     assert shown.exit_code == 2
     assert "work_dead is recorded when it is found: it has no threshold" in shown.output
+
+
+def test_the_list_of_a_shop_has_the_thresholds_in_force_and_where_they_come_from(east: None) -> None:
+    for rule, shop, value in (
+        ("secret_old", None, 60),
+        ("secret_old", "east", 30),
+        ("mails_refused", None, 5),
+        ("break_old", "west", 1),
+    ):
+        of = ("--shop", shop) if shop else ()
+        done = run("set", rule, "--threshold", str(value), *of, "--reason", f"r{value}", "--as", "ada")
+        assert done.exit_code == 0, done.output
+
+    found = {one["rule"]: one for one in json.loads(run("list", "--shop", "east", "--json").output)}
+    shown = run("list", "--shop", "east").output
+
+    wanted = {"secret_old": (30, "shop"), "mails_refused": (5, "fleet"), "break_old": (3, "default")}
+    assert {name: (found[name]["threshold"], found[name]["from"]) for name in wanted} == wanted
+    assert [found[name]["by"] for name in wanted] == ["ada", "ada", None]
+    assert found.keys() == {name for name, rule in FIGURE_RULES.items() if not rule.is_of_fleet}
+    assert re.search(r"secret_old +P3 +> 30 days +shop +ada +r30", shown)
+    assert re.search(r"break_old +P2 +> 3 days +default", shown)
+    assert "heartbeat_old" not in shown
+    assert run("list", "--shop", "nowhere").exit_code == 2
+
+
+def test_a_rule_of_the_fleet_refuses_a_shop_without_a_number_of_a_row(east: None) -> None:
+    refused = run("set", "heartbeat_old", "--threshold", "90", "--shop", "east", "--reason", "x")
+
+    assert refused.exit_code == 2
+    assert "the figures of heartbeat_old belong to no shop" in refused.output
+    assert "shop=" not in refused.output

@@ -58,6 +58,10 @@ def test_a_list_is_narrowed_by_shop_and_by_rule() -> None:
     assert [row["id"] for row in rows("--rule", "work_dead")] == [1]
     assert [row["id"] for row in rows("--rule", "work_dead:reconcile")] == [1]
     assert rows("--rule", "pause_long") == []
+    assert [row["id"] for row in rows("--severity", "P1")] == [2]
+    assert [row["id"] for row in rows("--severity", "P3,P2")] == [1]
+    assert run("list", "--severity", "P3").output == "No incident matches.\n"
+    assert "should be one of P1, P2, P3" in run("list", "--severity", "P9").output
     assert run("list", "--shop", "nowhere").exit_code == 2
 
 

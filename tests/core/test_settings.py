@@ -90,6 +90,7 @@ def test_urls_of_several_servers_are_accepted() -> None:
         ("DATABASE_URL", "postgresql://app:hidden@db:port/x", "is not a URL: its port"),
         ("BIND_ADDRESS", "localhost", "'localhost' should be an address such as 127.0.0.1"),
         ("FLEET_TIMEZONE", "America", "should be an IANA name"),
+        ("FLEET_TIMEZONE", "America/Vancover", "did you mean 'America/Vancouver'?"),
         ("FLEET_TIMEZONE", "a" * 500, "should be an IANA name"),
         ("BROKER_URL", "redis://host:99999", "is not a URL"),
         ("PUBLIC_URL", "https://host:port", "is not a URL"),
