@@ -24,12 +24,13 @@ from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLi
 )
 @json_option
 def command(state: tuple[str, ...], as_json: bool) -> None:
-    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, costs and
-    connections.
+    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, costs, connections
+    and open incidents.
 
-    States: broken (a provider refuses a credential), failing (work is dead, or the last reconciliation
-    failed), retrying (work failed and will be tried again), incomplete (not connected, or the catalogue is
-    not read yet: `fleet shops connect`), ok. The column "why" has the reason.
+    States: broken (a provider refuses a credential), failing (work is dead, the last reconciliation failed
+    or a P1 is open), ai_at_cap (AI costs have reached the cap), incident (a P2 is open), retrying (work
+    failed and will be tried again), incomplete (not connected, or the catalogue is not read yet: `fleet shops
+    connect`), ok. The column "why" has the reason.
 
     \b
     Examples:
@@ -39,15 +40,22 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     wanted = state or STATES
     now = utc_now()
     with transaction() as tx:
-        every, ignored = read_shop_overview(tx, now)
         costs: dict[str, list[MonthCosts]] = {}
         for one in list_month_costs(tx, now):
             costs.setdefault(one.shop, []).append(one)
+        at_cap = {
+            shop: f"AI costs {one.counted}, cap {one.limit}"
+            for shop, found in costs.items()
+            for one in found
+            if one.kind == AI and one.is_at_limit
+        }
+        every, ignored = read_shop_overview(tx, now, at_cap=at_cap)
     lines = [line for line in every if line.state in wanted]
     columns: Columns = {
         "shop": "shop",
         "state": "state",
         "why": "why",
+        "incidents": lambda line: ", ".join(f"{count} {name}" for name, count in line.incidents.items()),
         "last webhook": lambda line: _format_age(line, now),
         "waiting": "waiting",
         "error": "error",

@@ -1,9 +1,10 @@
-"""One line a shop: its work, last webhook, last reconciliation and broken connections; the worst first.
+"""One line a shop: its work, last webhook, last reconciliation, broken connections and open incidents; the
+worst first.
 
 Every query is bounded: it reads one row a shop, or at most ``MAX_ROWS`` of the newest rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -58,10 +59,18 @@ select shop_id, string_agg(provider || ': ' || code, ', ' order by provider) as 
  group by shop_id
 """
 
-STATES = ("broken", "failing", "retrying", "incomplete", "ok")
-"""The state of a shop, the worst first: a provider refuses its credential; work is dead or the last
-reconciliation failed; work failed and will be tried again; it is not connected to Shopify, or its catalogue
-is not read yet; none of these."""
+# By the index of open incidents.
+_FIND_INCIDENTS = """
+select shop_id, severity, count(*) as open_count,
+       array_agg(distinct split_part(rule, ':', 1) order by split_part(rule, ':', 1)) as rules
+  from incidents where status = 'open' and shop_id is not null
+ group by shop_id, severity order by severity
+"""
+
+STATES = ("broken", "failing", "ai_at_cap", "incident", "retrying", "incomplete", "ok")
+"""The state of a shop, the worst first: a provider refuses its credential; work is dead, the last
+reconciliation failed or a P1 is open; AI costs have reached the cap; a P2 is open; work failed and will be
+tried again; it is not connected to Shopify, or its catalogue is not read yet; none of these."""
 
 
 class ShopLine(NamedTuple):
@@ -80,6 +89,8 @@ class ShopLine(NamedTuple):
     reconciled_day: str
     reconciliation: str
     broken: str
+    incidents: Mapping[str, int]
+    """How many are open, by severity."""
 
 
 class ShopOverview(NamedTuple):
@@ -89,17 +100,33 @@ class ShopOverview(NamedTuple):
     ignored: dict[str, int]
 
 
-def read_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> ShopOverview:
-    """Return the overview; counts of work are exact up to ``most`` open items."""
+def read_shop_overview(
+    tx: Connection, now: datetime, most: int = MAX_ROWS, at_cap: Mapping[str, str] = {}
+) -> ShopOverview:
+    """Return the overview; counts of work are exact up to ``most`` open items.
+
+    ``at_cap`` has a text for each shop, by slug, whose AI costs have reached its cap.
+    """
     values = {"most": most, "since": now - WEBHOOKS_SINCE}
     work = {row.shop_id: row for row in tx.exec_driver_sql(_COUNT_WORK, values)}
     broken: Mapping[int, str] = {row.shop_id: row.broken for row in tx.exec_driver_sql(_FIND_BROKEN)}
+    incidents: dict[int, list[Row[Any]]] = {}
+    for row in tx.exec_driver_sql(_FIND_INCIDENTS):
+        incidents.setdefault(row.shop_id, []).append(row)
     webhooks = tx.exec_driver_sql(_FIND_WEBHOOKS, values).all()
     is_cut = bool(webhooks) and webhooks[0].row_count >= most
     since = webhooks[0].earliest if is_cut else now - WEBHOOKS_SINCE
     seen = {row.shop: row.at for row in webhooks}
     lines = [
-        _plan_line(shop, work.get(shop.id), seen.get(shop.slug), since, broken.get(shop.id, ""))
+        _plan_line(
+            shop,
+            work.get(shop.id),
+            seen.get(shop.slug),
+            since,
+            broken.get(shop.id, ""),
+            at_cap.get(shop.slug, ""),
+            incidents.get(shop.id, ()),
+        )
         for shop in tx.exec_driver_sql(_FIND_SHOPS)
     ]
     ignored = {row.shop: row.ignored for row in sorted(webhooks) if row.ignored}
@@ -107,13 +134,24 @@ def read_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> S
 
 
 def _plan_line(
-    shop: Row[Any], work: Row[Any] | None, webhook_at: datetime | None, since: datetime, broken: str
+    shop: Row[Any],
+    work: Row[Any] | None,
+    webhook_at: datetime | None,
+    since: datetime,
+    broken: str,
+    at_cap: str,
+    incidents: Sequence[Row[Any]],
 ) -> ShopLine:
     waiting, error, dead = (work.waiting, work.error, work.dead) if work else (0, 0, 0)
+    by_severity = {row.severity: _describe(row) for row in incidents}
+    p1, p2 = by_severity.get("P1", ""), by_severity.get("P2", "")
     causes = (
         ("broken", broken, broken),
         ("failing", dead, f"{dead:,} dead"),
         ("failing", shop.run_status == "failed", f"reconciliation of {shop.period} failed"),
+        ("failing", p1, p1),
+        ("ai_at_cap", at_cap, at_cap),
+        ("incident", p2, p2),
         ("retrying", error, f"{error:,} failed, to be tried again"),
         ("incomplete", not shop.has_token, "no shopify-token"),
         ("incomplete", shop.catalogue_read_at is None, "its catalogue is not read yet"),
@@ -123,7 +161,13 @@ def _plan_line(
     return ShopLine(
         shop.slug, shop.name, state, why, webhook_at, since, waiting, error, dead,
         shop.period or "", shop.run_status or "", broken,
+        {row.severity: row.open_count for row in incidents},
     )  # fmt: skip
+
+
+def _describe(found: Row[Any]) -> str:
+    noun = "incident" if found.open_count == 1 else "incidents"
+    return f"{found.open_count:,} {noun} ({found.severity}): {', '.join(found.rules)}"
 
 
 def _sort_key(line: ShopLine) -> tuple[int, int, int, int, str]:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.costs.month import AI
+from services.costs.store import Cost, record_cost
 from services.jobs import shop_overview
 from services.jobs.shop_overview import read_shop_overview
 from tests.cli.commands import run
@@ -119,13 +122,51 @@ def test_every_state_but_ok_has_its_reason(fleet: Engine) -> None:
     }
 
 
+def test_a_shop_with_an_open_p1_or_p2_is_not_ok(fleet: Engine) -> None:
+    ids = {slug: add(fleet, slug) for slug in ("p1", "p2", "p3", "resolved")}
+    found = [
+        Incident(ids["p1"], "audit_chain_failed", "2026-11-20", "P1", "x"),
+        Incident(ids["p2"], "mails_refused", "2026-11-20", "P2", "x"),
+        Incident(ids["p2"], "signature_failures:stripe", "2026-11-20", "P2", "x"),
+        Incident(ids["p2"], "secret_old:stripe-key", "2026-11-20", "P3", "x"),
+        Incident(ids["p3"], "secret_old:stripe-key", "2026-11-20", "P3", "x"),
+        Incident(ids["resolved"], "mails_refused", "2026-11-20", "P2", "x"),
+    ]
+    with transaction(fleet) as tx:
+        record_incidents(tx, found, NOW)
+        resolve_incident(tx, ids["resolved"], "mails_refused", None, NOW, "Over.")
+
+    lines = {line["shop"]: line for line in overview()}
+
+    assert {slug: (lines[slug]["state"], lines[slug]["why"], lines[slug]["incidents"]) for slug in ids} == {
+        "p1": ("failing", "1 incident (P1): audit_chain_failed", {"P1": 1}),
+        "p2": ("incident", "2 incidents (P2): mails_refused, signature_failures", {"P2": 2, "P3": 1}),
+        "p3": ("ok", "", {"P3": 1}),
+        "resolved": ("ok", "", {}),
+    }
+    shown = {line.split()[0]: line for line in run("overview").output.splitlines() if line.strip()}
+    assert "2 P2, 1 P3" in shown["p2"]
+    assert [line["shop"] for line in overview("--state", "incident")] == ["p2"]
+
+
+def test_a_shop_whose_ai_costs_have_reached_the_cap_is_not_ok(fleet: Engine) -> None:
+    capped = add(fleet, "capped")
+    execute(fleet, "update shop_config set ai_cap = '50.00 CAD' where shop_id = %(id)s", id=capped)
+    with transaction(fleet) as tx:
+        record_cost(tx, Cost(capped, AI, "openai", "1", "50.12", "CAD"), now=NOW)
+
+    (line,) = overview("--state", "ai_at_cap")
+
+    assert (line["shop"], line["why"]) == ("capped", "AI costs 50.12 CAD, cap 50.00 CAD")
+
+
 def test_states_can_be_chosen(fleet: Engine) -> None:
     assert [line["shop"] for line in overview("--state", "broken,retrying")] == ["refused", "retries"]
 
     refused = run("overview", "--state", "bad")
 
     assert refused.exit_code == 2
-    assert "'bad' should be one of broken, failing, retrying, incomplete, ok" in refused.output
+    assert "'bad' should be one of broken, failing, ai_at_cap, incident, retrying" in refused.output
 
 
 def test_number_of_queries_and_read_rows_does_not_grow_with_the_shops(fleet: Engine) -> None:
@@ -144,7 +185,7 @@ def test_number_of_queries_and_read_rows_does_not_grow_with_the_shops(fleet: Eng
         event.remove(fleet, "before_cursor_execute", count)
 
     assert len(lines) == 56
-    assert len(statements) == 4
+    assert len(statements) == 5
     (fine,) = (line for line in lines if line.shop == "fine")
     assert fine.webhook_at is not None
     assert fine.webhooks_since == fine.webhook_at  # older rows were not read
