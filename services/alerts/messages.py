@@ -100,8 +100,8 @@ def list_steps(rows: Sequence[Notice]) -> Steps | tuple[()]:
     """Return what to do about ``rows``; nothing for a rule of a former release."""
     first, is_one = rows[0], len(rows) == 1
     rule = first.rule if len({row.rule for row in rows}) == 1 else first.base
-    shop, incident_id = (first.shop, first.id) if is_one else ("", None)
-    return find_steps(rule, shop=shop, period=first.period, incident_id=incident_id) or ()
+    shop, incident_id, detail = (first.shop, first.id, first.detail) if is_one else ("", None, {})
+    return find_steps(rule, shop=shop, period=first.period, incident_id=incident_id, detail=detail) or ()
 
 
 def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:

@@ -35,8 +35,9 @@ select notified_value, nullif(shop_id, 0), subject, subject, 0, 0 from alert_sta
  where rule = 'requests_failed' and opened_at is not null
    and not exists (select from request_counts where minute > %(since)s)
 """
-_SIGNATURE_FAILURES = """
-select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider
+_SIGNATURE_FAILURES = r"""
+select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider,
+       regexp_replace(c.provider, '^[^:]+', '\&-webhook') as secret
   from request_counts c join shops s on s.slug = c.shop
  where c.minute > %(since)s and c.outcome = %(invalid_signature)s
  group by s.id, c.provider

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 from services.alerts.incidents import get_incident
 from services.alerts.people import list_entries
 from services.alerts.rules import RULES
+from services.alerts.runbook import find_steps
 from services.audit.queries import find_changes
 from services.shops.shops import find_slugs
 
@@ -63,7 +64,14 @@ def format_postmortem(record: Record, zone: ZoneInfo) -> str:
     incident = record.incident
     rule = RULES.get(incident.rule.partition(":")[0])
     about = rule.about if rule else incident.rule.replace("_", " ")
-    action = rule.steps.fix if rule else ""
+    steps = find_steps(
+        incident.rule,
+        shop=record.shop,
+        period=incident.period,
+        incident_id=incident.id,
+        detail=incident.detail,
+    )
+    action = steps.fix if steps else ""
     lines = [
         f"# Postmortem of incident {incident.id}: {about}",
         "",

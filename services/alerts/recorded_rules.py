@@ -110,7 +110,7 @@ RECORDED = (
     (
         "work_dead",
         "P2",
-        "work of a shop and topic used all its tries on a day (UTC)",
+        "work of a shop and topic is dead on a day (UTC): a try cannot help, or all are used",
         "when all of it is done or discarded; work that dies later that day opens it again",
     ),
 )

@@ -5,13 +5,14 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FLEET = "fleet"
 """The name of an incident's shop if it has none."""
 _FILE = Path(__file__).with_name("runbook.toml")
 _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
-_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY)\b")
+_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT)\b")
+_OF_SCOPE = " SCOPE"
 
 
 class Steps(NamedTuple):
@@ -28,19 +29,36 @@ def read_runbook() -> Mapping[str, Steps]:
     return {name: Steps(**steps) for name, steps in tomllib.loads(_FILE.read_text("utf-8")).items()}
 
 
-def find_steps(rule: str, *, shop: str, period: str, incident_id: int | None) -> Steps | None:
-    """Return the steps of one incident, or of several (``shop`` empty, no id): their placeholders stay.
+def find_steps(
+    rule: str, *, shop: str, period: str, incident_id: int | None, detail: Mapping[str, Any] = {}
+) -> Steps | None:
+    """Return the steps of one incident with its own values, or of several (``shop`` empty, no id).
 
-    ``rule`` is that of the incident, with its subject. None: it is a rule of a former release.
+    A placeholder stays if only a person knows the value. ``rule`` is that of the incident, with its subject.
+    None: it is a rule of a former release.
     """
     base, _, subject = rule.partition(":")
     if (found := read_runbook().get(base)) is None:
         return None
     words = {"JOB": subject, "TOPIC": subject, "PERIOD": period, "DAY": subject or period}
-    words |= {"ID": str(incident_id or ""), "SHOP": shop}
+    words |= {"ID": str(incident_id or ""), "SHOP": shop, "REQUEST": period, **_read_words(detail)}
+    if "scope" in detail:
+        scope = f" {detail['scope']}" if detail["scope"] else ""
+        found = Steps(*(text.replace(_OF_SCOPE, scope) for text in found))
     if shop == FLEET:
         found, words = Steps(*(text.replace(" --shop SHOP", "") for text in found)), words | {"SHOP": ""}
     return Steps(*(_PLACEHOLDER.sub(lambda one: words[one[1]] or one[1], text) for text in found))
+
+
+def _read_words(detail: Mapping[str, Any]) -> dict[str, str]:
+    """Return the words that the detail of an incident replaces."""
+    return {
+        "NAME": str(detail.get("secret", "")),
+        "ITEM": str(detail.get("last_id", "")),
+        "ZONE": str(detail.get("shopify", "")),
+        "BILLED": str(detail.get("left", "")).partition(" + ")[0][-3:],
+        "LIMIT": str(detail.get("cap", ""))[-3:],
+    }
 
 
 def find_command(text: str) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.core.pg_arrays import arrays
 from services.ledger.pause import MODES, Pause, list_pauses
+from services.ledger.work import GAVE_UP
 
 LIMIT = timedelta(hours=4)
 """A pause without an end (``--for``) that is older than this is an incident."""
@@ -32,18 +33,19 @@ update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.su
 # decided about all deaths until then.
 _FIND_DEAD = """
 with died as (
-  select id, shop_id, topic, error_code, finished_at as died_at, true as is_dead from work_queue
+  select id, shop_id, topic, error_code, last_error, finished_at as died_at, true as is_dead from work_queue
    where status in ('dead', 'discarded') and status = 'dead'
      and payload -> 'run' is null and origin <> 'alert'
    union all
-  select id, shop_id, topic, error_code, died_at, false from work_queue
+  select id, shop_id, topic, error_code, last_error, died_at, false from work_queue
    where died_at is not null and status in ('pending', 'error')
      and payload -> 'run' is null and origin <> 'alert'
 ), counted as (
   select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'UTC', 'YYYY-MM-DD') as period,
          topic, count(*) filter (where is_dead) as dead, count(*) filter (where not is_dead) as requeued,
          min(id) as first_id, max(id) as last_id, max(died_at) as last_died_at,
-         (array_agg(error_code order by died_at desc, id desc))[1] as code
+         (array_agg(error_code order by died_at desc, id desc))[1] as code,
+         (array_agg(last_error like %(gave_up)s order by died_at desc, id desc))[1] as gave_up
     from died group by 1, 2, 3, 4
 ), listed as (
   select coalesce(shop_id, 0) as shop_id, rule, period from incidents
@@ -51,7 +53,7 @@ with died as (
 )
 select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.rule) as rule,
        coalesce(c.period, l.period) as period, c.topic, c.dead, c.requeued, c.first_id, c.last_id,
-       c.code, c.last_died_at
+       c.code, c.gave_up, c.last_died_at
   from counted c full join listed l on (l.shop_id, l.rule, l.period) = (c.shop_id, c.rule, c.period)
  where not exists (
    select from incidents i
@@ -63,11 +65,12 @@ select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.
 def record_dead_work(tx: Connection, now: datetime) -> int:
     """Open incidents for dead work; resolve those without such work. Return the number of changes."""
     incidents, ended = [], []
-    for row in tx.exec_driver_sql(_FIND_DEAD, {}):
+    for row in tx.exec_driver_sql(_FIND_DEAD, {"gave_up": f"{GAVE_UP}%"}):
         if row.dead is None:
             ended.append(Recovery(row.shop_id, row.rule, row.period, "All of it is done or discarded."))
             continue
-        summary = f"{row.dead} {row.topic} dead, last: {row.code or '?'}"
+        cause = "all its tries are used" if row.gave_up else "refused, and another try cannot help"
+        summary = f"{row.dead} {row.topic} dead, last: {row.code or '?'} ({cause})"
         if row.requeued:
             summary += f"; {row.requeued} requeued and not done yet"
         names = ("topic", "requeued", "last_died_at", "first_id", "last_id")
@@ -95,7 +98,7 @@ def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
             f"{pause.scope} is paused ({pause.mode}) since {pause.created_at:%Y-%m-%d %H:%M} UTC by "
             f"{pause.created_by} and has no end: {pause.reason or 'no reason given'}. "
             "End it with `celery -A tasks resume`, or give it an end with `celery -A tasks pause --for 2h`.",
-            {"pause": pause.id, "mode": pause.mode},
+            {"pause": pause.id, "mode": pause.mode, "scope": pause.scope.options},
         )
         for pause in pauses
         if pause.mode in MODES and pause.ends_at is None and now - pause.created_at > LIMIT

@@ -157,7 +157,7 @@ def show(incident_id: int, as_json: bool) -> None:
     print_lines("Timeline", columns, entries, "No entry is recorded.")
     if line.status == "open":
         shop = FLEET_NAME if line.shop_id is None else format_shop(line, slugs)
-        steps = find_steps(line.rule, shop=shop, period=line.period, incident_id=line.id)
+        steps = find_steps(line.rule, shop=shop, period=line.period, incident_id=line.id, detail=line.detail)
         for name, text in steps._asdict().items() if steps else ():
             click.echo(f"{name.capitalize():<8} {text}")
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")

@@ -46,6 +46,12 @@ class PauseScope:
         return self.queue, self.topic, self.cost
 
     @property
+    def options(self) -> str:
+        """The options of ``celery -A tasks resume`` that name the queue, the topic and the cost."""
+        named = zip(("-Q", "--topic", "--cost"), self.names, strict=True)
+        return " ".join(f"{option} {name}" for option, name in named if name)
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The columns of the scope; NULL matches all."""
         texts = dict(zip(("queue", "topic", "cost"), self.names, strict=True))

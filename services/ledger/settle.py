@@ -21,7 +21,7 @@ from services.ledger.accept import WorkRef, record_work
 from services.ledger.tables import TOTAL
 from services.ledger.timings import count_timings
 from services.ledger.topics import Topic, plan_next_try
-from services.ledger.work import FLEET, Done, FollowUp, Outcome, WorkItem
+from services.ledger.work import FLEET, GAVE_UP, Done, FollowUp, Outcome, WorkItem
 from services.shops.shops import ShopUnknown, get_shop_by_id
 
 BUG_TRIES = 5
@@ -132,7 +132,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
             tries = min(tries, BUG_TRIES)
     failed = item.retry_count + 1
     if failed >= tries:
-        detail = f"gave up after {failed} tries: {outcome.detail}"
+        detail = f"{GAVE_UP} {failed} tries: {outcome.detail}"
         return Settlement(item, "dead", error_code=outcome.code, last_error=detail)
     due = plan_next_try(topic, failed, wait, now, rng)
     return Settlement(item, "error", error_code=outcome.code, last_error=outcome.detail, next_retry_at=due)

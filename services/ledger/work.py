@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from services.audit.chain import AuditEntry
 from services.core.errors import WorkError
 
+GAVE_UP = "gave up after"
+"""The beginning of ``last_error`` of work that is dead because all its tries are used."""
 FLEET = 0
 """``work_queue.shop_id`` of work without a shop; all other tables use null."""
 

@@ -1,6 +1,7 @@
 """The incident of dead work counts its open items and is resolved at zero."""
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from sqlalchemy import Connection, text
@@ -8,9 +9,13 @@ from sqlalchemy import Connection, text
 from services.alerts.incidents import STATES, find_incidents
 from services.alerts.people import resolve_by_person
 from services.alerts.work_rules import record_dead_work
+from services.core.errors import OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
+from services.ledger.claim import claim_leased
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
+from services.ledger.settle import plan_settlement, settle_batch
+from services.ledger.topics import TOPICS
 from services.ledger.work import FLEET, NewWork
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -121,7 +126,7 @@ def test_work_without_a_shop_has_an_incident_without_a_shop(tx: Connection) -> N
     die(tx, ref.id, code="audit.altered")
     assert check_incidents(tx) == [(None, "work_dead:audit_verify", TODAY, 1, 0)]
     (line,) = find_incidents(tx)
-    assert line.summary == "1 audit_verify dead, last: audit.altered"
+    assert line.summary == "1 audit_verify dead, last: audit.altered (refused, and another try cannot help)"
     done(tx, ref.id)
     assert check_incidents(tx) == []
 
@@ -136,3 +141,25 @@ def test_work_that_waits_for_a_retry_is_not_dead(tx: Connection) -> None:
         text("update work_queue set status = 'error', error_code = 'x' where id = :id"), {"id": ref.id}
     )
     assert check_incidents(tx) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        (Refused("shopify.unreadable_order", "no id"), "refused, and another try cannot help"),
+        (RetryLater("shopify.unavailable", "502"), "all its tries are used"),
+        (OutcomeUnknown("shopify.no_response", "reset"), "all its tries are used"),
+    ],
+    ids=["refused", "retried", "unknown"],
+)
+def test_the_incident_says_why_the_work_is_dead(tx: Connection, outcome: WorkError, cause: str) -> None:
+    topic = TOPICS["inventory_push"]
+    record_work(tx, [NewWork(shop_id=1, topic=topic.name, key="1")], NOW)
+    tx.execute(text("update work_queue set retry_count = :tries"), {"tries": topic.tries - 1})
+    (item,) = claim_leased(tx, topic, NOW, "t", 0).items
+    settle_batch(tx, [plan_settlement(topic, item, outcome, NOW, Random(1))], NOW, "t")
+
+    record_dead_work(tx, NOW)
+
+    (line,) = find_incidents(tx)
+    assert line.summary == f"1 inventory_push dead, last: {outcome.code} ({cause})"

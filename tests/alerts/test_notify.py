@@ -16,6 +16,7 @@ from services.alerts.incidents import (
 from services.alerts.messages import MAX_NAMED
 from services.alerts.notify import GATHER, record_alerts
 from services.alerts.people import resolve_by_person
+from services.alerts.rules import RULES
 from services.core.db import transaction
 from tests.alerts.slack import MINUTE, NOW, TOPIC, failure, fire, notify, recover
 from tests.fakes.settings import settings_of
@@ -35,9 +36,7 @@ def test_an_incident_is_sent_when_it_opens_and_when_it_ends(engine: Engine, web:
     fire(engine, failure(1))
 
     (opened,) = notify(engine, web, NOW)
-    assert opened.startswith(
-        "*P2 opened*: work of a shop and topic used all its tries on a day (UTC) (`work_dead`)"
-    )
+    assert opened.startswith(f"*P2 opened*: {RULES['work_dead'].about} (`work_dead`)")
     assert opened.splitlines()[0].endswith(", acme")
     assert "acme: 3 mail_send dead" in opened
     assert "`fleet incidents show 1`" in opened

@@ -1,0 +1,75 @@
+"""The steps of an incident have its own values: no placeholder stays whose value the incident knows."""
+
+import re
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from services.alerts.rules import FIGURE_RULES, RULES
+from services.alerts.runbook import FLEET, find_steps
+
+OF_A_PERSON = {
+    "TEXT": "a reason",
+    "ADDRESS": "a mail address",
+    "AMOUNT": "a new limit",
+    "RATE": "an exchange rate",
+    "DOMAIN": "a new name of the shop at Shopify",
+    "MAIL": "a mail of several",
+    "REQUEST_ID": "a request of several",
+}
+"""What the incident does not know, and what it is."""
+OF_PROVIDER = {"connection_broken", "credential_expires"}
+"""Rules of a provider, which may have several secrets: `fleet doctor` prints the NAME."""
+SUBJECTS = {"work_dead": "inventory_push", "rule_not_computed": "secret_old", "alert_channel_failed": "slack"}
+DETAILS: dict[str, dict[str, Any]] = {
+    "work_dead": {"last_id": 41},
+    "pause_long": {"scope": "--topic inventory_push"},
+    "shopify_timezone_differs": {"shopify": "America/Toronto"},
+    "signature_failures": {"secret": "stripe-webhook"},
+    "cost_not_converted": {"left": "3.20 USD", "cap": "50.00 CAD"},
+}
+
+
+def plan_detail(rule: str) -> dict[str, Any]:
+    """Return a detail with each fact of the rule's summary, as an incident has it."""
+    summary = FIGURE_RULES[rule].summary if rule in FIGURE_RULES else ""
+    facts = {name: f"known-{name}" for _, name, _, _ in Formatter().parse(summary) if name}
+    return facts | DETAILS.get(rule, {})
+
+
+def list_words(text: str) -> set[str]:
+    """Return the capital words of the commands in ``text``."""
+    commands = re.findall(r"`((?:fleet|celery) [^`]+)`", text)
+    return {word for line in commands for word in re.findall(r"(?<![\w=])[A-Z][A-Z_]+\b", line)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_steps_of_an_incident_have_its_values(rule: str) -> None:
+    is_of_fleet = rule in FIGURE_RULES and FIGURE_RULES[rule].is_of_fleet
+    steps = find_steps(
+        f"{rule}:{SUBJECTS.get(rule, 'inventory_push')}",
+        shop=FLEET if is_of_fleet else "harbour",
+        period="2026-11-20",
+        incident_id=12,
+        detail=plan_detail(rule),
+    )
+
+    assert steps is not None
+    left = list_words(" ".join(steps)) - OF_A_PERSON.keys() - {"USD", "CAD"}
+    assert left == ({"NAME"} if rule in OF_PROVIDER else set())
+
+
+def test_steps_name_the_secret_the_item_the_request_and_the_scope() -> None:
+    def fix(rule: str, detail: dict[str, Any], period: str = "2026-11-20") -> str:
+        steps = find_steps(rule, shop="harbour", period=period, incident_id=12, detail=detail)
+        assert steps is not None
+        return " ".join(steps)
+
+    assert "`fleet shops secret harbour stripe-key`" in fix("secret_old", {"secret": "stripe-key"})
+    assert "discard --id 41 --reason TEXT" in fix("work_dead:mail_send", {"last_id": 41})
+    assert "`fleet privacy confirm 7 --reason TEXT`" in fix("shop_redact_not_confirmed", {}, "7")
+    assert "resume -Q mail --shop harbour`" in fix("pause_long:mail", {"scope": "-Q mail"})
+    assert "resume --shop harbour`" in fix("pause_long:everything", {"scope": ""})
+    rate = fix("cost_not_converted:ai", {"left": "3.20 USD + 1.00 EUR", "cap": "50.00 CAD"})
+    assert "--exchange-rates USD/CAD=RATE" in rate
