@@ -66,6 +66,22 @@ def find_faults(fields: Mapping[str, str]) -> list[str]:
     ]
 
 
+def find_rate_faults(fields: Mapping[str, str]) -> list[str]:
+    """Return why a rate of ``fields``, which are valid, converts nothing: no limit has its currency."""
+    rates = fields["exchange_rates"]
+    pairs = [rate.strip().partition("=")[0] for rate in rates.split(",") if rate.strip()]
+    used = sorted({fields[name][-3:] for name in ("ai_cap", "sms_budget") if fields[name]})
+    wrong = [pair for pair in pairs if pair.partition("/")[2] not in used]
+    if not wrong:
+        return []
+    right = (
+        f"be into a currency of the shop's limits, which are in {' and '.join(used)}"
+        if used
+        else "have a limit to count against: set it too, with --ai-cap or --sms-budget"
+    )
+    return [f"exchange_rates={rates!r}: {' and '.join(wrong)} should {right}"]
+
+
 @lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
 def _find_closest(field: str, value: str) -> str:
     known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, describe_unknown, join_faults, suggest
 from services.ledger.work import FLEET
-from services.shops.fields import find_faults, find_pool_faults
+from services.shops.fields import find_faults, find_pool_faults, find_rate_faults
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
@@ -110,7 +110,10 @@ def list_new_faults(slug: str, fields: Mapping[str, str]) -> list[str]:
     """Return every fault of a new shop with these ``FIELDS``. Pure."""
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
     owner, location_id = fields["stock_owner"], fields["stock_location_id"]
-    return faults + find_faults(fields) + find_pool_faults(slug, owner, location_id)
+    faults += find_faults(fields)
+    if not faults:
+        faults = find_rate_faults(fields)
+    return faults + find_pool_faults(slug, owner, location_id)
 
 
 def set_shop(
@@ -130,6 +133,8 @@ def set_shop(
     _check_faults(faults + find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
+    if "exchange_rates" in changes:
+        _check_faults(find_rate_faults({field: getattr(shop, field) for field in DEFAULTS} | {**changes}))
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
     _check_faults(

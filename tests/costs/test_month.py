@@ -17,7 +17,7 @@ from services.costs.figures import collect_figures
 from services.costs.month import LIMITS, MonthCosts
 from services.costs.store import Cost, list_month_costs, record_cost
 from services.ledger.topics import COSTS
-from services.shops.shops import FIELDS, ShopInvalid, set_shop
+from services.shops.shops import FIELDS, ShopInvalid, add_shop, set_shop
 from tests.costs.samples import NOW, add_limited_shop, spend
 
 
@@ -193,6 +193,40 @@ def test_wrong_limits_are_refused(tx: Connection, field: str, value: str) -> Non
     add_limited_shop(tx)
     with pytest.raises(ShopInvalid, match=f"{field}={value!r} should be"):
         set_shop(tx, "harbour", {field: value}, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"exchange_rates": "USD/EUR=0.9"},
+            "USD/EUR should be into a currency of the shop's limits, which are in CAD",
+        ),
+        (
+            {"exchange_rates": "EUR/CAD=1.6,CAD/USD=0.7,USD/EUR=0.9", "ai_cap": "50 USD"},
+            "USD/EUR should be into a currency of the shop's limits, which are in CAD and USD",
+        ),
+        ({"exchange_rates": "USD/CAD=1.4", "ai_cap": "", "sms_budget": ""}, "set it too, with --ai-cap"),
+    ],
+    ids=["one currency", "two currencies", "no limit"],
+)
+def test_a_rate_into_a_currency_that_no_limit_has_is_refused(
+    tx: Connection, fields: dict[str, str], message: str
+) -> None:
+    add_limited_shop(tx)
+    with pytest.raises(ShopInvalid, match=message):
+        set_shop(tx, "harbour", fields, now=NOW)
+    with pytest.raises(ShopInvalid, match=message):
+        limits = {"ai_cap": "50.00 CAD", "sms_budget": "20.00 CAD"}
+        add_shop(tx, slug="new", name="N", timezone="UTC", currency="CAD", now=NOW, **limits | fields)
+
+
+def test_a_limit_and_the_rate_into_its_currency_are_set_together(tx: Connection) -> None:
+    add_limited_shop(tx)
+    fields = {"ai_cap": "40.00 EUR", "sms_budget": "", "exchange_rates": "USD/EUR=0.9"}
+
+    assert set_shop(tx, "harbour", fields, now=NOW).exchange_rates == "USD/EUR=0.9"
+    assert set_shop(tx, "harbour", {"exchange_rates": ""}, now=NOW).exchange_rates == ""
 
 
 def test_a_day_of_the_service_is_kept(tx: Connection) -> None:
