@@ -13,6 +13,7 @@ from services.alerts.people import list_entries
 from services.alerts.rules import RULES
 from services.alerts.runbook import find_steps
 from services.audit.queries import find_changes
+from services.mail.formatting import span
 from services.shops.shops import find_slugs
 
 BEFORE = timedelta(hours=24)
@@ -125,7 +126,7 @@ def _list_facts(record: Record, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
     if incident.resolved_at:
         by = f" by {incident.resolved_by}: {incident.resolved_reason}" if incident.resolved_by else ""
         yield "Resolved", f"{_time(incident.resolved_at, zone)}{by}"
-    yield "Lasted", _duration((incident.resolved_at or record.now) - incident.opened_at)
+    yield "Lasted", span((incident.resolved_at or record.now) - incident.opened_at)
     yield "Draft made", _time(record.now, zone)
 
 
@@ -160,13 +161,7 @@ def _time(at: datetime, zone: ZoneInfo) -> str:
 
 
 def _after(time: timedelta) -> str:
-    return f"{_duration(time)} after it opened"
-
-
-def _duration(time: timedelta) -> str:
-    minutes, seconds = divmod(max(int(time.total_seconds()), 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    return f"{span(time)} after it opened" if time >= timedelta(seconds=1) else "at once"
 
 
 def _cell(value: object) -> str:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.alerts.runbook import Steps, read_runbook
+from services.mail.formatting import span
 
 NOW = timedelta(0)
 MINUTES_2, MINUTES_10 = timedelta(minutes=2), timedelta(minutes=10)
-BY_CAUSE = "when the cause is gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,13 @@ class AlertRule:
     severity: str
     about: str
     """What is wrong, for a table."""
-    recovers: str = BY_CAUSE
+    recovers: str = ""
+    """When it ends, if a room records it."""
+
+    @property
+    def ends(self) -> str:
+        """When it ends, for a table."""
+        return self.recovers
 
     @property
     def opens(self) -> str:
@@ -62,6 +68,11 @@ class FigureRule(AlertRule):
         sign = ("<" if self.is_least else ">") + ("=" if self.is_inclusive else "")
         lasts = f" for {self.lasts / timedelta(minutes=1):g} min" if self.lasts else ""
         return f"{sign} {self.threshold:g} {self.unit}{lasts}"
+
+    @property
+    def ends(self) -> str:
+        """When it ends, for a table."""
+        return f"within its limit for {span(self.clears)}"
 
     def is_beyond(self, value: float, threshold: float) -> bool:
         """Return whether ``value`` is beyond ``threshold``."""

@@ -118,7 +118,7 @@ def _document(rule: Any, status: RuleStatus) -> dict[str, Any]:
     times = ("window", "lasts", "clears") if isinstance(rule, FigureRule) else ()
     fields = {name: value for name, value in to_document(rule).items() if name not in times}
     fields |= {f"{name}_seconds": getattr(rule, name).total_seconds() for name in times}
-    return fields | {"opens": rule.opens} | status._asdict()
+    return fields | {"opens": rule.opens, "recovers": rule.ends} | status._asdict()
 
 
 @command.command("export")

@@ -81,7 +81,7 @@ def list_rules() -> list[AlertRule]:
 def write_table() -> str:
     lines = ["| rule | severity | means | opens | ends |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| [`{rule.name}`](#{rule.name}) | {rule.severity} | {rule.about} | {rule.opens} | {rule.recovers} |"
+        f"| [`{rule.name}`](#{rule.name}) | {rule.severity} | {rule.about} | {rule.opens} | {rule.ends} |"
         for rule in list_rules()
     ]
     return "\n".join(lines)

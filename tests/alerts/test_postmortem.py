@@ -79,9 +79,22 @@ def test_the_head_has_the_times_between_the_steps(engine: Engine) -> None:
     draft = play(engine)
 
     assert "| Shop | acme |" in draft
-    assert "| Acknowledged | 2026-11-28 10:04:00 EST by ben, 4 min 0 s after it opened |" in draft
-    assert "| Lasted | 1 h 0 min |" in draft
+    assert "| Acknowledged | 2026-11-28 10:04:00 EST by ben, 4 min after it opened |" in draft
+    assert "| Lasted | 1 h |" in draft
     assert section(draft, "Figures") == ["- dead: 3"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "at once"), (0.4, "at once"), (12, "12 s after it opened"), (7260, "2 h 1 min after it opened")],
+)
+def test_the_time_to_a_step_is_in_words(tx: Connection, seconds: float, words: str) -> None:
+    record_incidents(tx, [Incident(None, "clocks_apart", "2026-11-28", "P1", "130 s apart")], NOW)
+    acknowledge(tx, 1, by="ben", now=NOW + timedelta(seconds=seconds))
+
+    draft = format_postmortem(read_record(tx, 1, NOW + HOUR), ZONE)
+
+    assert f"by ben, {words} |" in draft
 
 
 def test_a_draft_without_changes_says_so_and_an_open_one_lasts_until_now(tx: Connection) -> None:
