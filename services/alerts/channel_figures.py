@@ -37,7 +37,7 @@ with failed as (
   select coalesce(channel, 'mail') as channel, error_code, created_at, failed_at from failed
 )
 select distinct on (f.channel) f.channel as subject, f.error_code as code,
-       to_char(f.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+       f.created_at as since
   from found f left join alert_channels c on c.name = f.channel
  where (c.sent_at is null or c.sent_at < f.failed_at)
    and (f.channel <> 'mail' or not exists (

@@ -22,7 +22,9 @@ from services.alerts.states import (
 from services.alerts.tables import rule_evaluations
 from services.alerts.thresholds import Thresholds, load_thresholds
 from services.core.locks import lock_objects
+from services.core.times import format_time
 from services.ledger.work import FLEET
+from services.mail.formatting import span
 
 EVERY = timedelta(seconds=25)
 NOT_COMPUTED = "rule_not_computed"
@@ -113,13 +115,8 @@ def _list_pairs(
 def _record(tx: Connection, changes: list[AlertChange], now: datetime) -> None:
     active = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
     record_incidents(tx, active, now)
-    how = f"Recovered at {now:%Y-%m-%d %H:%M} UTC."
-    ended = [
-        Recovery(one.key.shop_id or None, format_rule(one.key), format_period(one.opened_at), how)
-        for one in changes
-        if one.change is Change.RECOVERED
-    ]
-    resolve_incidents(tx, ended, now)
+    over = [one for one in changes if one.change is Change.RECOVERED]
+    resolve_incidents(tx, [_make_recovery(one, now) for one in over], now)
 
 
 def _make_incident(change: AlertChange) -> Incident:
@@ -134,6 +131,15 @@ def _make_incident(change: AlertChange) -> Incident:
     )
 
 
+def _make_recovery(change: AlertChange, now: datetime) -> Recovery:
+    """Return the end of an incident: how long it lasted, and the figure now if there is one."""
+    key, figure, rule = change.key, change.figure, FIGURE_RULES[change.key.rule]
+    is_known = bool(figure.detail) or figure.value != 0
+    value = f", now {figure.value:.4g} {rule.unit} (limit {change.threshold:g})" if is_known else ""
+    how = f"Recovered after {span(now - change.opened_at)}{value}."
+    return Recovery(key.shop_id or None, format_rule(key), format_period(change.opened_at), how)
+
+
 def _find_severity(key: StateKey) -> str:
     """Return the severity of an incident; that of a blind P1 rule is P2, so that a mail says so."""
     is_blind_p1 = key.rule == NOT_COMPUTED and FIGURE_RULES[key.subject].severity == "P1"
@@ -142,7 +148,11 @@ def _find_severity(key: StateKey) -> str:
 
 def describe(rule: FigureRule, threshold: float, figure: Figure) -> str:
     """Return the summary of an incident of ``rule``."""
-    facts: dict[str, Any] = {"value": figure.value, "limit": threshold, **figure.detail}
+    detail = {
+        name: format_time(value) if isinstance(value, datetime) else value
+        for name, value in figure.detail.items()
+    }
+    facts: dict[str, Any] = {"value": figure.value, "limit": threshold, **detail}
     return rule.summary.format_map(facts)
 
 

@@ -14,6 +14,7 @@ from services.alerts.states import BEYOND_LINES
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import list_broken, open_chain
 from services.core.errors import InputInvalid, ShopfleetError
+from services.core.times import format_time
 
 OPEN_FOR = timedelta(hours=2)
 RESTORE_RULE = "restore_running"
@@ -68,7 +69,7 @@ class GateOpening(NamedTuple):
 
     def __str__(self) -> str:
         incident = f"incident {self.incident}" if self.incident else "a broken audit chain"
-        return f"open until {self.until:%Y-%m-%d %H:%M} UTC for {incident} (by {self.by}: {self.reason})"
+        return f"open until {format_time(self.until)} for {incident} (by {self.by}: {self.reason})"
 
 
 class GateState(NamedTuple):
@@ -111,7 +112,7 @@ def _list_chains(tx: Connection, now: datetime) -> Iterator[tuple[GateReason, Ga
         yield (
             GateReason(
                 "audit_chain_broken",
-                f"{name} ({first.shop}), found {first.at:%Y-%m-%d %H:%M} UTC: {first.finding}. "
+                f"{name} ({first.shop}), found {format_time(first.at)}: {first.finding}. "
                 f"It closes the gate until {how}",
                 incident,
             ),
@@ -128,7 +129,7 @@ def _list_incidents(tx: Connection, now: datetime) -> Iterator[tuple[GateReason,
         state = (
             f"was resolved by {row.resolved_by}, but its figure is still beyond the limit"
             if row.resolved_by
-            else f"is open since {row.opened_at:%Y-%m-%d %H:%M} UTC"
+            else f"is open since {format_time(row.opened_at)}"
         )
         yield (
             GateReason(

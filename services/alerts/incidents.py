@@ -67,7 +67,7 @@ select id from changed
 _RESOLVE = """
 with ended as (
 update incidents i set status = 'resolved', updated_at = %(now)s, resolved_at = %(now)s,
-       summary = i.summary || ' ' || v.how
+       summary = v.how || ' Before: ' || i.summary
   from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(how)s::text[])
          as v(shop_id, rule, period, how)
  where coalesce(i.shop_id, 0) = coalesce(v.shop_id, 0) and i.rule = v.rule and i.status = 'open'
@@ -180,7 +180,7 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
 class Recovery(NamedTuple):
     """The end of the open incident of (shop, rule, period); ``period`` None: of all periods.
 
-    ``how`` is added to its summary.
+    Its summary is then ``how``, and what it was before.
     """
 
     shop_id: int | None

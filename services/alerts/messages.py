@@ -9,7 +9,8 @@ from services.alerts.decide import Change
 from services.alerts.rules import RULES
 from services.alerts.runbook import Steps, find_steps
 from services.core.log_redaction import redact
-from services.mail.formatting import moment, span
+from services.core.times import format_time
+from services.mail.formatting import span
 
 MAX_NAMED = 10
 """Most incidents listed in one message; the others are only counted."""
@@ -149,13 +150,14 @@ def _list_next_lines(message: Message) -> Iterator[str]:
 
 def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
     opened_at = datetime.fromisoformat(incident["opened_at"])
-    since = f"since {moment({'zone': zone}, opened_at)}"
-    if ended := incident["resolved_at"]:
-        since += f", for {span(datetime.fromisoformat(ended) - opened_at)}"
+    text, since = shorten(incident["summary"]), format_time(opened_at, zone)
+    if not (ended := incident["resolved_at"]):
+        cause = f"; escalated because {shorten(cause)}" if (cause := incident["escalated_because"]) else ""
+        return f"{incident['shop']}: {text} (since {since}){cause}"
     by = incident["resolved_by"]
-    how = f" (resolved by {by}: {incident['resolved_reason']})" if by else ""
-    cause = f"; escalated because {shorten(cause)}" if (cause := incident["escalated_because"]) else ""
-    return f"{incident['shop']}: {shorten(incident['summary'])} ({since}){how}{cause}"
+    how = f"resolved by {by}: {incident['resolved_reason']}. " if by else ""
+    lasted = span(datetime.fromisoformat(ended) - opened_at)
+    return f"{incident['shop']}: {how}{text} (since {since}, for {lasted})"
 
 
 def describe_escalation(row: Notice, now: datetime) -> str:

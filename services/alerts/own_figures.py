@@ -50,7 +50,7 @@ select count(*) as value, null as shop_id, topic as subject, topic from work_que
 """
 _CONNECTION_BROKEN = f"""
 select 1 as value, shop_id, name as subject, name as provider, why as code,
-       to_char(since at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+       since
   from ({BROKEN_LINES}) lines
 """  # noqa: S608 - constants only
 # A token with a refresh token renews itself, so only the end of the refresh token counts.
@@ -64,7 +64,7 @@ _REFRESH_FAILING = """
 select extract(epoch from %(now)s - c.token_expires_at)
          / greatest(extract(epoch from c.token_expires_at - k.created_at), 60) as value,
        c.shop_id, c.provider as subject, c.provider,
-       to_char(c.token_expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+       c.token_expires_at as since
   from connections c
  cross join lateral (
     select max(created_at) as created_at from shop_secrets

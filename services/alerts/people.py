@@ -12,6 +12,7 @@ from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import is_owner, resolve_chain
 from services.core.errors import InputInvalid, ShopfleetError
+from services.core.times import format_time
 
 LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
 
@@ -45,12 +46,12 @@ def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[A
     """
     why = require_text(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
     if until <= author["now"]:
-        raise InputInvalid(f"until={until:%Y-%m-%dT%H:%MZ} should be in the future")
+        raise InputInvalid(f"until={format_time(until)} should be in the future")
     latest = author["now"] + LONGEST_SNOOZE_OF_P1
     if until > latest and get_incident(tx, incident_id, for_update=True).severity == "P1":
         raise InputInvalid(
-            f"until={until:%Y-%m-%dT%H:%MZ} is too late for incident {incident_id}: a P1 is snoozed for at "
-            f"most 24 h, until {latest:%Y-%m-%dT%H:%MZ}"
+            f"until={format_time(until)} is too late for incident {incident_id}: a P1 is snoozed for at "
+            f"most 24 h, until {format_time(latest)}"
         )
     return _act(tx, incident_id, "snooze", {"snoozed_until": until}, why, **author)
 

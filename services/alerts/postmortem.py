@@ -13,6 +13,7 @@ from services.alerts.people import list_entries
 from services.alerts.rules import RULES
 from services.alerts.runbook import find_steps
 from services.audit.queries import find_changes
+from services.core.times import format_time
 from services.mail.formatting import span
 from services.shops.shops import find_slugs
 
@@ -157,7 +158,7 @@ def _describe_entry(entry: Row[Any]) -> str:
 
 
 def _time(at: datetime, zone: ZoneInfo) -> str:
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
+    return format_time(at, zone, with_seconds=True)
 
 
 def _after(time: timedelta) -> str:

@@ -14,6 +14,7 @@ from services.alerts.people import require_text
 from services.alerts.tables import quiet_windows
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid
+from services.core.times import format_time
 
 LONGEST = timedelta(days=1)
 
@@ -62,7 +63,7 @@ class QuietWindow(NamedTuple):
     def describe(self) -> str:
         """Return its times for people."""
         if self.begins_at and self.ends_at:
-            return f"{self.begins_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
+            return f"{format_time(self.begins_at)} to {format_time(self.ends_at)}"
         return f"daily {self.daily_from} to {self.daily_until} {self.zone}"
 
 
@@ -92,7 +93,7 @@ def add_window(tx: Connection, window: QuietWindow, **author: Unpack[Author]) ->
     reason = require_text(author.get("reason", ""), "reason", "it should say why nobody needs to hear of it")
     if window.begins_at and window.ends_at:
         if window.ends_at <= author["now"]:
-            raise InputInvalid(f"the window ends at {window.ends_at:%Y-%m-%dT%H:%MZ}, which is over")
+            raise InputInvalid(f"the window ends at {format_time(window.ends_at)}, which is over")
         if not timedelta(0) < window.ends_at - window.begins_at <= LONGEST:
             raise InputInvalid(
                 "a maintenance window should be at most 24h long, because it holds P1s back too: "

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
 from services.core.pg_arrays import arrays
+from services.core.times import format_time
 from services.ledger.pause import MODES, Pause, list_pauses
 from services.ledger.work import GAVE_UP
 
@@ -22,7 +23,8 @@ LIMIT = timedelta(hours=4)
 LONG_PAUSE_RULE = "pause_long"
 
 _RESOLVE_ENDED = """
-update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.summary || ' It has ended.'
+update incidents i set status = 'resolved', updated_at = %(now)s,
+       summary = 'It has ended. Before: ' || i.summary
  where i.status = 'open' and i.rule like 'pause\\_long:%%'
    and not exists (
      select from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[]) as v(shop_id, rule, period)
@@ -95,7 +97,7 @@ def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
             f"{LONG_PAUSE_RULE}:{'/'.join(filter(None, pause.scope.names)) or 'everything'}",
             f"{pause.created_at:%Y-%m-%dT%H:%M:%SZ}",
             "P2",
-            f"{pause.scope} is paused ({pause.mode}) since {pause.created_at:%Y-%m-%d %H:%M} UTC by "
+            f"{pause.scope} is paused ({pause.mode}) since {format_time(pause.created_at)} by "
             f"{pause.created_by} and has no end: {pause.reason or 'no reason given'}. "
             "End it with `celery -A tasks resume`, or give it an end with `celery -A tasks pause --for 2h`.",
             {"pause": pause.id, "mode": pause.mode, "scope": pause.scope.options},

@@ -17,10 +17,11 @@ from services.cli.base import (
     notify_workers,
     operator_label,
 )
-from services.cli.output import format_time, print_json, safe_text
+from services.cli.output import print_json, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.ledger.accept import record_work
 from services.ledger.queries import WorkLine, get_work
 

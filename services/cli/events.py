@@ -24,12 +24,13 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, format_time, print_fields, print_json, print_list, safe_text
+from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
 from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.ledger.event_archive import ArchivedEvent, SealedEvent, list_archives
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, RowUnknown, get_event, list_events

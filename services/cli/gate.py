@@ -25,11 +25,12 @@ from services.cli.base import (
     notify_workers,
 )
 from services.cli.chain_engine import find_engine
-from services.cli.output import format_time, print_json, safe_text
+from services.cli.output import print_json, safe_text
 from services.cli.params import INCIDENT
 from services.cli.usage import ParametersMissing
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
+from services.core.times import format_time
 
 
 @click.command(cls=ReportingCommand)
@@ -83,7 +84,7 @@ def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> N
     with transaction_or_plan(find_engine([incident_id]), dry_run=dry_run) as tx:
         gate = read_gate(tx, author["now"])
         until = open_gate(tx, incident_id, **author)
-        summary = f"opens the deploy gate until {until:%Y-%m-%d %H:%M} UTC: {author['reason']}"
+        summary = f"opens the deploy gate until {format_time(until)}: {author['reason']}"
         posted = post_note(tx, incident_id, summary, author["by"], author["now"])
         if not dry_run:
             gate = read_gate(tx, author["now"])

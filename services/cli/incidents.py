@@ -35,7 +35,6 @@ from services.cli.incidents_act import act_on, act_options, format_shop, make_do
 from services.cli.incidents_postmortem import postmortem
 from services.cli.output import (
     Columns,
-    format_time,
     print_fields,
     print_json,
     print_lines,
@@ -46,6 +45,7 @@ from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
+from services.core.times import format_time
 from services.ledger.accept import WorkRef
 from services.shops.shops import find_slugs
 

@@ -41,6 +41,7 @@ from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.ledger.audit_text import format_money, format_money_change
@@ -263,5 +264,5 @@ def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
         hint = f" and cannot be: the shop was removed on {shop.removed_at:%Y-%m-%d}"
     elif (ends := period_bounds(Covers.MONTH, period, shop.zone)[1]) > utc_now():
         to_do = f"fleet month-close preview {period} --shop {shop.slug} --to FOLDER"
-        hint = f": it ends {ends.astimezone(shop.zone):%Y-%m-%d %H:%M %Z}. Its figures until now: {to_do}"
+        hint = f": it ends {format_time(ends, shop.zone)}. Its figures until now: {to_do}"
     raise click.ClickException(f"{period} of {shop.slug} is not closed{hint}")

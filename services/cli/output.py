@@ -9,13 +9,12 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 import orjson
 
 from services.core.db import MAX_COUNTED, Page
-from services.core.settings import get_settings
+from services.core.times import format_time
 
 PIPE_WIDTH = 200
 """Width without a terminal, in columns; a smaller one would cut ids in a log."""
@@ -91,11 +90,6 @@ def to_document(value: Any) -> dict[str, Any]:
     return asdict(value) if is_dataclass(value) else dict(value._asdict())  # type: ignore[arg-type]
 
 
-def format_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:
-    """Return ``at`` in ``zone`` (by default the fleet's), with the zone's name; ``-`` for none."""
-    return "-" if at is None else f"{at.astimezone(zone or get_settings().zone):%Y-%m-%d %H:%M:%S %Z}"
-
-
 def safe_text(text: str) -> str:
     """Return ``text`` with control characters, except line breaks, as escapes such as ``\\x1b``."""
     return "".join(
@@ -109,4 +103,4 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
-    return format_time(value) if isinstance(value, datetime) else str(value)
+    return format_time(value, with_seconds=True) if isinstance(value, datetime) else str(value)

@@ -23,6 +23,7 @@ from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_duration, parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.fields import LARGEST_ID
+from services.core.times import format_time
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.jobs.store import find_jobs
@@ -221,15 +222,13 @@ class PeriodType(StoredType):
         zone = get_shop(tx, values.get("shop") or values["slug"], is_removed_allowed=True).zone
         begins, _ = period_bounds(self._covers, value, zone)
         if begins > utc_now():
-            raise InputInvalid(
-                f"{value!r} is in the future: it begins {begins.astimezone(zone):%Y-%m-%d %H:%M %Z}"
-            )
+            raise InputInvalid(f"{value!r} is in the future: it begins {format_time(begins, zone)}")
 
 
 def _parse_since(text: str) -> datetime:
     now = utc_now()
     if (at := parse_moment(text, now)) > now:
-        raise InputInvalid(f"{text!r} is in the future: it should be before {now:%Y-%m-%dT%H:%MZ}")
+        raise InputInvalid(f"{text!r} is in the future: it should be before {format_time(now, UTC)}")
     return at
 
 

@@ -1,6 +1,6 @@
 """Texts about pauses."""
 
-from services.cli.output import format_time
+from services.core.times import format_time
 from services.ledger.pause import Pause
 
 

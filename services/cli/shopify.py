@@ -14,10 +14,11 @@ from services.cli.base import (
     json_option,
     one_shop_option,
 )
-from services.cli.output import format_time, print_json, print_table
+from services.cli.output import print_json, print_table
 from services.core.db import transaction
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.shopify.shop_access import fetch_shop_domain, open_admin
 from services.shopify.subscriptions.check import (
     create_and_record,

@@ -16,10 +16,11 @@ from services.cli.base import (
     operator_label,
     shop_argument,
 )
-from services.cli.output import format_time, print_json, to_document
+from services.cli.output import print_json, to_document
 from services.cli.params import DURATION, INPUT_FILE, SECRET
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
+from services.core.times import format_time
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shopify.uninstall import record_installed

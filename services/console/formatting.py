@@ -11,6 +11,7 @@ from services.console.auth import PAGE_ROUTES
 from services.console.sign_in_pages import LABELS
 from services.core.db import transaction
 from services.core.settings import Settings
+from services.core.times import format_time
 
 
 class PageLink(NamedTuple):
@@ -32,7 +33,7 @@ def add_helpers(app: Flask, settings: Settings) -> None:
 
     @app.template_filter("moment")
     def show_moment(at: datetime) -> str:
-        return f"{at.astimezone(settings.zone):%Y-%m-%d %H:%M %Z}"
+        return format_time(at, settings.zone)
 
     @app.context_processor
     def functions() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import Settings
+from services.core.times import format_time
 from services.fleet.doctor_check import DoctorCheck, run_checks
 from services.fleet.doctor_database import is_migrated, open_database
 
@@ -125,7 +126,7 @@ def check_shops(settings: Settings) -> Iterator[DoctorCheck]:
         limits = _describe_order_limits(tx)
     broken = [line for line in used if line.status == "broken"]
     for line in broken:
-        since = f"{line.since.astimezone(settings.zone):%Y-%m-%d %H:%M:%S %Z}"
+        since = format_time(line.since, settings.zone, with_seconds=True)
         seen = f"{line.provider} of {line.shop} is broken since {since}: {line.code}"
         yield DoctorCheck("connection", False, seen, line.to_do or line.detail)
     if not broken:

@@ -22,6 +22,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from services.providers.object_store import open_store
@@ -110,7 +111,7 @@ def find_slug(shop_id: int | None, slugs: Mapping[int, str]) -> str | None:
 def describe_open(incident: Row[Any]) -> str:
     """Return why ``incident`` stays open although the chain verifies again, and how to resolve it."""
     return (
-        f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "
+        f"incident {incident.id}, open since {format_time(incident.opened_at)}: {incident.summary} "
         "It stays open, even if the chain verifies again, until a person with the role that owns the tables "
         "closes it with a reason, such as a restored backup: "
         f"fleet incidents resolve {incident.id} --reason TEXT"

@@ -70,7 +70,7 @@ def complete_run(
     """Set the run to ``done`` with ``stats``, resolve its incidents and open new ones for anomalies."""
     values = {"id": run_id, "now": now, "stats": orjson.dumps(dict(stats)).decode()}
     run = tx.exec_driver_sql(_END, values).one()
-    ended = f"It ended at {now:%Y-%m-%d %H:%M} UTC."
+    ended = "The run has ended."
     for rule in (NOT_RUN, JOB_FAILED):
         resolve_incident(tx, run.shop_id, f"{rule}:{run.job}", run.period, now, ended)
     record_incidents(tx, _find_anomalies(tx, run, stats), now)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import OPEN_LINES, Incident, record_incidents
 from services.alerts.recorded_rules import NOT_RUN
+from services.core.times import format_time
 from services.jobs.definition import START_WITHIN, Covers
 from services.jobs.schedule import period_of
 from services.ledger.backoff import BACKOFF_LINES
@@ -115,7 +116,7 @@ def record_overdue(tx: Connection, now: datetime) -> None:
     for late in tx.exec_driver_sql(_OVERDUE, {"now": now}):
         period = late.period or period_of(Covers(late.covers), late.due_at, ZoneInfo(late.zone))
         summary = (
-            f"cron did not run: {late.job} for {period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and has "
+            f"cron did not run: {late.job} for {period} was due at {format_time(late.due_at)} and has "
             f"no {'end' if late.started_at else 'start'} {late.grace_seconds / 60:g} min later; "
             f"{_REASONS.get(late.status, late.status)}"
         )

@@ -16,7 +16,7 @@ HEALING = "gap_heal"
 _TOO_LONG = """
 select distinct on (r.job, r.shop_id) extract(epoch from %(now)s - r.started_at) / 60 - l.minutes as value,
        r.shop_id, r.job as subject, r.job, r.period, l.minutes as limit_minutes,
-       to_char(r.started_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI UTC') as since
+       r.started_at as since
   from job_runs r
   join jobs j on j.name = r.job
   join unnest(%(topic)s::text[], %(minutes)s::int[]) as l(topic, minutes) on l.topic = j.topic

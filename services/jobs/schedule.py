@@ -16,6 +16,7 @@ from cronsim import CronSim, CronSimError
 
 from services.core.clock import FIRST_YEAR
 from services.core.errors import InputInvalid
+from services.core.times import format_time
 from services.jobs.definition import CatchUp, Covers
 
 LONGEST_CATCH_UP = 400
@@ -118,8 +119,7 @@ def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> st
         raise PeriodInvalid(f"period={text!r} should be a {covers} such as {example}") from None
     if ends > now:
         raise PeriodInvalid(
-            f"period={text!r} is not over yet in {zone.key}: "
-            f"it ends {ends.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+            f"period={text!r} is not over yet in {zone.key}: it ends {format_time(ends, zone)}"
         )
     return text
 

@@ -104,7 +104,7 @@ def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:
         summary = f"beat's clock and the database's differ by {seconds} s: no job starts until they agree"
         record_incidents(tx, [Incident(None, CLOCK_RULE, f"{now:%Y-%m-%d}", "P1", summary)], now)
         return []
-    resolve_incident(tx, None, CLOCK_RULE, None, now, f"They agreed at {now:%H:%M} UTC.")
+    resolve_incident(tx, None, CLOCK_RULE, None, now, "They agree.")
     return start_due_runs(tx, now)
 
 

@@ -21,6 +21,7 @@ from services.audit.store import ObjectMissing, ObjectStore
 from services.core.crypto import SealBroken
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array
+from services.core.times import format_time
 from services.ledger.archive_keys import ArchiveKey, find_keys, open_event, seal_event
 from services.ledger.filters import EventFilter
 
@@ -119,7 +120,7 @@ def open_line(line: Line, shop_id: int, keys: Mapping[int, ArchiveKey]) -> Archi
     chosen = [keys.get(key_id) for key_id in line["keys"]]
     known = [key for key in chosen if key is not None]
     if destroyed := [key.destroyed_at for key in known if key.destroyed_at]:
-        at = f"{max(destroyed):%Y-%m-%d %H:%M} UTC"
+        at = format_time(max(destroyed))
         why = f"its key was destroyed at {at}, by the redaction of a customer or of the shop"
         return SealedEvent(line["id"], why, is_destroyed=True)
     if len(known) < len(chosen):

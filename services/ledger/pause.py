@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.times import format_time
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
 from services.ledger.topics import Topic
@@ -124,7 +125,7 @@ def record_pause(
         statement.on_conflict_do_update(constraint="uq_pauses_scope", set_=fresh).returning(pauses)
     ).one()
     made = _pause(row)
-    until = f" until {ends_at:%Y-%m-%d %H:%M:%S %Z}" if ends_at else ""
+    until = f" until {format_time(ends_at, with_seconds=True)}" if ends_at else ""
     summary, after = f"paused {scope} ({mode}){until}", scope.columns | _state(made)
     mutation = Mutation("pauses", str(scope), summary, before[0] if before else None, after)
     append_change(tx, "queue.pause", {scope.shop_id: [mutation]}, **author)

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from services.core.money import MoneyInvalid, format_minor
+from services.core.times import format_offset
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -55,13 +56,11 @@ def day(value: date) -> str:
 
 
 def moment(context: Mapping[str, Any], value: datetime) -> str:
-    """Return a time in the zone of ``context``, with its name: "Sat 21 Nov 2026, 02:30 PST"."""
+    """Return a time in the zone of ``context``, with its offset: "Sat 21 Nov 2026, 02:30 -08:00"."""
     if value.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
     local = value.astimezone(context["zone"])
-    name = local.strftime("%Z")
-    # %Z of a zone without an abbreviation is "+11".
-    return f"{day(local)}, {local:%H:%M} {name if name.isalpha() else 'UTC' + name}"
+    return f"{day(local)}, {local:%H:%M} {format_offset(local)}"
 
 
 def span(value: timedelta) -> str:

@@ -11,6 +11,7 @@ from services.audit.append import Mutation, append_change
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import text_array
+from services.core.times import format_time
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
@@ -114,7 +115,7 @@ def resend_mail(tx: Connection, decision: MailDecision, now: datetime) -> tuple[
         )
     if line.emptied_at is not None:
         raise MailDecisionInvalid(
-            f"the text of mail {line.id} was deleted at {line.emptied_at:%Y-%m-%d %H:%M} UTC "
+            f"the text of mail {line.id} was deleted at {format_time(line.emptied_at)} "
             "(RETENTION_MAIL_DAYS): it cannot be sent again"
         )
     tx.exec_driver_sql(_RESEND, {"id": line.id})

@@ -19,6 +19,7 @@ from services.core.fields import Unreadable, as_object, find_object
 from services.core.pg_arrays import arrays, text_array
 from services.core.pg_copy import fetch_binary
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.ledger.accept import NewEvent, WorkRef, list_missing_events, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
@@ -149,12 +150,12 @@ def _record_gap(shop_id: int, cursor: datetime | None, retained: datetime, now: 
     """Open an incident if the cursor is older than Stripe's events, else resolve it."""
     with transaction() as tx:
         if cursor is None or cursor >= retained:
-            note = "(events were read without a gap again)"
+            note = "Events are read without a gap again."
             resolve_incident(tx, shop_id, GAP_RULE, None, now, note)
             return
         summary = (
-            f"Stripe was last read up to {cursor:%Y-%m-%d %H:%M} UTC and lists events since "
-            f"{retained:%Y-%m-%d %H:%M} UTC only: objects created since were compared one by one, later "
+            f"Stripe was last read up to {format_time(cursor)} and lists events since "
+            f"{format_time(retained)} only: objects created since were compared one by one, later "
             "changes of older ones were not; run daily-reconciliation for those days"
         )
         period = cursor.date().isoformat()

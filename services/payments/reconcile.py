@@ -18,6 +18,7 @@ from services.audit.chain import AuditEntry
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.jobs.handler import JobResult, JobRun
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
@@ -142,7 +143,7 @@ def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
             added = shop.created_at.astimezone(shop.zone).date().isoformat()
             return f"the shop was added on {added}, after that day; to compare it, {rerun}"
         if ends > utc_now():
-            rerun = f"the day ends {ends.astimezone(shop.zone):%Y-%m-%d %H:%M %Z}"
+            rerun = f"the day ends {format_time(ends, shop.zone)}"
         return f"no run of {JOB} has taken place for it: {rerun}"
     error = f" ({run.error})" if run.error else ""
     if run.status == "done":

@@ -11,6 +11,7 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.db import Page, fetch_page
 from services.core.pg_arrays import text_array
+from services.core.times import format_time
 from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
@@ -186,7 +187,7 @@ def record_unconfirmed_erasures(tx: Connection, now: datetime) -> None:
     for row in tx.exec_driver_sql(_FIND_UNCONFIRMED):
         severity = "P1" if now - row.received_at >= URGENT_AFTER else "P2"
         summary = (
-            f"{row.slug}: shop/redact was received at {row.received_at:%Y-%m-%d %H:%M} UTC and is not "
+            f"{row.slug}: shop/redact was received at {format_time(row.received_at)} and is not "
             f"confirmed: the last day to erase the shop is {row.due_at:%Y-%m-%d}. "
             f"`fleet privacy confirm {row.id} --reason TEXT` erases it; "
             f"`fleet privacy reject {row.id} --reason TEXT` keeps it, if the shop did not leave."

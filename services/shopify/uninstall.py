@@ -18,6 +18,7 @@ from services.core.clock import utc_now
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
 from services.core.locks import lock_objects
+from services.core.times import format_time
 from services.ledger.audit_text import audit_entry
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
@@ -103,7 +104,7 @@ def _prepare(tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Ou
         resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
         return Done("stale")
     summary = (
-        f"{shop.slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not "
+        f"{shop.slug}: app/uninstalled was received at {format_time(gone_at)} and is not "
         "confirmed: nothing changes until Shopify refuses the stored token. `celery -A tasks requeue "
         f"--topic uninstall_confirm --shop {shop.slug}` checks again."
     )
@@ -138,7 +139,7 @@ def record_uninstalled(
     state = find_states(tx, [key], STOREFRONTS).get(key, EntityState(None))
     write_states(tx, {key: state._replace(deleted_at=gone_at)}, {key: item}, STOREFRONTS)
     summary = (
-        f"{slug}: our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: "
+        f"{slug}: our app was uninstalled at {format_time(gone_at)}, and Shopify refuses its token: "
         "no stock is pushed and nothing is read. If that was a mistake, install the app again, "
         f"`fleet shops secret {slug} shopify-token --stdin`, then requeue dead work; if the shop left, "
         "there is nothing to do."

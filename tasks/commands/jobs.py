@@ -26,10 +26,11 @@ from services.cli.base import (
     operator_label,
     shop_option,
 )
-from services.cli.output import Columns, format_time, print_json, print_list
+from services.cli.output import Columns, print_json, print_list
 from services.cli.params import KnownType, NameType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
+from services.core.times import format_time
 from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import STATUSES, RunLine, find_history

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.cli.output import Columns, format_time
+from services.cli.output import Columns
+from services.core.times import format_time
 from services.jobs.definition import START_WITHIN, Job
 from services.jobs.history import RunLine, find_last_runs
 from services.jobs.schedule import explain_schedule, list_next_slots, period_of
@@ -143,7 +144,7 @@ class PlannedRun(NamedTuple):
 PLANNED_COLUMNS: Columns = {
     "job": "job.name",
     "due": "local",
-    "UTC": lambda run: f"{run.due_at:%Y-%m-%d %H:%M}",
+    "UTC": lambda run: format_time(run.due_at, UTC),
     "for": "period",
     "where": "where",
 }
@@ -192,8 +193,9 @@ def describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
 
 
 def format_local(at: datetime, zone: str) -> str:
-    """Return ``at`` in ``zone``: ``Mon 2026-11-23 00:00 PST (America/Vancouver)``."""
-    return f"{at.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z} ({zone})"
+    """Return ``at`` in ``zone``: ``Mon 2026-11-23 00:00 -07:00 (America/Vancouver)``."""
+    local = ZoneInfo(zone)
+    return f"{at.astimezone(local):%a} {format_time(at, local)} ({zone})"
 
 
 def format_shops(slugs: Sequence[str]) -> str:

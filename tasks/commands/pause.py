@@ -9,12 +9,13 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import audit_author, confirm, find_shop_id
-from services.cli.output import format_time, print_json
+from services.cli.output import print_json
 from services.cli.params import COST, ParsedType
 from services.cli.pauses import describe_pause
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
+from services.core.times import format_time
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
 from services.ledger.queries import count_work

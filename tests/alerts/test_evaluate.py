@@ -13,10 +13,11 @@ from services.alerts.figures import Figure, Figures, collect_each
 from services.alerts.incidents import find_incidents
 from services.alerts.rules import FIGURE_RULES
 from services.console.serve import COLLECTORS as OF_CONSOLE
+from services.mail.formatting import span
 from tasks.collectors import COLLECTORS
 
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 DETAIL = {
     "breaks": 2, "calls": 9, "grown": "orders +1.0 GB",
     "earlier": 5, "cap": "50.00 CAD", "counted": "51.00 CAD", "kind": "ai", "left": "7.00 USD",
@@ -171,3 +172,26 @@ def test_shops_and_subjects_have_incidents_of_their_own(tx: Connection) -> None:
     changes = play(tx, "signature_failures", figures[1:], NOW + MINUTE, timedelta(minutes=11))
     assert changes == [Change.RECOVERED]
     assert (7, "signature_failures:a") not in open_rules(tx)
+
+
+@pytest.mark.parametrize("rule", sorted(FIGURE_RULES.keys() - {NOT_COMPUTED}))
+@pytest.mark.parametrize("is_known", [True, False], ids=["a figure", "no figure"])
+def test_the_text_of_an_end_begins_with_the_end_and_has_one_time_zone(
+    tx: Connection, rule: str, is_known: bool
+) -> None:
+    spec = FIGURE_RULES[rule]
+    at = datetime(2026, 11, 28, 6, 30, tzinfo=UTC)
+    beyond = Figure(spec.threshold + (-1 if spec.is_least else 1), 7, "a", DETAIL | {"since": at})
+    within = Figure(spec.threshold + (1 if spec.is_least else -1), 7, "a", DETAIL | {"since": at})
+    play(tx, rule, [beyond], NOW, spec.lasts)
+    (opened,) = find_incidents(tx)
+    now = opened.opened_at + 2 * HOUR
+    play(tx, rule, [within] if is_known else [], now, spec.clears)
+
+    (ended,) = find_incidents(tx, states=["resolved"])
+
+    lasted = span(ended.resolved_at - opened.opened_at)
+    figure = f", now {within.value:.4g} {spec.unit} (limit {spec.threshold:g})" if is_known else ""
+    assert ended.summary == f"Recovered after {lasted}{figure}. Before: {opened.summary}"
+    assert "UTC" not in ended.summary
+    assert ("2026-11-27 23:30 -07:00" in opened.summary) == ("{since}" in spec.summary)

@@ -148,6 +148,6 @@ def test_a_p1_is_snoozed_for_at_most_a_day(tx: Connection) -> None:
     (one,) = find_incidents(tx)
     author: Author = {"now": NOW, "by": "ada", "reason": "known", "request_id": "r"}
 
-    with pytest.raises(InputInvalid, match="a P1 is snoozed for at most 24 h, until 2026-11-22T09:00Z"):
+    with pytest.raises(InputInvalid, match="a P1 is snoozed for at most 24 h, until 2026-11-22 02:00 -07:00"):
         snooze(tx, one.id, NOW + timedelta(hours=24, seconds=1), **author)
     snooze(tx, one.id, NOW + timedelta(hours=24), **author)

@@ -60,18 +60,18 @@ def section(draft: str, name: str) -> list[str]:
 
 def test_the_timeline_has_what_the_rule_and_people_did_while_it_was_open(engine: Engine) -> None:
     assert section(play(engine), "Timeline") == [
-        "- 2026-11-28 10:00:00 EST: opened: 3 | mail_send &lt;dead>",
-        "- 2026-11-28 10:04:00 EST: acknowledge by ben",
-        "- 2026-11-28 10:05:00 EST: ana: topic mail_send paused",
-        "- 2026-11-28 10:06:00 EST: note by ben: the server ## is down",
-        "- 2026-11-28 11:00:00 EST: recovered: Done.",
+        "- 2026-11-28 10:00:00 -05:00: opened: 3 | mail_send &lt;dead>",
+        "- 2026-11-28 10:04:00 -05:00: acknowledge by ben",
+        "- 2026-11-28 10:05:00 -05:00: ana: topic mail_send paused",
+        "- 2026-11-28 10:06:00 -05:00: note by ben: the server ## is down",
+        "- 2026-11-28 11:00:00 -05:00: recovered: Done.",
     ]
 
 
 def test_changes_of_the_day_before_and_releases_are_possible_causes(engine: Engine) -> None:
     assert section(play(engine), "What changed in the 24 h before") == [
-        "- 2026-11-28 08:00:00 EST: ana (shop): timezone set",
-        "- 2026-11-28 09:00:00 EST: beat: release 1.4 was replaced by 1.5",
+        "- 2026-11-28 08:00:00 -05:00: ana (shop): timezone set",
+        "- 2026-11-28 09:00:00 -05:00: beat: release 1.4 was replaced by 1.5",
     ]
 
 
@@ -79,7 +79,7 @@ def test_the_head_has_the_times_between_the_steps(engine: Engine) -> None:
     draft = play(engine)
 
     assert "| Shop | acme |" in draft
-    assert "| Acknowledged | 2026-11-28 10:04:00 EST by ben, 4 min after it opened |" in draft
+    assert "| Acknowledged | 2026-11-28 10:04:00 -05:00 by ben, 4 min after it opened |" in draft
     assert "| Lasted | 1 h |" in draft
     assert section(draft, "Figures") == ["- dead: 3"]
 

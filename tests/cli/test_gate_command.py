@@ -140,7 +140,7 @@ def test_the_channels_get_each_opening(engine: Engine) -> None:
         (message,) = sent.scalars()
     assert (message["change"], message["by"], message["incidents"][0]["id"]) == ("noted", "ada", 1)
     assert message["note"].startswith("opens the deploy gate until ")
-    assert message["note"].endswith(" UTC: deploys the fix")
+    assert message["note"].endswith(" -07:00: deploys the fix")
 
 
 def test_an_opening_does_not_last_beyond_the_end_of_its_incident(engine: Engine) -> None:

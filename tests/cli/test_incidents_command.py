@@ -13,6 +13,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.core.times import format_time
 from tests.fakes.settings import settings_of
 from tests.jobs.job_rows import add_shops
 
@@ -49,7 +50,7 @@ def test_open_incidents_are_listed_most_severe_first() -> None:
     ]
     shown = run("list").output
     zone = get_settings().zone
-    assert f"{NOW.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" in shown
+    assert format_time(NOW, zone, with_seconds=True) in shown
     assert "row 2 altered" in shown
 
 

@@ -56,7 +56,7 @@ def test_a_run_without_an_end_after_its_grace_did_not_run(shop: Engine) -> None:
     assert check(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
     assert runs(shop, OPEN) == [INCIDENT]
     ((summary,),) = runs(shop, "select summary from incidents")
-    assert "due at 2026-11-21 08:00 UTC" in summary
+    assert "due at 2026-11-21 01:00 -07:00" in summary
     assert "check whether its queue is paused and its worker runs" in summary
 
 

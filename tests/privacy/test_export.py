@@ -65,7 +65,7 @@ def test_owner_gets_the_export_by_mail_with_its_due_date(shop: Engine, archive: 
         shop, "select id, kind, recipient, subject, text from mail_outbox"
     )
     assert (kind, recipient) == ("privacy_export", OWNER)
-    assert subject == f"Harbour: hand customer {JOHN} their data by Sun 20 Dec 2026, 04:00 PST"
+    assert subject == f"Harbour: hand customer {JOHN} their data by Sun 20 Dec 2026, 04:00 -08:00"
     assert "john@example.com" in received
     with transaction(shop) as tx:
         (file,), _ = find_parts(tx, mail_id)

@@ -15,12 +15,13 @@ from services.cli.base import (
     json_option,
     one_shop_option,
 )
-from services.cli.output import format_time, print_json, print_table, safe_text, to_document
+from services.cli.output import print_json, print_table, safe_text, to_document
 from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, join_faults
 from services.core.settings import MAIL_TRANSPORTS, get_settings
+from services.core.times import format_time
 from services.mail.connection_lines import ConnectionLine, list_shop_lines
 from services.mail.remedies import MailSender, find_remedy
 from services.mail.routes import find_routes

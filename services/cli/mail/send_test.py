@@ -16,12 +16,13 @@ from services.cli.base import (
     operator_label,
 )
 from services.cli.mail.route import format_route
-from services.cli.output import format_time, print_json, safe_text
+from services.cli.output import print_json, safe_text
 from services.cli.params import SHOP
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.queries import WorkLine, get_work
 from services.mail.compose import compose_mail

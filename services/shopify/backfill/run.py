@@ -21,6 +21,7 @@ import orjson
 from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
+from services.core.times import format_time
 from services.ledger.accept import NewEvent, list_missing_events, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
@@ -106,7 +107,7 @@ def backfill_shopify(
 def _settle_refusals(shop_id: int, now: datetime) -> None:
     with transaction() as tx:
         for outcome, first_at in delete_old_refusals(tx, shop_id, now):
-            since = f"{first_at:%Y-%m-%d %H:%M} UTC"
+            since = format_time(first_at)
             how = f"No such refusal for an hour; Shopify's lists were read from {since} on."
             resolve_incident(tx, shop_id, f"webhook_{outcome}", None, now, how)
 

@@ -20,6 +20,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.settings import get_settings
+from services.core.times import format_time
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
 from services.providers.call_outcomes import optional_calls
@@ -217,7 +218,7 @@ def _plan_lost(
     lost = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
     if not lost:
         return []
-    since = f"{result.since:%Y-%m-%d %H:%M} UTC" if result.since else "an earlier check"
+    since = format_time(result.since) if result.since else "an earlier check"
     still_missing = sorted(lost.keys() & set(result.diff.missing) - result.created.keys())
     state = (
         f"{', '.join(still_missing)} could not be created: set PUBLIC_URL, or create them in Shopify"

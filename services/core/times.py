@@ -1,0 +1,23 @@
+"""Times for people: the one format of commands, messages, mails and pages."""
+
+from datetime import datetime, tzinfo
+
+from services.core.settings import get_settings
+
+
+def format_time(at: datetime | None, zone: tzinfo | None = None, *, with_seconds: bool = False) -> str:
+    """Return ``at`` in ``zone`` (by default the fleet's): "2026-11-29 07:00 -07:00"; "-" for none.
+
+    The offset, not an abbreviation: Vancouver's is "MST" since 2026, and an hour that occurs twice differs.
+    """
+    if at is None:
+        return "-"
+    local = at.astimezone(zone or get_settings().zone)
+    clock = f"{local:%H:%M:%S}" if with_seconds else f"{local:%H:%M}"
+    return f"{local:%Y-%m-%d} {clock} {format_offset(local)}"
+
+
+def format_offset(local: datetime) -> str:
+    """Return the offset of an aware time: "-07:00", or "UTC" for none."""
+    text = f"{local:%z}"
+    return f"{text[:3]}:{text[3:5]}" if local.utcoffset() else "UTC"
