@@ -264,23 +264,16 @@ def audit_author(actor: str) -> dict[str, str]:
 def require_terminal(question: str) -> None:
     """Exit with 2 unless a person can answer ``question``: a script would wait for an answer for ever."""
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            f"{question} No terminal for the answer, so nothing was changed: add -f to act without a question"
-        )
+        reason = "No terminal for the answer, so nothing was changed: add -f to act without a question"
+        raise click.UsageError(f"{question} {reason}")
 
 
 def confirm(question: str, *, force: bool) -> None:
     """Return if the operator agrees, or with ``force``; else exit with 1, without a terminal with 2."""
-    if force:
-        return
-    require_terminal(question)
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise click.ClickException("no answer, so nothing was changed: -f skips the question") from None
-    if not agreed:
-        raise click.ClickException("nothing was changed")
+    if not force:
+        require_terminal(question)
+        if not click.confirm(question, err=True):
+            raise click.ClickException("nothing was changed")
 
 
 def find_shop_id(tx: Connection, slug: str) -> int | None:

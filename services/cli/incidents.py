@@ -85,13 +85,7 @@ command.add_command(postmortem)
 @limit_option
 @json_option
 def list_incidents(
-    is_all: bool,
-    states: Sequence[str],
-    shop: str,
-    rule: str,
-    severities: Sequence[str],
-    limit: int,
-    as_json: bool,
+    is_all: bool, states: Any, shop: str, rule: str, severities: Any, limit: int, as_json: bool
 ) -> None:
     """List the incidents that are not resolved, P1 first.
 
