@@ -1,6 +1,5 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any

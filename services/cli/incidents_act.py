@@ -8,9 +8,10 @@ from sqlalchemy import Engine, Row
 
 from services.alerts.incidents import get_incident
 from services.cli.base import actor_option, add_options, audit_author, dry_run_option, json_option
-from services.cli.output import format_time, print_json, to_document
+from services.cli.output import print_json, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
+from services.core.times import format_time
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
