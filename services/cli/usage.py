@@ -45,7 +45,6 @@ MEANT = {
     "status": _HEALTH,
     "stop": "Ctrl-C in the terminal of `fleet up`; under systemd: systemctl stop shopfleet.target",
     "test": "`fleet alerts test` or `fleet mail test you@example.com`",
-    "users": "there are none: the system's user is recorded in the audit, or --actor",
     "webhooks": "`fleet events list`, `fleet shopify subscriptions --shop SHOP`",
     "worker": "`celery -A tasks worker`",
     "workers": "`celery -A tasks status`",

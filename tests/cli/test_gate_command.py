@@ -114,7 +114,7 @@ def test_an_opening_in_force_is_shown(engine: Engine, client: FlaskClient) -> No
 
     shown = run()
     assert re.fullmatch(
-        "The deploy gate is open.\n- open until [0-9-]{10} [0-9:]{5} UTC for incident 1 "
+        "The deploy gate is open.\n- open until [0-9-]{10} [0-9:]{5} [-+][0-9:]{5} for incident 1 "
         r"\(by ada: deploys the fix\)\n",
         shown.output,
     ), shown.output

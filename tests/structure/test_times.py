@@ -14,6 +14,7 @@ NOT_FOR_PEOPLE = {
     "services/alerts/gate.py": "the period of an incident, a key in UTC",
     "services/alerts/incident_mails.py": "the period of a mail, a key in UTC",
     "services/alerts/quiet.py": "hours of the clock, which are stored and compared",
+    "services/alerts/states.py": "the period of an incident, a key in UTC",
     "services/alerts/work_rules.py": "the period of an incident, a key in UTC",
     "services/audit/queries.py": "the text that the audit chain signs",
     "services/cli/mail/send_test.py": "the period of a mail, a key in UTC",
