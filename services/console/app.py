@@ -9,8 +9,10 @@ from services.console.account import account_blueprint
 from services.console.audit import audit_blueprint
 from services.console.auth import control_access, has_cron_secret
 from services.console.cron import cron_blueprint
+from services.console.details import details_blueprint
 from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
+from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
@@ -43,6 +45,9 @@ def make_app(
     app.register_blueprint(gate_blueprint())
     app.register_blueprint(account_blueprint())
     app.register_blueprint(pages_blueprint(settings, probe))
+    app.register_blueprint(lists_blueprint())
+    app.register_blueprint(details_blueprint())
+    app.register_blueprint(api_blueprint())
     add_helpers(app, settings)
     return app
 

@@ -17,6 +17,7 @@ from services.accounts.people import find_access
 from services.accounts.roles import Role
 from services.accounts.sessions import find_session_user
 from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
+from services.console.lists import LISTS
 from services.console.sign_in import SESSION_KEY
 from services.core.db import is_connection_fault, transaction
 from services.core.settings import Settings
@@ -72,11 +73,29 @@ ACCOUNT_ROUTES: Final = frozenset(
 """Endpoints for everybody who is signed in: they show and change this person's own account alone."""
 
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
-    {"pages.home": Role.VIEWER, "pages.queues": Role.VIEWER}
-)
+    dict.fromkeys(
+        (
+            "pages.home", "pages.queues", *(f"lists.{name}" for name in LISTS),
+            *(f"api.{name}" for name in LISTS), "details.work", "details.event", "details.incident",
+        ),
+        Role.VIEWER,
+    )
+)  # fmt: skip
 """Endpoints that only read, and the least role for them."""
 
-CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType({})
+CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                "details.requeue_work", "details.discard_work", "details.replay_event",
+                "details.ack_incident", "details.note_incident", "details.resolve_incident",
+            ),
+            Role.OPERATOR,
+        ),
+        "details.unmask_work": Role.ADMIN,
+        "details.unmask_event": Role.ADMIN,
+    }
+)  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""
 
 CRON_CALLER: Final = "cron secret"

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from flask import Flask, g, request, url_for
 from sqlalchemy import exists, select
 
+from services.accounts.roles import parse_role
 from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
+from services.console.list_views import list_summaries
 from services.console.sign_in_pages import LABELS
 from services.core.db import transaction
 from services.core.settings import Settings
@@ -23,7 +25,16 @@ class PageLink(NamedTuple):
     is_current: bool
 
 
-NAVIGATION = (("Scan", "pages.home", "s"), ("Queues", "pages.queues", "q"))
+NAVIGATION = (
+    ("Scan", "pages.home", "s"),
+    ("Queues", "pages.queues", "q"),
+    ("Work", "lists.work", "w"),
+    ("Events", "lists.events", "e"),
+    ("Incidents", "lists.incidents", "i"),
+    ("Errors", "lists.errors", "x"),
+    ("Runs", "lists.runs", "r"),
+    ("Audit", "lists.audit", "a"),
+)
 """Label, endpoint and key."""
 
 
@@ -37,7 +48,13 @@ def add_helpers(app: Flask, settings: Settings) -> None:
 
     @app.context_processor
     def functions() -> dict[str, Any]:
-        return {"navigation": list_links, "has_people": has_people, "label_of": label_of}
+        return {
+            "navigation": list_links,
+            "has_people": has_people,
+            "label_of": label_of,
+            "summaries": list_summaries,
+            "may": may,
+        }
 
 
 def list_links() -> list[PageLink]:
@@ -53,6 +70,11 @@ def has_people() -> bool:
     """Return whether anybody can sign in."""
     with transaction() as tx:
         return bool(tx.execute(select(exists(select(users.c.id)))).scalar())
+
+
+def may(role: str, shop_id: int | None) -> bool:
+    """Return whether this person may do at the shop what needs ``role``."""
+    return bool(g.access and g.access.may(parse_role(role), shop_id))
 
 
 def label_of(field: Any) -> str:

@@ -1,0 +1,207 @@
+"""Pages of a single row: work, event, incident. Payloads are masked until an admin unmasks them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
+
+from services.accounts.roles import Role
+from services.alerts.incidents import get_incident
+from services.alerts.people import acknowledge, add_note, list_entries, resolve_by_person
+from services.alerts.runbook import find_steps
+from services.audit.append import Mutation, append_change
+from services.console.account import make_author
+from services.console.masking import is_masked, mask
+from services.core.db import transaction
+from services.core.errors import InputInvalid, ShopfleetError
+from services.ledger.dispatch import send_messages
+from services.ledger.filters import EventFilter, WorkFilter
+from services.ledger.queries import get_event, get_work
+from services.ledger.replay import replay_events
+from services.ledger.requeue import discard, requeue
+from services.shops.shops import find_slugs
+
+
+def details_blueprint() -> Blueprint:
+    blueprint = Blueprint("details", __name__)
+    for path, endpoint, view, methods in (
+        ("/work/<int:number>", "work", _show_work, ["GET"]),
+        ("/work/<int:number>/unmask", "unmask_work", _unmask_work, ["POST"]),
+        ("/work/<int:number>/requeue", "requeue_work", _requeue_work, ["POST"]),
+        ("/work/<int:number>/discard", "discard_work", _discard_work, ["POST"]),
+        ("/events/<int:number>", "event", _show_event, ["GET"]),
+        ("/events/<int:number>/unmask", "unmask_event", _unmask_event, ["POST"]),
+        ("/events/<int:number>/replay", "replay_event", _replay_event, ["POST"]),
+        ("/incidents/<int:number>", "incident", _show_incident, ["GET"]),
+        ("/incidents/<int:number>/ack", "ack_incident", _ack_incident, ["POST"]),
+        ("/incidents/<int:number>/note", "note_incident", _note_incident, ["POST"]),
+        ("/incidents/<int:number>/resolve", "resolve_incident", _resolve_incident, ["POST"]),
+    ):
+        blueprint.add_url_rule(path, endpoint, view, methods=methods)
+    return blueprint
+
+
+def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
+    """Answer 404 for a row of a shop that this person may not see, and 403 if a higher role is needed."""
+    if not g.access.may(Role.VIEWER, shop_id):
+        abort(404)
+    if not g.access.may(role, shop_id):
+        abort(403, f"this needs the role {role.title} at the shop")
+
+
+def _show_work(number: int, *, is_open: bool = False) -> str:
+    with transaction() as tx:
+        row = _found(lambda: get_work(tx, number))
+        check_shop(row.shop_id)
+        slugs = find_slugs(tx)
+    facts = {name: value for name, value in row._asdict().items() if name not in ("payload", "shop_id")}
+    return render_template(
+        "work.html",
+        title=f"Work {number}",
+        row=row,
+        shop=slugs.get(row.shop_id, ""),
+        facts=facts,
+        payload=_format(row.payload, is_open=is_open),
+        is_masked=not is_open and is_masked(row.payload),
+    )
+
+
+def _show_event(number: int, *, is_open: bool = False) -> str:
+    with transaction() as tx:
+        event, headers, body, work = _found(lambda: get_event(tx, number))
+        check_shop(event.shop_id)
+        slugs = find_slugs(tx)
+    try:
+        content = orjson.loads(body)
+    except ValueError:
+        content = body.decode(errors="replace")
+    return render_template(
+        "event.html",
+        title=f"Event {number}",
+        row=event,
+        shop=slugs.get(event.shop_id, ""),
+        facts={name: value for name, value in event._asdict().items() if name not in ("work", "shop_id")},
+        headers=headers if is_open else mask(headers),
+        payload=_format(content, is_open=is_open),
+        is_masked=not is_open and is_masked(content),
+        work=work,
+    )
+
+
+def _format(value: Any, *, is_open: bool) -> str:
+    # Text of numbers beyond 2^53 is exact, because no number is read by the browser.
+    shown = value if is_open else mask(value)
+    return orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode()
+
+
+def _unmask_work(number: int) -> str:
+    with transaction() as tx:
+        row = _found(lambda: get_work(tx, number))
+        _audit_unmask(tx, row.shop_id, "work_queue", number)
+    return _show_work(number, is_open=True)
+
+
+def _unmask_event(number: int) -> str:
+    with transaction() as tx:
+        event = _found(lambda: get_event(tx, number))[0]
+        _audit_unmask(tx, event.shop_id, "inbound_events", number)
+    return _show_event(number, is_open=True)
+
+
+def _audit_unmask(tx: Any, shop_id: int, table: str, number: int) -> None:
+    check_shop(shop_id, Role.ADMIN)
+    mutation = Mutation(table, str(number), f"showed the payload of {table} {number} unmasked")
+    append_change(tx, "payload.unmask", {shop_id: [mutation]}, **make_author())
+
+
+def _requeue_work(number: int) -> Any:
+    def act(tx: Any, author: Mapping[str, Any]) -> str:
+        check_shop(get_work(tx, number).shop_id, Role.OPERATOR)
+        refs = requeue(tx, WorkFilter(ids=(number,)), **author)
+        g.sent = refs
+        return f"Work {number} is requeued." if refs else f"Work {number} cannot be requeued now."
+
+    return _change(act, "details.work", number)
+
+
+def _discard_work(number: int) -> Any:
+    def act(tx: Any, author: Mapping[str, Any]) -> str:
+        check_shop(get_work(tx, number).shop_id, Role.OPERATOR)
+        count = discard(tx, WorkFilter(ids=(number,)), **author)
+        return f"Work {number} is discarded." if count else f"Work {number} cannot be discarded now."
+
+    return _change(act, "details.work", number)
+
+
+def _replay_event(number: int) -> Any:
+    def act(tx: Any, author: Mapping[str, Any]) -> str:
+        check_shop(get_event(tx, number)[0].shop_id, Role.OPERATOR)
+        result = replay_events(tx, EventFilter(ids=(number,)), **author)
+        g.sent = result.work
+        return f"Event {number} is replayed, with {len(result.work)} work items."
+
+    return _change(act, "details.event", number)
+
+
+def _show_incident(number: int) -> str:
+    with transaction() as tx:
+        row = _found(lambda: get_incident(tx, number))
+        check_shop(row.shop_id)
+        slugs, entries = find_slugs(tx), list_entries(tx, number)
+    shop = "" if row.shop_id is None else slugs.get(row.shop_id, "")
+    steps = find_steps(
+        row.rule, shop=shop or "fleet", period=row.period, incident_id=number, detail=row.detail
+    )
+    return render_template(
+        "incident.html",
+        title=f"Incident {number}",
+        row=row,
+        shop=shop,
+        steps=steps._asdict() if steps else {},
+        entries=entries,
+        is_red=row.status == "open" and row.severity != "P3",
+    )
+
+
+def _act_on_incident(number: int, act: Callable[..., Any], done: str) -> Any:
+    def change(tx: Any, author: Mapping[str, Any]) -> str:
+        check_shop(get_incident(tx, number).shop_id, Role.OPERATOR)
+        act(tx, number, author)
+        return f"Incident {number}: {done}."
+
+    return _change(change, "details.incident", number)
+
+
+def _ack_incident(number: int) -> Any:
+    return _act_on_incident(number, lambda tx, one, author: acknowledge(tx, one, **author), "you hold it")
+
+
+def _note_incident(number: int) -> Any:
+    text = request.form.get("reason", "")
+    return _act_on_incident(
+        number, lambda tx, one, author: add_note(tx, one, text, **author), "the note is recorded"
+    )
+
+
+def _resolve_incident(number: int) -> Any:
+    return _act_on_incident(number, lambda tx, one, author: resolve_by_person(tx, one, **author), "resolved")
+
+
+def _change(act: Callable[[Any, Mapping[str, Any]], str], endpoint: str, number: int) -> Any:
+    """Do ``act`` in a transaction, send messages for its work, and show the row with what happened."""
+    g.sent = ()
+    try:
+        with transaction() as tx:
+            flash(act(tx, make_author(request.form.get("reason", ""))))
+        send_messages(g.sent)
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+    return redirect(url_for(endpoint, number=number))
+
+
+def _found(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except InputInvalid as fault:
+        abort(404, str(fault))

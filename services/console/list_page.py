@@ -1,0 +1,105 @@
+"""What a list is: its rows, columns and filters. Pages and API read the same rows of ``lists.LISTS``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, cast, func
+
+MAX_CANDIDATES = 50_000
+"""Filters are applied to at most this many rows, the newest ones; the page says so."""
+
+Values = Mapping[str, Any]
+"""The value of each filter that is set, by name."""
+Condition = Callable[[FromClause, Any], ColumnElement[bool]]
+Choices = Callable[[Connection], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A column. ``kind`` is how a page shows it: text, number, time, seconds, shop (an id), state or code."""
+
+    name: str
+    label: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListFilter:
+    """A filter, which is a parameter of the address. ``kind`` is how its value is read.
+
+    ``choice``: one or more of ``choices``, separated by commas; ``text``; ``time``: an age such as 24h, a day
+    or a moment; ``shop``: a slug; ``number``. ``needs`` are filters without which it would read too much.
+    """
+
+    name: str
+    label: str
+    kind: str
+    condition: Condition
+    choices: Choices | None = None
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """A list of rows, the newest first.
+
+    ``candidates`` returns the rows to which the filters are applied, at most ``MAX_CANDIDATES``, and may use
+    the values of the filters to read fewer. ``order`` are its columns that together are unique; the cursor
+    has their values. ``facet`` is the filter whose values are counted. ``detail`` is the endpoint of a row's
+    own page, which takes its first ``order`` column.
+    """
+
+    name: str
+    title: str
+    about: str
+    columns: tuple[ListColumn, ...]
+    filters: tuple[ListFilter, ...]
+    candidates: Callable[[Connection, Values], Select[Any]]
+    order: tuple[str, ...] = ("id",)
+    shop: str = "shop_id"
+    facet: str = ""
+    detail: str = ""
+
+    @property
+    def title_of_facet(self) -> str:
+        return next((one.label for one in self.filters if one.name == self.facet), "")
+
+
+def by_value(name: str, label: str, choices: Choices | None = None, column: str = "") -> ListFilter:
+    """Return a filter for one or more values of a column; without ``choices`` for one text."""
+
+    def condition(rows: FromClause, value: Any) -> ColumnElement[bool]:
+        found = rows.c[column or name]
+        return found.in_(value) if isinstance(value, tuple) else found == value
+
+    kind = "choice" if choices else "text"
+    return ListFilter(name=name, label=label, kind=kind, condition=condition, choices=choices)
+
+
+def by_shop() -> ListFilter:
+    """Return the filter for a shop."""
+    return ListFilter(
+        name="shop", label="Shop", kind="shop", condition=lambda rows, value: rows.c.shop_id == value
+    )
+
+
+def by_time(column: str) -> tuple[ListFilter, ListFilter]:
+    """Return the filters for a range of time, of which ``until`` is exclusive."""
+    return (
+        ListFilter(
+            name="since", label="Since", kind="time", condition=lambda rows, value: rows.c[column] >= value
+        ),
+        ListFilter(
+            name="until", label="Until", kind="time", condition=lambda rows, value: rows.c[column] < value
+        ),
+    )
+
+
+def by_part(name: str, label: str, column: str, needs: tuple[str, ...] = ()) -> ListFilter:
+    """Return a filter for a part of a column's text, in any case."""
+
+    def condition(rows: FromClause, value: Any) -> ColumnElement[bool]:
+        return func.strpos(func.lower(cast(rows.c[column], String)), func.lower(value)) > 0
+
+    return ListFilter(name=name, label=label, kind="text", condition=condition, needs=needs)

@@ -1,0 +1,156 @@
+"""Reads a list: parses the filters, checks what the person may see, counts, and returns one page of rows."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg.errors import QueryCanceled
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, func, select, true, tuple_
+from sqlalchemy.exc import OperationalError
+
+from services.accounts.roles import Access, Role
+from services.console.list_page import MAX_CANDIDATES, ListFilter, ListPage, Values
+from services.core.db import MAX_COUNTED
+from services.core.durations import parse_moment
+from services.core.errors import InputInvalid, describe_unknown, join_faults
+from services.shops.shops import get_shop
+
+TIMEOUT_SECONDS = 2
+_LIMIT_TIME = f"set local statement_timeout = '{TIMEOUT_SECONDS}s'"
+
+
+class ListResult(NamedTuple):
+    """One page of a list. ``after`` is the cursor of the next page, or empty.
+
+    ``counts`` are the rows by value of the facet, with all other filters; ``total`` is the number of all that
+    match. Both end at ``MAX_COUNTED`` + 1. ``is_cut``: only the newest ``MAX_CANDIDATES`` rows were searched.
+    """
+
+    rows: Sequence[Row[Any]]
+    after: str
+    counts: Mapping[str, int]
+    total: int
+    is_cut: bool
+
+
+def parse_filters(
+    tx: Connection, page: ListPage, given: Mapping[str, str], access: Access, now: datetime
+) -> dict[str, Any]:
+    """Return the values of the filters in ``given``; raise ``InputInvalid`` with every fault.
+
+    A shop that the person may not see does not exist for them.
+    """
+    values: dict[str, Any] = {}
+    faults = []
+    for one in page.filters:
+        if not (text := given.get(one.name, "").strip()):
+            continue
+        try:
+            values[one.name] = _parse(tx, one, text, access, now)
+        except InputInvalid as fault:
+            faults.append(str(fault))
+    for one in page.filters:
+        missing = [name for name in one.needs if name not in given or not given[name].strip()]
+        if one.name in values and missing:
+            faults.append(f"{one.name} reads much: give {', '.join(missing)} too")
+    known = {one.name for one in page.filters} | {"after", "limit"}
+    faults += [f"filter {describe_unknown(name, known)}" for name in given if name not in known]
+    if faults:
+        raise InputInvalid(join_faults(faults))
+    return values
+
+
+def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: datetime) -> Any:
+    if one.kind == "time":
+        return parse_moment(text, now)
+    if one.kind == "shop":
+        shop = get_shop(tx, text, is_removed_allowed=True)
+        if not access.may(Role.VIEWER, shop.id):
+            raise InputInvalid(f"there is no shop {text!r}")
+        return shop.id
+    if one.choices is None:
+        return text
+    known = one.choices(tx)
+    wanted = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in wanted:
+        if part not in known:
+            raise InputInvalid(f"{one.name}={describe_unknown(part, known)}")
+    return wanted
+
+
+def read_list(
+    tx: Connection, page: ListPage, values: Values, access: Access, *, limit: int, after: str = ""
+) -> ListResult:
+    """Return the rows after the cursor ``after``; raise ``InputInvalid`` if it takes too long."""
+    tx.exec_driver_sql(_LIMIT_TIME)
+    cursor = _read_cursor(page, after)
+    try:
+        counted = _find(tx, page, values, access)
+        total, read = tx.execute(
+            select(func.count().filter(counted[1]), func.count()).select_from(counted[0])
+        ).one()
+        counts = _count_facet(tx, page, values, access)
+        more = {**values, "after": cursor} if cursor else values
+        rows, condition = _find(tx, page, more, access)
+        wanted = select(rows).where(condition)
+        keys = [rows.c[name] for name in page.order]
+        if cursor:
+            wanted = wanted.where(tuple_(*keys) < tuple_(*cursor))
+        found = tx.execute(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
+    except OperationalError as fault:
+        if isinstance(fault.orig, QueryCanceled):
+            raise InputInvalid(
+                f"the search takes more than {TIMEOUT_SECONDS} s: narrow it by shop, topic and time"
+            ) from fault
+        raise
+    shown = found[:limit]
+    next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
+    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read >= MAX_CANDIDATES)
+
+
+def _find(
+    tx: Connection, page: ListPage, values: Values, access: Access
+) -> tuple[Subquery, ColumnElement[bool]]:
+    rows = page.candidates(tx, values).subquery("rows")
+    condition: ColumnElement[bool] = true()
+    for one in page.filters:
+        if one.name in values:
+            condition &= one.condition(rows, values[one.name])
+    shops = access.shops_with(Role.VIEWER)
+    if shops is not None:
+        condition &= rows.c[page.shop].in_(sorted(shops))
+    return rows, condition
+
+
+def _count_facet(tx: Connection, page: ListPage, values: Values, access: Access) -> dict[str, int]:
+    if not page.facet:
+        return {}
+    left = {name: value for name, value in values.items() if name != page.facet}
+    rows, condition = _find(tx, page, left, access)
+    value = rows.c[page.facet]
+    counted = select(value, func.count()).where(condition).group_by(value).order_by(value)
+    return {name: min(count, MAX_COUNTED + 1) for name, count in tx.execute(counted)}
+
+
+def make_cursor(page: ListPage, row: Row[Any]) -> str:
+    """Return the cursor of the rows after ``row``."""
+    keys = [getattr(row, name) for name in page.order]
+    return base64.urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
+
+
+def _read_cursor(page: ListPage, text: str) -> tuple[Any, ...]:
+    if not text:
+        return ()
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        keys = tuple(
+            datetime.fromisoformat(value) if name.endswith("at") else value
+            for name, value in zip(page.order, found, strict=True)
+        )
+    except (ValueError, TypeError):
+        raise InputInvalid(f"after={text!r} should be the cursor of an answer") from None
+    if any(not isinstance(key, (int, str, datetime)) or isinstance(key, bool) for key in keys):
+        raise InputInvalid(f"after={text!r} should be the cursor of an answer")
+    return keys

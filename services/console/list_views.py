@@ -1,0 +1,131 @@
+"""Pages and API of the lists in ``LISTS``: the same rows, filters, access and cursors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, g, render_template, request, url_for
+
+from services.console.answers import json_error
+from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage
+from services.console.list_reader import ListResult, parse_filters, read_list
+from services.console.lists import LISTS
+from services.core.db import MAX_COUNTED, transaction
+from services.core.errors import InputInvalid
+from services.shops.shops import find_slugs
+
+PAGE_ROWS, MAX_ROWS = 50, 500
+
+
+def lists_blueprint() -> Blueprint:
+    blueprint = Blueprint("lists", __name__)
+    for page in LISTS.values():
+        blueprint.add_url_rule(f"/{page.name}", page.name, _make_view(page))
+    return blueprint
+
+
+def api_blueprint() -> Blueprint:
+    blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+    for page in LISTS.values():
+        blueprint.add_url_rule(f"/{page.name}", page.name, _make_answer(page))
+    return blueprint
+
+
+def _make_view(page: ListPage) -> Callable[[], Any]:
+    def show() -> Any:
+        given, fault, status = request.args.to_dict(), "", 200
+        with transaction() as tx:
+            slugs = find_slugs(tx)
+            choices = {one.name: one.choices(tx) for one in page.filters if one.choices}
+        try:
+            result = _read(page, given, PAGE_ROWS)
+        except InputInvalid as error:
+            fault, status = str(error), 422
+            result = ListResult([], "", {}, 0, False)
+        return render_template(
+            "list.html",
+            title=page.title,
+            page=page,
+            result=result,
+            given=given,
+            fault=fault,
+            choices=choices,
+            slugs=slugs,
+            max_counted=MAX_COUNTED,
+            max_candidates=MAX_CANDIDATES,
+            link=_make_link(page, given),
+            is_red=False,
+        ), status
+
+    return show
+
+
+def _make_link(page: ListPage, given: Mapping[str, str]) -> Callable[..., str]:
+    """Return a function for the address of this list with other values."""
+
+    def link(**changes: str) -> str:
+        values: dict[str, Any] = {
+            name: value for name, value in {**given, "after": "", **changes}.items() if value
+        }
+        return url_for(f"lists.{page.name}", **values)
+
+    return link
+
+
+def _make_answer(page: ListPage) -> Callable[[], Any]:
+    def answer() -> Any:
+        given = request.args.to_dict()
+        limit = given.get("limit", str(PAGE_ROWS))
+        if not limit.isdigit() or not 0 < int(limit) <= MAX_ROWS:
+            return json_error(422, "invalid_filter", f"limit={limit!r} should be 1 to {MAX_ROWS}")
+        try:
+            result = _read(page, given, int(limit))
+        except InputInvalid as error:
+            return json_error(422, "invalid_filter", str(error))
+        with transaction() as tx:
+            slugs = find_slugs(tx)
+        rows = [make_document(page, row, slugs) for row in result.rows]
+        return _answer(
+            {
+                page.name: rows,
+                "next": result.after or None,
+                "count": min(result.total, MAX_COUNTED),
+                "is_counted": result.total <= MAX_COUNTED and not result.is_cut,
+                "counts": {name: min(count, MAX_COUNTED) for name, count in result.counts.items()},
+            }
+        )
+
+    return answer
+
+
+def _read(page: ListPage, given: Mapping[str, str], limit: int) -> ListResult:
+    with transaction() as tx:
+        values = parse_filters(tx, page, given, g.access, g.at)
+        return read_list(tx, page, values, g.access, limit=limit, after=given.get("after", ""))
+
+
+def make_document(page: ListPage, row: Any, slugs: Mapping[int, str]) -> dict[str, Any]:
+    """Return a row for the API: its columns, with the shop's slug."""
+    return {
+        "shop" if column.kind == "shop" else column.name: _plain(column, getattr(row, column.name), slugs)
+        for column in page.columns
+    }
+
+
+def _plain(column: ListColumn, value: Any, slugs: Mapping[int, str]) -> Any:
+    if column.kind == "shop":
+        return slugs.get(value)
+    return list_summaries(value) if column.kind == "summaries" else value
+
+
+def list_summaries(mutations: str) -> list[str]:
+    """Return what an audit entry says of each change."""
+    try:
+        return [str(one["summary"]) for one in orjson.loads(mutations)]
+    except (ValueError, TypeError, KeyError):
+        return [mutations]
+
+
+def _answer(document: Mapping[str, Any]) -> Response:
+    # Numbers beyond 2^53 stay exact: JSON has them as numbers, and so does the text.
+    return Response(orjson.dumps(document), mimetype="application/json")

@@ -1,0 +1,114 @@
+"""Pages of single rows: payloads are masked, changes need a role at the shop, and are audited."""
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+
+from services.accounts.roles import Role
+from services.alerts.incidents import Incident, record_incidents
+from services.console.masking import HIDDEN, mask
+from services.core.clock import utc_now
+from services.core.db import transaction
+from tests.console.people import make_console, read_csrf_token, sign_in_as
+from tests.console.test_lists import add_rows
+
+
+def post(client: FlaskClient, path: str, **values: str) -> int:
+    token = read_csrf_token(client)
+    return client.post(path, data={"csrf_token": token, **values}, follow_redirects=True).status_code
+
+
+def list_audited() -> list[tuple[str, str]]:
+    with transaction() as tx:
+        found = tx.execute(text("select action, staff_label from audit_events order by id"))
+        return [(row.action, row.staff_label) for row in found if not row.action.startswith("user.")]
+
+
+def test_a_payload_is_masked_until_an_admin_unmasks_it_which_is_audited(engine: Engine) -> None:
+    add_rows(engine)
+    viewer = sign_in_as(make_console(engine), Role.VIEWER)
+    admin = sign_in_as(make_console(engine), Role.ADMIN)
+
+    masked = viewer.get("/work/1").text
+    assert "Ada@Example.com" not in masked
+    assert HIDDEN in masked
+    assert "9007199254740993" in masked, "beyond 2^53"
+    assert post(viewer, "/work/1/unmask") == 403
+
+    shown = admin.post("/work/1/unmask", data={"csrf_token": read_csrf_token(admin)}).text
+    assert "Ada@Example.com" in shown
+    assert list_audited() == [("payload.unmask", "admin@example.com")]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"email": "a@b.example", "id": 7}, {"email": HIDDEN, "id": 7}),
+        ({"lines": [{"title": "Mug", "sku": "M-1"}]}, {"lines": [{"title": HIDDEN, "sku": "M-1"}]}),
+        ({"note": ["Ada", {"customer_id": "9"}]}, {"note": [HIDDEN, {"customer_id": "9"}]}),
+        ({"billing_address": {"zip": "V5K"}}, {"billing_address": {"zip": HIDDEN}}),
+        ({"created_at": "2026-11-29", "first_name": ""}, {"created_at": "2026-11-29", "first_name": ""}),
+        ("plain text", HIDDEN),
+        (None, None),
+    ],
+)
+def test_texts_are_hidden_unless_their_name_is_never_a_persons(value: object, expected: object) -> None:
+    assert mask(value) == expected
+
+
+def test_an_operator_requeues_and_discards_with_a_reason(engine: Engine) -> None:
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+
+    assert post(client, "/work/1/requeue") == 200
+    assert post(client, "/work/2/discard") == 200
+    assert post(client, "/work/2/discard", reason="a test order") == 200
+
+    with transaction() as tx:
+        found = dict(tx.execute(text("select id, status from work_queue where id < 3")).all())  # type: ignore[arg-type]
+    assert found == {1: "pending", 2: "discarded"}
+    assert list_audited() == [("work.requeue", "operator@example.com"), ("work.discard", "operator@example.com")]
+
+
+def test_an_operator_of_another_shop_changes_nothing(engine: Engine) -> None:
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.VIEWER, shops={2: Role.OPERATOR, None: Role.VIEWER})
+
+    assert post(client, "/work/1/requeue") == 403
+    assert post(client, "/work/10/requeue") == 200
+    assert "Requeue" not in client.get("/work/1").text
+
+
+def test_an_event_is_replayed_and_shows_its_work(engine: Engine) -> None:
+    add_rows(engine)
+    with transaction() as tx:
+        tx.execute(
+            text(
+                "insert into inbound_events (shop_id, provider, topic, delivery_key, body) "
+                "values (1, 'shopify', 'orders/create', 'd-1', convert_to('{\"email\": \"Ada\"', 'UTF8'))"
+            )
+        )
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+
+    page = client.get("/events/1").text
+    assert "Ada" not in page, "a body that is not JSON is masked as a whole"
+    assert post(client, "/events/1/replay") == 200
+    assert client.get("/events/2").text.count("a replay of") == 1
+
+
+def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
+    add_rows(engine)
+    with transaction() as tx:
+        record_incidents(tx, [Incident(1, "work_dead:order_ingest", "2026-11-29", "P2", "3 are dead")], utc_now())
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+
+    assert "3 are dead" in client.get("/incidents").text
+    assert "What to do" in client.get("/incidents/1").text
+    assert post(client, "/incidents/1/ack") == 200
+    assert post(client, "/incidents/1/note", reason="Shopify answers 502") == 200
+    assert "Shopify answers 502" in client.get("/incidents/1").text
+    assert post(client, "/incidents/1/resolve") == 200
+    assert "reason is empty" in client.get("/incidents/1").text or client.get("/incidents").text
+    assert post(client, "/incidents/1/resolve", reason="replayed") == 200
+    with transaction() as tx:
+        assert tx.execute(text("select status from incidents")).scalar_one() == "resolved"
