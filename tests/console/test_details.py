@@ -67,7 +67,10 @@ def test_an_operator_requeues_and_discards_with_a_reason(engine: Engine) -> None
     with transaction() as tx:
         found = dict(tx.execute(text("select id, status from work_queue where id < 3")).all())  # type: ignore[arg-type]
     assert found == {1: "pending", 2: "discarded"}
-    assert list_audited() == [("work.requeue", "operator@example.com"), ("work.discard", "operator@example.com")]
+    assert list_audited() == [
+        ("work.requeue", "operator@example.com"),
+        ("work.discard", "operator@example.com"),
+    ]
 
 
 def test_an_operator_of_another_shop_changes_nothing(engine: Engine) -> None:
@@ -99,7 +102,9 @@ def test_an_event_is_replayed_and_shows_its_work(engine: Engine) -> None:
 def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
     add_rows(engine)
     with transaction() as tx:
-        record_incidents(tx, [Incident(1, "work_dead:order_ingest", "2026-11-29", "P2", "3 are dead")], utc_now())
+        record_incidents(
+            tx, [Incident(1, "work_dead:order_ingest", "2026-11-29", "P2", "3 are dead")], utc_now()
+        )
     client = sign_in_as(make_console(engine), Role.OPERATOR)
 
     assert "3 are dead" in client.get("/incidents").text

@@ -34,8 +34,8 @@ def add_rows(engine: Engine) -> None:
             for number in range(count):
                 tx.execute(
                     text(
-                        "insert into work_queue (shop_id, queue, topic, key, status, payload, error_code) values "
-                        "(:shop, 'webhooks', 'order_ingest', :key, :status, cast(:payload as jsonb), 'a.b')"
+                        "insert into work_queue (shop_id, queue, topic, key, status, payload, error_code) "
+                        "values (:shop, 'webhooks', 'order_ingest', :key, :status, cast(:payload as jsonb), 'a.b')"
                     ),
                     {"shop": shop_id, "key": f"{status}-{number}", "status": status,
                      "payload": '{"email": "Ada@Example.com", "id": 9007199254740993}'},
@@ -65,7 +65,8 @@ def test_filters_narrow_the_rows_and_counters_follow_them(engine: Engine) -> Non
 @pytest.mark.parametrize(
     ("query", "count"),
     [
-        ("status=dead,error", 6), ("key=dead-0", 2), ("error_code=a.b&status=done", 4), ("topic=mail_send", 0),
+        ("status=dead,error", 6), ("key=dead-0", 2), ("error_code=a.b&status=done", 4),
+        ("topic=mail_send", 0),
         ("since=1h", 10), ("until=1h", 0), ("until=2000-01-01", 0), ("queue=webhooks", 10),
         ("shop=harbour&topic=order_ingest&since=1h&text=ada@example", 9),
     ],
@@ -144,8 +145,8 @@ def test_deep_in_time_rows_are_found_by_halves(engine: Engine) -> None:
         tx.execute(
             text(
                 "insert into inbound_events (shop_id, provider, topic, delivery_key, body, received_at) "
-                "select 1, 'shopify', 'orders/create', i::text, '', cast(:now as timestamptz) - make_interval(hours => 200 - i) "
-                "from generate_series(1, 200) i"
+                "select 1, 'shopify', 'orders/create', i::text, '', "
+                "cast(:now as timestamptz) - make_interval(hours => 200 - i) from generate_series(1, 200) i"
             ),
             {"now": now},
         )
