@@ -35,7 +35,8 @@ def add_rows(engine: Engine) -> None:
                 tx.execute(
                     text(
                         "insert into work_queue (shop_id, queue, topic, key, status, payload, error_code) "
-                        "values (:shop, 'webhooks', 'order_ingest', :key, :status, cast(:payload as jsonb), 'a.b')"
+                        "values (:shop, 'webhooks', 'order_ingest', :key, :status, cast(:payload as jsonb), "
+                        "'a.b')"
                     ),
                     {"shop": shop_id, "key": f"{status}-{number}", "status": status,
                      "payload": '{"email": "Ada@Example.com", "id": 9007199254740993}'},
