@@ -46,10 +46,15 @@ def _find_last_id(tx: Connection, table: Table, at: str, before: Any) -> int:
     low, high = 0, tx.execute(select(func.max(table.c.id))).scalar() or 0
     while low < high:
         middle = (low + high) // 2
-        next_row = select(table.c.id, table.c[at]).where(table.c.id > middle).order_by(table.c.id).limit(1)
+        next_row = (
+            select(table.c.id, table.c[at].label("at"))
+            .where(table.c.id > middle)
+            .order_by(table.c.id)
+            .limit(1)
+        )
         row = tx.execute(next_row).one()
-        if row[1] < before:
-            low = int(row[0])
+        if row.at < before:
+            low = int(row.id)
         else:
             high = middle
     return low
