@@ -5,8 +5,12 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy import Connection
+
+from services.ledger.accept import record_work
 from services.mail.compose import compose_mail
-from services.mail.message import Mail, MailType
+from services.mail.message import MailType
+from services.mail.outbox import record_mails
 from services.shops.shops import Shop
 
 _NOT_YOU = (
@@ -28,22 +32,53 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         ),
         "reset_notice": ("Your password was set by a link", f"Sign in with the new one. {_NOT_YOU}", ""),
         "change_notice": ("Your password was changed", _NOT_YOU, ""),
+        "codes_set_up": ("One-time codes were set up for your account", _NOT_YOU, ""),
+        "codes_removed": ("One-time codes were removed from your account", _NOT_YOU, ""),
+        "recovery_codes": (
+            "New recovery codes were made for your account",
+            f"The old ones do not work any more. {_NOT_YOU}",
+            "",
+        ),
+        "recovery_code_used": ("A recovery code was used to sign in to your account", _NOT_YOU, ""),
+        "factors_reset": (
+            "Your second factors were deleted",
+            "An owner of the fleet deleted your one-time codes, recovery codes and passkeys, and ended your "
+            "sessions. Sign in with your password and set them up again.",
+            "",
+        ),
+        "passkey_added": ("A passkey was added to your account", _NOT_YOU, ""),
+        "passkey_deleted": ("A passkey was deleted from your account", _NOT_YOU, ""),
+        "new_address": ("A sign-in to your account from a new address", _NOT_YOU, ""),
     }
 )
-"""Title, text and label of the link, by Flask-Security's name of the mail; ``invitation`` is ours."""
+"""Title, text and label of the link by name; three names are Flask-Security's."""
 
 
-def plan_account_mail(name: str, recipient: str, link: str, now: datetime, reference: str) -> Mail | None:
-    """Return the mail ``name``, which is sent once for each ``reference``; None for an unknown name."""
-    if name not in _TEXTS:
-        return None
-    context = _plan(name, link, now)
-    return compose_mail(ACCOUNT_MAIL, context, shop=None, recipient=recipient, period=reference)
+def record_account_mail(
+    tx: Connection,
+    name: str,
+    recipient: str,
+    now: datetime,
+    *,
+    reference: str,
+    link: str = "",
+    address: str = "",
+) -> None:
+    """Record the mail ``name`` once for each ``reference``; nothing for an unknown name.
+
+    ``address``: from where the change was made; empty for a command.
+    """
+    if name in _TEXTS:
+        context = _plan(name, link, now, address)
+        mail = compose_mail(
+            ACCOUNT_MAIL, context, shop=None, recipient=recipient, period=f"{name}/{reference}"
+        )
+        record_work(tx, record_mails(tx, [mail], now), now)
 
 
-def _plan(name: str, link: str, now: datetime) -> dict[str, Any]:
+def _plan(name: str, link: str, now: datetime, address: str = "") -> dict[str, Any]:
     title, lead, label = _TEXTS[name]
-    return {"title": title, "lead": lead, "link": link, "label": label, "at": now}
+    return {"title": title, "lead": lead, "link": link, "label": label, "at": now, "address": address}
 
 
 def _sample(_shop: Shop | None, now: datetime) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Unpack
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from services.accounts.mails import record_account_mail
 from services.accounts.roles import Access, Role, parse_role
 from services.accounts.sessions import end_sessions
 from services.accounts.sign_in_locks import Subject, clear_failures
@@ -136,13 +137,15 @@ def unlock_person(tx: Connection, person: Person, **author: Unpack[Author]) -> b
 
 
 def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> int:
-    """Delete the second factors of a person, and end their sessions; return how many sessions ended."""
+    """Delete the second factors of a person, end their sessions, and mail them; return how many ended."""
     empty = {"tf_primary_method": None, "tf_totp_secret": None, "mf_recovery_codes": None}
     tx.execute(update(users).where(users.c.id == person.id).values(empty))
     tx.execute(delete(user_passkeys).where(user_passkeys.c.user_id == person.id))
     ended = end_sessions(tx, person.id)
     summary = f"reset the second factors of {person.email}"
     _audit(tx, "user.reset_mfa", person.id, summary, None, None, **author)
+    now = author["now"]
+    record_account_mail(tx, "factors_reset", person.email, now, reference=now.isoformat())
     return ended
 
 

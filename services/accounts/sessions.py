@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from services.accounts.tables import user_sessions
 
@@ -54,11 +54,19 @@ def list_sessions(tx: Connection, user_id: int, now: datetime) -> Sequence[Row[A
 
 
 def end_sessions(tx: Connection, user_id: int, token_hash: bytes | None = None) -> int:
-    """End one session of a person, or all of them; return how many."""
-    ended = delete(user_sessions).where(user_sessions.c.user_id == user_id)
+    """End one session of a person, or all; return how many. Their rows stay, for ``is_new_address``."""
+    table = user_sessions.c
+    ended = update(user_sessions).where(table.user_id == user_id, table.ends_at > table.seen_at)
     if token_hash is not None:
-        ended = ended.where(user_sessions.c.token_hash == token_hash)
-    return int(tx.execute(ended).rowcount)
+        ended = ended.where(table.token_hash == token_hash)
+    return int(tx.execute(ended.values(ends_at=table.seen_at)).rowcount)
+
+
+def is_new_address(tx: Connection, user_id: int, address: str) -> bool:
+    """Return whether a person with sessions has none from ``address``, as far back as they are kept."""
+    table = user_sessions.c
+    known = tx.execute(select(table.address).where(table.user_id == user_id).distinct()).scalars().all()
+    return bool(known) and address not in known
 
 
 def hash_token(token: str) -> bytes:

@@ -25,13 +25,11 @@ def account_blueprint() -> Blueprint:
 
     @blueprint.post("/sessions/end")
     def end_session() -> Response:
-        one = request.form.get("session", "")
-        with transaction() as tx:
-            ended = end_sessions(tx, g.access.user_id, bytes.fromhex(one) if one else None)
-            mutation = Mutation("user_sessions", str(g.access.user_id), f"ended {ended} own sessions")
-            append_change(tx, "user.end_sessions", {None: [mutation]}, **make_author())
-        flash(f"Ended {ended} session{'s' if ended != 1 else ''}.")
-        return redirect(url_for("account.show"))
+        return _end_sessions(request.form["session"])
+
+    @blueprint.post("/sessions/end-all")
+    def end_all_sessions() -> Response:
+        return _end_sessions()
 
     @blueprint.post("/tokens")
     def create_token() -> Any:
@@ -64,6 +62,19 @@ def _show(new_token: str = "") -> str:
         roles=[role.title for role in Role if role <= g.access.highest],
         new_token=new_token,
     )
+
+
+def _end_sessions(one: str = "") -> Response:
+    try:
+        token_hash = bytes.fromhex(one) if one else None
+    except ValueError:
+        token_hash = b""
+    with transaction() as tx:
+        ended = end_sessions(tx, g.access.user_id, token_hash)
+        mutation = Mutation("user_sessions", str(g.access.user_id), f"ended {ended} own sessions")
+        append_change(tx, "user.end_sessions", {None: [mutation]}, **make_author())
+    flash(f"{ended} session{'s' if ended != 1 else ''} ended.")
+    return redirect(url_for("account.show"))
 
 
 def _create_token() -> Any:

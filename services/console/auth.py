@@ -1,12 +1,14 @@
 """Access control of the console. A route that is in no table here is closed."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, Final
 
 from flask import Flask, Response, abort, g, redirect, render_template, request, session, url_for
 from flask_security import current_user, logout_user
+from flask_security.utils import check_and_update_authn_fresh
 from flask_wtf.csrf import CSRFProtect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,7 +20,9 @@ from services.accounts.roles import Role
 from services.accounts.sessions import find_session_user
 from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
 from services.console.lists import LISTS
+from services.console.rates import limit_rates
 from services.console.sign_in import SESSION_KEY
+from services.console.sign_in_settings import FRESH_FOR
 from services.core.db import is_connection_fault, transaction
 from services.core.settings import Settings
 from services.ingress.connections import find_client
@@ -57,6 +61,7 @@ ACCOUNT_ROUTES: Final = frozenset(
     {
         "account.show",
         "account.end_session",
+        "account.end_all_sessions",
         "account.create_token",
         "account.revoke_token",
         "security.change_password",
@@ -98,6 +103,20 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
 )  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""
 
+DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "account.create_token": "account.show",
+        "account.end_all_sessions": "account.show",
+        "security.two_factor_setup": "security.two_factor_setup",
+        "security.two_factor_setup_validate": "security.two_factor_setup",
+        "security.mf_recovery_codes": "security.mf_recovery_codes",
+        "security.wan_register": "security.wan_register",
+        "security.wan_register_response": "security.wan_register",
+        "security.wan_delete": "security.wan_register",
+    }
+)
+"""Endpoints that need a sign-in of the last ``FRESH_FOR``, and the page that opens after it."""
+
 CRON_CALLER: Final = "cron secret"
 """Who acts, for the audit, in a request with ``CRON_SECRET``."""
 
@@ -120,13 +139,18 @@ def control_access(app: Flask, settings: Settings) -> None:
     csrf.init_app(app)
 
     @app.before_request
-    def check() -> Any:
+    def find_address() -> None:
         g.address = find_client(
             f"{request.remote_addr or ''}:0",
             request.headers.getlist("X-Forwarded-For"),
             settings.trusted_proxies,
         )
         g.access = None
+
+    limit_rates(app)
+
+    @app.before_request
+    def check() -> Any:
         endpoint = request.endpoint
         if endpoint is None:
             return None
@@ -137,7 +161,8 @@ def control_access(app: Flask, settings: Settings) -> None:
         is_token = _find_caller()
         if not is_token and request.method not in SAFE_METHODS:
             csrf.protect()
-        return None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
+        refusal = None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
+        return refusal or needs_fresh_sign_in(endpoint, is_token=is_token)
 
     @app.errorhandler(DBAPIError)
     @app.errorhandler(PoolTimeout)
@@ -200,6 +225,22 @@ def _check_role(endpoint: str) -> Any:
     if is_page:
         return render_template("error.html", title="Not allowed", detail=detail), 403
     return json_error(403, "forbidden", detail)
+
+
+def needs_fresh_sign_in(endpoint: str, *, is_token: bool) -> Any:
+    """Return the redirect to "Sign in again" for a dangerous endpoint and an old sign-in; else None.
+
+    An API token cannot sign in again: it gets the answer 403.
+    """
+    if endpoint not in DANGEROUS_ROUTES or g.access is None:
+        return None
+    if is_token:
+        return json_error(403, "forbidden", f"{request.path} needs a person: open it in a browser")
+    if check_and_update_authn_fresh(FRESH_FOR, timedelta(0)):
+        return None
+    values = request.view_args if request.method in SAFE_METHODS else {}
+    page = url_for(DANGEROUS_ROUTES[endpoint], **(values or {}))
+    return redirect(url_for("security.verify", next=page))
 
 
 def has_cron_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:

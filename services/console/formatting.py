@@ -10,7 +10,7 @@ from services.accounts.roles import parse_role
 from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
 from services.console.list_views import list_summaries
-from services.console.sign_in_pages import LABELS
+from services.console.sign_in_texts import LABELS
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.core.times import format_time

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from flask import Flask, g
 from flask_security.recoverable import generate_reset_password_token
 
-from services.accounts.mails import plan_account_mail
+from services.accounts.mails import record_account_mail
 from services.accounts.people import get_person
-from services.console.sign_in import console_url, init_sign_in
+from services.console.sign_in import init_sign_in
+from services.console.sign_in_settings import console_url
 from services.console.user_store import find_console_user, orm_connection
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.accept import record_work
-from services.mail.outbox import record_mails
 
 
 def make_password_link(email: str, *, is_mailed: bool = False) -> str:
@@ -35,6 +34,5 @@ def make_password_link(email: str, *, is_mailed: bool = False) -> str:
     if is_mailed:
         name = "reset_instructions" if person.has_password else "invitation"
         with transaction() as tx:
-            mail = plan_account_mail(name, person.email, link, now, now.isoformat())
-            record_work(tx, record_mails(tx, [mail] if mail else [], now), now)
+            record_account_mail(tx, name, person.email, now, reference=now.isoformat(), link=link)
     return link

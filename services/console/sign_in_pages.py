@@ -53,7 +53,7 @@ PAGES: Mapping[str, SignInPage] = MappingProxyType(
         ),
         "verify": SignInPage(
             "Sign in again",
-            "What you are about to do needs a sign-in of the last 30 minutes.",
+            "What you want to do needs a sign-in of the last 30 minutes. After it, do it again.",
             (
                 FormOnPage("verify_form", "verify"),
                 FormOnPage("wan_verify_form", "wan_verify", "Or use a passkey"),
@@ -82,16 +82,16 @@ PAGES: Mapping[str, SignInPage] = MappingProxyType(
         ),
         "mf_recovery_codes": SignInPage(
             "Recovery codes",
-            "Keep them where your phone is not. New codes replace the old ones.",
+            "Each code signs you in once without your phone. The codes are shown once: write them down, and "
+            "keep them where your phone is not. New codes replace the old ones.",
             (FormOnPage("mf_recovery_codes_form", "mf_recovery_codes"),),
         ),
         "wan_register": SignInPage(
-            "Add a passkey",
-            "Your device or your password manager keeps it. Nobody can guess it or ask you for it.",
+            "Passkeys",
+            "A passkey signs you in without a password. Your phone, computer or password manager keeps it.",
             (
-                FormOnPage("wan_register_form", "wan_register"),
+                FormOnPage("wan_register_form", "wan_register", "Add a passkey"),
                 FormOnPage("wan_register_response_form", "wan_register_response", token="wan_state"),  # noqa: S106
-                FormOnPage("wan_delete_form", "wan_delete", "Delete a passkey"),
             ),
             "register",
         ),
@@ -113,25 +113,13 @@ PAGES: Mapping[str, SignInPage] = MappingProxyType(
 _ORDER = ("email", "identity", "password", "new_password", "setup", "phone", "code", "name", "usage")
 _LAST = ("submit", "csrf_token")
 
-LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "Email Address": "Email",
-        "Login": "Sign in",
-        "Recover Password": "Send the link",
-        "Reset Password": "Set the password",
-        "Retype Password": "The password again",
-        "Submit Code": "Go on",
-        "Set up using an authenticator app (e.g. google, lastpass, authy)": "Use an authenticator app",
-        "Disable two factor authentication": "Use no codes any more",
-    }
-)
-"""Flask-Security's label of a field -> ours."""
-
 
 def render_sign_in_page(template: str, **context: Any) -> str:
     """Return the page for Flask-Security's ``template`` (``security/<name>.html``)."""
     name = template.rpartition("/")[2].removesuffix(".html")
     page = PAGES[name]
+    if name == "mf_recovery_codes" and request.method != "POST":
+        context["recovery_codes"] = []  # they are shown once
     forms = [
         (form, context[form.name], _list_fields(context[form.name], name), _address(form, context))
         for form in page.forms

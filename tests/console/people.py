@@ -1,5 +1,8 @@
 """Signed-in browsers for tests of pages."""
 
+import base64
+import hmac
+import struct
 from collections.abc import Mapping
 from time import time
 
@@ -45,3 +48,12 @@ def read_csrf_token(client: FlaskClient, path: str = "/account") -> str:
     """Return the token that forms of this browser send."""
     page = client.get(path).text
     return page.split('name="csrf_token"', 1)[1].split('value="', 1)[1].split('"', 1)[0]
+
+
+def make_code(key: str, steps: int = 0) -> str:
+    """Return the code of this half minute, or of one ``steps`` later (RFC 6238)."""
+    raw = base64.b32decode(key.replace("-", ""))
+    step = int(utc_now().timestamp()) // 30 + steps
+    digest = hmac.digest(raw, struct.pack(">Q", step), "sha1")
+    begin = digest[-1] & 15
+    return f"{(struct.unpack('>I', digest[begin : begin + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"

@@ -131,6 +131,6 @@ def test_a_session_that_was_ended_is_signed_out(engine: Engine) -> None:
     client = sign_in_as(make_console(engine), Role.VIEWER)
     assert client.get("/").status_code == 200
 
-    client.post("/account/sessions/end", data={"csrf_token": read_csrf_token(client)})
+    client.post("/account/sessions/end-all", data={"csrf_token": read_csrf_token(client)})
 
     assert client.get("/").status_code == 302

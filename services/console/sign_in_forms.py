@@ -1,0 +1,95 @@
+"""Forms of sign-in with locks, and the form of a passkey."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import g
+from flask_security.forms import LoginForm, TwoFactorVerifyCodeForm, VerifyForm
+from flask_security.recovery_codes import MfRecoveryCodesForm, MfRecoveryForm
+from flask_security.webauthn import WebAuthnRegisterForm, WebAuthnSigninForm
+from wtforms import HiddenField, SubmitField
+
+from services.accounts.sign_in_locks import Subject, count_failure, find_lock
+from services.core.clock import utc_now
+from services.core.db import transaction
+
+
+class _LockedForm:
+    """Refuses a locked account or address before it reads the input, and counts wrong input."""
+
+    def validate(self, **kwargs: Any) -> bool:
+        form: Any = self
+        subjects = [Subject("account", form.account), Subject("address", g.address)]
+        with transaction() as tx:
+            until = find_lock(tx, subjects, utc_now())
+        if until is not None:
+            form.form_errors = [describe_lock(until)]
+            return False
+        if super().validate(**kwargs):  # type: ignore[misc]
+            return True
+        if all(field.data for field in form if field.name in ("email", "password", "code")):
+            with transaction() as tx:
+                count_failure(tx, subjects, utc_now())
+        return False
+
+
+class SignInForm(_LockedForm, LoginForm):
+    """Email and password. An unknown email is treated as a known one."""
+
+    remember = None
+
+    @property
+    def account(self) -> str:
+        return self.email.data or ""
+
+
+class _SecondForm(_LockedForm):
+    @property
+    def account(self) -> str:
+        user = getattr(self, "user", None)
+        return user.email if user else ""
+
+
+class CodeForm(_SecondForm, TwoFactorVerifyCodeForm):
+    """A one-time code."""
+
+
+class RecoveryCodeForm(_SecondForm, MfRecoveryForm):
+    """A recovery code."""
+
+
+class SignInAgainForm(_SecondForm, VerifyForm):
+    """The password again, for a dangerous act."""
+
+
+def describe_lock(until: datetime) -> str:
+    minutes = max(1, round((until - utc_now()).total_seconds() / 60))
+    return (
+        f"Sign-in with a password is locked after too many failures. It opens again in {minutes} min. "
+        "A passkey works now; a link to a new password ends the lock too."
+    )
+
+
+class NewCodesForm(MfRecoveryCodesForm):
+    """New recovery codes. The present ones cannot be shown again."""
+
+    show_codes = None
+    generate_new_codes = SubmitField("Make 10 new codes")
+
+
+class PasskeyForm(WebAuthnRegisterForm):
+    """A new passkey. Each one signs in alone, without a password."""
+
+    usage = HiddenField(default="first")
+    submit = SubmitField("Add the passkey")
+
+    def validate(self, **kwargs: Any) -> bool:
+        self.usage.data = "first"
+        return bool(super().validate(**kwargs))
+
+
+class PasskeySignInForm(WebAuthnSigninForm):
+    """Starts the sign-in with a passkey, which is found without an email."""
+
+    identity = None
+    remember = HiddenField()

@@ -1,0 +1,53 @@
+"""Rows that pages show, and paths of pages that show them."""
+
+from datetime import timedelta
+
+from sqlalchemy import Engine
+from werkzeug.routing import Rule
+
+from services.accounts.api_tokens import create_token
+from services.accounts.people import find_access, get_person
+from services.accounts.roles import Role
+from services.accounts.sign_in_locks import Subject, count_failure
+from services.alerts.incidents import Incident, record_incidents
+from services.core.clock import utc_now
+from services.core.db import transaction
+from tests.health.fleet_rows import add_heartbeats, add_work
+from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick
+from tests.ledger_rows import accept, new_event
+
+LONG = "x" * 120
+VALUES = {"shop": "harbour", "slug": "harbour", "job": "daily-reconciliation", "name": "harbour"}
+"""Value of a parameter of a path; any other one is 1, the id of the first row."""
+
+
+def add_rows(engine: Engine, email: str) -> None:
+    """Add a shop, work, an event, an incident, a job with runs, and a token of ``email``."""
+    now = utc_now()
+    add_shops(engine, now - timedelta(days=3), harbour="America/Los_Angeles", west="Europe/Berlin")
+    add_jobs(engine, now - timedelta(days=3), make_job())
+    run_tick(engine, now)
+    accept(engine, new_event(1, body=b'{"id": 1, "email": "ada@example.com"}'), new_event(2, shop_id=2))
+    incidents = [
+        Incident(1, "work_dead:reconcile", "2026-11-20", "P2", f"1 reconcile dead {LONG}", {"count": 1}),
+        Incident(None, "audit_chain_failed", "2026-11-20", "P1", "row 2 altered", {"seq": 2}),
+    ]
+    with transaction(engine) as tx:
+        add_heartbeats(tx, now, but="sweep")
+        add_work(tx, "order_ingest", status="dead", key=LONG, last_error=LONG, payload={"name": LONG})
+        add_work(tx, "order_ingest", count=3)
+        record_incidents(tx, incidents, now)
+        owner = find_access(tx, get_person(tx, email).id)
+        assert owner is not None
+        create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=now)
+        count_failure(tx, [Subject("account", email)], now)
+
+
+def fill_rule(rule: Rule) -> str:
+    """Return a path of ``rule`` that shows rows of ``add_rows``."""
+    path = rule.rule
+    for name in rule.arguments:
+        value = VALUES.get(name, "1")
+        for form in (f"<int:{name}>", f"<path:{name}>", f"<{name}>"):
+            path = path.replace(form, value)
+    return path

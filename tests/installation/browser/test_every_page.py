@@ -1,0 +1,132 @@
+"""Every page in a real Chromium: accessible in light, dark and on a phone, and not wider than the phone.
+
+``KEEP_PAGES=folder`` stores a picture of each page.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Page, ViewportSize
+from sqlalchemy import Engine
+
+from services.accounts.roles import Role
+from services.accounts.sign_in_locks import MAX_FAILURES
+from services.console.auth import ACCOUNT_ROUTES, PAGE_ROUTES, PUBLIC_ROUTES
+from tests.console.people import make_code, sign_in_as
+from tests.installation.browser.axe import find_faults
+from tests.installation.browser.flows import (
+    ADA,
+    add_ada,
+    add_authenticator,
+    add_passkey,
+    set_password,
+    sign_out,
+    type_code,
+    type_password,
+)
+from tests.installation.browser.rows import add_rows, fill_rule
+
+WIDE, PHONE = ViewportSize(width=1200, height=800), ViewportSize(width=360, height=740)
+VIEWS = {"light": (WIDE, "light"), "dark": (WIDE, "dark"), "phone": (PHONE, "light")}
+
+
+class Faults(dict[str, list[str]]):
+    """Faults by page."""
+
+    def __init__(self, page: Page, view: str) -> None:
+        super().__init__()
+        self.page, self.view, self.seen = page, view, list[str]()
+
+    def check(self, name: str) -> None:
+        """Note the faults of the open page."""
+        if folder := os.environ.get("KEEP_PAGES"):
+            file = f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'home'}-{self.view}.png"
+            self.page.screenshot(path=Path(folder) / file, full_page=True)
+        self.seen.append(name)
+        if found := find_faults(self.page):
+            self[name] = found
+
+
+@pytest.fixture(params=VIEWS)
+def faults(request: pytest.FixtureRequest, page: Page) -> Iterator[Faults]:
+    """No page may have a fault in the width and the colours of one of ``VIEWS``."""
+    size, colours = VIEWS[request.param]
+    page.set_viewport_size(size)
+    page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
+    found = Faults(page, request.param)
+    yield found
+    assert found.seen
+    assert found == {}
+
+
+def list_paths(app: Flask, endpoints: frozenset[str] | set[str]) -> list[str]:
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint in endpoints]
+    return sorted({fill_rule(rule) for rule in rules if "GET" in (rule.methods or ())})
+
+
+def test_every_page_has_no_fault(
+    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
+) -> None:
+    client = sign_in_as(app.test_client(), Role.OWNER, email=ADA)
+    add_rows(engine, ADA)
+    name = app.config["SESSION_COOKIE_NAME"]
+    cookie = client.get_cookie(name)
+    assert cookie is not None
+    page.context.add_cookies([{"name": name, "value": cookie.value, "url": console}])
+
+    for path in list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}):
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.status == 200, path
+        if "text/html" in answer.headers["content-type"]:
+            faults.check(path)
+
+
+def test_every_page_of_sign_in_has_no_fault(page: Page, app: Flask, faults: Faults) -> None:
+    for path in list_paths(app, {one for one in PUBLIC_ROUTES if one.startswith("security.")}):
+        if "static" not in path:
+            page.goto(path)
+            faults.check(path)
+
+
+def test_every_page_after_a_form_has_no_fault(page: Page, faults: Faults) -> None:
+    path = add_ada(Role.OWNER)
+    page.goto(path)
+    faults.check("set a password")
+    page.get_by_label("Password", exact=True).fill("short")
+    page.get_by_label("The password again").fill("shorter")
+    page.get_by_role("button", name="Set the password").click()
+    faults.check("a short password")
+    set_password(page, path)
+    faults.check("password is set")
+    type_password(page, "a wrong password")
+    faults.check("wrong password")
+    type_password(page)
+    faults.check("set up codes")
+    page.get_by_role("button", name="Continue").click()
+    faults.check("the key of the codes")
+    type_code(page, make_code(page.locator("code.key").inner_text()))
+    faults.check("offer of recovery codes")
+    page.get_by_role("button", name="Make 10 new codes").click()
+    faults.check("recovery codes")
+    add_authenticator(page)
+    add_passkey(page, "laptop")
+    faults.check("a passkey is added")
+    page.goto("/account/passkeys")
+    faults.check("passkeys")
+    page.goto("/account")
+    page.get_by_label("Name").fill("ci")
+    page.get_by_role("button", name="Create a token").click()
+    faults.check("a new token")
+    sign_out(page)
+    type_password(page)
+    faults.check("enter a code")
+    page.get_by_role("link", name="Use a recovery code").click()
+    faults.check("enter a recovery code")
+    for _ in range(MAX_FAILURES["account"] + 1):
+        type_password(page, "a wrong password")
+    faults.check("a locked account")
