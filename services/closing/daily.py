@@ -1,7 +1,8 @@
 """Job ``daily-reconciliation``: closes a shop's day.
 
-It compares the payments with Stripe's, verifies the audit chain end to end, and lists low stock. The summary
-is in ``shop_config.last_daily_run``; the owner gets a mail if something is wrong.
+It compares the payments with Stripe's, verifies the audit chain end to end, lists low stock and counts the
+requests that failed. The summary is in ``shop_config.last_daily_run``; the owner gets a mail if something is
+wrong.
 """
 
 import logging
@@ -25,6 +26,7 @@ from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
 from services.jobs.handler import JobResult, JobRun, JobWork
 from services.jobs.schedule import period_bounds
+from services.ledger.request_errors import count_requests
 from services.ledger.work import FollowUp
 from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
 from services.payments.reconcile import reconcile_day
@@ -68,6 +70,7 @@ class DayChecks(NamedTuple):
     audit_rows: int
     findings: Sequence[AuditFinding]
     low_stock: Sequence[LowStock] | None
+    requests: dict[str, int]
 
 
 def check_day(
@@ -99,19 +102,21 @@ def check_day(
 def _check(run: JobRun, now: datetime) -> DayChecks:
     """Verify the audit chain without its anchors (a fleet job verifies those); find low stock."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
-    _, ends = period_bounds(run.covers, run.period, run.zone)
+    begins, ends = period_bounds(run.covers, run.period, run.zone)
     settings = get_settings()
     options = VerifyOptions(shop_id=run.shop_id, is_one_chain=True, full=True)
     with transaction() as tx:
         use_snapshot(tx)
         store = open_store(settings.archive_url)
         chain = verify_chain(tx, run.shop_id, options, make_signer(settings), store, ())
+    with transaction() as tx:
+        requests = count_requests(tx, run.shop_id, begins, ends)
     low_stock = None
     if now - ends < MAX_STOCK_AGE:
         with transaction() as tx:
             low_stock = list_low_stock(tx, run.shop_id, min(ends, now))
     day, findings = date.fromisoformat(run.period), list(chain.findings)
-    return DayChecks(run.shop_id, day, now, chain.rows, findings, low_stock)
+    return DayChecks(run.shop_id, day, now, chain.rows, findings, low_stock, requests)
 
 
 def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str]) -> dict[str, Any]:
@@ -138,6 +143,7 @@ def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str])
             "rows": checks.audit_rows,
             "findings": [str(finding) for finding in checks.findings[:10]],
         },
+        "requests": checks.requests,
         "low_stock": low_stock,
         **reported,
     }

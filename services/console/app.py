@@ -14,6 +14,7 @@ from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
+from services.console.scan_reading import ScanReading, make_scan_check
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -26,7 +27,10 @@ from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCh
 
 
 def make_app(
-    settings: Settings | None = None, probe: HealthCheck | None = None, stats: RequestStats | None = None
+    settings: Settings | None = None,
+    probe: HealthCheck | None = None,
+    stats: RequestStats | None = None,
+    scan: CachedCheck[ScanReading] | None = None,
 ) -> Flask:
     """Return the console application, which counts its requests in ``stats``.
 
@@ -44,10 +48,10 @@ def make_app(
     app.register_blueprint(audit_blueprint(settings))
     app.register_blueprint(gate_blueprint())
     app.register_blueprint(account_blueprint())
-    app.register_blueprint(pages_blueprint(settings, probe))
     app.register_blueprint(lists_blueprint())
     app.register_blueprint(details_blueprint())
     app.register_blueprint(api_blueprint())
+    app.register_blueprint(pages_blueprint(settings, probe, scan or make_scan_check()))
     add_helpers(app, settings)
     return app
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from flask import Flask, g, request, url_for
 from sqlalchemy import exists, select
@@ -9,6 +10,7 @@ from sqlalchemy import exists, select
 from services.accounts.roles import parse_role
 from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
+from services.console.line_pages import change_query
 from services.console.list_views import list_summaries
 from services.console.sign_in_texts import LABELS
 from services.core.db import transaction
@@ -46,6 +48,10 @@ def add_helpers(app: Flask, settings: Settings) -> None:
     def show_moment(at: datetime) -> str:
         return format_time(at, settings.zone)
 
+    @app.template_filter("local_time")
+    def show_local_time(at: datetime, zone: str = "") -> str:
+        return format_time(at, ZoneInfo(zone) if zone else settings.zone)
+
     @app.context_processor
     def functions() -> dict[str, Any]:
         return {
@@ -54,6 +60,7 @@ def add_helpers(app: Flask, settings: Settings) -> None:
             "label_of": label_of,
             "summaries": list_summaries,
             "may": may,
+            "change_query": change_query,
         }
 
 

@@ -1,17 +1,18 @@
 """Pages that only read."""
 
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, g, render_template, request
+from flask import Blueprint, render_template, request
 
 from services.console.formatting import describe_age
+from services.console.scan_page import show_scan
+from services.console.scan_reading import ScanReading
 from services.core.clock import utc_now
-from services.core.db import transaction
 from services.core.settings import Settings
-from services.jobs.shop_overview import read_shop_overview
 from services.ledger.health import Health, age_seconds, classify_health, sum_conditions
-from services.ledger.health_check import HealthCheck
+from services.ledger.health_check import CachedCheck, HealthCheck
 
 HEADLINES = {
     "ok": "Everything works.",
@@ -32,12 +33,12 @@ CONDITION_LABELS = {
 }
 
 
-def pages_blueprint(settings: Settings, probe: HealthCheck) -> Blueprint:
+def pages_blueprint(settings: Settings, probe: HealthCheck, scan: CachedCheck[ScanReading]) -> Blueprint:
     blueprint = Blueprint("pages", __name__)
 
     @blueprint.get("/")
-    def home() -> str:
-        return _show_scan()
+    def home() -> Any:
+        return show_scan(scan)
 
     @blueprint.get("/queues")
     def queues() -> str:
@@ -49,15 +50,6 @@ def pages_blueprint(settings: Settings, probe: HealthCheck) -> Blueprint:
         )
 
     return blueprint
-
-
-def _show_scan() -> str:
-    with transaction() as tx:
-        lines, _ = read_shop_overview(tx, g.at)
-    bad = [line for line in lines if line.state != "ok"]
-    return render_template(
-        "home.html", title="Morning scan", lines=lines, fine=len(lines) - len(bad), is_red=bool(bad)
-    )
 
 
 def _read_queues(health: Health, now: datetime) -> dict[str, object]:

@@ -20,6 +20,15 @@ NO_FAULT = ("health", "paused")
 
 _PHONE = re.compile(r"(?<=/)[0-9]{9,15}(?![^/])")
 """A part of a path that is a number as long as one of a phone; ids of Shopify are hidden too."""
+# One probe of the primary key for each minute: a range of minutes alone would read the rows of all shops.
+_COUNT_REQUESTS = """
+select coalesce(sum(c.requests), 0)::bigint as count, coalesce(sum(c.failed), 0)::bigint as failed
+  from generate_series(%(begins)s::timestamptz, %(ends)s::timestamptz - interval '1 minute', '1 minute') m(at)
+ cross join lateral (
+   select sum(count) as requests, sum(count) filter (where status >= 500) as failed from request_counts
+    where minute = m.at and shop = (select slug from shops where id = %(shop_id)s)
+      and outcome <> all(%(no_fault)s)) c
+"""
 # A provider sends a webhook again that got 503: the same delivery key, some time later.
 _FIND_EVENT = """
 select id from inbound_events
@@ -91,6 +100,15 @@ def list_errors(
         if value:
             query = query.where(request_errors.c[name] == value)
     return fetch_page(tx, query, limit)
+
+
+def count_requests(tx: Connection, shop_id: int, begins: datetime, ends: datetime) -> dict[str, int]:
+    """Return ``count`` and ``failed`` (5xx) of the requests about the shop from ``begins`` until ``ends``.
+
+    ``begins`` and ``ends`` are whole minutes. Ingress writes its counts every two seconds.
+    """
+    values = {"shop_id": shop_id, "begins": begins, "ends": ends, "no_fault": list(NO_FAULT)}
+    return dict(tx.exec_driver_sql(_COUNT_REQUESTS, values).one()._mapping)
 
 
 def list_recorded(tx: Connection, column: str) -> list[str]:

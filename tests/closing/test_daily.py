@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, insert, text
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.closing.daily import check_day
@@ -14,6 +14,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, JobRun
+from services.ledger.tables import request_counts
 from services.ledger.work import FollowUp
 from tests.shopify.sample_payloads import add_shop, rows
 
@@ -99,6 +100,29 @@ def test_day_without_findings_has_a_summary_and_no_mail(shop: Engine) -> None:
     assert summary["audit"]["rows"] == 3
     assert summary["low_stock"] == {"count": 0, "levels": []}
     assert mails(shop) == []
+
+
+def test_summary_counts_the_requests_of_the_shops_own_day(shop: Engine) -> None:
+    begins = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)  # midnight in Los Angeles
+    with transaction(shop) as tx:
+        (slug,) = tx.exec_driver_sql("select slug from shops").one()
+        for minutes, name, outcome, status, count in (
+            (-1, slug, "accepted", 503, 100),
+            (0, slug, "accepted", 200, 40),
+            (0, slug, "unavailable", 503, 3),
+            (1439, slug, "invalid_signature", 401, 2),
+            (60, slug, "paused", 503, 100),
+            (60, "other", "unavailable", 503, 100),
+            (1440, slug, "accepted", 200, 100),
+        ):
+            row = {"minute": begins + timedelta(minutes=minutes), "shop": name, "provider": "shopify"}
+            row |= {"outcome": outcome, "route": "/webhooks/shopify", "status": status, "count": count}
+            tx.execute(insert(request_counts).values(row))
+
+    close(shop)
+
+    ((summary,),) = rows(shop, SUMMARY)
+    assert summary["requests"] == {"count": 45, "failed": 3}
 
 
 def test_breaks_and_low_stock_are_one_mail_and_in_the_summary(shop: Engine) -> None:

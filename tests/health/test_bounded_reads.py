@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
+from services.console.scan_reading import read_scan
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.metrics import read_totals
@@ -22,6 +23,7 @@ READS: dict[str, Callable[[Connection], object]] = {
     "counters": read_totals,
     "conditions": lambda tx: count_conditions(tx, utc_now()),
     "console": lambda tx: list_conditions(tx, utc_now()),
+    "scan": lambda tx: read_scan(tx, utc_now()),
 }
 
 

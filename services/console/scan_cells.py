@@ -1,0 +1,182 @@
+"""The cells of the morning scan: a shop's facts become state, text, time and evidence. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from services.console.scan_facts import (
+    FINE,
+    RED,
+    STATES,
+    UNKNOWN,
+    WARN,
+    BadRun,
+    Cell,
+    OpenIncident,
+    ShopFacts,
+    Sources,
+)
+from services.core.times import format_time
+from services.costs.month import AI
+
+NOT_RESOLVED = "open,acknowledged,snoozed"
+"""The states of the incidents that are not resolved, as a filter of their list."""
+
+WARN_PERCENT = 80
+"""The share of a cap or budget from which a cell warns."""
+
+_COLUMN_OF_RULE: Mapping[str, str] = {
+    "requests_failed": "requests",
+    "reconciliation_break": "reconciliation",
+    "break_old": "reconciliation",
+    "audit_chain_failed": "audit",
+    "audit_work_id_taken": "audit",
+    "audit_rows_kept": "audit",
+    "cron_did_not_run": "jobs",
+    "job_failed": "jobs",
+    "run_too_long": "jobs",
+    "ai_at_cap": "ai",
+    "sms_over_budget": "sms",
+    "work_dead": "work",
+    "connection_broken": "connections",
+    "credential_expires": "connections",
+    "refresh_failing": "connections",
+}
+"""Rule -> the column that an open incident of it also changes. Every incident is in ``incidents``."""
+
+
+def raise_by_incidents(cell: Cell, facts: ShopFacts) -> Cell:
+    """Return ``cell``, or the worst open incident of its rules if that is worse."""
+    ones = [one for one in facts.incidents if _COLUMN_OF_RULE.get(one.rule.partition(":")[0]) == cell.column]
+    worst = min(ones, key=lambda one: (STATES.index(one.state), one.opened_at), default=None)
+    if worst is None or STATES.index(worst.state) >= STATES.index(cell.state):
+        return cell
+    url = f"/incidents/{worst.id}"
+    return cell._replace(state=worst.state, text=worst.summary, since=worst.opened_at, url=url)
+
+
+def check_requests(facts: ShopFacts) -> Cell:
+    cell = Cell("requests", UNKNOWN, "", None, _link("errors", facts.slug))
+    run = facts.last_run or {}
+    if cause := _describe_no_night(facts):
+        return cell._replace(text=cause, since=_get_time(run))
+    counted = run.get("requests")
+    if counted is None:
+        return cell._replace(text="not counted", since=_get_time(run))
+    count, failed = counted["count"], counted["failed"]
+    text = f"{failed:,} of {count:,}"
+    if failed:
+        text += f" ({100 * failed / count:.2g}%)"
+    return cell._replace(state=WARN if failed else FINE, text=text, since=_get_time(run))
+
+
+def check_reconciliation(facts: ShopFacts) -> Cell:
+    cell = Cell("reconciliation", UNKNOWN, "", None, f"/shops/{facts.slug}#night")
+    run = facts.last_run or {}
+    cell = cell._replace(since=_get_time(run))
+    if cause := _describe_no_night(facts):
+        return cell._replace(text=cause)
+    result = run.get("payments", "")
+    if result in ("clean", "no_stripe"):
+        return cell._replace(state=FINE, text=result.replace("_", " "))
+    if result == "breaks":  # open ones have an incident
+        return cell._replace(state=FINE, text="breaks, solved since")
+    code = run.get("error_code")
+    return cell._replace(text=f"not compared: {code}" if code else "not compared")
+
+
+def check_audit(facts: ShopFacts) -> Cell:
+    cell = Cell("audit", UNKNOWN, "", None, _link("audit", facts.slug))
+    run = facts.last_run or {}
+    cell, audit = cell._replace(since=_get_time(run)), run.get("audit")
+    if audit and not audit["verified"]:
+        return cell._replace(state=WARN, text="altered, resolved since")  # an open finding has an incident
+    if cause := _describe_no_night(facts):
+        return cell._replace(text=cause)
+    return cell._replace(state=FINE, text="verified") if audit else cell._replace(text="not verified")
+
+
+def check_jobs(slug: str, bad: Sequence[BadRun], missing: str, now: datetime) -> Cell:
+    cell = Cell("jobs", FINE, "no failed or late run", now, _link("runs", slug))
+    if bad:
+        first = min(bad, key=lambda run: run.since)
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        text = f"{first.name} {'is late' if first.is_late else 'failed'}{more}"
+        return cell._replace(state=RED, text=text, since=first.since)
+    return cell._replace(state=UNKNOWN, text=missing, since=None) if missing else cell
+
+
+def check_costs(facts: ShopFacts, kind: str) -> Cell:
+    costs, url = facts.costs.get(kind), f"/shops/{facts.slug}#budgets"
+    if costs is None:
+        return Cell(kind, FINE, "nothing", None, url)
+    zone = ZoneInfo(facts.timezone)
+    since = datetime.fromisoformat(f"{costs.month}-01").replace(tzinfo=zone)
+    if costs.percent is None:
+        return Cell(kind, FINE, f"{costs.spent}, no limit", since, url)
+    text = f"{costs.percent:.0f}% of {costs.limit}"
+    if costs.is_at_limit:
+        return Cell(kind, RED if kind == AI else WARN, text, since, url)
+    if left := costs.not_converted:
+        return Cell(kind, WARN, f"{text}, without {left}", since, url)
+    return Cell(kind, WARN if costs.percent >= WARN_PERCENT else FINE, text, since, url)
+
+
+def check_work(slug: str, dead: int, since: datetime | None, now: datetime) -> Cell:
+    url = _link("work", slug, status="dead")
+    return Cell("work", RED, f"{dead:,}", since, url) if dead else Cell("work", FINE, "0", now, url)
+
+
+def check_connections(facts: ShopFacts) -> Cell:
+    url = _link("platform/health", "", q=facts.slug)
+    broken = [one for one in facts.connections if one.status == "broken"]
+    if broken:
+        text = ", ".join(f"{one.provider}: {one.code}" for one in broken)
+        return Cell("connections", RED, text, min(one.since for one in broken), url)
+    since = max((one.since for one in facts.connections), default=None)
+    if not facts.has_token:
+        return Cell("connections", WARN, "no Shopify token", since, url)
+    if not facts.connections:
+        return Cell("connections", FINE if not facts.slug else UNKNOWN, "not used yet", None, url)
+    return Cell("connections", FINE, f"{len(facts.connections)} accepted", since, url)
+
+
+def check_incidents(slug: str, found: Sequence[OpenIncident], missing: str, sources: Sources) -> Cell:
+    cell = Cell("incidents", FINE, "0", sources.rules_at, _link("incidents", slug, state=NOT_RESOLVED))
+    counts = {name: sum(one.severity == name for one in found) for name in ("P1", "P2", "P3")}
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    states = [one.state for one in found]
+    if RED in states or (found and not missing):
+        since = min(one.opened_at for one in found)
+        return cell._replace(state=min(states, key=STATES.index), text=text, since=since)
+    if missing or sources.is_cut:
+        cause = missing or "too many are open to read them all"
+        return cell._replace(state=UNKNOWN, text=f"{text}; {cause}" if text else cause)
+    return cell
+
+
+def _describe_no_night(facts: ShopFacts) -> str:
+    """Return why there are no figures of the last night; empty if there are."""
+    night = facts.night
+    if not night.enabled:
+        return "daily-reconciliation is switched off"
+    if night.day is None:
+        if night.next_due_at is None:
+            return "no run is planned: is beat running?"
+        first = format_time(night.next_due_at, ZoneInfo(facts.timezone))
+        return f"first run {first}" if not facts.last_run else ""
+    day = (facts.last_run or {}).get("day", "")
+    if day >= night.day.isoformat():
+        return ""
+    return f"no run of {night.day}" + (f", last {day}" if day else "")
+
+
+def _get_time(run: Mapping[str, Any]) -> datetime | None:
+    return datetime.fromisoformat(run["at"]) if run.get("at") else None
+
+
+def _link(page: str, slug: str, **values: str) -> str:
+    pairs = {name: value for name, value in {"shop": slug, **values}.items() if value}
+    return f"/{page}?{urlencode(pairs)}" if pairs else f"/{page}"
