@@ -15,6 +15,7 @@ from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
 from services.console.scan_reading import ScanReading, make_scan_check
+from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -52,6 +53,7 @@ def make_app(
     app.register_blueprint(details_blueprint())
     app.register_blueprint(api_blueprint())
     app.register_blueprint(pages_blueprint(settings, probe, scan or make_scan_check()))
+    app.register_blueprint(shops_blueprint())
     add_helpers(app, settings)
     return app
 

@@ -80,8 +80,9 @@ ACCOUNT_ROUTES: Final = frozenset(
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     dict.fromkeys(
         (
-            "pages.home", "pages.queues", *(f"lists.{name}" for name in LISTS),
-            *(f"api.{name}" for name in LISTS), "details.work", "details.event", "details.incident",
+            "pages.home", "pages.queues", "shops.health", "shops.index", "shops.show",
+            *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
+            "details.work", "details.event", "details.incident",
         ),
         Role.VIEWER,
     )

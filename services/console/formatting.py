@@ -29,6 +29,7 @@ class PageLink(NamedTuple):
 
 NAVIGATION = (
     ("Scan", "pages.home", "s"),
+    ("Connections", "shops.health", "c"),
     ("Queues", "pages.queues", "q"),
     ("Work", "lists.work", "w"),
     ("Events", "lists.events", "e"),

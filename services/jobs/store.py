@@ -42,7 +42,8 @@ select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
 
 _LIST = f"""
 select job, shop_id, slug, schedule, zone, enabled, is_own, next_due_at from ({SCHEDULES}) places
- where %(job)s::text is null or job = %(job)s order by job, slug
+ where (%(job)s::text is null or job = %(job)s) and (%(shop_id)s::int is null or shop_id = %(shop_id)s)
+ order by job, slug
 """  # noqa: S608 - constants only
 
 
@@ -98,10 +99,12 @@ def get_job(tx: Connection, name: str) -> Job:
     return found[name]
 
 
-def list_schedules(tx: Connection, job: str | None = None) -> list[EffectiveSchedule]:
-    """Return the schedule in force at each place where a job runs: of all jobs, or only of ``job``."""
+def list_schedules(
+    tx: Connection, job: str | None = None, shop_id: int | None = None
+) -> list[EffectiveSchedule]:
+    """Return the schedule in force at each place where a job runs: of all, or only of ``job`` or the shop."""
     found = find_jobs(tx)
-    values = {"job": job, "fleet_zone": get_settings().fleet_timezone}
+    values = {"job": job, "shop_id": shop_id, "fleet_zone": get_settings().fleet_timezone}
     rows = map(dict, tx.exec_driver_sql(_LIST, values).mappings())
     return [EffectiveSchedule(**row | {"job": found[row["job"]]}) for row in rows]
 

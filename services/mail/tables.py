@@ -35,6 +35,7 @@ mail_outbox = Table(
     sa.CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
     unique("uq_mail_outbox_key", "shop_id", "dedupe_key"),
     Index("ix_mail_outbox_created_at", "created_at", postgresql_where=text("emptied_at is null")),
+    Index("ix_mail_outbox_shop_id", "shop_id", "id"),
     Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
 )
 

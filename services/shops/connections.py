@@ -46,18 +46,18 @@ select coalesce(shop_id, 0) as shop_id, provider, status, code, resource from co
 """
 
 # Without a token the app was uninstalled, so the refusal needs no repair.
-_IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
+IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
        select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))"""
 
 _FIND = f"""
 select shop_id, provider, status, code, detail, since, updated_at, resource from connections
- where {_IN_USE} order by shop_id nulls first, provider
+ where {IN_USE} order by shop_id nulls first, provider
 """  # noqa: S608 - the text is a constant
 
 BROKEN_LINES = f"""
 select 'connections_broken' as kind, provider as label, provider as name, shop_id, since,
        null::timestamptz as until, '' as by, concat_ws(': ', nullif(code, ''), nullif(detail, '')) as why
-  from connections where status = 'broken' and {_IN_USE}
+  from connections where status = 'broken' and {IN_USE}
 """  # noqa: S608 - the text is a constant
 """Every broken connection as a condition: see ``services.jobs.conditions``."""
 

@@ -1,4 +1,4 @@
-"""``/health`` and ``/metrics`` read growing tables only by a condition on an index, or by a partial index."""
+"""``/health``, ``/metrics`` and pages read growing tables by a condition on an index, or by a partial one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
+from services.console.connection_lines import find_run_figures, list_company_lines
 from services.console.scan_reading import read_scan
+from services.console.shop_facts import read_shop_facts
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.metrics import read_totals
@@ -14,8 +16,14 @@ from services.jobs.conditions import count_conditions, list_conditions
 from services.ledger.backlog import list_topic_figures
 from services.ledger.health import read_heartbeats
 from services.retention.rules import EVENTS, RULES
+from services.shops.shops import Shop
 
 GROWING = {rule.table for rule in (EVENTS, *RULES)} | {"audit_events", "event_archives", "incidents"}
+
+_SHOP = Shop(
+    id=1, slug="a", name="A", timezone="UTC", currency="CAD", owner_email="", accountant_email="",
+    shopify_domain="", stock_location_id="", stock_owner="shopify", created_at=utc_now(),
+)  # fmt: skip
 
 READS: dict[str, Callable[[Connection], object]] = {
     "heartbeats": read_heartbeats,
@@ -23,6 +31,9 @@ READS: dict[str, Callable[[Connection], object]] = {
     "counters": read_totals,
     "conditions": lambda tx: count_conditions(tx, utc_now()),
     "console": lambda tx: list_conditions(tx, utc_now()),
+    "companies": lambda tx: list_company_lines(tx, utc_now()),
+    "runs of shops": lambda tx: find_run_figures(tx, [1, 2], utc_now()),
+    "shop": lambda tx: read_shop_facts(tx, _SHOP, utc_now()),
     "scan": lambda tx: read_scan(tx, utc_now()),
 }
 

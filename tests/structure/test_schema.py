@@ -145,6 +145,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
+    "drop index ix_mail_outbox_shop_id",
     "drop table api_tokens, sign_in_locks, user_passkeys, user_roles, user_sessions, users",
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
