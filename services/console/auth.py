@@ -82,7 +82,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         (
             "pages.home", "pages.queues", "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
-            "details.work", "details.event", "details.incident",
+            "api.openapi", "details.work", "details.event", "details.incident",
         ),
         Role.VIEWER,
     )

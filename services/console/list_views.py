@@ -10,11 +10,12 @@ from services.console.answers import json_error
 from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage
 from services.console.list_reader import ListResult, parse_filters, read_list
 from services.console.lists import LISTS
+from services.console.openapi import MAX_ROWS, make_openapi
 from services.core.db import MAX_COUNTED, transaction
 from services.core.errors import InputInvalid
 from services.shops.shops import find_slugs
 
-PAGE_ROWS, MAX_ROWS = 50, 500
+PAGE_ROWS = 50
 
 
 def lists_blueprint() -> Blueprint:
@@ -28,6 +29,11 @@ def api_blueprint() -> Blueprint:
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
     for page in LISTS.values():
         blueprint.add_url_rule(f"/{page.name}", page.name, _make_answer(page))
+
+    @blueprint.get("/openapi.json")
+    def openapi() -> Response:
+        return _answer(make_openapi())
+
     return blueprint
 
 

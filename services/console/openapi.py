@@ -1,0 +1,151 @@
+"""The OpenAPI document of the API, made from ``LISTS``. Pure.
+
+Source: https://spec.openapis.org/oas/v3.1.0
+"""
+
+from typing import Any
+
+from services.console.list_page import ListColumn, ListFilter, ListPage
+from services.console.lists import LISTS
+
+MAX_ROWS = 500
+_TYPES: dict[str, dict[str, Any]] = {
+    "number": {"type": ["integer", "null"], "format": "int64"},
+    "time": {"type": ["string", "null"], "format": "date-time", "description": "UTC"},
+    "shop": {"type": ["string", "null"], "description": "the shop's slug; null: the fleet"},
+    "summaries": {"type": "array", "items": {"type": "string"}},
+}
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
+_TEXT = {"type": ["string", "null"]}
+_ERROR = {
+    "type": "object",
+    "required": ["error", "detail"],
+    "properties": {
+        "error": {"type": "string", "description": "a stable code"},
+        "detail": {
+            "type": "string",
+            "description": "what is wrong with which value, and what would be right",
+        },
+    },
+}
+_FAULTS = {
+    "401": "no API token, or one that ended",
+    "403": "the token's role is too low",
+    "422": "a filter is unknown or has a value that does not exist",
+    "503": "the database cannot be reached",
+}
+
+
+def make_openapi() -> dict[str, Any]:
+    """Return the document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Shopfleet", "version": "1", "description": "Lists of the console, read-only."},
+        "security": [{"token": []}],
+        "paths": {f"/api/v1/{page.name}": {"get": _describe(page)} for page in LISTS.values()},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "sf_..."}},
+            "schemas": {"Error": _ERROR, **{_schema(page): _describe_row(page) for page in LISTS.values()}},
+        },
+    }
+
+
+def _describe(page: ListPage) -> dict[str, Any]:
+    return {
+        "operationId": f"list_{page.name}",
+        "summary": page.title,
+        "description": page.about,
+        "parameters": [
+            *(_parameter(one) for one in page.filters),
+            _query("limit", f"Most rows, at most {MAX_ROWS}; 50 if not given.", _LIMIT),
+            _query("after", "The `next` of the page before.", {"type": "string"}),
+        ],
+        "responses": {
+            "200": {
+                "description": "The newest rows that match, and how many there are.",
+                "content": {"application/json": {"schema": _describe_answer(page)}},
+            },
+            **{code: _fault(text) for code, text in _FAULTS.items()},
+        },
+    }
+
+
+def _describe_answer(page: ListPage) -> dict[str, Any]:
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{_schema(page)}"}}
+    counts = {"type": "object", "additionalProperties": {"type": "integer"}}
+    return {
+        "type": "object",
+        "required": [page.name, "next", "count", "is_counted", "counts"],
+        "properties": {
+            page.name: rows,
+            "next": {"type": ["string", "null"], "description": "the cursor of the next page"},
+            "count": {"type": "integer", "description": "rows that match, at most 10,000"},
+            "is_counted": {"type": "boolean", "description": "false: there are more than `count`"},
+            "counts": counts | {"description": f"by {page.title_of_facet.lower() or 'nothing'}"},
+        },
+    }
+
+
+def _describe_row(page: ListPage) -> dict[str, Any]:
+    names = {_name(column): _TYPES.get(column.kind, _TEXT) for column in page.columns}
+    return {"type": "object", "required": list(names), "properties": names}
+
+
+def _name(column: ListColumn) -> str:
+    return "shop" if column.kind == "shop" else column.name
+
+
+def _schema(page: ListPage) -> str:
+    return page.name.capitalize()
+
+
+def _parameter(one: ListFilter) -> dict[str, Any]:
+    forms = {
+        "time": "An age (24h), a day or a moment (2026-11-29T07:00Z).",
+        "choice": "One or more values, separated by commas.",
+        "shop": "A shop's slug.",
+    }
+    needs = f" Needs {', '.join(one.needs)}." if one.needs else ""
+    text = f"{one.label}. {forms.get(one.kind, '')}".strip() + needs
+    return _query(one.name, text, {"type": "string"})
+
+
+def _query(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _fault(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+_HEAD = """# The API
+
+Made from the code by `python -m services.console.openapi > docs/api.md`; a test keeps it current.
+
+Read-only lists under `/api/v1`, with the rows, filters and access of [the console](console.md#lists). The
+document is `GET /api/v1/openapi.json` (OpenAPI 3.1).
+
+Send an API token of [your account](sign-in.md#sessions-and-tokens): `Authorization: Bearer sf_...`. Every
+error has `error` (a stable code) and `detail`: {faults}.
+
+An answer has the rows, `next` (the value for `after`, or null), `count`, `is_counted` and `counts`.
+"""
+
+
+def render_page() -> str:
+    """Return ``docs/api.md``."""
+    lines = [_HEAD.format(faults="; ".join(f"{code} {text}" for code, text in _FAULTS.items()))]
+    for page in LISTS.values():
+        fields = ", ".join(f"`{_name(column)}`" for column in page.columns)
+        lines += [f"## `GET /api/v1/{page.name}`", "", page.about, ""]
+        lines += ["| parameter | meaning |", "| --- | --- |"]
+        lines += [f"| `{one['name']}` | {one['description']} |" for one in _describe(page)["parameters"]]
+        lines += ["", f"Fields: {fields}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(render_page())

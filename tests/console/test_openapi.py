@@ -1,0 +1,65 @@
+"""The API and its document agree: schemathesis sends what the document allows and checks each answer."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import given, settings
+from schemathesis.openapi.loaders import from_dict
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from sqlalchemy import Engine
+
+from services.accounts.api_tokens import create_token
+from services.accounts.people import find_access, get_person
+from services.accounts.roles import Role
+from services.console.lists import LISTS
+from services.console.openapi import make_openapi, render_page
+from services.core.clock import utc_now
+from services.core.db import transaction
+from tests.console.people import make_console, sign_in_as
+from tests.console.test_lists import add_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def console(engine: Engine) -> tuple[Flask, dict[str, str]]:
+    """The application, and the header of a viewer's token."""
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.VIEWER)
+    with transaction() as tx:
+        owner = find_access(tx, get_person(tx, "viewer@example.com").id)
+        assert owner is not None
+        token = create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="t", now=utc_now())
+    return client.application, {"Authorization": f"Bearer {token}"}
+
+
+def test_the_page_of_the_api_is_current() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+
+    assert page == render_page(), "python -m services.console.openapi > docs/api.md"
+
+
+def test_every_list_is_in_the_document_with_its_filters() -> None:
+    document = make_openapi()
+
+    for name, page in LISTS.items():
+        parameters = document["paths"][f"/api/v1/{name}"]["get"]["parameters"]
+        assert [one["name"] for one in parameters] == [*(one.name for one in page.filters), "limit", "after"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_answers_are_as_the_document_says(console: tuple[Flask, dict[str, str]], name: str) -> None:
+    app, headers = console
+    schema = from_dict(make_openapi())
+    schema.app = app
+
+    @given(case=schema[f"/api/v1/{name}"]["GET"].as_strategy())
+    @settings(max_examples=20, deadline=None, database=None, derandomize=True)
+    def send(case: schemathesis.Case) -> None:
+        # A value that does not exist, such as a shop, is refused: the document cannot list the values.
+        case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
+
+    send()
