@@ -63,6 +63,8 @@ def parse_filters(
 
 
 def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: datetime) -> Any:
+    if not _is_text(text):
+        raise InputInvalid(f"{one.name}={text!r} should be text without NUL and half characters")
     if one.kind == "time":
         return parse_moment(text, now)
     if one.kind == "shop":
@@ -78,6 +80,11 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
         if part not in known:
             raise InputInvalid(f"{one.name}={describe_unknown(part, known)}")
     return wanted
+
+
+def _is_text(value: str) -> bool:
+    """Return whether PostgreSQL can compare ``value`` with a text."""
+    return "\0" not in value and value.encode(errors="replace").decode() == value
 
 
 def read_list(
@@ -151,6 +158,8 @@ def _read_cursor(page: ListPage, text: str) -> tuple[Any, ...]:
         )
     except (ValueError, TypeError):
         raise InputInvalid(f"after={text!r} should be the cursor of an answer") from None
+    if any(isinstance(key, str) and not _is_text(key) for key in keys):
+        raise InputInvalid(f"after={text!r} should be the cursor of an answer")
     if any(not isinstance(key, (int, str, datetime)) or isinstance(key, bool) for key in keys):
         raise InputInvalid(f"after={text!r} should be the cursor of an answer")
     return keys

@@ -84,6 +84,7 @@ def test_each_filter_of_work_finds_its_rows(engine: Engine, query: str, count: i
     [
         ("status=deed", "dead"), ("shop=harbor", "harbour"), ("since=yesterday", "24h"), ("topik=a", "topic"),
         ("text=ada", "shop, topic, since"), ("after=abc", "cursor"), ("after=WzEsMl0", "cursor"),
+        ("shop=%00", "without NUL"), ("key=%00a", "without NUL"),
         ("limit=0", "1 to 500"), ("limit=x", "1 to 500"),
     ],
 )  # fmt: skip
