@@ -199,7 +199,8 @@ def reset(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> 
         ended = reset_mfa(tx, person, now=utc_now(), **audit_author(actor))
     verb = "would be deleted" if dry_run else "are deleted"
     document = {"email": person.email, "sessions_ended": ended, "changed": not dry_run}
-    _report(f"The second factors of {person.email} {verb}; {ended} sessions end.", document, as_json=as_json)
+    sessions = "1 session ends" if ended == 1 else f"{ended} sessions end"
+    _report(f"The second factors of {person.email} {verb}; {sessions}.", document, as_json=as_json)
 
 
 def _make_link(email: str, *, is_mailed: bool) -> str:

@@ -37,6 +37,7 @@ from services.demo.night import Operator
 from services.demo.report import Stage
 from services.demo.sender import Answers, WebhookPoster
 from services.demo.shops import FOLLOWER, LEADER, POOL, DemoShop, find_owning, make_shops, record_shops
+from services.demo.viewer import add_viewer
 from services.fleet.processes import Supervisor
 from services.fleet.up import RunningFleet, start_fleet
 
@@ -87,7 +88,7 @@ def run_demo(
         report.print_incidents(console, figures)
         report.print_checks(console, checked)
         if stays_up:
-            report.print_next(console, fleet.values, home, log)
+            report.print_next(console, fleet.values, home, log, add_viewer())
             console.print("\nCtrl-C stops it.")
             with contextlib.suppress(KeyboardInterrupt):
                 fleet.supervisor.wait()

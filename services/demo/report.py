@@ -22,6 +22,7 @@ from services.core.ports import LOOPBACK
 from services.demo.checks import Check, list_counts
 from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
+from services.demo.viewer import DemoViewer
 
 
 def make_console() -> Console:
@@ -112,17 +113,23 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
     console.print(table)
 
 
-def print_next(console: Console, values: dict[str, str], home: Path, log: Path) -> None:
+def print_next(console: Console, values: dict[str, str], home: Path, log: Path, viewer: DemoViewer) -> None:
+    """Print where to sign in and as whom, the pages and addresses, and commands."""
     user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
     base = f"http://{LOOPBACK}"
+    pages = f"http://localhost:{values['CONSOLE_PORT']}"  # browsers allow passkeys on localhost alone
     console.print(Text.assemble(("\nLook", "bold")))
     for label, where in (
-        ("console", f"{base}:{values['CONSOLE_PORT']}/"),
+        ("sign in", f"{pages}/sign-in   email {viewer.email}, password {viewer.password}"),
+        ("scan", f"{pages}/   each shop in a line"),
+        ("work", f"{pages}/work?status=dead   what failed, and why"),
+        ("incidents", f"{pages}/incidents   the incidents of the day"),
+        ("queues", f"{pages}/queues"),
         ("Flower", f"{base}:{values['FLOWER_PORT']}/   user {user}, password {password}"),
         ("health", f"{base}:{values['INGRESS_PORT']}/health"),
         ("log", log),
     ):
-        console.print(Text(f"  {label:<8} {where}"), soft_wrap=True)
+        console.print(Text(f"  {label:<9} {where}"), soft_wrap=True)
     console.print(Text.assemble(("\nTry, in another terminal", "bold")))
     bin_folder = quote(_shown(Path(sys.executable).parent))
     for command in (
