@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from flask import Flask, g, request, url_for
+from markupsafe import Markup
 from sqlalchemy import exists, select
 
 from services.accounts.roles import parse_role
@@ -46,8 +47,8 @@ def add_helpers(app: Flask, settings: Settings) -> None:
     app.add_template_filter(describe_age, "age")
 
     @app.template_filter("moment")
-    def show_moment(at: datetime) -> str:
-        return format_time(at, settings.zone)
+    def show_moment(at: datetime) -> Markup:
+        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), format_time(at, settings.zone))
 
     @app.template_filter("local_time")
     def show_local_time(at: datetime, zone: str = "") -> str:

@@ -66,7 +66,14 @@ def page(chromium: Browser, console: str) -> Iterator[Page]:
     faults: list[str] = []
     opened = context.new_page()
     opened.on("pageerror", lambda fault: faults.append(str(fault)))
-    opened.on("console", lambda line: faults.append(line.text) if line.type in ("error", "warning") else None)
+    opened.on(
+        "console",
+        lambda line: (
+            faults.append(f"{line.text} {line.location.get('url')}")
+            if line.type in ("error", "warning")
+            else None
+        ),
+    )
     yield opened
     context.close()
     assert faults == []

@@ -25,6 +25,8 @@ def add_rows(engine: Engine, email: str) -> None:
     """Add a shop, work, an event, an incident, a job with runs, and a token of ``email``."""
     now = utc_now()
     add_shops(engine, now - timedelta(days=3), harbour="America/Los_Angeles", west="Europe/Berlin")
+    with transaction(engine) as tx:
+        add_work(tx, "order_ingest", status="dead", key=LONG, last_error=LONG, payload={"name": LONG})
     add_jobs(engine, now - timedelta(days=3), make_job())
     run_tick(engine, now)
     accept(engine, new_event(1, body=b'{"id": 1, "email": "ada@example.com"}'), new_event(2, shop_id=2))
@@ -34,7 +36,6 @@ def add_rows(engine: Engine, email: str) -> None:
     ]
     with transaction(engine) as tx:
         add_heartbeats(tx, now, but="sweep")
-        add_work(tx, "order_ingest", status="dead", key=LONG, last_error=LONG, payload={"name": LONG})
         add_work(tx, "order_ingest", count=3)
         record_incidents(tx, incidents, now)
         owner = find_access(tx, get_person(tx, email).id)

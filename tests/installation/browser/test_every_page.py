@@ -79,10 +79,10 @@ def test_every_page_has_no_fault(
     page.context.add_cookies([{"name": name, "value": cookie.value, "url": console}])
 
     for path in list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}):
-        answer = page.goto(path)
-        assert answer is not None
+        answer = page.request.get(path)
         assert answer.status == 200, path
         if "text/html" in answer.headers["content-type"]:
+            page.goto(path)
             faults.check(path)
 
 
