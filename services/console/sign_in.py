@@ -7,6 +7,7 @@ from flask_login import user_logged_out
 from flask_security import Security, current_user, signals
 from flask_security.mail_util import MailUtil
 from flask_security.recovery_codes import MfRecoveryCodesUtil
+from flask_security.totp import Totp
 from flask_security.webauthn_util import WebauthnUtil
 from webauthn.helpers.structs import (
     AuthenticatorSelectionCriteria,
@@ -61,6 +62,7 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
         mf_recovery_codes_util_cls=RecoveryCodes,
         webauthn_util_cls=ConsoleWebauthnUtil,
         render_template=render_sign_in_page,
+        totp_cls=OneTimeCodes,
     )
 
 
@@ -88,6 +90,20 @@ class RecoveryCodes(MfRecoveryCodesUtil):
         _audit(user, "user.codes", f"{user.email} used a recovery code")
         _mail(user.email, "recovery_code_used")
         return bool(super().delete_recovery_code(user, code))
+
+
+class OneTimeCodes(Totp):
+    """One-time codes that work once. The memory of the one process has the last code of each person."""
+
+    def __init__(self, secrets: Any, issuer: str) -> None:
+        super().__init__(secrets, issuer)
+        self._last: dict[int, int] = {}
+
+    def get_last_counter(self, user: Any) -> int | None:
+        return self._last.get(user.id)
+
+    def set_last_counter(self, user: Any, tmatch: Any) -> None:
+        self._last[user.id] = tmatch.counter
 
 
 class ConsoleWebauthnUtil(WebauthnUtil):

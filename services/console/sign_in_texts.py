@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _UNKNOWN_PASSKEY = "This console does not know this passkey. Use another one, or your password."
+_WRONG_CODE = "The code is wrong, or was used. Your app shows a new code every 30 seconds."
 
 _DONE: Mapping[str, str] = {
     "GENERIC_RECOVERY": "If this email has an account, a mail with a link to a new password is on its way.",
@@ -38,8 +39,8 @@ _FAULTS: Mapping[str, str] = {
     "INVALID_RESET_PASSWORD_TOKEN": "This link was used, or is not complete. Enter your email for a new one.",
     "INVALID_REDIRECT": "The page after the sign-in is not a page of this console.",
     "INVALID_INPUT": "This value is not possible here.",
-    "INVALID_CODE": "The code is wrong. Your app shows a new code every 30 seconds.",
-    "TWO_FACTOR_INVALID_TOKEN": "The code is wrong. Your app shows a new code every 30 seconds.",
+    "INVALID_CODE": _WRONG_CODE,
+    "TWO_FACTOR_INVALID_TOKEN": _WRONG_CODE,
     "TWO_FACTOR_PERMISSION_DENIED": "Sign in with your password first.",
     "TWO_FACTOR_METHOD_NOT_AVAILABLE": "Choose one of the methods on this page.",
     "TWO_FACTOR_SETUP_EXPIRED": "More than %(within)s have passed. Start again.",

@@ -153,6 +153,21 @@ def test_an_admin_needs_a_second_factor_and_recovery_codes_work_once(engine: Eng
     assert third.get("/").status_code == 302
 
 
+def test_a_one_time_code_works_once(engine: Engine) -> None:
+    client = make_console(engine)
+    add_with_password(client, Role.ADMIN)
+    sign_in(client)
+    key = re.search(r'"key">([A-Z2-7-]+)</code>', post(client, "/account/codes", setup="authenticator").text)
+    assert key
+    code = make_code(key[1])
+    assert post(client, "/sign-in/code", code=code).status_code == 302
+
+    other = client.application.test_client()
+    sign_in(other)
+    assert "was used" in post(other, "/sign-in/code", code=code).text
+    assert post(other, "/sign-in/code", code=make_code(key[1], steps=1)).location == "/"
+
+
 def test_wrong_codes_lock_the_account_too(engine: Engine) -> None:
     client = make_console(engine)
     add_with_password(client, Role.ADMIN)
