@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from textwrap import shorten
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -23,6 +24,9 @@ from services.costs.month import AI
 
 NOT_RESOLVED = "open,acknowledged,snoozed"
 """The states of the incidents that are not resolved, as a filter of their list."""
+
+MAX_CHARACTERS = 48
+"""Of an incident's summary in a cell, so that a line stays a line."""
 
 WARN_PERCENT = 80
 """The share of a cap or budget from which a cell warns."""
@@ -54,7 +58,8 @@ def raise_by_incidents(cell: Cell, facts: ShopFacts) -> Cell:
     if worst is None or STATES.index(worst.state) >= STATES.index(cell.state):
         return cell
     url = f"/incidents/{worst.id}"
-    return cell._replace(state=worst.state, text=worst.summary, since=worst.opened_at, url=url)
+    text = shorten(worst.summary, MAX_CHARACTERS, placeholder="…")  # the incident's page has all of it
+    return cell._replace(state=worst.state, text=text, since=worst.opened_at, url=url)
 
 
 def check_requests(facts: ShopFacts) -> Cell:
