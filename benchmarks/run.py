@@ -13,6 +13,7 @@ from benchmarks import (
     alerts,
     audit_verify,
     audit_write,
+    console,
     idle,
     ingress,
     latency,
@@ -110,6 +111,10 @@ def _alerts(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return alerts.measure(servers, rounds=args.rounds, shops=args.shops)
 
 
+def _console(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return console.measure(servers, rounds=5, shops=args.shops, work_rows=args.work_rows)
+
+
 def _idle(args: argparse.Namespace) -> list[Report]:
     return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
 
@@ -127,6 +132,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "reconcile": _reconcile,
     "retention": _retention,
     "alerts": _alerts,
+    "console": _console,
 }
 
 
@@ -157,7 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--old-rows", type=int, default=1_000_000, help="old rows (retention); 5000000 takes an hour"
     )
-    parser.add_argument("--shops", type=int, default=1_000, help="shops with figures (alerts)")
+    parser.add_argument("--shops", type=int, default=1_000, help="shops (alerts, console)")
+    parser.add_argument(
+        "--work-rows", type=int, default=1_000_000, help="work (console); 10000000 takes half an hour"
+    )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")

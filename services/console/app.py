@@ -14,7 +14,7 @@ from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
-from services.console.scan_reading import ScanReading, make_scan_check
+from services.console.scan_reading import ScanReader
 from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
@@ -31,7 +31,7 @@ def make_app(
     settings: Settings | None = None,
     probe: HealthCheck | None = None,
     stats: RequestStats | None = None,
-    scan: CachedCheck[ScanReading] | None = None,
+    scan: ScanReader | None = None,
 ) -> Flask:
     """Return the console application, which counts its requests in ``stats``.
 
@@ -52,7 +52,7 @@ def make_app(
     app.register_blueprint(lists_blueprint())
     app.register_blueprint(details_blueprint())
     app.register_blueprint(api_blueprint())
-    app.register_blueprint(pages_blueprint(settings, probe, scan or make_scan_check()))
+    app.register_blueprint(pages_blueprint(settings, probe, scan or ScanReader()))
     app.register_blueprint(shops_blueprint())
     add_helpers(app, settings)
     return app

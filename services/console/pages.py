@@ -8,11 +8,11 @@ from flask import Blueprint, render_template, request
 
 from services.console.formatting import describe_age
 from services.console.scan_page import show_scan
-from services.console.scan_reading import ScanReading
+from services.console.scan_reading import ScanReader
 from services.core.clock import utc_now
 from services.core.settings import Settings
 from services.ledger.health import Health, age_seconds, classify_health, sum_conditions
-from services.ledger.health_check import CachedCheck, HealthCheck
+from services.ledger.health_check import HealthCheck
 
 HEADLINES = {
     "ok": "Everything works.",
@@ -33,7 +33,7 @@ CONDITION_LABELS = {
 }
 
 
-def pages_blueprint(settings: Settings, probe: HealthCheck, scan: CachedCheck[ScanReading]) -> Blueprint:
+def pages_blueprint(settings: Settings, probe: HealthCheck, scan: ScanReader) -> Blueprint:
     blueprint = Blueprint("pages", __name__)
 
     @blueprint.get("/")

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from textwrap import shorten
 from typing import Any
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from services.console.scan_facts import (
@@ -28,7 +27,7 @@ NOT_RESOLVED = "open,acknowledged,snoozed"
 MAX_CHARACTERS = 48
 """Of an incident's summary in a cell, so that a line stays a line."""
 
-WARN_PERCENT = 80
+WARN_PERCENT, FULL_PERCENT = 80, 100
 """The share of a cap or budget from which a cell warns."""
 
 _COLUMN_OF_RULE: Mapping[str, str] = {
@@ -104,7 +103,7 @@ def check_audit(facts: ShopFacts) -> Cell:
 
 
 def check_jobs(slug: str, bad: Sequence[BadRun], missing: str, now: datetime) -> Cell:
-    cell = Cell("jobs", FINE, "no failed or late run", now, _link("runs", slug))
+    cell = Cell("jobs", FINE, "on time", now, _link("runs", slug))
     if bad:
         first = min(bad, key=lambda run: run.since)
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
@@ -119,14 +118,16 @@ def check_costs(facts: ShopFacts, kind: str) -> Cell:
         return Cell(kind, FINE, "nothing", None, url)
     zone = ZoneInfo(facts.timezone)
     since = datetime.fromisoformat(f"{costs.month}-01").replace(tzinfo=zone)
-    if costs.percent is None:
+    percent = costs.percent  # computed at each access
+    if percent is None:
         return Cell(kind, FINE, f"{costs.spent}, no limit", since, url)
-    text = f"{costs.percent:.0f}% of {costs.limit}"
-    if costs.is_at_limit:
+    text = f"{percent:.0f}% of {costs.limit}"
+    if percent >= FULL_PERCENT:
         return Cell(kind, RED if kind == AI else WARN, text, since, url)
-    if left := costs.not_converted:
+    is_foreign = any(not costs.limit.endswith(currency) for currency in costs.micros)
+    if is_foreign and (left := costs.not_converted):
         return Cell(kind, WARN, f"{text}, without {left}", since, url)
-    return Cell(kind, WARN if costs.percent >= WARN_PERCENT else FINE, text, since, url)
+    return Cell(kind, WARN if percent >= WARN_PERCENT else FINE, text, since, url)
 
 
 def check_work(slug: str, dead: int, since: datetime | None, now: datetime) -> Cell:
@@ -184,4 +185,5 @@ def _get_time(run: Mapping[str, Any]) -> datetime | None:
 
 def _link(page: str, slug: str, **values: str) -> str:
     pairs = {name: value for name, value in {"shop": slug, **values}.items() if value}
-    return f"/{page}?{urlencode(pairs)}" if pairs else f"/{page}"
+    query = "&".join(f"{name}={value}" for name, value in pairs.items())
+    return f"/{page}?{query}" if query else f"/{page}"

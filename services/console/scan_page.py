@@ -8,15 +8,12 @@ from services.accounts.roles import Role
 from services.console.line_pages import list_filters, make_page, read_states
 from services.console.scan import count_states, plan_verdict
 from services.console.scan_facts import COLUMNS, RED, STATES
-from services.console.scan_reading import ScanReading
-from services.ledger.health_check import CachedCheck, result_within
-
-DEADLINE_SECONDS = 10.0
+from services.console.scan_reading import ScanReader
 
 
-def show_scan(check: CachedCheck[ScanReading]) -> Any:
+def show_scan(scan: ScanReader) -> Any:
     """Return the page of the shops that this person may see; 503 if they cannot be read in time."""
-    reading = result_within(check.start(), DEADLINE_SECONDS)
+    reading = scan.read()
     if reading is None:
         detail = "The shops could not be read in time. The console's log has the cause."
         return render_template("error.html", title="No figures", detail=detail, is_red=True), 503
@@ -35,7 +32,7 @@ def show_scan(check: CachedCheck[ScanReading]) -> Any:
         verdict=verdict,
         at=reading.at,
         columns=COLUMNS,
-        fleet=fleet if not typed and not wanted else None,
+        fleet=fleet if fleet and not typed and (not wanted or fleet.state in wanted) else None,
         page=make_page([scan for scan in found if not wanted or scan.state in wanted]),
         filters=list_filters(count_states(found), wanted),
         typed=request.args.get("q", ""),

@@ -14,7 +14,7 @@ from services.accounts.roles import Role
 from services.accounts.sessions import start_session
 from services.accounts.tables import users
 from services.console.app import make_app
-from services.console.scan_reading import make_scan_check
+from services.console.scan_reading import ScanReader
 from services.console.sign_in import SESSION_KEY
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -28,7 +28,7 @@ PASSWORD = "correct horse battery staple"
 def make_console(engine: Engine) -> FlaskClient:
     """Return a browser that is not signed in."""
     probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
-    return make_app(get_settings(), probe, scan=make_scan_check(0, 0)).test_client()
+    return make_app(get_settings(), probe, scan=ScanReader(0, 0, quick_seconds=60)).test_client()
 
 
 def sign_in_as(

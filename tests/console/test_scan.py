@@ -96,7 +96,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("audit", "red", {"incidents": [incident("audit_chain_failed", "P1")]}, "is open"),
     ("audit", "unknown", {"last_run": OLD_RUN}, "no run"),
     ("audit", "unknown", {"last_run": {k: v for k, v in RUN.items() if k != "audit"}}, "not verified"),
-    ("jobs", "fine", {}, "no failed or late run"),
+    ("jobs", "fine", {}, "on time"),
     (
         "jobs",
         "red",
@@ -111,6 +111,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("ai", "fine", {"costs": costs("ai", 99999, "")}, "no limit"),
     ("ai", "warn", {"costs": costs("ai", 4000)}, "80% of 50.00 CAD"),
     ("ai", "warn", {"costs": costs("ai", 100, currency="USD")}, "without 1.00 USD"),
+    ("sms", "warn", {"costs": costs("sms", 100, currency="USD")}, "without 1.00 USD"),
     ("ai", "red", {"costs": costs("ai", 5000)}, "100% of 50.00 CAD"),
     ("sms", "fine", {"costs": costs("sms", 100)}, "2% of 50.00 CAD"),
     ("sms", "warn", {"costs": costs("sms", 5100)}, "102% of 50.00 CAD"),

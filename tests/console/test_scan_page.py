@@ -1,16 +1,24 @@
 """``/``: one line a shop, the worst first, with filter, search, pages and one verdict."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from html import unescape
+from threading import Event
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 
 from services.accounts.roles import Role
-from services.console.scan_reading import read_scan
+from services.alerts.incidents import Incident, record_incidents
+from services.console.app import make_app
+from services.console.scan_facts import ShopScan, Sources
+from services.console.scan_reading import OLDEST, ScanReader, ScanReading, read_scan
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.conditions import count_conditions
+from services.ledger.health_check import HealthCheck
 from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, sign_in_as
 from tests.health.fleet_rows import add_work
@@ -101,6 +109,17 @@ def test_nothing_is_fine_while_nobody_checks(
     assert why in page
 
 
+def test_every_cell_leads_to_its_evidence(engine: Engine, client: FlaskClient, ids: list[int]) -> None:
+    with engine.begin() as tx:
+        record_incidents(tx, [Incident(ids[0], "stock_oversold", "x", "P2", "oversold")], NOW)
+        record_incidents(tx, [Incident(ids[1], "reconciliation_break", "x", "P2", "2 payments differ")], NOW)
+
+    links = set(re.findall(r'<td class="\w+" data-label="[^"]+"><a href="([^"]+)"', client.get("/").text))
+
+    assert len(links) > 8 * 3
+    assert {link: client.get(unescape(link)).status_code for link in links} == dict.fromkeys(links, 200)
+
+
 def test_an_empty_fleet_names_the_command_that_adds_a_shop(engine: Engine) -> None:
     page = sign_in_as(make_console(engine), Role.VIEWER).get("/").text
 
@@ -165,3 +184,47 @@ def test_the_number_of_queries_does_not_grow_with_the_shops(engine: Engine) -> N
         add_fine_shops(tx, *(f"shop{n:04}" for n in range(50)), now=NOW)
 
     assert count() == empty < 20
+
+
+def make_reading(at: datetime) -> ScanReading:
+    line = ShopScan(0, "", "Fleet", "UTC", "fine", {})
+    return ScanReading(at, Sources(at, at), line, [])
+
+
+def test_a_slow_reading_shows_the_one_before() -> None:
+    readings, finish = iter([make_reading(utc_now())]), Event()
+
+    def read() -> ScanReading:
+        if (found := next(readings, None)) is None:
+            finish.wait(60)
+        return found or make_reading(utc_now())
+
+    reader = ScanReader(0, 0, quick_seconds=0.01, read=read)
+    first = reader.read()
+
+    assert first is not None
+    assert reader.read() is first
+    finish.set()
+
+
+def test_an_old_reading_is_not_shown_and_a_failed_one_is_no_figures() -> None:
+    old = make_reading(utc_now() - OLDEST * 2)
+    found = iter([old])
+    reader = ScanReader(0, 0, read=found.__next__)
+
+    assert reader.read() is old
+    assert reader.read() is None
+
+
+def test_the_page_without_figures_is_503_and_red(engine: Engine) -> None:
+    def fail() -> ScanReading:
+        raise RuntimeError("no figures")
+
+    probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2)
+    client = make_app(get_settings(), probe, scan=ScanReader(0, 0, read=fail)).test_client()
+
+    answer = sign_in_as(client, Role.VIEWER).get("/")
+
+    assert answer.status_code == 503
+    assert "The shops could not be read" in answer.text
+    assert "icon-red.svg" in answer.text
