@@ -133,6 +133,8 @@ def _is_shown(form: FormOnPage, page: SignInPage, context: Mapping[str, Any]) ->
         return False
     if page.passkey and context.get("credential_options"):
         return bool(form.token)  # the browser answers; the first form is done
+    if form.name == "two_factor_setup_form" and context.get("chosen_method"):
+        return False  # it would make another key
     if form.name == "two_factor_verify_code_form" and "chosen_method" in context:
         return bool(context["chosen_method"])
     return (
