@@ -70,7 +70,7 @@ def add(
     with transaction_or_plan(dry_run=dry_run) as tx:
         roles = {find_shop_id(tx, shop) if shop else None: parse_role(role)}
         add_person(tx, email, name, roles, now=utc_now(), **audit_author(actor))
-    link = "" if dry_run else _make_link(email, is_mailed=is_mailed)
+    link = "" if dry_run else _make_link(email, actor, is_mailed=is_mailed)
     document = {"email": email, "role": role, "shop": shop or None, "link": link, "changed": not dry_run}
     verb = "Would add" if dry_run else "Added"
     at_shop = f" at {shop}" if shop else ""
@@ -80,8 +80,8 @@ def add(
 @command.command("link")
 @click.argument("email", type=PERSON)
 @click.option("--mail", "is_mailed", is_flag=True, help="Mail the link to the person.")
-@json_option
-def link(email: str, is_mailed: bool, as_json: bool) -> None:
+@_change_options
+def link(email: str, is_mailed: bool, dry_run: bool, actor: str, as_json: bool) -> None:
     """Print a link with which a person sets a new password. It works once, within an hour.
 
     \b
@@ -89,13 +89,10 @@ def link(email: str, is_mailed: bool, as_json: bool) -> None:
     """
     with transaction() as tx:
         person = get_person(tx, email)
-    made = _make_link(person.email, is_mailed=is_mailed)
-    _report(
-        f"{person.email} sets a password with this link.",
-        {"email": person.email, "link": made},
-        made,
-        as_json=as_json,
-    )
+    made = "" if dry_run else _make_link(person.email, actor, is_mailed=is_mailed)
+    document = {"email": person.email, "link": made, "changed": not dry_run}
+    verb = "would set" if dry_run else "sets"
+    _report(f"{person.email} {verb} a password with this link.", document, made, as_json=as_json)
 
 
 @command.command("list")
@@ -203,10 +200,10 @@ def reset(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> 
     _report(f"The second factors of {person.email} {verb}; {sessions}.", document, as_json=as_json)
 
 
-def _make_link(email: str, *, is_mailed: bool) -> str:
+def _make_link(email: str, actor: str, *, is_mailed: bool) -> str:
     from services.console.links import make_password_link
 
-    return make_password_link(email, is_mailed=is_mailed)
+    return make_password_link(email, is_mailed=is_mailed, now=utc_now(), **audit_author(actor))
 
 
 def _report(text: str, document: Mapping[str, object], link: str = "", *, as_json: bool) -> None:

@@ -1,11 +1,12 @@
 """How pages show ages, times and numbers, and what every template can call."""
 
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from flask import Flask, g, request, url_for
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from sqlalchemy import exists, select
 
 from services.accounts.roles import parse_role
@@ -17,6 +18,8 @@ from services.console.sign_in_texts import LABELS
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.core.times import format_time
+
+_COMMAND = re.compile(r"`([^`]+)`")
 
 
 class PageLink(NamedTuple):
@@ -45,6 +48,10 @@ NAVIGATION = (
 def add_helpers(app: Flask, settings: Settings) -> None:
     """Add filters and functions for templates."""
     app.add_template_filter(describe_age, "age")
+
+    @app.template_filter("commands")
+    def show_commands(text: str) -> Markup:
+        return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
     @app.template_filter("moment")
     def show_moment(at: datetime) -> Markup:

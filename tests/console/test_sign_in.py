@@ -26,7 +26,7 @@ def post(client: FlaskClient, path: str, **values: str) -> TestResponse:
 def add_with_password(client: FlaskClient, role: Role = Role.OPERATOR) -> None:
     with transaction() as tx:
         add_person(tx, ADA, "", {None: role}, by="tests", now=utc_now())
-    path = urlsplit(make_password_link(ADA)).path
+    path = urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
     answer = post(client, path, password=PASSWORD, password_confirm=PASSWORD)
     assert answer.location == "/sign-in", answer.text
 
@@ -50,7 +50,7 @@ def test_a_person_signs_in_and_out(engine: Engine) -> None:
 
     client.post("/sign-out", data={"csrf_token": read_csrf_token(client)})
     assert client.get("/").status_code == 302
-    assert list_actions() == ["user.add", "user.reset_password", "user.sign_in"]
+    assert list_actions() == ["user.add", "user.link", "user.reset_password", "user.sign_in"]
 
 
 def test_the_page_that_was_asked_for_opens_after_the_sign_in_and_no_foreign_one(engine: Engine) -> None:
@@ -84,7 +84,7 @@ def test_a_lock_ends_by_itself_and_by_a_new_password(engine: Engine) -> None:
         sign_in(client, password="wrong")
     assert sign_in(client).status_code == 200
 
-    path = urlsplit(make_password_link(ADA)).path
+    path = urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
     post(client, path, password="another long password", password_confirm="another long password")
     assert sign_in(client, password="another long password").location == "/"
 
@@ -100,7 +100,7 @@ def test_a_link_to_a_password_works_once(engine: Engine) -> None:
     client = make_console(engine)
     with transaction() as tx:
         add_person(tx, ADA, "", {None: Role.VIEWER}, by="tests", now=utc_now())
-    path = urlsplit(make_password_link(ADA)).path
+    path = urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
 
     assert client.get(path).status_code == 200
     assert post(client, path, password=PASSWORD, password_confirm=PASSWORD).location == "/sign-in"
@@ -189,7 +189,7 @@ def test_a_new_password_ends_the_other_sessions(engine: Engine) -> None:
     sign_in(other)
     assert other.get("/").status_code == 200
 
-    path = urlsplit(make_password_link(ADA)).path
+    path = urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
     post(client, path, password="another long password", password_confirm="another long password")
 
     assert other.get("/").status_code == 302
@@ -201,7 +201,12 @@ def test_a_short_password_is_refused(engine: Engine, weak: str) -> None:
     with transaction() as tx:
         add_person(tx, ADA, "", {None: Role.VIEWER}, by="tests", now=utc_now())
 
-    answer = post(client, urlsplit(make_password_link(ADA)).path, password=weak, password_confirm=weak)
+    answer = post(
+        client,
+        urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path,
+        password=weak,
+        password_confirm=weak,
+    )
 
     assert answer.status_code == 200
     assert 'class="bad"' in answer.text

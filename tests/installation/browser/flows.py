@@ -18,7 +18,7 @@ def add_ada(role: Role = Role.VIEWER) -> str:
     """Add a person; return the path of the link that sets a password."""
     with transaction() as tx:
         add_person(tx, ADA, "Ada", {None: role}, by="tests", now=utc_now())
-    return urlsplit(make_password_link(ADA)).path
+    return urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
 
 
 def set_password(page: Page, path: str, password: str = PASSWORD) -> None:
