@@ -1,6 +1,7 @@
 """``fleet shops``: add, list, show and change shops, and record their secrets."""
 
 import click
+from sqlalchemy import Connection
 
 from services.cli.base import (
     CommandGroup,
@@ -22,6 +23,7 @@ from services.cli.shops_remove import remove
 from services.cli.shops_secret import secret
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
+from services.costs.store import list_month_costs
 from services.mail.connection_lines import list_shop_lines
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
@@ -51,7 +53,8 @@ _FIELD_HELP = {
     "stock_owner": "Who owns the stock figures: shopify, shopfleet or pool:NAME.",
     "ai_cap": "Most that AI may cost in a month, such as '50.00 CAD'; '' for no cap.",
     "sms_budget": "What SMS should cost in a month, such as '50.00 CAD'; '' for no budget.",
-    "exchange_rates": "For costs in other currencies: USD/CAD=1.37 (one USD is 1.37 CAD).",
+    "exchange_rates": "For costs in other currencies: USD/CAD=1.37 (one USD is 1.37 CAD). "
+    "Other rates of the shop stay; USD/CAD= removes one, '' all.",
 }
 
 
@@ -151,6 +154,8 @@ def set_fields(
     --stock-owner shopify: every level follows Shopify and nothing is pushed. --stock-owner pool:NAME: the
     shop shares its stock with the other shops of the pool (`fleet stock pool`). If the shop has a token,
     --shopify-domain is compared with Shopify's answer; webhooks may still have the previous domain.
+    --exchange-rates adds the given pairs or replaces their rates; the output names costs of this month
+    that do not count after the change.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -164,8 +169,12 @@ def set_fields(
         compare_domain(slug, wanted["shopify_domain"])
     with transaction_or_plan(dry_run=dry_run) as tx:
         before = get_shop(tx, slug)
+        left_before = _find_left_costs(tx, before)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **audit_author(actor))
+        left = [one for one in _find_left_costs(tx, before) if one not in left_before]
+    for one in left:
+        click.echo(f"{one}: no rate {'would be' if dry_run else 'is'} stated", err=True)
     if "stock_owner" in wanted and not dry_run:
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))
@@ -179,6 +188,17 @@ def set_fields(
         if not dry_run and shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
             pool = shop.stock_owner.removeprefix(OF_POOL)
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
+
+
+def _find_left_costs(tx: Connection, shop: Shop) -> list[str]:
+    """Return the costs of this month that do not count against a limit of ``shop``."""
+    found = list_month_costs(tx, utc_now(), shop_id=shop.id)
+    texts = [(one, one.not_converted) for one in found]
+    return [
+        f"{left} of the {one.kind} costs of {one.month} do not count against {one.limit}"
+        for one, left in texts
+        if left
+    ]
 
 
 for one in (connect, costs, import_shops, remove, secret):

@@ -14,7 +14,7 @@ OF_POOL = "pool:"
 """Prefix of the name of a pool, which owns the stock levels of several shops together."""
 
 
-_RATE = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})=([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+_RATE = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})=([0-9]{1,9}(?:\.[0-9]{1,9})?)?")
 
 
 def _is_limit(value: str) -> bool:
@@ -27,7 +27,21 @@ def _are_rates(value: str) -> bool:
 
 def _is_rate(text: str) -> bool:
     match = _RATE.fullmatch(text.strip())
-    return match is not None and {match[1], match[2]} <= CURRENCIES and float(match[3]) > 0
+    return match is not None and {match[1], match[2]} <= CURRENCIES and float(match[3] or 1) > 0
+
+
+def merge_rates(before: str, given: str) -> str:
+    """Return the rates ``before`` with each pair of ``given`` added, replaced, or without a rate removed.
+
+    Both are valid. An empty ``given`` removes every rate.
+    """
+    rates = dict(_split_rates(before)) | dict(_split_rates(given)) if given else {}
+    return ", ".join(f"{pair}={rate}" for pair, rate in rates.items() if rate)
+
+
+def _split_rates(text: str) -> list[tuple[str, str]]:
+    parts = (one.strip().partition("=") for one in text.split(",") if one.strip())
+    return [(pair, rate) for pair, _, rate in parts]
 
 
 _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
@@ -53,23 +67,29 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     ),
     "ai_cap": (_is_limit, "an amount for each month with its currency, such as '50.00 CAD'"),
     "sms_budget": (_is_limit, "an amount for each month with its currency, such as '50.00 CAD'"),
-    "exchange_rates": (_are_rates, "rates such as USD/CAD=1.37: one USD is 1.37 CAD; several with a comma"),
+    "exchange_rates": (
+        _are_rates,
+        "rates such as USD/CAD=1.37: one USD is 1.37 CAD; several with a comma; USD/CAD= removes one",
+    ),
 }
 """By field, the check of a value and a description of a right one."""
 
 
 def find_faults(fields: Mapping[str, str]) -> list[str]:
     return [
-        f"{field}={value!r} should be {_RULES[field][1]}{_find_closest(field, value)}"
+        f"{field}={value!r} should be {_RULES[field][1]}{_describe_fault(field, value)}"
         for field, value in fields.items()
         if not _RULES[field][0](value)
     ]
 
 
 def find_rate_faults(fields: Mapping[str, str]) -> list[str]:
-    """Return why a rate of ``fields``, which are valid, converts nothing: no limit has its currency."""
+    """Return why a rate of ``fields``, which are valid, converts nothing: no limit has its currency.
+
+    A pair without a rate, which is to be removed, is right.
+    """
     rates = fields["exchange_rates"]
-    pairs = [rate.strip().partition("=")[0] for rate in rates.split(",") if rate.strip()]
+    pairs = [pair for pair, rate in _split_rates(rates) if rate]
     used = sorted({fields[name][-3:] for name in ("ai_cap", "sms_budget") if fields[name]})
     wrong = [pair for pair in pairs if pair.partition("/")[2] not in used]
     if not wrong:
@@ -83,7 +103,15 @@ def find_rate_faults(fields: Mapping[str, str]) -> list[str]:
 
 
 @lru_cache(maxsize=1024)  # a file may repeat one mistake in each line
-def _find_closest(field: str, value: str) -> str:
+def _describe_fault(field: str, value: str) -> str:
+    if field in ("ai_cap", "sms_budget"):
+        amount, _, value = value.partition(" ")
+        if value in CURRENCIES:
+            is_zero = re.fullmatch(r"0+(\.0+)?", amount)
+            return "; zero is refused, and '' is no limit" if is_zero else ""
+        if not re.fullmatch("[A-Z]{3}", value):
+            return ""
+        return f"; {value} is no currency of ISO 4217{did_you_mean(value, sorted(CURRENCIES))}"
     known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
     return did_you_mean(value, sorted(known))
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import InputInvalid, describe_unknown, join_faults, suggest
 from services.ledger.work import FLEET
-from services.shops.fields import find_faults, find_pool_faults, find_rate_faults
+from services.shops.fields import find_faults, find_pool_faults, find_rate_faults, merge_rates
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
@@ -100,6 +100,7 @@ def add_shop(
     )
     if shop_id is None:
         raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
+    fields["exchange_rates"] = merge_rates("", fields["exchange_rates"])
     _write_config(tx, shop_id, slug, {field: fields[field] for field in DEFAULTS})
     mutation = Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})
     append_all(tx, [AuditEntry(shop_id, by, "shop.add", request_id, [mutation])], now)
@@ -125,7 +126,10 @@ def set_shop(
     by: str = "fleet",
     request_id: str = "",
 ) -> Shop:
-    """Change the given ``FIELDS`` and return the shop; equal values are neither written nor audited."""
+    """Change the given ``FIELDS`` and return the shop; equal values are neither written nor audited.
+
+    Rates of ``exchange_rates`` that are not given stay: see ``merge_rates``.
+    """
     unknown = [field for field in changes if field not in FIELDS]
     faults = [f"field {describe_unknown(field, FIELDS)}" for field in unknown]
     if "shopify_domain" in changes:
@@ -135,6 +139,7 @@ def set_shop(
     shop = get_shop(tx, slug)
     if "exchange_rates" in changes:
         _check_faults(find_rate_faults({field: getattr(shop, field) for field in DEFAULTS} | {**changes}))
+        changes = {**changes, "exchange_rates": merge_rates(shop.exchange_rates, changes["exchange_rates"])}
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
     _check_faults(

@@ -96,3 +96,27 @@ def test_a_person_pauses_and_resumes_a_cost(engine: Engine, broker_url: str) -> 
     wrong = run_celery(pause, "--cost", "ai", "--refuse", "-f")
     assert (wrong.exit_code, "should be hold" in wrong.output) == (2, True)
     assert run_celery(pause, "--cost", "gas").exit_code == 2
+
+
+def test_a_given_rate_leaves_the_others_and_a_removed_one_names_the_costs_that_do_not_count(
+    engine: Engine,
+) -> None:
+    def set_rates(rates: str, *more: str) -> str:
+        return run("shops", "set", "harbour", "--exchange-rates", rates, *more).output
+
+    with transaction(engine) as tx:
+        add_limited_shop(tx)
+    spend_now(engine, "30", "USD")
+    set_rates("USD/CAD=1.40")
+
+    assert "exchange_rates: USD/CAD=1.40 -> USD/CAD=1.40, EUR/CAD=1.60" in set_rates("EUR/CAD=1.60")
+    assert "do not count" not in set_rates("USD/CAD=1.37,EUR/CAD=")
+    with transaction(engine) as tx:
+        assert get_shop(tx, "harbour").exchange_rates == "USD/CAD=1.37"
+    left = "30.00 USD of the ai costs of"
+    for rates in ("USD/CAD=", ""):
+        planned = set_rates(rates, "--dry-run")
+        assert left in planned and "against 50.00 CAD: no rate would be stated" in planned
+        removed = set_rates(rates)
+        assert left in removed and "exchange_rates: USD/CAD=1.37 -> -" in removed
+        assert left not in set_rates("USD/CAD=1.37")

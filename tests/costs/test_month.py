@@ -196,6 +196,21 @@ def test_wrong_limits_are_refused(tx: Connection, field: str, value: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("50.00 CAX", "CAX is no currency of ISO 4217; did you mean 'CAD'"),
+        ("0.00 CAD", "zero is refused, and '' is no limit"),
+        ("0 JPY", "zero is refused, and '' is no limit"),
+    ],
+)
+def test_a_refused_limit_says_why(tx: Connection, value: str, why: str) -> None:
+    add_limited_shop(tx)
+    for field in LIMITS.values():
+        with pytest.raises(ShopInvalid, match=f"should be.*{why}"):
+            set_shop(tx, "harbour", {field: value}, now=NOW)
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         (
