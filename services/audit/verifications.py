@@ -35,6 +35,11 @@ select v.id, v.shop_id, coalesce(s.slug, v.shop_id::text, 'fleet') as shop, v.at
              and r.findings @> v.findings))
  order by v.shop_id nulls first, v.id desc
 """
+_REPAIRED = """
+select shop_id from (
+  select distinct on (shop_id) shop_id, findings from public.audit_verifications order by shop_id, id desc
+) last where findings = '[]'
+"""
 _IS_OWNER = """
 select pg_has_role(current_user, relowner, 'usage') from pg_class
  where oid = 'public.audit_verifications'::regclass
@@ -56,6 +61,11 @@ def record_verification(tx: Connection, found: Mapping[int | None, Sequence[str]
     rows = [(shop_id or 0, orjson.dumps(sorted(found[shop_id])).decode()) for shop_id in found]
     if rows:
         tx.exec_driver_sql(_RECORD, {**arrays("shop_id findings", rows), "now": now})
+
+
+def find_repaired(tx: Connection) -> frozenset[int | None]:
+    """Return the chains that had findings, and none in their last verification."""
+    return frozenset(tx.exec_driver_sql(_REPAIRED).scalars())
 
 
 def list_broken(tx: Connection) -> Sequence[Row[Any]]:

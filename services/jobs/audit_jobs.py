@@ -16,7 +16,7 @@ from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import count_events, use_snapshot
 from services.audit.signing import make_signer
-from services.audit.verifications import record_verification
+from services.audit.verifications import find_repaired, record_verification
 from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -223,14 +223,21 @@ def record_findings(
     for finding in findings:
         by_chain.setdefault(finding.shop_id, []).append(finding)
     chains = {*unaltered, *by_chain}
+    repaired = find_repaired(tx)
     record_verification(tx, {chain: [str(one) for one in by_chain.get(chain, ())] for chain in chains}, now)
-    record_incidents(
-        tx, [describe_findings(periods.get(chain, period), found) for chain, found in by_chain.items()], now
-    )
+    again = f" (again, {format_time(now)})"
+    incidents = [
+        describe_findings(periods.get(chain, period), found, again if chain in repaired else "")
+        for chain, found in by_chain.items()
+    ]
+    record_incidents(tx, incidents, now)
 
 
-def describe_findings(period: str, findings: Sequence[AuditFinding]) -> Incident:
-    """Return the incident of an altered chain with all its findings."""
+def describe_findings(period: str, findings: Sequence[AuditFinding], again: str = "") -> Incident:
+    """Return the incident of an altered chain with all its findings.
+
+    ``again`` marks the findings of a chain that was repaired: a person who resolved them must know.
+    """
     first = findings[0]
     return Incident(
         first.shop_id,
@@ -244,6 +251,6 @@ def describe_findings(period: str, findings: Sequence[AuditFinding]) -> Incident
             "event_id": first.event_id,
             "detail": first.detail,
             "subject": first.subject,
-            "findings": [str(found) for found in findings],
+            "findings": [f"{found}{again}" for found in findings],
         },
     )

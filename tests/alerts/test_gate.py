@@ -237,3 +237,22 @@ def test_a_p1_of_an_earlier_time_does_not_close_it_again(engine: Engine) -> None
         resolve_by_person(tx, 1, now=NOW, by="ada", reason="a false alarm", request_id="r")
         tx.execute(text("update alert_states set opened_at = opened_at + interval '1 day'"))
         assert read_gate(tx, utc_now()).reasons == []
+
+
+def test_a_row_that_is_altered_again_after_its_repair_opens_an_incident(
+    engine: Engine, owner_engine: Engine, broken: dict[int, int]
+) -> None:
+    rename(owner_engine, NAME)
+    verify()  # shop 1 is fine again
+    run("incidents", "resolve", str(broken[1]), "--reason", "repaired", "--as", "ada")
+    verify()
+    assert len(codes()) == 1  # shop 2 alone
+
+    rename(owner_engine, "somebody else")
+    verify()
+    verify()
+
+    assert len(codes()) == 2
+    with transaction(engine) as tx:
+        found = tx.execute(text("select count(*) from incidents where shop_id = 1 and status = 'open'"))
+        assert found.scalar_one() == 1
