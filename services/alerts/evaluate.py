@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from services.alerts.decide import AlertState, Change, decide
 from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, limit_time
-from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents
+from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents, update_facts
 from services.alerts.rule import FigureRule
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.states import (
@@ -61,7 +61,8 @@ def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datet
 def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[AlertChange]:
     """Bring every rule to the state that ``figures`` require; return the changes.
 
-    A rule without figures keeps its state; after ``rule_not_computed``'s time it has an incident.
+    An open incident states the current figure while that is beyond its limit, also without a change. A rule
+    without figures keeps its state; after ``rule_not_computed``'s time it has an incident.
     """
     thresholds = load_thresholds(tx)
     rules = [rule for name, rule in FIGURE_RULES.items() if name in figures]
@@ -70,7 +71,7 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
     figures = {**figures, NOT_COMPUTED: list(_find_not_computed(figures, computed, now))}
     before = load_states(tx)
     after: dict[StateKey, AlertState] = {}
-    changes = []
+    changes, current = [], []
     for key, figure in _list_pairs(figures, before):
         rule = FIGURE_RULES[key.rule]
         state = before.get(key, AlertState())
@@ -80,7 +81,10 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
         if change:
             opened_at = after[key].opened_at or state.opened_at or now
             changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0), threshold))
+        elif figure and after[key].opened_at and not after[key].turned_at:
+            current.append(_make_incident(key, state.opened_at or now, figure, threshold))
     save_states(tx, after)
+    update_facts(tx, current, now)
     _record(tx, changes, now)
     return changes
 
@@ -113,21 +117,24 @@ def _list_pairs(
 
 
 def _record(tx: Connection, changes: list[AlertChange], now: datetime) -> None:
-    active = [_make_incident(one) for one in changes if one.change is not Change.RECOVERED]
+    active = [
+        _make_incident(one.key, one.opened_at, one.figure, one.threshold)
+        for one in changes
+        if one.change is not Change.RECOVERED
+    ]
     record_incidents(tx, active, now)
     over = [one for one in changes if one.change is Change.RECOVERED]
     resolve_incidents(tx, [_make_recovery(one, now) for one in over], now)
 
 
-def _make_incident(change: AlertChange) -> Incident:
-    rule, figure = FIGURE_RULES[change.key.rule], change.figure
+def _make_incident(key: StateKey, opened_at: datetime, figure: Figure, threshold: float) -> Incident:
     return Incident(
-        change.key.shop_id if change.key.shop_id != FLEET else None,
-        format_rule(change.key),
-        format_period(change.opened_at),
-        _find_severity(change.key),
-        describe(rule, change.threshold, figure),
-        {**figure.detail, "value": figure.value, "limit": change.threshold},
+        key.shop_id if key.shop_id != FLEET else None,
+        format_rule(key),
+        format_period(opened_at),
+        _find_severity(key),
+        describe(FIGURE_RULES[key.rule], threshold, figure),
+        {**figure.detail, "value": figure.value, "limit": threshold},
     )
 
 

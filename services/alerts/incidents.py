@@ -63,6 +63,14 @@ returning i.id, i.summary, case when i.xmax = 0 then 'opened' when i.reopened_at
 select id from changed
 """  # noqa: S608 - constants only
 
+_UPDATE_FACTS = """
+update incidents i set summary = v.summary, detail = v.detail, updated_at = %(now)s
+  from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[],
+              %(summary)s::text[], %(detail)s::jsonb[]) as v(shop_id, rule, period, summary, detail)
+ where coalesce(i.shop_id, 0) = coalesce(v.shop_id, 0) and i.rule = v.rule and i.period = v.period
+   and i.status = 'open' and i.summary <> v.summary
+"""
+
 # ``coalesce``, because a join on "is not distinct from" compares each pair.
 _RESOLVE = """
 with ended as (
@@ -172,9 +180,18 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     """
     if not found:
         return 0
+    return len(tx.exec_driver_sql(_RECORD, {**_make_arrays(found), "now": now}).all())
+
+
+def update_facts(tx: Connection, found: Sequence[Incident], now: datetime) -> None:
+    """Give each open incident of ``found`` its summary and detail. Nobody is notified of that."""
+    if found:
+        tx.exec_driver_sql(_UPDATE_FACTS, {**_make_arrays(found), "now": now})
+
+
+def _make_arrays(found: Sequence[Incident]) -> Mapping[str, Any]:
     rows = [(*one[:-1], orjson.dumps(dict(one.detail), default=str).decode()) for one in found]
-    values = arrays("shop_id rule period severity summary detail", rows)
-    return len(tx.exec_driver_sql(_RECORD, {**values, "now": now}).all())
+    return arrays("shop_id rule period severity summary detail", rows)
 
 
 class Recovery(NamedTuple):

@@ -10,7 +10,8 @@ from services.alerts import own_figures
 from services.alerts.decide import Change
 from services.alerts.evaluate import NOT_COMPUTED, check_rules, describe, evaluate_rules
 from services.alerts.figures import Figure, Figures, collect_each
-from services.alerts.incidents import find_incidents
+from services.alerts.incidents import find_incidents, get_incident
+from services.alerts.people import acknowledge, list_entries
 from services.alerts.rules import FIGURE_RULES
 from services.console.serve import COLLECTORS as OF_CONSOLE
 from services.mail.formatting import span
@@ -65,6 +66,26 @@ def test_a_figure_opens_one_incident_and_its_absence_resolves_it(tx: Connection,
     assert play(tx, rule, [], later, spec.clears + MINUTE) == [Change.RECOVERED]
     assert open_rules(tx) == []
     assert tx.execute(text("select count(*) from alert_states")).scalar_one() == 0
+
+
+@pytest.mark.parametrize("rule", sorted(FIGURE_RULES.keys() - {NOT_COMPUTED}))
+def test_an_open_incident_states_the_current_figure(tx: Connection, rule: str) -> None:
+    spec = FIGURE_RULES[rule]
+    value = spec.threshold + (-1 if spec.is_least else 1)
+    opened_at = NOW + spec.lasts
+    play(tx, rule, [Figure(value, 7, "a", DETAIL)], NOW, spec.lasts)
+    acknowledge(tx, 1, now=opened_at, by="ada", request_id="r")
+    entries = list_entries(tx, 1)
+
+    other = {key: f"{one} b" if isinstance(one, str) else one + 1 for key, one in DETAIL.items()}  # type: ignore[operator]
+    assert play(tx, rule, [Figure(value, 7, "a", other)], opened_at + MINUTE, MINUTE) == []
+    (found,) = find_incidents(tx)
+    assert found.summary == describe(spec, spec.threshold, Figure(value, detail=other))
+    assert found.detail == other | {"value": value, "limit": spec.threshold}
+    assert (found.acknowledged_by, list_entries(tx, 1)) == ("ada", entries)
+
+    assert play(tx, rule, [], opened_at + 3 * MINUTE, spec.clears + MINUTE) == [Change.RECOVERED]
+    assert describe(spec, spec.threshold, Figure(value, detail=other)) in get_incident(tx, 1).summary
 
 
 @RULES
