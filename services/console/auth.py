@@ -16,7 +16,7 @@ from werkzeug.datastructures import Headers
 
 from services.accounts.api_tokens import PREFIX, find_token_access
 from services.accounts.people import find_access
-from services.accounts.roles import Role
+from services.accounts.roles import Access, Role
 from services.accounts.sessions import find_session_user
 from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
 from services.console.lists import LISTS
@@ -118,6 +118,9 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Endpoints that need a sign-in of the last ``FRESH_FOR``, and the page that opens after it."""
 
+PERSONAL_BLUEPRINTS: Final = ("security", "account")
+"""Their endpoints are for browsers: a request with an API token is refused."""
+
 CRON_CALLER: Final = "cron secret"
 """Who acts, for the audit, in a request with ``CRON_SECRET``."""
 
@@ -160,10 +163,12 @@ def control_access(app: Flask, settings: Settings) -> None:
         if endpoint in PUBLIC_ROUTES and request.blueprint != "security":
             return None  # without the database too
         is_token = _find_caller()
+        if is_token and request.blueprint in PERSONAL_BLUEPRINTS:
+            return json_error(403, "forbidden", f"{request.path} needs a person: open it in a browser")
         if not is_token and request.method not in SAFE_METHODS:
             csrf.protect()
         refusal = None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
-        return refusal or needs_fresh_sign_in(endpoint, is_token=is_token)
+        return refusal or needs_fresh_sign_in(endpoint)
 
     @app.errorhandler(DBAPIError)
     @app.errorhandler(PoolTimeout)
@@ -194,21 +199,32 @@ def _check_secret(cron_secrets: tuple[str, ...]) -> Any:
 
 
 def _find_caller() -> bool:
-    """Set ``g.access`` to what the caller may do, or None; return whether an API token named them."""
+    """Set ``g.access`` to what the caller may do, or None; return whether the request has an API token.
+
+    A request with an API token is not that of a browser: its cookie gives no access. A cookie whose session
+    ended is signed out in each request, because Flask-Security reads the cookie too.
+    """
     given = request.headers.get("Authorization", "")
     token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else ""
-    if token.startswith(PREFIX):
+    is_token = token.startswith(PREFIX)
+    access = _find_session_access() if current_user.is_authenticated else None
+    if is_token:
         with transaction() as tx:
-            g.access = find_token_access(tx, token, g.address, g.at)
-    elif current_user.is_authenticated:
-        with transaction() as tx:
-            user_id = find_session_user(tx, session.get(SESSION_KEY, ""), g.at)
-            g.access = find_access(tx, current_user.id) if user_id == current_user.id else None
-        if g.access is None:
-            logout_user()
-    if g.access is not None:
-        g.staff_label = g.access.email
-    return token.startswith(PREFIX)
+            access = find_token_access(tx, token, g.address, g.at)
+    g.access = access
+    if access is not None:
+        g.staff_label = access.email
+    return is_token
+
+
+def _find_session_access() -> Access | None:
+    """Return what the person of the cookie may do; sign the cookie out if its session ended."""
+    with transaction() as tx:
+        user_id = find_session_user(tx, session.get(SESSION_KEY, ""), g.at)
+        access = find_access(tx, current_user.id) if user_id == current_user.id else None
+    if access is None:
+        logout_user()
+    return access
 
 
 def _check_role(endpoint: str) -> Any:
@@ -228,15 +244,10 @@ def _check_role(endpoint: str) -> Any:
     return json_error(403, "forbidden", detail)
 
 
-def needs_fresh_sign_in(endpoint: str, *, is_token: bool) -> Any:
-    """Return the redirect to "Sign in again" for a dangerous endpoint and an old sign-in; else None.
-
-    An API token cannot sign in again: it gets the answer 403.
-    """
+def needs_fresh_sign_in(endpoint: str) -> Any:
+    """Return the redirect to "Sign in again" for a dangerous endpoint and an old sign-in; else None."""
     if endpoint not in DANGEROUS_ROUTES or g.access is None:
         return None
-    if is_token:
-        return json_error(403, "forbidden", f"{request.path} needs a person: open it in a browser")
     if check_and_update_authn_fresh(FRESH_FOR, timedelta(0)):
         return None
     values = request.view_args if request.method in SAFE_METHODS else {}

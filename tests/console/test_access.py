@@ -8,8 +8,9 @@ from sqlalchemy import Engine
 from werkzeug.routing import Rule
 
 from services.accounts.api_tokens import create_token
-from services.accounts.people import find_access, get_person
+from services.accounts.people import add_person, find_access, get_person
 from services.accounts.roles import Role
+from services.accounts.sessions import end_sessions
 from services.console.auth import (
     ACCOUNT_ROUTES,
     CHANGE_ROUTES,
@@ -134,3 +135,48 @@ def test_a_session_that_was_ended_is_signed_out(engine: Engine) -> None:
     client.post("/account/sessions/end-all", data={"csrf_token": read_csrf_token(client)})
 
     assert client.get("/").status_code == 302
+
+
+def test_a_cookie_of_an_ended_session_opens_nothing_whatever_token_is_sent(engine: Engine) -> None:
+    client = sign_in_as(make_console(engine), Role.ADMIN)
+    with client.session_transaction() as kept:
+        cookie = dict(kept)
+    with transaction() as tx:
+        eve = add_person(tx, "eve@example.com", "", {None: Role.VIEWER}, by="t", now=utc_now())
+        access = find_access(tx, eve)
+        assert access is not None
+        token = create_token(tx, access, "x", Role.VIEWER, timedelta(days=1), by="t", now=utc_now())
+        end_sessions(tx, get_person(tx, "admin@example.com").id)
+
+    for sent in ("sf_unknown", token):
+        for rule in list_rules(client):
+            if rule.endpoint in SECRET_ROUTES or rule.endpoint.split(".")[0] in ("static", "health"):
+                continue
+            with client.session_transaction() as present:
+                present.update(cookie)
+            method = "GET" if "GET" in (rule.methods or ()) else "POST"
+            client.open(fill(rule), method=method, headers={"Authorization": f"Bearer {sent}"})
+            with client.session_transaction() as present:
+                assert "_user_id" not in present, (rule.rule, sent)
+
+
+def test_an_api_token_is_refused_by_every_route_of_sign_in_and_account(engine: Engine) -> None:
+    client = sign_in_as(make_console(engine), Role.OWNER)
+    with transaction() as tx:
+        owner = find_access(tx, get_person(tx, "owner@example.com").id)
+        assert owner is not None
+        made = create_token(tx, owner, "ci", Role.OWNER, timedelta(days=1), by="t", now=utc_now())
+
+    for rule in list_rules(client):
+        if not rule.endpoint.startswith(("security.", "account.")):
+            continue
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            for number, sent in enumerate((made, "sf_unknown")):
+                answer = client.open(
+                    fill(rule),
+                    method=method,
+                    headers={"Authorization": f"Bearer {sent}"},
+                    environ_overrides={"REMOTE_ADDR": f"198.51.100.{number + 1}"},
+                )
+                assert answer.status_code == 403, (method, rule.rule)
+    assert client.get("/account").status_code == 200, "the session of the cookie is not ended"
