@@ -89,10 +89,11 @@ def _list_steps(rows: Sequence[Notice]) -> list[Step]:
     first = rows[0]
     if first.change == Change.TEST:
         return [("See the rules.", "fleet alerts list")]
-    see: Step = ("See what was found.", f"fleet incidents show {first.id}")
+    command = f"show {first.id}" if len(rows) == 1 else f"list --rule {first.base}"
+    see: Step = ("See what was found.", f"fleet incidents {command}")
     if first.change == Change.RECOVERED:
         return [see]
-    return [see, *((text.replace("`", ""), find_command(text)) for text in list_steps(rows))]
+    return [see, *((text.replace("`", ""), find_command(text)) for text in list_steps(rows) if text)]
 
 
 def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, dict[str, Any]] | None:

@@ -100,9 +100,19 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
 def list_steps(rows: Sequence[Notice]) -> Steps | tuple[()]:
     """Return what to do about ``rows``; nothing for a rule of a former release."""
     first, is_one = rows[0], len(rows) == 1
-    rule = first.rule if len({row.rule for row in rows}) == 1 else first.base
-    shop, incident_id, detail = (first.shop, first.id, first.detail) if is_one else ("", None, {})
-    return find_steps(rule, shop=shop, period=first.period, incident_id=incident_id, detail=detail) or ()
+    rule, shop, period = (
+        values.pop() if len(values := {getattr(row, name) for row in rows}) == 1 else ""
+        for name in ("rule", "shop", "period")
+    )
+    detail = {
+        name: value
+        for name, value in first.detail.items()
+        if all(row.detail.get(name) == value for row in rows)
+    }
+    incident_id = first.id if is_one else None
+    return (
+        find_steps(rule or first.base, shop=shop, period=period, incident_id=incident_id, detail=detail) or ()
+    )
 
 
 def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
@@ -111,8 +121,9 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
     Source: docs.slack.dev/messaging/formatting-message-text.
     """
     change = _TITLES.get(message["change"], message["change"])
-    if message["change"] == Change.RECOVERED and (by := message["incidents"][0]["resolved_by"]):
-        change = f"resolved by {_escape(by)}"
+    by = {one["resolved_by"] for one in message["incidents"]}
+    if message["change"] == Change.RECOVERED and len(by) == 1 and (person := by.pop()):
+        change = f"resolved by {_escape(person)}"
     head = f"*{message['severity']} {change}*: {_escape(message['about'])} (`{message['rule']}`)"
     # A phone shows the first line alone.
     head += (
@@ -126,26 +137,32 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
 
 def _list_next_lines(message: Message) -> Iterator[str]:
     """Return what a person does next."""
-    change, first = message["change"], message["incidents"][0]
-    holder = _escape(first["acknowledged_by"] or "")
+    change, found = message["change"], message["incidents"]
     if change == Change.TEST:
         return
     if change == Change.NOTED:
         yield f"{_escape(message['by'])}: {_escape(message['note'])}"
     elif change == Change.REMINDED:
-        yield f"{holder} holds it and wrote no note for 30 min:"
-        yield f"`fleet incidents note {first['id']} TEXT --post`"
+        for one in found:
+            yield f"{_name_holder(one, found)} and wrote no note for 30 min:"
+            yield f"`fleet incidents note {one['id']} TEXT --post`"
     elif change != Change.RECOVERED:
         if change == Change.ESCALATED:
             yield "Get a second person."
         if message["action"]:
             yield f"Do: {_escape(message['action'])}"
-        if holder:
-            yield f"{holder} holds it."
-        elif message["severity"] == "P1":
-            ids = " ".join(str(one["id"]) for one in message["incidents"])
-            yield f"Take it, so that it is not repeated: `fleet incidents ack {ids}`"
-    yield f"`fleet incidents show {first['id']}`"
+        yield from (f"{_name_holder(one, found)}." for one in found if one["acknowledged_by"])
+        free = " ".join(str(one["id"]) for one in found if not one["acknowledged_by"])
+        if free and message["severity"] == "P1":
+            what = "it, so that it is" if len(found) == 1 else "them, so that they are"
+            yield f"Take {what} not repeated: `fleet incidents ack {free}`"
+    yield ", ".join(f"`fleet incidents show {one['id']}`" for one in found)
+
+
+def _name_holder(incident: Mapping[str, Any], found: Sequence[Any]) -> str:
+    """Return who holds ``incident``, which is one of ``found``."""
+    what = "it" if len(found) == 1 else f"incident {incident['id']}"
+    return f"{_escape(incident['acknowledged_by'] or '')} holds {what}"
 
 
 def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:

@@ -13,6 +13,9 @@ _FILE = Path(__file__).with_name("runbook.toml")
 _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
 _PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT)\b")
 _OF_SCOPE = " SCOPE"
+_NOT_COMMON = re.compile(rf"{_PLACEHOLDER.pattern}|{_OF_SCOPE}\b")
+_SHOP_OF_TOPIC = re.compile(r"(--topic [a-z_]+) --shop SHOP\b")
+_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z`])")
 
 
 class Steps(NamedTuple):
@@ -32,10 +35,11 @@ def read_runbook() -> Mapping[str, Steps]:
 def find_steps(
     rule: str, *, shop: str, period: str, incident_id: int | None, detail: Mapping[str, Any] = {}
 ) -> Steps | None:
-    """Return the steps of one incident with its own values, or of several (``shop`` empty, no id).
+    """Return the steps of one incident with its own values, or of several (no id) with the values of all.
 
-    A placeholder stays if only a person knows the value. ``rule`` is that of the incident, with its subject.
-    None: it is a rule of a former release.
+    A placeholder stays if only a person knows the value. Of several incidents, ``shop``, ``period`` and
+    ``detail`` are what all of them have: a sentence that needs another value is left out. ``rule`` is that of
+    the incident, with its subject. None: it is a rule of a former release.
     """
     base, _, subject = rule.partition(":")
     if (found := read_runbook().get(base)) is None:
@@ -47,7 +51,14 @@ def find_steps(
         found = Steps(*(text.replace(_OF_SCOPE, scope) for text in found))
     if shop == FLEET:
         found, words = Steps(*(text.replace(" --shop SHOP", "") for text in found)), words | {"SHOP": ""}
-    return Steps(*(_PLACEHOLDER.sub(lambda one: words[one[1]] or one[1], text) for text in found))
+    steps = Steps(*(_PLACEHOLDER.sub(lambda one: words[one[1]] or one[1], text) for text in found))
+    return steps if incident_id else Steps(*map(_keep_common, steps))
+
+
+def _keep_common(text: str) -> str:
+    """Return the sentences of ``text`` without placeholders; a command for a topic is for all its shops."""
+    text = _SHOP_OF_TOPIC.sub(r"\1", text)
+    return " ".join(one for one in _SENTENCE.split(text) if not _NOT_COMMON.search(one))
 
 
 def _read_words(detail: Mapping[str, Any]) -> dict[str, str]:

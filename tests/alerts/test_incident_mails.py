@@ -92,7 +92,8 @@ def test_two_hundred_shops_that_fail_in_one_night_are_two_mails(engine: Engine) 
     assert "Found at: 150 places" in body
     assert body.count("stripe.key_refused") == MAX_NAMED
     assert f"and {150 - MAX_NAMED} more" in body
-    assert "fleet jobs run daily-reconciliation --shop SHOP --period 2026-11-20" in body
+    assert "fleet incidents list --rule job_failed" in body
+    assert "--shop SHOP" not in body
     assert len(mail(engine, NOW + timedelta(days=1))) == 2
 
 

@@ -1,11 +1,14 @@
 """The steps of an incident have its own values: no placeholder stays whose value the incident knows."""
 
 import re
+from datetime import UTC, datetime
 from string import Formatter
 from typing import Any
 
 import pytest
 
+from services.alerts.decide import Change
+from services.alerts.messages import Notice, format_slack, make_message
 from services.alerts.rules import FIGURE_RULES, RULES
 from services.alerts.runbook import FLEET, find_steps
 
@@ -73,3 +76,54 @@ def test_steps_name_the_secret_the_item_the_request_and_the_scope() -> None:
     assert "resume --shop harbour`" in fix("pause_long:everything", {"scope": ""})
     rate = fix("cost_not_converted:ai", {"left": "3.20 USD + 1.00 EUR", "cap": "50.00 CAD"})
     assert "--exchange-rates USD/CAD=RATE" in rate
+
+
+NOW = datetime(2026, 11, 20, 9, tzinfo=UTC)
+
+
+def write_slack(rule: str, *subjects: str, severity: str = "P1", holders: tuple[str | None, ...] = ()) -> str:
+    """Return the message about incidents 2, 3, ... of different shops and periods."""
+    notices = [
+        Notice(
+            place + 2,
+            rule,
+            Change.OPENED,
+            severity,
+            f"{rule}:{subject}",
+            f"2026-11-{20 + place}",
+            "bad",
+            {name: f"{value}-{place}" for name, value in plan_detail(rule).items()},
+            NOW,
+            f"shop-{place}",
+            acknowledged_by=(*holders, *[None] * 9)[place],
+        )
+        for place, subject in enumerate(subjects)
+    ]
+    return str(format_slack(make_message(notices, NOW), UTC)["text"])
+
+
+@pytest.mark.parametrize("severity", ["P1", "P2"])
+@pytest.mark.parametrize("subjects", [("mail_send", "mail_send"), ("mail_send", "inventory_push")])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_message_about_several_incidents_has_steps_for_all_of_them(
+    rule: str, subjects: tuple[str, ...], severity: str
+) -> None:
+    text = write_slack(rule, *subjects, severity=severity)
+
+    assert list_words(text) <= OF_A_PERSON.keys()
+    assert text.endswith("`fleet incidents show 2`, `fleet incidents show 3`")
+    assert ("`fleet incidents ack 2 3`" in text) == (severity == "P1")
+
+
+def test_the_steps_of_several_incidents_have_the_values_that_are_equal() -> None:
+    requeue = "`celery -A tasks requeue --topic mail_send --status dead`"
+    assert requeue in write_slack("work_dead", "mail_send", "mail_send")
+    assert "requeue" not in write_slack("work_dead", "mail_send", "inventory_push")
+    assert "resume" not in write_slack("pause_long", "mail", "mail")
+
+
+def test_a_message_about_several_incidents_names_each_holder() -> None:
+    text = write_slack("heartbeat_old", "beat", "sweep", "broker", holders=("ada", None, "bob"))
+
+    assert "ada holds incident 2.\nbob holds incident 4.\n" in text
+    assert "`fleet incidents ack 3`" in text
