@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, cast, func
 
+from services.accounts.roles import Role
+
 MAX_CANDIDATES = 50_000
 """Filters are applied to at most this many rows, the newest ones; the page says so."""
 
@@ -30,6 +32,7 @@ class ListFilter:
 
     ``choice``: one or more of ``choices``, separated by commas; ``text``; ``time``: an age such as 24h, a day
     or a moment; ``shop``: a slug; ``number``. ``needs`` are filters without which it would read too much.
+    One with a ``role`` needs it at the shop, because it finds what is masked; each use is audited.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ListFilter:
     condition: Condition
     choices: Choices | None = None
     needs: tuple[str, ...] = ()
+    role: Role = Role.VIEWER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +100,12 @@ def by_time(column: str) -> tuple[ListFilter, ListFilter]:
     )
 
 
-def by_part(name: str, label: str, column: str, needs: tuple[str, ...] = ()) -> ListFilter:
+def by_part(
+    name: str, label: str, column: str, needs: tuple[str, ...] = (), role: Role = Role.VIEWER
+) -> ListFilter:
     """Return a filter for a part of a column's text, in any case."""
 
     def condition(rows: FromClause, value: Any) -> ColumnElement[bool]:
         return func.strpos(func.lower(cast(rows.c[column], String)), func.lower(value)) > 0
 
-    return ListFilter(name=name, label=label, kind="text", condition=condition, needs=needs)
+    return ListFilter(name=name, label=label, kind="text", condition=condition, needs=needs, role=role)

@@ -5,9 +5,13 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, g, render_template, request, url_for
+from sqlalchemy import Connection
 
+from services.accounts.roles import Role
+from services.audit.append import Mutation, append_change
+from services.console.account import make_author
 from services.console.answers import json_error
-from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage
+from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage, Values
 from services.console.list_reader import ListResult, parse_filters, read_list
 from services.console.lists import LISTS
 from services.console.openapi import MAX_ROWS, make_openapi
@@ -52,6 +56,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             "list.html",
             title=page.title,
             page=page,
+            filters=[one for one in page.filters if g.access.highest >= one.role],
             result=result,
             given=given,
             fault=fault,
@@ -107,7 +112,18 @@ def _make_answer(page: ListPage) -> Callable[[], Any]:
 def _read(page: ListPage, given: Mapping[str, str], limit: int) -> ListResult:
     with transaction() as tx:
         values = parse_filters(tx, page, given, g.access, g.at)
+        _audit_search(tx, page, given, values)
+    with transaction() as tx:
         return read_list(tx, page, values, g.access, limit=limit, after=given.get("after", ""))
+
+
+def _audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], values: Values) -> None:
+    """Record who searches what is masked, and where; never the text."""
+    if any(one.role > Role.VIEWER and one.name in values for one in page.filters):
+        summary = f"searched payloads of {given['topic']} since {given['since']}"
+        searched = {name: given[name] for name in ("shop", "topic", "since", "until") if name in given}
+        mutation = Mutation("work_queue", "", summary, None, searched)
+        append_change(tx, "payload.search", {values["shop"]: [mutation]}, **make_author())
 
 
 def make_document(page: ListPage, row: Any, slugs: Mapping[int, str]) -> dict[str, Any]:

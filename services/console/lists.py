@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, case, func, select, union_all
+import orjson
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, case, func, select, union_all
 
+from services.accounts.roles import Role
 from services.alerts.incidents import SEVERITIES
 from services.alerts.tables import incidents
 from services.audit.tables import audit_events
 from services.console.list_page import (
     MAX_CANDIDATES,
     ListColumn,
+    ListFilter,
     ListPage,
     Values,
     by_part,
@@ -102,6 +105,11 @@ def _find_entries(tx: Connection, values: Values) -> Select[Any]:
     return _newest(tx, audit_events, values, "at")
 
 
+def _has_table(rows: FromClause, value: Any) -> ColumnElement[bool]:
+    """Match the whole name of a table in ``mutations_text``: no part of a value, which is not shown."""
+    return func.strpos(rows.c.mutations, f'"table_name":{orjson.dumps(value).decode()}') > 0
+
+
 def _find_runs(tx: Connection, values: Values) -> Select[Any]:
     return _newest(tx, job_runs, values, "due_at")
 
@@ -137,7 +145,7 @@ WORK = ListPage(
         by_value("error_code", "Error code"),
         by_value("key", "Key, such as an order"),
         *by_time("created_at"),
-        by_part("text", "Text in the payload", "payload", ("shop", "topic", "since")),
+        by_part("text", "Text in the payload", "payload", ("shop", "topic", "since"), Role.ADMIN),
     ),
     candidates=_find_work,
     facet="status",
@@ -237,7 +245,7 @@ AUDIT = ListPage(
         by_shop(),
         by_part("by", "Who", "staff_label"),
         by_part("action", "Action", "action"),
-        by_part("table", "Table", "mutations"),
+        ListFilter(name="table", label="Table", kind="text", condition=_has_table),
         by_value("request_id", "Request id"),
         *by_time("at"),
     ),

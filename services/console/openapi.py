@@ -5,6 +5,7 @@ Source: https://spec.openapis.org/oas/v3.1.0
 
 from typing import Any
 
+from services.accounts.roles import Role
 from services.console.list_page import ListColumn, ListFilter, ListPage
 from services.console.lists import LISTS
 
@@ -106,6 +107,8 @@ def _parameter(one: ListFilter) -> dict[str, Any]:
         "shop": "A shop's slug.",
     }
     needs = f" Needs {', '.join(one.needs)}." if one.needs else ""
+    if one.role > Role.VIEWER:
+        needs += f" Needs the role {one.role.title} at the shop; each use is audited."
     text = f"{one.label}. {forms.get(one.kind, '')}".strip() + needs
     return _query(one.name, text, {"type": "string"})
 

@@ -2,6 +2,7 @@
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import given, strategies
 from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
@@ -45,15 +46,55 @@ def test_a_payload_is_masked_until_an_admin_unmasks_it_which_is_audited(engine: 
     [
         ({"email": "a@b.example", "id": 7}, {"email": HIDDEN, "id": 7}),
         ({"lines": [{"title": "Mug", "sku": "M-1"}]}, {"lines": [{"title": HIDDEN, "sku": "M-1"}]}),
-        ({"note": ["Ada", {"customer_id": "9"}]}, {"note": [HIDDEN, {"customer_id": "9"}]}),
+        ({"note": ["Ada", {"customer_id": 9}]}, {"note": [HIDDEN, {"customer_id": 9}]}),
+        ({"id": "gid://shopify/Order/7"}, {"id": "gid://shopify/Order/7"}),
+        ({"charge": "ch_3PqX91"}, {"charge": "ch_3PqX91"}),
+        ({"total_price": "12.50", "currency": "CAD"}, {"total_price": "12.50", "currency": "CAD"}),
         ({"billing_address": {"zip": "V5K"}}, {"billing_address": {"zip": HIDDEN}}),
         ({"created_at": "2026-11-29", "first_name": ""}, {"created_at": "2026-11-29", "first_name": ""}),
+        ({"livemode": True, "accepts_marketing": True}, {"livemode": True, "accepts_marketing": HIDDEN}),
+        ({"ada@example.com": 1, "16045550100": 2}, {f"{HIDDEN} 1": HIDDEN, f"{HIDDEN} 2": HIDDEN}),
+        *(
+            (value, dict.fromkeys(value, HIDDEN))
+            for value in (
+                {"note_type": "Ada"}, {"customer_name_code": "Ada"}, {"Note_Code": "Ada"}, {"reason": "Ada"},
+                {"cancel_reason": "Ada"}, {"action": "Ada"}, {"event": "Ada"}, {"job": "Ada"},
+                {"email_status": "ada"}, {"customer_id": "ada@example.com"}, {"created_at": "Ada"},
+                {"status": "ada@example.com"}, {"status": "call Ada"}, {"currency": "Ada"},
+                {"id": "604 555 0100"}, {"state": "Ada"},
+                {"phone": 16045550100}, {"birthday": 19800101}, {"lat": 49.28, "lng": -123.1},
+            )
+        ),
+        ({"id": ["ada@example.com", 7]}, {"id": [HIDDEN, 7]}),
         ("plain text", HIDDEN),
+        (7, HIDDEN),
         (None, None),
     ],
-)
-def test_texts_are_hidden_unless_their_name_is_never_a_persons(value: object, expected: object) -> None:
+)  # fmt: skip
+def test_values_are_hidden_unless_name_and_form_are_known(value: object, expected: object) -> None:
     assert mask(value) == expected
+
+
+_NAMES = strategies.sampled_from(["id", "status", "created_at", "currency", "amount", "ada@example.com"])
+_SECRETS = strategies.from_regex(r"secret[a-z ]{0,5}@[a-z]{1,5}", fullmatch=True)
+_JSON = strategies.recursive(
+    _SECRETS | strategies.booleans() | strategies.integers(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(_NAMES | _SECRETS, inner),
+)
+
+
+@given(_JSON)
+def test_no_text_with_an_address_is_shown_under_any_name(value: object) -> None:
+    assert "@" not in str(mask(value))
+
+
+@given(
+    strategies.text(min_size=1), strategies.integers(10**9, 10**12) | strategies.text("secret", min_size=9)
+)
+def test_no_value_under_an_unknown_name_is_shown(name: str, value: object) -> None:
+    masked = str(mask({f"x{name}": [value, {f"x{name}": value}]}))
+
+    assert str(value) not in masked.replace(f"x{name}", "")
 
 
 def test_an_operator_requeues_and_discards_with_a_reason(engine: Engine) -> None:
