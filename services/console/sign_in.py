@@ -1,12 +1,15 @@
 """Sign-in to the console: Flask-Security with our forms, mails and passkeys, and what each event records."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from flask import Flask, Response, after_this_request, g, request, session, url_for
+from flask import Flask, Response, after_this_request, flash, g, redirect, request, session, url_for
 from flask_login import user_logged_out
 from flask_security import Security, current_user, signals
 from flask_security.mail_util import MailUtil
 from flask_security.recovery_codes import MfRecoveryCodesUtil
+from flask_security.tf_plugin import tf_clean_session
 from flask_security.totp import Totp
 from flask_security.webauthn_util import WebauthnUtil
 from webauthn.helpers.structs import (
@@ -20,6 +23,7 @@ from services.accounts.sessions import end_sessions, hash_token, is_new_address,
 from services.accounts.sign_in_locks import Subject, clear_failures
 from services.audit.append import Mutation, append_change
 from services.console.sign_in_forms import (
+    FIRST_STEP_AT,
     CodeForm,
     NewCodesForm,
     PasskeyForm,
@@ -30,24 +34,33 @@ from services.console.sign_in_forms import (
 )
 from services.console.sign_in_pages import render_sign_in_page
 from services.console.sign_in_settings import console_url, sign_in_settings
-from services.console.user_store import ConsoleUser, make_user_store, orm_connection
+from services.console.sign_in_texts import HAS_SECOND_FACTOR, SECOND_STEP_LATE
+from services.console.user_store import ConsoleUser, lock_console_user, make_user_store, orm_connection
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings
 
 SESSION_KEY = "fleet_session"
+SECOND_STEP_WITHIN = timedelta(minutes=10)
+"""A right password waits for the second factor for this time."""
+_SECOND_STEPS = frozenset(
+    f"security.{name}"
+    for name in (
+        "two_factor_setup",
+        "two_factor_token_validation",
+        "two_factor_rescue",
+        "tf_select",
+        "mf_recovery",
+        "wan_signin_response",
+    )
+)
 
 
 def init_sign_in(app: Flask, settings: Settings) -> Security:
     """Add the pages of sign-in to ``app``."""
     app.config.update(sign_in_settings(settings))
 
-    @app.before_request
-    def forget_password() -> None:
-        """A passkey is enough: Flask-Security else takes it as the second factor of a typed password."""
-        if request.endpoint == "security.wan_signin":
-            session.pop("tf_state", None)
-
+    app.before_request(_check_second_step)
     return Security(
         app,
         make_user_store(app),
@@ -64,6 +77,32 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
         render_template=render_sign_in_page,
         totp_cls=OneTimeCodes,
     )
+
+
+def _check_second_step() -> Any:
+    """Refuse a second step that is late, or that would set up codes of a person with a second factor.
+
+    The person is locked until the request ends, so that of parallel requests one uses a code.
+    """
+    if request.endpoint == "security.wan_signin":
+        # A passkey is enough: Flask-Security else takes it as the second factor of a typed password.
+        session.pop("tf_state", None)
+    if request.endpoint not in _SECOND_STEPS or "tf_state" not in session or current_user.is_authenticated:
+        return None
+    user = lock_console_user(session.get("tf_user_id", ""))
+    age = timedelta(seconds=utc_now().timestamp() - session.get(FIRST_STEP_AT, 0))
+    page, fault = "security.login", ""
+    if age > SECOND_STEP_WITHIN:
+        fault = SECOND_STEP_LATE
+    elif session["tf_state"] != "ready" and user is not None and (user.tf_totp_secret or user.webauthn):
+        page = "security.login" if user.tf_totp_secret else "security.wan_signin"
+        fault = HAS_SECOND_FACTOR
+    if not fault:
+        return None
+    end_second_step: Callable[[], None] = tf_clean_session
+    end_second_step()
+    flash(fault, "error")
+    return redirect(url_for(page))
 
 
 class OutboxMailUtil(MailUtil):

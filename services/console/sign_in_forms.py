@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from flask import g
+from flask import g, session
 from flask_security.forms import LoginForm, TwoFactorVerifyCodeForm, VerifyForm
 from flask_security.recovery_codes import MfRecoveryCodesForm, MfRecoveryForm
 from flask_security.webauthn import WebAuthnRegisterForm, WebAuthnSigninForm
@@ -12,6 +12,9 @@ from wtforms import HiddenField, SubmitField
 from services.accounts.sign_in_locks import Subject, count_failure, find_lock
 from services.core.clock import utc_now
 from services.core.db import transaction
+
+FIRST_STEP_AT = "first_step_at"
+"""Key in the cookie: when the password was right, in seconds since 1970."""
 
 
 class _LockedForm:
@@ -41,6 +44,12 @@ class SignInForm(_LockedForm, LoginForm):
     @property
     def account(self) -> str:
         return self.email.data or ""
+
+    def validate(self, **kwargs: Any) -> bool:
+        is_right = super().validate(**kwargs)
+        if is_right:
+            session[FIRST_STEP_AT] = utc_now().timestamp()
+        return is_right
 
 
 class _SecondForm(_LockedForm):

@@ -6,6 +6,11 @@ from types import MappingProxyType
 _UNKNOWN_PASSKEY = "This console does not know this passkey. Use another one, or your password."
 _WRONG_CODE = "The code is wrong, or was used. Your app shows a new code every 30 seconds."
 
+SECOND_STEP_LATE = "More than 10 minutes have passed since your password. Sign in again."
+HAS_SECOND_FACTOR = (
+    "Your account has a second factor: sign in with it. New ones are set up on your account's page."
+)
+
 _DONE: Mapping[str, str] = {
     "GENERIC_RECOVERY": "If this email has an account, a mail with a link to a new password is on its way.",
     "PASSWORD_RESET_REQUEST": "A link to a new password is on its way to %(email)s.",

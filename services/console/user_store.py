@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, current_app, g
 from flask_security import RoleMixin, SQLAlchemySessionUserDatastore, UserMixin, WebAuthnMixin
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session, registry, relationship, scoped_session, sessionmaker
 
 from services.accounts.people import find_access
@@ -65,6 +65,12 @@ def orm_connection() -> Connection:
 def find_console_user(user_id: int) -> ConsoleUser | None:
     """Return the person for Flask-Security."""
     return _get_sessions().get(ConsoleUser, user_id)
+
+
+def lock_console_user(uniquifier: str) -> ConsoleUser | None:
+    """Return the person with ``fs_uniquifier`` as recorded now; the row is locked until the request ends."""
+    wanted = select(ConsoleUser).where(users.c.fs_uniquifier == uniquifier).with_for_update(key_share=True)
+    return _get_sessions().scalars(wanted.execution_options(populate_existing=True)).one_or_none()
 
 
 def make_user_store(app: Flask, engine: Engine | None = None) -> Any:
