@@ -20,6 +20,9 @@ class Role(IntEnum):
         return self.name.lower()
 
 
+WITHOUT_SECOND_FACTOR = Role.OPERATOR
+"""The highest role of a session that a password alone began."""
+
 ABOUT: Mapping[Role, str] = {
     Role.VIEWER: "reads every page",
     Role.OPERATOR: "requeues, discards, replays, pauses, runs jobs and works on incidents",

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, insert, select, update
 
@@ -17,7 +17,22 @@ IDLE = timedelta(hours=12)
 _SEEN_EVERY = timedelta(minutes=1)
 
 
-def start_session(tx: Connection, user_id: int, address: str, user_agent: str, now: datetime) -> str:
+class LiveSession(NamedTuple):
+    """A session that has not ended, and whether more than a password began it."""
+
+    user_id: int
+    has_second_factor: bool
+
+
+def start_session(
+    tx: Connection,
+    user_id: int,
+    address: str,
+    user_agent: str,
+    now: datetime,
+    *,
+    has_second_factor: bool = False,
+) -> str:
     """Record a new session; return the value for its cookie."""
     token = secrets.token_urlsafe(32)
     row = {
@@ -26,6 +41,7 @@ def start_session(tx: Connection, user_id: int, address: str, user_agent: str, n
         "created_at": now,
         "seen_at": now,
         "ends_at": now + LONGEST,
+        "has_second_factor": has_second_factor,
         "address": address,
         "user_agent": user_agent[:200],
     }
@@ -33,16 +49,16 @@ def start_session(tx: Connection, user_id: int, address: str, user_agent: str, n
     return token
 
 
-def find_session_user(tx: Connection, token: str, now: datetime) -> int | None:
-    """Return whose session ``token`` is, and record that it is in use; None if it ended."""
+def find_session(tx: Connection, token: str, now: datetime) -> LiveSession | None:
+    """Return the session of ``token``, and record that it is in use; None if it ended."""
     table = user_sessions.c
     is_this = table.token_hash == hash_token(token)
-    found = tx.execute(select(table.user_id, table.seen_at, table.ends_at).where(is_this)).one_or_none()
+    found = tx.execute(select(user_sessions).where(is_this)).one_or_none()
     if found is None or now >= found.ends_at or now - found.seen_at >= IDLE:
         return None
     if now - found.seen_at >= _SEEN_EVERY:
         tx.execute(update(user_sessions).where(is_this).values(seen_at=now))
-    return int(found.user_id)
+    return LiveSession(found.user_id, found.has_second_factor)
 
 
 def list_sessions(tx: Connection, user_id: int, now: datetime) -> Sequence[Row[Any]]:

@@ -76,6 +76,7 @@ user_sessions = Table(
     *keys("token_hash", LargeBinary),
     _of_user(),
     *columns("created_at seen_at ends_at", AT),
+    *columns("has_second_factor", Boolean, FALSE),
     *columns("address user_agent", Text),
     Index("ix_user_sessions_user_id", "user_id"),
     Index("ix_user_sessions_seen_at", "seen_at"),

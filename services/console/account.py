@@ -61,6 +61,7 @@ def _show(new_token: str = "") -> str:
         tokens=tokens,
         roles=[role.title for role in Role if role <= g.access.highest],
         new_token=new_token,
+        limited_to=g.access.highest if g.access.highest < max(person.roles.values()) else None,
     )
 
 

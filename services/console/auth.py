@@ -16,8 +16,8 @@ from werkzeug.datastructures import Headers
 
 from services.accounts.api_tokens import PREFIX, find_token_access
 from services.accounts.people import find_access
-from services.accounts.roles import Access, Role
-from services.accounts.sessions import find_session_user
+from services.accounts.roles import WITHOUT_SECOND_FACTOR, Access, Role
+from services.accounts.sessions import find_session
 from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
 from services.console.lists import LISTS
 from services.console.rates import limit_rates
@@ -220,11 +220,12 @@ def _find_caller() -> bool:
 def _find_session_access() -> Access | None:
     """Return what the person of the cookie may do; sign the cookie out if its session ended."""
     with transaction() as tx:
-        user_id = find_session_user(tx, session.get(SESSION_KEY, ""), g.at)
-        access = find_access(tx, current_user.id) if user_id == current_user.id else None
-    if access is None:
+        found = find_session(tx, session.get(SESSION_KEY, ""), g.at)
+        access = find_access(tx, found.user_id) if found and found.user_id == current_user.id else None
+    if found is None or access is None:
         logout_user()
-    return access
+        return None
+    return access if found.has_second_factor else access.limited_to(WITHOUT_SECOND_FACTOR)
 
 
 def _check_role(endpoint: str) -> Any:

@@ -173,7 +173,11 @@ def record_events(app: Flask) -> None:
         tx, now = orm_connection(), utc_now()
         if is_new_address(tx, user.id, g.address):
             _mail(user.email, "new_address")
-        session[SESSION_KEY] = start_session(tx, user.id, g.address, request.user_agent.string, now)
+        has_second_factor = authn_via is None or "webauthn" in authn_via
+        browser = request.user_agent.string
+        session[SESSION_KEY] = start_session(
+            tx, user.id, g.address, browser, now, has_second_factor=has_second_factor
+        )
         user.signed_in_at = now
         clear_failures(tx, Subject("account", user.email))
         how = " and ".join(authn_via or ["password", "a second factor"])

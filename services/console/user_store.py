@@ -9,12 +9,9 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session, registry, relationship, scoped_session, sessionmaker
 
 from services.accounts.people import find_access
-from services.accounts.roles import Role
+from services.accounts.roles import WITHOUT_SECOND_FACTOR
 from services.accounts.tables import user_passkeys, users
 from services.core.db import get_engine, metadata
-
-NEEDS_SECOND_FACTOR = Role.ADMIN
-"""From this role on, a password alone does not sign in."""
 
 
 class ConsoleUser(UserMixin):
@@ -33,7 +30,7 @@ class ConsoleUser(UserMixin):
 
     def check_tf_required_setup(self) -> bool:
         access = find_access(orm_connection(), self.id)
-        return access is not None and access.highest >= NEEDS_SECOND_FACTOR
+        return access is not None and access.highest > WITHOUT_SECOND_FACTOR
 
 
 class Passkey(WebAuthnMixin):

@@ -16,7 +16,7 @@ from services.accounts.people import (
     reset_mfa,
 )
 from services.accounts.roles import Access, Role
-from services.accounts.sessions import IDLE, LONGEST, find_session_user, list_sessions, start_session
+from services.accounts.sessions import IDLE, LONGEST, find_session, list_sessions, start_session
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
@@ -73,7 +73,7 @@ def test_a_removal_ends_sessions_and_tokens_at_once(engine: Engine) -> None:
         remove_person(tx, get_person(tx, "bob@example.com"), by="tests", now=NOW)
 
     with transaction() as tx:
-        assert find_session_user(tx, session, NOW) is None
+        assert find_session(tx, session, NOW) is None
         assert find_token_access(tx, token, "127.0.0.1", NOW) is None
         actions = tx.execute(text("select action from audit_events order by id")).scalars().all()
     assert actions == ["user.add", "user.add", "token.create", "user.remove"]
@@ -83,11 +83,11 @@ def test_a_session_ends_by_age_and_by_rest(engine: Engine) -> None:
     user_id = add("ada@example.com")
     with transaction() as tx:
         token = start_session(tx, user_id, "127.0.0.1", "browser", NOW)
-        assert find_session_user(tx, token, NOW + IDLE - timedelta(seconds=1)) == user_id
-        assert find_session_user(tx, token, NOW + 2 * IDLE - timedelta(seconds=2)) == user_id
-        assert find_session_user(tx, token, NOW + 3 * IDLE) is None
-        assert find_session_user(tx, token, NOW + LONGEST) is None
-        assert find_session_user(tx, "another", NOW) is None
+        assert find_session(tx, token, NOW + IDLE - timedelta(seconds=1)) == (user_id, False)
+        assert find_session(tx, token, NOW + 2 * IDLE - timedelta(seconds=2)) == (user_id, False)
+        assert find_session(tx, token, NOW + 3 * IDLE) is None
+        assert find_session(tx, token, NOW + LONGEST) is None
+        assert find_session(tx, "another", NOW) is None
         assert [row.address for row in list_sessions(tx, user_id, NOW)] == ["127.0.0.1"]
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from services.accounts.api_tokens import create_token, find_token_access
 from services.accounts.people import find_access, get_person
 from services.accounts.roles import Role
-from services.accounts.sessions import find_session_user, start_session
+from services.accounts.sessions import find_session, start_session
 from services.accounts.sign_in_locks import MAX_FAILURES, Subject, count_failure, find_lock
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -147,7 +147,7 @@ def test_a_removal_ends_sessions_and_tokens_and_lists_what_to_rotate(harbour: st
         "dry_run": True,
     }
     with transaction() as tx:
-        assert find_session_user(tx, session, now) == bob.user_id
+        assert find_session(tx, session, now) == (bob.user_id, False)
 
     removed = users("remove", BOB, "-f")
     assert removed.output.splitlines() == [
@@ -156,7 +156,7 @@ def test_a_removal_ends_sessions_and_tokens_and_lists_what_to_rotate(harbour: st
         f"  fleet shops secret {harbour} shopify-webhook",
     ]
     with transaction() as tx:
-        assert find_session_user(tx, session, now) is None
+        assert find_session(tx, session, now) is None
         assert find_token_access(tx, token, "", now) is None
 
 

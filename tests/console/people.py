@@ -38,7 +38,7 @@ def sign_in_as(
     email = email or f"{role.title}@example.com"
     with transaction() as tx:
         user_id = add_person(tx, email, "", shops or {None: role}, by="test", now=utc_now())
-        token = start_session(tx, user_id, "127.0.0.1", "test", utc_now())
+        token = start_session(tx, user_id, "127.0.0.1", "test", utc_now(), has_second_factor=True)
         uniquifier = tx.execute(select(users.c.fs_uniquifier).where(users.c.id == user_id)).scalar_one()
     with client.session_transaction() as session:
         session.update({SESSION_KEY: token, "_user_id": uniquifier, "_fresh": True, "fs_paa": time()})

@@ -7,12 +7,16 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
+from services.accounts.people import change_roles, get_person
 from services.accounts.roles import Role
+from services.console.auth import CHANGE_ROUTES
 from services.console.sign_in import SECOND_STEP_WITHIN
 from services.console.sign_in_forms import FIRST_STEP_AT
+from services.core.clock import utc_now
 from services.core.db import transaction
 from tests.console.people import make_code, make_console, read_csrf_token
-from tests.console.test_sign_in import add_with_password, post, sign_in
+from tests.console.test_access import fill, list_rules
+from tests.console.test_sign_in import ADA, add_with_password, post, sign_in
 
 ADD_PASSKEY = """
 insert into user_passkeys (user_id, name, credential_id, public_key, device_type, usage, lastuse_datetime)
@@ -111,3 +115,28 @@ def test_a_recovery_code_works_once_in_parallel_sign_ins(engine: Engine) -> None
     for each in threads:
         each.join()
     assert sorted(statuses) == [200, 200, 302]
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.OWNER])
+def test_who_is_promoted_in_a_session_of_a_password_alone_stays_an_operator_in_it(
+    engine: Engine, role: Role
+) -> None:
+    client = make_console(engine)
+    add_with_password(client, Role.OPERATOR)
+    sign_in(client)
+    with transaction() as tx:
+        change_roles(tx, get_person(tx, ADA), {None: role}, by="tests", now=utc_now())
+
+    token = read_csrf_token(client)
+    for endpoint, needed in CHANGE_ROUTES.items():
+        rule = next(one for one in list_rules(client) if one.endpoint == endpoint)
+        if needed > Role.OPERATOR:
+            assert client.post(fill(rule), headers={"X-CSRFToken": token}).status_code == 403, endpoint
+    assert "sign in again with a second factor" in client.get("/account").text
+    assert "is above your own" in client.post(
+        "/account/tokens", data={"csrf_token": token, "name": "n", "role": "admin"}, follow_redirects=True
+    ).text  # fmt: skip
+
+    again = make_console(engine)
+    set_up(again)
+    assert "sign in again with a second factor" not in again.get("/account").text

@@ -49,9 +49,9 @@ create table user_roles (
 );
 create table user_sessions (
   token_hash bytea not null, user_id integer not null, created_at timestamptz not null, seen_at
-  timestamptz not null, ends_at timestamptz not null, address text not null, user_agent text not null,
-  constraint pk_user_sessions primary key (token_hash), constraint fk_user_sessions_user_id_users foreign
-  key(user_id) references users (id) on delete cascade
+  timestamptz not null, ends_at timestamptz not null, has_second_factor boolean default false not null,
+  address text not null, user_agent text not null, constraint pk_user_sessions primary key (token_hash),
+  constraint fk_user_sessions_user_id_users foreign key(user_id) references users (id) on delete cascade
 );
 create index ix_user_sessions_seen_at on user_sessions (seen_at);
 create index ix_user_sessions_user_id on user_sessions (user_id);
