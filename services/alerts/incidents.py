@@ -102,11 +102,11 @@ _SELECT: Select[Any] = select(*[incidents.c[name] for name in _NAMES], _STATE.la
 
 OPEN_LINES = """
 select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
-       opened_at as since, null::timestamptz as until, '' as by, summary as why
+       opened_at as since, null::timestamptz as until, coalesce(acknowledged_by, '') as by, summary as why
   from incidents where status = 'open'
 union all
 select 'alert_channels_failed' as kind, split_part(rule, ':', 2) as label, rule as name, null::int as shop_id,
-       opened_at as since, null::timestamptz as until, '' as by, summary as why
+       opened_at as since, null::timestamptz as until, coalesce(acknowledged_by, '') as by, summary as why
   from incidents where status = 'open' and rule like 'alert\\_channel\\_failed:%%'
 """
 """SQL: open incidents, and channels of the alerts that fail, as conditions: ``services.jobs.conditions``."""

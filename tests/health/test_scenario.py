@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
+from services.alerts.people import acknowledge
 from services.console.app import make_app
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -122,6 +123,9 @@ def test_backlog_shows_person_reason_and_shop(degraded_fleet: Engine) -> None:
     kinds = [(line["kind"], line["shop"], line["why"]) for line in shown["conditions"]]
     assert kinds[0] == ("connections_broken", "harbour-teas", "stripe.key_refused: HTTP 401")
     assert kinds[1][:2] == ("p1_open", None)
+    with transaction(degraded_fleet) as tx:
+        acknowledge(tx, 1, now=utc_now(), by="bob", request_id="r")
+    assert "bob" in {line["by"] for line in json.loads(run(backlog, "--json"))["conditions"]}
     assert set(kinds[2:]) == {("runs_failed", None, "x: y"), ("runs_failed", "harbour-teas", "x: y")}
     for part in ("everything", "counting stock", "ada-the-operator", "audit_chain_failed", "harbour-teas"):
         assert part in text
