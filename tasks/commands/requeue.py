@@ -30,7 +30,15 @@ from services.ledger.filters import WorkFilter
 from services.ledger.queries import list_work
 from services.ledger.requeue import AffectedRows
 from services.shops.shops import find_slugs
-from tasks.commands.options import act_options, celery_command, filter_options, reason_option, scope_options
+from tasks.commands.options import (
+    act_options,
+    celery_command,
+    filter_options,
+    incident_option,
+    link_incident,
+    reason_option,
+    scope_options,
+)
 
 
 def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
@@ -44,7 +52,7 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
     )
 
 
-@celery_command(filter_options, reason_option, act_options)
+@celery_command(filter_options, reason_option, incident_option, act_options)
 def requeue(_ctx: click.Context, **options: Any) -> None:
     """Set work to pending, due now, with its full number of tries.
 
@@ -59,6 +67,7 @@ def requeue(_ctx: click.Context, **options: Any) -> None:
 @celery_command(
     filter_options,
     click.option("--reason", required=True, help="Why this work should not be done, for the audit."),
+    incident_option,
     act_options,
 )
 def discard(_ctx: click.Context, **options: Any) -> None:
@@ -80,6 +89,7 @@ def discard(_ctx: click.Context, **options: Any) -> None:
         help="Only locks older than this: 15m, 2h.",
     ),
     reason_option,
+    incident_option,
     act_options,
 )
 def unlock(_ctx: click.Context, older_than: timedelta, **options: Any) -> None:
@@ -119,11 +129,21 @@ def _run(
         if not as_json:
             _print_found(f"to {verb}", found, slugs, as_json=False, why_none="")
         confirm(f"{verb} {format_count(found.count, 'item')}?", force=False)
-    author = audit_author(options["actor"])
+    author: dict[str, Any] = {"now": utc_now(), "reason": options["reason"], **audit_author(options["actor"])}
     with transaction() as tx:
-        changed = change(tx, wanted, now=utc_now(), reason=options["reason"], **author)
-    count, work = (changed, ()) if isinstance(changed, int) else (len(changed), changed)
+        changed = change(tx, wanted, **author)
+        count, work = (changed, ()) if isinstance(changed, int) else (len(changed), changed)
+        if count:
+            text = f"{done} {format_count(count, 'item')}{_describe_scope(options)}"
+            link_incident(tx, options["incident"], text, **author)
     _print_done(done, count, as_json=as_json, note=notify_workers(work))
+
+
+def _describe_scope(options: dict[str, Any]) -> str:
+    """Return the filters of queue, topic, shop and rows as text; empty without one."""
+    parts = [f"{name} {options[name]}" for name in ("queue", "topic", "shop") if options[name]]
+    parts += [f"id {row_id}" for row_id in options.get("ids", ())]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _explain_none(tx: Connection, wanted: WorkFilter) -> str:

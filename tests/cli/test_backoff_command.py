@@ -16,9 +16,9 @@ from services.ledger.claim import claim_leased
 from services.ledger.settle import plan_settlement, settle_batch
 from services.ledger.topics import TOPICS, plan_next_try
 from services.ledger.work import Outcome
-from tasks.commands import backlog, backoff, pause, resume
-from tests.cli.test_celery_commands import run
-from tests.ledger_rows import NOW, plan
+from tasks.commands import backlog, backoff, discard, pause, requeue, resume, unlock
+from tests.cli.test_celery_commands import dead, run
+from tests.ledger_rows import NOW, plan, statuses
 
 PUSH = ("--topic", "inventory_push")
 
@@ -115,6 +115,13 @@ def test_what_is_done_for_an_incident_is_on_its_timeline(engine: Engine) -> None
     run(backoff, *PUSH, "--factor", "4", *link, "--reason", "Shopify is slow")
     run(pause, *PUSH, "--refuse", *link)
     run(resume, *PUSH, *link, "--reason", "they are back")
+    item, _ = dead(engine, 2)
+    run(discard, "--id", f"{item}", *link, "--reason", "sold out")
+    run(requeue, *PUSH, *link)
+    run(requeue, *PUSH, *link)
+    with transaction(engine) as tx:
+        tx.execute(text("update work_queue set locked_at = now() - interval '1 hour', locked_by = 'w'"))
+    run(unlock, *PUSH, *link)
 
     with transaction(engine) as tx:
         entries = [(one.kind, one.by, one.text) for one in list_entries(tx, 1)][1:]
@@ -122,6 +129,9 @@ def test_what_is_done_for_an_incident_is_on_its_timeline(engine: Engine) -> None
         ("action", "ada", "retries of inventory_push wait 4 times as long: Shopify is slow"),
         ("action", "ada", "paused topic inventory_push (refuse)"),
         ("action", "ada", "resumed topic inventory_push at once: they are back"),
+        ("action", "ada", f"discarded 1 item (id {item}): sold out"),
+        ("action", "ada", "requeued 1 item (topic inventory_push)"),
+        ("action", "ada", "unlocked 1 item (topic inventory_push)"),
     ]
 
 
@@ -130,8 +140,16 @@ def test_nothing_is_done_for_an_incident_that_is_resolved(engine: Engine) -> Non
         record_incidents(tx, [Incident(None, "work_dead:inventory_push", "d", "P2", "9 dead")], NOW)
         tx.execute(text("update incidents set status = 'resolved'"))
 
-    for command, more in ((backoff, ("--factor", "4")), (pause, ())):
+    dead(engine, 1)
+    because = ("--reason", "x")
+    for command, more in (
+        (backoff, ("--factor", "4")),
+        (pause, ()),
+        (requeue, ()),
+        (discard, because),
+    ):
         refused = run(command, *PUSH, *more, "--incident", "1", "-f")
         assert (refused.exit_code, "is resolved already" in refused.output) == (1, True)
     with transaction(engine) as tx:
         assert "pauses" not in count_conditions(tx, NOW)
+    assert statuses(engine) == {"dead": 1}
