@@ -32,7 +32,9 @@ def create_token(
     if role > owner.highest:
         raise InputInvalid(f"role={role.title!r} is above your own, {owner.highest.title}")
     if not timedelta() < valid_for <= LONGEST:
-        raise InputInvalid(f"valid_for={valid_for} should be more than 0 and at most {LONGEST.days} days")
+        raise InputInvalid(
+            f"valid_for={valid_for.total_seconds():g} s should be more than 0 and at most {LONGEST.days} days"
+        )
     token, now = PREFIX + secrets.token_urlsafe(32), author["now"]
     row = {
         "user_id": owner.user_id,

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.crypto import SealBroken, Sealer, get_sealer
 from services.core.pg_arrays import int_array, text_array
+from services.core.times import format_time
 from services.providers.provider import SecretInvalid
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shops.tables import shop_secrets, shops
@@ -107,7 +108,7 @@ def record_secret(
     value = kind.parse(value)
     keep = kind.keep_previous if keep_previous is None else keep_previous
     if keep < timedelta(0):
-        raise SecretInvalid(f"keep_previous={keep} should not be negative")
+        raise SecretInvalid(f"keep_previous={keep.total_seconds():g} s should not be negative")
     # Two rotations happen one after the other.
     if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
         raise SecretInvalid(f"there is no shop with the id {shop_id}")
@@ -128,7 +129,9 @@ def record_secret(
     if kind.name == "shopify-token":
         tx.exec_driver_sql(_DELETE_EXPIRY, {"shop_id": shop_id})
     replaced = current is not None and bool(keep)
-    summary = f"recorded {kind.name}" + (f"; the previous one is valid for {keep}" if replaced else "")
+    summary = f"recorded {kind.name}" + (
+        f"; the previous one is valid until {format_time(now + keep)}" if replaced else ""
+    )
     mutation = Mutation("shop_secrets", f"{shop_id}/{kind.name}", summary)
     append_all(tx, [AuditEntry(shop_id, by, "shop.secret", request_id, [mutation])], now)
     return True

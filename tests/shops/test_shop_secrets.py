@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, insert, select, text
 
 from services.core.crypto import SealBroken, Sealer
 from services.core.db import transaction
+from services.core.times import format_time
 from services.providers.provider import SecretInvalid
 from services.providers.registry import SECRET_KINDS, get_secret_kind
 from services.shops.secrets import (
@@ -178,6 +179,7 @@ def test_no_repr_state_or_audit_row_holds_a_value(tx: Connection, shop: Shop) ->
     shown = repr(keys_of(tx)) + repr(states) + repr(audit)
     assert OLD not in shown
     assert NEW not in shown
+    assert f"the previous one is valid until {format_time(NOW + timedelta(hours=24))}" in shown
     assert [state.previous_until for state in states] == [NOW + timedelta(hours=24)]
     assert [row.staff_label for row in audit if row.action == "shop.secret"] == ["ada", "ada"]
 
