@@ -265,7 +265,7 @@ def require_terminal(question: str) -> None:
     """Exit with 2 unless a person can answer ``question``: a script would wait for an answer for ever."""
     if not sys.stdin.isatty():
         reason = "No terminal for the answer, so nothing was changed: add -f to act without a question"
-        raise click.UsageError(f"{question} {reason}")
+        raise click.UsageError(f"{reason}. The question is: {question}")
 
 
 def confirm(question: str, *, force: bool) -> None:

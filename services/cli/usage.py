@@ -106,7 +106,10 @@ class ParametersMissing(click.MissingParameter):
         parts = []
         for noun, kind in (("argument", click.Argument), ("option", click.Option)):
             names = [
-                " ".join([*([max(one.opts, key=len)] if noun == "option" else []), one.make_metavar(ctx)])
+                " ".join(
+                    [max(one.opts, key=len)] * isinstance(one, click.Option)
+                    + [one.make_metavar(ctx)] * (not getattr(one, "is_flag", False))
+                )
                 for one in missing
                 if isinstance(one, kind)
             ]

@@ -162,7 +162,7 @@ def test_without_a_terminal_a_command_that_asks_ends_with_2_and_names_the_option
     result = run_celery(command, *line.split(), *form, answer=Script())
 
     assert result.exit_code == 2, result.output
-    assert "nothing was changed: add -f" in result.stderr
+    assert "nothing was changed: add -f to act without a question. The question is: " in result.stderr
     assert statuses(engine) == {"dead": 1, "pending": 1}
 
 

@@ -97,6 +97,7 @@ def event(engine: Engine, harbour: str) -> None:
         ("month-close preview 2026-10 --to x", "Missing option: --shop SHOP"),
         ("stock show MUG-0001", "name the shop with --shop: there is no shop 'MUG-0001'"),
         ("stock reorder-point MUG-0001 12", "Missing option: --shop SHOP"),
+        ("alerts export", "Missing option: --prometheus\n"),
         ("shops add mill --name Mill --timezone UTC --currency ZZZ", "currency='ZZZ' should be"),
         ("shops set harbour --timezone America/Vancover", "did you mean 'America/Vancouver'?"),
     ],
