@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Unpack
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from services.accounts.emails import parse_email
 from services.accounts.mails import record_account_mail
 from services.accounts.roles import Access, Role, parse_role
 from services.accounts.sessions import end_sessions
-from services.accounts.sign_in_locks import Subject, clear_failures
+from services.accounts.sign_in_locks import Subject, clear_failures, count_failure
 from services.accounts.tables import user_passkeys, user_roles, users
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
@@ -71,6 +72,17 @@ def list_people(tx: Connection) -> list[Person]:
         )
         for row in tx.execute(found)
     ]
+
+
+def find_user_id(tx: Connection, email: str) -> int | None:
+    """Return the id of the person with ``email``, in any case; None if there is none."""
+    try:
+        email = parse_email(email)
+    except InputInvalid:
+        return None
+    is_this = func.lower(users.c.email) == func.lower(email)
+    found: int | None = tx.execute(select(users.c.id).where(is_this)).scalar()
+    return found
 
 
 def get_person(tx: Connection, email: str) -> Person:
@@ -134,6 +146,17 @@ def unlock_person(tx: Connection, person: Person, **author: Unpack[Author]) -> b
     if was_locked:
         _audit(tx, "user.unlock", person.id, f"unlocked the sign-in of {person.email}", None, None, **author)
     return was_locked
+
+
+def count_sign_in_failure(tx: Connection, email: str, address: str, **author: Unpack[Author]) -> None:
+    """Count a wrong password or code of ``email`` from ``address``; audit the lock of an existing account."""
+    now = author["now"]
+    is_locked = count_failure(tx, [Subject("account", email)], now) is not None
+    count_failure(tx, [Subject("address", address)], now)
+    user_id = find_user_id(tx, email) if is_locked else None
+    if user_id is not None:
+        summary = f"locked the sign-in after wrong passwords or codes, the last from {address}"
+        _audit(tx, "user.locked", user_id, summary, None, None, **author)
 
 
 def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> int:

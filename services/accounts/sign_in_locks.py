@@ -7,19 +7,22 @@ and links from a mail are not affected: a stranger cannot lock a person out.
 import hmac
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_
 
+from services.accounts.emails import fold_email
 from services.accounts.tables import sign_in_locks
 from services.core.settings import get_settings
 
-WINDOW = timedelta(minutes=15)
-"""Failures before this time are forgotten."""
-LOCK_FOR = timedelta(minutes=15)
-MAX_FAILURES: Mapping[str, int] = MappingProxyType({"account": 5, "address": 20})
-"""The number of failures that locks, by kind. Several people may share an address."""
+MAX_FAILURES: Mapping[str, int] = MappingProxyType({"account": 5, "address": 20, "link": 3})
+"""The number of failures, or of mailed links, that locks. Several people may share an address."""
+LOCK_FOR: Mapping[str, timedelta] = MappingProxyType(
+    {"account": timedelta(minutes=15), "address": timedelta(minutes=15), "link": timedelta(hours=1)}
+)
+"""How long a lock lasts, and how long failures are counted, by kind."""
 
 _PURPOSE = b"shopfleet/sign-in-lock/v1"
 
@@ -39,7 +42,7 @@ returning failures, locked_until
 
 
 class Subject(NamedTuple):
-    """What is locked: ``kind`` is ``account`` (``value`` is the typed email) or ``address``."""
+    """What is locked. ``value`` is an address for the kind ``address``, else the typed email."""
 
     kind: str
     value: str
@@ -58,18 +61,37 @@ def count_failure(tx: Connection, subjects: Iterable[Subject], now: datetime) ->
     """Count a failed sign-in; return until when one of ``subjects`` is locked by it, if it is."""
     locked: datetime | None = None
     for one in subjects:
-        values = {"kind": one.kind, "subject": _hash(one), "now": now, "since": now - WINDOW}
+        values = {"kind": one.kind, "subject": _hash(one), "now": now, "since": now - LOCK_FOR[one.kind]}
         failures, until = tx.exec_driver_sql(_COUNT, values).one()
         if until is None and failures >= MAX_FAILURES[one.kind]:
-            until = now + LOCK_FOR
+            until = now + LOCK_FOR[one.kind]
             tx.execute(sign_in_locks.update().where(_is(one)).values(locked_until=until))
             locked = until
     return locked
 
 
+def take_link(tx: Connection, email: str, now: datetime) -> bool:
+    """Count a link that is mailed to ``email``; return whether the limit of an hour allows it."""
+    subject = Subject("link", email)
+    count_failure(tx, [subject], now)
+    sent: int = tx.execute(select(sign_in_locks.c.failures).where(_is(subject))).scalar_one()
+    return sent <= MAX_FAILURES["link"]
+
+
 def clear_failures(tx: Connection, subject: Subject) -> bool:
     """End the lock of ``subject`` and forget its failures; return whether it was locked or had any."""
     return bool(tx.execute(delete(sign_in_locks).where(_is(subject))).rowcount)
+
+
+def find_network(address: str) -> str:
+    """Return the /64 of an IPv6 address, which one subscriber has; any other address as it is."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(IPv6Network((int(found), 64), strict=False))
+    return str(found if isinstance(found, IPv4Address) else found.ipv4_mapped)
 
 
 def _is(one: Subject) -> ColumnElement[bool]:
@@ -78,5 +100,6 @@ def _is(one: Subject) -> ColumnElement[bool]:
 
 def _hash(one: Subject) -> bytes:
     key = get_settings().secret_key.encode()
-    text = f"{one.kind}\0{one.value.strip().casefold()}"
+    value = find_network(one.value) if one.kind == "address" else fold_email(one.value)
+    text = f"{one.kind}\0{value}"
     return hmac.digest(key, _PURPOSE + text.encode("utf-8", "replace"), "sha256")

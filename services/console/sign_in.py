@@ -25,7 +25,9 @@ from services.audit.append import Mutation, append_change
 from services.console.sign_in_forms import (
     FIRST_STEP_AT,
     CodeForm,
+    ForgotForm,
     NewCodesForm,
+    NewPasswordForm,
     PasskeyForm,
     PasskeySignInForm,
     RecoveryCodeForm,
@@ -65,6 +67,8 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
         app,
         make_user_store(app),
         login_form=SignInForm,
+        forgot_password_form=ForgotForm,
+        change_password_form=NewPasswordForm,
         two_factor_verify_code_form=CodeForm,
         mf_recovery_form=RecoveryCodeForm,
         mf_recovery_codes_form=NewCodesForm,

@@ -4,15 +4,27 @@ from datetime import datetime
 from typing import Any
 
 from flask import g, session
-from flask_security.forms import LoginForm, TwoFactorVerifyCodeForm, VerifyForm
+from flask_security import current_user
+from flask_security.forms import (
+    ChangePasswordForm,
+    ForgotPasswordForm,
+    LoginForm,
+    TwoFactorVerifyCodeForm,
+    VerifyForm,
+)
 from flask_security.recovery_codes import MfRecoveryCodesForm, MfRecoveryForm
+from flask_security.utils import hash_password
 from flask_security.webauthn import WebAuthnRegisterForm, WebAuthnSigninForm
 from wtforms import HiddenField, SubmitField
 
-from services.accounts.sign_in_locks import Subject, count_failure, find_lock
+from services.accounts.people import count_sign_in_failure
+from services.accounts.sign_in_locks import Subject, find_lock, take_link
+from services.console.sign_in_texts import MESSAGES
 from services.core.clock import utc_now
 from services.core.db import transaction
 
+SIGN_IN = "sign-in"
+"""Who acts, for the audit, when nobody is signed in."""
 FIRST_STEP_AT = "first_step_at"
 """Key in the cookie: when the password was right, in seconds since 1970."""
 
@@ -30,10 +42,17 @@ class _LockedForm:
             return False
         if super().validate(**kwargs):  # type: ignore[misc]
             return True
-        if all(field.data for field in form if field.name in ("email", "password", "code")):
+        if self.is_wrong():
             with transaction() as tx:
-                count_failure(tx, subjects, utc_now())
+                count_sign_in_failure(
+                    tx, form.account, g.address, by=SIGN_IN, now=utc_now(), request_id=g.request_id
+                )
         return False
+
+    def is_wrong(self) -> bool:
+        """Return whether the input was complete, so that it counts as a failure."""
+        form: Any = self
+        return all(field.data for field in form if field.name in ("email", "password", "code"))
 
 
 class SignInForm(_LockedForm, LoginForm):
@@ -69,6 +88,33 @@ class RecoveryCodeForm(_SecondForm, MfRecoveryForm):
 
 class SignInAgainForm(_SecondForm, VerifyForm):
     """The password again, for a dangerous act."""
+
+
+class NewPasswordForm(_LockedForm, ChangePasswordForm):
+    """Another password for who is signed in and knows the present one."""
+
+    @property
+    def account(self) -> str:
+        email: str = current_user.email
+        return email
+
+    def is_wrong(self) -> bool:
+        return MESSAGES["INVALID_PASSWORD"][0] in self.password.errors
+
+
+class ForgotForm(ForgotPasswordForm):
+    """An email for a link to a new password. The answer and its time are the same for an unknown email."""
+
+    def validate(self, **kwargs: Any) -> bool:
+        if not super().validate(**kwargs):
+            return False  # Flask-Security hashes a password then
+        with transaction() as tx:
+            is_allowed = take_link(tx, self.email.data or "", utc_now())
+        if is_allowed:
+            hash_password(FIRST_STEP_AT)
+        else:
+            self.email.errors = [MESSAGES["GENERIC_RECOVERY"][0]]
+        return is_allowed
 
 
 def describe_lock(until: datetime) -> str:

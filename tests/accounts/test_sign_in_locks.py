@@ -9,7 +9,6 @@ from sqlalchemy import Engine, text
 from services.accounts.sign_in_locks import (
     LOCK_FOR,
     MAX_FAILURES,
-    WINDOW,
     Subject,
     clear_failures,
     count_failure,
@@ -31,10 +30,12 @@ def test_a_subject_is_locked_at_its_last_failure_and_opens_by_itself(
             assert count_failure(tx, [subject], NOW) is None
         assert find_lock(tx, [subject], NOW) is None
 
-        assert count_failure(tx, [subject], NOW) == NOW + LOCK_FOR
-        assert find_lock(tx, [subject, Subject("account", "bob@example.com")], NOW) == NOW + LOCK_FOR
-        assert find_lock(tx, [subject], NOW + LOCK_FOR) is None
-        assert count_failure(tx, [subject], NOW + LOCK_FOR) is None
+        assert count_failure(tx, [subject], NOW) == NOW + LOCK_FOR["account"]
+        assert (
+            find_lock(tx, [subject, Subject("account", "bob@example.com")], NOW) == NOW + LOCK_FOR["account"]
+        )
+        assert find_lock(tx, [subject], NOW + LOCK_FOR["account"]) is None
+        assert count_failure(tx, [subject], NOW + LOCK_FOR["account"]) is None
 
 
 def test_a_failure_during_the_lock_does_not_extend_it(engine: Engine) -> None:
@@ -42,7 +43,7 @@ def test_a_failure_during_the_lock_does_not_extend_it(engine: Engine) -> None:
         for second in range(MAX_FAILURES["account"] + 5):
             count_failure(tx, [ACCOUNT], NOW + timedelta(seconds=second))
 
-        until = NOW + timedelta(seconds=MAX_FAILURES["account"] - 1) + LOCK_FOR
+        until = NOW + timedelta(seconds=MAX_FAILURES["account"] - 1) + LOCK_FOR["account"]
         assert find_lock(tx, [ACCOUNT], NOW) == until
 
 
@@ -51,7 +52,7 @@ def test_old_failures_are_forgotten(engine: Engine) -> None:
         for _ in range(MAX_FAILURES["account"] - 1):
             count_failure(tx, [ACCOUNT], NOW)
 
-        later = NOW + WINDOW + timedelta(seconds=1)
+        later = NOW + LOCK_FOR["account"] + timedelta(seconds=1)
         assert count_failure(tx, [ACCOUNT], later) is None
         assert tx.execute(text("select failures from sign_in_locks")).scalar_one() == 1
 
