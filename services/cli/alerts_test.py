@@ -47,8 +47,9 @@ def test(
 ) -> None:
     """Send a test message through every channel that is set up, wait, and print the results.
 
-    Workers send it, as they send alerts. Exit code 0: it got through every channel. 1: it did not, or not
-    in time; then it is still sent later.
+    Workers send it, as they send alerts, to the addresses in their own settings: restart them after a
+    change. Which channels are set up is read from the settings of this command. Exit code 0: it got
+    through every channel. 1: it did not, or not in time; then it is still sent later.
 
     \b
     Example: fleet alerts test --channel slack
@@ -57,7 +58,10 @@ def test(
     missing = [CHANNELS[name] for name in names if not CHANNELS[name].is_set(get_settings())]
     if missing or not channels:
         settings = ", ".join(channel.setting for channel in missing or CHANNELS.values())
-        raise click.ClickException(f"{settings} is empty: set it (docs/alerts.md#channels)")
+        raise click.ClickException(
+            f"{settings} is empty in the settings of this command, which may differ from those of the "
+            "workers: set it here too (docs/alerts.md#channels)"
+        )
     if dry_run:
         would = {"status": "planned", "message": "would be sent"}
         results = [{"channel": channel.name, **would} for channel in channels]
@@ -69,6 +73,9 @@ def test(
     else:
         for one in results:
             click.echo(safe_text(f"{one['channel']}: {one['message']}"))
+        click.echo(
+            "Workers send to the addresses in their own settings: restart them after a change.", err=True
+        )
     ctx.exit(0 if all(one["status"] in ("done", "planned") for one in results) else 1)
 
 

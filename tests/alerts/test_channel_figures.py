@@ -214,7 +214,8 @@ def test_a_test_without_effect_sends_nothing(engine: Engine, slack: Web) -> None
     result = CliRunner().invoke(main, ("alerts", "test", "--channel", "mail"))
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: OPERATOR_EMAIL is empty: set it (docs/alerts.md#channels)\n",
+        "Error: OPERATOR_EMAIL is empty in the settings of this command, which may differ from those of the "
+        "workers: set it here too (docs/alerts.md#channels)\n",
     )
 
 
