@@ -11,8 +11,10 @@ from services.accounts.people import get_person
 from services.accounts.roles import Role, parse_role
 from services.accounts.sessions import end_sessions, hash_token, list_sessions
 from services.audit.append import Author, Mutation, append_change
+from services.console.list_reader import parse_whole
 from services.console.sign_in import SESSION_KEY
 from services.core.db import transaction
+from services.core.durations import LONGEST
 from services.core.errors import InputInvalid
 
 
@@ -81,12 +83,10 @@ def _end_sessions(one: str = "") -> Response:
 def _create_token() -> Any:
     try:
         role = parse_role(request.form.get("role", "viewer"))
-        days = request.form.get("days", "90")
-        if not days.isdigit():
-            raise InputInvalid(f"days={days!r} should be a whole number")
+        days = parse_whole("days", request.form.get("days", "90"), 1, LONGEST.days)
         with transaction() as tx:
             name = request.form.get("name", "")
-            token = create_token(tx, g.access, name, role, timedelta(days=int(days)), **make_author())
+            token = create_token(tx, g.access, name, role, timedelta(days=days), **make_author())
     except InputInvalid as fault:
         flash(str(fault), "error")
         return redirect(url_for("account.show"))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask, request
+from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
 from services.console.audit import audit_blueprint
@@ -19,6 +20,7 @@ from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.fields import LARGEST_ID
 from services.core.settings import Settings, get_settings
 from services.ingress.health import Details, health_blueprint
 from services.ingress.page_stats import count_pages
@@ -40,6 +42,7 @@ def make_app(
     settings = settings or get_settings()
     probe = probe or HealthCheck(count_conditions)
     app = Flask(__name__)
+    app.url_map.converters["int"] = IdConverter
     count_pages(app, stats)
     control_access(app, settings)
     init_sign_in(app, settings)
@@ -56,6 +59,15 @@ def make_app(
     app.register_blueprint(shops_blueprint())
     add_helpers(app, settings)
     return app
+
+
+class IdConverter(IntegerConverter):
+    """``<int:number>``: the number of a row, which PostgreSQL can compare; any other path is not found."""
+
+    regex = "[0-9]{1,19}"
+
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map, min=1, max=LARGEST_ID)
 
 
 def _conditions_reader(cron_secrets: tuple[str, ...]) -> Callable[[], Details | None]:

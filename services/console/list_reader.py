@@ -1,6 +1,7 @@
 """Reads a list: parses the filters, checks what the person may see, counts, and returns one page of rows."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from sqlalchemy.exc import OperationalError
 from services.accounts.roles import Access, Role
 from services.console.list_page import MAX_CANDIDATES, ListFilter, ListPage, Values
 from services.core.db import MAX_COUNTED
-from services.core.durations import parse_moment
+from services.core.durations import parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown, join_faults
-from services.shops.shops import get_shop
+from services.core.fields import LARGEST_ID
+from services.ledger.work import FLEET
+from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
 _LIMIT_TIME = f"set local statement_timeout = '{TIMEOUT_SECONDS}s'"
@@ -40,7 +43,7 @@ def parse_filters(
 ) -> dict[str, Any]:
     """Return the values of the filters in ``given``; raise ``InputInvalid`` with every fault.
 
-    A shop that the person may not see does not exist for them.
+    A shop that the person may not see is refused as one that does not exist.
     """
     values: dict[str, Any] = {}
     faults = []
@@ -70,10 +73,10 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
     if one.kind == "time":
         return parse_moment(text, now)
     if one.kind == "shop":
-        shop = get_shop(tx, text, is_removed_allowed=True)
-        if not access.may(Role.VIEWER, shop.id):
-            raise InputInvalid(f"there is no shop {text!r}")
-        return shop.id
+        ids = {slug: shop_id for shop_id, slug in find_visible_slugs(tx, access).items() if shop_id != FLEET}
+        if text not in ids:
+            raise InputInvalid(f"shop={describe_unknown(text, ids)}")
+        return ids[text]
     if one.choices is None:
         return text
     known = one.choices(tx)
@@ -82,6 +85,12 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
         if part not in known:
             raise InputInvalid(f"{one.name}={describe_unknown(part, known)}")
     return wanted
+
+
+def find_visible_slugs(tx: Connection, access: Access) -> dict[int, str]:
+    """Return the slugs of the shops that this person may see, by id, and of the fleet."""
+    visible = access.shops_with(Role.VIEWER)
+    return {one: slug for one, slug in find_slugs(tx).items() if visible is None or one in visible}
 
 
 def _is_text(value: str) -> bool:
@@ -152,16 +161,25 @@ def make_cursor(page: ListPage, row: Row[Any]) -> str:
 def _read_cursor(page: ListPage, text: str) -> tuple[Any, ...]:
     if not text:
         return ()
+    kinds = {column.name: column.kind for column in page.columns}
     try:
         found = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        keys = tuple(
-            datetime.fromisoformat(value) if name.endswith("at") else value
-            for name, value in zip(page.order, found, strict=True)
-        )
-    except (ValueError, TypeError):
+        return tuple(_read_key(kinds[name], value) for name, value in zip(page.order, found, strict=True))
+    except (ValueError, TypeError, InputInvalid):
         raise InputInvalid(f"after={text!r} should be the cursor of an answer") from None
-    if any(isinstance(key, str) and not _is_text(key) for key in keys):
-        raise InputInvalid(f"after={text!r} should be the cursor of an answer")
-    if any(not isinstance(key, (int, str, datetime)) or isinstance(key, bool) for key in keys):
-        raise InputInvalid(f"after={text!r} should be the cursor of an answer")
-    return keys
+
+
+def _read_key(kind: str, value: Any) -> Any:
+    """Return the value of a cursor, which has to be of its column's kind; raise ``ValueError``."""
+    if kind == "number":
+        return parse_whole("after", str(value), 0, LARGEST_ID)
+    if not isinstance(value, str) or not _is_text(value):
+        raise ValueError(value)
+    return parse_time(value) if kind == "time" else value
+
+
+def parse_whole(name: str, text: str, least: int, most: int) -> int:
+    """Return the whole number in ``text``; raise ``InputInvalid`` for another text or number."""
+    if re.fullmatch("[0-9]{1,19}", text) and least <= int(text) <= most:
+        return int(text)
+    raise InputInvalid(f"{name}={text[:40]!r} should be a whole number, {least} to {most}")

@@ -12,12 +12,18 @@ from services.audit.append import Mutation, append_change
 from services.console.account import make_author
 from services.console.answers import json_error
 from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage, Values
-from services.console.list_reader import ListResult, parse_filters, read_list
+from services.console.list_reader import (
+    ListResult,
+    find_visible_slugs,
+    parse_filters,
+    parse_whole,
+    read_list,
+)
 from services.console.lists import LISTS
 from services.console.openapi import MAX_ROWS, make_openapi
 from services.core.db import MAX_COUNTED, transaction
 from services.core.errors import InputInvalid
-from services.shops.shops import find_slugs
+from services.ledger.work import FLEET
 
 PAGE_ROWS = 50
 
@@ -45,7 +51,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
     def show() -> Any:
         given, fault, status = request.args.to_dict(), "", 200
         with transaction() as tx:
-            slugs = find_slugs(tx)
+            slugs = find_visible_slugs(tx, g.access)
             choices = {one.name: one.choices(tx) for one in page.filters if one.choices}
         try:
             result = _read(page, given, PAGE_ROWS)
@@ -62,6 +68,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             fault=fault,
             choices=choices,
             slugs=slugs,
+            shops=sorted(slug for shop_id, slug in slugs.items() if shop_id != FLEET),
             max_counted=MAX_COUNTED,
             max_candidates=MAX_CANDIDATES,
             link=_make_link(page, given),
@@ -86,15 +93,13 @@ def _make_link(page: ListPage, given: Mapping[str, str]) -> Callable[..., str]:
 def _make_answer(page: ListPage) -> Callable[[], Any]:
     def answer() -> Any:
         given = request.args.to_dict()
-        limit = given.get("limit", str(PAGE_ROWS))
-        if not limit.isdigit() or not 0 < int(limit) <= MAX_ROWS:
-            return json_error(422, "invalid_filter", f"limit={limit!r} should be 1 to {MAX_ROWS}")
         try:
-            result = _read(page, given, int(limit))
+            limit = parse_whole("limit", given.get("limit", str(PAGE_ROWS)), 1, MAX_ROWS)
+            result = _read(page, given, limit)
         except InputInvalid as error:
             return json_error(422, "invalid_filter", str(error))
         with transaction() as tx:
-            slugs = find_slugs(tx)
+            slugs = find_visible_slugs(tx, g.access)
         rows = [make_document(page, row, slugs) for row in result.rows]
         return _answer(
             {

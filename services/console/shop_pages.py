@@ -10,6 +10,7 @@ from services.console.line_pages import list_filters, make_page, read_states
 from services.console.scan_facts import RED, STATES
 from services.console.shop_facts import read_shop_facts
 from services.core.db import transaction
+from services.providers.delivery import is_storable
 from services.shops.shops import Shop, ShopUnknown, get_shop
 
 
@@ -38,6 +39,8 @@ def shops_blueprint() -> Blueprint:
 
 def get_visible_shop(slug: str, role: Role = Role.VIEWER) -> Shop:
     """Return the shop if this person has at least ``role`` at it; else answer 404, as for no such shop."""
+    if not is_storable(slug):
+        abort(404)
     try:
         with transaction() as tx:
             shop = get_shop(tx, slug)

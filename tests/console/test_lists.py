@@ -1,7 +1,9 @@
 """Lists: filters, counters, cursors, and who sees which rows; the same on the page and in the API."""
 
+import base64
 from datetime import timedelta
 
+import orjson
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
@@ -42,6 +44,11 @@ def add_rows(engine: Engine) -> None:
                     {"shop": shop_id, "key": f"{status}-{number}", "status": status,
                      "payload": '{"email": "Ada@Example.com", "id": 9007199254740993}'},
                 )  # fmt: skip
+
+
+def make_text(keys: object) -> str:
+    """Return a cursor of ``keys``."""
+    return base64.urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
 
 
 def ask(client: FlaskClient, path: str) -> dict[str, object]:
@@ -127,7 +134,11 @@ def test_the_table_of_the_audit_finds_no_part_of_a_value(engine: Engine) -> None
         ("status=deed", "dead"), ("shop=harbor", "harbour"), ("since=yesterday", "24h"), ("topik=a", "topic"),
         ("text=ada", "shop, topic, since"), ("after=abc", "cursor"), ("after=WzEsMl0", "cursor"),
         ("shop=%00", "without NUL"), ("key=%00a", "without NUL"),
-        ("limit=0", "1 to 500"), ("limit=x", "1 to 500"),
+        ("limit=0", "1 to 500"), ("limit=x", "1 to 500"), ("limit=%C2%B2", "1 to 500"),
+        ("limit=" + "9" * 5000, "1 to 500"),
+        *((f"after={make_text(keys)}", "cursor") for keys in (
+            [2**63], [-1], ["x"], [[1]], [True], [None], [1.5], {}, 7, [1, 2]
+        )),
     ],
 )  # fmt: skip
 def test_a_wrong_filter_is_refused_and_names_what_would_be_right(
@@ -176,10 +187,29 @@ def test_a_person_of_one_shop_sees_its_rows_alone(engine: Engine) -> None:
     client = sign_in_as(make_console(engine), Role.VIEWER, shops={2: Role.OPERATOR})
 
     assert ask(client, "/api/v1/work")["count"] == 1
-    assert client.get("/api/v1/work?shop=harbour").status_code == 422
+    hidden, unknown = (client.get(f"/api/v1/work?shop={slug}") for slug in ("harbour", "harbous"))
+    assert hidden.status_code == unknown.status_code == 422
+    assert hidden.text.replace("harbour", "harbous") == unknown.text
     assert client.get("/work/1").status_code == 404
     assert client.get("/work/10").status_code == 200
     assert client.get("/work/99").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [utc_now(), 5],
+        ["x", "a"],
+        ["0001-01-01T00:00:00+23:59", "a"],
+        ["9999-12-31T23:59:59-23:59", "a"],
+        [5, "a"],
+    ],
+)
+def test_a_cursor_of_another_kind_of_column_is_refused(engine: Engine, keys: list[object]) -> None:
+    client = sign_in_as(make_console(engine), Role.VIEWER)
+
+    assert client.get(f"/api/v1/errors?after={make_text(keys)}").status_code == 422
+    assert client.get(f"/api/v1/errors?after={make_text([utc_now(), 'a'])}").status_code == 200
 
 
 def test_deep_in_time_rows_are_found_by_halves(engine: Engine) -> None:

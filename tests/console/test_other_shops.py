@@ -1,0 +1,108 @@
+"""A person of one shop meets no other shop on any page, and no address makes an error of ours."""
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+from werkzeug.routing import Rule
+
+from services.accounts.roles import Role
+from services.alerts.incidents import Incident, record_incidents
+from services.audit.append import Mutation, append_change
+from services.console.auth import ACCOUNT_ROUTES, PAGE_ROUTES
+from services.core.clock import utc_now
+from services.core.db import transaction
+from tests.console.people import make_console, sign_in_as
+from tests.console.test_lists import add_rows
+
+OTHER = "linden"
+OWN_ACCOUNT = frozenset(name for name in ACCOUNT_ROUTES if name.startswith("account."))
+_ADD_EVENT = """
+insert into inbound_events (shop_id, provider, topic, delivery_key, body)
+values (:shop, 'shopify', 'orders/create', cast(:shop as text), '')
+"""
+_ADD_RUN = """
+insert into job_runs (job, shop_id, period, due_at, status, origin)
+values ('daily-reconciliation', :shop, '2026-01-01', now(), 'done', 'beat')
+"""
+_ADD_ERROR = """
+insert into request_errors (request_id, at, shop_id, route, status, error_class, reason, staff_label, request)
+values (cast(:shop as text), now(), :shop, '/', 500, 'LookupError', '', '', '{}')
+"""
+
+
+def add_both_shops(engine: Engine) -> None:
+    """Add a row of each list for harbour (1) and linden (2)."""
+    add_rows(engine)
+    now = utc_now()
+    with transaction() as tx:
+        for shop_id, slug in ((1, "harbour"), (2, OTHER)):
+            for statement in (_ADD_EVENT, _ADD_RUN, _ADD_ERROR):
+                tx.execute(text(statement), {"shop": shop_id})
+            record_incidents(
+                tx, [Incident(shop_id, "work_dead:x", "2026-11-29", "P2", f"{slug} is dead")], now
+            )
+            mutation = Mutation("shops", str(shop_id), f"set the name of {slug}")
+            append_change(tx, "shop.set", {shop_id: [mutation]}, by=f"{slug}@example.com", now=now)
+
+
+def list_reads(app: Flask) -> list[Rule]:
+    """Return the rules that a signed-in person reads."""
+    read = {*PAGE_ROUTES, *OWN_ACCOUNT}
+    return [
+        rule for rule in app.url_map.iter_rules() if rule.endpoint in read and "GET" in (rule.methods or ())
+    ]
+
+
+def list_paths(client: FlaskClient) -> list[str]:
+    """Return the paths of all pages and lists, with the first rows of both shops and filters of each list."""
+    paths = []
+    with client.application.test_request_context():
+        for rule in list_reads(client.application):
+            path = str(rule)
+            if "<int:" in path:
+                start = path.partition("<")[0]
+                paths += [f"{start}{number}" for number in (1, 2, 10)]
+            elif "<slug>" in path:
+                paths += [path.replace("<slug>", slug) for slug in ("harbour", OTHER)]
+            else:
+                paths += [path, f"{path}?shop=lind", f"{path}?shop=harbour", f"{path}?status=x&state=x"]
+    return paths
+
+
+def test_a_person_of_one_shop_reads_the_name_of_no_other_one(engine: Engine) -> None:
+    add_both_shops(engine)
+    client = sign_in_as(make_console(engine), Role.OWNER, shops={1: Role.OWNER})
+    everybody = sign_in_as(make_console(engine), Role.VIEWER)
+    paths = list_paths(client)
+    assert len(paths) > 30
+
+    assert [path for path in paths if OTHER in client.get(path).text] == []
+    assert sum(OTHER in everybody.get(path).text for path in paths) > 15
+
+
+LARGE = ("0", str(2**63), "99999999999999999999", "9" * 5000, "%C2%B2", "-1")
+ODD_QUERIES = (
+    "q=%00&state=x", "page=-1", "page=%C2%B2", "page=" + "9" * 30, "since=999999999999d", "since=0001-01-01",
+    "until=9999-12-31", "key=%00", "key=%FF", "shop=%00", "after=%00", "by=%25%27", "limit=%00",
+)  # fmt: skip
+
+
+def test_no_address_of_a_page_is_an_error_of_ours(engine: Engine) -> None:
+    add_both_shops(engine)
+    client = sign_in_as(make_console(engine), Role.OWNER)
+    client.application.config["PROPAGATE_EXCEPTIONS"] = False
+
+    for rule in list_reads(client.application):
+        start, has_argument, _ = str(rule).partition("<")
+        values = ("%00", "%ED%A0%80", "a" * 9000, *LARGE) if has_argument else ()
+        for path in [f"{start}{value}" for value in values] or [f"{start}?{query}" for query in ODD_QUERIES]:
+            answer = client.get(path)
+            assert answer.status_code in ((404,) if has_argument else (200, 302, 422)), path[:80]
+
+
+@pytest.mark.parametrize("path", ["/work/{}/requeue", "/incidents/{}/ack", "/account/tokens/{}/revoke"])
+def test_a_number_beyond_those_of_rows_is_not_found(engine: Engine, path: str) -> None:
+    client = sign_in_as(make_console(engine), Role.OWNER)
+
+    assert [client.post(path.format(number)).status_code for number in LARGE] == [404] * len(LARGE)
