@@ -141,7 +141,7 @@ def _list_next_lines(message: Message) -> Iterator[str]:
     if change == Change.TEST:
         return
     if change == Change.NOTED:
-        yield f"{_escape(message['by'])}: {_escape(message['note'])}"
+        yield f"{_escape(message['by'])}: {_escape(shorten(message['note']))}"
     elif change == Change.REMINDED:
         for one in found:
             yield f"{_name_holder(one, found)} and wrote no note for 30 min:"
@@ -172,7 +172,7 @@ def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
         cause = f"; escalated because {shorten(cause)}" if (cause := incident["escalated_because"]) else ""
         return f"{incident['shop']}: {text} (since {since}){cause}"
     by = incident["resolved_by"]
-    how = f"resolved by {by}: {incident['resolved_reason']}. " if by else ""
+    how = f"resolved by {by}: {shorten(incident['resolved_reason'] or '')}. " if by else ""
     lasted = span(datetime.fromisoformat(ended) - opened_at)
     return f"{incident['shop']}: {how}{text} (since {since}, for {lasted})"
 

@@ -14,6 +14,8 @@ from services.audit.verifications import is_owner, resolve_chain
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.times import format_time
 
+LONGEST_TEXT = 2000
+"""Characters of a note or a reason."""
 LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
 
 
@@ -142,7 +144,9 @@ def _plain(value: Any) -> Any:
 
 
 def require_text(value: str, name: str, wanted: str) -> str:
-    """Return ``value`` without blanks around it; raise ``InputInvalid`` if it is empty."""
+    """Return ``value`` without blanks around it; raise ``InputInvalid`` if it is empty or too long."""
     if not value.strip():
         raise InputInvalid(f"{name} is empty: {wanted}")
+    if len(value) > LONGEST_TEXT:
+        raise InputInvalid(f"{name} has {len(value):,} characters: it should have at most {LONGEST_TEXT:,}")
     return value.strip()

@@ -10,6 +10,7 @@ from services.accounts.api_tokens import create_token, list_tokens, revoke_token
 from services.accounts.people import get_person
 from services.accounts.roles import Role, parse_role
 from services.accounts.sessions import end_sessions, hash_token, list_sessions
+from services.alerts.people import LONGEST_TEXT
 from services.audit.append import Author, Mutation, append_change
 from services.console.list_reader import parse_whole
 from services.console.sign_in import SESSION_KEY
@@ -45,7 +46,9 @@ def account_blueprint() -> Blueprint:
 
 
 def make_author(reason: str = "") -> Author:
-    """Return who makes the changes of this request, for the audit."""
+    """Return who makes the changes of this request, for the audit; raise ``InputInvalid``: bad reason."""
+    if len(reason) > LONGEST_TEXT or "\0" in reason:
+        raise InputInvalid(f"reason should have at most {LONGEST_TEXT:,} characters, without NUL")
     return {"by": g.access.email, "now": g.at, "reason": reason, "request_id": g.request_id}
 
 

@@ -42,6 +42,10 @@ _PERSONAL_TEXT = re.compile(
 _LONG_NUMBER = re.compile(r"(?<![\w/])[0-9](?:[ -]?[0-9]){9,18}(?!\w)")
 """A phone number without its plus, except in a path, where it is an id."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
+_URL_TOKEN = re.compile(
+    r"(/(?:sign-in/(?:forgot|passkey|again/passkey)|account/(?:codes|passkeys)|unsubscribe)/)(?!delete\b)[^/?#\s'\"]+"
+)
+"""The part of a path that signs in or proves who somebody is."""
 _URL_OPTION = re.compile(r"([?&][\w-]*(?:passw|secret|token|api_?key)[\w-]*=)[^&\s'\"]+", re.IGNORECASE)
 # SQLAlchemy and PostgreSQL quote the values of a failed statement, which are customers' data.
 _SQL_VALUES = re.compile(
@@ -56,6 +60,7 @@ def redact_text(text: str) -> str:
     """Return ``text`` without credentials, addresses, phone numbers and values of failed statements."""
     text = _SQL_VALUES.sub(lambda found: (found[1] or found[2] or found[3]) + HIDDEN, text)
     text = _URL_LOGIN.sub(HIDDEN + "@", text)
+    text = _URL_TOKEN.sub(lambda found: found[1] + HIDDEN, text)
     text = _URL_OPTION.sub(lambda found: found[1] + HIDDEN, text)
     text = _SECRET_TEXT.sub(HIDDEN, text)
     return _PERSONAL_TEXT.sub(lambda found: "[email]" if found["email"] else "[phone]", text)

@@ -142,7 +142,7 @@ def _scrub(event: "Event", _hint: "Hint") -> "Event | None":
         if request:
             event["request"] = {
                 "method": request.get("method"),
-                "url": str(request.get("url", "")).partition("?")[0],
+                "url": redact_text(str(request.get("url", "")).partition("?")[0]),
                 "headers": _harmless_headers(request.get("headers")),
             }
         for part in ("extra", "contexts", "breadcrumbs", "message", "logentry", "tags", "transaction"):

@@ -6,6 +6,7 @@ from uuid import uuid4
 from flask import Flask, Response, g, got_request_exception, request
 
 from services.core.clock import utc_now
+from services.core.log_redaction import HIDDEN, is_secret_name
 from services.ingress.request_stats import UNKNOWN, RequestStats
 from services.ledger.request_errors import NO_FAULT, RequestError, clean_text, find_origin
 from services.providers.delivery import is_storable
@@ -39,6 +40,15 @@ def note_fault(fault: Exception) -> None:
     g.fault = fault
 
 
+def _find_path() -> str:
+    """Return the path of this request without the values of its secret arguments, such as a token."""
+    path = request.path
+    for name, value in (request.view_args or {}).items():
+        if is_secret_name(name) and isinstance(value, str):
+            path = path.replace(str(value), HIDDEN)
+    return clean_text(path)
+
+
 def _count(stats: RequestStats, status: int) -> None:
     outcome = "health" if request.blueprint == "health" else "answered"
     route = request.url_rule.rule if request.url_rule else UNKNOWN
@@ -58,6 +68,6 @@ def _count(stats: RequestStats, status: int) -> None:
                 error_class=type(find_origin(fault)).__name__ if fault else f"Status{status}",
                 reason="",
                 staff_label=g.get("staff_label", ""),
-                request={"method": request.method, "path": clean_text(request.path)},
+                request={"method": request.method, "path": _find_path()},
             )
         )

@@ -3,12 +3,15 @@
 from datetime import timedelta
 from functools import partial
 
+import pytest
 from sqlalchemy import Engine
 
 from services.alerts.channels import AlertSendHandler
+from services.alerts.messages import MAX_SUMMARY
 from services.alerts.notify import ESCALATE_AFTER, REPEAT_AFTER, post_note
-from services.alerts.people import acknowledge, add_note, record_action
+from services.alerts.people import LONGEST_TEXT, acknowledge, add_note, record_action, resolve_by_person
 from services.core.db import transaction
+from services.core.errors import InputInvalid
 from tests.alerts.slack import MINUTE, NOW, TOPIC, act, failure, fire, notify, recover
 from tests.fakes.settings import settings_of
 from tests.fakes.web import Web
@@ -104,6 +107,18 @@ def test_an_incident_that_opens_again_has_no_holder_and_no_failed_actions(engine
     assert notify(engine, web, NOW + 10 * MINUTE) == []
     (still,) = notify(engine, web, NOW + 9 * MINUTE + REPEAT_AFTER)
     assert still.startswith("*P1 still open*")
+
+
+def test_a_long_note_is_cut_in_messages_and_a_longer_one_is_refused(engine: Engine, web: Web) -> None:
+    fire(engine, failure())
+    with transaction(engine) as tx:
+        post_note(tx, 1, "x" * LONGEST_TEXT, "ada", NOW)
+    serve(engine, TOPIC, AlertSendHandler())
+
+    assert len(web.requests[-1].json["text"]) < 2 * MAX_SUMMARY
+    for change in (partial(add_note, note="x" * 2001), partial(resolve_by_person, reason="x" * 2001)):
+        with pytest.raises(InputInvalid, match="2,001 characters"):
+            act(engine, change, NOW)
 
 
 def test_a_posted_note_leaves_at_once(engine: Engine, web: Web) -> None:

@@ -155,6 +155,12 @@ def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
     assert "Shopify answers 502" in client.get("/incidents/1").text
     assert post(client, "/incidents/1/resolve") == 200
     assert "reason is empty" in client.get("/incidents/1").text or client.get("/incidents").text
+    for action in ("note", "resolve"):
+        for refused in ("x" * 2001, "a\0b"):
+            assert post(client, f"/incidents/1/{action}", reason=refused) == 200
+            assert refused not in client.get("/incidents/1").text
+    assert post(client, "/work/1/discard", reason="x" * 2001) == 200
+    assert "discarded" not in client.get("/work/1").text
     assert post(client, "/incidents/1/resolve", reason="replayed") == 200
     with transaction() as tx:
         assert tx.execute(text("select status from incidents")).scalar_one() == "resolved"

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from flask import Flask
+from flask import Flask, url_for
 from sqlalchemy import Engine
 
 from services.console.app import make_app
 from services.core.db import make_engine, transaction
+from services.core.log_redaction import is_secret_name
+from services.core.sentry import _scrub
 from services.core.settings import Settings
 from services.ingress.request_stats import RequestStats
 from services.ledger.request_errors import list_errors
@@ -81,6 +83,33 @@ def test_a_bug_is_a_row_with_the_class_of_its_origin(app: Flask, stats: RequestS
         "staff_label": "",
         "request": {"method": "GET", "path": "/static/x"},
     }  # fmt: skip
+
+
+def test_no_token_of_an_address_is_stored_or_reported(
+    app: Flask, stats: RequestStats, engine: Engine
+) -> None:
+    rules = [rule for rule in app.url_map.iter_rules() if any(map(is_secret_name, rule.arguments))]
+    rules = [rule for rule in rules if "<int:" not in str(rule)]
+    assert "/sign-in/forgot/<token>" in map(str, rules)
+
+    def fail(**_arguments: str) -> str:
+        raise LookupError("a bug")
+
+    client = app.test_client()
+    for rule in rules:
+        app.view_functions[rule.endpoint] = fail
+        with app.test_request_context():
+            path = url_for(rule.endpoint, **dict.fromkeys(rule.arguments, "Ia2.bC-9"))
+        event = {"request": {"url": f"http://localhost{path}"}, "message": f"GET {path} failed"}
+        assert "Ia2.bC-9" in path
+        assert "Ia2.bC-9" not in str(_scrub(event, {})), path  # type: ignore[arg-type]
+        client.open(path, method="GET" if "GET" in (rule.methods or ()) else "POST")
+    stats.flush()
+
+    with transaction() as tx:
+        stored = [one.request["path"] for one in list_errors(tx)]
+    assert "/sign-in/forgot/[hidden]" in stored
+    assert not any("Ia2.bC-9" in path for path in stored)
 
 
 def test_without_the_database_the_row_names_the_caller_and_the_shop(
