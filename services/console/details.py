@@ -22,6 +22,8 @@ from services.ledger.replay import replay_events
 from services.ledger.requeue import discard, requeue
 from services.shops.shops import find_slugs
 
+NOT_FOUND = "There is no such row, or you have no role at its shop."
+
 
 def details_blueprint() -> Blueprint:
     blueprint = Blueprint("details", __name__)
@@ -45,7 +47,7 @@ def details_blueprint() -> Blueprint:
 def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
     """Answer 404 for a row of a shop that this person may not see, and 403 if a higher role is needed."""
     if not g.access.may(Role.VIEWER, shop_id):
-        abort(404)
+        abort(404, NOT_FOUND)
     if not g.access.may(role, shop_id):
         abort(403, f"this needs the role {role.title} at the shop")
 
@@ -203,5 +205,5 @@ def _change(act: Callable[[Any, Mapping[str, Any]], str], endpoint: str, number:
 def _found(read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except InputInvalid as fault:
-        abort(404, str(fault))
+    except InputInvalid:
+        abort(404, NOT_FOUND)

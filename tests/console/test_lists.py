@@ -193,6 +193,7 @@ def test_a_person_of_one_shop_sees_its_rows_alone(engine: Engine) -> None:
     assert client.get("/work/1").status_code == 404
     assert client.get("/work/10").status_code == 200
     assert client.get("/work/99").status_code == 404
+    assert client.get("/work/99").text == client.get("/work/1").text
 
 
 @pytest.mark.parametrize(
