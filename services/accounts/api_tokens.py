@@ -16,6 +16,7 @@ from services.core.errors import InputInvalid
 
 PREFIX = "sf_"
 """Every token begins with it, so that scanners of source code find a leaked one."""
+_LAST_ID = 2**31 - 1
 LONGEST = timedelta(days=366)
 _USED_EVERY = timedelta(minutes=1)
 
@@ -29,6 +30,8 @@ def create_token(
     """
     if not name.strip():
         raise InputInvalid("name is empty: it should say what uses the token")
+    if not name.isprintable():
+        raise InputInvalid(f"name={name!r} should have no control characters")
     if role > owner.highest:
         raise InputInvalid(f"role={role.title!r} is above your own, {owner.highest.title}")
     if not timedelta() < valid_for <= LONGEST:
@@ -87,7 +90,7 @@ def revoke_token(tx: Connection, user_id: int, token_id: int, **author: Unpack[A
     """Delete a token of a person; raise ``InputInvalid`` if they have no such token."""
     table = api_tokens.c
     gone = delete(api_tokens).where(table.user_id == user_id, table.id == token_id).returning(table.name)
-    name = tx.execute(gone).scalar()
+    name = tx.execute(gone).scalar() if token_id <= _LAST_ID else None
     if name is None:
         raise InputInvalid(f"there is no API token {token_id} of this person")
     mutation = Mutation("api_tokens", str(token_id), f"revoked the API token {name!r}")

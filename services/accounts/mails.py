@@ -30,7 +30,11 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "If it was not you, ignore this mail: nothing changes.",
             "Set a new password",
         ),
-        "reset_notice": ("Your password was set by a link", f"Sign in with the new one. {_NOT_YOU}", ""),
+        "reset_notice": (
+            "Your password was set by a link",
+            f"Your sessions and API tokens ended. Sign in with it. {_NOT_YOU}",
+            "",
+        ),
         "change_notice": ("Your password was changed", _NOT_YOU, ""),
         "codes_set_up": ("One-time codes were set up for your account", _NOT_YOU, ""),
         "codes_removed": ("One-time codes were removed from your account", _NOT_YOU, ""),
@@ -43,7 +47,7 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "factors_reset": (
             "Your second factors were deleted",
             "An owner of the fleet deleted your one-time codes, recovery codes and passkeys, and ended your "
-            "sessions. Sign in with your password and set them up again.",
+            "sessions and API tokens. Sign in with your password and set them up again.",
             "",
         ),
         "passkey_added": ("A passkey was added to your account", _NOT_YOU, ""),

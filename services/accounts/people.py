@@ -1,9 +1,8 @@
 """People who may sign in to the console: add, remove, change their role, help them in."""
 
-import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, Unpack
 
@@ -14,11 +13,9 @@ from services.accounts.mails import record_account_mail
 from services.accounts.roles import Access, Role, parse_role
 from services.accounts.sessions import end_sessions
 from services.accounts.sign_in_locks import Subject, clear_failures, count_failure
-from services.accounts.tables import user_passkeys, user_roles, users
+from services.accounts.tables import api_tokens, user_passkeys, user_roles, users
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
-
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 # Whoever takes the last owner away waits for another one who does the same.
 _LOCK_OWNERS = "select user_id from user_roles where role = 'owner' and shop_id is null for update"
@@ -28,6 +25,9 @@ select distinct s.slug, k.name from shop_secrets k join shops s on s.id = k.shop
  where (%(is_all)s or k.shop_id = any(%(shops)s::int[])) and (k.expires_at is null or k.expires_at > now())
  order by s.slug, k.name
 """
+
+Roles = Mapping[int | None, Role]
+ChangeOfRoles = Callable[[Roles], Roles]
 
 
 class Person(NamedTuple):
@@ -42,6 +42,13 @@ class Person(NamedTuple):
     passkeys: int
     created_at: datetime
     signed_in_at: datetime | None
+
+
+class EndedAccess(NamedTuple):
+    """How many sessions and API tokens of a person ended."""
+
+    sessions: int
+    tokens: int
 
 
 def find_access(tx: Connection, user_id: int) -> Access | None:
@@ -87,14 +94,11 @@ def find_user_id(tx: Connection, email: str) -> int | None:
 
 def get_person(tx: Connection, email: str) -> Person:
     """Return the person with ``email``, in any case; raise ``InputInvalid`` if there is none."""
-    people = {one.email.casefold(): one for one in list_people(tx)}
-    found = people.get(email.strip().casefold())
-    if found is None:
-        command = "fleet users list"
-        raise InputInvalid(
-            f"email={describe_unknown(email, [one.email for one in people.values()], command)}"
-        )
-    return found
+    user_id, people = find_user_id(tx, email), list_people(tx)
+    for one in people:
+        if one.id == user_id:
+            return one
+    raise InputInvalid(f"email={describe_unknown(email, [one.email for one in people], 'fleet users list')}")
 
 
 def add_person(
@@ -104,12 +108,10 @@ def add_person(
 
     Raises ``InputInvalid`` for a wrong or taken email and for no role.
     """
-    email = email.strip()
-    if not _EMAIL.fullmatch(email):
-        raise InputInvalid(f"email={email!r} should be an address such as ada@example.com")
+    email = parse_email(email)
     if not roles:
         raise InputInvalid("a person needs a role: viewer, operator, admin or owner")
-    if tx.execute(select(users.c.id).where(func.lower(users.c.email) == email.lower())).first():
+    if find_user_id(tx, email) is not None:
         raise InputInvalid(f"email={email!r} is a person already: `fleet users set` changes the role")
     row = {"email": email, "name": name.strip() or email.partition("@")[0]}
     row |= {"fs_uniquifier": secrets.token_hex(32), "fs_webauthn_user_handle": secrets.token_hex(32)}
@@ -119,17 +121,23 @@ def add_person(
     return user_id
 
 
-def change_roles(
-    tx: Connection, person: Person, roles: Mapping[int | None, Role], **author: Unpack[Author]
-) -> None:
-    """Replace the roles of a person; raise ``ShopfleetError`` if the fleet would have no owner."""
+def change_roles(tx: Connection, person: Person, change: ChangeOfRoles, **author: Unpack[Author]) -> Roles:
+    """Replace the roles of a person by what ``change`` makes of the present ones, and return them.
+
+    The person is locked, so that none of several changes at once is lost. Raises ``ShopfleetError`` if the
+    fleet would have no owner.
+    """
+    tx.execute(select(users.c.id).where(users.c.id == person.id).with_for_update(key_share=True))
+    before = _read_roles(tx, person.id).get(person.id, {})
+    roles = change(before)
     if not roles:
         raise InputInvalid("a person needs a role: `fleet users remove` removes the person")
     _check_owners(tx, person, roles)
     tx.execute(delete(user_roles).where(user_roles.c.user_id == person.id))
     _write_roles(tx, person.id, roles)
-    summary = f"made {person.email} {format_roles(roles)}, before {format_roles(person.roles)}"
-    _audit(tx, "user.roles", person.id, summary, person.roles, roles, **author)
+    summary = f"made {person.email} {format_roles(roles)}, before {format_roles(before)}"
+    _audit(tx, "user.roles", person.id, summary, before, roles, **author)
+    return roles
 
 
 def remove_person(tx: Connection, person: Person, **author: Unpack[Author]) -> None:
@@ -159,13 +167,19 @@ def count_sign_in_failure(tx: Connection, email: str, address: str, **author: Un
         _audit(tx, "user.locked", user_id, summary, None, None, **author)
 
 
-def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> int:
-    """Delete the second factors of a person, end their sessions, and mail them; return how many ended."""
+def end_access(tx: Connection, user_id: int) -> EndedAccess:
+    """End the sessions of a person and delete their API tokens; return how many."""
+    tokens = tx.execute(delete(api_tokens).where(api_tokens.c.user_id == user_id)).rowcount
+    return EndedAccess(end_sessions(tx, user_id), tokens)
+
+
+def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> EndedAccess:
+    """Delete the second factors of a person, end their sessions and API tokens, and mail them."""
     empty = {"tf_primary_method": None, "tf_totp_secret": None, "mf_recovery_codes": None}
     tx.execute(update(users).where(users.c.id == person.id).values(empty))
     tx.execute(delete(user_passkeys).where(user_passkeys.c.user_id == person.id))
-    ended = end_sessions(tx, person.id)
-    summary = f"reset the second factors of {person.email}"
+    ended = end_access(tx, person.id)
+    summary = f"reset the second factors of {person.email}; {format_ended(ended)}"
     _audit(tx, "user.reset_mfa", person.id, summary, None, None, **author)
     now = author["now"]
     record_account_mail(tx, "factors_reset", person.email, now, reference=now.isoformat())
@@ -177,6 +191,13 @@ def list_readable_secrets(tx: Connection, person: Person) -> list[tuple[str, str
     shops = [shop for shop, role in person.roles.items() if role >= Role.ADMIN]
     values = {"is_all": None in shops, "shops": [shop for shop in shops if shop is not None]}
     return [(row.slug, row.name) for row in tx.exec_driver_sql(_FIND_SECRETS, values)]
+
+
+def format_ended(ended: EndedAccess) -> str:
+    """Return a text such as ``1 session and 2 API tokens end``."""
+    counts = {"session": ended.sessions, "API token": ended.tokens}
+    text = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    return f"{text} end"
 
 
 def format_roles(roles: Mapping[int | None, Role]) -> str:

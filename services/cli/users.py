@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import click
 
+from services.accounts.emails import parse_email
 from services.accounts.people import (
     Person,
     add_person,
     change_roles,
+    format_ended,
     format_roles,
     get_person,
     list_people,
@@ -67,6 +69,7 @@ def add(
     \b
     Example: fleet users add ada@example.com --role operator --shop harbour
     """
+    email = parse_email(email)
     with transaction_or_plan(dry_run=dry_run) as tx:
         roles = {find_shop_id(tx, shop) if shop else None: parse_role(role)}
         add_person(tx, email, name, roles, now=utc_now(), **audit_author(actor))
@@ -131,8 +134,9 @@ def set_role(email: str, role: str, shop: str, dry_run: bool, actor: str, as_jso
     """
     with transaction_or_plan(dry_run=dry_run) as tx:
         person = get_person(tx, email)
-        roles = {**person.roles, find_shop_id(tx, shop) if shop else None: parse_role(role)}
-        change_roles(tx, person, roles, now=utc_now(), **audit_author(actor))
+        added = {find_shop_id(tx, shop) if shop else None: parse_role(role)}
+        now, author = utc_now(), audit_author(actor)
+        roles = change_roles(tx, person, lambda present: {**present, **added}, now=now, **author)
     verb = "would be" if dry_run else "is"
     document = {"email": person.email, "role": role, "shop": shop or None, "changed": not dry_run}
     _report(f"{person.email} {verb} {format_roles(roles)}.", document, as_json=as_json)
@@ -184,7 +188,7 @@ def unlock(email: str, dry_run: bool, actor: str, as_json: bool) -> None:
 @force_option
 @_change_options
 def reset(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Delete a person's one-time codes, recovery codes and passkeys, and end their sessions.
+    """Delete a person's one-time codes, recovery codes and passkeys, and end their sessions and API tokens.
 
     \b
     Example: fleet users reset-mfa ada@example.com --dry-run
@@ -195,9 +199,9 @@ def reset(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> 
     with transaction_or_plan(dry_run=dry_run) as tx:
         ended = reset_mfa(tx, person, now=utc_now(), **audit_author(actor))
     verb = "would be deleted" if dry_run else "are deleted"
-    document = {"email": person.email, "sessions_ended": ended, "changed": not dry_run}
-    sessions = "1 session ends" if ended == 1 else f"{ended} sessions end"
-    _report(f"The second factors of {person.email} {verb}; {sessions}.", document, as_json=as_json)
+    document: dict[str, object] = {"email": person.email, "sessions_ended": ended.sessions}
+    document |= {"tokens_ended": ended.tokens, "changed": not dry_run}
+    _report(f"The second factors of {person.email} {verb}; {format_ended(ended)}.", document, as_json=as_json)
 
 
 def _make_link(email: str, actor: str, *, is_mailed: bool) -> str:

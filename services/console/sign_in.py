@@ -19,9 +19,11 @@ from webauthn.helpers.structs import (
 )
 
 from services.accounts.mails import record_account_mail
+from services.accounts.people import end_access, format_ended
 from services.accounts.sessions import end_sessions, hash_token, is_new_address, start_session
 from services.accounts.sign_in_locks import Subject, clear_failures
 from services.audit.append import Mutation, append_change
+from services.console.answers import json_error
 from services.console.sign_in_forms import (
     FIRST_STEP_AT,
     CodeForm,
@@ -62,6 +64,7 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
     """Add the pages of sign-in to ``app``."""
     app.config.update(sign_in_settings(settings))
 
+    app.before_request(_check_json)
     app.before_request(_check_second_step)
     return Security(
         app,
@@ -81,6 +84,15 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
         render_template=render_sign_in_page,
         totp_cls=OneTimeCodes,
     )
+
+
+def _check_json() -> Any:
+    """Refuse a JSON body that is no form: Flask-Security fails on it."""
+    if request.blueprint != "security" or not request.is_json or not request.content_length:
+        return None
+    body = request.get_json(silent=True)
+    is_form = isinstance(body, dict) and all(isinstance(one, str | bool | None) for one in body.values())
+    return None if is_form else json_error(400, "bad_request", "send a JSON object of texts")
 
 
 def _check_second_step() -> Any:
@@ -195,8 +207,8 @@ def record_events(app: Flask) -> None:
     @signals.password_reset.connect_via(app)
     def reset(_app: Flask, user: ConsoleUser, **_: Any) -> None:
         clear_failures(orm_connection(), Subject("account", user.email))
-        end_sessions(orm_connection(), user.id)
-        _audit(user, "user.reset_password", f"{user.email} set a new password by a link")
+        ended = format_ended(end_access(orm_connection(), user.id))
+        _audit(user, "user.reset_password", f"{user.email} set a new password by a link; {ended}")
 
     @signals.password_changed.connect_via(app)
     def changed(_app: Flask, user: ConsoleUser, **_: Any) -> None:

@@ -1,5 +1,6 @@
 """People: roles, the last owner, what their removal ends, and API tokens."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from services.accounts.people import (
     change_roles,
     find_access,
     get_person,
+    list_people,
     list_readable_secrets,
     remove_person,
     reset_mfa,
@@ -57,7 +59,7 @@ def test_the_last_owner_can_neither_be_removed_nor_get_another_role(engine: Engi
         with pytest.raises(ShopfleetError, match="last owner"):
             remove_person(tx, ada, by="tests", now=NOW)
         with pytest.raises(ShopfleetError, match="last owner"):
-            change_roles(tx, ada, {None: Role.ADMIN}, by="tests", now=NOW)
+            change_roles(tx, ada, lambda _: {None: Role.ADMIN}, by="tests", now=NOW)
 
 
 def test_a_removal_ends_sessions_and_tokens_at_once(engine: Engine) -> None:
@@ -96,7 +98,7 @@ def test_a_reset_of_second_factors_ends_the_sessions(engine: Engine) -> None:
     with transaction() as tx:
         start_session(tx, user_id, "127.0.0.1", "browser", NOW)
 
-        assert reset_mfa(tx, get_person(tx, "ada@example.com"), by="tests", now=NOW) == 1
+        assert reset_mfa(tx, get_person(tx, "ada@example.com"), by="tests", now=NOW) == (1, 0)
         assert not list_sessions(tx, user_id, NOW)
 
 
@@ -137,3 +139,54 @@ def test_the_secrets_to_rotate_are_those_of_the_shops_where_the_person_is_admin(
                         "(1, 'stripe-key', 'x'), (2, 'stripe-key', 'x')"))  # fmt: skip
 
         assert list_readable_secrets(tx, get_person(tx, "ada@example.com")) == [("one", "stripe-key")]
+
+
+def test_two_changes_of_roles_at_once_lose_none(engine: Engine) -> None:
+    add("ada@example.com", Role.OWNER)
+    add("bob@example.com", Role.ADMIN)
+    barrier = threading.Barrier(2)
+
+    def change(added: dict[int | None, Role]) -> None:
+        with transaction() as tx:
+            bob = get_person(tx, "bob@example.com")
+            barrier.wait()
+            change_roles(tx, bob, lambda present: {**present, **added}, by="tests", now=NOW)
+
+    changes: list[dict[int | None, Role]] = [{None: Role.VIEWER}, {7: Role.OPERATOR}]
+    threads = [threading.Thread(target=change, args=(one,)) for one in changes]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    with transaction() as tx:
+        assert get_person(tx, "bob@example.com").roles == {None: Role.VIEWER, 7: Role.OPERATOR}
+
+
+def test_a_person_is_found_by_the_email_that_the_database_holds_for_the_same(engine: Engine) -> None:
+    for email in ("strasse@example.com", "straße@example.com", "Ada@Example.com"):
+        add(email)
+
+    with transaction() as tx:
+        for typed, email in (
+            ("strasse@example.com", "strasse@example.com"),
+            ("STRASSE@example.com", "strasse@example.com"),
+            ("straße@example.com", "straße@example.com"),
+            ("ada@EXAMPLE.com", "Ada@example.com"),
+        ):
+            assert get_person(tx, typed).email == email
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["a@b", "ada@localhost", "a..b@example.com", "a\tb@example.com", "a\0b@example.com", "a b@example.com"],
+)
+def test_an_email_that_cannot_sign_in_is_refused(engine: Engine, email: str) -> None:
+    with pytest.raises(InputInvalid, match="email="):
+        add(email)
+
+
+def test_an_email_is_recorded_in_the_form_that_sign_in_finds(engine: Engine) -> None:
+    add("ade\u0301@\uff45xample.com")
+
+    with transaction() as tx:
+        assert [one.email for one in list_people(tx)] == ["ad\u00e9@example.com"]

@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine, text
 
-from services.accounts.api_tokens import create_token, find_token_access
+from services.accounts.api_tokens import create_token, find_token_access, list_tokens
 from services.accounts.people import find_access, get_person
 from services.accounts.roles import Role
 from services.accounts.sessions import find_session, start_session
@@ -185,17 +185,23 @@ def test_a_reset_deletes_second_factors_ends_sessions_and_is_mailed() -> None:
     add_bob()
     with transaction() as tx:
         tx.execute(text("update users set tf_totp_secret = 'x', tf_primary_method = 'authenticator'"))
-        start_session(tx, get_person(tx, BOB).id, "127.0.0.1", "", utc_now())
+        bob = find_access(tx, get_person(tx, BOB).id)
+        assert bob is not None
+        start_session(tx, bob.user_id, "127.0.0.1", "", utc_now())
+        create_token(tx, bob, "ci", Role.VIEWER, timedelta(days=1), by="t", now=utc_now())
 
     planned = document("reset-mfa", BOB, "--dry-run")
-    assert (planned["sessions_ended"], planned["changed"]) == (1, False)
+    assert (planned["sessions_ended"], planned["tokens_ended"], planned["changed"]) == (1, 1, False)
     assert count("select count(*) from mail_outbox") == 0
     assert count("select count(*) from users where tf_totp_secret is not null") == 2
     done = users("reset-mfa", BOB, "-f")
 
-    assert done.output == f"The second factors of {BOB} are deleted; 1 session ends.\n"
+    assert done.output == f"The second factors of {BOB} are deleted; 1 session and 1 API token end.\n"
     with transaction() as tx:
         assert not get_person(tx, BOB).has_codes
+        assert not list_tokens(tx, bob.user_id)
+        audited = tx.execute(text("select mutations from audit_events order by id desc limit 1")).scalar_one()
+        assert "1 API token end" in audited
         assert get_person(tx, ADA).has_codes
         subject = tx.execute(text("select subject from mail_outbox")).scalar_one()
     assert subject == "Your second factors were deleted"

@@ -125,7 +125,7 @@ def test_who_is_promoted_in_a_session_of_a_password_alone_stays_an_operator_in_i
     add_with_password(client, Role.OPERATOR)
     sign_in(client)
     with transaction() as tx:
-        change_roles(tx, get_person(tx, ADA), {None: role}, by="tests", now=utc_now())
+        change_roles(tx, get_person(tx, ADA), lambda _: {None: role}, by="tests", now=utc_now())
 
     token = read_csrf_token(client)
     for endpoint, needed in CHANGE_ROUTES.items():

@@ -1,6 +1,7 @@
 """Sign-in: password, locks, links to a password, one-time codes, recovery codes."""
 
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,7 +9,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
-from services.accounts.people import add_person
+from services.accounts.api_tokens import create_token, find_token_access
+from services.accounts.people import add_person, find_access, get_person
 from services.accounts.roles import Role
 from services.accounts.sign_in_locks import MAX_FAILURES
 from services.console.links import make_password_link
@@ -183,16 +185,22 @@ def test_wrong_codes_lock_the_account_too(engine: Engine) -> None:
     assert client.get("/").status_code == 302
 
 
-def test_a_new_password_ends_the_other_sessions(engine: Engine) -> None:
+def test_a_new_password_by_a_link_ends_sessions_and_tokens(engine: Engine) -> None:
     client, other = make_console(engine), make_console(engine)
     add_with_password(client)
     sign_in(other)
     assert other.get("/").status_code == 200
+    with transaction() as tx:
+        ada = find_access(tx, get_person(tx, ADA).id)
+        assert ada is not None
+        token = create_token(tx, ada, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=utc_now())
 
     path = urlsplit(make_password_link(ADA, by="tests", now=utc_now())).path
     post(client, path, password="another long password", password_confirm="another long password")
 
     assert other.get("/").status_code == 302
+    with transaction() as tx:
+        assert find_token_access(tx, token, "", utc_now()) is None
 
 
 @pytest.mark.parametrize("weak", ["", "short", "elevenchars"])
