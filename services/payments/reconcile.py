@@ -126,7 +126,7 @@ def _record(day: DayComparison, tx: Connection) -> FollowUp:
         )
         record_incidents(tx, [Incident(day.shop_id, BREAK_RULE, period, "P2", summary, counts)], day.now)
     else:
-        resolve_incident(tx, day.shop_id, BREAK_RULE, period, day.now, "(the day agrees with Stripe now)")
+        resolve_incident(tx, day.shop_id, BREAK_RULE, period, day.now, "The day agrees with Stripe now.")
     entry = AuditEntry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
     return FollowUp((), [entry] if mutations else ())
 

@@ -23,8 +23,6 @@ from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, sign_in_as
 from tests.health.fleet_rows import add_work
 
-NOW = utc_now()
-
 
 def list_shown(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="/shops/([^"]+)">', page)
@@ -39,8 +37,8 @@ def find_verdict(page: str) -> str:
 @pytest.fixture
 def ids(engine: Engine) -> list[int]:
     with engine.begin() as tx:
-        add_signals(tx, NOW)
-        return add_fine_shops(tx, "harbour", "orchard", "bakery", now=NOW)
+        add_signals(tx, utc_now())
+        return add_fine_shops(tx, "harbour", "orchard", "bakery", now=utc_now())
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def test_a_clean_night_of_all_shops_is_one_fine_verdict(client: FlaskClient) -> 
 
 def test_dead_work_is_red_first_and_in_the_title(engine: Engine, client: FlaskClient, ids: list[int]) -> None:
     with engine.begin() as tx:
-        add_work(tx, "order_ingest", status="dead", shop_id=ids[1], died_at=NOW - timedelta(hours=3))
+        add_work(tx, "order_ingest", status="dead", shop_id=ids[1], died_at=utc_now() - timedelta(hours=3))
 
     page = client.get("/").text
 
@@ -111,8 +109,10 @@ def test_nothing_is_fine_while_nobody_checks(
 
 def test_every_cell_leads_to_its_evidence(engine: Engine, client: FlaskClient, ids: list[int]) -> None:
     with engine.begin() as tx:
-        record_incidents(tx, [Incident(ids[0], "stock_oversold", "x", "P2", "oversold")], NOW)
-        record_incidents(tx, [Incident(ids[1], "reconciliation_break", "x", "P2", "2 payments differ")], NOW)
+        record_incidents(tx, [Incident(ids[0], "stock_oversold", "x", "P2", "oversold")], utc_now())
+        record_incidents(
+            tx, [Incident(ids[1], "reconciliation_break", "x", "P2", "2 payments differ")], utc_now()
+        )
 
     links = set(re.findall(r'<td class="\w+" data-label="[^"]+"><a href="([^"]+)"', client.get("/").text))
 
@@ -159,7 +159,7 @@ def test_a_person_of_one_shop_sees_it_alone(engine: Engine, ids: list[int]) -> N
 
 def test_a_thousand_shops_are_pages_of_a_hundred(engine: Engine, client: FlaskClient) -> None:
     with engine.begin() as tx:
-        add_fine_shops(tx, *(f"shop{n:04}" for n in range(997)), now=NOW)
+        add_fine_shops(tx, *(f"shop{n:04}" for n in range(997)), now=utc_now())
 
     pages = [client.get("/", query_string={"page": page}).text for page in ("1", "10", "99", "x", "-1")]
 
@@ -175,13 +175,13 @@ def test_the_number_of_queries_does_not_grow_with_the_shops(engine: Engine) -> N
         seen: list[str] = []
         with transaction(engine) as tx:
             event.listen(tx, "before_cursor_execute", lambda *values: seen.append(values[2]))
-            read_scan(tx, NOW)
+            read_scan(tx, utc_now())
         return len(seen)
 
     empty = count()
     with engine.begin() as tx:
-        add_signals(tx, NOW)
-        add_fine_shops(tx, *(f"shop{n:04}" for n in range(50)), now=NOW)
+        add_signals(tx, utc_now())
+        add_fine_shops(tx, *(f"shop{n:04}" for n in range(50)), now=utc_now())
 
     assert count() == empty < 20
 

@@ -37,8 +37,8 @@ class Connected:
 @pytest.fixture
 def ids(engine: Engine) -> list[int]:
     with engine.begin() as tx:
-        add_signals(tx, NOW)
-        return add_fine_shops(tx, "harbour", "orchard", now=NOW)
+        add_signals(tx, utc_now())
+        return add_fine_shops(tx, "harbour", "orchard", now=utc_now())
 
 
 @pytest.fixture

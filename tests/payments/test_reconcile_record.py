@@ -88,7 +88,7 @@ def test_a_day_has_one_incident_that_ends_when_it_is_clean(shop: Engine) -> None
 
     ((*_, status, summary, _),) = rows(shop, INCIDENT)
     assert status == "resolved"
-    assert summary.endswith("(the day agrees with Stripe now)")
+    assert summary.startswith("The day agrees with Stripe now. Before: 2 payments of 2026-11-20")
 
 
 def close_month(engine: Engine) -> None:

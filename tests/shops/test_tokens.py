@@ -102,7 +102,7 @@ def test_token_about_to_expire_is_refreshed_and_the_new_pair_stored_sealed_with_
     assert (status, code) == ("ok", "")
     assert timedelta(minutes=59) < expires_at - utc_now() <= timedelta(hours=1)
     assert refresh_expires_at - utc_now() > timedelta(days=29)
-    assert not rows(engine, "select 1 from shop_secrets where position('shp'::bytea in sealed) > 0")
+    assert not rows(engine, "select 1 from shop_secrets where position('shpat_'::bytea in sealed) > 0")
     who = "select distinct staff_label from audit_events where action = 'shop.secret'"
     assert ("token refresh",) in rows(engine, who)
 

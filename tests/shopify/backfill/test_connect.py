@@ -199,7 +199,7 @@ def test_another_domain_than_the_recorded_one_needs_a_yes(shop: Shops, tmp_path:
     with workers(shop):
         done = connect("holed", "--from-file", write(tmp_path), "-f")
 
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert f"holed is connected to former.myshopify.com: connect it to {DOMAIN} instead?" in refused.output
     assert kept == "former.myshopify.com"
     assert done.exit_code == 0, done.output
