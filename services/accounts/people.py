@@ -17,7 +17,7 @@ from services.accounts.tables import api_tokens, user_passkeys, user_roles, user
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 
-# Whoever takes the last owner away waits for another one who does the same.
+# Two removals of the last two owners run one after the other: the second one finds the last owner.
 _LOCK_OWNERS = "select user_id from user_roles where role = 'owner' and shop_id is null for update"
 
 _FIND_SECRETS = """

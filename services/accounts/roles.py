@@ -54,11 +54,6 @@ class Access:
     def highest(self) -> Role:
         return max(self.roles.values())
 
-    @property
-    def fleet_role(self) -> Role | None:
-        """The role for what no single shop has, such as a queue."""
-        return self.roles.get(None)
-
     def may(self, role: Role, shop_id: int | None = None) -> bool:
         """Return whether this person has at least ``role`` at the shop; None: in the whole fleet."""
         found = max(self.roles.get(None, 0), self.roles.get(shop_id, 0))
