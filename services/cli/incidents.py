@@ -86,7 +86,7 @@ command.add_command(postmortem)
 def list_incidents(
     is_all: bool, states: Any, shop: str, rule: str, severities: Any, limit: int, as_json: bool
 ) -> None:
-    """List the incidents that are not resolved, P1 first.
+    """List the incidents that are not resolved, P1 first. The holder is the person who acknowledged it.
 
     \b
     Example: fleet incidents list --shop harbour --all
@@ -109,6 +109,7 @@ def list_incidents(
         "rule": "rule",
         "period": "period",
         "opened": "opened_at",
+        "holder": "acknowledged_by",
         "summary": "summary",
     }
     documents = [make_document(line, slugs) for line in lines]

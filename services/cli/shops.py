@@ -10,10 +10,12 @@ from services.cli.base import (
     add_options,
     audit_author,
     dry_run_option,
+    force_option,
     json_option,
     shop_argument,
 )
 from services.cli.costs import costs
+from services.cli.costs_record import record_shop_cost
 from services.cli.mail.route import print_connections
 from services.cli.output import print_fields, print_json, print_list, print_table, to_document
 from services.cli.shopify import compare_domain
@@ -142,11 +144,18 @@ def show(slug: str, as_json: bool) -> None:
 @shop_argument
 @click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
 @_field_options()
+@force_option
 @dry_run_option
 @actor_option
 @json_option
 def set_fields(
-    slug: str, changes: tuple[str, ...], dry_run: bool, actor: str, as_json: bool, **options: str | None
+    slug: str,
+    changes: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
+    **options: str | None,
 ) -> None:
     """Change a shop's fields, as options or as field=value.
 
@@ -154,8 +163,8 @@ def set_fields(
     --stock-owner shopify: every level follows Shopify and nothing is pushed. --stock-owner pool:NAME: the
     shop shares its stock with the other shops of the pool (`fleet stock pool`). If the shop has a token,
     --shopify-domain is compared with Shopify's answer; webhooks may still have the previous domain.
-    --exchange-rates adds the given pairs or replaces their rates; the output names costs of this month
-    that do not count after the change.
+    --exchange-rates adds the given pairs or replaces their rates. A change after which costs of this month
+    do not count against a limit any more needs --force; --dry-run names these costs.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -173,8 +182,13 @@ def set_fields(
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **audit_author(actor))
         left = [one for one in _find_left_costs(tx, before) if one not in left_before]
+        if left and not (force or dry_run):
+            raise click.ClickException(
+                f"{'; '.join(left)}: no rate would be stated. State a rate, or repeat with --force"
+            )
     for one in left:
-        click.echo(f"{one}: no rate {'would be' if dry_run else 'is'} stated", err=True)
+        state = "would be" if dry_run else "is"
+        click.echo(f"{one}: no rate {state} stated{'' if force else '; this needs --force'}", err=True)
     if "stock_owner" in wanted and not dry_run:
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))
@@ -201,7 +215,7 @@ def _find_left_costs(tx: Connection, shop: Shop) -> list[str]:
     ]
 
 
-for one in (connect, costs, import_shops, remove, secret):
+for one in (connect, costs, import_shops, record_shop_cost, remove, secret):
     command.add_command(one)
 
 

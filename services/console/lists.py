@@ -190,6 +190,7 @@ INCIDENTS = ListPage(
         ListColumn("shop_id", "Shop", "shop"),
         ListColumn("rule", "Rule"),
         ListColumn("opened_at", "Opened", "time"),
+        ListColumn("acknowledged_by", "Holder"),
         ListColumn("summary", "Summary"),
     ),
     filters=(

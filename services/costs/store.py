@@ -99,8 +99,8 @@ def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
     A cost with the shop, kind, day, source and reference of a recorded one replaces it, so that a retry
     counts once; references are known for ``RETENTION_STATS_DAYS``, 36 days or more. A retry that calls the
     model again costs again: give it another reference. Raises
-    ``InputInvalid`` for an unknown shop, kind or currency and ``MoneyInvalid`` for an amount that is no
-    decimal.
+    ``InputInvalid`` for an unknown shop, kind or currency and for an empty source or reference, and
+    ``MoneyInvalid`` for an amount that is no decimal.
     """
     if not costs:
         return 0
@@ -109,6 +109,9 @@ def record_cost(tx: Connection, *costs: Cost, now: datetime) -> int:
     for one in costs:
         if one.kind not in COSTS:
             raise InputInvalid(f"kind={describe_unknown(one.kind, COSTS)}")
+        for name in ("source", "reference"):
+            if not getattr(one, name).strip():
+                raise InputInvalid(f"{name} is empty: it identifies a cost, so that a repeat counts once")
         if one.currency not in CURRENCIES:
             raise InputInvalid(f"currency={one.currency!r} should be three capital letters such as CAD")
         if one.shop_id not in today:

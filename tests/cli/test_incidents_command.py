@@ -1,6 +1,7 @@
 """``fleet incidents``: output, and the audit of a resolved incident."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -275,3 +276,11 @@ def test_an_action_and_a_posted_note_are_in_the_timeline(engine: Engine) -> None
     with transaction(engine) as tx:
         (payload,) = tx.execute(text("select payload from work_queue where topic = 'alert_send'")).scalars()
     assert (payload["message"]["change"], payload["message"]["by"]) == ("noted", "ada")
+
+
+def test_the_list_names_the_holder() -> None:
+    run("ack", "1", "--actor", "ada")
+
+    assert {row["id"]: row["acknowledged_by"] for row in rows()} == {1: "ada", 2: None}
+    assert re.search(r"holder\b", run("list").output)
+    assert " ada " in run("list").output

@@ -1,6 +1,7 @@
 """The commands show costs, limits and the pause; the worker's task makes and ends the pause."""
 
 import json
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -116,7 +117,54 @@ def test_a_given_rate_leaves_the_others_and_a_removed_one_names_the_costs_that_d
     left = "30.00 USD of the ai costs of"
     for rates in ("USD/CAD=", ""):
         planned = set_rates(rates, "--dry-run")
-        assert left in planned and "against 50.00 CAD: no rate would be stated" in planned
-        removed = set_rates(rates)
+        assert left in planned and "no rate would be stated; this needs --force" in planned
+        refused = run("shops", "set", "harbour", "--exchange-rates", rates)
+        assert refused.exit_code == 1
+        assert left in refused.output and "State a rate, or repeat with --force" in refused.output
+        with transaction(engine) as tx:
+            assert get_shop(tx, "harbour").exchange_rates == "USD/CAD=1.37"
+        removed = set_rates(rates, "--force")
         assert left in removed and "exchange_rates: USD/CAD=1.37 -> -" in removed
         assert left not in set_rates("USD/CAD=1.37")
+
+
+RECORD = ("shops", "record-cost", "harbour", "--kind", "ai", "--source", "openai")
+ONE = ("--amount", "1.25", "--currency", "USD", "--reference", "call-1")
+
+
+def test_a_script_records_a_cost_and_a_repeat_of_its_reference_counts_once(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        add_limited_shop(tx, exchange_rates="USD/CAD=1.40")
+
+    assert "Would record 1.25 USD" in run(*RECORD, *ONE, "--dry-run").output
+    month = f"{utc_now().astimezone(ZoneInfo('America/Los_Angeles')):%Y-%m}"
+    first = run(*RECORD, *ONE)
+    assert first.output == (
+        "Recorded 1.25 USD of ai costs of harbour.\n"
+        f"Costs of {month}: 1.25 USD, 1.75 CAD of 50.00 CAD count.\n"
+    )
+    assert "call-1 is recorded with this amount already" in run(*RECORD, *ONE).output
+    corrected = json.loads(run(*RECORD, *ONE, "--amount", "2", "--json").stdout)
+    assert (corrected["costs"][0]["billed_micros"], corrected["changed"]) == ({"USD": 2_000_000}, True)
+    second = json.loads(run(*RECORD, *ONE, "--reference", "call-2", "--json").stdout)
+    assert second["costs"][0]["billed_micros"] == {"USD": 3_250_000}
+    past = json.loads(run(*RECORD, *ONE, "--day", "2026-01-31", "--json").stdout)
+    assert past["costs"][0]["billed_micros"] == {"USD": 1_250_000}
+    assert past["costs"][0]["month"] == "2026-01"
+
+
+def test_a_cost_that_cannot_be_recorded_is_refused(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        add_limited_shop(tx)
+    for wrong, message in (
+        (("--amount", "much"), "much"),
+        (("--currency", "usd"), "currency='usd' should be three capital letters"),
+        (("--kind", "paper"), "paper"),
+        (("--day", "2099-12-31"), "in the future"),
+        (("--reference", " "), "reference"),
+        (("--source", ""), "source"),
+    ):
+        refused = run(*RECORD, *ONE, *wrong)
+        assert refused.exit_code in (1, 2), wrong
+        assert message in refused.output
+    assert "No costs" in run("shops", "costs", "harbour", "--by-day").output

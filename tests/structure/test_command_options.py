@@ -49,6 +49,7 @@ WITHOUT_JSON = MappingProxyType(
 OF_TWO_TYPES = MappingProxyType(
     {
         "--for": "a time, or the incident of `fleet gate`",
+        "--kind": "a type of mail, or a kind of cost",
         "--topic": "`fleet send` has samples, whose topics depend on its provider",
         "--wait": "the former name of `fleet mail test --timeout`; a flag elsewhere",
     }
