@@ -173,6 +173,14 @@ def end_access(tx: Connection, user_id: int) -> EndedAccess:
     return EndedAccess(end_sessions(tx, user_id), tokens)
 
 
+def use_code(tx: Connection, user_id: int, step: int) -> bool:
+    """Record the one-time code of half minute ``step`` as used; return False if it or a later one was."""
+    table = users.c
+    is_later = (table.last_code_step.is_(None)) | (table.last_code_step < step)
+    used = update(users).where(table.id == user_id, is_later).values(last_code_step=step)
+    return bool(tx.execute(used).rowcount)
+
+
 def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> EndedAccess:
     """Delete the second factors of a person, end their sessions and API tokens, and mail them."""
     empty = {"tf_primary_method": None, "tf_totp_secret": None, "mf_recovery_codes": None}

@@ -22,7 +22,8 @@ def _check_role() -> sa.CheckConstraint:
 
 
 # ``fs_``, ``tf_`` and ``mf_`` are names of Flask-Security. Passwords are hashed with argon2; the secret of
-# the one-time codes and the recovery codes are encrypted.
+# the one-time codes and the recovery codes are encrypted. ``last_code_step`` is the half minute, counted from
+# 1970, of the one-time code used last.
 users = Table(
     "users",
     metadata,
@@ -33,6 +34,7 @@ users = Table(
     *columns("fs_uniquifier", Text),
     *optional("fs_webauthn_user_handle tf_primary_method tf_totp_secret", Text),
     *optional("mf_recovery_codes", _TEXTS),
+    *optional("last_code_step", sa.BigInteger),
     *columns("created_at", AT, func.now()),
     *optional("signed_in_at", AT),
     sa.UniqueConstraint("fs_uniquifier", name="uq_users_fs_uniquifier"),

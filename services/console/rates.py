@@ -7,6 +7,7 @@ from flask_limiter import ApplicationLimit, Limiter
 from flask_limiter.errors import RateLimitExceeded
 
 from services.accounts.api_tokens import PREFIX
+from services.accounts.sign_in_locks import find_network
 from services.console.answers import json_error
 
 SIGN_INS_PER_MINUTE: Final = 30
@@ -25,7 +26,7 @@ def limit_rates(app: Flask) -> None:
         f"{TOKEN_REQUESTS_PER_MINUTE} per minute", scope="token", exempt_when=lambda: not _has_token()
     )
     Limiter(
-        lambda: g.address,
+        lambda: find_network(g.address),
         app=app,
         application_limits=[sign_ins, tokens],
         storage_uri="memory://",

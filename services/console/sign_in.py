@@ -1,7 +1,7 @@
 """Sign-in to the console: Flask-Security with our forms, mails and passkeys, and what each event records."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask, Response, after_this_request, flash, g, redirect, request, session, url_for
@@ -12,6 +12,8 @@ from flask_security.recovery_codes import MfRecoveryCodesUtil
 from flask_security.tf_plugin import tf_clean_session
 from flask_security.totp import Totp
 from flask_security.webauthn_util import WebauthnUtil
+from passlib.exc import UsedTokenError
+from sqlalchemy import Connection
 from webauthn.helpers.structs import (
     AuthenticatorSelectionCriteria,
     ResidentKeyRequirement,
@@ -19,8 +21,14 @@ from webauthn.helpers.structs import (
 )
 
 from services.accounts.mails import record_account_mail
-from services.accounts.people import end_access, format_ended
-from services.accounts.sessions import end_sessions, hash_token, is_new_address, start_session
+from services.accounts.people import end_access, format_ended, use_code
+from services.accounts.sessions import (
+    end_sessions,
+    find_session,
+    hash_token,
+    is_new_address,
+    start_session,
+)
 from services.accounts.sign_in_locks import Subject, clear_failures
 from services.audit.append import Mutation, append_change
 from services.console.answers import json_error
@@ -148,17 +156,15 @@ class RecoveryCodes(MfRecoveryCodesUtil):
 
 
 class OneTimeCodes(Totp):
-    """One-time codes that work once. The memory of the one process has the last code of each person."""
-
-    def __init__(self, secrets: Any, issuer: str) -> None:
-        super().__init__(secrets, issuer)
-        self._last: dict[int, int] = {}
+    """One-time codes that work once, in all processes."""
 
     def get_last_counter(self, user: Any) -> int | None:
-        return self._last.get(user.id)
+        step: int | None = user.last_code_step
+        return step
 
     def set_last_counter(self, user: Any, tmatch: Any) -> None:
-        self._last[user.id] = tmatch.counter
+        if not use_code(orm_connection(), user.id, tmatch.counter):
+            raise UsedTokenError
 
 
 class ConsoleWebauthnUtil(WebauthnUtil):
@@ -187,13 +193,13 @@ def record_events(app: Flask) -> None:
     @signals.user_authenticated.connect_via(app)
     def signed_in(_app: Flask, user: ConsoleUser, authn_via: list[str] | None, **_: Any) -> None:
         tx, now = orm_connection(), utc_now()
+        if authn_via == ["change"]:  # Flask-Security signs in again after a change of the password
+            _replace_sessions(tx, user, now)
+            return
         if is_new_address(tx, user.id, g.address):
             _mail(user.email, "new_address")
         has_second_factor = authn_via is None or "webauthn" in authn_via
-        browser = request.user_agent.string
-        session[SESSION_KEY] = start_session(
-            tx, user.id, g.address, browser, now, has_second_factor=has_second_factor
-        )
+        _start_session(tx, user, now, has_second_factor=has_second_factor)
         user.signed_in_at = now
         clear_failures(tx, Subject("account", user.email))
         how = " and ".join(authn_via or ["password", "a second factor"])
@@ -212,7 +218,8 @@ def record_events(app: Flask) -> None:
 
     @signals.password_changed.connect_via(app)
     def changed(_app: Flask, user: ConsoleUser, **_: Any) -> None:
-        _audit(user, "user.change_password", f"{user.email} changed the password")
+        ended = "1 other session ends" if g.ended_sessions == 1 else f"{g.ended_sessions} other sessions end"
+        _audit(user, "user.change_password", f"{user.email} changed the password; {ended}")
 
     @signals.tf_profile_changed.connect_via(app)
     def codes_set_up(_app: Flask, user: ConsoleUser, method: str, **_: Any) -> None:
@@ -244,6 +251,20 @@ def record_events(app: Flask) -> None:
         signed_in, signed_out, reset, changed, codes_set_up, code_confirmed, codes_removed,
         passkey_added, passkey_deleted,
     )  # fmt: skip
+
+
+def _start_session(tx: Connection, user: ConsoleUser, now: datetime, *, has_second_factor: bool) -> None:
+    browser = request.user_agent.string
+    session[SESSION_KEY] = start_session(
+        tx, user.id, g.address, browser, now, has_second_factor=has_second_factor
+    )
+
+
+def _replace_sessions(tx: Connection, user: ConsoleUser, now: datetime) -> None:
+    """End all sessions of a person, and start one like that of this browser."""
+    live = find_session(tx, session.get(SESSION_KEY, ""), now)
+    g.ended_sessions = end_sessions(tx, user.id) - 1
+    _start_session(tx, user, now, has_second_factor=live is not None and live.has_second_factor)
 
 
 def _mail(recipient: str, name: str, link: str = "") -> None:

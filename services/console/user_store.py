@@ -25,8 +25,9 @@ class ConsoleUser(UserMixin):
         tf_setup_methods: list[tuple[str, str]],
         tf_fresh: bool,  # noqa: ARG002 - Flask-Security's signature
     ) -> tuple[bool, list[tuple[str, str]]]:
-        """Return whether the sign-in needs a second factor: if there is one, or the role needs it."""
-        return bool(tf_setup_methods) or self.check_tf_required_setup(), tf_setup_methods
+        """Return whether a password is not enough: there are codes or a passkey, or the role needs them."""
+        is_required = bool(tf_setup_methods or self.webauthn) or self.check_tf_required_setup()
+        return is_required, tf_setup_methods
 
     def check_tf_required_setup(self) -> bool:
         access = find_access(orm_connection(), self.id)

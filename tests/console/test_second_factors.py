@@ -2,6 +2,7 @@
 
 import re
 import threading
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -80,9 +81,10 @@ def test_a_password_waits_ten_minutes_for_the_second_factor(engine: Engine, has_
     assert client.get("/").status_code == 302
 
 
-def test_a_password_sets_up_no_codes_for_a_person_with_a_passkey(engine: Engine) -> None:
+@pytest.mark.parametrize("role", Role)
+def test_a_password_alone_is_not_enough_for_a_person_with_a_passkey(engine: Engine, role: Role) -> None:
     client = make_console(engine)
-    add_with_password(client, Role.ADMIN)
+    add_with_password(client, role)
     with transaction() as tx:
         tx.execute(text(ADD_PASSKEY))
 
@@ -91,22 +93,37 @@ def test_a_password_sets_up_no_codes_for_a_person_with_a_passkey(engine: Engine)
     assert client.get("/account/codes").location == "/sign-in/passkey"
     assert start_set_up(client) == ""
     assert read_secret() is None
+    assert client.get("/").status_code == 302
 
 
-def test_a_recovery_code_works_once_in_parallel_sign_ins(engine: Engine) -> None:
+@pytest.mark.parametrize("role", Role)
+def test_a_password_alone_is_not_enough_for_a_person_with_codes(engine: Engine, role: Role) -> None:
+    client, other = make_console(engine), make_console(engine)
+    add_with_password(client, Role.ADMIN)
+    key = set_up(client)
+    with transaction() as tx:
+        change_roles(tx, get_person(tx, ADA), lambda _: {None: role}, by="tests", now=utc_now())
+
+    assert urlsplit(sign_in(other).location or "").path == "/sign-in/code"
+    assert other.get("/").status_code == 302
+    assert post(other, "/sign-in/code", code=make_code(key, steps=1)).location == "/"
+
+
+@pytest.mark.parametrize("path", ["/sign-in/code", "/sign-in/recovery-code"])
+def test_a_code_works_once_in_parallel_sign_ins_of_several_processes(engine: Engine, path: str) -> None:
     client = make_console(engine)
     add_with_password(client, Role.ADMIN)
-    set_up(client)
-    code = make_recovery_codes(client)[0]
+    key = set_up(client)
+    code = make_code(key, steps=1) if path == "/sign-in/code" else make_recovery_codes(client)[0]
     browsers = [make_console(engine) for _ in range(3)]
     for each in browsers:
         sign_in(each)
-    tokens = [read_csrf_token(each, "/sign-in/recovery-code") for each in browsers]
+    tokens = [read_csrf_token(each, path) for each in browsers]
     barrier, statuses = threading.Barrier(3), []
 
     def use(browser: FlaskClient, token: str) -> None:
         barrier.wait()
-        answer = browser.post("/sign-in/recovery-code", data={"csrf_token": token, "code": code})
+        answer = browser.post(path, data={"csrf_token": token, "code": code})
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=use, args=pair) for pair in zip(browsers, tokens, strict=True)]

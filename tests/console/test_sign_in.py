@@ -164,7 +164,7 @@ def test_a_one_time_code_works_once(engine: Engine) -> None:
     code = make_code(key[1])
     assert post(client, "/sign-in/code", code=code).status_code == 302
 
-    other = client.application.test_client()
+    other = make_console(engine)
     sign_in(other)
     assert "was used" in post(other, "/sign-in/code", code=code).text
     assert post(other, "/sign-in/code", code=make_code(key[1], steps=1)).location == "/"
@@ -201,6 +201,33 @@ def test_a_new_password_by_a_link_ends_sessions_and_tokens(engine: Engine) -> No
     assert other.get("/").status_code == 302
     with transaction() as tx:
         assert find_token_access(tx, token, "", utc_now()) is None
+
+
+def test_a_changed_password_ends_the_other_sessions_and_keeps_the_second_factor(engine: Engine) -> None:
+    client, other = make_console(engine), make_console(engine)
+    add_with_password(client, Role.ADMIN)
+    sign_in(client)
+    key = re.search(r'"key">([A-Z2-7-]+)</code>', post(client, "/account/codes", setup="authenticator").text)
+    assert key
+    post(client, "/sign-in/code", code=make_code(key[1]))
+    sign_in(other)
+    post(other, "/sign-in/code", code=make_code(key[1], steps=1))
+    new = "another long password"
+
+    values = {"password": PASSWORD, "new_password": new, "new_password_confirm": new}
+    values["csrf_token"] = read_csrf_token(client)
+    assert client.post("/account/password", data=values).location == "/account"
+
+    assert other.get("/").status_code == 302
+    page = client.get("/account").text
+    assert page.count("this one") == 1
+    assert page.count('/account/sessions/end"') == 1, "only this session is left"
+    assert "sign in again with a second factor" not in page
+    assert list_actions()[-1] == "user.change_password"
+    assert list_actions().count("user.sign_in") == 2
+    with transaction() as tx:
+        summaries = tx.execute(text("select summary from audit_mutations order by event_id")).scalars().all()
+    assert summaries[-1] == f"{ADA} changed the password; 1 other session ends"
 
 
 @pytest.mark.parametrize("weak", ["", "short", "elevenchars"])

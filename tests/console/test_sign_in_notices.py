@@ -106,9 +106,12 @@ def test_after_the_new_sign_in_the_page_of_the_act_opens(engine: Engine) -> None
     assert "sf_" in post(client, "/account/tokens", name="ci", role="operator", days="9").text
 
 
-def test_forms_of_sign_in_are_limited_by_address(engine: Engine) -> None:
+@pytest.mark.parametrize("network", ["198.51.100.7", "2001:db8::{:x}", "::ffff:198.51.100.7"])
+def test_forms_of_sign_in_are_limited_by_address_and_of_ipv6_by_network(engine: Engine, network: str) -> None:
     client = make_console(engine)
-    answers = [post(client, "/sign-in", email="", password="") for _ in range(SIGN_INS_PER_MINUTE + 1)]
+    values = {"csrf_token": read_csrf_token(client, "/sign-in"), "email": "", "password": ""}
+    peers = [{"REMOTE_ADDR": network.format(at)} for at in range(SIGN_INS_PER_MINUTE + 1)]
+    answers = [client.post("/sign-in", data=values, environ_overrides=peer) for peer in peers]
 
     assert [one.status_code for one in answers] == [200] * SIGN_INS_PER_MINUTE + [429]
     assert "Wait a minute" in answers[-1].text
