@@ -21,8 +21,8 @@ from services.cli.params import DURATION, TIME, WINDOW, ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid
-from services.core.setting_values import describe_zone_fault, is_zone
 from services.core.settings import get_settings
+from services.core.zone_names import describe_zone_fault, is_zone
 from services.shops.shops import find_slugs, get_shop
 
 

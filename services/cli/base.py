@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.main import HELP_NAMES
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
-from services.cli.usage import ParametersMissing, SuggestingGroup, is_blank
+from services.cli.usage import SuggestingGroup, name_options, refuse_missing
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
@@ -112,9 +112,9 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except InputInvalid as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(name_options(str(error))) from error
         except ShopfleetError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(name_options(str(error))) from error
         except click.Abort:  # no answer to a prompt; no command has one after a change
             click.echo(err=True)
             raise click.ClickException("stopped: nothing was changed") from None
@@ -129,7 +129,8 @@ def _check_text(options: Mapping[str, object]) -> None:
         for text in value if isinstance(value, tuple) else (value,):
             # Python reads a byte that is not UTF-8 as half a surrogate pair, which no database stores.
             if isinstance(text, str) and text.encode(errors="replace").decode() != text:
-                raise click.UsageError(f"{name}={quote_value(text, name)} should be text in UTF-8")
+                fault = f"{name}={quote_value(text, name)} should be text in UTF-8"
+                raise click.UsageError(name_options(fault))
 
 
 _MOVED = "shopfleet.shop_argument"
@@ -164,17 +165,8 @@ class ReportingCommand(click.Command):
         elif self._shop_position is not None:
             args = self._move_to_option(ctx, args, self._shop_position)
         if not ctx.resilient_parsing:
-            self._refuse_missing(ctx, args)
+            refuse_missing(self, ctx, args)
         return super().parse_args(ctx, args)
-
-    def _refuse_missing(self, ctx: click.Context, args: Sequence[str]) -> None:
-        given, _, _ = self.make_parser(ctx).parse_args([*args])
-        params = self.get_params(ctx)
-        if any(param.is_eager and param.name in given for param in params):
-            return  # --help
-        values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
-        if missing := [one for one, value in values if one.value_is_missing(value) or is_blank(value)]:
-            raise ParametersMissing(ctx, *missing)
 
     def invoke(self, ctx: click.Context) -> Any:
         return report_errors(self._invoke)(ctx)

@@ -1,5 +1,6 @@
 """``fleet send``: post a sample webhook, signed with the shop's secret as its provider signs it."""
 
+import json
 import random
 from collections import Counter
 from datetime import datetime
@@ -92,6 +93,8 @@ def command(
     domain = stored.shopify_domain or f"{shop}.myshopify.com"
     answers: list[tuple[int, str]] = []
     given = click.open_file(str(file), "rb").read() if file else b""
+    if file:
+        _warn_unless_json(given, file)
     body, webhook_id = b"", ""
     with httpx.Client(timeout=10) as http:
         for number in range(repeat):
@@ -115,9 +118,18 @@ def command(
 def _make_body(name: str, topic: str, shop: Shop, now: datetime) -> bytes:
     body = make_sample(name, topic, shop.currency, random.SystemRandom(), now)
     if body is None:
-        fault = f"no sample: topic={describe_unknown(topic, SAMPLES[name])}"
-        raise click.UsageError(f"{fault} Or name the file of a body with --file.")
+        fault = f"topic={describe_unknown(topic, SAMPLES[name])}"
+        raise InputInvalid(f"{fault} These have samples; a file has any other body: --file")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
+
+
+def _warn_unless_json(body: bytes, file: Path) -> None:
+    """Print to stderr where ``body`` is no JSON: it is sent, because ingress keeps any signed body."""
+    try:
+        json.loads(body)
+    except ValueError as fault:  # also of a body that is not UTF-8
+        text = f"{file} is not JSON ({fault}): its event will be dead with the code unreadable"
+        click.echo(f"Warning: {text}", err=True)
 
 
 def _ingress_url() -> str:

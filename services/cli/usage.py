@@ -1,9 +1,12 @@
 """Wrong usage of the commands: a command that does not exist, a parameter that is missing."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 
 import click
+from click.core import ParameterSource
 
 _LEAST_SIMILARITY = 0.75
 """Below it a name has other letters by intention: with click's 0.6 ``logs`` is similar to ``close``."""
@@ -19,22 +22,17 @@ MEANT = {
     "costs": "`fleet shops costs SHOP`",
     "dead": _DEAD_WORK,
     "deploy": "`fleet gate`",
-    "discard": "`celery -A tasks discard`",
     "dlq": _DEAD_WORK,
     "health": _HEALTH,
     "log": _LOGS,
     "logs": _LOGS,
     "metrics": "GET /metrics of ingress; docs/observability.md",
     "orders": "`fleet events list --topic orders/create`",
-    "pause": "`celery -A tasks pause`",
     "ps": _HEALTH,
-    "purge": "`celery -A tasks purge`",
     "queue": "`celery -A tasks backlog`",
     "queues": "`celery -A tasks backlog`",
     "replay": "`fleet events replay`",
-    "requeue": "`celery -A tasks requeue`",
     "restart": _RESTART.format("restart"),
-    "resume": "`celery -A tasks resume`",
     "retry": _DEAD_WORK,
     "run": "`fleet up`; a job: `fleet jobs run JOB`",
     "secret": "`fleet shops secret SHOP NAME`",
@@ -46,10 +44,12 @@ MEANT = {
     "stop": "Ctrl-C in the terminal of `fleet up`; under systemd: systemctl stop shopfleet.target",
     "test": "`fleet alerts test` or `fleet mail test you@example.com`",
     "webhooks": "`fleet events list`, `fleet shopify subscriptions --shop SHOP`",
-    "worker": "`celery -A tasks worker`",
     "workers": "`celery -A tasks status`",
 }
 """What a person means who types a word that is no command of ``fleet`` or ``celery``."""
+
+_OF_CELERY = frozenset(("beat", "control", "events", "flower", "inspect", "purge", "worker"))
+"""Celery's own commands that people need here."""
 
 _SYNONYMS = (
     ("add", "create", "new"),
@@ -75,9 +75,19 @@ def describe_no_command(name: str, known: Iterable[str], *, is_root: bool = Fals
     )
     if is_root and name in MEANT:
         return f"there is no command {name!r}: {MEANT[name]}"
+    if is_root and (line := _find_elsewhere(name)):
+        return f"there is no command {name!r} here: it is `{line}`"
     if close:
         return f"there is no command {name!r}; did you mean {' or '.join(map(repr, close))}?"
     return f"there is no command {name!r}: --help lists all"
+
+
+def _find_elsewhere(name: str) -> str:
+    """Return the line of the command ``name`` of the other of ``fleet`` and ``celery``, or an empty text."""
+    groups = {"fleet": "fleet.commands", "celery -A tasks": "celery.commands"}
+    of = {line: set(entry_points(group=group).names) for line, group in groups.items()}
+    of["celery -A tasks"] |= _OF_CELERY
+    return next((f"{line} {name}" for line, names in of.items() if name in names), "")
 
 
 class SuggestingGroup(click.Group):
@@ -119,3 +129,44 @@ class ParametersMissing(click.MissingParameter):
 
     def format_message(self) -> str:
         return self.message
+
+
+_GIVEN = "shopfleet.given"
+"""The key in ``Context.meta`` of the words of the command line."""
+
+
+def refuse_missing(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
+    """Raise ``ParametersMissing`` for the required parameters of ``command`` that ``args`` lack."""
+    ctx.meta[_GIVEN] = [*args]
+    given, _, _ = command.make_parser(ctx).parse_args([*args])
+    params = command.get_params(ctx)
+    if any(param.is_eager and param.name in given for param in params):
+        return  # --help
+    values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
+    if missing := [one for one, value in values if one.value_is_missing(value) or is_blank(value)]:
+        raise ParametersMissing(ctx, *missing)
+
+
+_FIELDS = {"lasts": ("until", "ends_at"), "previous_valid_for": ("keep_previous",)}
+"""By parameter, the fields that errors name for its value, if they have another name."""
+
+
+def name_options(message: str) -> str:
+    """Return ``message`` with the options of the command line in place of the fields that it names.
+
+    ``ai_cap='x' should be ...`` becomes ``--ai-cap='x' should be ...`` where ``--ai-cap`` was typed. A field
+    stays if its value came from an argument or a file.
+    """
+    ctx = click.get_current_context(silent=True)
+    for param in ctx.command.params if ctx else ():
+        if not isinstance(param, click.Option) or ctx is None or not param.name:
+            continue
+        if ctx.get_parameter_source(param.name) is not ParameterSource.COMMANDLINE:
+            continue
+        words = [word.partition("=")[0] for word in ctx.meta.get(_GIVEN, ())]
+        option = next((one for one in param.opts if one in words), max(param.opts, key=len))
+        fields = {param.name, *_FIELDS.get(param.name, ())}
+        fields |= {one.lstrip("-").replace("-", "_") for one in param.opts}
+        names = "|".join(map(re.escape, fields))
+        message = re.sub(rf"(?m)^(\s*)(?:{names})(?==| is empty| has )", rf"\1{option}", message)
+    return message

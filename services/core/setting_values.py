@@ -6,9 +6,9 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from services.core.errors import SettingsInvalid, did_you_mean
+from services.core.errors import SettingsInvalid
+from services.core.zone_names import describe_zone_fault, is_zone
 
 Parse = Callable[[str], Any]
 """Returns the value of a setting's text, or raises ``SettingsInvalid`` with the fault, without the name."""
@@ -46,19 +46,6 @@ def check(is_right: Callable[[str], bool], fault: str, raw: str) -> str:
 
 def choice(*allowed: str) -> Parse:
     return partial(check, allowed.__contains__, f"={{raw}} should be one of {', '.join(allowed)}")
-
-
-def is_zone(raw: str) -> bool:
-    try:
-        return bool(ZoneInfo(raw))
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or too long for a file's name
-        return False
-
-
-def describe_zone_fault(raw: str) -> str:
-    """Return what ``raw`` should be instead, and the closest zone."""
-    closest = did_you_mean(raw, sorted(available_timezones()))
-    return f"should be an IANA name such as America/Vancouver{closest}"
 
 
 def parse_zone(raw: str) -> str:

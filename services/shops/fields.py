@@ -3,12 +3,11 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from zoneinfo import available_timezones
 
 from services.core.errors import did_you_mean
 from services.core.money import CURRENCIES, is_amount
 from services.core.setting_urls import is_mail_address_or_empty
-from services.core.setting_values import is_zone
+from services.core.zone_names import is_zone, suggest_zones
 
 OF_POOL = "pool:"
 """Prefix of the name of a pool, which owns the stock levels of several shops together."""
@@ -112,8 +111,9 @@ def _describe_fault(field: str, value: str) -> str:
         if not re.fullmatch("[A-Z]{3}", value):
             return ""
         return f"; {value} is no currency of ISO 4217{did_you_mean(value, sorted(CURRENCIES))}"
-    known = available_timezones() if field == "timezone" else CURRENCIES if field == "currency" else ()
-    return did_you_mean(value, sorted(known))
+    if field == "timezone":
+        return suggest_zones(value)
+    return did_you_mean(value, sorted(CURRENCIES) if field == "currency" else ())
 
 
 def find_pool_faults(slug: str, owner: str, location_id: str, before: str = "") -> list[str]:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -118,6 +119,21 @@ def test_file_is_sent_byte_for_byte(
     run("send", "shopify", "harbour", "--file", str(body), "--url", ingress.url)
 
     assert ingress.requests[0][2] == b'{ "id": 1 }\n'
+
+
+@pytest.mark.parametrize(("body", "is_warned"), [(b'{"id": 1}', False), (b'{"id": ', True), (b"\xff", True)])
+def test_file_that_is_no_json_is_sent_with_a_warning(
+    harbour: str, ingress: Received, tmp_path: Path, body: bytes, is_warned: bool
+) -> None:
+    file = tmp_path / "body.json"
+    file.write_bytes(body)
+    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
+
+    sent = run("send", "shopify", "--shop", "harbour", "--file", str(file), "--json", "--url", ingress.url)
+
+    assert (sent.exit_code, ingress.requests[0][2]) == (0, body)
+    assert (f"Warning: {file} is not JSON" in sent.stderr) == is_warned
+    assert json.loads(sent.stdout)
 
 
 def test_response_other_than_2xx_exits_1(harbour: str, ingress: Received) -> None:

@@ -83,7 +83,7 @@ def test_mistake_that_each_line_repeats_is_compared_once_with_the_known_values(
         compared.append(value)
         return "; did you mean 'America/Vancouver'?"
 
-    monkeypatch.setattr("services.shops.fields.did_you_mean", find)
+    monkeypatch.setattr("services.shops.fields.suggest_zones", find)
 
     refused = do_import(write(tmp_path, *(f"s{n},Shop,Amerika/Vancouvr,CAD,," for n in range(9))))
 

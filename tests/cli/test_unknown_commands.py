@@ -4,11 +4,46 @@ import re
 
 import click
 import pytest
-from click.testing import CliRunner
+from celery.bin.celery import celery
+from click.testing import CliRunner, Result
 
 from services.cli.main import main
 from services.cli.usage import MEANT
 from tests.structure.test_examples import OPERATOR_COMMANDS
+
+
+def invoke(line: str) -> Result:
+    program, *words = line.split()
+    return CliRunner().invoke(main if program == "fleet" else celery, words, prog_name=program)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("celery -A tasks logs", "journalctl -u 'shopfleet-*'"),
+        ("celery -A tasks retry", "`celery -A tasks requeue`"),
+        ("celery -A tasks queues", "`celery -A tasks backlog`"),
+        ("celery -A tasks bakclog", "did you mean 'backlog'?"),
+        ("celery -A tasks doctor", "here: it is `fleet doctor`"),
+        ("celery -A tasks jobs", "here: it is `fleet jobs`"),
+        ("fleet pause", "here: it is `celery -A tasks pause`"),
+        ("fleet backlog", "here: it is `celery -A tasks backlog`"),
+        ("fleet inspect", "here: it is `celery -A tasks inspect`"),
+    ],
+)
+def test_unknown_command_of_a_program_names_that_of_the_other(line: str, message: str) -> None:
+    refused = invoke(line)
+
+    assert refused.exit_code == 2
+    error = refused.output.splitlines()[-1]
+    assert error.startswith(f"Error: there is no command '{line.rsplit(maxsplit=1)[-1]}'")
+    assert message in error
+
+
+def test_other_apps_of_celery_keep_its_own_suggestions() -> None:
+    refused = invoke("celery -A other bakclog")
+
+    assert "No such command 'bakclog'" in refused.output
 
 
 @pytest.mark.parametrize(

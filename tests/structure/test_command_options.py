@@ -7,11 +7,13 @@ from types import MappingProxyType
 
 import click
 import pytest
+from click.core import ParameterSource
 from click.testing import CliRunner
 from sqlalchemy import Engine, insert
 
 from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
+from services.cli.usage import name_options
 from services.core.db import MAX_COUNTED, transaction
 from services.mail.tables import mail_outbox
 from services.payments.breaks import record_breaks
@@ -106,6 +108,28 @@ def in_usage(path: str, command: click.Command) -> list[str]:
         + param.make_metavar(ctx) * (not getattr(param, "is_flag", False))
         for param in required
     ]
+
+
+OPTIONS = [
+    (command, str(param.name), name)
+    for command in COMMANDS.values()
+    for param in command.params
+    for name in (param.opts if isinstance(param, click.Option) else ())
+    if name.startswith("--") and not getattr(param, "is_flag", False)
+]
+
+
+def test_an_error_names_the_option_that_was_typed() -> None:
+    assert len(OPTIONS) > 200
+    for command, param, name in OPTIONS:
+        with click.Context(command) as ctx:
+            ctx.meta["shopfleet.given"] = [name, "x"]
+            for field in {param, name.lstrip("-").replace("-", "_")}:
+                fault = f"2 faults:\n  {field}='x' should be y\n  {field} is empty\n  other='x' should be y"
+                ctx.set_parameter_source(param, ParameterSource.DEFAULT)
+                assert name_options(fault) == fault, "it came from no option"
+                ctx.set_parameter_source(param, ParameterSource.COMMANDLINE)
+                assert name_options(fault) == fault.replace(f"  {field}", f"  {name}")
 
 
 REQUIRING = {path: names for path, command in COMMANDS.items() if (names := in_usage(path, command))}
