@@ -15,6 +15,8 @@ from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
+from services.console.queue_pages import queues_blueprint
+from services.console.queue_reading import QueueReader
 from services.console.scan_reading import ScanReader
 from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
@@ -34,6 +36,7 @@ def make_app(
     probe: HealthCheck | None = None,
     stats: RequestStats | None = None,
     scan: ScanReader | None = None,
+    queues: QueueReader | None = None,
 ) -> Flask:
     """Return the console application, which counts its requests in ``stats``.
 
@@ -55,7 +58,8 @@ def make_app(
     app.register_blueprint(lists_blueprint())
     app.register_blueprint(details_blueprint())
     app.register_blueprint(api_blueprint())
-    app.register_blueprint(pages_blueprint(settings, probe, scan or ScanReader()))
+    app.register_blueprint(pages_blueprint(scan or ScanReader()))
+    app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))
     app.register_blueprint(shops_blueprint())
     add_helpers(app, settings)
     return app

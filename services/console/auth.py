@@ -80,7 +80,8 @@ ACCOUNT_ROUTES: Final = frozenset(
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     dict.fromkeys(
         (
-            "pages.home", "pages.queues", "shops.health", "shops.index", "shops.show",
+            "pages.home", "queues.index", "queues.show", "queues.plan",
+            "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.incident",
         ),
@@ -95,6 +96,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             (
                 "details.requeue_work", "details.discard_work", "details.replay_event",
                 "details.ack_incident", "details.note_incident", "details.resolve_incident",
+                "queues.change",
             ),
             Role.OPERATOR,
         ),

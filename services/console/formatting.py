@@ -34,7 +34,7 @@ class PageLink(NamedTuple):
 NAVIGATION = (
     ("Scan", "pages.home", "s"),
     ("Connections", "shops.health", "c"),
-    ("Queues", "pages.queues", "q"),
+    ("Queues", "queues.index", "q"),
     ("Work", "lists.work", "w"),
     ("Events", "lists.events", "e"),
     ("Incidents", "lists.incidents", "i"),

@@ -1,7 +1,7 @@
 """Reads the morning scan of all shops: a fixed number of queries, each bounded by shops or by a limit."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from services.console.scan import classify_fleet, classify_shop, find_night, sort_scans
 from services.console.scan_facts import BadRun, Night, OpenIncident, ShopFacts, ShopScan, Sources
+from services.console.shared_reader import KEEP_SECONDS, QUICK_SECONDS, SharedReader
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -16,7 +17,6 @@ from services.costs.month import MonthCosts
 from services.costs.store import list_month_costs
 from services.jobs.conditions import FAILED_LINES, OVERDUE_LINES
 from services.jobs.store import list_schedules
-from services.ledger.health_check import CachedCheck, result_within
 from services.ledger.work import FLEET
 from services.shops.connections import list_connections
 
@@ -25,11 +25,6 @@ MOST = 20_000
 
 NIGHT_JOB = "daily-reconciliation"
 
-DEADLINE_SECONDS = 10.0
-QUICK_SECONDS = 0.1
-OLDEST = timedelta(minutes=1)
-"""While a new reading takes longer than ``QUICK_SECONDS``, pages show one that is not older than this."""
-KEEP_SECONDS = 5.0
 KEEP_TIMES_COST = 25
 """A reading is reused for this many times its duration: any number of viewers costs 4% of a core, and the
 database less than 1%, because most of it is Python."""
@@ -76,8 +71,8 @@ class ScanReading(NamedTuple):
     shops: list[ShopScan]
 
 
-class ScanReader:
-    """Reads the scan for all viewers of a process; all its threads share one."""
+class ScanReader(SharedReader[ScanReading]):
+    """Reads the scan for all viewers of a process."""
 
     def __init__(
         self,
@@ -86,23 +81,13 @@ class ScanReader:
         quick_seconds: float = QUICK_SECONDS,
         read: Callable[[], ScanReading] | None = None,
     ) -> None:
-        self._quick_seconds = quick_seconds
-        self._last: ScanReading | None = None
-        self._check = CachedCheck(
-            "scan", read or _read, keep_seconds=keep_seconds, keep_times_cost=keep_times_cost
+        super().__init__(
+            "scan",
+            read or _read,
+            keep_seconds=keep_seconds,
+            keep_times_cost=keep_times_cost,
+            quick_seconds=quick_seconds,
         )
-
-    def read(self) -> ScanReading | None:
-        """Return the newest reading, or after ``quick_seconds`` the one before, if that is recent.
-
-        None if there is neither by the deadline.
-        """
-        last = self._last
-        if last is not None and utc_now() - last.at > OLDEST:
-            last = None
-        found = result_within(self._check.start(), self._quick_seconds if last else DEADLINE_SECONDS)
-        self._last = found or last
-        return self._last
 
 
 def _read() -> ScanReading:

@@ -1,20 +1,23 @@
 """Pauses of queues, topics, kinds of cost and shops, and drains of their backlog at a rate."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.durations import parse_duration
 from services.core.times import format_time
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
 from services.ledger.topics import Topic
 
 MODES = ("hold", "refuse")
+_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 
 PAUSE_LINES = """
 select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as label,
@@ -87,6 +90,40 @@ class Pause:
     """When the sweep ends it; None: a person resumes it."""
 
 
+def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
+    """Return ``scope`` as text with the slug of its shop. Pure."""
+    slug = slugs.get(scope.shop_id or 0, "")
+    return (
+        str(scope).replace(f"shop {scope.shop_id}", f"shop {slug}") if scope.shop_id and slug else str(scope)
+    )
+
+
+def parse_pause_duration(text: str) -> timedelta:
+    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
+    duration = parse_duration(text)
+    if not duration:
+        raise FilterInvalid(f"{text!r} should be longer than 0, such as 2h")
+    return duration
+
+
+def parse_rate(text: str) -> float:
+    """Return items a second from ``20/s``, ``300/m`` or ``20``; raise ``FilterInvalid``. Pure."""
+    match = _RATE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise FilterInvalid(f"{text!r} should be a number above 0 such as 20/s, 300/m or 0.5/s")
+    return float(match[1]) / (60 if match[2] == "m" else 1)
+
+
+def check_mode(scope: PauseScope, mode: str) -> None:
+    """Raise ``FilterInvalid`` unless ``scope`` can be paused in ``mode``."""
+    if mode not in MODES:
+        raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
+    if scope.cost and mode != "hold":
+        raise FilterInvalid(
+            f"mode={mode!r} should be hold with cost={scope.cost!r}: no webhook belongs to a cost"
+        )
+
+
 def record_pause(
     tx: Connection,
     scope: PauseScope,
@@ -101,12 +138,7 @@ def record_pause(
     send them again later. A pause or drain of the same scope is replaced.
     """
     now = author["now"]
-    if mode not in MODES:
-        raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
-    if scope.cost and mode != "hold":
-        raise FilterInvalid(
-            f"mode={mode!r} should be hold with cost={scope.cost!r}: no webhook belongs to a cost"
-        )
+    check_mode(scope, mode)
     if ends_at is not None and ends_at <= now:
         raise FilterInvalid(f"ends_at={ends_at.isoformat()} should be after now={now.isoformat()}")
     fresh = {

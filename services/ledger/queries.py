@@ -1,14 +1,17 @@
 """Reads rows of the ledger for commands and pages: lists with limits, and single rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, literal_column, or_, select
+from sqlalchemy import Connection, Row, Select, and_, false, func, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
 from services.ledger.filters import EventFilter, WorkFilter
-from services.ledger.tables import inbound_events, work_queue
+from services.ledger.pause import PauseScope
+from services.ledger.tables import UNLOCKED, inbound_events, work_queue
+from services.ledger.topics import TOPICS
 
 EventLine = Row[Any]
 """A row of ``inbound_events`` without headers and body.
@@ -62,6 +65,23 @@ def count_work(tx: Connection, *wanted: WorkFilter) -> int:
     """Return how many rows of work match any of ``wanted``; a row that matches several counts once."""
     matches = or_(*(each.where() for each in wanted))
     return tx.scalar(select(func.count()).select_from(work_queue).where(matches)) or 0
+
+
+def count_waiting(tx: Connection, scopes: Sequence[PauseScope], limit: int | None = None) -> int:
+    """Return how much unlocked work is in any of ``scopes``, counted up to ``limit``.
+
+    It is read by the index of unlocked work, by topic: work of topics of other versions is not counted.
+    """
+    column = work_queue.c
+    of_scopes = [
+        and_(
+            column.topic.in_([name for name, topic in TOPICS.items() if scope.holds(topic)]),
+            true() if scope.shop_id is None else column.shop_id == scope.shop_id,
+        )
+        for scope in scopes
+    ]
+    found = select(column.id).where(UNLOCKED, or_(false(), *of_scopes)).limit(limit).subquery()
+    return tx.scalar(select(func.count()).select_from(found)) or 0
 
 
 def get_work(tx: Connection, work_id: int) -> WorkLine:

@@ -33,7 +33,7 @@ inbound_events = Table(
     Index("ix_inbound_events_received_at", "received_at"),
 )
 
-_UNLOCKED = text("status in ('pending','error') and locked_at is null")
+UNLOCKED = text("status in ('pending','error') and locked_at is null")
 _LOCKED = text("status in ('pending','error') and locked_at is not null")
 _REQUEUED = text("died_at is not null and status in ('pending','error')")
 _GIVEN_UP = text("status in ('dead','discarded')")
@@ -63,7 +63,7 @@ work_queue = Table(
     *optional("finished_at died_at", AT),
     sa.CheckConstraint("status in ('pending','done','error','dead','discarded')", name="status"),
     # For claims: ready rows of a topic, by shop, oldest due first.
-    Index("ix_work_queue_ready", "topic", "shop_id", _DUE, "id", postgresql_where=_UNLOCKED),
+    Index("ix_work_queue_ready", "topic", "shop_id", _DUE, "id", postgresql_where=UNLOCKED),
     # For the sweep and the check of locked keys.
     Index("ix_work_queue_locked", "topic", "key", postgresql_where=_LOCKED),
     Index("ix_work_queue_dead", "topic", "shop_id", postgresql_where=_GIVEN_UP),

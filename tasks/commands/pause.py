@@ -1,6 +1,5 @@
 """``celery -A tasks pause | resume``: stops and resumes a queue, a topic, a shop or everything."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -14,12 +13,17 @@ from services.cli.params import COST, ParsedType
 from services.cli.pauses import describe_pause
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_duration
 from services.core.times import format_time
-from services.ledger.filters import FilterInvalid, WorkFilter
-from services.ledger.pause import PauseScope, clear_pauses, list_pauses, record_pause
-from services.ledger.queries import count_work
-from services.ledger.topics import TOPICS
+from services.ledger.pause import (
+    PauseScope,
+    clear_pauses,
+    describe_scope,
+    list_pauses,
+    parse_pause_duration,
+    parse_rate,
+    record_pause,
+)
+from services.ledger.queries import count_waiting
 from services.shops.shops import find_slugs
 from tasks.commands.options import (
     act_options,
@@ -29,25 +33,6 @@ from tasks.commands.options import (
     reason_option,
     scope_options,
 )
-
-_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
-
-
-def read_duration(text: str) -> timedelta:
-    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
-    duration = parse_duration(text)
-    if not duration:
-        raise FilterInvalid(f"{text!r} should be longer than 0, such as 2h")
-    return duration
-
-
-def read_rate(text: str) -> float:
-    """Return items a second from ``20/s``, ``300/m`` or ``20``; raise ``FilterInvalid``. Pure."""
-    match = _RATE.fullmatch(text.strip())
-    if match is None or not float(match[1]):
-        raise FilterInvalid(f"{text!r} should be a number above 0 such as 20/s, 300/m or 0.5/s")
-    return float(match[1]) / (60 if match[2] == "m" else 1)
-
 
 cost_option = click.option(
     "--cost", type=COST, default="", help="Only work that causes this metered cost: ai or sms."
@@ -61,7 +46,7 @@ cost_option = click.option(
     click.option(
         "--for",
         "lasts",
-        type=ParsedType("duration", read_duration),
+        type=ParsedType("duration", parse_pause_duration),
         help="End after this time, such as 2h or 1h30m.",
     ),
     click.option("--reason", default="", help="Why, for the audit and for other operators."),
@@ -91,7 +76,7 @@ def pause(
     with transaction() as tx:
         scope = _read_scope(tx, options)
         named = describe_scope(scope, {scope.shop_id or 0: options["shop"]})
-        waiting = _count_waiting(tx, [scope])
+        waiting = count_waiting(tx, [scope])
         before = next((one for one in list_pauses(tx) if one.scope == scope), None)
     until = f", until {format_time(ends_at)}" if ends_at else ""
     what = f"{named} ({mode}){until}"
@@ -111,7 +96,7 @@ def pause(
     cost_option,
     click.option(
         "--rate",
-        type=ParsedType("rate", read_rate),
+        type=ParsedType("rate", parse_rate),
         help="Drain the backlog at this rate, such as 20/s or 300/m.",
     ),
     reason_option,
@@ -140,7 +125,7 @@ def resume(
         in_force = [pause.scope for pause in list_pauses(tx)]
         slugs = find_slugs(tx)
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
-        waiting = _count_waiting(tx, scopes) if scopes else 0
+        waiting = count_waiting(tx, scopes)
     named = _list(scopes, slugs)
     mode = "drain" if rate else None
     fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": None}
@@ -170,27 +155,8 @@ def resume(
     _report(text, fields, options, changed=True)
 
 
-def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
-    """Return ``scope`` as text with the slug of its shop. Pure."""
-    slug = slugs.get(scope.shop_id or 0, "")
-    return (
-        str(scope).replace(f"shop {scope.shop_id}", f"shop {slug}") if scope.shop_id and slug else str(scope)
-    )
-
-
 def _list(scopes: Sequence[PauseScope], slugs: Mapping[int, str]) -> str:
     return "; ".join(describe_scope(scope, slugs) for scope in scopes)
-
-
-def _count_waiting(tx: Connection, scopes: Sequence[PauseScope]) -> int:
-    filters = [
-        WorkFilter(queue=one.queue, topic=topic, shop_id=one.shop_id, statuses=("pending", "error"))
-        for one in scopes
-        for topic in (
-            [name for name, topic in TOPICS.items() if one.holds(topic)] if one.cost else [one.topic]
-        )
-    ]
-    return count_work(tx, *filters) if filters else 0
 
 
 def _read_scope(tx: Connection, options: Mapping[str, Any]) -> PauseScope:

@@ -17,10 +17,10 @@ from sqlalchemy import Engine, text, update
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings
 from services.ledger.filters import FilterInvalid
+from services.ledger.pause import parse_rate
 from services.ledger.tables import work_queue
 from services.shops.shops import add_shop
 from tasks.commands import backlog, discard, pause, requeue, resume, unlock
-from tasks.commands.pause import read_rate
 from tests.cli.commands import Typed
 from tests.ledger_rows import NOW, plan, statuses
 
@@ -277,13 +277,13 @@ def test_wrong_usage_exits_2_and_says_what_is_right(
 
 @pytest.mark.parametrize(("text_", "rate"), [("20/s", 20), ("300/m", 5), ("20", 20), ("0.5/s", 0.5)])
 def test_rate_is_items_a_second(text_: str, rate: float) -> None:
-    assert read_rate(text_) == rate
+    assert parse_rate(text_) == rate
 
 
 @pytest.mark.parametrize("text_", ["", "0/s", "-1/s", "1/h", "nan", "1e9/s"])
 def test_rate_that_makes_no_sense_is_refused(text_: str) -> None:
     with pytest.raises(FilterInvalid):
-        read_rate(text_)
+        parse_rate(text_)
 
 
 def test_backlog_is_a_celery_command(engine: Engine, broker_url: str, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from services.accounts.roles import Role
 from services.accounts.sessions import start_session
 from services.accounts.tables import users
 from services.console.app import make_app
+from services.console.queue_reading import QueueReader
 from services.console.scan_reading import ScanReader
 from services.console.sign_in import SESSION_KEY
 from services.core.clock import utc_now
@@ -28,7 +29,8 @@ PASSWORD = "correct horse battery staple"
 def make_console(engine: Engine) -> FlaskClient:
     """Return a browser that is not signed in."""
     probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
-    return make_app(get_settings(), probe, scan=ScanReader(0, 0, quick_seconds=60)).test_client()
+    queues = QueueReader(probe, 0, 0, 60, lambda queues: dict.fromkeys(queues, 0))
+    return make_app(get_settings(), probe, None, ScanReader(0, 0, 60), queues).test_client()
 
 
 def sign_in_as(

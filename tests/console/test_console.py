@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from services.accounts.roles import Role
 from services.console.formatting import describe_age
-from services.console.pages import make_flower_url
+from services.console.queue_pages import make_flower_url
 from services.core.clock import utc_now
 from services.fleet.ports import find_free_port
 from services.ledger.topics import QUEUES

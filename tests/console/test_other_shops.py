@@ -12,6 +12,7 @@ from services.audit.append import Mutation, append_change
 from services.console.auth import ACCOUNT_ROUTES, PAGE_ROUTES
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.pause import PauseScope, record_pause
 from tests.console.people import make_console, sign_in_as
 from tests.console.test_lists import add_rows
 
@@ -43,6 +44,7 @@ def add_both_shops(engine: Engine) -> None:
                 tx, [Incident(shop_id, "work_dead:x", "2026-11-29", "P2", f"{slug} is dead")], now
             )
             mutation = Mutation("shops", str(shop_id), f"set the name of {slug}")
+            record_pause(tx, PauseScope(shop_id=shop_id), "hold", by=f"{slug}@example.com", now=now)
             append_change(tx, "shop.set", {shop_id: [mutation]}, by=f"{slug}@example.com", now=now)
 
 
@@ -65,6 +67,11 @@ def list_paths(client: FlaskClient) -> list[str]:
                 paths += [f"{start}{number}" for number in (1, 2, 10)]
             elif "<slug>" in path:
                 paths += [path.replace("<slug>", slug) for slug in ("harbour", OTHER)]
+            elif path == "/queues/<queue>":
+                paths += ["/queues/inventory"]
+            elif path == "/queues/change":
+                paths += [path, *(f"{path}?act=pause&shop={slug}" for slug in ("harbour", OTHER[:4]))]
+                paths += [f"{path}?act=resume&pause={number}" for number in (1, 2, 3)]
             else:
                 paths += [path, f"{path}?shop=lind", f"{path}?shop=harbour", f"{path}?status=x&state=x"]
     return paths

@@ -13,7 +13,8 @@ from services.accounts.roles import Role
 from services.alerts.incidents import Incident, record_incidents
 from services.console.app import make_app
 from services.console.scan_facts import ShopScan, Sources
-from services.console.scan_reading import OLDEST, ScanReader, ScanReading, read_scan
+from services.console.scan_reading import ScanReader, ScanReading, read_scan
+from services.console.shared_reader import OLDEST
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings

@@ -12,12 +12,20 @@ from services.accounts.sign_in_locks import Subject, count_failure
 from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.backoff import set_backoff
+from services.ledger.pause import PauseScope, record_pause
 from tests.health.fleet_rows import add_heartbeats, add_work
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick
 from tests.ledger_rows import accept, new_event
 
 LONG = "x" * 120
-VALUES = {"shop": "harbour", "slug": "harbour", "job": "daily-reconciliation", "name": "harbour"}
+VALUES = {
+    "shop": "harbour",
+    "slug": "harbour",
+    "job": "daily-reconciliation",
+    "queue": "inventory",
+    "name": "harbour",
+}
 """Value of a parameter of a path; any other one is 1, the id of the first row."""
 
 
@@ -38,6 +46,8 @@ def add_rows(engine: Engine, email: str) -> None:
         add_heartbeats(tx, now, but="sweep")
         add_work(tx, "order_ingest", count=3)
         record_incidents(tx, incidents, now)
+        record_pause(tx, PauseScope(queue="email", shop_id=1), "hold", by=LONG, now=now, reason=LONG)
+        set_backoff(tx, "mail_send", 4, by=LONG, now=now, reason=LONG)
         owner = find_access(tx, get_person(tx, email).id)
         assert owner is not None
         create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=now)

@@ -78,7 +78,9 @@ def test_every_page_has_no_fault(
     assert cookie is not None
     page.context.add_cookies([{"name": name, "value": cookie.value, "url": console}])
 
-    for path in list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}):
+    changes = ("pause&shop=harbour", "resume&pause=1", "backoff&topic=mail_send&factor=4")
+    paths = [f"/queues/change?act={change}" for change in changes]
+    for path in [*list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}), *paths]:
         answer = page.request.get(path)
         assert answer.status == 200, path
         if "text/html" in answer.headers["content-type"]:
