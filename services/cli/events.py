@@ -33,7 +33,7 @@ from services.core.settings import get_settings
 from services.core.times import format_time
 from services.ledger.event_archive import ArchivedEvent, SealedEvent, list_archives
 from services.ledger.filters import EventFilter
-from services.ledger.queries import EventLine, RowUnknown, get_event, list_events
+from services.ledger.queries import EventLine, RowUnknown, describe_origin, get_event, list_events
 from services.ledger.replay import count_replayable, replay_events
 from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
 from services.providers.object_store import open_store
@@ -95,7 +95,7 @@ def print_events(limit: int, as_json: bool, **options: Any) -> None:
         "provider": "provider",
         "topic": "topic",
         "delivery": "delivery_key",
-        "origin": lambda event: f"replay of {event.replay_of}" if event.replay_of else event.origin,
+        "origin": describe_origin,
         "dup": "duplicate_count",
         "work": lambda event: (
             ", ".join(f"{count} {status}" for status, count in event.work.items()) or "none planned"

@@ -89,6 +89,7 @@ def print_work(
         "tries": "retry_count",
         "next try": "next_retry_at",
         "created": "created_at",
+        "origin": "origin",
         "outcome": _outcome,
     }
     documents = [_document(line, slugs) for line in lines] if as_json else ()

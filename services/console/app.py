@@ -11,6 +11,7 @@ from services.console.audit import audit_blueprint
 from services.console.auth import control_access, has_cron_secret
 from services.console.cron import cron_blueprint
 from services.console.details import details_blueprint
+from services.console.event_edit import event_edit_blueprint
 from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
@@ -57,6 +58,7 @@ def make_app(
     app.register_blueprint(account_blueprint())
     app.register_blueprint(lists_blueprint())
     app.register_blueprint(details_blueprint())
+    app.register_blueprint(event_edit_blueprint())
     app.register_blueprint(api_blueprint())
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
     app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))

@@ -102,6 +102,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         ),
         "details.unmask_work": Role.ADMIN,
         "details.unmask_event": Role.ADMIN,
+        "event_edit.edit": Role.ADMIN,
     }
 )  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""

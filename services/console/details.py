@@ -54,7 +54,7 @@ def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
 
 def _show_work(number: int, *, is_open: bool = False) -> str:
     with transaction() as tx:
-        row = _found(lambda: get_work(tx, number))
+        row = find_row(lambda: get_work(tx, number))
         check_shop(row.shop_id)
         slugs = find_slugs(tx)
     facts = {name: value for name, value in row._asdict().items() if name not in ("payload", "shop_id")}
@@ -71,7 +71,7 @@ def _show_work(number: int, *, is_open: bool = False) -> str:
 
 def _show_event(number: int, *, is_open: bool = False) -> str:
     with transaction() as tx:
-        event, headers, body, work = _found(lambda: get_event(tx, number))
+        event, headers, body, work = find_row(lambda: get_event(tx, number))
         check_shop(event.shop_id)
         slugs = find_slugs(tx)
     try:
@@ -99,14 +99,14 @@ def _format(value: Any, *, is_open: bool) -> str:
 
 def _unmask_work(number: int) -> str:
     with transaction() as tx:
-        row = _found(lambda: get_work(tx, number))
+        row = find_row(lambda: get_work(tx, number))
         _audit_unmask(tx, row.shop_id, "work_queue", number)
     return _show_work(number, is_open=True)
 
 
 def _unmask_event(number: int) -> str:
     with transaction() as tx:
-        event = _found(lambda: get_event(tx, number))[0]
+        event = find_row(lambda: get_event(tx, number))[0]
         _audit_unmask(tx, event.shop_id, "inbound_events", number)
     return _show_event(number, is_open=True)
 
@@ -148,7 +148,7 @@ def _replay_event(number: int) -> Any:
 
 def _show_incident(number: int) -> str:
     with transaction() as tx:
-        row = _found(lambda: get_incident(tx, number))
+        row = find_row(lambda: get_incident(tx, number))
         check_shop(row.shop_id)
         slugs, entries = find_slugs(tx), list_entries(tx, number)
     shop = "" if row.shop_id is None else slugs.get(row.shop_id, "")
@@ -202,7 +202,8 @@ def _change(act: Callable[[Any, Mapping[str, Any]], str], endpoint: str, number:
     return redirect(url_for(endpoint, number=number))
 
 
-def _found(read: Callable[[], Any]) -> Any:
+def find_row(read: Callable[[], Any]) -> Any:
+    """Return what ``read`` returns; answer 404 if it finds no row."""
     try:
         return read()
     except InputInvalid:

@@ -12,6 +12,7 @@ from sqlalchemy import exists, select
 from services.accounts.roles import parse_role
 from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
+from services.console.event_edit import find_edit_role
 from services.console.line_pages import change_query
 from services.console.list_views import list_summaries
 from services.console.sign_in_texts import LABELS
@@ -69,6 +70,7 @@ def add_helpers(app: Flask, settings: Settings) -> None:
             "label_of": label_of,
             "summaries": list_summaries,
             "may": may,
+            "find_edit_role": find_edit_role,
             "change_query": change_query,
         }
 

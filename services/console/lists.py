@@ -25,6 +25,7 @@ from services.console.list_page import (
 from services.core.clock import utc_now
 from services.jobs.history import STATUSES as RUN_STATUSES
 from services.jobs.tables import job_runs
+from services.ledger.replay import COPIES
 from services.ledger.request_errors import list_recorded
 from services.ledger.tables import STATUSES, inbound_events, request_errors, work_queue
 from services.ledger.topics import QUEUES, TOPICS
@@ -136,6 +137,7 @@ WORK = ListPage(
         ListColumn("created_at", "Created", "time"),
         ListColumn("next_retry_at", "Next try", "time"),
         ListColumn("error_code", "Error", "code"),
+        ListColumn("origin", "Origin"),
     ),
     filters=(
         by_shop(),
@@ -144,6 +146,7 @@ WORK = ListPage(
         by_value("status", "Status", _fixed(STATUSES)),
         by_value("error_code", "Error code"),
         by_value("key", "Key, such as an order"),
+        by_value("origin", "Origin"),
         *by_time("created_at"),
         by_part("text", "Text in the payload", "payload", ("shop", "topic", "since"), Role.ADMIN),
     ),
@@ -171,6 +174,7 @@ EVENTS = ListPage(
         by_value("provider", "Provider", _list_providers),
         by_value("topic", "Topic"),
         by_value("delivery_key", "Delivery"),
+        by_value("origin", "Origin", _fixed(("webhook", "backfill", *COPIES))),
         by_value("request_id", "Request id"),
         *by_time("received_at"),
     ),

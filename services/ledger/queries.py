@@ -56,6 +56,11 @@ def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str],
     return found, dict(row.headers), bytes(row.body), [*tx.execute(of_event)]
 
 
+def describe_origin(event: EventLine) -> str:
+    """Return where an event is from, such as ``webhook`` or ``edit of 1042``."""
+    return f"{event.origin} of {event.replay_of}" if event.replay_of else str(event.origin)
+
+
 def list_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> Page[WorkLine]:
     """Return up to ``limit`` rows of work that match, newest first."""
     return fetch_page(tx, select(work_queue).where(wanted.where()).order_by(work_queue.c.id.desc()), limit)

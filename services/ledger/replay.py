@@ -7,10 +7,10 @@ from typing import Any, Unpack
 from uuid import uuid4
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from services.audit.append import Author, Mutation, append_change
-from services.core.errors import Refused
+from services.core.errors import InputInvalid, Refused
 from services.core.locks import lock_bodies
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.event_archive import ArchivedEvent
@@ -22,7 +22,18 @@ from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 SET_SIZE = 100
 """Events read at a time, because a body may have 5 MiB."""
-_COPIED = ("shop_id", "provider", "topic", "headers", "occurred_at", "request_id", "key")
+_COPIED = ("shop_id", "provider", "topic", "headers", "request_id", "key")
+COPIES = ("replay", "edit")
+"""Origins of events that were recorded from another one: a filter without ids leaves them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyEdit:
+    """A changed body for a replay. ``token`` identifies the edit; ``changes`` names what it changes."""
+
+    body: bytes
+    token: str
+    changes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +53,48 @@ def replay_events(tx: Connection, wanted: EventFilter, **author: Unpack[Author])
     """Record each event of ``wanted`` again, with work planned by the current code.
 
     Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
-    earlier replays. A replay keeps the request id of its event. Bodies are read under the lock of
-    ``lock_bodies``: a redaction waits, and then finds their copies.
+    earlier replays and edits. A replay keeps the request id of its event; one of an edit is an edit. Bodies
+    are read under the lock of ``lock_bodies``: a redaction waits, and then finds their copies.
     """
     columns = select(inbound_events.c.id, inbound_events.c.shop_id)
     found = tx.execute(columns.where(_to_condition(wanted)).order_by(inbound_events.c.id)).all()
     lock_bodies(tx, {row.shop_id for row in found}, is_shared=True)
     ids = [row.id for row in found]
-    sets = (
-        tx.execute(_originals(ids[start : start + SET_SIZE])).all() for start in range(0, len(ids), SET_SIZE)
-    )
+    sets = (find_originals(tx, ids[start : start + SET_SIZE]) for start in range(0, len(ids), SET_SIZE))
     return record_replays(tx, sets, **author)
 
 
 def record_replays(
-    tx: Connection, sets: Iterable[Sequence[Row[Any] | ArchivedEvent]], **author: Unpack[Author]
+    tx: Connection,
+    sets: Iterable[Sequence[Row[Any] | ArchivedEvent]],
+    edit: BodyEdit | None = None,
+    **author: Unpack[Author],
 ) -> ReplayResult:
-    """Record the events of ``sets`` again, set by set, and one audit entry for each shop."""
+    """Record the events of ``sets`` again, set by set, and one audit entry for each shop.
+
+    With ``edit``: a single event with its body. Raises ``InputInvalid`` if this edit is recorded already.
+    """
     reason = author.get("reason", "")
     replays: dict[int, dict[int, int]] = {}
     work: list[WorkRef] = []
     for originals in sets:
-        copies = [_copy_event(row, author["now"]) for row in originals]
+        copies = [_copy_event(row, author["now"], edit) for row in originals]
         for row, accepted in zip(originals, record_events(tx, copies), strict=True):
+            if not accepted.is_new:
+                raise InputInvalid(f"this edit is recorded already, as event {accepted.event_id}")
             replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
             work += accepted.work
     mutations: dict[int | None, list[Mutation]] = {}
     for shop_id, new_ids in sorted(replays.items()):
-        summary = f"replayed {len(new_ids)} events" + (f": {reason}" if reason else "")
+        what = f"replayed {len(new_ids)} events"
+        if edit:
+            (old, new), *_ = new_ids.items()
+            what = f"recorded event {new}, an edit of event {old} that changes {edit.changes}"
+        summary = what + (f": {reason}" if reason else "")
         after = {"originals": id_ranges(new_ids), "replays": id_ranges(new_ids.values()), "reason": reason}
         row_id = str(*new_ids) if len(new_ids) == 1 else f"{len(new_ids)} rows"
         mutations[shop_id] = [Mutation("inbound_events", row_id, summary, None, after)]
-    append_change(tx, "event.replay", mutations, **author)
+    append_change(tx, "event.edit" if edit else "event.replay", mutations, **author)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
     return ReplayResult(tuple(event_ids), tuple(work))
 
@@ -83,10 +104,11 @@ def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:
         raise FilterInvalid("the filter is empty: name ids, a shop, a provider, a topic, or since or until")
     if wanted.ids:
         return wanted.where()
-    return wanted.where() & (inbound_events.c.origin != "replay")
+    return wanted.where() & inbound_events.c.origin.not_in(COPIES)
 
 
-def _originals(ids: Sequence[int]) -> Select[Any]:
+def find_originals(tx: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Return the events with these ids, to be recorded again; call ``lock_bodies`` before."""
     key = (
         select(work_queue.c.key)
         .where(work_queue.c.event_id == inbound_events.c.id)
@@ -94,27 +116,28 @@ def _originals(ids: Sequence[int]) -> Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
-    return (
-        select(inbound_events, func.coalesce(key, "").label("key"))
-        .where(inbound_events.c.id.in_(ids))
-        .order_by(inbound_events.c.id)
-    )
+    wanted = select(inbound_events, func.coalesce(key, "").label("key"))
+    return tx.execute(wanted.where(inbound_events.c.id.in_(ids)).order_by(inbound_events.c.id)).all()
 
 
-def _copy_event(row: Row[Any] | ArchivedEvent, now: datetime) -> NewEvent:
-    body = bytes(row.body)
+def _copy_event(row: Row[Any] | ArchivedEvent, now: datetime, edit: BodyEdit | None) -> NewEvent:
+    """Return the event to record, which is as old as ``row``: a body without a time is not the newest."""
+    body = edit.body if edit else bytes(row.body)
+    origin = "edit" if edit or row.origin == "edit" else "replay"
     return NewEvent(
         **{name: getattr(row, name) for name in _COPIED},
-        delivery_key=f"replay:{uuid4()}",
+        occurred_at=min(filter(None, (row.occurred_at, row.received_at))),
+        delivery_key=f"{origin}:{edit.token if edit else uuid4()}",
         body=body,
         received_at=now,
-        origin="replay",
+        origin=origin,
         replay_of=row.replay_of or row.id,
-        readable=_is_readable(body),
+        readable=is_readable(body),
     )
 
 
-def _is_readable(body: bytes) -> bool:
+def is_readable(body: bytes) -> bool:
+    """Return whether ``body`` is a JSON object."""
     try:
         return isinstance(orjson.loads(body), dict)
     except orjson.JSONDecodeError:

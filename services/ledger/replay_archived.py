@@ -20,7 +20,7 @@ from services.ledger.event_archive import (
     read_object,
 )  # fmt: skip
 from services.ledger.filters import EventFilter
-from services.ledger.replay import SET_SIZE, record_replays
+from services.ledger.replay import COPIES, SET_SIZE, record_replays
 
 
 class ArchivedMatch(NamedTuple):
@@ -41,7 +41,7 @@ class ArchivedReplay(NamedTuple):
 def read_archived(begin: Begin, store: ObjectStore, wanted: EventFilter) -> Iterator[ArchivedMatch]:
     """Yield the archived events of ``wanted``, oldest first, object by object.
 
-    Without ids earlier replays are left out. Raises ``ArchiveBroken`` for an altered object.
+    Without ids earlier replays and edits are left out. Raises ``ArchiveBroken`` for an altered object.
     """
     for archive, lines in _read_lines(begin, store, wanted):
         with begin() as tx:
@@ -60,7 +60,7 @@ def _read_lines(
             [
                 line
                 for line in read_object(store, archive)
-                if is_wanted(line, wanted) and (wanted.ids or line["origin"] != "replay")
+                if is_wanted(line, wanted) and (wanted.ids or line["origin"] not in COPIES)
             ],
         )
 

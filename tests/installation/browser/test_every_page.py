@@ -68,9 +68,8 @@ def list_paths(app: Flask, endpoints: frozenset[str] | set[str]) -> list[str]:
     return sorted({fill_rule(rule) for rule in rules if "GET" in (rule.methods or ())})
 
 
-def test_every_page_has_no_fault(
-    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
-) -> None:
+def open_session(page: Page, app: Flask, console: str, engine: Engine) -> None:
+    """Add rows, and sign the browser in as an owner."""
     client = sign_in_as(app.test_client(), Role.OWNER, email=ADA)
     add_rows(engine, ADA)
     name = app.config["SESSION_COOKIE_NAME"]
@@ -78,6 +77,11 @@ def test_every_page_has_no_fault(
     assert cookie is not None
     page.context.add_cookies([{"name": name, "value": cookie.value, "url": console}])
 
+
+def test_every_page_has_no_fault(
+    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
+) -> None:
+    open_session(page, app, console, engine)
     changes = ("pause&shop=harbour", "resume&pause=1", "backoff&topic=mail_send&factor=4")
     paths = [f"/queues/change?act={change}" for change in changes]
     for path in [*list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}), *paths]:
@@ -86,6 +90,23 @@ def test_every_page_has_no_fault(
         if "text/html" in answer.headers["content-type"]:
             page.goto(path)
             faults.check(path)
+
+
+def test_every_page_of_an_edit_has_no_fault(
+    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
+) -> None:
+    open_session(page, app, console, engine)
+    page.goto("/events/1")
+    page.get_by_role("button", name="Edit and replay").click()
+    faults.check("the body of an event")
+    body = page.get_by_label("Body")
+    body.fill(body.input_value().replace("ada@", "bob@"))
+    page.get_by_role("button", name="Show what changes").click()
+    faults.check("what an edit changes")
+    page.get_by_label("Why is it edited?").fill("a typo")
+    page.get_by_role("button", name="Record the edit").click()
+    faults.check("an edited event")
+    page.get_by_text("is recorded as event").wait_for()
 
 
 def test_every_page_of_sign_in_has_no_fault(page: Page, app: Flask, faults: Faults) -> None:
