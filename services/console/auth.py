@@ -83,7 +83,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             "pages.home", "queues.index", "queues.show", "queues.plan",
             "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
-            "api.openapi", "details.work", "details.event", "details.incident",
+            "api.openapi", "details.work", "details.event", "details.error", "details.incident",
         ),
         Role.VIEWER,
     )

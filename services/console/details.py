@@ -12,6 +12,7 @@ from services.alerts.people import acknowledge, add_note, list_entries, resolve_
 from services.alerts.runbook import find_steps
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
+from services.console.list_reader import is_text
 from services.console.masking import is_masked, mask
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
@@ -19,6 +20,7 @@ from services.ledger.dispatch import send_messages
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.queries import get_event, get_work
 from services.ledger.replay import replay_events
+from services.ledger.request_errors import find_later_event, get_error, list_mutations
 from services.ledger.requeue import discard, requeue
 from services.shops.shops import find_slugs
 
@@ -35,6 +37,7 @@ def details_blueprint() -> Blueprint:
         ("/events/<int:number>", "event", _show_event, ["GET"]),
         ("/events/<int:number>/unmask", "unmask_event", _unmask_event, ["POST"]),
         ("/events/<int:number>/replay", "replay_event", _replay_event, ["POST"]),
+        ("/errors/<request_id>", "error", _show_error, ["GET"]),
         ("/incidents/<int:number>", "incident", _show_incident, ["GET"]),
         ("/incidents/<int:number>/ack", "ack_incident", _ack_incident, ["POST"]),
         ("/incidents/<int:number>/note", "note_incident", _note_incident, ["POST"]),
@@ -144,6 +147,30 @@ def _replay_event(number: int) -> Any:
         return f"Event {number} is replayed, with {len(result.work)} work items."
 
     return _change(act, "details.event", number)
+
+
+def _show_error(request_id: str) -> str:
+    if not is_text(request_id):
+        abort(404, NOT_FOUND)
+    with transaction() as tx:
+        error = find_row(lambda: get_error(tx, request_id))
+        check_shop(error.shop_id)
+        slugs, event_id = find_slugs(tx), find_later_event(tx, error)
+        mutations = [one for one in list_mutations(tx, error) if g.access.may(Role.VIEWER, one.shop_id)]
+    return render_template(
+        "error_page.html",
+        title=f"Request {request_id}",
+        row=error,
+        shop=slugs.get(error.shop_id, "") if error.shop_id else "fleet",
+        facts={
+            "answered_at": error.at,
+            "route": error.route,
+            "reason": error.reason,
+            "person": error.staff_label,
+        },
+        mutations=mutations,
+        event_id=event_id,
+    )
 
 
 def _show_incident(number: int) -> str:

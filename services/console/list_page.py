@@ -51,7 +51,8 @@ class ListPage:
     ``candidates`` returns the rows to which the filters are applied, at most ``MAX_CANDIDATES``, and may use
     the values of the filters to read fewer. ``order`` are its columns that together are unique; the cursor
     has their values. ``facet`` is the filter whose values are counted. ``detail`` is the endpoint of a row's
-    own page, which takes its first ``order`` column.
+    own page, which takes its first column as ``detail_key``.
+    ``table`` is what the audit of a search names.
     """
 
     name: str
@@ -64,6 +65,8 @@ class ListPage:
     shop: str = "shop_id"
     facet: str = ""
     detail: str = ""
+    detail_key: str = "number"
+    table: str = ""
 
     @property
     def title_of_facet(self) -> str:

@@ -68,7 +68,7 @@ def parse_filters(
 
 
 def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: datetime) -> Any:
-    if not _is_text(text):
+    if not is_text(text):
         raise InputInvalid(f"{one.name}={text!r} should be text without NUL and half characters")
     if one.kind == "time":
         return parse_moment(text, now)
@@ -93,7 +93,7 @@ def find_visible_slugs(tx: Connection, access: Access) -> dict[int, str]:
     return {one: slug for one, slug in find_slugs(tx).items() if visible is None or one in visible}
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Return whether PostgreSQL can compare ``value`` with a text."""
     return "\0" not in value and value.encode(errors="replace").decode() == value
 
@@ -173,7 +173,7 @@ def _read_key(kind: str, value: Any) -> Any:
     """Return the value of a cursor, which has to be of its column's kind; raise ``ValueError``."""
     if kind == "number":
         return parse_whole("after", str(value), 0, LARGEST_ID)
-    if not isinstance(value, str) or not _is_text(value):
+    if not isinstance(value, str) or not is_text(value):
         raise ValueError(value)
     return parse_time(value) if kind == "time" else value
 

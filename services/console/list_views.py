@@ -72,6 +72,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             max_counted=MAX_COUNTED,
             max_candidates=MAX_CANDIDATES,
             link=_make_link(page, given),
+            page_of=lambda row: url_for(page.detail, **{page.detail_key: row[page.columns[0].name]}),
             is_red=False,
         ), status
 

@@ -232,6 +232,8 @@ ERRORS = ListPage(
     candidates=_find_errors,
     order=("at", "request_id"),
     facet="error_class",
+    detail="details.error",
+    detail_key="request_id",
 )
 
 AUDIT = ListPage(

@@ -36,7 +36,7 @@ select id from inbound_events
    and delivery_key = %(delivery_key)s
 """
 _LIST_MUTATIONS = """
-select e.at, e.staff_label, e.action, m.table_name, m.row_id, m.summary
+select e.at, e.shop_id, e.staff_label, e.action, m.table_name, m.row_id, m.summary
   from audit_events e join audit_mutations m on m.event_id = e.id
  where e.request_id = %(request_id)s and e.at >= %(at)s::timestamptz - interval '1 day'
  order by e.id, m.place

@@ -7,11 +7,14 @@ from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
 from services.alerts.incidents import Incident, record_incidents
+from services.audit.append import Mutation, append_change
 from services.console.masking import HIDDEN, mask
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.request_errors import RequestError, record_errors
 from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.console.test_lists import add_rows
+from tests.ledger_rows import accept, new_event
 
 
 def post(client: FlaskClient, path: str, **values: str) -> int:
@@ -137,7 +140,7 @@ def test_an_event_is_replayed_and_shows_its_work(engine: Engine) -> None:
     page = client.get("/events/1").text
     assert "Ada" not in page, "a body that is not JSON is masked as a whole"
     assert post(client, "/events/1/replay") == 200
-    assert client.get("/events/2").text.count("a replay of") == 1
+    assert client.get("/events/2").text.count("a replay of <a href") == 1
 
 
 def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
@@ -164,3 +167,30 @@ def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
     assert post(client, "/incidents/1/resolve", reason="replayed") == 200
     with transaction() as tx:
         assert tx.execute(text("select status from incidents")).scalar_one() == "resolved"
+
+
+def test_an_error_shows_what_was_attempted_under_its_id_at_the_persons_shops(engine: Engine) -> None:
+    add_rows(engine)
+    request = {"topic": "orders/create", "provider": "shopify", "delivery_key": "d-1"}
+    error = RequestError(
+        "r-1", utc_now(), "harbour", "/webhooks/shopify", 503, "OperationalError", "", "ada", request
+    )
+    with transaction() as tx:
+        record_errors(tx, [error], {"harbour": 1})
+        for shop_id, table in ((1, "orders"), (2, "customers")):
+            made = {shop_id: [Mutation(table, "7", f"changed {table} 7")]}
+            append_change(tx, "x.set", made, by="ada", now=utc_now(), request_id="r-1")
+    everybody = sign_in_as(make_console(engine), Role.VIEWER)
+    of_harbour = sign_in_as(make_console(engine), Role.VIEWER, shops={1: Role.VIEWER}, email="a@example.com")
+    of_linden = sign_in_as(make_console(engine), Role.OWNER, shops={2: Role.OWNER}, email="b@example.com")
+
+    assert 'href="/errors/r-1"' in everybody.get("/errors").text
+    page = of_harbour.get("/errors/r-1").text
+    for shown in ("OperationalError", "harbour", "d-1", "ada", "changed orders 7", "not sent it again"):
+        assert shown in page
+    assert "changed customers 7" not in page
+    assert "changed customers 7" in everybody.get("/errors/r-1").text
+    assert of_linden.get("/errors/r-1").status_code == 404
+    assert of_linden.get("/errors/r-1").text == of_linden.get("/errors/r-2").text
+    accept(engine, new_event(1, delivery_key="d-1"))
+    assert 'href="/events/1"' in everybody.get("/errors/r-1").text

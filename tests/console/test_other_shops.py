@@ -65,6 +65,8 @@ def list_paths(client: FlaskClient) -> list[str]:
             if "<int:" in path:
                 start = path.partition("<")[0]
                 paths += [f"{start}{number}" for number in (1, 2, 10)]
+            elif "<request_id>" in path:
+                paths += [path.replace("<request_id>", one) for one in ("1", "2")]
             elif "<slug>" in path:
                 paths += [path.replace("<slug>", slug) for slug in ("harbour", OTHER)]
             elif path == "/queues/<queue>":

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from werkzeug.routing import Rule
 
 from services.accounts.api_tokens import create_token
@@ -19,6 +19,10 @@ from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick
 from tests.ledger_rows import accept, new_event
 
 LONG = "x" * 120
+_ADD_ERROR = """
+insert into request_errors (request_id, at, shop_id, route, status, error_class, reason, staff_label, request)
+values ('1', now(), 1, '/webhooks/shopify', 503, 'OperationalError', '', '', '{"topic": "x"}')
+"""
 VALUES = {
     "shop": "harbour",
     "slug": "harbour",
@@ -51,6 +55,7 @@ def add_rows(engine: Engine, email: str) -> None:
         owner = find_access(tx, get_person(tx, email).id)
         assert owner is not None
         create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=now)
+        tx.execute(text(_ADD_ERROR))
         count_failure(tx, [Subject("account", email)], now)
 
 
