@@ -43,6 +43,8 @@ audit_events = Table(
     _check_time("at"),
     # Rows are in the order of time: a small index finds a day, and inserts cost nothing.
     Index("ix_audit_events_at", "at", postgresql_using="brin"),
+    # Changes by people and commands, of which there are few: the timeline of a row reads them.
+    Index("ix_audit_events_by_people", "shop_id", "id", postgresql_where=text("work_id is null")),
     Index("uq_audit_events_work_id", "work_id", unique=True, postgresql_where=text("work_id is not null")),
 )
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, cast, func
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, cast, func, literal
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from services.accounts.roles import Role
 
@@ -31,8 +32,9 @@ class ListFilter:
     """A filter, which is a parameter of the address. ``kind`` is how its value is read.
 
     ``choice``: one or more of ``choices``, separated by commas; ``text``; ``time``: an age such as 24h, a day
-    or a moment; ``shop``: a slug; ``number``. ``needs`` are filters without which it would read too much.
-    One with a ``role`` needs it at the shop, because it finds what is masked; each use is audited.
+    or a moment; ``shop``: a slug; ``number``; ``path``: a JSON path of PostgreSQL. ``needs`` are filters
+    without which it would read too much. One with a ``role`` needs it at the shop, because it finds what is
+    masked; each use is audited.
     """
 
     name: str
@@ -103,12 +105,39 @@ def by_time(column: str) -> tuple[ListFilter, ListFilter]:
     )
 
 
-def by_part(
-    name: str, label: str, column: str, needs: tuple[str, ...] = (), role: Role = Role.VIEWER
-) -> ListFilter:
+def by_part(name: str, label: str, column: str) -> ListFilter:
     """Return a filter for a part of a column's text, in any case."""
+    return ListFilter(
+        name=name,
+        label=label,
+        kind="text",
+        condition=lambda rows, value: _has_part(rows.c[column], value),
+    )
 
-    def condition(rows: FromClause, value: Any) -> ColumnElement[bool]:
-        return func.strpos(func.lower(cast(rows.c[column], String)), func.lower(value)) > 0
 
-    return ListFilter(name=name, label=label, kind="text", condition=condition, needs=needs, role=role)
+def by_content(label: str, content: Callable[[FromClause], Any]) -> tuple[ListFilter, ListFilter]:
+    """Return the filters for a part of the text of masked JSON, and for a JSON path in it.
+
+    A path matches if the first value that it finds is neither false nor null; an error in a row is no match.
+    """
+
+    def matches(rows: FromClause, value: Any) -> ColumnElement[bool]:
+        no_values = cast({}, JSONB)
+        found = func.jsonb_path_query_first(content(rows), cast(value, JSONPATH), no_values, literal(True))
+        return func.coalesce(cast(found, String).not_in(("false", "null")), literal(False))
+
+    masked: Any = {"needs": ("shop", "topic", "since"), "role": Role.ADMIN}
+    return (
+        ListFilter(
+            name="text",
+            label=f"Text in the {label}",
+            kind="text",
+            condition=lambda rows, value: func.coalesce(_has_part(content(rows), value), literal(False)),
+            **masked,
+        ),
+        ListFilter(name="path", label=f"JSON path in the {label}", kind="path", condition=matches, **masked),
+    )
+
+
+def _has_part(column: Any, part: str) -> ColumnElement[bool]:
+    return func.strpos(func.lower(cast(column, String)), func.lower(part)) > 0

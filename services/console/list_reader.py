@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import orjson
 from psycopg.errors import QueryCanceled
-from sqlalchemy import ColumnElement, Connection, Row, Subquery, func, select, true, tuple_
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, cast, func, select, true, tuple_
+from sqlalchemy.dialects.postgresql import JSONPATH
+from sqlalchemy.exc import DBAPIError
 
 from services.accounts.roles import Access, Role
 from services.console.list_page import MAX_CANDIDATES, ListFilter, ListPage, Values
-from services.core.db import MAX_COUNTED
+from services.core.db import MAX_COUNTED, is_connection_fault
 from services.core.durations import parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown, join_faults
 from services.core.fields import LARGEST_ID
@@ -21,6 +22,7 @@ from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
+LONGEST_PATH = 500
 _LIMIT_TIME = f"set local statement_timeout = '{TIMEOUT_SECONDS}s'"
 
 
@@ -77,6 +79,8 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
         if text not in ids:
             raise InputInvalid(f"shop={describe_unknown(text, ids)}")
         return ids[text]
+    if one.kind == "path":
+        return _parse_path(tx, one.name, text)
     if one.choices is None:
         return text
     known = one.choices(tx)
@@ -85,6 +89,25 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
         if part not in known:
             raise InputInvalid(f"{one.name}={describe_unknown(part, known)}")
     return wanted
+
+
+def _parse_path(tx: Connection, name: str, text: str) -> str:
+    """Return the JSON path ``text``, which PostgreSQL parses; raise ``InputInvalid``."""
+    if len(text) > LONGEST_PATH:
+        raise InputInvalid(f"{name} has {len(text)} characters: it should have at most {LONGEST_PATH}")
+    try:
+        with tx.begin_nested():
+            tx.execute(select(cast(text, JSONPATH)))
+    except DBAPIError as fault:
+        if is_connection_fault(fault):
+            raise
+        wanted = 'a JSON path, such as $.line_items[*].sku == "A-1"'
+        raise InputInvalid(f"{name}={text!r} should be {wanted}: {_describe(fault)}") from None
+    return text
+
+
+def _describe(fault: DBAPIError) -> str:
+    return str(fault.orig).partition("\n")[0]
 
 
 def find_visible_slugs(tx: Connection, access: Access) -> dict[int, str]:
@@ -117,11 +140,13 @@ def read_list(
         if cursor:
             wanted = wanted.where(tuple_(*keys) < tuple_(*cursor))
         found = tx.execute(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
-    except OperationalError as fault:
+    except DBAPIError as fault:
         if isinstance(fault.orig, QueryCanceled):
             raise InputInvalid(
                 f"the search takes more than {TIMEOUT_SECONDS} s: narrow it by shop, topic and time"
             ) from fault
+        if "path" in values and not is_connection_fault(fault):
+            raise InputInvalid(f"path={values['path']!r} cannot be used: {_describe(fault)}") from None
         raise
     shown = found[:limit]
     next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""

@@ -128,7 +128,7 @@ def _audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], valu
     if any(one.role > Role.VIEWER and one.name in values for one in page.filters):
         summary = f"searched payloads of {given['topic']} since {given['since']}"
         searched = {name: given[name] for name in ("shop", "topic", "since", "until") if name in given}
-        mutation = Mutation("work_queue", "", summary, None, searched)
+        mutation = Mutation(page.table, "", summary, None, searched)
         append_change(tx, "payload.search", {values["shop"]: [mutation]}, **make_author())
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, case, func, select, union_all
+from sqlalchemy.dialects.postgresql import JSONB
 
-from services.accounts.roles import Role
 from services.alerts.incidents import SEVERITIES
 from services.alerts.tables import incidents
 from services.audit.tables import audit_events
@@ -17,6 +17,7 @@ from services.console.list_page import (
     ListFilter,
     ListPage,
     Values,
+    by_content,
     by_part,
     by_shop,
     by_time,
@@ -148,9 +149,10 @@ WORK = ListPage(
         by_value("key", "Key, such as an order"),
         by_value("origin", "Origin"),
         *by_time("created_at"),
-        by_part("text", "Text in the payload", "payload", ("shop", "topic", "since"), Role.ADMIN),
+        *by_content("payload", lambda rows: rows.c.payload),
     ),
     candidates=_find_work,
+    table="work_queue",
     facet="status",
     detail="details.work",
 )
@@ -177,8 +179,10 @@ EVENTS = ListPage(
         by_value("origin", "Origin", _fixed(("webhook", "backfill", *COPIES))),
         by_value("request_id", "Request id"),
         *by_time("received_at"),
+        *by_content("body", lambda rows: func.read_json(rows.c.body, type_=JSONB)),
     ),
     candidates=_find_events,
+    table="inbound_events",
     facet="provider",
     detail="details.event",
 )

@@ -105,6 +105,7 @@ def _parameter(one: ListFilter) -> dict[str, Any]:
         "time": "An age (24h), a day or a moment (2026-11-29T07:00Z).",
         "choice": "One or more values, separated by commas.",
         "shop": "A shop's slug.",
+        "path": 'A path or a predicate of PostgreSQL, such as `$.line_items[*].sku == "A-1"`.',
     }
     needs = f" Needs {', '.join(one.needs)}." if one.needs else ""
     if one.role > Role.VIEWER:

@@ -31,6 +31,8 @@ inbound_events = Table(
     *optional("replay_of", BigInteger),
     sa.UniqueConstraint("shop_id", "provider", "topic", "delivery_key", name="uq_inbound_events_delivery"),
     Index("ix_inbound_events_received_at", "received_at"),
+    # The replays and edits of an event.
+    Index("ix_inbound_events_replay_of", "replay_of", postgresql_where=text("replay_of is not null")),
 )
 
 UNLOCKED = text("status in ('pending','error') and locked_at is null")

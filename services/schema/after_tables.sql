@@ -15,6 +15,14 @@ alter table work_stats set (autovacuum_vacuum_scale_factor = 0.05);
 alter table request_counts set (autovacuum_vacuum_scale_factor = 0.05);
 alter table job_runs set (autovacuum_vacuum_scale_factor = 0.05);
 
+-- The body of an event as JSON; null if it is none.
+create function read_json(body bytea) returns jsonb language plpgsql immutable parallel safe cost 1000 as $$
+begin
+  return convert_from(body, 'UTF8')::jsonb;
+exception when data_exception or program_limit_exceeded then
+  return null;
+end $$;
+
 -- One row per change of an audit event.
 create view audit_mutations as
 select e.id as event_id, m.table_name, m.row_id, m.summary, nullif(m.before, 'null'::jsonb) as before,
