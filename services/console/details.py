@@ -18,6 +18,7 @@ from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
 from services.ledger.dispatch import send_messages
 from services.ledger.filters import EventFilter, WorkFilter
+from services.ledger.lineage import list_lineage
 from services.ledger.queries import get_event, get_work
 from services.ledger.replay import replay_events
 from services.ledger.request_errors import find_later_event, get_error, list_mutations
@@ -59,7 +60,7 @@ def _show_work(number: int, *, is_open: bool = False) -> str:
     with transaction() as tx:
         row = find_row(lambda: get_work(tx, number))
         check_shop(row.shop_id)
-        slugs = find_slugs(tx)
+        slugs, lineage = find_slugs(tx), list_lineage(tx, row.shop_id, work=row)
     facts = {name: value for name, value in row._asdict().items() if name not in ("payload", "shop_id")}
     return render_template(
         "work.html",
@@ -67,6 +68,7 @@ def _show_work(number: int, *, is_open: bool = False) -> str:
         row=row,
         shop=slugs.get(row.shop_id, ""),
         facts=facts,
+        lineage=lineage,
         payload=_format(row.payload, is_open=is_open),
         is_masked=not is_open and is_masked(row.payload),
     )
@@ -76,7 +78,7 @@ def _show_event(number: int, *, is_open: bool = False) -> str:
     with transaction() as tx:
         event, headers, body, work = find_row(lambda: get_event(tx, number))
         check_shop(event.shop_id)
-        slugs = find_slugs(tx)
+        slugs, lineage = find_slugs(tx), list_lineage(tx, event.shop_id, event_id=number)
     try:
         content = orjson.loads(body)
     except ValueError:
@@ -91,6 +93,7 @@ def _show_event(number: int, *, is_open: bool = False) -> str:
         payload=_format(content, is_open=is_open),
         is_masked=not is_open and is_masked(content),
         work=work,
+        lineage=lineage,
     )
 
 
