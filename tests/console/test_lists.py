@@ -187,6 +187,12 @@ def test_a_person_of_one_shop_sees_its_rows_alone(engine: Engine) -> None:
     client = sign_in_as(make_console(engine), Role.VIEWER, shops={2: Role.OPERATOR})
 
     assert ask(client, "/api/v1/work")["count"] == 1
+    for name, query in (
+        ("work", "status=dead&queue=webhooks&since=1h"),
+        ("audit", "by=a"),
+        ("errors", "until=1h"),
+    ):
+        assert ask(client, f"/api/v1/{name}?{query}")["count"] == (name == "work"), "without a shop too"
     hidden, unknown = (client.get(f"/api/v1/work?shop={slug}") for slug in ("harbour", "harbous"))
     assert hidden.status_code == unknown.status_code == 422
     assert hidden.text.replace("harbour", "harbous") == unknown.text
