@@ -111,3 +111,14 @@ api_tokens = Table(
     sa.UniqueConstraint("token_hash", name="uq_api_tokens_token_hash"),
     Index("ix_api_tokens_user_id", "user_id"),
 )
+
+# A filter of a list of the console, of one person, whose removal deletes it, or (``user_id`` null) shared.
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    identity(Integer),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE")),
+    *columns("list name query created_by", Text),
+    *columns("created_at", AT),
+    unique("uq_saved_filters_name", "user_id", "list", "name"),
+)

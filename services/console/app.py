@@ -18,6 +18,7 @@ from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.pages import pages_blueprint
 from services.console.queue_pages import queues_blueprint
 from services.console.queue_reading import QueueReader
+from services.console.saved_filters import saved_filters_blueprint
 from services.console.scan_reading import ScanReader
 from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
@@ -58,6 +59,7 @@ def make_app(
     app.register_blueprint(account_blueprint())
     app.register_blueprint(lists_blueprint())
     app.register_blueprint(details_blueprint())
+    app.register_blueprint(saved_filters_blueprint())
     app.register_blueprint(event_edit_blueprint())
     app.register_blueprint(api_blueprint())
     app.register_blueprint(pages_blueprint(scan or ScanReader()))

@@ -64,6 +64,8 @@ ACCOUNT_ROUTES: Final = frozenset(
         "account.end_all_sessions",
         "account.create_token",
         "account.revoke_token",
+        "filters.save",
+        "filters.delete",
         "security.change_password",
         "security.verify",
         "security.two_factor_setup_validate",
@@ -96,7 +98,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             (
                 "details.requeue_work", "details.discard_work", "details.replay_event",
                 "details.ack_incident", "details.note_incident", "details.resolve_incident",
-                "queues.change",
+                "queues.change", "filters.share",
             ),
             Role.OPERATOR,
         ),
@@ -121,7 +123,7 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Endpoints that need a sign-in of the last ``FRESH_FOR``, and the page that opens after it."""
 
-PERSONAL_BLUEPRINTS: Final = ("security", "account")
+PERSONAL_BLUEPRINTS: Final = ("security", "account", "filters")
 """Their endpoints are for browsers: a request with an API token is refused."""
 
 CRON_CALLER: Final = "cron secret"

@@ -21,6 +21,7 @@ from services.console.list_reader import (
 )
 from services.console.lists import LISTS
 from services.console.openapi import MAX_ROWS, make_openapi
+from services.console.saved_filters import list_links, make_query
 from services.core.db import MAX_COUNTED, transaction
 from services.core.errors import InputInvalid
 from services.ledger.work import FLEET
@@ -52,6 +53,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
         given, fault, status = request.args.to_dict(), "", 200
         with transaction() as tx:
             slugs = find_visible_slugs(tx, g.access)
+            saved = list_links(tx, page, given, slugs.values())
             choices = {one.name: one.choices(tx) for one in page.filters if one.choices}
         try:
             result = _read(page, given, PAGE_ROWS)
@@ -65,6 +67,8 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             filters=[one for one in page.filters if g.access.highest >= one.role],
             result=result,
             given=given,
+            saved=saved,
+            query="" if fault else make_query(given),
             fault=fault,
             choices=choices,
             slugs=slugs,

@@ -221,6 +221,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "topic_backoffs": "one row for each topic whose backoff a person changed",
         "quiet_windows": "a row for each window that a person set",
         **dict.fromkeys(("users", "user_roles", "user_passkeys", "api_tokens"), "people who sign in"),
+        "saved_filters": "a row for each filter that a person saved, until it is deleted",
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
         "statement_texts": "one row for each statement of the program",

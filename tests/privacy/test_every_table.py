@@ -20,6 +20,7 @@ NOBODYS = {
         ("users", "user_roles", "user_passkeys", "user_sessions", "sign_in_locks", "api_tokens"),
         "the fleet's own people: fleet users remove deletes them",
     ),
+    "saved_filters": "filters that the fleet's own people saved: never a text searched in payloads",
     "connections": "a provider's name, and what it said of our key",
     "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",
     "fulfillment_orders": "ids, statuses, and Shopify's own words for why one is held",

@@ -148,7 +148,7 @@ _TO_S0003 = (
     "drop index ix_inbound_events_replay_of, ix_audit_events_by_people",
     "drop function read_json(bytea)",
     "drop index ix_mail_outbox_shop_id",
-    "drop table api_tokens, sign_in_locks, user_passkeys, user_roles, user_sessions, users",
+    "drop table saved_filters, api_tokens, sign_in_locks, user_passkeys, user_roles, user_sessions, users",
     "alter table incidents add column mailed_at timestamptz",
     "create index ix_incidents_mailed on incidents (rule, period) where mailed_at is not null",
     "drop table request_errors, statement_stats, statement_texts, table_sizes",

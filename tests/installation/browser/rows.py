@@ -8,6 +8,7 @@ from werkzeug.routing import Rule
 from services.accounts.api_tokens import create_token
 from services.accounts.people import find_access, get_person
 from services.accounts.roles import Role
+from services.accounts.saved_filters import save_filter
 from services.accounts.sign_in_locks import Subject, count_failure
 from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
@@ -55,6 +56,7 @@ def add_rows(engine: Engine, email: str) -> None:
         owner = find_access(tx, get_person(tx, email).id)
         assert owner is not None
         create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=now)
+        save_filter(tx, owner, "work", "dead work", "status=dead", by="tests", now=now)
         tx.execute(text(_ADD_ERROR))
         count_failure(tx, [Subject("account", email)], now)
 

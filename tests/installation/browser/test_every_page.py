@@ -109,6 +109,20 @@ def test_every_page_of_an_edit_has_no_fault(
     page.get_by_text("is recorded as event").wait_for()
 
 
+def test_a_saved_filter_is_shared_and_deleted(
+    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
+) -> None:
+    open_session(page, app, console, engine)
+    page.goto("/work?status=error")
+    page.get_by_label("Save these filters as").fill("failing")
+    page.get_by_role("button", name="Save", exact=True).click()
+    faults.check("a saved filter")
+    page.get_by_role("button", name="Share failing").click()
+    faults.check("a shared filter")
+    page.get_by_role("button", name="Delete failing").click()
+    page.get_by_label("Save these filters as").wait_for()
+
+
 def test_every_page_of_sign_in_has_no_fault(page: Page, app: Flask, faults: Faults) -> None:
     for path in list_paths(app, {one for one in PUBLIC_ROUTES if one.startswith("security.")}):
         if "static" not in path:
