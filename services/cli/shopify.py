@@ -16,10 +16,10 @@ from services.cli.base import (
 )
 from services.cli.output import print_json, print_table
 from services.core.db import transaction
-from services.core.errors import Misconfigured, WorkError
+from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.core.times import format_time
-from services.shopify.shop_access import fetch_shop_domain, open_admin
+from services.shopify.shop_access import open_admin
 from services.shopify.subscriptions.check import (
     create_and_record,
     fetch_subscriptions,
@@ -28,7 +28,7 @@ from services.shopify.subscriptions.check import (
 )
 from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
 from services.shops.connections import recorded_calls
-from services.shops.shops import ShopInvalid, check_domain, get_shop, normalize_domain
+from services.shops.shops import get_shop
 
 
 @click.group(cls=CommandGroup)
@@ -106,27 +106,6 @@ def _print_diff(
         else:
             rows.append((topic, "would be created" if will_create else "missing", ""))
     print_table("", ("topic", "state", ""), rows, "No topic is wanted.")
-
-
-def compare_domain(slug: str, wanted: str) -> None:
-    """Raise ``ShopInvalid`` if Shopify returns another domain; print a warning if it was not checked."""
-    domain = normalize_domain(wanted)
-    with transaction() as tx:
-        shop_id = get_shop(tx, slug).id
-        check_domain(tx, slug, domain)
-    try:
-        found = fetch_shop_domain(shop_id, domain)
-    except WorkError as fault:
-        click.echo(f"{domain} was not checked: {fault}. Run this again later to check it.", err=True)
-        return
-    if not found:
-        hint = f"record it with `fleet shops secret {slug} shopify-token --stdin` and run this again"
-        click.echo(f"{domain} was not checked: {slug} has no shopify-token; {hint}.", err=True)
-    elif found != domain:
-        raise ShopInvalid(
-            f"shopify_domain={domain!r} is not the domain of the shop of the token: "
-            f"use {found!r}, or record the token of {domain!r} first"
-        )
 
 
 heal = click.Group(

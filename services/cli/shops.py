@@ -1,7 +1,6 @@
 """``fleet shops``: add, list, show and change shops, and record their secrets."""
 
 import click
-from sqlalchemy import Connection
 
 from services.cli.base import (
     CommandGroup,
@@ -18,20 +17,18 @@ from services.cli.costs import costs
 from services.cli.costs_record import record_shop_cost
 from services.cli.mail.route import print_connections
 from services.cli.output import print_fields, print_json, print_list, print_table, to_document
-from services.cli.shopify import compare_domain
 from services.cli.shops_connect import connect
 from services.cli.shops_import import import_shops
 from services.cli.shops_remove import remove
 from services.cli.shops_secret import secret
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
-from services.costs.store import list_month_costs
 from services.mail.connection_lines import list_shop_lines
+from services.shopify.shop_changes import change_shop, compare_domain
 from services.shopify.stock.count_store import release_levels
-from services.shopify.stock.pool_checks import check_joining
 from services.shops.fields import OF_POOL
 from services.shops.secrets import list_secret_states
-from services.shops.shops import FIELDS, Shop, add_shop, get_shop, list_shops, set_shop
+from services.shops.shops import FIELDS, Shop, add_shop, get_shop, list_shops
 from services.shops.staff import record_staff
 
 
@@ -174,14 +171,10 @@ def set_fields(
     wanted |= {field.replace("-", "_"): value for field, value in pairs.items()}
     if not wanted:
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
-    if wanted.get("shopify_domain"):
-        compare_domain(slug, wanted["shopify_domain"])
+    if wanted.get("shopify_domain") and (warning := compare_domain(slug, wanted["shopify_domain"])):
+        click.echo(warning, err=True)
     with transaction_or_plan(dry_run=dry_run) as tx:
-        before = get_shop(tx, slug)
-        left_before = _find_left_costs(tx, before)
-        check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
-        shop = set_shop(tx, slug, wanted, now=utc_now(), **audit_author(actor))
-        left = [one for one in _find_left_costs(tx, before) if one not in left_before]
+        before, shop, left = change_shop(tx, slug, wanted, utc_now(), **audit_author(actor))
         if left and not (force or dry_run):
             raise click.ClickException(
                 f"{'; '.join(left)}: no rate would be stated. State a rate, or repeat with --force"
@@ -202,17 +195,6 @@ def set_fields(
         if not dry_run and shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
             pool = shop.stock_owner.removeprefix(OF_POOL)
             click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
-
-
-def _find_left_costs(tx: Connection, shop: Shop) -> list[str]:
-    """Return the costs of this month that do not count against a limit of ``shop``."""
-    found = list_month_costs(tx, utc_now(), shop_id=shop.id)
-    texts = [(one, one.not_converted) for one in found]
-    return [
-        f"{left} of the {one.kind} costs of {one.month} do not count against {one.limit}"
-        for one, left in texts
-        if left
-    ]
 
 
 for one in (connect, costs, import_shops, record_shop_cost, remove, secret):

@@ -20,6 +20,7 @@ from services.console.queue_pages import queues_blueprint
 from services.console.queue_reading import QueueReader
 from services.console.saved_filters import saved_filters_blueprint
 from services.console.scan_reading import ScanReader
+from services.console.shop_changes import shop_changes_blueprint
 from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
 from services.core.clock import utc_now
@@ -65,6 +66,7 @@ def make_app(
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
     app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))
     app.register_blueprint(shops_blueprint())
+    app.register_blueprint(shop_changes_blueprint())
     add_helpers(app, settings)
     return app
 

@@ -6,7 +6,7 @@ from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, Final
 
-from flask import Flask, Response, abort, g, redirect, render_template, request, session, url_for
+from flask import Flask, Response, abort, current_app, g, redirect, render_template, request, session, url_for
 from flask_security import current_user, logout_user
 from flask_security.utils import check_and_update_authn_fresh
 from flask_wtf.csrf import CSRFProtect
@@ -105,6 +105,13 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         "details.unmask_work": Role.ADMIN,
         "details.unmask_event": Role.ADMIN,
         "event_edit.edit": Role.ADMIN,
+        **dict.fromkeys(
+            (
+                "shop_changes.change_settings", "shop_changes.change_staff", "shop_changes.record_secret",
+                "shop_changes.download_month",
+            ),
+            Role.ADMIN,
+        ),
     }
 )  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""
@@ -113,6 +120,7 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "account.create_token": "account.show",
         "account.end_all_sessions": "account.show",
+        "shop_changes.record_secret": "shops.show",
         "security.two_factor_setup": "security.two_factor_setup",
         "security.two_factor_setup_validate": "security.two_factor_setup",
         "security.mf_recovery_codes": "security.mf_recovery_codes",
@@ -256,8 +264,10 @@ def needs_fresh_sign_in(endpoint: str) -> Any:
         return None
     if check_and_update_authn_fresh(FRESH_FOR, timedelta(0)):
         return None
-    values = request.view_args if request.method in SAFE_METHODS else {}
-    page = url_for(DANGEROUS_ROUTES[endpoint], **(values or {}))
+    page = DANGEROUS_ROUTES[endpoint]
+    wanted = {name for rule in current_app.url_map.iter_rules(page) for name in rule.arguments}
+    values = {name: value for name, value in (request.view_args or {}).items() if name in wanted}
+    page = url_for(page, **values)
     return redirect(url_for("security.verify", next=page))
 
 

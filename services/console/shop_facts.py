@@ -40,7 +40,7 @@ select id, kind, subject, status, error_code, created_at, sent_at from mail_outb
 """
 _FIND_CONFIG = """
 select last_daily_run - 'low_told' as last_run,
-       (select count(*) from jsonb_object_keys(coalesce(settings -> 'staff', '{}'))) as staff
+       coalesce(settings -> 'staff', '{}') as staff
   from shop_config where shop_id = %(shop_id)s
 """
 _FIND_CONNECTIONS = """
@@ -57,9 +57,14 @@ SETTINGS: Mapping[str, str] = {
     "shopify_domain": "Shopify store",
     "stock_location_id": "Stock location",
     "stock_owner": "Stock is counted by",
-    "exchange_rates": "Exchange rates",
 }
 """Field of a shop -> label."""
+LIMITS: Mapping[str, str] = {
+    "ai_cap": "AI, at most in a month",
+    "sms_budget": "SMS budget of a month",
+    "exchange_rates": "Exchange rates",
+}
+"""Field of a shop that limits costs -> label."""
 
 
 def read_shop_facts(tx: Connection, shop: Shop, now: datetime) -> dict[str, Any]:
@@ -68,12 +73,13 @@ def read_shop_facts(tx: Connection, shop: Shop, now: datetime) -> dict[str, Any]
     config = tx.exec_driver_sql(_FIND_CONFIG, scope).first()
     since_month = f"{shop.created_at.astimezone(shop.zone):%Y-%m}"
     return {
-        "settings": [(label, getattr(shop, name)) for name, label in SETTINGS.items()],
+        "settings": [(name, label, getattr(shop, name)) for name, label in SETTINGS.items()],
+        "limits": [(name, label, getattr(shop, name)) for name, label in LIMITS.items()],
         "schedules": _list_schedules(tx, shop),
         "secrets": list_secret_states(tx, shop.id, now),
         "connections": tx.exec_driver_sql(_FIND_CONNECTIONS, scope).all(),
         "budgets": list_month_costs(tx, now, shop_id=shop.id),
-        "staff": config.staff if config else 0,
+        "staff": sorted((config.staff if config else {}).items()),
         "last_run": (config.last_run if config else None) or {},
         "days": _list_days(tx, shop, now),
         "months": [*reversed(list_closed_months(tx, shop.id, since=since_month))][:MONTHS],

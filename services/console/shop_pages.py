@@ -11,6 +11,7 @@ from services.console.scan_facts import RED, STATES
 from services.console.shop_facts import read_shop_facts
 from services.core.db import transaction
 from services.providers.delivery import is_storable
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shops.shops import Shop, ShopUnknown, get_shop
 
 
@@ -23,7 +24,7 @@ def shops_blueprint() -> Blueprint:
 
     @blueprint.get("/shops/<slug>")
     def show(slug: str) -> str:
-        return _show_shop(slug)
+        return show_shop(slug)
 
     @blueprint.get("/platform/health")
     def health() -> str:
@@ -51,13 +52,23 @@ def get_visible_shop(slug: str, role: Role = Role.VIEWER) -> Shop:
     return shop
 
 
-def _show_shop(slug: str) -> str:
+def show_shop(slug: str, new_secret: tuple[str, str] | None = None) -> str:
+    """Return the page of a shop. ``new_secret``: name and value of one that was generated just now."""
     shop = get_visible_shop(slug)
     with transaction() as tx:
         facts = read_shop_facts(tx, shop, g.at)
     is_red = any(one.status == "broken" for one in facts["connections"])
     is_red = is_red or any(one.severity in ("P1", "P2") for one in facts["incidents"])
-    return render_template("shop.html", title=shop.name, shop=shop, at=g.at, is_red=is_red, **facts)
+    return render_template(
+        "shop.html",
+        title=shop.name,
+        shop=shop,
+        at=g.at,
+        is_red=is_red,
+        new_secret=new_secret,
+        secret_kinds=[*SECRET_KINDS, *(f"{prefix}<source>" for prefix in SOURCE_KINDS)],
+        **facts,
+    )
 
 
 def _show_health() -> str:

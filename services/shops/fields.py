@@ -38,6 +38,13 @@ def merge_rates(before: str, given: str) -> str:
     return ", ".join(f"{pair}={rate}" for pair, rate in rates.items() if rate)
 
 
+def replace_rates(before: str, given: str) -> str:
+    """Return ``given`` for ``merge_rates`` so that the pairs of ``before`` that it does not have go."""
+    pairs = {pair for pair, _ in _split_rates(given)}
+    gone = [f"{pair}=" for pair, _ in _split_rates(before) if pair not in pairs]
+    return ", ".join([given, *gone]) if given else ""
+
+
 def _split_rates(text: str) -> list[tuple[str, str]]:
     parts = (one.strip().partition("=") for one in text.split(",") if one.strip())
     return [(pair, rate) for pair, _, rate in parts]

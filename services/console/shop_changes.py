@@ -1,0 +1,159 @@
+"""Changes on ``/shops/<shop>``: settings and limits, staff, secrets; and the package of a closed month."""
+
+import zipfile
+from datetime import timedelta
+from hashlib import sha256
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+from flask import Blueprint, abort, flash, g, redirect, request, send_file, url_for
+
+from services.accounts.roles import Role
+from services.audit.append import Mutation, append_change
+from services.audit.store import ObjectStore
+from services.closing.corrections import ClosedMonth, find_closed_month
+from services.closing.month_package import MANIFEST_NAME
+from services.console.account import make_author
+from services.console.list_reader import parse_whole
+from services.console.shop_pages import get_visible_shop, show_shop
+from services.core.db import transaction
+from services.core.errors import InputInvalid, ShopfleetError
+from services.core.settings import get_settings
+from services.core.times import format_time
+from services.providers.delivery import is_storable
+from services.providers.object_store import open_store
+from services.providers.registry import get_secret_kind
+from services.shopify.shop_changes import change_shop, compare_domain
+from services.shopify.stock.count_store import release_levels
+from services.shops.fields import replace_rates
+from services.shops.secrets import list_secret_states, record_secret
+from services.shops.shops import FIELDS, Shop
+from services.shops.staff import record_staff
+
+MOST_HOURS = 168
+"""A replaced secret stays valid for at most this time."""
+_LONGEST_SECRET = 8192
+_IN_MEMORY = 8 << 20
+
+
+def shop_changes_blueprint() -> Blueprint:
+    blueprint = Blueprint("shop_changes", __name__, url_prefix="/shops/<slug>")
+    for path, endpoint, view in (
+        ("/settings", "change_settings", _change_settings),
+        ("/staff", "change_staff", _change_staff),
+        ("/secrets", "record_secret", _record_secret),
+        ("/months/<period>", "download_month", _download_month),
+    ):
+        blueprint.add_url_rule(path, endpoint, view, methods=["POST"])
+    return blueprint
+
+
+def _get_own_shop(slug: str) -> Shop:
+    """Return the shop of which this person is an admin; answer 404 without a role at it, 403 with another."""
+    shop = get_visible_shop(slug)
+    if not g.access.may(Role.ADMIN, shop.id):
+        abort(403, "this needs the role admin at the shop")
+    return shop
+
+
+def _change_settings(slug: str) -> Any:
+    """Set the fields that differ from what the form showed: changes of others in between stay."""
+    shop, form = _get_own_shop(slug), request.form
+    wanted = {field: form[field].strip() for field in FIELDS if field in form}
+    wanted = {field: value for field, value in wanted.items() if value != form.get(f"was_{field}")}
+    try:
+        if not wanted:
+            raise InputInvalid("nothing is changed: no field has another value")
+        if wanted.get("shopify_domain") and (warning := compare_domain(slug, wanted["shopify_domain"])):
+            flash(warning)
+        if "exchange_rates" in wanted:
+            wanted["exchange_rates"] = replace_rates(form["was_exchange_rates"], wanted["exchange_rates"])
+        with transaction() as tx:
+            change = change_shop(tx, slug, wanted, g.at, by=g.access.email, request_id=g.request_id)
+            if change.left and "force" not in form:
+                raise InputInvalid(
+                    f"{'; '.join(change.left)}: no rate would be stated. State a rate, or allow it"
+                )
+        if change.after.stock_owner != change.before.stock_owner:
+            with transaction() as tx:
+                release_levels(tx, shop.id, g.at, by=g.access.email, request_id=g.request_id)
+        flash(f"Changed: {', '.join(wanted)}.")
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+    return _back(slug, "settings")
+
+
+def _change_staff(slug: str) -> Any:
+    _get_own_shop(slug)
+    number, name = request.form.get("number", "").strip(), request.form.get("name", "").strip()
+    try:
+        with transaction() as tx:
+            record_staff(tx, slug, {number: name}, g.at, by=g.access.email, request_id=g.request_id)
+        flash(f"Staff {number} {'has a name' if name else 'has no name any more'}.")
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+    return _back(slug, "staff")
+
+
+def _record_secret(slug: str) -> Any:
+    """Record a secret. A generated one is in this answer alone; no value is in a flash, which is a cookie."""
+    shop, form = _get_own_shop(slug), request.form
+    is_generated = "generate" in form
+    try:
+        kind = get_secret_kind(form.get("name", "").strip())
+        value = kind.generate() if is_generated else form.get("value", "")
+        if len(value) > _LONGEST_SECRET:
+            raise InputInvalid(f"the value of {kind.name} is longer than {_LONGEST_SECRET:,} characters")
+        hours = form.get("hours", "").strip()
+        keep = timedelta(hours=parse_whole("hours", hours, 0, MOST_HOURS)) if hours else None
+        with transaction() as tx:
+            is_new = record_secret(
+                tx, shop.id, kind.name, value, g.at, keep, by=g.access.email, request_id=g.request_id
+            )
+            states = {state.name: state for state in list_secret_states(tx, shop.id, g.at)}
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+        return _back(slug, "secrets")
+    text = f"{kind.name} is recorded." if is_new else f"{kind.name} has this value already."
+    if until := states[kind.name].previous_until:
+        text += f" The previous one is valid until {format_time(until)}."
+    flash(text)
+    return show_shop(slug, new_secret=(kind.name, value)) if is_generated else _back(slug, "secrets")
+
+
+def _download_month(slug: str, period: str) -> Any:
+    """Send the files of a closed month as one ZIP file, after each was compared with its hash."""
+    shop = _get_own_shop(slug)
+    with transaction() as tx:
+        closed = find_closed_month(tx, shop.id, period) if is_storable(period) else None
+    if closed is None:
+        abort(404)
+    package = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the response closes it
+    try:
+        _write_package(open_store(get_settings().archive_url), closed, package)
+    except ShopfleetError as fault:
+        package.close()
+        flash(str(fault), "error")
+        return _back(slug, "months")
+    mutation = Mutation("closed_periods", f"{shop.id}/{period}", f"downloaded the package of {period}")
+    with transaction() as tx:
+        append_change(tx, "month.download", {shop.id: [mutation]}, **make_author())
+    package.seek(0)
+    return send_file(package, "application/zip", as_attachment=True, download_name=f"{slug}-{period}.zip")
+
+
+def _write_package(store: ObjectStore, closed: ClosedMonth, out: IO[bytes]) -> None:
+    hashes = {file["name"]: file["sha256"] for file in closed.files}
+    hashes[MANIFEST_NAME] = closed.manifest_sha256
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, wanted in hashes.items():
+            data = store.get(closed.folder + name)
+            if sha256(data).hexdigest() != wanted:
+                raise ShopfleetError(
+                    f"{name} of {closed.period} is not as it was closed: `fleet month-close verify` lists all"
+                )
+            archive.writestr(name, data)
+
+
+def _back(slug: str, section: str) -> Any:
+    return redirect(url_for("shops.show", slug=slug, _anchor=section))
