@@ -8,6 +8,7 @@ from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
 from services.console.audit import audit_blueprint
+from services.console.audit_pages import audit_pages_blueprint
 from services.console.auth import control_access, has_cron_secret
 from services.console.cron import cron_blueprint
 from services.console.details import details_blueprint
@@ -56,6 +57,7 @@ def make_app(
     app.register_blueprint(health_blueprint(probe, _conditions_reader(settings.cron_secrets)))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
+    app.register_blueprint(audit_pages_blueprint())
     app.register_blueprint(gate_blueprint())
     app.register_blueprint(account_blueprint())
     app.register_blueprint(lists_blueprint())

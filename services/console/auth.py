@@ -82,7 +82,7 @@ ACCOUNT_ROUTES: Final = frozenset(
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     dict.fromkeys(
         (
-            "pages.home", "queues.index", "queues.show", "queues.plan",
+            "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
             "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident",
@@ -102,6 +102,8 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             ),
             Role.OPERATOR,
         ),
+        "audit_pages.verify": Role.OPERATOR,
+        "audit_pages.export": Role.ADMIN,
         "details.unmask_work": Role.ADMIN,
         "details.unmask_event": Role.ADMIN,
         "event_edit.edit": Role.ADMIN,

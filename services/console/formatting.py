@@ -37,6 +37,7 @@ NAVIGATION = (
     ("Connections", "shops.health", "c"),
     ("Queues", "queues.index", "q"),
     ("Work", "lists.work", "w"),
+    ("Dead", "pages.dead", "d"),
     ("Events", "lists.events", "e"),
     ("Incidents", "lists.incidents", "i"),
     ("Errors", "lists.errors", "x"),

@@ -11,6 +11,7 @@ from services.accounts.roles import Role
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
 from services.console.answers import json_error
+from services.console.audit_pages import read_audit_panel
 from services.console.list_page import MAX_CANDIDATES, ListColumn, ListPage, Values
 from services.console.list_reader import (
     ListResult,
@@ -19,7 +20,7 @@ from services.console.list_reader import (
     parse_whole,
     read_list,
 )
-from services.console.lists import LISTS
+from services.console.lists import AUDIT, LISTS
 from services.console.openapi import MAX_ROWS, make_openapi
 from services.console.saved_filters import list_links, make_query
 from services.core.db import MAX_COUNTED, transaction
@@ -55,6 +56,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             slugs = find_visible_slugs(tx, g.access)
             saved = list_links(tx, page, given, slugs.values())
             choices = {one.name: one.choices(tx) for one in page.filters if one.choices}
+            panel = read_audit_panel(tx, slugs) if page is AUDIT else None
         try:
             result = _read(page, given, PAGE_ROWS)
         except InputInvalid as error:
@@ -77,7 +79,8 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             max_candidates=MAX_CANDIDATES,
             link=_make_link(page, given),
             page_of=lambda row: url_for(page.detail, **{page.detail_key: row[page.columns[0].name]}),
-            is_red=False,
+            panel=panel,
+            is_red=bool(panel and panel["broken"]),
         ), status
 
     return show

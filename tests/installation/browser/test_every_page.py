@@ -47,6 +47,7 @@ class Faults(dict[str, list[str]]):
             file = f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'home'}-{self.view}.png"
             self.page.screenshot(path=Path(folder) / file, full_page=True)
         self.seen.append(name)
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         if found := find_faults(self.page):
             self[name] = found
 
