@@ -8,7 +8,15 @@ from sqlalchemy import Connection, func, select
 
 from services.alerts.decide import AlertState, Change, decide
 from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, limit_time
-from services.alerts.incidents import Incident, Recovery, record_incidents, resolve_incidents, update_facts
+from services.alerts.incidents import (
+    Incident,
+    Recovery,
+    record_incidents,
+    resolve_incident,
+    resolve_incidents,
+    update_facts,
+)
+from services.alerts.recorded_rules import NOT_EVALUATED
 from services.alerts.rule import FigureRule
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.states import (
@@ -52,6 +60,7 @@ def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datet
     last = tx.execute(select(func.max(at)).where(at < now + EVERY)).scalar()
     if last is not None and now - last < EVERY:
         return []
+    resolve_incident(tx, None, NOT_EVALUATED, None, now, "Rules are evaluated again.")
     record_known(tx, FIGURE_RULES.keys() - {NOT_COMPUTED}, now)
     with limit_time(tx):
         figures = collect_each(tx, {f"{one.__module__}.{one.__qualname__}": one for one in collectors}, now)

@@ -8,9 +8,15 @@ from typing import Any, NamedTuple, Unpack
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, get_incident, list_open_incidents, record_incidents
-from services.alerts.people import record_action, require_owner, require_text, resolve_by_person
-from services.alerts.recorded_rules import AUDIT_FAILED
-from services.alerts.states import BEYOND_LINES
+from services.alerts.people import (
+    find_chains_of,
+    record_action,
+    require_owner,
+    require_text,
+    resolve_by_person,
+)
+from services.alerts.recorded_rules import AUDIT_FAILED, NOT_EVALUATED
+from services.alerts.states import BEYOND_LINES, find_last_evaluation
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import list_broken, open_chain
 from services.core.errors import InputInvalid, ShopfleetError
@@ -48,7 +54,10 @@ select id from incidents where rule = %(chain)s and shop_id is not distinct from
 
 
 class GateReason(NamedTuple):
-    """Why the gate is closed. ``code`` is ``audit_chain_broken``, ``p1_open`` or ``restore_running``."""
+    """Why the gate is closed.
+
+    ``code`` is ``audit_chain_broken``, ``p1_open``, ``restore_running`` or ``rules_not_evaluated``.
+    """
 
     code: str
     detail: str
@@ -73,10 +82,14 @@ class GateOpening(NamedTuple):
 
 
 class GateState(NamedTuple):
-    """The gate is open if there is no reason; ``openings`` are those in force."""
+    """The gate is open if there is no reason; ``openings`` are those in force.
+
+    ``evaluated_at``: when rules were evaluated last; None: never, as before the first start, or not known.
+    """
 
     reasons: Sequence[GateReason]
     openings: Sequence[GateOpening] = ()
+    evaluated_at: datetime | None = None
 
 
 def read_gate(tx: Connection, now: datetime) -> GateState:
@@ -91,9 +104,20 @@ def read_gate(tx: Connection, now: datetime) -> GateState:
             [GateReason("restore_running", "pg_restore writes to the database, or it is in recovery")]
         )
     closing = [*_list_chains(tx, now), *_list_incidents(tx, now)]
+    last = find_last_evaluation(tx, now)
+    if last.at and not last.is_recent and all(one.code != NOT_EVALUATED for one, _ in closing):
+        closing.append((_describe_not_evaluated(last.at), None))
     return GateState(
         [reason for reason, opening in closing if opening is None],
         [opening for _, opening in closing if opening is not None],
+        last.at,
+    )
+
+
+def _describe_not_evaluated(at: datetime) -> GateReason:
+    return GateReason(
+        NOT_EVALUATED,
+        f"rules were not evaluated since {format_time(at)}, so no P1 is known: start beat or the console",
     )
 
 
@@ -106,7 +130,7 @@ def _list_chains(tx: Connection, now: datetime) -> Iterator[tuple[GateReason, Ga
         incident = tx.exec_driver_sql(_FIND_CHAIN_INCIDENT, values).scalar()
         first = (closed or rows)[0]
         name = f"incident {incident}" if incident else "a deleted incident"
-        how = "the owner of the tables resolves it"
+        how = f"the owner of the tables resolves it (`fleet audit resolve {first.shop}`)"
         if first.resolved_at:
             how = f"a verification finds it no more; {first.decided_by} resolved it: {first.decided_reason}"
         yield (
@@ -133,7 +157,7 @@ def _list_incidents(tx: Connection, now: datetime) -> Iterator[tuple[GateReason,
         )
         yield (
             GateReason(
-                "restore_running" if row.rule == RESTORE_RULE else "p1_open",
+                row.rule if row.rule in (RESTORE_RULE, NOT_EVALUATED) else "p1_open",
                 f"incident {row.id} ({row.severity}, {row.rule}, {row.shop}) {state}: {row.summary}",
                 row.id,
             ),
@@ -157,15 +181,28 @@ def open_gate(tx: Connection, incident_id: int, **author: Unpack[Author]) -> dat
     if found.severity != "P1" and not is_chain:
         raise InputInvalid(f"incident {incident_id} is a {found.severity}, which does not close the gate")
     if is_chain:
-        require_owner(tx, incident_id, "opens the gate for it")
-    closing = _list_chains(tx, now) if is_chain else _list_incidents(tx, now)
-    if incident_id not in {reason.incident for reason, _ in closing}:
+        require_owner(tx, f"incident {incident_id} is a broken audit chain", "opens the gate for it")
+    chains = find_chains_of(tx, found) if is_chain else frozenset()
+    if not chains and incident_id not in {reason.incident for reason, _ in _list_incidents(tx, now)}:
         raise ShopfleetError(f"incident {incident_id} does not close the gate any more: nothing was changed")
     until, why = now + OPEN_FOR, author.get("reason", "")
     record_action(tx, incident_id, OPENED, why, {"until": until.isoformat()}, **author)
-    if is_chain:
-        open_chain(tx, found.shop_id, until, by=author["by"], reason=why.strip())
+    for shop_id in chains:
+        open_chain(tx, shop_id, until, by=author["by"], reason=why.strip())
     return until
+
+
+def record_not_evaluated(tx: Connection, now: datetime) -> int:
+    """Record that no rule is evaluated, so that the gate can be opened for the fix; return the incident's id.
+
+    The next evaluation resolves it. Raises ``ShopfleetError`` if rules are evaluated, or never were.
+    """
+    last = find_last_evaluation(tx, now)
+    if last.at is None or last.is_recent:
+        raise ShopfleetError("this does not close the gate: nothing was changed")
+    summary = _describe_not_evaluated(last.at).detail
+    record_incidents(tx, [Incident(None, NOT_EVALUATED, f"{last.at:%Y-%m-%dT%H:%M:%SZ}", "P1", summary)], now)
+    return int(list_open_incidents(tx, NOT_EVALUATED)[-1].id)
 
 
 def start_restore(tx: Connection, **author: Unpack[Author]) -> None:

@@ -6,11 +6,11 @@ from typing import Any, Unpack
 
 from sqlalchemy import Connection, Row, select
 
-from services.alerts.incidents import get_incident
+from services.alerts.incidents import get_incident, list_open_incidents
 from services.alerts.recorded_rules import AUDIT_FAILED
 from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
-from services.audit.verifications import is_owner, resolve_chain
+from services.audit.verifications import find_chains, is_owner, list_broken, resolve_chain
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.times import format_time
 
@@ -61,8 +61,8 @@ def snooze(tx: Connection, incident_id: int, until: datetime, **author: Unpack[A
 def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]) -> Row[Any]:
     """Resolve an incident, and record who and why in it and in its shop's audit; return the row before.
 
-    The same cause does not open it again: see ``record_incidents``. Raises ``ShopfleetError`` for a broken
-    audit chain unless ``tx`` has the role that owns the tables.
+    The same cause does not open it again: see ``record_incidents``. Of a broken audit chain the findings are
+    resolved too; then ``ShopfleetError`` unless ``tx`` has the role that owns the tables.
     """
     wanted = "it should explain why this incident needs no more work"
     why, now = require_text(author.get("reason", ""), "reason", wanted), author["now"]
@@ -70,16 +70,60 @@ def resolve_by_person(tx: Connection, incident_id: int, **author: Unpack[Author]
     change |= {"resolved_by": author["by"], "resolved_reason": why}
     found = _act(tx, incident_id, "resolve", change, why, **author)
     if found.rule == AUDIT_FAILED:
-        require_owner(tx, incident_id, "resolves it")
-        resolve_chain(tx, found.shop_id, by=author["by"], reason=why, now=now)
+        require_owner(tx, f"incident {incident_id} is a broken audit chain", "resolves it")
+        for shop_id in find_chains_of(tx, found):
+            resolve_chain(tx, shop_id, by=author["by"], reason=why, now=now)
     return found
 
 
-def require_owner(tx: Connection, incident_id: int, does: str) -> None:
+def resolve_findings(tx: Connection, chain: str, **author: Unpack[Author]) -> Sequence[Row[Any]]:
+    """Resolve what verifications found in a chain (a shop's slug, or ``fleet``), and its open incidents.
+
+    Return the rows of the verifications. Raises ``ShopfleetError`` if there is none, or unless
+    ``tx`` has the role that owns the tables.
+    """
+    why = require_text(
+        author.get("reason", ""), "reason", "it should explain why the finding needs no more work"
+    )
+    require_owner(tx, "the findings of an audit chain are proof", "resolves them")
+    broken = list_broken(tx)
+    found = [row for row in broken if row.shop == chain]
+    if len({row.shop_id for row in found}) != 1:
+        names = ", ".join(dict.fromkeys(row.shop for row in broken)) or "none"
+        raise ShopfleetError(f"{chain} is not one broken chain: nothing was changed. Broken chains: {names}")
+    shop_id = found[0].shop_id
+    resolve_chain(tx, shop_id, by=author["by"], reason=why, now=author["now"])
+    mutations = [
+        Mutation("audit_verifications", str(row.id), f"resolved {row.finding}: {why}", None, {"reason": why})
+        for row in found
+    ]
+    append_change(tx, "audit.resolve", {shop_id: mutations}, **author)
+    for incident in list_open_incidents(tx, AUDIT_FAILED):
+        if incident.shop_id == shop_id and find_chains_of(tx, incident) <= {shop_id}:
+            resolve_by_person(tx, incident.id, **author)
+    return found
+
+
+def find_chains_of(tx: Connection, incident: Row[Any]) -> frozenset[int | None]:
+    """Return the broken chain that ``incident`` is about, as its verification names it; empty if none.
+
+    Raises ``ShopfleetError`` if the incident names another shop: somebody changed it.
+    """
+    chains = find_chains(tx, incident.detail.get("findings", ()))
+    if chains - {incident.shop_id}:
+        raise ShopfleetError(
+            f"incident {incident.id} has the findings of another chain than that of its shop: somebody "
+            "changed it. Nothing was changed: `fleet gate` names the broken chains, and "
+            "`fleet audit resolve SHOP` resolves the findings of one"
+        )
+    return chains
+
+
+def require_owner(tx: Connection, what: str, does: str) -> None:
     """Raise ``ShopfleetError`` unless ``tx`` has the role that owns the tables."""
     if not is_owner(tx):
         raise ShopfleetError(
-            f"incident {incident_id} is a broken audit chain: only the owner of the tables {does}. "
+            f"{what}: only the owner of the tables {does}. "
             "Run the command with MIGRATE_DATABASE_URL of the owner's role"
         )
 

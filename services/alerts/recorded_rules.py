@@ -1,6 +1,7 @@
 """The rules whose incidents the rooms record: name, severity, meaning, and when they end. Pure."""
 
 NOT_RUN, JOB_FAILED, AUDIT_FAILED = "cron_did_not_run", "job_failed", "audit_chain_failed"
+NOT_EVALUATED = "rules_not_evaluated"
 
 BY_PERSON = "a person resolves it"
 
@@ -51,6 +52,12 @@ RECORDED = (
         "P2",
         "a restore is running: the deploy gate is closed",
         "with `fleet gate --database-restore done`",
+    ),
+    (
+        NOT_EVALUATED,
+        "P1",
+        "no rule was evaluated for 15 min, and a person opened the deploy gate for the fix",
+        "when rules are evaluated",
     ),
     ("run_too_short", "P3", "a run ended in a tenth of its usual time", BY_PERSON),
     (

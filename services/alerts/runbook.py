@@ -11,7 +11,7 @@ FLEET = "fleet"
 """The name of an incident's shop if it has none."""
 _FILE = Path(__file__).with_name("runbook.toml")
 _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
-_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT)\b")
+_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT|CHAIN)\b")
 _OF_SCOPE = " SCOPE"
 _NOT_COMMON = re.compile(rf"{_PLACEHOLDER.pattern}|{_OF_SCOPE}\b")
 _SHOP_OF_TOPIC = re.compile(r"(--topic [a-z_]+) --shop SHOP\b")
@@ -45,7 +45,13 @@ def find_steps(
     if (found := read_runbook().get(base)) is None:
         return None
     words = {"JOB": subject, "TOPIC": subject, "PERIOD": period, "DAY": subject or period}
-    words |= {"ID": str(incident_id or ""), "SHOP": shop, "REQUEST": period, **_read_words(detail)}
+    words |= {
+        "ID": str(incident_id or ""),
+        "SHOP": shop,
+        "CHAIN": shop,
+        "REQUEST": period,
+        **_read_words(detail),
+    }
     if "scope" in detail:
         scope = f" {detail['scope']}" if detail["scope"] else ""
         found = Steps(*(text.replace(_OF_SCOPE, scope) for text in found))

@@ -1,15 +1,17 @@
 """The states of rules in the database, read and written as a whole."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from services.alerts.decide import AlertState
-from services.alerts.rules import RULES
+from services.alerts.rules import FIGURE_RULES, RULES
 from services.alerts.tables import alert_states, rule_evaluations
 from services.core.pg_arrays import encode_rows, upsert_rows
+
+EVALUATION_LIMIT = timedelta(minutes=FIGURE_RULES["rule_not_computed"].threshold)
 
 _DELETE = """
 delete from alert_states s
@@ -46,6 +48,19 @@ def save_states(tx: Connection, states: Mapping[StateKey, AlertState]) -> None:
         upsert_rows(tx, alert_states, dict(zip(names, map(list, rows), strict=True)))
     if idle := states.keys() - kept.keys():
         tx.exec_driver_sql(_DELETE, encode_rows(alert_states, StateKey._fields, idle))
+
+
+class LastEvaluation(NamedTuple):
+    """When rules were evaluated last; ``at`` None: never. ``is_recent``: so recently that P1s are known."""
+
+    at: datetime | None
+    is_recent: bool
+
+
+def find_last_evaluation(tx: Connection, now: datetime) -> LastEvaluation:
+    """Return when any rule last had figures. A later time than ``now`` is of a clock that was wrong."""
+    at = tx.execute(select(func.max(rule_evaluations.c.computed_at))).scalar()
+    return LastEvaluation(at, at is not None and now - EVALUATION_LIMIT <= at <= now + EVALUATION_LIMIT)
 
 
 BEYOND_LINES = """

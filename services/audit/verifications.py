@@ -4,7 +4,7 @@ The deploy gate reads this. The application's role may only insert findings: it 
 and only the owner can write that a finding is resolved or that the gate is open for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,9 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import arrays
+
+AGAIN = " (again, "
+"""How an incident's finding goes on that was found before, and repaired."""
 
 _RECORD = """
 insert into public.audit_verifications (shop_id, at, findings)
@@ -23,7 +26,7 @@ select nullif(v.shop_id, 0), %(now)s, v.findings
 """
 # With its schema: a role can put a temporary table of the same name into a session of a pooler.
 _BROKEN = """
-select v.id, v.shop_id, coalesce(s.slug, v.shop_id::text, 'fleet') as shop, v.at,
+select v.id, v.shop_id, coalesce(s.slug, v.shop_id::text, 'fleet') as shop, v.at, v.findings,
        coalesce(v.findings ->> 0, '') as finding, v.resolved_at, v.open_until, v.decided_by, v.decided_reason
   from public.audit_verifications v left join shops s on s.id = v.shop_id
  where v.findings <> '[]'
@@ -76,13 +79,28 @@ def list_broken(tx: Connection) -> Sequence[Row[Any]]:
     return tx.exec_driver_sql(_BROKEN).all()
 
 
+def find_chains(tx: Connection, findings: Collection[str]) -> frozenset[int | None]:
+    """Return the broken chains whose verifications have one of an incident's ``findings``.
+
+    The application's role can change the incident, not the verification: its own row names the chain.
+    """
+    return frozenset(
+        row.shop_id
+        for row in list_broken(tx)
+        if any(one == own or one.startswith(own + AGAIN) for own in row.findings for one in findings)
+    )
+
+
 def is_owner(tx: Connection) -> bool:
     """Return whether ``tx`` has the rights of the role that owns the tables."""
     return bool(tx.exec_driver_sql(_IS_OWNER).scalar())
 
 
 def resolve_chain(tx: Connection, shop_id: int | None, *, by: str, reason: str, now: datetime) -> None:
-    """Record that the findings of a chain are resolved. Only the owner of the tables may."""
+    """Record that the findings of a chain are resolved: they are ended, once a verification finds none.
+
+    Only the owner of the tables may.
+    """
     values = {"ids": _list_ids(tx, shop_id), "now": now, "by": by, "reason": reason}
     tx.exec_driver_sql(_RESOLVE, values)
 

@@ -18,6 +18,7 @@ from services.audit.export import export_chains
 from services.audit.queries import list_chains, list_entries, use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
+from services.cli.audit_resolve import resolve
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -58,6 +59,9 @@ def command() -> None:
     \b
     Example: fleet audit verify --full
     """
+
+
+command.add_command(resolve)
 
 
 @command.command("list")
@@ -109,7 +113,7 @@ def verify(
 
     Verification starts at each chain's last signed checkpoint unless --full or --since is given, and signs a
     new one if there is no finding. A finding opens the incident audit_chain_failed (P1), which closes the
-    deploy gate, and stays open, with exit code 1, until `fleet incidents resolve` closes it.
+    deploy gate, and stays open, with exit code 1, until `fleet audit resolve` closes it.
 
     \b
     Example: fleet audit verify --shop harbour --full

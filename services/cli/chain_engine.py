@@ -20,4 +20,9 @@ def find_engine(incident_ids: Collection[int]) -> Engine:
         is_chain = any(get_incident(tx, one).rule == AUDIT_FAILED for one in incident_ids)
     if not is_chain:
         return get_engine()
+    return owner_engine()
+
+
+def owner_engine() -> Engine:
+    """Return the engine of the role that owns the tables, from ``MIGRATE_DATABASE_URL``."""
     return make_engine(get_settings().migrate_database_url, application="shopfleet-owner", pool_size=1)

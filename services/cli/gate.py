@@ -12,6 +12,7 @@ from services.alerts.gate import (
     end_restore,
     open_gate,
     read_gate,
+    record_not_evaluated,
     start_restore,
 )
 from services.alerts.notify import post_note
@@ -38,37 +39,51 @@ from services.core.times import format_time
     "--for", "incident_id", type=INCIDENT, help="Open it for two hours, for the fix of this incident."
 )
 @click.option(
+    "--not-evaluated",
+    is_flag=True,
+    help="Open it for two hours, for a fix without which no rule is evaluated.",
+)
+@click.option(
     "--database-restore",
     "restore",
     type=click.Choice(["running", "done"]),
     help="Record that a restore is running, or is done.",
 )
-@click.option("--reason", default="", help="Why; needed with --for and --database-restore. Audited.")
+@click.option("--reason", default="", help="Why; needed with each of these options. Audited.")
 @dry_run_option
 @actor_option
 @json_option
 def command(
-    incident_id: int | None, restore: str | None, reason: str, dry_run: bool, actor: str, as_json: bool
+    incident_id: int | None,
+    not_evaluated: bool,
+    restore: str | None,
+    reason: str,
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
 ) -> None:
     """Exit with 0 if one may deploy now, else with 1, and say why.
 
-    The gate is closed while the audit chain is broken, a P1 is open, a restore is running, or the database
-    cannot be read. --for opens it for one incident; for a broken chain only with the owner's role
-    (MIGRATE_DATABASE_URL). Other reasons keep it closed.
+    The gate is closed while the audit chain is broken, a P1 is open, a restore is running, no rule was
+    evaluated for 15 minutes, or the database cannot be read. --for opens it for one incident; for a broken
+    chain only with the owner's role (MIGRATE_DATABASE_URL). Other reasons keep it closed.
 
     \b
     Example: fleet gate
              fleet gate --for 12 --reason "deploys the fix of the retry"
     """
-    if (incident_id and restore) or (reason and not (incident_id or restore)):
-        raise click.UsageError("give one of --for and --database-restore; --reason belongs to them")
-    if (incident_id or restore) and not reason.strip():
+    acts = sum(map(bool, (incident_id, not_evaluated, restore)))
+    if acts > 1 or (reason and not acts):
+        raise click.UsageError(
+            "give one of --for, --not-evaluated and --database-restore; --reason belongs to them"
+        )
+    if acts and not reason.strip():
         ctx = click.get_current_context()
         raise ParametersMissing(ctx, *(param for param in ctx.command.params if param.name == "reason"))
     author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
     if restore:
         _mark_restore(restore, dry_run=dry_run, as_json=as_json, **author)
-    elif incident_id:
+    elif acts:
         _open(incident_id, dry_run=dry_run, as_json=as_json, **author)
     else:
         try:
@@ -79,10 +94,12 @@ def command(
         _end(gate, {}, as_json=as_json)
 
 
-def _open(incident_id: int, *, dry_run: bool, as_json: bool, **author: Any) -> None:
+def _open(incident_id: int | None, *, dry_run: bool, as_json: bool, **author: Any) -> None:
+    """Open the gate for an incident; None: for that no rule is evaluated."""
     # A dry run leaves the gate as it is.
-    with transaction_or_plan(find_engine([incident_id]), dry_run=dry_run) as tx:
+    with transaction_or_plan(find_engine([incident_id] if incident_id else []), dry_run=dry_run) as tx:
         gate = read_gate(tx, author["now"])
+        incident_id = incident_id or record_not_evaluated(tx, author["now"])
         until = open_gate(tx, incident_id, **author)
         summary = f"opens the deploy gate until {format_time(until)}: {author['reason']}"
         posted = post_note(tx, incident_id, summary, author["by"], author["now"])
@@ -113,9 +130,12 @@ def _end(gate: GateState, more: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         reasons = [one._asdict() for one in gate.reasons]
         openings = [one.to_document() for one in gate.openings]
-        print_json({"gate": state, "reasons": reasons, "openings": openings, **more})
+        evaluated = {"evaluated_at": gate.evaluated_at}
+        print_json({"gate": state, "reasons": reasons, "openings": openings, **evaluated, **more})
     else:
         click.echo(f"The deploy gate is {state}.")
+        if not (gate.evaluated_at or gate.reasons):
+            click.echo("- no rule was ever evaluated, as before the first start: no P1 is known")
         for reason in gate.reasons:
             click.echo(f"- {reason.code}: {safe_text(reason.detail)}")
         for opening in gate.openings:

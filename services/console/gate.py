@@ -5,6 +5,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.alerts.gate import read_gate
+from services.alerts.recorded_rules import NOT_EVALUATED
 from services.console.answers import RETRY_AFTER_SECONDS, Answer, json_error
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -25,7 +26,8 @@ def gate_blueprint() -> Blueprint:
         openings = [one.to_document() for one in gate.openings]
         if gate.reasons:
             reasons = [one._asdict() for one in gate.reasons]
-            return jsonify(gate="closed", reasons=reasons, openings=openings), 409
+            is_known = all(one.code != NOT_EVALUATED for one in gate.reasons)
+            return jsonify(gate="closed", reasons=reasons, openings=openings), 409 if is_known else 503
         return jsonify(gate="open", openings=openings), 200
 
     return blueprint

@@ -16,7 +16,7 @@ from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import count_events, use_snapshot
 from services.audit.signing import make_signer
-from services.audit.verifications import find_repaired, record_verification
+from services.audit.verifications import AGAIN, find_repaired, record_verification
 from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -225,7 +225,7 @@ def record_findings(
     chains = {*unaltered, *by_chain}
     repaired = find_repaired(tx)
     record_verification(tx, {chain: [str(one) for one in by_chain.get(chain, ())] for chain in chains}, now)
-    again = f" (again, {format_time(now)})"
+    again = f"{AGAIN}{format_time(now)})"
     incidents = [
         describe_findings(periods.get(chain, period), found, again if chain in repaired else "")
         for chain, found in by_chain.items()

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
+from services.alerts.evaluate import check_rules
+from services.alerts.figures import Figures
 from services.alerts.incidents import Incident, record_incidents
 from services.alerts.people import resolve_by_person
 from services.cli.main import main
@@ -19,6 +21,7 @@ from services.core import db
 from services.core.clock import utc_now
 from services.core.db import driver_url, transaction
 from services.core.settings import get_settings
+from services.core.times import format_time
 from tests.fakes.settings import settings_of
 
 URL = "/api/v1/deploy-gate"
@@ -46,6 +49,15 @@ def add(engine: Engine, severity: str, rule: str = "heartbeat_old:beat") -> None
         record_incidents(tx, [Incident(None, rule, "2026-11-20", severity, f"{rule} is bad")], NOW)
 
 
+def collect_nothing(_tx: Connection, _now: datetime) -> Figures:
+    return {"secret_old": []}
+
+
+def evaluate(engine: Engine, at: datetime) -> None:
+    with transaction(engine) as tx:
+        check_rules(tx, [collect_nothing], at)
+
+
 def codes() -> list[str]:
     return [one["code"] for one in json.loads(run("--json").stdout)["reasons"]]
 
@@ -54,7 +66,10 @@ def test_the_gate_is_open_without_a_p1(engine: Engine, client: FlaskClient) -> N
     add(engine, "P2", "work_dead:reconcile")
 
     done = run()
-    assert (done.exit_code, done.output) == (0, "The deploy gate is open.\n")
+    assert done.exit_code == 0
+    assert done.output.startswith("The deploy gate is open.\n- no rule was ever evaluated")
+    evaluate(engine, NOW)
+    assert run().output == "The deploy gate is open.\n"
     assert ask(client) == (200, {"gate": "open", "openings": []})
 
 
@@ -114,7 +129,8 @@ def test_an_opening_in_force_is_shown(engine: Engine, client: FlaskClient) -> No
 
     shown = run()
     assert re.fullmatch(
-        "The deploy gate is open.\n- open until [0-9-]{10} [0-9:]{5} [-+][0-9:]{5} for incident 1 "
+        "The deploy gate is open.\n- no rule .*\n"
+        "- open until [0-9-]{10} [0-9:]{5} [-+][0-9:]{5} for incident 1 "
         r"\(by ada: deploys the fix\)\n",
         shown.output,
     ), shown.output
@@ -163,7 +179,7 @@ def test_an_opening_for_nothing_is_wrong_usage(engine: Engine) -> None:
         (("--reason", "x"), "--reason belongs to them"),
         (
             ("--for", "1", "--database-restore", "done", "--reason", "x"),
-            "one of --for and --database-restore",
+            "give one of --for, --not-evaluated and --database-restore",
         ),
     ):
         failed = run(*arguments)
@@ -199,6 +215,49 @@ def test_pg_restore_closes_it_while_it_writes(engine: Engine, client: FlaskClien
         assert codes() == ["restore_running"]
         assert ask(client)[0] == 409
         assert run("--json").exit_code == 1
+
+
+LONG = timedelta(minutes=16)
+
+
+@pytest.mark.parametrize("before", [LONG, -LONG])
+def test_rules_that_nobody_evaluates_close_it_until_they_are_evaluated(
+    engine: Engine, client: FlaskClient, before: timedelta
+) -> None:
+    at = utc_now() - before
+    evaluate(engine, at)
+
+    closed = run()
+    assert closed.exit_code == 1
+    assert f"rules_not_evaluated: rules were not evaluated since {format_time(at)}" in closed.output
+    status, answer = ask(client)
+    assert (status, answer["gate"]) == (503, "closed")
+    evaluate(engine, utc_now())
+    assert run().exit_code == 0
+    assert ask(client)[0] == 200
+
+
+def test_it_opens_for_the_fix_of_the_evaluation_which_ends_that(engine: Engine, client: FlaskClient) -> None:
+    never = run("--not-evaluated", "--reason", "deploys the fix of beat")
+    assert (never.exit_code, "does not close the gate" in never.output) == (1, True)
+    evaluate(engine, NOW - LONG)
+
+    planned = run("--not-evaluated", "--reason", "deploys the fix of beat", "--dry-run")
+    assert (planned.exit_code, codes()) == (1, ["rules_not_evaluated"])
+    opened = run("--not-evaluated", "--reason", "deploys the fix of beat", "--as", "ada")
+    assert opened.exit_code == 0, opened.output
+    assert "by ada: deploys the fix of beat" in opened.output
+    assert ask(client)[0] == 200
+    add(engine, "P1")
+    assert codes() == ["p1_open"]
+    assert ask(client)[0] == 409
+
+    evaluate(engine, utc_now())
+    with transaction(engine) as tx:
+        state = "select status from incidents where rule = 'rules_not_evaluated'"
+        assert tx.execute(text(state)).scalars().all() == ["resolved"]
+    refused = run("--not-evaluated", "--database-restore", "done", "--reason", "x")
+    assert (refused.exit_code, "give one of" in refused.output) == (2, True)
 
 
 @pytest.fixture
