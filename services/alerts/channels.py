@@ -1,7 +1,7 @@
 """The channels that carry alerts: one row for each, and the topic ``alert_send``, which sends to one."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -10,12 +10,22 @@ from sqlalchemy import Connection
 from services.alerts.channel_figures import CHANNEL_FAILED, record_sent
 from services.alerts.decide import Change
 from services.alerts.incident_mails import ORIGIN, plan_mails
-from services.alerts.messages import Message, Notice, format_sentry, format_slack, make_message
+from services.alerts.messages import (
+    Message,
+    Notice,
+    format_sentry,
+    format_slack,
+    make_message,
+    make_test_notice,
+)
+from services.core.clock import utc_now
 from services.core.errors import WorkError
 from services.core.settings import Settings, get_settings
 from services.ledger.work import FLEET, Done, FollowUp, NewWork, Outcome, PreparedCall, WorkItem
 
 TOPIC = "alert_send"
+DISABLED, MAILED = "disabled", "mailed"
+"""Results: the channel is not set up in the settings of the worker; a mail was stored, which others send."""
 ALL = ("P1", "P2", "P3")
 
 OPEN_CHANGES = (Change.OPENED, Change.WORSENED, Change.REPEATED, Change.REMINDED, Change.ESCALATED)
@@ -137,6 +147,25 @@ def list_channels() -> list[Channel]:
     return [channel for channel in CHANNELS.values() if channel.is_set(settings)]
 
 
+def plan_tests(names: Collection[str], by: str, request_id: str, now: datetime) -> dict[str, NewWork]:
+    """Return the work that tests each of the channels ``names``, also if it is not set up here.
+
+    The settings of the worker decide which channels are set up, and where each message goes.
+    """
+    message = make_message([make_test_notice(by, now)], now)
+    return {
+        name: NewWork(
+            shop_id=FLEET,
+            topic=TOPIC,
+            key=f"{name}:{message['id']}",
+            payload={"channel": name, "message": message, "incidents": []},
+            origin=ORIGIN,
+            request_id=request_id,
+        )
+        for name in names
+    }
+
+
 class AlertSendHandler:
     """The handler of ``alert_send``: sends a message to its channel.
 
@@ -149,9 +178,9 @@ class AlertSendHandler:
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002 - the arguments of every handler
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return a call per item, or ``disabled`` if its channel is not set up any more.
+        """Return a call per item, or ``disabled`` if its channel is not set up here.
 
-        A message that was retried until its incidents ended, and their ends were sent, is ``overtaken``.
+        The test of the channel ``mail`` stores a mail, with the request id of its item. A message that was retried until its incidents ended, and their ends were sent, is ``overtaken``.
         """
         settings = get_settings()
         ids = [item.id for item in items if item.payload["message"]["change"] in OPEN_CHANGES]
@@ -162,8 +191,10 @@ class AlertSendHandler:
 
     def _plan_call(self, item: WorkItem, settings: Settings) -> PreparedCall | Outcome:
         channel = CHANNELS[item.payload["channel"]]
-        if channel.send is None or not channel.is_set(settings):
-            return Done("disabled")
+        if not channel.is_set(settings):
+            return Done(DISABLED)
+        if channel.send is None:
+            return Done(MAILED, record=partial(_mail_test, item.payload["message"]["by"], item.request_id))
         send = partial(channel.send, settings, item.payload["message"])
         return PreparedCall(item=item, act=partial(_send, send, channel.name))
 
@@ -174,6 +205,12 @@ def _send(send: Callable[[], object], channel: str) -> Outcome:
     except WorkError as fault:
         return fault
     return Done("sent", record=partial(_record_sent, channel))
+
+
+def _mail_test(by: str, request_id: str, tx: Connection) -> FollowUp:
+    now = utc_now()
+    work = plan_mails(tx, [make_test_notice(by, now)], now)
+    return FollowUp([replace(one, request_id=request_id) for one in work])
 
 
 def _record_sent(channel: str, tx: Connection) -> FollowUp:

@@ -58,9 +58,14 @@ def _compose(rows: Sequence[Notice], settings: Settings, now: datetime) -> Mail:
         facts,
         shop=None,
         recipient=settings.operator_email,
-        period=f"{first.rule} {first.period} {first.change} {now:%Y-%m-%dT%H:%M:%SZ}",
+        period=f"{first.rule} {first.period} {first.change} {_format_second(now, first.change)}",
         zone=settings.zone,
     )
+
+
+def _format_second(now: datetime, change: str) -> str:
+    """Return the time in the mail's key: once in a second for an incident, each test for itself."""
+    return f"{now:%Y-%m-%dT%H:%M:%S.%fZ}" if change == Change.TEST else f"{now:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _plan_incident(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:

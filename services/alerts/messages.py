@@ -58,14 +58,15 @@ def make_test_notice(by: str, now: datetime) -> Notice:
     """Return the notice of a test message."""
     summary = f"{by} tests this channel. Nothing is wrong."
     day = f"{now:%Y-%m-%d}"
-    return Notice(0, "test_message", Change.TEST, "P3", "test_message", day, summary, {}, now, "fleet")
+    return Notice(0, "test_message", Change.TEST, "P3", "test_message", day, summary, {}, now, "fleet", by=by)
 
 
 def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
     """Return the message about ``rows``, which have one rule and change. It is JSON."""
     first, rule, steps = rows[0], RULES.get(rows[0].base), list_steps(rows)
-    # Two people may post notes in one second.
-    at = f"{now:%Y%m%dT%H%M%S.%fZ}" if first.change == Change.NOTED else f"{now:%Y%m%dT%H%M%SZ}"
+    # Two people may post notes, or test the channels, in one second.
+    is_of_person = first.change in (Change.NOTED, Change.TEST)
+    at = f"{now:%Y%m%dT%H%M%S.%fZ}" if is_of_person else f"{now:%Y%m%dT%H%M%SZ}"
     return {
         "id": f"{first.id}-{first.change}-{at}",
         "change": first.change,

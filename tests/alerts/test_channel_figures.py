@@ -1,5 +1,6 @@
 """A channel that fails is an incident on the others and in the health, until a message gets through."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -179,6 +180,7 @@ def test_the_test_message_goes_through_every_channel(engine: Engine, slack: Web,
 
     assert code == 1
     assert lines[0] == "slack: sent"
+    assert lines[2] == "mail: not set up: OPERATOR_EMAIL is empty in the settings of the workers"
     assert lines[1].startswith("alert_webhook: not sent: alert_webhook.address_refused: HTTP 404 gone")
     assert "ada tests this channel. Nothing is wrong." in slack.requests[0].json["text"]
     assert runs(engine, "select count(*) from incidents") == [(0,)]
@@ -209,14 +211,33 @@ def test_a_test_message_ends_the_incident_of_its_channel(engine: Engine, slack: 
 
 
 def test_a_test_without_effect_sends_nothing(engine: Engine, slack: Web) -> None:
-    assert run_test(engine, "--dry-run") == (0, ["slack: would be sent"])
-    assert slack.requests == []
-    result = CliRunner().invoke(main, ("alerts", "test", "--channel", "mail"))
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "Error: OPERATOR_EMAIL is empty in the settings of this command, which may differ from those of the "
-        "workers: set it here too (docs/alerts.md#channels)\n",
+    code, lines = run_test(engine, "--dry-run", "--channel", "slack")
+    assert (code, lines) == (
+        0,
+        ["slack: would be sent, if SLACK_WEBHOOK_URL is set in the settings of the workers"],
     )
+    assert slack.requests == []
+    assert runs(engine, "select count(*) from work_queue") == [(0,)]
+
+
+def test_the_settings_of_the_workers_decide_which_channels_are_tested(engine: Engine, slack: Web) -> None:
+    code, lines = run_test(engine, "--channel", "mail", "--json")
+    assert (code, [one["status"] for one in json.loads("\n".join(lines))]) == (1, ["not_set"])
+    code, lines = run_test(engine)
+    assert (code, lines[0], lines[1][:24]) == (0, "slack: sent", "alert_webhook: not set up")
+    with settings_of(SLACK_WEBHOOK_URL=""):
+        assert run_test(engine)[0] == 1, "no channel is set up"
+
+
+def test_two_tests_in_one_second_send_two_mails(engine: Engine) -> None:
+    sink = Sink()
+    with (
+        smtp_server(sink) as url,
+        settings_of(OPERATOR_EMAIL="ops@example.com", SMTP_URL=url, MAIL_TRANSPORT="smtp"),
+    ):
+        for _ in range(2):
+            assert run_test(engine, "--channel", "mail") == (0, ["mail: sent"])
+    assert len(sink.mails) == 2
 
 
 def test_a_test_message_that_no_worker_takes_says_so(engine: Engine, slack: Web) -> None:
