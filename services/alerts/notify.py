@@ -28,6 +28,8 @@ from services.ledger.work import FLEET, NewWork
 GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
 """A P1 that nobody acknowledged is sent again after this time; else its holder is reminded without a note."""
+CLOCKS_APART = timedelta(minutes=2)
+"""A message of a later time than this from now is of a clock that was wrong, and holds nothing back."""
 ESCALATE_AFTER = timedelta(hours=2)
 """A P1 that is open for so long is sent once more, with two failed actions any incident is.
 
@@ -52,7 +54,7 @@ with changed as (
            and (i.severity = 'P1' and coalesce(i.reopened_at, i.opened_at) <= %(escalate)s
                   and (i.notified_change not in ('opened', 'worsened') or i.notified_at <= %(repeat)s)
                 or (select count(*) {_FAILED}) >= 2) then 'escalated'
-      when i.severity <> 'P1' or i.notified_at > %(repeat)s then null
+      when i.severity <> 'P1' or (i.notified_at > %(repeat)s and i.notified_at <= %(latest)s) then null
       when i.acknowledged_at is null then 'repeated'
       when i.acknowledged_at <= %(repeat)s
            and not exists (select {_ENTRIES} in ('note', 'action') and e.at > %(repeat)s) then 'reminded'
@@ -66,7 +68,7 @@ select c.id, c.base, c.change, c.failed_actions, {_COLUMNS}
  where c.change is not null
    and (c.change in ('repeated', 'reminded', 'escalated') or not exists (
      select from incidents t
-      where t.notified_at > %(gathered)s and t.notified_change = c.change
+      where t.notified_at > %(gathered)s and t.notified_at <= %(latest)s and t.notified_change = c.change
         and split_part(t.rule, ':', 1) = c.base and (t.id <> c.id or c.change <> 'opened')
         and (c.severity <> 'P1' or t.severity = 'P1' and (c.shop_id is not null or t.rule = c.rule))))
  order by c.base, c.change, c.severity, c.opened_at, shop, c.id
@@ -143,6 +145,7 @@ def _find_due(tx: Connection, channels: Sequence[Channel], now: datetime) -> lis
         "repeat": now - REPEAT_AFTER,
         "gathered": now - GATHER,
         "escalate": now - ESCALATE_AFTER,
+        "latest": now + CLOCKS_APART,
     }
     windows = list_windows(tx, now)
     return [

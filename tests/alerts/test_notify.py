@@ -238,3 +238,17 @@ def test_a_channel_that_cannot_form_its_message_does_not_stop_the_others(engine:
     assert runs(engine, "select count(*) from mail_outbox") == [(0,)]
     entries = "select text from incident_entries where kind = 'notified'"
     assert runs(engine, entries) == [("opened queued for slack; not planned for mail",)]
+
+
+@pytest.mark.parametrize("severity", ["P1", "P2"])
+def test_a_message_of_a_clock_that_was_ahead_holds_nothing_back(
+    engine: Engine, web: Web, severity: str
+) -> None:
+    ahead = NOW + timedelta(hours=1)
+    fire(engine, failure(1, severity=severity), now=ahead)
+    assert len(notify(engine, web, ahead)) == 1
+    fire(engine, failure(2, severity=severity), now=NOW + MINUTE)
+
+    texts = [text.partition(":")[0] for text in notify(engine, web, NOW + MINUTE)]
+    assert texts == [f"*{severity} opened*", *(["*P1 still open*"] if severity == "P1" else [])]
+    assert notify(engine, web, NOW + 2 * MINUTE) == []
