@@ -32,6 +32,12 @@ _HISTORY = f"""{_LINE}
 
 _BY_ID = f"{_LINE} where r.id = any(%(id)s::bigint[]) order by r.id"
 
+_FAILED = """
+select coalesce(s.slug, '') from job_runs r left join shops s on s.id = r.shop_id
+ where r.job = %(job)s and r.period = %(period)s and r.status = 'failed' and (r.shop_id is null or s.id is not null)
+ order by r.shop_id
+"""
+
 _LAST = f"""
 select last.* from jobs j left join shops s on j.per_shop
  cross join lateral ({_LINE}
@@ -52,6 +58,11 @@ def find_history(
 def list_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
     """Return the runs ``run_ids``, by id."""
     return [*tx.exec_driver_sql(_BY_ID, {"id": int_array(run_ids)})]
+
+
+def find_failed_shops(tx: Connection, job: str, period: str) -> list[str]:
+    """Return the shops whose run of (job, period) failed, by id; "" is the run of a job without shops."""
+    return [*tx.exec_driver_sql(_FAILED, {"job": job, "period": period}).scalars()]
 
 
 def find_last_runs(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:

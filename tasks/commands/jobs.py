@@ -3,17 +3,13 @@
 It is in ``tasks`` because ``run`` needs the handlers.
 """
 
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import click
-import orjson
 from sqlalchemy import Connection
 
-from services.cli import retention
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -22,12 +18,10 @@ from services.cli.base import (
     find_shop_id,
     json_option,
     limit_option,
-    new_request_id,
-    operator_label,
     shop_option,
 )
 from services.cli.output import Columns, print_json, print_list
-from services.cli.params import KnownType, NameType
+from services.cli.params import KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.times import format_time
@@ -37,42 +31,23 @@ from services.jobs.history import STATUSES, RunLine, find_history
 from services.jobs.runs import list_scope_shops
 from services.jobs.store import (
     change_job,
-    find_jobs,
     get_job,
     is_job_off,
     list_schedules,
-    record_jobs,
 )
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs
 from tasks.commands.jobs_plan import (
+    JOB,
     JOB_COLUMNS,
     PLANNED_COLUMNS,
     describe_schedules,
+    ensure_jobs,
     find_job_lines,
     find_planned,
 )
+from tasks.commands.jobs_run_command import run
 
-
-def _find_names(tx: Connection) -> Iterator[str]:
-    """Yield the recorded jobs; then those of ``beat_schedule`` that beat has not recorded yet, recorded."""
-    known = find_jobs(tx)
-    yield from known
-    # Imported here, because it loads Celery and is rarely needed.
-    from beat_schedule import JOBS
-
-    if new := [job.name for job in JOBS if job.name not in known]:
-        record_jobs(tx, JOBS, utc_now())
-        yield from new
-
-
-def _ensure_jobs(tx: Connection) -> None:
-    """Record the jobs of ``beat_schedule`` if beat has not run yet."""
-    if not find_jobs(tx):
-        deque(_find_names(tx), 0)
-
-
-JOB = NameType("job", _find_names)
 reason_option = click.option("--reason", default="", help="Why, for the audit.")
 
 
@@ -83,6 +58,9 @@ def command() -> None:
     \b
     Example: fleet jobs list
     """
+
+
+command.add_command(run)
 
 
 @command.command("list")
@@ -96,7 +74,7 @@ def list_jobs(shop: str, as_json: bool) -> None:
     """
     now = utc_now()
     with transaction() as tx:
-        _ensure_jobs(tx)
+        ensure_jobs(tx)
         lines = find_job_lines(tx, find_shop_id(tx, shop), now)
     documents, empty = [line.document() for line in lines], "No jobs: beat_schedule.JOBS is empty."
     print_list("", JOB_COLUMNS, lines, documents, empty, as_json=as_json)
@@ -122,54 +100,12 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     Example: fleet jobs next daily-reconciliation --shop harbour
     """
     with transaction() as tx:
-        _ensure_jobs(tx)
+        ensure_jobs(tx)
         shop_id = find_shop_id(tx, shop)
         planned = find_planned(tx, job or None, shop_id, utc_now(), count)
     documents = [one.document() for one in planned]
     empty = f"No runs ahead: {job or 'every job'} is paused, or there are no shops."
     print_list("", PLANNED_COLUMNS, planned, documents, empty, as_json=as_json)
-
-
-@command.command("run")
-@click.argument("job", type=JOB)
-@shop_option
-@click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
-@click.option("--force", is_flag=True, help="Run again if that period is done.")
-@dry_run_option
-@actor_option
-@click.pass_context
-def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
-    """Run JOB now, in this process. Exit code 0: done now or before; 1: not done.
-
-    Log lines go to standard output; the last line is one JSON object with the result, or on a terminal its
-    text. After a temporary failure a worker retries the run. A run that a worker has locked is not run here.
-
-    \b
-    Example: fleet jobs run daily-reconciliation --shop harbour --period 2026-11-20
-    """
-    # Imported here, because it loads every handler and no other command needs them.
-    from tasks.commands import jobs_run
-
-    by = operator_label(actor)
-    with transaction() as tx:
-        wanted = get_job(tx, job)
-        list_scope_shops(tx, wanted, shop)
-    if dry_run:
-        for planned in jobs_run.plan_here(wanted, shop, period or None, force=force, by=by):
-            where = f" at {planned.shop.slug}" if planned.shop else ""
-            click.echo(f"Would run {job} for {planned.period}{where}: {jobs_run.PLANS[planned.found]}.")
-        if wanted.topic == "retention":
-            ctx.invoke(retention.show, as_json=False)
-        return
-    results = jobs_run.run_here(wanted, shop, period or None, force=force, by=by, request_id=new_request_id())
-    one_only = bool(shop) or not wanted.per_shop
-    document = results[0].document() if one_only else jobs_run.summarize(wanted, results)
-    for result in results:
-        if not result.is_good or sys.stdout.isatty():
-            click.echo(jobs_run.describe_result(result, utc_now()), err=not result.is_good)
-    if not sys.stdout.isatty():
-        click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
-    ctx.exit(0 if all(result.is_good for result in results) else 1)
 
 
 @command.command("history")

@@ -1,7 +1,7 @@
-"""Tables of ``fleet jobs list`` and ``fleet jobs next``."""
+"""The names of jobs, and the tables of ``fleet jobs list`` and ``fleet jobs next``."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -9,14 +9,37 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.cli.output import Columns
+from services.cli.params import NameType
+from services.core.clock import utc_now
 from services.core.times import format_time
 from services.jobs.definition import START_WITHIN, Job
 from services.jobs.history import RunLine, find_last_runs
 from services.jobs.schedule import explain_schedule, list_next_slots, period_of
-from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
+from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules, record_jobs
 
 MAX_NAMED_SHOPS = 3
 """For more shops the table shows only their number."""
+
+
+def _find_names(tx: Connection) -> Iterator[str]:
+    """Yield the recorded jobs; then those of ``beat_schedule`` that beat has not recorded yet, recorded."""
+    known = find_jobs(tx)
+    yield from known
+    # Imported here, because it loads Celery and is rarely needed.
+    from beat_schedule import JOBS
+
+    if new := [job.name for job in JOBS if job.name not in known]:
+        record_jobs(tx, JOBS, utc_now())
+        yield from new
+
+
+def ensure_jobs(tx: Connection) -> None:
+    """Record the jobs of ``beat_schedule`` if beat has not run yet."""
+    if not find_jobs(tx):
+        deque(_find_names(tx), 0)
+
+
+JOB = NameType("job", _find_names)
 
 
 class JobLine(NamedTuple):

@@ -10,12 +10,14 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from random import SystemRandom
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import uuid4
+
+from sqlalchemy import Connection
 
 from services.cli.base import notify_workers
 from services.core.clock import utc_now
@@ -33,6 +35,7 @@ from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.settle import report_dead_work
 from services.ledger.topics import TOPICS
+from services.shops.shops import get_shop
 
 PLANS = MappingProxyType(
     {
@@ -79,9 +82,12 @@ class RunResult(NamedTuple):
 
 
 def run_here(
-    job: Job, slug: str, period: str | None, *, force: bool, by: str, request_id: str
+    job: Job, slugs: Collection[str], period: str | None, *, force: bool, by: str, request_id: str
 ) -> list[RunResult]:
-    """Run ``job`` in this process, one shop after the other. Raises as ``trigger_job`` does."""
+    """Run ``job`` at ``slugs`` (none: at every place) in this process, one shop after the other.
+
+    Raises as ``trigger_job`` does.
+    """
     # Imported here, because it loads every handler and Celery.
     from tasks.handlers import EXTERNAL
 
@@ -95,9 +101,7 @@ def run_here(
     runner, token = ExternalRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
     with transaction() as tx:
         now = utc_now()
-        triggered = trigger_job(
-            tx, job, slug, period, origin="cli", by=by, now=now, force=force, request_id=request_id
-        )
+        triggered = _trigger(tx, job, slugs, period, by=by, now=now, force=force, request_id=request_id)
         leased = lease_items(tx, topic, [one.ref.id for one in triggered if one.ref], token, now)
     results: list[RunResult] = []
     refs: list[WorkRef] = []
@@ -106,10 +110,10 @@ def run_here(
         if threading.current_thread() is threading.main_thread():
             # A service manager sends SIGTERM; as with Ctrl-C, leases are released.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-        for one in triggered:
+        for number, one in enumerate(triggered, 1):
             work_id = one.ref.id if one.ref else None
             if work_id in leased:
-                _log_run("run_started", job, one)
+                _log_run("run_started", job, one, number=f"{number} of {len(triggered)}")
                 done = runner.run_leased(topic, effect, work_id, token)
                 report_dead_work(done)
                 refs += done.refs
@@ -129,10 +133,20 @@ def run_here(
     return results
 
 
-def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[StartResult]:
+def plan_here(
+    job: Job, slugs: Collection[str], period: str | None, *, force: bool, by: str
+) -> Sequence[StartResult]:
     """Return what ``run_here`` would trigger, without a commit. Raises as ``trigger_job`` does."""
     with transaction_or_plan(dry_run=True) as tx:
-        return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
+        return _trigger(tx, job, slugs, period, by=by, now=utc_now(), force=force)
+
+
+def _trigger(
+    tx: Connection, job: Job, slugs: Collection[str], period: str | None, **more: Any
+) -> list[StartResult]:
+    # By id, so that all transactions lock the rows in one order.
+    places = sorted({*slugs}, key=lambda slug: get_shop(tx, slug).id if slug else 0) or [""]
+    return [one for slug in places for one in trigger_job(tx, job, slug, period, origin="cli", **more)]
 
 
 def summarize(job: Job, results: Sequence[RunResult]) -> dict[str, Any]:
@@ -176,9 +190,10 @@ def _classify(triggered: StartResult, line: RunLine) -> str:
 
 
 def _log_run(
-    event: str, job: Job, triggered: StartResult, line: RunLine | None = None, status: str = ""
+    event: str, job: Job, triggered: StartResult, line: RunLine | None = None, status: str = "", **more: str
 ) -> None:
     fields: dict[str, Any] = {
+        **more,
         "job": job.name,
         "shop": triggered.shop.slug if triggered.shop else "",
         "period": triggered.period,

@@ -11,6 +11,7 @@ from services.alerts.decide import Change
 from services.alerts.messages import Notice, format_slack, make_message
 from services.alerts.rules import FIGURE_RULES, RULES
 from services.alerts.runbook import FLEET, find_steps
+from tests.structure.test_examples import parse_line
 
 OF_A_PERSON = {
     "TEXT": "a reason",
@@ -24,6 +25,12 @@ OF_A_PERSON = {
 """What the incident does not know, and what it is."""
 OF_PROVIDER = {"connection_broken", "credential_expires"}
 """Rules of a provider, which may have several secrets: `fleet doctor` prints the NAME."""
+OF_SHOPS = {
+    rule
+    for rule in RULES
+    if re.search("^(ai|sms|shop|webhook|stripe|credential|connection|refresh|secret)_", rule)
+} | {"break_old", "cost_not_converted", "gap_healed", "reconciliation_break", "privacy_export_no_owner"}
+"""Rules whose incidents have a shop."""
 SUBJECTS = {"work_dead": "inventory_push", "rule_not_computed": "secret_old", "alert_channel_failed": "slack"}
 DETAILS: dict[str, dict[str, Any]] = {
     "work_dead": {"last_id": 41},
@@ -61,6 +68,37 @@ def test_the_steps_of_an_incident_have_its_values(rule: str) -> None:
     assert steps is not None
     left = list_words(" ".join(steps)) - OF_A_PERSON.keys() - {"USD", "CAD"}
     assert left == ({"NAME"} if rule in OF_PROVIDER else set())
+
+
+EXAMPLES = {
+    "TEXT": "'it is repaired'",
+    "ADDRESS": "ops@example.com",
+    "AMOUNT": "'50.00 CAD'",
+    "RATE": "1.37",
+    "DOMAIN": "harbour.myshopify.com",
+    "MAIL": "3",
+    "REQUEST_ID": "f00d",
+    "NAME": "stripe-key",
+}
+
+
+@pytest.mark.parametrize("shop", [FLEET, "harbour"])
+@pytest.mark.parametrize("rule", RULES)
+def test_each_command_of_the_steps_parses(rule: str, shop: str) -> None:
+    is_of_fleet = rule in FIGURE_RULES and FIGURE_RULES[rule].is_of_fleet
+    if (rule in OF_SHOPS and shop == FLEET) or (is_of_fleet and shop != FLEET):
+        return
+    subject = SUBJECTS.get(rule, "inventory_push")
+    period = "7" if rule == "shop_redact_not_confirmed" else "2026-11-20"
+    steps = find_steps(
+        f"{rule}:{subject}", shop=shop, period=period, incident_id=12, detail=DETAILS.get(rule, {})
+    )
+
+    assert steps is not None
+    commands = re.findall(r"`((?:fleet|celery) [^`]+)`", " ".join(steps))
+    for command in commands:
+        line = re.sub(r"(?<![\w-])[A-Z][A-Z_]+\b", lambda word: EXAMPLES.get(word[0], word[0]), command)
+        parse_line(line)
 
 
 def test_steps_name_the_secret_the_item_the_request_and_the_scope() -> None:

@@ -240,3 +240,44 @@ def test_stop_signal_leaves_the_runs_to_workers(
     )
     assert held == [(1, False), (2, False)]
     assert finish_runs(engine, "reconcile") == 2
+
+
+FAIL = """
+insert into job_runs (job, shop_id, period, due_at, ended_at, status, origin)
+select 'daily-reconciliation', id, :period, now(), now(), :status, 'beat' from shops
+ where id = any(:ids)
+"""
+
+
+def test_failed_runs_of_a_period_run_again_at_their_shops_alone(engine: Engine, shops: None) -> None:
+    (first, slug), (second, other) = runs(engine, "select id, slug from shops order by id limit 2")
+    command = ("run", "daily-reconciliation", "--failed", "--period", PERIOD)
+    with transaction(engine) as tx:
+        for shop_id, status in ((first, "failed"), (second, "done")):
+            tx.execute(text(FAIL), {"period": PERIOD, "status": status, "ids": [shop_id]})
+
+    planned = fleet(*command, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert f"at {slug}: it would start" in planned.output
+    assert other not in planned.output
+    assert "1 run of daily-reconciliation" in planned.output
+    fleet(*command)
+    assert runs(engine, "select shop_id from job_runs where origin = 'cli'") == [(first,)]
+
+    with transaction(engine) as tx:
+        tx.execute(text("update job_runs set status = 'failed', work_id = null"))
+    bounded = fleet(*command, "--max-runs", "1", "--dry-run")
+    assert bounded.output.count("it would start") == 1
+    assert "2 runs of" in bounded.output
+    both = fleet(
+        "run", "daily-reconciliation", "--shop", other, "--shop", slug, "--period", PERIOD, "--dry-run"
+    )
+    assert [line.split(" at ")[1].split(":")[0] for line in both.output.splitlines()] == [slug, other]
+
+
+def test_failed_needs_a_period_and_no_shop(engine: Engine, shops: None) -> None:
+    for wrong in (("--failed",), ("--failed", "--period", PERIOD, "--shop", "harbour"), ("--max-runs", "2")):
+        refused = fleet("run", "daily-reconciliation", *wrong)
+        assert refused.exit_code == 2, refused.output
+    none = fleet("run", "daily-reconciliation", "--failed", "--period", PERIOD)
+    assert (none.exit_code, "0 runs of" in none.output) == (0, True)

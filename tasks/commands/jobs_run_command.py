@@ -1,0 +1,89 @@
+"""``fleet jobs run``: runs a job now, in this process."""
+
+import sys
+
+import click
+import orjson
+
+from services.cli import retention
+from services.cli.base import (
+    ReportingCommand,
+    actor_option,
+    dry_run_option,
+    format_count,
+    new_request_id,
+    operator_label,
+)
+from services.cli.params import SHOP
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.jobs.history import find_failed_shops
+from services.jobs.runs import list_scope_shops
+from services.jobs.store import get_job
+from tasks.commands.jobs_plan import JOB
+
+
+@click.command("run", cls=ReportingCommand)
+@click.argument("job", type=JOB)
+@click.option("--shop", "shops", type=SHOP, multiple=True, help="Only this shop (its slug); repeatable.")
+@click.option("--failed", is_flag=True, help="Only where the run of --period failed.")
+@click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
+@click.option("--max-runs", type=click.IntRange(1), help="With --failed: at most so many runs.")
+@click.option("--force", is_flag=True, help="Run again if that period is done.")
+@dry_run_option
+@actor_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    job: str,
+    shops: tuple[str, ...],
+    failed: bool,
+    period: str,
+    max_runs: int | None,
+    force: bool,
+    dry_run: bool,
+    actor: str,
+) -> None:
+    """Run JOB now, in this process, at one shop after the other. Exit code 0: done now or before; 1: not done.
+
+    Log lines go to standard output; the last line is one JSON object with the result, or on a terminal its
+    text. After a temporary failure a worker retries the run. A run that a worker has locked is not run here.
+
+    \b
+    Example: fleet jobs run daily-reconciliation --shop harbour --period 2026-11-20
+             fleet jobs run daily-reconciliation --failed --period 2026-11-20 --max-runs 20
+    """
+    if failed != bool(failed and period and not shops) or (max_runs and not failed):
+        raise click.UsageError("--failed needs --period and no --shop; --max-runs belongs to --failed")
+    # Imported here, because it loads every handler and no other command needs them.
+    from tasks.commands import jobs_run
+
+    by = operator_label(actor)
+    with transaction() as tx:
+        wanted = get_job(tx, job)
+        for shop in shops or ("",):
+            list_scope_shops(tx, wanted, shop)
+        if failed:
+            found = find_failed_shops(tx, job, period)
+            shops = (*found[:max_runs],)
+            click.echo(f"{format_count(len(found), 'run')} of {job} for {period} failed.", err=True)
+    if failed and not shops:
+        return
+    if dry_run:
+        for planned in jobs_run.plan_here(wanted, shops, period or None, force=force, by=by):
+            where = f" at {planned.shop.slug}" if planned.shop else ""
+            click.echo(f"Would run {job} for {planned.period}{where}: {jobs_run.PLANS[planned.found]}.")
+        if wanted.topic == "retention":
+            ctx.invoke(retention.show, as_json=False)
+        return
+    results = jobs_run.run_here(
+        wanted, shops, period or None, force=force, by=by, request_id=new_request_id()
+    )
+    one_only = len(results) == 1 and (bool(shops) or not wanted.per_shop)
+    document = results[0].document() if one_only else jobs_run.summarize(wanted, results)
+    for result in results:
+        if not result.is_good or sys.stdout.isatty():
+            click.echo(jobs_run.describe_result(result, utc_now()), err=not result.is_good)
+    if not sys.stdout.isatty():
+        click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
+    ctx.exit(0 if all(result.is_good for result in results) else 1)
