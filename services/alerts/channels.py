@@ -180,7 +180,8 @@ class AlertSendHandler:
     ) -> Sequence[PreparedCall | Outcome]:
         """Return a call per item, or ``disabled`` if its channel is not set up here.
 
-        The test of the channel ``mail`` stores a mail, with the request id of its item. A message that was retried until its incidents ended, and their ends were sent, is ``overtaken``.
+        The test of the channel ``mail`` stores a mail, with the request id of its item. A message that was
+        retried until its incidents ended, and their ends were sent, is ``overtaken``.
         """
         settings = get_settings()
         ids = [item.id for item in items if item.payload["message"]["change"] in OPEN_CHANGES]

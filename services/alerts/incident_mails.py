@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from services.alerts.messages import MAX_NAMED, Notice, describe_escalation, lis
 from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
 from services.alerts.runbook import find_command
 from services.core.settings import Settings, get_settings
+from services.core.times import format_moment
 from services.ledger.work import NewWork
 from services.mail.compose import compose_mail
 from services.mail.message import Mail, MailType
@@ -52,14 +54,14 @@ def _compose(rows: Sequence[Notice], settings: Settings, now: datetime) -> Mail:
         planned = _plan_late(rows, settings)
     elif first.change == Change.OPENED and first.base == AUDIT_FAILED:
         planned = _plan_audit(rows)
-    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(rows, now))
+    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(rows, _find_zone(rows, settings), now))
     return compose_mail(
         mail_type,
         facts,
         shop=None,
         recipient=settings.operator_email,
         period=f"{first.rule} {first.period} {first.change} {_format_second(now, first.change)}",
-        zone=settings.zone,
+        zone=_find_zone(rows, settings),
     )
 
 
@@ -68,7 +70,13 @@ def _format_second(now: datetime, change: str) -> str:
     return f"{now:%Y-%m-%dT%H:%M:%S.%fZ}" if change == Change.TEST else f"{now:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _plan_incident(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
+def _find_zone(rows: Sequence[Notice], settings: Settings) -> ZoneInfo:
+    """Return the zone of the only shop of ``rows``, else the fleet's."""
+    zones = {row.timezone for row in rows}
+    return ZoneInfo(zone) if len(zones) == 1 and (zone := zones.pop()) else settings.zone
+
+
+def _plan_incident(rows: Sequence[Notice], zone: ZoneInfo, now: datetime) -> dict[str, Any]:
     first, job = rows[0], _get_subject(rows[0]) if rows[0].base == JOB_FAILED else ""
     rule = first.rule if all(row.rule == first.rule for row in rows) else first.base
     return plan_incident(
@@ -76,7 +84,8 @@ def _plan_incident(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
         title=f"{job} failed" if job else rule.replace("_", " "),
         severity=min(row.severity for row in rows),
         rule=rule,
-        period=first.period,
+        period=str(format_moment(first.period, zone)),
+        zone_name=str(zone),
         opened_at=min(row.opened_at for row in rows),
         found=[(row.shop, _describe(row, now)) for row in rows[:MAX_NAMED]],
         count=len(rows),
@@ -115,7 +124,7 @@ def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, di
         period=first.period,
         shop_slug="",
         expected_at=datetime.fromisoformat(first.detail["due_at"]),
-        zone_name=settings.fleet_timezone,
+        zone_name=str(_find_zone(rows, settings)),
         grace=timedelta(seconds=first.detail.get("grace_seconds", 0)),
         started_at=datetime.fromisoformat(started_at) if started_at else None,
         seen=f"{first.detail['status']}{shops}",

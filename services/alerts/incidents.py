@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import orjson
 from sqlalchemy import Connection, Row, Select, case, func, or_, select
@@ -11,6 +12,7 @@ from services.alerts.tables import incidents
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
 from services.core.pg_arrays import arrays
+from services.core.settings import get_settings
 
 _HAS_NEW_FINDING = """excluded.detail ? 'findings' and i.detail ? 'findings'
                            and not (i.detail -> 'findings') @> (excluded.detail -> 'findings')"""
@@ -151,6 +153,12 @@ def find_incidents(
     if rule:
         wanted = wanted.where(or_(column.rule == rule, func.split_part(column.rule, ":", 1) == rule))
     return fetch_page(tx, wanted, limit)
+
+
+def find_zone(tx: Connection, shop_id: int | None) -> ZoneInfo:
+    """Return the zone of all times of an incident: its shop's, else the fleet's."""
+    zone = tx.exec_driver_sql("select timezone from shops where id = %(id)s", {"id": shop_id}).scalar()
+    return ZoneInfo(zone) if zone else get_settings().zone
 
 
 def list_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:

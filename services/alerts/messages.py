@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from services.alerts.decide import Change
 from services.alerts.rules import RULES
@@ -44,6 +45,8 @@ class Notice(NamedTuple):
     opened_at: datetime
     shop: str
     shop_id: int | None = None
+    timezone: str | None = None
+    """That of the shop, for all times of the incident; None: the fleet's."""
     reopened_at: datetime | None = None
     failed_actions: Sequence[str] = ()
     acknowledged_by: str | None = None
@@ -84,6 +87,7 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
                 "shop": row.shop,
                 "rule": row.rule,
                 "period": row.period,
+                "timezone": row.timezone,
                 "severity": row.severity,
                 "summary": row.summary,
                 "opened_at": row.opened_at.isoformat(),
@@ -117,7 +121,7 @@ def list_steps(rows: Sequence[Notice]) -> Steps | tuple[()]:
 
 
 def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
-    """Return a Slack message with mrkdwn and times in ``zone``.
+    """Return a Slack message with mrkdwn, and times in the zone of each shop, else in ``zone``.
 
     Source: docs.slack.dev/messaging/formatting-message-text.
     """
@@ -167,8 +171,9 @@ def _name_holder(incident: Mapping[str, Any], found: Sequence[Any]) -> str:
 
 
 def _describe(incident: Mapping[str, Any], zone: tzinfo) -> str:
-    opened_at = datetime.fromisoformat(incident["opened_at"])
-    text, since = shorten(incident["summary"]), format_time(opened_at, zone)
+    opened_at, own = datetime.fromisoformat(incident["opened_at"]), incident.get("timezone")
+    zone = ZoneInfo(own) if own else zone
+    text, since = shorten(incident["summary"]), f"{format_time(opened_at, zone)}, {zone}"
     if not (ended := incident["resolved_at"]):
         cause = f"; escalated because {shorten(cause)}" if (cause := incident["escalated_because"]) else ""
         return f"{incident['shop']}: {text} (since {since}){cause}"

@@ -38,7 +38,7 @@ If it is sent as a P1 late (it was held back, or was a P2), people first have ``
 
 _COLUMNS = """
 c.severity, c.rule, c.period, c.summary, c.detail, c.opened_at, coalesce(s.slug, 'fleet') as shop, c.shop_id,
-c.reopened_at, c.acknowledged_by, c.resolved_at, c.resolved_by, c.resolved_reason
+s.timezone, c.reopened_at, c.acknowledged_by, c.resolved_at, c.resolved_by, c.resolved_reason
 """
 _ENTRIES = "from incident_entries e where e.incident_id = i.id and e.kind"
 _FAILED = f"""

@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import get_incident
+from services.alerts.incidents import find_zone, get_incident
 from services.alerts.people import list_entries
 from services.alerts.rules import RULES
 from services.alerts.runbook import find_steps
 from services.audit.queries import find_changes
-from services.core.times import format_time
+from services.core.times import format_moment, format_time
 from services.mail.formatting import span
 from services.shops.shops import find_slugs
 
@@ -34,6 +34,7 @@ class Record:
     entries: Sequence[Row[Any]]
     changes: Sequence[Row[Any]]
     now: datetime
+    zone: ZoneInfo
 
     @property
     def before(self) -> list[Row[Any]]:
@@ -58,12 +59,13 @@ def read_record(tx: Connection, incident_id: int, now: datetime) -> Record:
         entries=list_entries(tx, incident_id),
         changes=[one for one in changes if not one.action.startswith(OWN_ACTIONS)],
         now=now,
+        zone=find_zone(tx, found.shop_id),
     )
 
 
-def format_postmortem(record: Record, zone: ZoneInfo) -> str:
-    """Return the draft as Markdown, with times in ``zone``. A person completes the lines with a question."""
-    incident = record.incident
+def format_postmortem(record: Record) -> str:
+    """Return the draft as Markdown, with times in the shop's zone. A person answers its questions."""
+    incident, zone = record.incident, record.zone
     rule = RULES.get(incident.rule.partition(":")[0])
     about = rule.about if rule else incident.rule.replace("_", " ")
     steps = find_steps(
@@ -89,7 +91,10 @@ def format_postmortem(record: Record, zone: ZoneInfo) -> str:
         "",
         "## Figures",
         "",
-        *([f"- {name}: {_text(value)}" for name, value in incident.detail.items()] or ["None recorded."]),
+        *(
+            [f"- {name}: {_text(format_moment(value, zone))}" for name, value in incident.detail.items()]
+            or ["None recorded."]
+        ),
         "",
         f"## What changed in the {BEFORE // timedelta(hours=1)} h before",
         "",
@@ -118,6 +123,7 @@ def _list_facts(record: Record, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
     yield "Rule", f"`{incident.rule}`"
     yield "Shop", record.shop
     yield "State", record.state
+    yield "Times", record.zone
     yield "Opened", _time(incident.opened_at, zone)
     for name, kind in (("First message", "notified"), ("Acknowledged", "acknowledge")):
         first = next((one for one in record.entries if one.kind == kind), None)

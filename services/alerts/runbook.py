@@ -12,6 +12,7 @@ FLEET = "fleet"
 _FILE = Path(__file__).with_name("runbook.toml")
 _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
 _PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT|CHAIN)\b")
+_OF_SHOP = re.compile(r"(?<!backfill run) --shop SHOP\b")
 _OF_SCOPE = " SCOPE"
 _NOT_COMMON = re.compile(rf"{_PLACEHOLDER.pattern}|{_OF_SCOPE}\b")
 _SHOP_OF_TOPIC = re.compile(r"(--topic [a-z_]+) --shop SHOP\b")
@@ -56,7 +57,8 @@ def find_steps(
         scope = f" {detail['scope']}" if detail["scope"] else ""
         found = Steps(*(text.replace(_OF_SCOPE, scope) for text in found))
     if shop == FLEET:
-        found, words = Steps(*(text.replace(" --shop SHOP", "") for text in found)), words | {"SHOP": ""}
+        found = Steps(*(_OF_SHOP.sub("", text) for text in found))
+        words |= {"SHOP": "SLUG"}  # any shop
     steps = Steps(*(_PLACEHOLDER.sub(lambda one: words[one[1]] or one[1], text) for text in found))
     return steps if incident_id else Steps(*map(_keep_common, steps))
 

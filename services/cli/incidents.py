@@ -1,6 +1,6 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import click
 from sqlalchemy import Connection
 
 from services.alerts.gate import read_gate
-from services.alerts.incidents import SEVERITIES, STATES, find_incidents, get_incident
+from services.alerts.incidents import SEVERITIES, STATES, find_incidents, find_zone, get_incident
 from services.alerts.notify import post_note
 from services.alerts.people import (
     acknowledge,
@@ -44,7 +44,7 @@ from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
-from services.core.times import format_time
+from services.core.times import format_moment, format_time
 from services.ledger.accept import WorkRef
 from services.shops.shops import find_slugs
 
@@ -125,7 +125,7 @@ def list_incidents(
 @click.argument("incident_id", type=INCIDENT)
 @json_option
 def show(incident_id: int, as_json: bool) -> None:
-    """Show one incident with its details.
+    """Show one incident with its details. All times are in the zone of its shop, or else of the fleet.
 
     \b
     Example: fleet incidents show 12
@@ -133,17 +133,19 @@ def show(incident_id: int, as_json: bool) -> None:
     with transaction() as tx:
         line = get_incident(tx, incident_id)
         entries = list_entries(tx, incident_id)
-        slugs = find_slugs(tx)
+        slugs, zone = find_slugs(tx), find_zone(tx, line.shop_id)
     if as_json:
-        print_json(make_document(line, slugs) | {"timeline": [to_document(one) for one in entries]})
+        timeline = {"timezone": str(zone), "timeline": [to_document(one) for one in entries]}
+        print_json(make_document(line, slugs) | timeline)
         return
     left_out = ("id", "shop_id", "detail")
-    fields = {name: value for name, value in make_document(line, slugs).items() if name not in left_out}
-    print_fields(f"Incident {line.id}", {**fields, "shop": format_shop(line, slugs)})
+    document = make_document(line, slugs).items()
+    fields = {name: format_moment(value, zone) for name, value in document if name not in left_out}
+    print_fields(f"Incident {line.id} (times: {zone})", {**fields, "shop": format_shop(line, slugs)})
     if line.detail:
-        print_fields("Detail", {name: _parse_time(value) for name, value in line.detail.items()})
+        print_fields("Detail", {name: format_moment(value, zone) for name, value in line.detail.items()})
     columns: Columns = {
-        "at": "at",
+        "at": lambda entry: format_moment(entry.at, zone),
         "what": lambda entry: f"{entry.kind} {entry.detail.get('outcome', '')}".rstrip(),
         "by": "by",
         "text": "text",
@@ -156,15 +158,6 @@ def show(incident_id: int, as_json: bool) -> None:
             click.echo(f"{name.capitalize():<8} {text}")
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
-
-
-def _parse_time(value: object) -> object:
-    """Return a time of the details as such, so that it is shown in the zone of the other times."""
-    try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
-    except ValueError:
-        return value
-    return value if at is None or at.tzinfo is None else at
 
 
 @command.command("ack")

@@ -8,7 +8,6 @@ from services.cli.output import print_json, to_document
 from services.cli.params import INCIDENT
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.settings import get_settings
 
 
 @click.command("postmortem", cls=ReportingCommand)
@@ -25,7 +24,7 @@ def postmortem(incident_id: int, as_json: bool) -> None:
     """
     with transaction() as tx:
         record = read_record(tx, incident_id, utc_now())
-    draft = format_postmortem(record, get_settings().zone)
+    draft = format_postmortem(record)
     if as_json:
         parts = {"before": record.before, "actions": record.actions, "timeline": record.entries}
         lists = {name: [to_document(one) for one in rows] for name, rows in parts.items()}

@@ -7,7 +7,7 @@ import orjson
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
 
 from services.accounts.roles import Role
-from services.alerts.incidents import get_incident
+from services.alerts.incidents import find_zone, get_incident
 from services.alerts.people import acknowledge, add_note, list_entries, resolve_by_person
 from services.alerts.runbook import find_steps
 from services.audit.append import Mutation, append_change
@@ -16,6 +16,7 @@ from services.console.list_reader import is_text
 from services.console.masking import is_masked, mask
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
+from services.core.times import format_moment
 from services.ledger.dispatch import send_messages
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.lineage import list_lineage
@@ -180,7 +181,7 @@ def _show_incident(number: int) -> str:
     with transaction() as tx:
         row = find_row(lambda: get_incident(tx, number))
         check_shop(row.shop_id)
-        slugs, entries = find_slugs(tx), list_entries(tx, number)
+        slugs, entries, zone = find_slugs(tx), list_entries(tx, number), find_zone(tx, row.shop_id)
     shop = "" if row.shop_id is None else slugs.get(row.shop_id, "")
     steps = find_steps(
         row.rule, shop=shop or "fleet", period=row.period, incident_id=number, detail=row.detail
@@ -190,6 +191,8 @@ def _show_incident(number: int) -> str:
         title=f"Incident {number}",
         row=row,
         shop=shop,
+        period=format_moment(row.period, zone),
+        zone=str(zone),
         steps=steps._asdict() if steps else {},
         entries=entries,
         is_red=row.status == "open" and row.severity != "P3",

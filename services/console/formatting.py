@@ -56,8 +56,8 @@ def add_helpers(app: Flask, settings: Settings) -> None:
         return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
     @app.template_filter("moment")
-    def show_moment(at: datetime) -> Markup:
-        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), format_time(at, settings.zone))
+    def show_moment(at: datetime, zone: str = "") -> Markup:
+        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), show_local_time(at, zone))
 
     @app.template_filter("local_time")
     def show_local_time(at: datetime, zone: str = "") -> str:

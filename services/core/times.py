@@ -17,6 +17,17 @@ def format_time(at: datetime | None, zone: tzinfo | None = None, *, with_seconds
     return f"{local:%Y-%m-%d} {clock} {format_offset(local)}"
 
 
+def format_moment(value: object, zone: tzinfo) -> object:
+    """Return a time, also one as ISO text such as the period of an incident, in ``zone``; else ``value``."""
+    if isinstance(value, str) and "T" in value:
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+        return value if at.tzinfo is None else format_time(at, zone, with_seconds=True)
+    return format_time(value, zone, with_seconds=True) if isinstance(value, datetime) else value
+
+
 def format_offset(local: datetime) -> str:
     """Return the offset of an aware time: "-07:00", or "UTC" for none."""
     text = f"{local:%z}"

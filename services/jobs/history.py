@@ -34,7 +34,8 @@ _BY_ID = f"{_LINE} where r.id = any(%(id)s::bigint[]) order by r.id"
 
 _FAILED = """
 select coalesce(s.slug, '') from job_runs r left join shops s on s.id = r.shop_id
- where r.job = %(job)s and r.period = %(period)s and r.status = 'failed' and (r.shop_id is null or s.id is not null)
+ where r.job = %(job)s and r.period = %(period)s and r.status = 'failed'
+   and (r.shop_id is null or s.id is not null)
  order by r.shop_id
 """
 

@@ -85,7 +85,8 @@ def plan_incident(
     """Return the context of ``incident``: one rule, at one or more shops.
 
     ``change`` is a key of ``_CHANGES``. ``found`` are the first shops (``fleet`` for none) with what was
-    found at each; ``count`` is how many there are in all. ``facts``: title, severity, rule, opened_at.
+    found at each; ``count`` is how many there are in all. ``facts``: title, severity, rule, opened_at and
+    zone_name, the zone of all times.
     """
     prefix, lead = _CHANGES[change]
     names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
@@ -135,6 +136,7 @@ def _sample_incident(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
         rule="job_failed:daily-reconciliation",
         period="2026-11-20",
         opened_at=now - timedelta(minutes=20),
+        zone_name=str(shop.zone) if shop else "UTC",
         found=[(slug, why) for slug in slugs],
         count=12,
         steps=[

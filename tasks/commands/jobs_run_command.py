@@ -44,7 +44,7 @@ def run(
     dry_run: bool,
     actor: str,
 ) -> None:
-    """Run JOB now, in this process, at one shop after the other. Exit code 0: done now or before; 1: not done.
+    """Run JOB now, in this process, one shop after the other. Exit code 0: done now or before; 1: not done.
 
     Log lines go to standard output; the last line is one JSON object with the result, or on a terminal its
     text. After a temporary failure a worker retries the run. A run that a worker has locked is not run here.

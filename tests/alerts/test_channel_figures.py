@@ -224,7 +224,7 @@ def test_the_settings_of_the_workers_decide_which_channels_are_tested(engine: En
     code, lines = run_test(engine, "--channel", "mail", "--json")
     assert (code, [one["status"] for one in json.loads("\n".join(lines))]) == (1, ["not_set"])
     code, lines = run_test(engine)
-    assert (code, lines[0], lines[1][:24]) == (0, "slack: sent", "alert_webhook: not set up")
+    assert (code, lines[0], lines[1][:25]) == (0, "slack: sent", "alert_webhook: not set up")
     with settings_of(SLACK_WEBHOOK_URL=""):
         assert run_test(engine)[0] == 1, "no channel is set up"
 

@@ -20,6 +20,9 @@ OF_A_PERSON = {
     "RATE": "an exchange rate",
     "DOMAIN": "a new name of the shop at Shopify",
     "MAIL": "a mail of several",
+    "SLUG": "a shop of several",
+    "SKU": "an item of a shelf",
+    "COUNT": "what is on the shelf",
     "REQUEST_ID": "a request of several",
 }
 """What the incident does not know, and what it is."""
@@ -31,7 +34,14 @@ OF_SHOPS = {
     if re.search("^(ai|sms|shop|webhook|stripe|credential|connection|refresh|secret)_", rule)
 } | {"break_old", "cost_not_converted", "gap_healed", "reconciliation_break", "privacy_export_no_owner"}
 """Rules whose incidents have a shop."""
-SUBJECTS = {"work_dead": "inventory_push", "rule_not_computed": "secret_old", "alert_channel_failed": "slack"}
+SUBJECTS = {
+    "break_old": "2026-11-20",
+    "stripe_events_gap": "",
+    "reconciliation_break": "",
+    "work_dead": "inventory_push",
+    "rule_not_computed": "secret_old",
+    "alert_channel_failed": "slack",
+}
 DETAILS: dict[str, dict[str, Any]] = {
     "work_dead": {"last_id": 41},
     "pause_long": {"scope": "--topic inventory_push"},
@@ -78,6 +88,9 @@ EXAMPLES = {
     "DOMAIN": "harbour.myshopify.com",
     "MAIL": "3",
     "REQUEST_ID": "f00d",
+    "SLUG": "harbour",
+    "SKU": "MUG-1",
+    "COUNT": "4",
     "NAME": "stripe-key",
 }
 
