@@ -26,6 +26,7 @@ PREPARE = (
     "update work_queue set status = 'dead', error_code = 'shopify.stock_contended'",
     "insert into incidents (id, shop_id, rule, period, severity, summary, opened_at, updated_at) overriding "
     "system value values (7, 1, 'audit_chain_failed', '2026-11-20', 'P1', 'row 3 altered', now(), now())",
+    """insert into audit_verifications (shop_id, at, findings) values (1, now(), '["row 3 altered"]')""",
 )
 
 
