@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Recipes run under the environment of this checkout, never under one that happens to be active.
 export VIRTUAL_ENV := $(CURDIR)/.venv
-export PYTHONDONTWRITEBYTECODE ?= 1
+# Tests, demo and benchmarks start hundreds of Python processes: compiled modules are kept (git ignores them).
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-installation lint format types trace bench chaos lock clean

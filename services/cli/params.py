@@ -17,7 +17,6 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from services.accounts.people import list_people
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_duration, parse_moment, parse_time
@@ -253,6 +252,12 @@ def _find_pools(tx: Connection) -> list[str]:
     return sorted(owner.removeprefix(OF_POOL) for owner in owners if owner.startswith(OF_POOL))
 
 
+def _find_emails(tx: Connection) -> list[str]:
+    from services.accounts.people import list_people  # with the mails' templates: 0.1 s of each other command
+
+    return [one.email for one in list_people(tx)]
+
+
 def _find_rules(tx: Connection) -> list[str]:
     of_jobs = [f"{rule}:{job}" for rule in RULES if rule in _RULES_OF_JOBS for job in find_jobs(tx)]
     recorded = tx.exec_driver_sql("select distinct rule from incidents").scalars()
@@ -276,7 +281,7 @@ EVENT_TOPIC = NameType("topic", _find_event_topics)
 JOB = NameType("job", find_jobs)
 RULE = NameType("rule", _find_rules)
 REQUEST = RequestType()
-PERSON = NameType("email", lambda tx: [one.email for one in list_people(tx)])
+PERSON = NameType("email", _find_emails)
 ERROR_CLASS = NameType("class", partial(list_recorded, column="error_class"))
 ROUTE = NameType("route", partial(list_recorded, column="route"))
 POOL = NameType(
