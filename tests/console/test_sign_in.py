@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
+from flask_security.utils import hash_password
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
@@ -13,9 +14,11 @@ from services.accounts.api_tokens import create_token, find_token_access
 from services.accounts.people import add_person, find_access, get_person
 from services.accounts.roles import Role
 from services.accounts.sign_in_locks import MAX_FAILURES
+from services.console.app import make_app
 from services.console.links import make_password_link
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.settings import get_settings
 from tests.console.people import PASSWORD, make_code, make_console, read_csrf_token
 
 ADA = "ada@example.com"
@@ -40,6 +43,18 @@ def sign_in(client: FlaskClient, email: str = ADA, password: str = PASSWORD) -> 
 def list_actions() -> list[str]:
     with transaction() as tx:
         return list(tx.execute(text("select action from audit_events order by id")).scalars())
+
+
+@pytest.mark.usefixtures("environment")
+def test_passwords_are_hashed_with_argon2id_and_the_memory_that_owasp_wants() -> None:
+    app = make_app(get_settings())
+    with app.app_context():
+        _, name, _, costs, _, _ = hash_password(PASSWORD).split("$")
+
+    assert name == "argon2id"
+    cost = {key: int(value) for key, value in (pair.split("=") for pair in costs.split(","))}
+    assert cost["m"] >= 19 * 1024
+    assert cost["t"] >= 2
 
 
 def test_a_person_signs_in_and_out(engine: Engine) -> None:
