@@ -32,9 +32,7 @@ def classify_shop(facts: ShopFacts, sources: Sources, now: datetime) -> ShopScan
     """Return the shop's line; its state is that of its worst cell."""
     slug, missing = facts.slug, describe_missing(sources, now)
     cells = [
-        scan_cells.check_requests(facts),
-        scan_cells.check_reconciliation(facts),
-        scan_cells.check_audit(facts),
+        *scan_cells.check_night(facts),
         scan_cells.check_jobs(slug, facts.bad_runs, missing, now),
         scan_cells.check_costs(facts, AI),
         scan_cells.check_costs(facts, SMS),
@@ -62,7 +60,9 @@ def classify_fleet(
 
 
 def _make_line(facts: ShopFacts, cells: Sequence[Cell]) -> ShopScan:
-    found = {cell.column: scan_cells.raise_by_incidents(cell, facts) for cell in cells}
+    if facts.incidents:
+        cells = [scan_cells.raise_by_incidents(cell, facts) for cell in cells]
+    found = {cell.column: cell for cell in cells}
     state = min((cell.state for cell in found.values()), key=STATES.index)
     return ShopScan(facts.shop_id, facts.slug, facts.name, facts.timezone, state, found)
 

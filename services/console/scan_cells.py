@@ -61,45 +61,46 @@ def raise_by_incidents(cell: Cell, facts: ShopFacts) -> Cell:
     return cell._replace(state=worst.state, text=text, since=worst.opened_at, url=url)
 
 
-def check_requests(facts: ShopFacts) -> Cell:
-    cell = Cell("requests", UNKNOWN, "", None, _link("errors", facts.slug))
-    run = facts.last_run or {}
-    if cause := _describe_no_night(facts):
-        return cell._replace(text=cause, since=_get_time(run))
-    counted = run.get("requests")
-    if counted is None:
-        return cell._replace(text="not counted", since=_get_time(run))
+def check_night(facts: ShopFacts) -> list[Cell]:
+    """Return the cells of what the nightly run records."""
+    cause, at = _describe_no_night(facts), _get_time(facts.last_run or {})
+    return [
+        _check_requests(facts, cause, at),
+        _check_reconciliation(facts, cause, at),
+        _check_audit(facts, cause, at),
+    ]
+
+
+def _check_requests(facts: ShopFacts, cause: str, at: datetime | None) -> Cell:
+    url = _link("errors", facts.slug)
+    counted = (facts.last_run or {}).get("requests")
+    if cause or counted is None:
+        return Cell("requests", UNKNOWN, cause or "not counted", at, url)
     count, failed = counted["count"], counted["failed"]
     text = f"{failed:,} of {count:,}"
     if failed:
         text += f" ({100 * failed / count:.2g}%)"
-    return cell._replace(state=WARN if failed else FINE, text=text, since=_get_time(run))
+    return Cell("requests", WARN if failed else FINE, text, at, url)
 
 
-def check_reconciliation(facts: ShopFacts) -> Cell:
-    cell = Cell("reconciliation", UNKNOWN, "", None, f"/shops/{facts.slug}#night")
+def _check_reconciliation(facts: ShopFacts, cause: str, at: datetime | None) -> Cell:
     run = facts.last_run or {}
-    cell = cell._replace(since=_get_time(run))
-    if cause := _describe_no_night(facts):
-        return cell._replace(text=cause)
-    result = run.get("payments", "")
-    if result in ("clean", "no_stripe"):
-        return cell._replace(state=FINE, text=result.replace("_", " "))
-    if result == "breaks":  # open ones have an incident
-        return cell._replace(state=FINE, text="breaks, solved since")
-    code = run.get("error_code")
-    return cell._replace(text=f"not compared: {code}" if code else "not compared")
+    # Breaks that are still open have an incident.
+    fine = {"clean": "clean", "no_stripe": "no stripe", "breaks": "breaks, solved since"}
+    text = "" if cause else fine.get(run.get("payments", ""), "")
+    if not text and not cause:
+        code = run.get("error_code")
+        cause = f"not compared: {code}" if code else "not compared"
+    return Cell("reconciliation", FINE if text else UNKNOWN, text or cause, at, f"/shops/{facts.slug}#night")
 
 
-def check_audit(facts: ShopFacts) -> Cell:
-    cell = Cell("audit", UNKNOWN, "", None, _link("audit", facts.slug))
-    run = facts.last_run or {}
-    cell, audit = cell._replace(since=_get_time(run)), run.get("audit")
+def _check_audit(facts: ShopFacts, cause: str, at: datetime | None) -> Cell:
+    audit, url = (facts.last_run or {}).get("audit"), _link("audit", facts.slug)
     if audit and not audit["verified"]:
-        return cell._replace(state=WARN, text="altered, resolved since")  # an open finding has an incident
-    if cause := _describe_no_night(facts):
-        return cell._replace(text=cause)
-    return cell._replace(state=FINE, text="verified") if audit else cell._replace(text="not verified")
+        return Cell("audit", WARN, "altered, resolved since", at, url)  # an open finding has an incident
+    if cause or not audit:
+        return Cell("audit", UNKNOWN, cause or "not verified", at, url)
+    return Cell("audit", FINE, "verified", at, url)
 
 
 def check_jobs(slug: str, bad: Sequence[BadRun], missing: str, now: datetime) -> Cell:
@@ -184,6 +185,6 @@ def _get_time(run: Mapping[str, Any]) -> datetime | None:
 
 
 def _link(page: str, slug: str, **values: str) -> str:
-    pairs = {name: value for name, value in {"shop": slug, **values}.items() if value}
-    query = "&".join(f"{name}={value}" for name, value in pairs.items())
-    return f"/{page}?{query}" if query else f"/{page}"
+    pairs = [f"shop={slug}"] if slug else []
+    pairs += [f"{name}={value}" for name, value in values.items() if value]
+    return f"/{page}?{'&'.join(pairs)}" if pairs else f"/{page}"

@@ -102,6 +102,7 @@ def format_minor(minor: int, currency: str) -> str:
     return f"{sign}{whole}{'.' if fraction else ''}{fraction} {currency}"
 
 
+@lru_cache(maxsize=1024)
 def parse_money(text: str) -> tuple[int, str]:
     """Return the minor units and the currency of ``text`` such as "50.00 CAD"; raise ``MoneyInvalid``."""
     amount, _, currency = text.partition(" ")

@@ -168,7 +168,19 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
 
 def list_connections(tx: Connection) -> Sequence[ConnectionState]:
     """Return every connection in use, the fleet's first."""
-    return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
+    return [
+        ConnectionState(
+            shop_id=row.shop_id,
+            provider=row.provider,
+            status=row.status,
+            code=row.code,
+            detail=row.detail,
+            since=row.since,
+            updated_at=row.updated_at,
+            resource=row.resource,
+        )
+        for row in tx.exec_driver_sql(_FIND).all()
+    ]
 
 
 def _plan_state(before: _PlannedState | None, calls: CallOutcomes) -> _PlannedState | None:
