@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,7 +24,6 @@ from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
 LONGEST_PATH = 500
-_LIMIT_TIME = f"set local statement_timeout = '{TIMEOUT_SECONDS}s'"
 
 
 class ListResult(NamedTuple):
@@ -125,14 +125,17 @@ def read_list(
     tx: Connection, page: ListPage, values: Values, access: Access, *, limit: int, after: str = ""
 ) -> ListResult:
     """Return the rows after the cursor ``after``; raise ``InputInvalid`` if it takes too long."""
-    tx.exec_driver_sql(_LIMIT_TIME)
+    ends = perf_counter() + TIMEOUT_SECONDS
+    _limit_time(tx, ends)
     cursor = _read_cursor(page, after)
     try:
         counted = _find(tx, page, values, access)
         total, read = tx.execute(
             select(func.count().filter(counted[1]), func.count()).select_from(counted[0])
         ).one()
+        _limit_time(tx, ends)
         counts = _count_facet(tx, page, values, access)
+        _limit_time(tx, ends)
         more = {**values, "after": cursor} if cursor else values
         rows, condition = _find(tx, page, more, access)
         wanted = select(rows).where(condition)
@@ -151,6 +154,12 @@ def read_list(
     shown = found[:limit]
     next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
     return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read >= MAX_CANDIDATES)
+
+
+def _limit_time(tx: Connection, ends: float) -> None:
+    """Let the next statement end at ``ends``: all statements of a search together have the time."""
+    left_ms = max(1, round((ends - perf_counter()) * 1000))
+    tx.exec_driver_sql(f"set local statement_timeout = {left_ms}")
 
 
 def _find(

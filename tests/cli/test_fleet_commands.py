@@ -180,6 +180,17 @@ def test_replay_asks_acts_and_audits(engine: Engine, broker_url: str, harbour: s
     assert by == ["ada"]
 
 
+def test_an_edit_is_marked_in_lists_and_single_rows(engine: Engine, harbour: str) -> None:
+    accept(engine, new_event(1), new_event(2, origin="edit", replay_of=1))
+
+    assert "edit of 1" in run("events", "list").output
+    shown = run("events", "show", "2").output
+    assert "edit" in shown.split("origin", 1)[1].split("\n", 1)[0]
+    assert [one["origin"] for one in json.loads(run("work", "list", "--json").output)] == ["edit", "webhook"]
+    assert " edit " in run("work", "list").output
+    assert "edit" in run("work", "show", "2").output.split("origin", 1)[1].split("\n", 1)[0]
+
+
 def test_replay_of_everything_is_wrong_usage(engine: Engine) -> None:
     assert run("events", "replay", "-f").exit_code == 2
 

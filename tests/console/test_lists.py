@@ -2,11 +2,12 @@
 
 import base64
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, Select, text
 
 from services.accounts.roles import Access, Role
 from services.audit.append import Mutation, append_change
@@ -249,17 +250,18 @@ def test_no_list_reads_more_than_its_candidates(engine: Engine, page: ListPage) 
     assert "Limit" in plan.splitlines()[0]
 
 
-def test_a_search_that_takes_too_long_says_so(engine: Engine) -> None:
-    add_work_slowly = LISTS["work"]
+@pytest.mark.parametrize(("seconds", "facet"), [(3, ""), (0.9, "status")], ids=["one", "all together"])
+def test_a_search_that_takes_too_long_says_so(engine: Engine, seconds: float, facet: str) -> None:
+    def find_slowly(tx: Connection, _values: object) -> Select[Any]:
+        return LISTS["work"].candidates(tx, {}).where(text(f"pg_sleep({seconds}) is not null"))
+
+    slow = ListPage(
+        name="slow", title="", about="", columns=(), filters=(), candidates=find_slowly, facet=facet
+    )
     with engine.begin() as tx:
         add_work(tx, "order_ingest")
+
     with transaction() as tx, pytest.raises(InputInvalid, match="more than 2 s"):
-        slow = ListPage(
-            name="slow", title="", about="", columns=(), filters=(),
-            candidates=lambda _tx, _values: add_work_slowly.candidates(_tx, {}).where(
-                text("pg_sleep(3) is not null")
-            ),
-        )  # fmt: skip
         read_list(tx, slow, {}, EVERYTHING, limit=1)
 
 
