@@ -182,8 +182,9 @@ def use_code(tx: Connection, user_id: int, step: int) -> bool:
 
 
 def reset_mfa(tx: Connection, person: Person, **author: Unpack[Author]) -> EndedAccess:
-    """Delete the second factors of a person, end their sessions and API tokens, and mail them."""
+    """Delete second factors and the link to single sign-on, end sessions and API tokens, and mail them."""
     empty = {"tf_primary_method": None, "tf_totp_secret": None, "mf_recovery_codes": None}
+    empty |= {"oidc_issuer": None, "oidc_subject": None}
     tx.execute(update(users).where(users.c.id == person.id).values(empty))
     tx.execute(delete(user_passkeys).where(user_passkeys.c.user_id == person.id))
     ended = end_access(tx, person.id)

@@ -35,9 +35,11 @@ users = Table(
     *optional("fs_webauthn_user_handle tf_primary_method tf_totp_secret", Text),
     *optional("mf_recovery_codes", _TEXTS),
     *optional("last_code_step", sa.BigInteger),
+    *optional("oidc_issuer oidc_subject", Text),
     *columns("created_at", AT, func.now()),
     *optional("signed_in_at", AT),
     sa.UniqueConstraint("fs_uniquifier", name="uq_users_fs_uniquifier"),
+    sa.UniqueConstraint("oidc_issuer", "oidc_subject", name="uq_users_oidc_subject"),
     Index("uq_users_email", text("lower(email)"), unique=True),
 )
 

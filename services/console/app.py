@@ -16,6 +16,7 @@ from services.console.event_edit import event_edit_blueprint
 from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
+from services.console.oidc import oidc_blueprint
 from services.console.pages import pages_blueprint
 from services.console.queue_pages import queues_blueprint
 from services.console.queue_reading import QueueReader
@@ -54,6 +55,7 @@ def make_app(
     control_access(app, settings)
     init_sign_in(app, settings)
     record_events(app)
+    app.register_blueprint(oidc_blueprint(app, settings))
     app.register_blueprint(health_blueprint(probe, _conditions_reader(settings.cron_secrets)))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))

@@ -50,6 +50,8 @@ PUBLIC_ROUTES: Final = frozenset(
         "security.mf_recovery",
         "security.wan_signin",
         "security.wan_signin_response",
+        "oidc.start",
+        "oidc.finish",
     }
 )
 """Endpoints without sign-in. None may show data of a shop or a customer."""
@@ -133,7 +135,7 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Endpoints that need a sign-in of the last ``FRESH_FOR``, and the page that opens after it."""
 
-PERSONAL_BLUEPRINTS: Final = ("security", "account", "filters")
+PERSONAL_BLUEPRINTS: Final = ("security", "account", "filters", "oidc")
 """Their endpoints are for browsers: a request with an API token is refused."""
 
 CRON_CALLER: Final = "cron secret"
@@ -175,7 +177,7 @@ def control_access(app: Flask, settings: Settings) -> None:
             return None
         if endpoint in SECRET_ROUTES:
             return _check_secret(settings.cron_secrets)
-        if endpoint in PUBLIC_ROUTES and request.blueprint != "security":
+        if endpoint in PUBLIC_ROUTES and request.blueprint not in PERSONAL_BLUEPRINTS:
             return None  # without the database too
         is_token = _find_caller()
         if is_token and request.blueprint in PERSONAL_BLUEPRINTS:

@@ -53,6 +53,8 @@ from services.core.db import transaction
 from services.core.settings import Settings, get_settings
 
 SESSION_KEY = "fleet_session"
+SECOND_FACTOR = "a second factor"
+"""How a person signed in, for the audit, if more than a password or single sign-on alone."""
 SECOND_STEP_WITHIN = timedelta(minutes=10)
 """A right password waits for the second factor for this time."""
 _SECOND_STEPS = frozenset(
@@ -198,11 +200,11 @@ def record_events(app: Flask) -> None:
             return
         if is_new_address(tx, user.id, g.address):
             _mail(user.email, "new_address")
-        has_second_factor = authn_via is None or "webauthn" in authn_via
+        has_second_factor = authn_via is None or not {"webauthn", SECOND_FACTOR}.isdisjoint(authn_via)
         _start_session(tx, user, now, has_second_factor=has_second_factor)
         user.signed_in_at = now
         clear_failures(tx, Subject("account", user.email))
-        how = " and ".join(authn_via or ["password", "a second factor"])
+        how = " and ".join(authn_via or ["password", SECOND_FACTOR])
         _audit(user, "user.sign_in", f"{user.email} signed in with {how} from {g.address}")
 
     @user_logged_out.connect_via(app)  # type: ignore[untyped-decorator]

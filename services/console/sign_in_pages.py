@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from flask import render_template, request
 from flask_security import url_for_security
 
+from services.core.settings import get_settings
+
 
 class FormOnPage(NamedTuple):
     """A form that Flask-Security passes as ``name``, posted to ``endpoint``.
@@ -125,6 +127,7 @@ def render_sign_in_page(template: str, **context: Any) -> str:
         for form in page.forms
         if _is_shown(form, page, context)
     ]
+    context["has_oidc"] = bool(get_settings().oidc_issuer)
     return render_template("sign_in.html", name=name, page=page, forms=forms, **context)
 
 

@@ -74,6 +74,14 @@ def parse_public_url(raw: str) -> str:
     return raw.rstrip("/")
 
 
+def parse_issuer(raw: str) -> str:
+    """Return ``raw`` as it is, because an ID token must have the same text; http only on this machine."""
+    parts = urlsplit(parse_public_url(raw))
+    if raw and parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise SettingsInvalid(f"={raw!r} should begin with https://")
+    return raw
+
+
 def parse_web_address(raw: str) -> str:
     """Return ``raw``, which may contain a secret: its error does not show it."""
     parts = _split(raw, with_port=True)

@@ -29,6 +29,7 @@ from services.core.setting_urls import (
     is_postgres,
     is_smtp,
     parse_archive_url,
+    parse_issuer,
     parse_management_api,
     parse_public_url,
     parse_web_address,
@@ -97,6 +98,11 @@ _sender = partial(
     check,
     lambda raw: is_mail_address(parseaddr(raw)[1]),
     "={raw} should be an address, or like Shopfleet <mail@example.com>",
+)
+_claim = partial(
+    check,
+    lambda raw: not raw or all(raw.partition("=")),
+    "={raw} should be a claim of the ID token and its value, such as amr=mfa",
 )
 _address = partial(
     check, is_mail_address_or_empty, "={raw} should be one mail address such as ops@example.com"
@@ -167,6 +173,10 @@ class Settings:
     bind_address: str = _setting("127.0.0.1", parse_ip_address)
     public_url: str = _setting("", parse_public_url)
     public_console_url: str = _setting("", parse_public_url)
+    oidc_issuer: str = _setting("", parse_issuer)
+    oidc_client_id: str = _setting("")
+    oidc_client_secret: str = _secret()
+    oidc_second_factor: str = _setting("", _claim)
     ingress_port: int = _setting(8000, _port)
     ingress_workers: int = _setting(2, partial(parse_whole, 1, 64))
     ingress_requests: int = _setting(512, partial(parse_whole, 1, 4096))
@@ -217,6 +227,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     for name in MAIL_NEEDS.get(values.get("mail_transport", ""), ()):
         if not values[name.lower()]:
             faults.append(f"{name} is missing: MAIL_TRANSPORT={values['mail_transport']} needs it")
+    if values.get("oidc_issuer"):
+        needed = [name for name in ("OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET") if not values.get(name.lower())]
+        faults += [f"{name} is missing: OIDC_ISSUER needs it" for name in needed]
     faults += _find_shared_role(values)
     if faults:
         is_embedded = not environ.get("DATABASE_URL", "").strip()
