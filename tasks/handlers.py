@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from services.alerts.channels import AlertSendHandler
 from services.alerts.posthog import PosthogCaptureHandler
+from services.bulk.handler import run_bulk_actions
 from services.closing.daily import check_day
 from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
@@ -74,6 +75,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
     "event_review": review_events,
+    "bulk_action": run_bulk_actions,
 }
 EXTERNAL: Mapping[str, ExternalHandler] = {
     "inventory_push": InventoryPushHandler(),

@@ -10,6 +10,7 @@ from services.console.account import account_blueprint
 from services.console.audit import audit_blueprint
 from services.console.audit_pages import audit_pages_blueprint
 from services.console.auth import control_access, has_cron_secret
+from services.console.bulk import bulk_blueprint
 from services.console.cron import cron_blueprint
 from services.console.details import details_blueprint
 from services.console.event_edit import event_edit_blueprint
@@ -66,6 +67,7 @@ def make_app(
     app.register_blueprint(details_blueprint())
     app.register_blueprint(saved_filters_blueprint())
     app.register_blueprint(event_edit_blueprint())
+    app.register_blueprint(bulk_blueprint())
     app.register_blueprint(api_blueprint())
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
     app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))

@@ -82,12 +82,13 @@ ACCOUNT_ROUTES: Final = frozenset(
 """Endpoints for everybody who is signed in: they show and change this person's own account alone."""
 
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
-    dict.fromkeys(
+    {"bulk.confirm": Role.OPERATOR}
+    | dict.fromkeys(
         (
             "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
             "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
-            "api.openapi", "details.work", "details.event", "details.error", "details.incident",
+            "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
         ),
         Role.VIEWER,
     )
@@ -100,7 +101,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             (
                 "details.requeue_work", "details.discard_work", "details.replay_event",
                 "details.ack_incident", "details.note_incident", "details.resolve_incident",
-                "queues.change", "filters.share",
+                "queues.change", "filters.share", "bulk.start", "bulk.stop",
             ),
             Role.OPERATOR,
         ),

@@ -42,6 +42,7 @@ NAVIGATION = (
     ("Incidents", "lists.incidents", "i"),
     ("Errors", "lists.errors", "x"),
     ("Runs", "lists.runs", "r"),
+    ("Bulk actions", "lists.bulk_actions", "b"),
     ("Audit", "lists.audit", "a"),
 )
 """Label, endpoint and key."""

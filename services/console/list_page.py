@@ -20,7 +20,9 @@ Choices = Callable[[Connection], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
-    """A column. ``kind`` is how a page shows it: text, number, time, seconds, shop (an id), state or code."""
+    """A column. ``kind`` is how a page shows it: text, number, time, seconds, shop (an id), shops, state
+    or code.
+    """
 
     name: str
     label: str
@@ -54,7 +56,7 @@ class ListPage:
     the values of the filters to read fewer. ``order`` are its columns that together are unique; the cursor
     has their values. ``facet`` is the filter whose values are counted. ``detail`` is the endpoint of a row's
     own page, which takes its first column as ``detail_key``.
-    ``table`` is what the audit of a search names.
+    ``table`` is what the audit of a search names, and ``actions`` are bulk actions on all rows that match.
     """
 
     name: str
@@ -69,6 +71,12 @@ class ListPage:
     detail: str = ""
     detail_key: str = "number"
     table: str = ""
+    actions: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The last part of its address."""
+        return self.name.replace("_", "-")
 
     @property
     def title_of_facet(self) -> str:

@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 from psycopg.errors import QueryCanceled
 from sqlalchemy import ColumnElement, Connection, Row, Subquery, cast, func, select, true, tuple_
-from sqlalchemy.dialects.postgresql import JSONPATH
+from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 from sqlalchemy.exc import DBAPIError
 
 from services.accounts.roles import Access, Role
@@ -24,6 +25,8 @@ from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
 LONGEST_PATH = 500
+_NARROWING = ("status", "since", "until")
+"""Filters with which fewer rows are searched."""
 
 
 class ListResult(NamedTuple):
@@ -125,10 +128,8 @@ def read_list(
     tx: Connection, page: ListPage, values: Values, access: Access, *, limit: int, after: str = ""
 ) -> ListResult:
     """Return the rows after the cursor ``after``; raise ``InputInvalid`` if it takes too long."""
-    ends = perf_counter() + TIMEOUT_SECONDS
-    _limit_time(tx, ends)
     cursor = _read_cursor(page, after)
-    try:
+    with _limited_time(tx, values) as ends:
         counted = _find(tx, page, values, access)
         total, read = tx.execute(
             select(func.count().filter(counted[1]), func.count()).select_from(counted[0])
@@ -143,6 +144,17 @@ def read_list(
         if cursor:
             wanted = wanted.where(tuple_(*keys) < tuple_(*cursor))
         found = tx.execute(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
+    shown = found[:limit]
+    next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
+    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read >= MAX_CANDIDATES)
+
+
+@contextmanager
+def _limited_time(tx: Connection, values: Values) -> Iterator[float]:
+    ends = perf_counter() + TIMEOUT_SECONDS
+    _limit_time(tx, ends)
+    try:
+        yield ends
     except DBAPIError as fault:
         if isinstance(fault.orig, QueryCanceled):
             raise InputInvalid(
@@ -151,9 +163,26 @@ def read_list(
         if "path" in values and not is_connection_fault(fault):
             raise InputInvalid(f"path={values['path']!r} cannot be used: {_describe(fault)}") from None
         raise
-    shown = found[:limit]
-    next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
-    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read >= MAX_CANDIDATES)
+
+
+def read_all_matching(
+    tx: Connection, page: ListPage, values: Values, access: Access, names: Sequence[str]
+) -> Sequence[Row[Any]]:
+    """Return the columns ``names`` of every row that matches.
+
+    Raises ``InputInvalid`` if it takes too long, or if more than ``MAX_CANDIDATES`` rows are to be searched.
+    """
+    with _limited_time(tx, values) as ends:
+        rows, condition = _find(tx, page, values, access)
+        read = tx.execute(select(func.count()).select_from(rows)).scalar_one()
+        _limit_time(tx, ends)
+        if read >= MAX_CANDIDATES:
+            names_of_filters = ", ".join(one.name for one in page.filters if one.name in _NARROWING)
+            raise InputInvalid(
+                f"there are {MAX_CANDIDATES:,} rows or more to search, and not all of them would be found: "
+                f"narrow it by {names_of_filters}"
+            )
+        return tx.execute(select(*(rows.c[name] for name in names)).where(condition)).all()
 
 
 def _limit_time(tx: Connection, ends: float) -> None:
@@ -172,7 +201,9 @@ def _find(
             condition &= one.condition(rows, values[one.name])
     shops = access.shops_with(Role.VIEWER)
     if shops is not None:
-        condition &= rows.c[page.shop].in_(sorted(shops))
+        shop = rows.c[page.shop]
+        are_several = isinstance(shop.type, ARRAY)
+        condition &= shop.contained_by(sorted(shops)) if are_several else shop.in_(sorted(shops))
     return rows, condition
 
 

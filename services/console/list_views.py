@@ -21,7 +21,7 @@ from services.console.list_reader import (
     read_list,
 )
 from services.console.lists import AUDIT, LISTS
-from services.console.openapi import MAX_ROWS, make_openapi
+from services.console.openapi import MAX_ROWS, make_openapi, name_in_api
 from services.console.saved_filters import list_links, make_query
 from services.core.db import MAX_COUNTED, transaction
 from services.core.errors import InputInvalid
@@ -33,14 +33,14 @@ PAGE_ROWS = 50
 def lists_blueprint() -> Blueprint:
     blueprint = Blueprint("lists", __name__)
     for page in LISTS.values():
-        blueprint.add_url_rule(f"/{page.name}", page.name, _make_view(page))
+        blueprint.add_url_rule(f"/{page.path}", page.name, _make_view(page))
     return blueprint
 
 
 def api_blueprint() -> Blueprint:
     blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
     for page in LISTS.values():
-        blueprint.add_url_rule(f"/{page.name}", page.name, _make_answer(page))
+        blueprint.add_url_rule(f"/{page.path}", page.name, _make_answer(page))
 
     @blueprint.get("/openapi.json")
     def openapi() -> Response:
@@ -68,6 +68,7 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             page=page,
             filters=[one for one in page.filters if g.access.highest >= one.role],
             result=result,
+            may_act=g.access.highest >= Role.OPERATOR,
             given=given,
             saved=saved,
             query="" if fault else make_query(given),
@@ -125,12 +126,12 @@ def _make_answer(page: ListPage) -> Callable[[], Any]:
 def _read(page: ListPage, given: Mapping[str, str], limit: int) -> ListResult:
     with transaction() as tx:
         values = parse_filters(tx, page, given, g.access, g.at)
-        _audit_search(tx, page, given, values)
+        audit_search(tx, page, given, values)
     with transaction() as tx:
         return read_list(tx, page, values, g.access, limit=limit, after=given.get("after", ""))
 
 
-def _audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], values: Values) -> None:
+def audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], values: Values) -> None:
     """Record who searches what is masked, and where; never the text."""
     if any(one.role > Role.VIEWER and one.name in values for one in page.filters):
         summary = f"searched payloads of {given['topic']} since {given['since']}"
@@ -141,13 +142,12 @@ def _audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], valu
 
 def make_document(page: ListPage, row: Any, slugs: Mapping[int, str]) -> dict[str, Any]:
     """Return a row for the API: its columns, with the shop's slug."""
-    return {
-        "shop" if column.kind == "shop" else column.name: _plain(column, getattr(row, column.name), slugs)
-        for column in page.columns
-    }
+    return {name_in_api(column): _plain(column, getattr(row, column.name), slugs) for column in page.columns}
 
 
 def _plain(column: ListColumn, value: Any, slugs: Mapping[int, str]) -> Any:
+    if column.kind == "shops":
+        return [slugs.get(one) for one in value]
     if column.kind == "shop":
         return slugs.get(value)
     return list_summaries(value) if column.kind == "summaries" else value

@@ -5,106 +5,39 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, case, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, FromClause, func
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.alerts.incidents import SEVERITIES
-from services.alerts.tables import incidents
-from services.audit.tables import audit_events
+from services.bulk.kinds import KINDS
+from services.bulk.tables import STATUSES as BULK_STATUSES
+from services.console.list_candidates import (
+    find_bulk_actions,
+    find_entries,
+    find_errors,
+    find_events,
+    find_incidents,
+    find_runs,
+    find_work,
+)
 from services.console.list_page import (
-    MAX_CANDIDATES,
     ListColumn,
     ListFilter,
     ListPage,
-    Values,
     by_content,
     by_part,
     by_shop,
     by_time,
     by_value,
 )
-from services.core.clock import utc_now
 from services.jobs.history import STATUSES as RUN_STATUSES
-from services.jobs.tables import job_runs
 from services.ledger.replay import COPIES
 from services.ledger.request_errors import list_recorded
-from services.ledger.tables import STATUSES, inbound_events, request_errors, work_queue
+from services.ledger.tables import STATUSES
 from services.ledger.topics import QUEUES, TOPICS
 from services.providers.registry import WEBHOOK_PROVIDERS
 
-_OPEN, _GIVEN_UP = frozenset({"pending", "error"}), frozenset({"dead", "discarded"})
 INCIDENT_STATES = ("open", "acknowledged", "snoozed", "resolved")
-
-
-def _newest(tx: Connection, table: Table, values: Values, at: str) -> Select[Any]:
-    """Return the newest rows, from the cursor or ``until`` on; ids are in the order of time."""
-    found = select(table).order_by(table.c.id.desc()).limit(MAX_CANDIDATES)
-    if "until" in values:
-        found = found.where(table.c.id <= _find_last_id(tx, table, at, values["until"]))
-    if "after" in values:
-        found = found.where(table.c.id < values["after"][0])
-    return found
-
-
-def _find_last_id(tx: Connection, table: Table, at: str, before: Any) -> int:
-    """Return a number from which on all rows are of ``before`` or later: a search by halves."""
-    low, high = 0, tx.execute(select(func.max(table.c.id))).scalar() or 0
-    while low < high:
-        middle = (low + high) // 2
-        next_row = (
-            select(table.c.id, table.c[at].label("at"))
-            .where(table.c.id > middle)
-            .order_by(table.c.id)
-            .limit(1)
-        )
-        row = tx.execute(next_row).one()
-        if row.at < before:
-            low = int(row.id)
-        else:
-            high = middle
-    return low
-
-
-def _find_work(tx: Connection, values: Values) -> Select[Any]:
-    statuses = frozenset(values.get("status", ()))
-    column = work_queue.c
-    if statuses and statuses <= _OPEN:  # two partial indexes
-        is_open = select(work_queue).where(column.status.in_(("pending", "error"))).limit(MAX_CANDIDATES)
-        both = union_all(
-            is_open.where(column.locked_at.is_(None)), is_open.where(column.locked_at.is_not(None))
-        ).subquery()
-        return select(both)
-    if statuses and statuses <= _GIVEN_UP:
-        given_up = select(work_queue).where(column.status.in_(("dead", "discarded")))
-        return given_up.where(column.status.in_(sorted(statuses))).limit(MAX_CANDIDATES)
-    return _newest(tx, work_queue, values, "created_at")
-
-
-def _find_events(tx: Connection, values: Values) -> Select[Any]:
-    return _newest(tx, inbound_events, values, "received_at")
-
-
-def _find_incidents(_tx: Connection, values: Values) -> Select[Any]:
-    column = incidents.c
-    state = case(
-        (column.status == "resolved", "resolved"),
-        (column.snoozed_until > utc_now(), "snoozed"),
-        (column.acknowledged_at.is_not(None), "acknowledged"),
-        else_="open",
-    )
-    found = select(incidents, state.label("state")).limit(MAX_CANDIDATES)
-    wanted = values.get("state", ())
-    if wanted and "resolved" not in wanted:
-        return found.where(column.status == "open")
-    return found.order_by(column.id.desc())
-
-
-def _find_errors(_tx: Connection, _values: Values) -> Select[Any]:
-    return select(request_errors).order_by(request_errors.c.at.desc()).limit(MAX_CANDIDATES)
-
-
-def _find_entries(tx: Connection, values: Values) -> Select[Any]:
-    return _newest(tx, audit_events, values, "at")
 
 
 def _has_table(rows: FromClause, value: Any) -> ColumnElement[bool]:
@@ -112,8 +45,8 @@ def _has_table(rows: FromClause, value: Any) -> ColumnElement[bool]:
     return func.strpos(rows.c.mutations, f'"table_name":{orjson.dumps(value).decode()}') > 0
 
 
-def _find_runs(tx: Connection, values: Values) -> Select[Any]:
-    return _newest(tx, job_runs, values, "due_at")
+def _includes_shop(rows: FromClause, value: Any) -> ColumnElement[bool]:
+    return rows.c.shop_ids.contains([value])
 
 
 def _fixed(values: Sequence[str]) -> Any:
@@ -151,10 +84,11 @@ WORK = ListPage(
         *by_time("created_at"),
         *by_content("payload", lambda rows: rows.c.payload),
     ),
-    candidates=_find_work,
+    candidates=find_work,
     table="work_queue",
     facet="status",
     detail="details.work",
+    actions=("requeue", "discard", "unlock"),
 )
 
 EVENTS = ListPage(
@@ -181,7 +115,7 @@ EVENTS = ListPage(
         *by_time("received_at"),
         *by_content("body", lambda rows: func.read_json(rows.c.body, type_=JSONB)),
     ),
-    candidates=_find_events,
+    candidates=find_events,
     table="inbound_events",
     facet="provider",
     detail="details.event",
@@ -208,7 +142,7 @@ INCIDENTS = ListPage(
         by_value("rule", "Rule"),
         *by_time("opened_at"),
     ),
-    candidates=_find_incidents,
+    candidates=find_incidents,
     facet="state",
     detail="details.incident",
 )
@@ -233,7 +167,7 @@ ERRORS = ListPage(
         by_value("request_id", "Request id"),
         *by_time("at"),
     ),
-    candidates=_find_errors,
+    candidates=find_errors,
     order=("at", "request_id"),
     facet="error_class",
     detail="details.error",
@@ -260,7 +194,7 @@ AUDIT = ListPage(
         by_value("request_id", "Request id"),
         *by_time("at"),
     ),
-    candidates=_find_entries,
+    candidates=find_entries,
 )
 
 RUNS = ListPage(
@@ -285,11 +219,42 @@ RUNS = ListPage(
         by_value("period", "Period"),
         *by_time("due_at"),
     ),
-    candidates=_find_runs,
+    candidates=find_runs,
     facet="status",
 )
 
+BULK_ACTIONS = ListPage(
+    name="bulk_actions",
+    title="Bulk actions",
+    about="What people did to all rows of a list that matched.",
+    columns=(
+        ListColumn("id", "Id", "number"),
+        ListColumn("started_at", "Started", "time"),
+        ListColumn("started_by", "Who"),
+        ListColumn("action", "Action", "code"),
+        ListColumn("list", "List"),
+        ListColumn("shop_ids", "Shops", "shops"),
+        ListColumn("status", "Status", "state"),
+        ListColumn("total_count", "Rows", "number"),
+        ListColumn("done_count", "Done", "number"),
+        ListColumn("changed_count", "Changed", "number"),
+        ListColumn("skipped_count", "Skipped", "number"),
+        ListColumn("reason", "Reason"),
+    ),
+    filters=(
+        ListFilter(name="shop", label="Shop", kind="shop", condition=_includes_shop),
+        by_value("status", "Status", _fixed(BULK_STATUSES)),
+        by_value("action", "Action", _fixed(tuple(KINDS))),
+        by_part("by", "Who", "started_by"),
+        *by_time("started_at"),
+    ),
+    candidates=find_bulk_actions,
+    shop="shop_ids",
+    facet="status",
+    detail="bulk.show",
+)
+
 LISTS: Mapping[str, ListPage] = MappingProxyType(
-    {page.name: page for page in (WORK, EVENTS, INCIDENTS, ERRORS, AUDIT, RUNS)}
+    {page.name: page for page in (WORK, EVENTS, INCIDENTS, ERRORS, AUDIT, RUNS, BULK_ACTIONS)}
 )
 """By name, which is the path of the page and of the API."""

@@ -14,6 +14,11 @@ _TYPES: dict[str, dict[str, Any]] = {
     "number": {"type": ["integer", "null"], "format": "int64"},
     "time": {"type": ["string", "null"], "format": "date-time", "description": "UTC"},
     "shop": {"type": ["string", "null"], "description": "the shop's slug; null: the fleet"},
+    "shops": {
+        "type": "array",
+        "items": {"type": ["string", "null"]},
+        "description": "slugs; null: the fleet",
+    },
     "summaries": {"type": "array", "items": {"type": "string"}},
 }
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
@@ -43,7 +48,7 @@ def make_openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Shopfleet", "version": "1", "description": "Lists of the console, read-only."},
         "security": [{"token": []}],
-        "paths": {f"/api/v1/{page.name}": {"get": _describe(page)} for page in LISTS.values()},
+        "paths": {f"/api/v1/{page.path}": {"get": _describe(page)} for page in LISTS.values()},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "sf_..."}},
             "schemas": {"Error": _ERROR, **{_schema(page): _describe_row(page) for page in LISTS.values()}},
@@ -88,16 +93,17 @@ def _describe_answer(page: ListPage) -> dict[str, Any]:
 
 
 def _describe_row(page: ListPage) -> dict[str, Any]:
-    names = {_name(column): _TYPES.get(column.kind, _TEXT) for column in page.columns}
+    names = {name_in_api(column): _TYPES.get(column.kind, _TEXT) for column in page.columns}
     return {"type": "object", "required": list(names), "properties": names}
 
 
-def _name(column: ListColumn) -> str:
-    return "shop" if column.kind == "shop" else column.name
+def name_in_api(column: ListColumn) -> str:
+    """Return the field of the API for a column: shops are slugs there."""
+    return {"shop": "shop", "shops": "shops"}.get(column.kind, column.name)
 
 
 def _schema(page: ListPage) -> str:
-    return page.name.capitalize()
+    return page.name.title().replace("_", "")
 
 
 def _parameter(one: ListFilter) -> dict[str, Any]:
@@ -141,8 +147,8 @@ def render_page() -> str:
     """Return ``docs/api.md``."""
     lines = [_HEAD.format(faults="; ".join(f"{code} {text}" for code, text in _FAULTS.items()))]
     for page in LISTS.values():
-        fields = ", ".join(f"`{_name(column)}`" for column in page.columns)
-        lines += [f"## `GET /api/v1/{page.name}`", "", page.about, ""]
+        fields = ", ".join(f"`{name_in_api(column)}`" for column in page.columns)
+        lines += [f"## `GET /api/v1/{page.path}`", "", page.about, ""]
         lines += ["| parameter | meaning |", "| --- | --- |"]
         lines += [f"| `{one['name']}` | {one['description']} |" for one in _describe(page)["parameters"]]
         lines += ["", f"Fields: {fields}.", ""]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Unpack
 from uuid import uuid4
 
@@ -38,10 +39,11 @@ class BodyEdit:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """The ids of the new events, and the work to notify workers of after the commit."""
+    """The ids of the new events, the work to notify workers of after the commit, and the replayed ids."""
 
     event_ids: tuple[int, ...]
     work: tuple[WorkRef, ...]
+    original_ids: tuple[int, ...]
 
 
 def count_replayable(tx: Connection, wanted: EventFilter) -> int:
@@ -96,7 +98,7 @@ def record_replays(
         mutations[shop_id] = [Mutation("inbound_events", row_id, summary, None, after)]
     append_change(tx, "event.edit" if edit else "event.replay", mutations, **author)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
-    return ReplayResult(tuple(event_ids), tuple(work))
+    return ReplayResult(tuple(event_ids), tuple(work), tuple(chain.from_iterable(replays.values())))
 
 
 def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:

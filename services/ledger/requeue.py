@@ -19,8 +19,8 @@ from services.ledger.tables import work_queue
 
 DEFAULT_STATUSES = ("dead", "error")
 """The statuses that requeue and discard change unless the filter names others."""
-_MAY_REQUEUE = ("dead", "error", "discarded", "pending")
-_MAY_DISCARD = ("dead", "error", "pending")
+MAY_REQUEUE = ("dead", "error", "discarded", "pending")
+MAY_DISCARD = ("dead", "error", "pending")
 _rows = work_queue.c
 _SHOWN = (
     "id", "shop_id", "topic", "key", "status", "retry_count", "locked_at", "error_code", "created_at",
@@ -64,8 +64,8 @@ def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     return _find(tx, _discardable(wanted))
 
 
-def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> int:
-    """Make the rows ``discarded``, which is final; return how many. ``reason`` is required and audited."""
+def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tuple[WorkRef, ...]:
+    """Make the rows ``discarded``, which is final; return them. ``reason`` is required and audited."""
     if not author.get("reason", "").strip():
         raise FilterInvalid("reason is empty: give the reason why this work should not be done")
     final = {
@@ -74,7 +74,7 @@ def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> int
         "result": "discarded",
         "finished_at": author["now"],
     }
-    return len(_change(tx, _discardable(wanted), _UNLOCKED | final, "work.discard", "discarded", **author))
+    return _change(tx, _discardable(wanted), _UNLOCKED | final, "work.discard", "discarded", **author)
 
 
 def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> AffectedRows:
@@ -103,11 +103,11 @@ def id_ranges(ids: Iterable[int]) -> str:
 
 def _requeueable(wanted: WorkFilter) -> ColumnElement[bool]:
     why = "requeued: to repeat finished work, run `fleet events replay` for its event"
-    return _unlocked(wanted, _MAY_REQUEUE, why)
+    return _unlocked(wanted, MAY_REQUEUE, why)
 
 
 def _discardable(wanted: WorkFilter) -> ColumnElement[bool]:
-    return _unlocked(wanted, _MAY_DISCARD, "discarded: it is final")
+    return _unlocked(wanted, MAY_DISCARD, "discarded: it is final")
 
 
 def _unlocked(wanted: WorkFilter, allowed: tuple[str, ...], why: str) -> ColumnElement[bool]:

@@ -105,6 +105,7 @@ _CALL = Topic(
 
 _ALL = (
     *(replace(_INGEST, name=name) for name in _INGESTS),
+    Topic(name="bulk_action", queue="ops", mode=HandlerMode.TRANSACTIONAL, batch_size=1),
     Topic(name="inventory_push", queue="inventory", shop_cap=250, call_items=250),
     replace(_LONG, name="reconcile", queue="reconciliation", tries=8, backoff_base=timedelta(seconds=30)),
     Topic(name="mail_send", queue="email", batch_size=400, calls_at_once=64),

@@ -149,6 +149,14 @@ RULES = (
         is_old="w.ended_at < %(before)s",
     ),
     Rule(
+        table="bulk_actions",
+        rows="ended bulk actions",
+        setting=STATS_AGE,
+        why="the audit chain has each change, with the number of its bulk action",
+        created="started_at",
+        is_old="w.ended_at < %(before)s",
+    ),
+    Rule(
         table="monitor_checkins",
         rows="closed check-ins at Sentry",
         setting=STATS_AGE,

@@ -3,6 +3,7 @@
 from services.accounts import tables as accounts
 from services.alerts import tables as alerts
 from services.audit import tables as audit
+from services.bulk import tables as bulk
 from services.conversations import tables as conversations
 from services.core.db import metadata
 from services.costs import tables as costs
@@ -16,8 +17,8 @@ from services.shopify.orders import tables as orders
 from services.shops import tables as shops
 
 ALL = (
-    accounts, alerts, audit, conversations, costs, jobs, ledger, logistics, mail, orders, payments, shopify,
-    shops,
+    accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, logistics, mail, orders, payments,
+    shopify, shops,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

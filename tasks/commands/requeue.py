@@ -76,7 +76,11 @@ def discard(_ctx: click.Context, **options: Any) -> None:
     \b
     Example: celery -A tasks discard --topic mail_send --shop harbour --reason "shop closed"
     """
-    _run("discard", "discarded", options, ledger.find_discardable, ledger.discard)
+    _run("discard", "discarded", options, ledger.find_discardable, _discard)
+
+
+def _discard(tx: Connection, wanted: WorkFilter, **author: Any) -> int:
+    return len(ledger.discard(tx, wanted, **author))
 
 
 @celery_command(

@@ -22,6 +22,12 @@ _ADD_EVENT = """
 insert into inbound_events (shop_id, provider, topic, delivery_key, body)
 values (:shop, 'shopify', 'orders/create', cast(:shop as text), '')
 """
+_ADD_BULK_ACTION = """
+insert into bulk_actions (list, action, query, row_ids, shop_ids, total_count, status, reason, started_by,
+                          user_id, request_key, started_at)
+values ('work', 'requeue', '{}', '{1}', array[:shop], 1, 'running',
+        case :shop when 2 then 'linden is back' else '' end, 'a', 1, cast(:shop as text), now())
+"""
 _ADD_RUN = """
 insert into job_runs (job, shop_id, period, due_at, status, origin)
 values ('daily-reconciliation', :shop, '2026-01-01', now(), 'done', 'beat')
@@ -38,7 +44,7 @@ def add_both_shops(engine: Engine) -> None:
     now = utc_now()
     with transaction() as tx:
         for shop_id, slug in ((1, "harbour"), (2, OTHER)):
-            for statement in (_ADD_EVENT, _ADD_RUN, _ADD_ERROR):
+            for statement in (_ADD_EVENT, _ADD_RUN, _ADD_ERROR, _ADD_BULK_ACTION):
                 tx.execute(text(statement), {"shop": shop_id})
             record_incidents(
                 tx, [Incident(shop_id, "work_dead:x", "2026-11-29", "P2", f"{slug} is dead")], now

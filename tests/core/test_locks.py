@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 SINGLE = {
     "services/accounts/people.py",
     "services/alerts/incidents.py",
+    "services/bulk/store.py",
     "services/alerts/thresholds.py",
     "services/closing/tax_profile.py",
     "services/costs/store.py",

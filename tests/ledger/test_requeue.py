@@ -174,12 +174,12 @@ def test_discarded_work_is_final_and_says_why(engine: Engine) -> None:
 
     with transaction(engine) as tx:
         assert find_discardable(tx, ALL).count == 1
-        assert discard(tx, ALL, now=NOW, by="ada", reason="shop closed") == 1
+        assert len(discard(tx, ALL, now=NOW, by="ada", reason="shop closed")) == 1
     with transaction(engine) as tx:
         first, second = rows_of(tx)
         assert (first["status"], first["finished_at"], second["status"]) == ("discarded", NOW, "pending")
         assert [entry.after["reason"] for entry in audit_of(tx, "work.discard")] == ["shop closed"]
-        assert discard(tx, WorkFilter(statuses=("pending",)), now=NOW, by="ada", reason="too") == 1
+        assert len(discard(tx, WorkFilter(statuses=("pending",)), now=NOW, by="ada", reason="too")) == 1
     assert statuses(engine) == {"discarded": 2}
 
 

@@ -14,6 +14,7 @@ NOBODYS = {
     "audit_verifications": "numbers of rows, hashes, and what an operator decided about them",
     "audit_events": "by rule ids, figures and statuses: a customer by number only, redacted by reference",
     "balance_entries": "Stripe's ids and kinds",
+    "bulk_actions": "filters without texts of payloads, ids of rows, and why an operator acted",
     "break_corrections": "figures, statuses and Stripe's ids of the two sides",
     "closed_periods": "sums of a month, names and sums of its files",
     **dict.fromkeys(

@@ -18,6 +18,11 @@ values (1, 'email', 'mail_send', :status, :at, :at, cast(:payload as jsonb), :ev
 insert into job_runs (job, shop_id, period, due_at, ended_at, status, origin)
 values (:job, 1, cast(:at as text), :at, case when :is_open then null else cast(:at as timestamptz) end,
         'done', 'beat') returning id""",
+    "bulk_actions": """
+insert into bulk_actions (list, action, query, row_ids, shop_ids, total_count, status, reason, started_by,
+                          user_id, request_key, started_at, ended_at)
+values ('work', 'requeue', '{}', '{1}', '{1}', 1, 'done', '', 'a', 1, cast(:at as text), :at,
+        case when :is_open then null else cast(:at as timestamptz) end) returning id""",
     "monitor_checkins": """
 insert into monitor_checkins (job, monitor, period, opened_at, closed_at)
 values ('a', 'a', cast(:at as text), :at, case when :is_open then null else cast(:at as timestamptz) end)

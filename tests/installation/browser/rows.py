@@ -11,6 +11,8 @@ from services.accounts.roles import Role
 from services.accounts.saved_filters import save_filter
 from services.accounts.sign_in_locks import Subject, count_failure
 from services.alerts.incidents import Incident, record_incidents
+from services.bulk.kinds import KINDS, RowFacts
+from services.bulk.store import plan_bulk_action, start_bulk_action
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.backoff import set_backoff
@@ -59,6 +61,10 @@ def add_rows(engine: Engine, email: str) -> None:
         save_filter(tx, owner, "work", "dead work", "status=dead", by="tests", now=now)
         tx.execute(text(_ADD_ERROR))
         count_failure(tx, [Subject("account", email)], now)
+        rows = [RowFacts(1, 1, "order_ingest", "dead"), RowFacts(2, 1, LONG, "done")]
+        plan = plan_bulk_action(KINDS["requeue"], rows, ("dead",), None, now)
+        values = {"user_id": owner.user_id, "request_key": "a", "by": LONG, "now": now, "reason": LONG}
+        start_bulk_action(tx, plan, {"key": LONG}, **values)
 
 
 def fill_rule(rule: Rule) -> str:

@@ -85,6 +85,7 @@ def test_every_page_has_no_fault(
     open_session(page, app, console, engine)
     changes = ("pause&shop=harbour", "resume&pause=1", "backoff&topic=mail_send&factor=4")
     paths = [f"/queues/change?act={change}" for change in changes]
+    paths += ["/bulk-actions/new?list=work&action=discard&status=dead,pending"]
     for path in [*list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES}), *paths]:
         answer = page.request.get(path)
         assert answer.status == 200, path
