@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from services.cli.alerts_test import test
 from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
 from services.cli.params import OUTPUT_FILE, SHOP
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shops.shops import find_slugs
 
@@ -38,17 +40,20 @@ for one in (quiet, set_rule, test, unset_rule):
 
 @command.command("list")
 @click.option("--shop", type=SHOP, default="", help="Show the thresholds in force for this shop (its slug).")
+@click.option("--all", "is_all", is_flag=True, help="Also what to do for each rule.")
 @json_option
-def list_rules(shop: str, as_json: bool) -> None:
-    """List the rules, P1 first: what opens an incident, what to do, and how many are open.
+def list_rules(shop: str, is_all: bool, as_json: bool) -> None:
+    """List the rules, P1 first: what opens an incident, and how many are open; with --all what to do.
 
     A rule that is evaluated from a figure shows when that was done last; the others are recorded by the part
     that finds the fault. `set` has the thresholds of `fleet alerts set`. With --shop the list has the
     thresholds in force for the shop, each from the shop, the fleet or the default of its rule.
 
     \b
-    Example: fleet alerts list
-             fleet alerts list --shop harbour
+    Examples:
+      fleet alerts list
+      fleet alerts list --all
+      fleet alerts list --shop harbour
     """
     with transaction() as tx:
         status = list_rule_status(tx)
@@ -67,10 +72,11 @@ def list_rules(shop: str, as_json: bool) -> None:
         "severity": "severity",
         "opens": "opens",
         "set": lambda rule: _describe_settings(settings.get(rule.name, ())),
-        "evaluated": lambda rule: status[rule.name].computed_at,
+        "evaluated": lambda rule: _format_age(status[rule.name].computed_at),
         "open": lambda rule: status[rule.name].incidents_open,
-        "do": "steps.fix",
     }
+    if is_all:
+        columns = {**columns, "do": "steps.fix"}
     documents = [
         _document(rule, status[rule.name]) | {"settings": settings.get(rule.name, [])} for rule in rules
     ]
@@ -108,6 +114,10 @@ def _print_of_shop(
         "reason": itemgetter("reason"),
     }
     print_list(f"Thresholds in force for {shop}", columns, documents, documents, "", as_json=as_json)
+
+
+def _format_age(at: datetime | None) -> str:
+    return "" if at is None else f"{(utc_now() - at).total_seconds():.0f} s ago"
 
 
 def _describe_settings(settings: Iterable[Mapping[str, Any]]) -> str:

@@ -77,10 +77,11 @@ def env(as_json: bool) -> None:
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check this machine, the settings, and everything the fleet connects to.
 
-    Database, roles, clock, broker, archive, mail, the shops' credentials, ports, and the certificate of
-    PUBLIC_URL. It sends no mail, and the only thing that it writes is a probe object in the archive. Each
-    fault and each note is printed with its remedy. Exit code 1 if there is any fault; a note, such as a shop
-    that is not connected, does not change it. It ends within 40 seconds.
+    Database, roles, clock, broker, archive, mail, the shops' credentials, ports, the certificates of
+    PUBLIC_URL and PUBLIC_CONSOLE_URL, the channels of alerts, and who can sign in. It sends nothing, and the
+    only thing that it writes is a probe object in the archive. Each fault and each note is printed with its
+    remedy. Exit code 1 if there is any fault; a note, such as a shop that is not connected, does
+    not change it. It ends within 40 seconds.
 
     \b
     Example:     fleet doctor --json

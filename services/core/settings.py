@@ -6,7 +6,8 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from email.utils import parseaddr
 from functools import cache, partial
@@ -50,7 +51,7 @@ from services.core.setting_values import (
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
 EXPORTED = "FLEET_ENV_NAMES"
-"""Names of settings that ``fleet env`` printed: they are right only while that fleet runs."""
+"""What ``fleet env`` printed, as ``NAME:CHECKSUM`` of each value: it is right only while that fleet runs."""
 SHORTEST_SECRET = 32
 """Characters that a secret for HTTP requests needs against guessing."""
 MAIL_NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -250,15 +251,28 @@ def _find_shared_role(values: Values) -> list[str]:
     return []
 
 
+def describe_exported(values: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return the value of ``EXPORTED`` for ``names``, whose values ``fleet env`` prints."""
+    return " ".join(f"{name}:{zlib.crc32(values[name].encode()):08x}" for name in names)
+
+
+def list_exported(environ: Mapping[str, str]) -> set[str]:
+    """Return the settings of ``environ`` that ``fleet env`` printed and no person has set since."""
+    printed = (one.partition(":") for one in environ.get(EXPORTED, "").split())
+    found = ((name, describe_exported(environ, [name]), form) for name, _, form in printed if name in environ)
+    return {name for name, now, form in found if not form or now == f"{name}:{form}"}
+
+
 @cache
 def get_settings() -> Settings:
     """Return the process's settings: the environment, else ``.env``, else those of a running embedded fleet.
 
     Through these (the file ``env`` under ``FLEET_HOME``), ``celery -A tasks ...`` in another terminal uses
-    the fleet of ``fleet up``. What ``fleet env`` exported there before a restart of that fleet is ignored.
+    the fleet of ``fleet up``. What ``fleet env`` exported there before a restart of that fleet is ignored; a
+    setting that a person sets there afterwards is used.
     """
     merged = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
     home = Path(merged.get("FLEET_HOME") or ".fleet")
     embedded = {k: v for k, v in dotenv_values(home / "env").items() if v is not None}
-    exported = merged.get(EXPORTED, "").split() if embedded else ()
+    exported = list_exported(merged) if embedded else ()
     return read_settings(embedded | {name: merged[name] for name in merged if name not in exported})

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,7 @@ from services.core.settings import SHORTEST_SECRET, Settings, read_settings
 from services.fleet.doctor_accounts import check_archive, check_mail, check_shops
 from services.fleet.doctor_broker import check_broker
 from services.fleet.doctor_check import Check, DoctorCheck, OnWait, run_checks
+from services.fleet.doctor_console import check_alerts, check_console
 from services.fleet.doctor_database import UP, check_database, check_pooler
 from services.fleet.doctor_network import check_ports, check_public_url
 from services.fleet.embedded.state import find_owner
@@ -20,6 +22,10 @@ from services.fleet.envfile import overlay_running, read_env
 
 _LEAST_FREE_BYTES = 1_000_000_000
 _INSTALL = "run: pip install -r requirements.txt"
+_IMPORTED = ("sqlalchemy.dialects.postgresql.psycopg", "services.alerts.channels", "services.mail.routes")
+"""Imported before the checks: of two threads that import a package, one may see it half imported."""
+_URLS = ("DATABASE_URL", "BROKER_URL")
+"""Settings of a person that ``fleet up`` uses too, or that differ from those of the fleet by intention."""
 SECONDS = 30.0
 """All checks run at once and end within this time."""
 
@@ -32,7 +38,8 @@ def examine(environ: Mapping[str, str], home: Path, on_wait: OnWait | None = Non
     given = read_env(home) | dict(environ)
     try:
         read_settings(given)  # as every other command reads them
-        settings = read_settings(overlay_running(home, given))
+        urls = {name: environ[name] for name in _URLS if name in environ}
+        settings = read_settings(overlay_running(home, given) | urls)
     except SettingsInvalid as error:
         remedy = "set the named settings in the environment or in .env; in an embedded fleet, " + UP
         return [*findings, DoctorCheck("settings", False, str(error), remedy)]
@@ -43,6 +50,8 @@ def examine(environ: Mapping[str, str], home: Path, on_wait: OnWait | None = Non
     findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     if (archive := urlsplit(settings.archive_url)).scheme == "file":
         findings.append(_disk("archive disk", Path(unquote(archive.path))))
+    for needed in _IMPORTED:
+        import_module(needed)
     return findings + run_checks(_list_checks(settings, running=owner is not None), SECONDS, on_wait=on_wait)
 
 
@@ -56,6 +65,8 @@ def _list_checks(settings: Settings, *, running: bool) -> dict[str, Check]:
         "archive": partial(check_archive, settings),
         "mail": partial(check_mail, settings),
         "public url": partial(check_public_url, settings),
+        "console": partial(check_console, settings),
+        "alerts": partial(check_alerts, settings),
         "shops": partial(check_shops, settings),
     }
 

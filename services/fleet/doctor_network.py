@@ -62,27 +62,35 @@ def _is_ours(url: str, answer: str) -> bool:
 
 def check_public_url(settings: Settings) -> Iterator[DoctorCheck]:
     """The certificate of ``PUBLIC_URL`` is valid for its host, and the address reaches an ingress."""
-    check, url = "public url", settings.public_url
-    if not url:
-        seen = "PUBLIC_URL is not set: no webhook subscription is created at Shopify"
-        remedy = "set PUBLIC_URL to the https:// address of the ingress"
-        yield DoctorCheck(check, True, seen, remedy, is_note=True)
+    if settings.public_url:
+        yield from check_address("public url", settings.public_url, _PATH, (405, "method_not_allowed"))
         return
+    seen = "PUBLIC_URL is not set: no webhook subscription is created at Shopify"
+    remedy = "set PUBLIC_URL to the https:// address of the ingress"
+    yield DoctorCheck("public url", True, seen, remedy, is_note=True)
+
+
+def check_address(check: str, url: str, path: str, wanted: tuple[int, str]) -> Iterator[DoctorCheck]:
+    """The certificate of ``url`` is valid for its host, and its ``path`` has the answer of our process.
+
+    ``wanted``: the status, and what the body contains.
+    """
     parts = urlsplit(url)
+    name = "certificate" if check == "public url" else f"{check}, certificate"
     if parts.scheme == "https":
-        finding = _check_certificate(parts)
+        finding = _check_certificate(name, parts)
         yield finding
         if not finding.seen.startswith("valid"):
             return
     elif not _is_loopback(parts.hostname or ""):
-        yield DoctorCheck("certificate", False, f"{url} has no TLS", "set PUBLIC_URL to an https:// address")
-    yield _check_reaches(check, url)
+        yield DoctorCheck(name, False, f"{url} has no TLS", "set an https:// address")
+    yield _check_reaches(check, url, path, wanted)
 
 
 _RENEW = "run: certbot renew, or renew it where it comes from, and reload the proxy"
 
 
-def _check_certificate(parts: SplitResult) -> DoctorCheck:
+def _check_certificate(name: str, parts: SplitResult) -> DoctorCheck:
     host, port = parts.hostname or "", parts.port or 443
     try:
         with (
@@ -96,28 +104,29 @@ def _check_certificate(parts: SplitResult) -> DoctorCheck:
             62: f"use a certificate for the name {host}",
             64: f"use a certificate for the address {host}, or a host name in PUBLIC_URL",
         }.get(fault.verify_code, "let the proxy send the whole chain (fullchain.pem) of a public authority")
-        return DoctorCheck("certificate", False, f"{host}:{port}: {fault.verify_message}", remedy)
+        return DoctorCheck(name, False, f"{host}:{port}: {fault.verify_message}", remedy)
     except (OSError, UnicodeError) as fault:
         seen = f"{host}:{port} cannot be reached: {describe_fault(fault)}"
         remedy = "check the DNS entry, the firewall and the proxy; a network may hide its own public address"
-        return DoctorCheck("certificate", False, seen, remedy)
+        return DoctorCheck(name, False, seen, remedy)
     days = int((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // 86_400)
-    return DoctorCheck("certificate", days >= LEAST_DAYS, f"valid for {host}, {days} more days", _RENEW)
+    return DoctorCheck(name, days >= LEAST_DAYS, f"valid for {host}, {days} more days", _RENEW)
 
 
-def _check_reaches(check: str, url: str) -> DoctorCheck:
+def _check_reaches(check: str, url: str, path: str, wanted: tuple[int, str]) -> DoctorCheck:
     import httpx
 
-    remedy = "start the ingress, and let the proxy pass /webhooks/ to it unchanged (docs/production.md)"
+    process, passed = ("ingress", "/webhooks/") if check == "public url" else ("console", "every path")
+    remedy = f"start the {process}, and let the proxy pass {passed} to it unchanged (docs/production.md)"
     try:
-        answer = httpx.get(url + _PATH, timeout=_SECONDS)
+        answer = httpx.get(url + path, timeout=_SECONDS)
     except httpx.HTTPError as fault:
         return DoctorCheck(check, False, f"{url} does not answer: {describe_fault(fault)}", remedy)
-    ours = answer.status_code == httpx.codes.METHOD_NOT_ALLOWED and "method_not_allowed" in answer.text
+    ours = answer.status_code == wanted[0] and wanted[1] in answer.text
     if ours and answer.headers.get("x-request-id"):
-        return DoctorCheck(check, True, f"{url} reaches an ingress")
+        return DoctorCheck(check, True, f"{url} reaches the {process}")
     server = answer.headers.get("server", "another server")
-    return DoctorCheck(check, False, f"{url}{_PATH} answers {answer.status_code} of {server}", remedy)
+    return DoctorCheck(check, False, f"{url}{path} answers {answer.status_code} of {server}", remedy)
 
 
 def _is_loopback(host: str) -> bool:

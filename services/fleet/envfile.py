@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from services.core.settings import EXPORTED
+from services.core.settings import EXPORTED, list_exported
 from services.fleet.embedded.state import write_private
 
 SECRET_NAMES = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
@@ -28,7 +28,7 @@ def read_env(home: Path) -> dict[str, str]:
 
 def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return ``.env`` of ``folder``, overridden by ``environ`` without what ``fleet env`` exported to it."""
-    exported = {EXPORTED, *environ.get(EXPORTED, "").split()}
+    exported = {EXPORTED, *list_exported(environ)}
     return _read(folder / ".env") | {name: environ[name] for name in environ if name not in exported}
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TextIO
 
 from services.core.ports import LOOPBACK, is_free
-from services.core.settings import EXPORTED, read_settings
+from services.core.settings import EXPORTED, describe_exported, read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import (
@@ -124,7 +124,7 @@ def start_fleet(
         migrate(env)
         stack.callback(record_stopped, home)
         chosen = sorted(values.keys() - given.keys() - {"FLEET_HOME"})
-        record_running(home, values | {EXPORTED: " ".join(chosen)})
+        record_running(home, values | {EXPORTED: describe_exported(values, chosen)})
         has_sink = "MAIL_SINK_PORT" in values
         programs = plan_programs(
             env, home, Path.cwd(), sandbox=sandbox, mail_sink=has_sink, catalogue=catalogue

@@ -11,6 +11,7 @@ from services.alerts.decide import Change
 from services.alerts.evaluate import evaluate_rules
 from services.alerts.figures import Figure
 from services.alerts.incidents import find_incidents
+from services.alerts.rules import RULES
 from services.alerts.states import list_rule_status
 from services.alerts.thresholds import list_rule_settings, load_thresholds, set_threshold
 from services.core.db import transaction
@@ -114,7 +115,10 @@ def test_the_command_sets_lists_and_unsets_with_an_audit_of_the_shop(engine: Eng
     assert json.loads(run("alerts", "set", RULE, "--threshold", "4", "--reason", "x", "--json").stdout) == {
         "rule": RULE, "shop": None, "before": 3, "threshold": 4, "unit": "per hour",
     }  # fmt: skip
-    assert "fleet 4, harbour 12" in run("alerts", "list").output
+    short, whole = run("alerts", "list").output, run("alerts", "list", "--all").output
+    assert "fleet 4, harbour 12" in short
+    assert len(short.splitlines()) == len(RULES) + 4, "a line for each rule"
+    assert ("timedatectl" in short, "timedatectl" in whole) == (False, True)
     found = {row["name"]: row["settings"] for row in json.loads(run("alerts", "list", "--json").stdout)}
     assert [(one["shop"], one["threshold"], one["by"]) for one in found[RULE]][1] == ("harbour", 12, "ada")
     assert found["secret_old"] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import SettingsInvalid, describe_server
-from services.core.settings import EXPORTED, get_settings, read_settings
+from services.core.settings import EXPORTED, describe_exported, get_settings, read_settings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://app:hidden@db/x",
@@ -139,6 +139,11 @@ def test_a_shell_with_the_settings_of_a_fleet_before_its_restart_gets_the_new_on
 
     read = get_settings.__wrapped__()
     assert (read.database_url, read.broker_url) == ("postgresql://new", "redis://a-persons-own")
+
+    monkeypatch.setenv(EXPORTED, "DATABASE_URL:00000000 FLEET_HOME")  # another value was printed
+    assert get_settings.__wrapped__().database_url == "postgresql://old", "a person set it since"
+    monkeypatch.setenv(EXPORTED, describe_exported({"DATABASE_URL": "postgresql://old"}, ["DATABASE_URL"]))
+    assert get_settings.__wrapped__().database_url == "postgresql://new"
 
     (tmp_path / "env").unlink()  # the fleet has stopped
     monkeypatch.setenv("SECRET_KEY", "k" * 32)
