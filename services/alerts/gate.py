@@ -19,7 +19,7 @@ from services.alerts.recorded_rules import AUDIT_FAILED, NOT_EVALUATED
 from services.alerts.states import BEYOND_LINES, find_last_evaluation
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import list_broken, open_chain
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid, NothingToDo, ShopfleetError
 from services.core.times import format_time
 
 OPEN_FOR = timedelta(hours=2)
@@ -221,10 +221,10 @@ def start_restore(tx: Connection, **author: Unpack[Author]) -> None:
 
 
 def end_restore(tx: Connection, **author: Unpack[Author]) -> Sequence[int]:
-    """Resolve the incidents of running restores; raise ``ShopfleetError`` if there is none."""
+    """Resolve the incidents of running restores; raise ``NothingToDo`` if there is none."""
     ids = [one.id for one in list_open_incidents(tx, RESTORE_RULE)]
     if not ids:
-        raise ShopfleetError("no restore is recorded as running: nothing was changed")
+        raise NothingToDo("no restore is recorded as running: nothing was changed")
     for incident_id in ids:
         resolve_by_person(tx, incident_id, **author)
     return ids

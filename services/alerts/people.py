@@ -11,7 +11,7 @@ from services.alerts.recorded_rules import AUDIT_FAILED
 from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import find_chains, is_owner, list_broken, resolve_chain
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid, NothingToDo, ShopfleetError
 from services.core.times import format_time
 
 LONGEST_TEXT = 2000
@@ -158,7 +158,8 @@ def _act(
 ) -> Row[Any]:
     found = get_incident(tx, incident_id, for_update=True)
     if found.status != "open" and kind not in ("note", "gate_opened"):
-        raise ShopfleetError(f"incident {incident_id} is resolved already: nothing was changed")
+        fault = NothingToDo if kind == "resolve" else ShopfleetError
+        raise fault(f"incident {incident_id} is resolved already: nothing was changed")
     if change:
         tx.execute(incidents.update().where(incidents.c.id == incident_id).values(change))
     entry = {"incident_id": incident_id, "at": author["now"], "kind": kind, "by": author["by"], "text": text}

@@ -112,7 +112,8 @@ def remove_window(tx: Connection, window_id: int, **author: Unpack[Author]) -> Q
     (window,) = (one for one in list_windows(tx, author["now"], is_all=True) if one.id == window_id)
     tx.execute(quiet_windows.delete().where(quiet_windows.c.id == window_id))
     before = {"times": window.describe(), "reason": window.reason}
-    _audit(tx, "remove", window, f"removed the quiet window {window.describe()}", before, author)
+    why = f": {author['reason']}" if author.get("reason") else ""
+    _audit(tx, "remove", window, f"removed the quiet window {window.describe()}{why}", before, author)
     return window
 
 

@@ -11,7 +11,7 @@ from services.alerts.rule import FigureRule
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.tables import rule_settings
 from services.audit.append import Author, Mutation, append_change
-from services.core.errors import InputInvalid
+from services.core.errors import InputInvalid, NothingToDo
 from services.ledger.work import FLEET
 
 LARGEST = 1e9
@@ -41,9 +41,9 @@ def set_threshold(
     """Set the threshold of the rule ``name`` from the next evaluation on; return the one that was set before.
 
     ``shop_id`` ``FLEET``: for every shop without one of its own. ``threshold`` None removes it. An equal one
-    changes nothing. Raises ``InputInvalid`` for a number that is not from the rule's ``lowest`` to
-    ``LARGEST``, for nothing to remove, for a missing reason, and for a shop at a rule whose figures belong
-    to no shop.
+    changes nothing. Raises ``NothingToDo`` if there is none to remove, ``InputInvalid`` for a number
+    that is not from the rule's ``lowest`` to ``LARGEST``, for a missing reason, and for a shop at a rule
+    whose figures belong to no shop.
     """
     rule, reason = FIGURE_RULES[name], author.get("reason", "")
     if threshold is not None and not (isfinite(threshold) and rule.lowest <= threshold <= LARGEST):
@@ -58,7 +58,7 @@ def set_threshold(
     before: float | None = tx.scalar(select(rule_settings.c.threshold).where(is_this).with_for_update())
     if before == threshold:
         if threshold is None:
-            raise InputInvalid(f"no threshold of {name} is set here: `fleet alerts list` shows what is set")
+            raise NothingToDo(f"no threshold of {name} is set here: `fleet alerts list` shows what is set")
         return before
     if threshold is None:
         tx.execute(delete(rule_settings).where(is_this))

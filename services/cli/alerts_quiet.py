@@ -116,8 +116,9 @@ def add(
 
 @quiet.command("remove")
 @click.argument("window_id", type=WINDOW)
+@click.option("--reason", default="", help="Why it ends. Audited.")
 @change_options
-def remove(window_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
+def remove(window_id: int, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Remove a window; what it held back leaves within seconds.
 
     \b
@@ -125,7 +126,7 @@ def remove(window_id: int, dry_run: bool, actor: str, as_json: bool) -> None:
     """
     now = utc_now()
     with transaction_or_plan(dry_run=dry_run) as tx:
-        window = remove_window(tx, window_id, now=now, **audit_author(actor))
+        window = remove_window(tx, window_id, now=now, reason=reason, **audit_author(actor))
         slugs = find_slugs(tx)
     _print("Would remove" if dry_run else "Removed", window, slugs, now, dry_run=dry_run, as_json=as_json)
 

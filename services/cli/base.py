@@ -1,6 +1,6 @@
 """Options, confirmation and errors of the ``fleet`` and ``celery`` commands.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.
+Exit codes: 0 done, or true already; 1 refused, failed or not fine; 2 wrong input. See docs/operations.md.
 """
 
 import getpass
@@ -20,10 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.main import HELP_NAMES
+from services.cli.output import print_unchanged
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
 from services.cli.usage import SuggestingGroup, name_options, refuse_missing
 from services.core.db import is_connection_fault, transaction
-from services.core.errors import InputInvalid, ShopfleetError, describe_server
+from services.core.errors import InputInvalid, NothingToDo, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
 from services.core.log_redaction import quote_value
 from services.core.settings import EXPORTED, get_settings
@@ -38,7 +39,9 @@ MAX_MESSAGES = 5000
 """Above this count the sweep sends the messages, at the rate of the workers."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-force_option = click.option("-f", "--force", is_flag=True, help="Act without a question; scripts need it.")
+force_option = click.option(
+    "-f", "--force", "-y", "--yes", "force", is_flag=True, help="Act without a question; scripts need it."
+)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
@@ -96,12 +99,12 @@ def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[
 
 
 def read_csv_file(file: Path) -> str:
-    """Return the text of ``file`` without its byte order mark; other encodings than UTF-8 exit with 1."""
+    """Return the text of ``file`` without its byte order mark; other encodings than UTF-8 exit with 2."""
     try:
         with click.open_file(str(file), encoding="utf-8-sig") as lines:
             return str(lines.read())
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from error
+        raise click.UsageError(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from error
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -111,6 +114,9 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except NothingToDo as found:
+            print_unchanged(str(found))
+            raise click.exceptions.Exit(0) from None
         except InputInvalid as error:
             raise click.UsageError(name_options(str(error))) from error
         except ShopfleetError as error:

@@ -1,4 +1,4 @@
-"""The ``fleet`` command. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""The ``fleet`` command. Exit codes: 0 done, or true already; 1 refused, failed or not fine; 2 wrong input.
 
 Its subcommands are the entry points of the group ``fleet.commands`` in ``pyproject.toml``. Each is imported
 when it is used, so that ``fleet env`` and ``fleet up`` do not load SQLAlchemy.

@@ -32,6 +32,15 @@ def print_json(value: Any) -> None:
     click.echo(orjson.dumps(value, default=str, option=options).decode())
 
 
+def print_unchanged(message: str) -> None:
+    """Print why there is nothing to do, with ``--json`` as ``changed`` and ``message``."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and ctx.params.get("as_json"):
+        print_json({"changed": False, "message": message})
+    else:
+        click.echo(message)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print ``rows`` as a table, or the text ``empty`` without rows. Numbers are right-aligned."""
     if not rows:

@@ -20,7 +20,7 @@ from services.cli.params import OUTPUT_FOLDER
 from services.cli.progress import ListProgress
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import WorkError
+from services.core.errors import NothingToDo, WorkError
 from services.privacy.shop_removal import (
     KEPT,
     OF_OTHER_KEYS,
@@ -81,7 +81,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
         is_marked, is_begun = shop.removed_at is not None, is_unrecorded(tx, shop.id)
         deleted, kept = (count_rows(tx, shop.id, tables) for tables in (list_tables(tx), tuple(KEPT)))
     if shop.stock_owner.startswith(OF_POOL):
-        raise click.UsageError(
+        raise click.ClickException(
             f"{slug} shares its stock in {shop.stock_owner}: take it out first with "
             f"`fleet shops set {slug} --stock-owner shopify`"
         )
@@ -89,7 +89,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
         _print_plan(shop, deleted, kept, as_json=as_json)
         return
     if is_marked and not deleted and not is_begun:
-        raise click.UsageError(f"{slug} was removed already: only its audit chain and closed months are here")
+        raise NothingToDo(f"{slug} was removed already: only its audit chain and closed months are here")
     if folder is None and not is_marked:
         raise click.UsageError("name a folder for the shop's data: --export FOLDER; or try --dry-run")
     if not as_json:

@@ -21,6 +21,10 @@ class InputInvalid(ShopfleetError):
     """A person's input is wrong: a command exits with 2."""
 
 
+class NothingToDo(ShopfleetError):
+    """What a change should bring about is true already: a command prints it and exits with 0."""
+
+
 def describe_unknown(value: str, known: Iterable[str], command: str = "") -> str:
     """Return a message for ``value``, which is none of ``known``: see ``suggest``."""
     return f"{value!r} {suggest(value, known, command)}"

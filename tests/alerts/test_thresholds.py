@@ -15,7 +15,7 @@ from services.alerts.rules import RULES
 from services.alerts.states import list_rule_status
 from services.alerts.thresholds import list_rule_settings, load_thresholds, set_threshold
 from services.core.db import transaction
-from services.core.errors import InputInvalid
+from services.core.errors import InputInvalid, NothingToDo
 from services.ledger.work import FLEET
 from services.shops.shops import add_shop
 from tests.cli.commands import run
@@ -79,7 +79,7 @@ def test_a_wrong_threshold_is_refused(
 ) -> None:
     with pytest.raises(InputInvalid, match=fault):
         set_threshold(tx, name, shop_id, threshold, now=NOW, by="ada", reason=reason)
-    with pytest.raises(InputInvalid, match=r"no threshold of .* is set here"):
+    with pytest.raises(NothingToDo, match=r"no threshold of .* is set here"):
         set_threshold(tx, name, FLEET, None, **AUTHOR)
     assert load_thresholds(tx) == {}
 

@@ -156,11 +156,15 @@ def test_resolving_while_the_figure_is_beyond_its_limit_warns(engine: Engine, is
     assert ("still beyond the limit" in resolved.output) is is_beyond
 
 
-def test_resolved_incident_is_refused_with_exit_code_1(engine: Engine) -> None:
+def test_resolved_incident_stays_as_it_is(engine: Engine) -> None:
     run("resolve", "1", "--reason", "first")
     again = run("resolve", "1", "--reason", "second")
-    assert (again.exit_code, again.stdout) == (1, "")
-    assert "incident 1 is resolved already: nothing was changed" in again.stderr
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert again.stdout == "incident 1 is resolved already: nothing was changed\n"
+    as_json = json.loads(run("resolve", "1", "--reason", "second", "--json").stdout)
+    assert as_json == {"changed": False, "message": again.stdout.strip()}
+    late = run("snooze", "1", "--for", "1h", "--reason", "x")
+    assert (late.exit_code, "is resolved already" in late.stderr) == (1, True)
     with engine.connect() as tx:
         assert tx.scalar(text("select resolved_reason from incidents where id = 1")) == "first"
         assert tx.scalar(text("select count(*) from audit_events")) == 1

@@ -35,6 +35,22 @@ COMMANDS = {
 WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all it does"})
 """Commands that change something and have no --dry-run, and why."""
 
+NEEDS_REASON = frozenset(
+    """
+    alerts-quiet-add alerts-set alerts-unset incidents-resolve incidents-snooze mail-mark-sent
+    mail-resend privacy-confirm privacy-reject stock-adjust discard""".split()  # noqa: SIM905 - shorter than a list
+)
+"""Commands with which a person drops, hides, overrules or decides something for good."""
+
+TAKES_REASON = frozenset(
+    """
+    alerts-quiet-remove events-replay gate jobs-pause jobs-resume jobs-set payments-repair backoff pause
+    requeue resume unlock""".split()  # noqa: SIM905 - shorter than a list
+)
+"""Commands whose change one command takes back; ``gate`` checks itself when it needs the reason."""
+
+ACTS_WITHOUT_QUESTION = ("-f", "--force", "-y", "--yes")
+
 WITHOUT_JSON = MappingProxyType(
     {
         "fleet alerts export": "its result is a file of YAML",
@@ -70,6 +86,29 @@ def test_a_command_that_changes_something_has_a_dry_run() -> None:
 
     assert len(changing) > 25
     assert without == set(WITHOUT_DRY_RUN)
+
+
+def test_a_reason_is_required_by_what_cannot_be_taken_back() -> None:
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for path, command in COMMANDS.items():
+        for param in command.params:
+            if "--reason" in param.opts and not command.hidden and not path.startswith("fleet books"):
+                found[param.required].add("-".join(path.split()[1:]))
+
+    assert found == {True: NEEDS_REASON, False: TAKES_REASON}
+
+
+def test_the_option_that_skips_the_question_is_one_everywhere() -> None:
+    skipping = [
+        (path, param)
+        for path, command in COMMANDS.items()
+        for param in command.params
+        if {*param.opts} & {*ACTS_WITHOUT_QUESTION} and path != "fleet jobs run"  # runs a done period again
+    ]
+
+    assert len(skipping) > 10
+    assert [path for path, param in skipping if tuple(param.opts) != ACTS_WITHOUT_QUESTION] == []
+    assert all("--dry-run" in options(COMMANDS[path]) for path, _ in skipping)
 
 
 def test_every_command_prints_json() -> None:
