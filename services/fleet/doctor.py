@@ -22,7 +22,13 @@ from services.fleet.envfile import overlay_running, read_env
 
 _LEAST_FREE_BYTES = 1_000_000_000
 _INSTALL = "run: pip install -r requirements.txt"
-_IMPORTED = ("sqlalchemy.dialects.postgresql.psycopg", "services.alerts.channels", "services.mail.routes")
+_IMPORTED = (
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "services.accounts.people",
+    "services.alerts.channels",
+    "services.mail.routes",
+    "services.schema.migrate",
+)
 """Imported before the checks: of two threads that import a package, one may see it half imported."""
 _URLS = ("DATABASE_URL", "BROKER_URL")
 """Settings of a person that ``fleet up`` uses too, or that differ from those of the fleet by intention."""

@@ -93,7 +93,7 @@ def test_every_name_in_a_sentence_of_the_page_is_one_of_the_product() -> None:
         *metadata.tables["work_queue"].columns.keys(),
         *re.findall(r'"([a-z]+\.[a-z_]+)"', sources),
         *(f"{provider}.unavailable" for provider in ("shopify", "stripe")),
-        *re.findall(r'(?:DoctorCheck\(\s*|check, url = )"([\w ]+)"', sources),
+        *re.findall(r'(?:DoctorCheck\(\s*|check_address\(|name = )"([\w ]+)"', sources),
         *re.findall(r'^ {8}"(\w+)":', inspect.getsource(print_work), re.MULTILINE),
         *(job.name for job in JOBS),
         *(name.upper() for name in Settings.__dataclass_fields__),
