@@ -1,13 +1,16 @@
 """Wrong usage of the commands: a command that does not exist, a parameter that is missing."""
 
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _LEAST_SIMILARITY = 0.75
 """Below it a name has other letters by intention: with click's 0.6 ``logs`` is similar to ``close``."""
 
@@ -77,6 +80,9 @@ def describe_no_command(name: str, known: Iterable[str], *, is_root: bool = Fals
         return f"there is no command {name!r}: {MEANT[name]}"
     if is_root and (line := _find_elsewhere(name)):
         return f"there is no command {name!r} here: it is `{line}`"
+    if is_root and name in _list_declared():
+        how = "run `make setup`, or pip install --no-deps -e . in its folder"
+        return f"the command {name!r} is not installed: the installation is older than the source, {how}"
     if close:
         return f"there is no command {name!r}; did you mean {' or '.join(map(repr, close))}?"
     return f"there is no command {name!r}: --help lists all"
@@ -88,6 +94,16 @@ def _find_elsewhere(name: str) -> str:
     of = {line: set(entry_points(group=group).names) for line, group in groups.items()}
     of["celery -A tasks"] |= _OF_CELERY
     return next((f"{line} {name}" for line, names in of.items() if name in names), "")
+
+
+def _list_declared() -> set[str]:
+    """Return the commands in the ``pyproject.toml`` of the source; an installation may have fewer."""
+    try:
+        project = tomllib.loads(_PROJECT.read_text())["project"]
+    except (OSError, ValueError, KeyError):  # installed without its source
+        return set()
+    groups = project.get("entry-points", {})
+    return {name for group in ("fleet.commands", "celery.commands") for name in groups.get(group, ())}
 
 
 class SuggestingGroup(click.Group):

@@ -1,6 +1,7 @@
 """The error for an unknown command names what may be meant, and nothing that is not."""
 
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -38,6 +39,19 @@ def test_unknown_command_of_a_program_names_that_of_the_other(line: str, message
     error = refused.output.splitlines()[-1]
     assert error.startswith(f"Error: there is no command '{line.rsplit(maxsplit=1)[-1]}'")
     assert message in error
+
+
+def test_command_of_a_newer_source_says_that_the_installation_is_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project.entry-points."fleet.commands"]\nnovelty = "x:y"\n')
+    monkeypatch.setattr("services.cli.usage._PROJECT", project)
+
+    refused = [invoke(f"{program} novelty") for program in ("fleet", "celery -A tasks")]
+
+    assert [one.exit_code for one in refused] == [2, 2]
+    assert all("the installation is older than the source, run `make setup`" in one.output for one in refused)
 
 
 def test_other_apps_of_celery_keep_its_own_suggestions() -> None:

@@ -78,7 +78,7 @@ class Installation:
         root.mkdir()
         certificate = home / "certificate"
         certificate.mkdir()
-        made = make_certificate(certificate, "DNS:localhost")
+        made = make_certificate(certificate, "DNS:localhost,IP:127.0.0.1")
         shutil.copy(made["tls-cert-file"], certificate / "fullchain.pem")
         shutil.copy(made["tls-key-file"], certificate / "privkey.pem")
         self.nginx = Nginx(home / "nginx", root)

@@ -92,7 +92,10 @@ class Systemd:
         match action:
             case "daemon-reload":
                 names = [path.name for path in self._folder.glob("*.service")]
+                running = {name: unit._process for name, unit in self.units.items()}
                 self.units = {name.removesuffix(".service"): Unit(self._folder, name) for name in names}
+                for name, unit in self.units.items():
+                    unit._process = running.get(name)
             case "enable":
                 assert names.pop(0) == "--now"
                 self.control("start", *names)
@@ -103,6 +106,10 @@ class Systemd:
                 raise AssertionError(f"systemctl {action} is not known here")
 
     def _act(self, action: str, name: str) -> None:
+        if name.endswith(".timer"):
+            assert Unit(self._folder, name).values["OnCalendar"]
+            assert Unit(self._folder, name.replace(".timer", ".service")).values["ExecStart"]
+            return
         if name == TARGET:
             wanted = Unit(self._folder, TARGET).values["Wants"]
             units = [self.units[one.removesuffix(".service")] for line in wanted for one in line.split()]

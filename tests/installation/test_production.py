@@ -95,12 +95,19 @@ def machine_is_reached(machine: Installation) -> None:
     """Step 8: doctor finds no fault, a mail arrives, and only webhooks and health are public."""
     answer = machine.page.run("8. A public address")
     assert "fault" not in answer, answer
+    assert "reaches the console" in answer
+    assert "https://127.0.0.1" in answer, "the link of the first owner"
     assert len(list((machine.mail.home / "mails").glob("*.eml"))) == 1
     codes = machine.page.shell(
         "for path in health metrics livez cron/daily-summary; do\n"
         "  curl -s -o /dev/null -w '%{http_code} ' https://hooks.example.com/$path; done"
     )
     assert codes.split() == ["200", "404", "404", "404"]
+    codes = machine.page.shell(
+        "for path in sign-in livez cron/daily-summary metrics health; do\n"
+        "  curl -s -o /dev/null -w '%{http_code} ' https://console.example.com/$path; done"
+    )
+    assert codes.split() == ["200", "200", "404", "404", "404"]
 
 
 def machine_works(machine: Installation) -> None:
