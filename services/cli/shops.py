@@ -8,6 +8,7 @@ from services.cli.base import (
     actor_option,
     add_options,
     audit_author,
+    confirm,
     dry_run_option,
     force_option,
     json_option,
@@ -161,7 +162,7 @@ def set_fields(
     shop shares its stock with the other shops of the pool (`fleet stock pool`). If the shop has a token,
     --shopify-domain is compared with Shopify's answer; webhooks may still have the previous domain.
     --exchange-rates adds the given pairs or replaces their rates. A change after which costs of this month
-    do not count against a limit any more needs --force; --dry-run names these costs.
+    do not count against a limit any more asks first; --dry-run names these costs.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -173,15 +174,15 @@ def set_fields(
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
     if wanted.get("shopify_domain") and (warning := compare_domain(slug, wanted["shopify_domain"])):
         click.echo(warning, err=True)
+    with transaction_or_plan(dry_run=True) as tx:  # no lock while a person answers
+        *_, left = change_shop(tx, slug, wanted, utc_now(), **audit_author(actor))
+    if left and not dry_run:
+        confirm(f"{'; '.join(left)}: no rate would be stated. Change it?", force=force)
     with transaction_or_plan(dry_run=dry_run) as tx:
         before, shop, left = change_shop(tx, slug, wanted, utc_now(), **audit_author(actor))
-        if left and not (force or dry_run):
-            raise click.ClickException(
-                f"{'; '.join(left)}: no rate would be stated. State a rate, or repeat with --force"
-            )
     for one in left:
         state = "would be" if dry_run else "is"
-        click.echo(f"{one}: no rate {state} stated{'' if force else '; this needs --force'}", err=True)
+        click.echo(f"{one}: no rate {state} stated", err=True)
     if "stock_owner" in wanted and not dry_run:
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))

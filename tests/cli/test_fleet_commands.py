@@ -65,7 +65,7 @@ def test_wrong_usage_exits_2_and_says_what_is_right(harbour: str, arguments: lis
     [
         (["shops", "show", "\udcff"], "slug"),
         (["shops", "set", "harbour", "currency=CAD", "name=\udcff"], "changes"),
-        (["shops", "set", "harbour", "currency=USD", "--as", "\udcff"], "actor"),
+        (["shops", "set", "harbour", "currency=USD", "--as", "\udcff"], "--as"),
         (["payments", "trace", "#\udcff", "--shop", "harbour"], "reference"),
         (["audit", "verify", "--shop", "\udcff"], "shop"),
         (["stock", "low", "--shop", "\udcff", "--json"], "shop"),
