@@ -37,7 +37,7 @@ WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all 
 
 NEEDS_REASON = frozenset(
     """
-    alerts-quiet-add alerts-set alerts-unset incidents-resolve incidents-snooze mail-mark-sent
+    alerts-quiet-add alerts-set alerts-unset audit-resolve incidents-resolve incidents-snooze mail-mark-sent
     mail-resend privacy-confirm privacy-reject stock-adjust discard""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands with which a person drops, hides, overrules or decides something for good."""
