@@ -43,11 +43,11 @@ class Faults(dict[str, list[str]]):
 
     def check(self, name: str) -> None:
         """Note the faults of the open page."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         if folder := os.environ.get("KEEP_PAGES"):
             file = f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'home'}-{self.view}.png"
             self.page.screenshot(path=Path(folder) / file, full_page=True)
         self.seen.append(name)
-        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         if found := find_faults(self.page):
             self[name] = found
 
