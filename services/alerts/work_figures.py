@@ -10,6 +10,7 @@ from services.alerts.figures import CollectFigures, Figure, Figures, make_figure
 from services.core.pg_arrays import arrays
 from services.ledger.backlog import list_topic_figures
 from services.ledger.pause import list_pauses
+from services.ledger.queue_samples import record_samples
 from services.ledger.topics import TOPICS, Topic
 
 MINUTE = timedelta(minutes=1)
@@ -54,8 +55,10 @@ def _collect_archives(tx: Connection, _now: datetime) -> Figures:
 
 
 def _collect_backlog(tx: Connection, now: datetime) -> Figures:
-    """Return the figures of the backlog, none if it cannot be counted in time; record that of this minute."""
+    """Return the figures of the backlog, none if it cannot be counted in time; record samples of it."""
     topics = list_topic_figures(tx, now)
+    if topics:
+        record_samples(tx, topics, now)
     return {"backlog_growing": _find_growing(tx, topics, now)} if topics else {}
 
 

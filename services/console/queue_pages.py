@@ -8,6 +8,7 @@ from flask import Blueprint, abort, flash, g, redirect, render_template, request
 
 from services.accounts.roles import Role
 from services.console.account import make_author
+from services.console.charts import SPANS
 from services.console.formatting import describe_age
 from services.console.list_reader import find_visible_slugs
 from services.console.queue_changes import (
@@ -16,6 +17,7 @@ from services.console.queue_changes import (
     list_visible_pauses,
     plan_change,
 )
+from services.console.queue_charts import list_charts
 from services.console.queue_reading import QueueReader, list_queue_lines
 from services.core.db import transaction
 from services.core.errors import InputInvalid
@@ -49,13 +51,13 @@ def queues_blueprint(settings: Settings, reader: QueueReader) -> Blueprint:
 
     @blueprint.get("")
     def index() -> Any:
-        return _show_queues(reader, "", settings.flower_port)
+        return _show_queues(reader, "", settings)
 
     @blueprint.get("/<queue>")
     def show(queue: str) -> Any:
         if queue not in QUEUES:
             abort(404, f"there is no queue {queue}")
-        return _show_queues(reader, queue, settings.flower_port)
+        return _show_queues(reader, queue, settings)
 
     @blueprint.get("/change")
     def plan() -> Any:
@@ -68,13 +70,18 @@ def queues_blueprint(settings: Settings, reader: QueueReader) -> Blueprint:
     return blueprint
 
 
-def _show_queues(reader: QueueReader, queue: str, flower_port: int) -> Any:
+def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
     reading = reader.read()
     if reading is None:
         detail = "The queues could not be read in time. The console's log has the cause."
         return render_template("error.html", title="No figures", detail=detail, is_red=True), 503
     with transaction() as tx:
         pauses, backoffs, slugs = list_visible_pauses(tx), list_backoffs(tx), find_visible_slugs(tx, g.access)
+        # A part that is read again shows no chart.
+        is_whole = "HX-Request" not in request.headers
+        span = request.args.get("span", "")
+        span = span if span in SPANS else next(iter(SPANS))
+        charts = list_charts(tx, queue, span, g.at, settings.zone) if is_whole else []
     health, now = reading.health, reading.at
     status, is_down, failing = classify_health(health, now)
     lines = list_queue_lines(reading)
@@ -105,7 +112,11 @@ def _show_queues(reader: QueueReader, queue: str, flower_port: int) -> Any:
         pauses=pauses,
         backoffs=backoffs,
         describe=lambda scope: describe_scope(scope, slugs),
-        flower_url=make_flower_url(flower_port),
+        flower_url=make_flower_url(settings.flower_port),
+        charts=charts,
+        spans=list(SPANS),
+        span=span,
+        zone=settings.fleet_timezone,
     )
 
 

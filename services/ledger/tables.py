@@ -162,6 +162,18 @@ work_stats = Table(
     *columns("timings", ARRAY(BigInteger), NO_JSON),
 )
 
+# Figures of each queue, a row a minute; ``queue`` is empty for all. The totals are counters.
+queue_samples = Table(
+    "queue_samples",
+    metadata,
+    *keys("queue", Text),
+    *keys("minute", AT),
+    *columns("ready open_items locked retrying dead", Integer),
+    *columns("oldest_seconds", Double),
+    *columns("done_total dead_total", BigInteger),
+    *columns("effects_total", ARRAY(BigInteger)),
+)
+
 # Answered requests. ``provider`` is empty for pages; ``latency`` is a histogram (``services.core.latency``).
 request_counts = Table(
     "request_counts",

@@ -232,6 +232,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "saved_filters": "a row for each filter that a person saved, until it is deleted",
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
+        "queue_samples": "deleted by the evaluation of the rules after 8 days",
         "statement_texts": "one row for each statement of the program",
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",

@@ -10,8 +10,10 @@ from sqlalchemy import Engine, text
 from services.accounts.roles import Role
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.backlog import list_topic_figures
 from services.ledger.backoff import list_backoffs
 from services.ledger.pause import Pause, PauseScope, list_pauses, record_pause
+from services.ledger.queue_samples import record_samples
 from services.shops.shops import add_shop
 from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.health.fleet_rows import add_heartbeats, add_settled, add_work
@@ -65,6 +67,24 @@ def test_a_queue_has_its_topics_its_drift_and_its_worker(engine: Engine) -> None
     assert "mail_send" in client.get("/queues/email").text
     assert client.get("/queues/none").status_code == 404
     assert '<td class="bad">–' in page.split(">email</a>", 1)[1].split("</tbody>", 1)[0]
+
+
+@pytest.mark.parametrize("span", ["1h", "24h", "7d", "none"])
+def test_charts_have_a_title_a_description_and_their_data(engine: Engine, span: str) -> None:
+    now = utc_now()
+    client = sign_in(engine, Role.VIEWER)
+    with transaction(engine) as tx:
+        for minutes in (2, 1):
+            add_work(tx, "mail_send", count=21)
+            record_samples(tx, list_topic_figures(tx, now), now - timedelta(minutes=minutes))
+
+    page = client.get(f"/queues/email?span={span}").text
+    part = client.get(f"/queues/email?span={span}", headers={"HX-Request": "true"}).text
+
+    assert page.count('<svg class="chart"') == page.count("<desc id=") == page.count("<details>") == 4
+    assert "Ready: at most" in page
+    assert "style=" not in page
+    assert "<svg" not in part, "the part that is read again every 5 s has no chart"
 
 
 def test_nothing_changes_before_the_effect_was_shown_and_a_reason_given(engine: Engine) -> None:

@@ -32,6 +32,7 @@ NOBODYS = {
     "rule_evaluations": "names of rules",
     "rule_settings": "what an operator set, and why: the fleet's own people",
     "topic_backlogs": "names of topics",
+    "queue_samples": "names of queues",
     "quiet_windows": "when an operator wants no messages, and why",
     "topic_backoffs": "what an operator set, and why",
     "incidents": "codes, counts and ids; a customer by number only",

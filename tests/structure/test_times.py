@@ -18,6 +18,7 @@ NOT_FOR_PEOPLE = {
     "services/alerts/work_rules.py": "the period of an incident, a key in UTC",
     "services/audit/queries.py": "the text that the audit chain signs",
     "services/cli/mail/send_test.py": "the period of a mail, a key in UTC",
+    "services/console/charts.py": "the axis of a chart, whose zone is in its description",
     "services/core/log.py": "the clock in a line of the log of a terminal",
     "services/demo/night.py": "an argument of a command",
     "services/jobs/schedule.py": "the period of a run, a key in UTC",

@@ -15,8 +15,10 @@ from services.bulk.kinds import KINDS, RowFacts
 from services.bulk.store import plan_bulk_action, start_bulk_action
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.backlog import list_topic_figures
 from services.ledger.backoff import set_backoff
 from services.ledger.pause import PauseScope, record_pause
+from services.ledger.queue_samples import record_samples
 from tests.health.fleet_rows import add_heartbeats, add_work
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick
 from tests.ledger_rows import accept, new_event
@@ -52,6 +54,9 @@ def add_rows(engine: Engine, email: str) -> None:
     with transaction(engine) as tx:
         add_heartbeats(tx, now, but="sweep")
         add_work(tx, "order_ingest", count=3)
+        for minutes in (9, 8, 7, 5, 3, 2, 1):
+            add_work(tx, "inventory_push", count=minutes % 4, created_at=now - timedelta(minutes=9))
+            record_samples(tx, list_topic_figures(tx, now), now - timedelta(minutes=minutes))
         record_incidents(tx, incidents, now)
         record_pause(tx, PauseScope(queue="email", shop_id=1), "hold", by=LONG, now=now, reason=LONG)
         set_backoff(tx, "mail_send", 4, by=LONG, now=now, reason=LONG)
