@@ -36,6 +36,9 @@ PAGES = {
     "/platform/health": "/platform/health",
     "/shops/shop7": "/shops/shop7",
     "/queues": "/queues",
+    "/queues?span=7d": "/queues?span=7d",
+    "/jobs": "/jobs",
+    "/jobs/JOB?shop=shop7": "/jobs/daily-reconciliation?shop=shop7",
     "/work": "/work",
     "/work?shop=shop7": "/work?shop=shop7&status=dead",
     "/events": "/events",
@@ -83,6 +86,10 @@ insert into job_runs (job, period, due_at, ended_at, status, origin)
 values ('audit-verify', 'x', now(), now(), 'done', 'beat');
 insert into heartbeats (name, at) values ('beat', now()), ('sweep', now());
 insert into rule_evaluations (rule, computed_at) values ('heartbeat_old', now());
+insert into queue_samples
+select q, date_trunc('minute', now()) - n * interval '1 minute', 10, 20, 1, 2, 3, 60, 100000 - n, 0,
+       array_fill(100000 - n, array[16])
+  from unnest(array['', 'webhooks', 'inventory', 'email']) q cross join generate_series(1, 11520) n;
 insert into inbound_events (shop_id, provider, topic, delivery_key, body, received_at)
 select 1 + n %% %(shops)s, 'shopify', 'orders/updated', n::text, '{}', now() - n * interval '1 second'
   from generate_series(1, %(rows)s / 5) n;

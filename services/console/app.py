@@ -16,6 +16,8 @@ from services.console.details import details_blueprint
 from services.console.event_edit import event_edit_blueprint
 from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
+from services.console.job_lines import JobsReader
+from services.console.job_pages import jobs_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.oidc import oidc_blueprint
 from services.console.pages import pages_blueprint
@@ -43,6 +45,7 @@ def make_app(
     stats: RequestStats | None = None,
     scan: ScanReader | None = None,
     queues: QueueReader | None = None,
+    jobs: JobsReader | None = None,
 ) -> Flask:
     """Return the console application, which counts its requests in ``stats``.
 
@@ -73,6 +76,7 @@ def make_app(
     app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))
     app.register_blueprint(shops_blueprint())
     app.register_blueprint(shop_changes_blueprint())
+    app.register_blueprint(jobs_blueprint(jobs or JobsReader()))
     add_helpers(app, settings)
     return app
 

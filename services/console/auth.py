@@ -86,6 +86,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     | dict.fromkeys(
         (
             "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
+            "jobs.index", "jobs.show", "jobs.plan",
             "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
@@ -101,7 +102,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             (
                 "details.requeue_work", "details.discard_work", "details.replay_event",
                 "details.ack_incident", "details.note_incident", "details.resolve_incident",
-                "queues.change", "filters.share", "bulk.start", "bulk.stop",
+                "queues.change", "jobs.change", "filters.share", "bulk.start", "bulk.stop",
             ),
             Role.OPERATOR,
         ),

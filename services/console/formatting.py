@@ -36,6 +36,7 @@ NAVIGATION = (
     ("Scan", "pages.home", "s"),
     ("Connections", "shops.health", "c"),
     ("Queues", "queues.index", "q"),
+    ("Jobs", "jobs.index", "j"),
     ("Work", "lists.work", "w"),
     ("Dead", "pages.dead", "d"),
     ("Events", "lists.events", "e"),

@@ -1,15 +1,16 @@
 """What a person changes on ``/queues``: pauses, their end, and the backoff of a topic. Plans first."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from flask import abort, g
+from flask import g
 from sqlalchemy import Connection
 
 from services.accounts.roles import Role
 from services.console.list_reader import find_visible_slugs, parse_whole
+from services.console.planned_change import ChangeResult, Given, PlannedChange, check_role, choose
 from services.core.db import MAX_COUNTED
-from services.core.errors import InputInvalid, describe_unknown
+from services.core.errors import InputInvalid
 from services.core.fields import LARGEST_ID
 from services.core.times import format_time
 from services.ledger.backoff import MAX_FACTOR, list_backoffs, set_backoff
@@ -29,23 +30,12 @@ from services.ledger.queries import count_waiting
 from services.ledger.work import FLEET
 
 
-class QueueChange(NamedTuple):
-    """A change before it is made: what it does, whom it affects, and the function that makes it.
-
-    ``act`` gets the transaction and the author, and returns what was done.
-    """
-
-    title: str
-    effect: str
-    act: Callable[[Connection, Mapping[str, Any]], str]
-
-
-def plan_change(tx: Connection, given: Mapping[str, str]) -> QueueChange:
+def plan_change(tx: Connection, given: Given) -> PlannedChange:
     """Return the change that ``given`` describes; raise ``InputInvalid``.
 
     Answers 403 to a person who is no operator of the scope, and 404 for a shop that they may not see.
     """
-    return PLANS[_choose("act", given.get("act", ""), tuple(PLANS))](tx, given)
+    return PLANS[choose("act", given.get("act", ""), tuple(PLANS))](tx, given)
 
 
 def list_visible_pauses(tx: Connection) -> list[Pause]:
@@ -64,7 +54,7 @@ def list_operated_shops(tx: Connection) -> dict[int, str]:
     return {one: slug for one, slug in slugs.items() if one != FLEET and g.access.may(Role.OPERATOR, one)}
 
 
-def _plan_pause(tx: Connection, given: Mapping[str, str]) -> QueueChange:
+def _plan_pause(tx: Connection, given: Given) -> PlannedChange:
     kind, _, name = given.get("what", "").partition(":")
     if given.get("what") and not (kind in ("queue", "topic", "cost") and name):
         raise InputInvalid(f"what={given['what']!r} should be queue, topic or cost, a colon and its name")
@@ -73,7 +63,7 @@ def _plan_pause(tx: Connection, given: Mapping[str, str]) -> QueueChange:
     if slug and slug not in shops:
         raise InputInvalid(f"shop={slug!r} is no shop at which you are an operator")
     scope = PauseScope(**({kind: name} if kind else {}), shop_id=shops[slug] if slug else None)
-    _check_operator(scope.shop_id)
+    check_role(Role.OPERATOR, scope.shop_id)
     mode = given.get("mode") or "hold"
     check_mode(scope, mode)
     lasts = parse_pause_duration(given["lasts"]) if given.get("lasts") else None
@@ -89,37 +79,38 @@ def _plan_pause(tx: Connection, given: Mapping[str, str]) -> QueueChange:
     if before:
         effect += f" It replaces the {before.mode} of {before.created_by}."
 
-    def act(tx: Connection, author: Mapping[str, Any]) -> str:
+    def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         record_pause(tx, scope, mode, ends_at=ends_at, **author)
-        return f"Paused {named} ({mode})."
+        return ChangeResult(f"Paused {named} ({mode}).")
 
-    return QueueChange(f"Pause {named}", effect, act)
+    return PlannedChange(f"Pause {named}", effect, act)
 
 
-def _plan_resume(tx: Connection, given: Mapping[str, str]) -> QueueChange:
+def _plan_resume(tx: Connection, given: Given) -> PlannedChange:
     number = parse_whole("pause", given.get("pause", ""), 1, LARGEST_ID)
     found = next((one for one in list_visible_pauses(tx) if one.id == number), None)
     if found is None:
         raise InputInvalid("this pause has ended")
     scope = found.scope
-    _check_operator(scope.shop_id)
+    check_role(Role.OPERATOR, scope.shop_id)
     named = describe_scope(scope, find_visible_slugs(tx, g.access))
     rate = parse_rate(given["rate"]) if given.get("rate") else None
     how = f"at {rate:g} a second" if rate else "at once"
 
-    def act(tx: Connection, author: Mapping[str, Any]) -> str:
+    def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         cleared = clear_pauses(tx, [scope], rate, **author)
-        return f"Resumed {named} {how}." if cleared else f"{named} has ended in the meantime."
+        text = f"Resumed {named} {how}." if cleared else f"{named} has ended in the meantime."
+        return ChangeResult(text)
 
-    return QueueChange(f"Resume {named} {how}", f"{_count(tx, scope)} of work will start {how}.", act)
+    return PlannedChange(f"Resume {named} {how}", f"{_count(tx, scope)} of work will start {how}.", act)
 
 
-def _plan_backoff(tx: Connection, given: Mapping[str, str]) -> QueueChange:
+def _plan_backoff(tx: Connection, given: Given) -> PlannedChange:
     topic = given.get("topic", "")
     if not topic:
         raise InputInvalid("topic is empty: choose one")
     check_scope("", topic)
-    _check_operator(None)
+    check_role(Role.OPERATOR, None)
     try:
         factor = float(given.get("factor", ""))
     except ValueError:
@@ -131,33 +122,22 @@ def _plan_backoff(tx: Connection, given: Mapping[str, str]) -> QueueChange:
     before = next((one.factor for one in list_backoffs(tx) if one.topic == topic), 1.0)
     title = f"Retries of {topic} wait {f'{factor:g} times as long' if factor > 1 else 'as long as usual'}"
 
-    def act(tx: Connection, author: Mapping[str, Any]) -> str:
+    def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         set_backoff(tx, topic, factor, **author)
-        return f"{title}."
+        return ChangeResult(f"{title}.")
 
     effect = f"It is {before:g} now. It applies to tries that fail from now on; what waits keeps its time."
-    return QueueChange(title, effect, act)
+    return PlannedChange(title, effect, act)
 
 
-PLANS: Mapping[str, Callable[[Connection, Mapping[str, str]], QueueChange]] = {
+PLANS: Mapping[str, Callable[[Connection, Given], PlannedChange]] = {
     "pause": _plan_pause,
     "resume": _plan_resume,
     "backoff": _plan_backoff,
 }
 
 
-def _check_operator(shop_id: int | None) -> None:
-    if not g.access.may(Role.OPERATOR, shop_id):
-        abort(403, "this needs the role operator in the whole fleet, or name one of your shops")
-
-
 def _count(tx: Connection, scope: PauseScope) -> str:
     found = count_waiting(tx, [scope], MAX_COUNTED + 1)
     shown = f"More than {MAX_COUNTED:,}" if found > MAX_COUNTED else f"{found:,}"
     return f"{shown} {'item' if found == 1 else 'items'}"
-
-
-def _choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise InputInvalid(f"{name}={describe_unknown(value, allowed)}")
-    return value

@@ -1,18 +1,16 @@
 """``/queues``: work by queue and topic, pauses, backoff, and their changes."""
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
 
 from services.accounts.roles import Role
-from services.console.account import make_author
 from services.console.charts import SPANS
 from services.console.formatting import describe_age
 from services.console.list_reader import find_visible_slugs
+from services.console.planned_change import Given, PlannedChange, make_change
 from services.console.queue_changes import (
-    QueueChange,
     list_operated_shops,
     list_visible_pauses,
     plan_change,
@@ -76,7 +74,8 @@ def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
         detail = "The queues could not be read in time. The console's log has the cause."
         return render_template("error.html", title="No figures", detail=detail, is_red=True), 503
     with transaction() as tx:
-        pauses, backoffs, slugs = list_visible_pauses(tx), list_backoffs(tx), find_visible_slugs(tx, g.access)
+        pauses, backoffs = list_visible_pauses(tx), list_backoffs(tx)
+        slugs = find_visible_slugs(tx, g.access) if pauses else {}
         # A part that is read again shows no chart.
         is_whole = "HX-Request" not in request.headers
         span = request.args.get("span", "")
@@ -120,8 +119,8 @@ def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
     )
 
 
-def _show_plan(given: Mapping[str, str]) -> Any:
-    planned: QueueChange | None = None
+def _show_plan(given: Given) -> Any:
+    planned: PlannedChange | None = None
     fault = ""
     with transaction() as tx:
         shops = sorted(list_operated_shops(tx).values())
@@ -144,15 +143,9 @@ def _show_plan(given: Mapping[str, str]) -> Any:
     ), (422 if fault else 200)
 
 
-def _change(given: Mapping[str, str]) -> Any:
-    reason = given.get("reason", "").strip()
+def _change(given: Given) -> Any:
     try:
-        with transaction() as tx:
-            planned = plan_change(tx, given)
-            if not reason:
-                raise InputInvalid("reason is empty: say why, for the audit and for other operators")
-            done = planned.act(tx, make_author(reason))
-        flash(done)
+        flash(make_change(plan_change, given))
     except InputInvalid as fault:
         flash(str(fault), "error")
     return redirect(url_for("queues.index"))

@@ -144,6 +144,15 @@ def change_job(
     return True
 
 
+def resume_job(tx: Connection, job: Job, shop: Shop | None, **author: Unpack[Author]) -> bool:
+    """Start runs of ``job`` again, at ``shop`` or everywhere; return whether that changed anything.
+
+    The shop follows the whole job again, unless the job is off and only this shop should run.
+    """
+    wanted = None if shop is not None and not is_job_off(tx, job) else True
+    return change_job(tx, job, shop, {"enabled": wanted}, **author)
+
+
 def is_job_off(tx: Connection, job: Job) -> bool:
     """Return whether ``job`` is switched off for all shops."""
     whole = (job_overrides.c.job == job.name) & job_overrides.c.shop_id.is_(None)

@@ -32,8 +32,8 @@ from services.jobs.runs import list_scope_shops
 from services.jobs.store import (
     change_job,
     get_job,
-    is_job_off,
     list_schedules,
+    resume_job,
 )
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs
@@ -230,6 +230,4 @@ def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> bool:
     \b
     Example: fleet jobs resume weekly-audit-archive
     """
-    # The shop follows the whole job again, unless the job is off and only this shop should run.
-    wanted = None if shop is not None and not is_job_off(tx, job) else True
-    return change_job(tx, job, shop, {"enabled": wanted}, **author)
+    return resume_job(tx, job, shop, **author)

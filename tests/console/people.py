@@ -14,6 +14,7 @@ from services.accounts.roles import Role
 from services.accounts.sessions import start_session
 from services.accounts.tables import users
 from services.console.app import make_app
+from services.console.job_lines import JobsReader
 from services.console.queue_reading import QueueReader
 from services.console.scan_reading import ScanReader
 from services.console.sign_in import SESSION_KEY
@@ -30,7 +31,7 @@ def make_console(engine: Engine) -> FlaskClient:
     """Return a browser that is not signed in. Password hashes of its console take no time."""
     probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
     queues = QueueReader(probe, 0, 0, 60, lambda queues: dict.fromkeys(queues, 0))
-    app = make_app(get_settings(), probe, None, ScanReader(0, 0, 60), queues)
+    app = make_app(get_settings(), probe, None, ScanReader(0, 0, 60), queues, JobsReader(0, 0))
     app.extensions["security"].pwd_context.update(
         argon2__time_cost=1, argon2__memory_cost=8, argon2__parallelism=1
     )

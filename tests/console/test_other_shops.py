@@ -77,6 +77,9 @@ def list_paths(client: FlaskClient) -> list[str]:
                 paths += [path.replace("<slug>", slug) for slug in ("harbour", OTHER)]
             elif path == "/queues/<queue>":
                 paths += ["/queues/inventory"]
+            elif path.startswith("/jobs/<job>"):
+                path = path.replace("<job>", "daily-reconciliation")
+                paths += [path, *(f"{path}?act=run&shop={slug}" for slug in ("harbour", OTHER[:4]))]
             elif path == "/queues/change":
                 paths += [path, *(f"{path}?act=pause&shop={slug}" for slug in ("harbour", OTHER[:4]))]
                 paths += [f"{path}?act=resume&pause={number}" for number in (1, 2, 3)]

@@ -100,6 +100,8 @@ def test_nothing_changes_before_the_effect_was_shown_and_a_reason_given(engine: 
 
     assert "Pause queue inventory, shop harbour" in plan
     assert "2 items of work will wait, and webhooks are answered 503" in plan
+    given = client.get(CHANGE, query_string={**wanted, "reason": "of a link", "csrf_token": "x"}).text
+    assert "of a link" not in given, "a link does not give the reason"
     assert "reason is empty" in without_reason
     assert read_pauses() == []
 

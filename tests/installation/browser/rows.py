@@ -55,7 +55,7 @@ def add_rows(engine: Engine, email: str) -> None:
         add_heartbeats(tx, now, but="sweep")
         add_work(tx, "order_ingest", count=3)
         for minutes in (9, 8, 7, 5, 3, 2, 1):
-            add_work(tx, "inventory_push", count=minutes % 4, created_at=now - timedelta(minutes=9))
+            add_work(tx, "inventory_push", count=1 + minutes % 4, created_at=now - timedelta(minutes=9))
             record_samples(tx, list_topic_figures(tx, now), now - timedelta(minutes=minutes))
         record_incidents(tx, incidents, now)
         record_pause(tx, PauseScope(queue="email", shop_id=1), "hold", by=LONG, now=now, reason=LONG)
