@@ -154,3 +154,5 @@ def test_a_timeline_scans_no_table(engine: Engine, owner_engine: Engine) -> None
 
     assert len(plans) > 8
     assert [line for line in plans if "Seq Scan" in line] == []
+    for index in ("ix_inbound_events_replay_of", "ix_audit_events_by_people", "uq_audit_events_seq"):
+        assert any(index in line for line in plans), index
