@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.errors import MAX_NAMED, did_you_mean, suggest
+from tasks import commands
 from tests.cli.commands import run
+from tests.cli.test_celery_commands import run as run_celery
 from tests.ledger_rows import accept, new_event
 
 BIN = Path(__file__).parents[2] / ".venv" / "bin"
@@ -122,6 +124,21 @@ def test_an_unknown_value_of_fleet_is_refused(line: str, message: str) -> None:
         ("unlock --shop harbor -f", "did you mean 'harbour'?"),
         ("pause -Q emial -f", "did you mean 'email'?"),
         ("resume --topic order_ingst -f", "did you mean 'order_ingest'?"),
+    ],
+)
+def test_an_unknown_value_of_a_command_added_to_celery_is_refused(line: str, message: str) -> None:
+    name, *words = line.split()
+    refused = run_celery(getattr(commands, name), *words)
+
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.output
+
+
+@pytest.mark.usefixtures("event")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("requeue --topic order_ingst -f", "did you mean 'order_ingest'?"),
         ("purge -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
         ("purge -f -X emial", f"'emial' {QUEUES}; did you mean 'email'?"),
         ("worker -Q webhook", f"'webhook' {QUEUES}; did you mean 'webhooks'?"),
@@ -147,43 +164,6 @@ def test_a_worker_of_the_fleet_refuses_an_unknown_queue(environment: dict[str, s
 
     assert refused.returncode == 2
     assert f"'webhook' {QUEUES}" in refused.stderr
-
-
-COMMANDS = ("requeue", "backlog", "pause", "worker", "beat", "flower", "purge", "inspect")
-
-
-@pytest.mark.parametrize("line", [*(f"celery -A tasks {name}" for name in COMMANDS), "fleet shops set"])
-def test_help_needs_no_settings(line: str, tmp_path: Path) -> None:
-    program, *words = line.split()
-    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    shown = subprocess.run(
-        [str(BIN / program), *words, "--help"],
-        env=bare, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-
-    assert shown.returncode == 0, shown.stderr
-    assert "Usage:" in shown.stdout
-
-
-CELERY = ("worker -Q webhooks", "beat", "flower", "purge -f", "inspect ping", "requeue")
-MODULES = ("services.ingress.serve", "services.console.serve", "tasks worker -Q webhooks", "tasks flower")
-
-
-@pytest.mark.parametrize(
-    "line", [*(f"celery -A tasks {words}" for words in CELERY), *(f"python -m {words}" for words in MODULES)]
-)
-def test_a_command_without_settings_names_all_of_them(line: str, tmp_path: Path) -> None:
-    program, *words = line.split()
-    bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FLEET_HOME": str(tmp_path)}
-    refused = subprocess.run(
-        [str(BIN / program), *words],
-        env=bare, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-
-    assert refused.returncode == 1
-    for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
-        assert f"{name} is missing" in refused.stderr
-    assert "Traceback" not in refused.stderr
 
 
 def test_of_many_valid_names_the_closest_are_listed_in_short_lines() -> None:
