@@ -240,8 +240,7 @@ def test_calls_are_made_in_one_place_that_collects_their_outcomes() -> None:
         for function in ast.walk(ast.parse(path.read_text()))
         if isinstance(function, ast.FunctionDef)
         for node in ast.walk(function)
-        if isinstance(node, ast.Call) and not node.args  # an `act` of the console takes the transaction
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "act"
+        if isinstance(node, ast.Call) and not node.args and getattr(node.func, "attr", "") == "act"
     ]
     assert set(makers) == {("call_results.py", "_make_call")}
 
@@ -293,9 +292,7 @@ def imported(path: Path) -> list[str]:
         for child in ast.walk(node)
     }
     found: list[str] = []
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+    for node in (one for one in ast.walk(tree) if id(one) not in typing_only):
         if isinstance(node, ast.ImportFrom) and node.module:
             found += (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
         elif isinstance(node, ast.Import):
