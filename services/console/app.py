@@ -7,6 +7,7 @@ from flask import Flask, request
 from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
+from services.console.api_views import add_api_rows
 from services.console.audit import audit_blueprint
 from services.console.audit_pages import audit_pages_blueprint
 from services.console.auth import control_access, has_cron_secret
@@ -71,7 +72,9 @@ def make_app(
     app.register_blueprint(saved_filters_blueprint())
     app.register_blueprint(event_edit_blueprint())
     app.register_blueprint(bulk_blueprint())
-    app.register_blueprint(api_blueprint())
+    api = api_blueprint()
+    add_api_rows(api)
+    app.register_blueprint(api)
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
     app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))
     app.register_blueprint(shops_blueprint())

@@ -21,6 +21,7 @@ from services.accounts.sessions import find_session
 from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
 from services.console.lists import LISTS
 from services.console.rates import limit_rates
+from services.console.row_actions import ROW_ACTIONS
 from services.console.sign_in import SESSION_KEY
 from services.console.sign_in_settings import FRESH_FOR
 from services.core.db import is_connection_fault, transaction
@@ -90,6 +91,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             "shops.health", "shops.index", "shops.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
+            "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action",
         ),
         Role.VIEWER,
     )
@@ -100,9 +102,9 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     {
         **dict.fromkeys(
             (
-                "details.requeue_work", "details.discard_work", "details.replay_event",
-                "details.ack_incident", "details.note_incident", "details.resolve_incident",
+                *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
                 "queues.change", "jobs.change", "filters.share", "bulk.start", "bulk.stop",
+                "api.start_bulk_action", "api.stop_bulk_action",
             ),
             Role.OPERATOR,
         ),

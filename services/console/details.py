@@ -1,6 +1,6 @@
 """Pages of a single row: work, event, incident. Payloads are masked until an admin unmasks them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -8,25 +8,20 @@ from flask import Blueprint, abort, flash, g, redirect, render_template, request
 
 from services.accounts.roles import Role
 from services.alerts.incidents import find_zone, get_incident
-from services.alerts.people import acknowledge, add_note, list_entries, resolve_by_person
+from services.alerts.people import list_entries
 from services.alerts.runbook import find_steps
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
 from services.console.list_reader import is_text
 from services.console.masking import is_masked, mask
+from services.console.row_actions import NOT_FOUND, ROW_ACTIONS, RowAction, check_shop, find_row, run_action
 from services.core.db import transaction
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import ShopfleetError
 from services.core.times import format_moment
-from services.ledger.dispatch import send_messages
-from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.lineage import list_lineage
 from services.ledger.queries import get_event, get_work
-from services.ledger.replay import replay_events
 from services.ledger.request_errors import find_later_event, get_error, list_mutations
-from services.ledger.requeue import discard, requeue
 from services.shops.shops import find_slugs
-
-NOT_FOUND = "There is no such row, or you have no role at its shop."
 
 
 def details_blueprint() -> Blueprint:
@@ -34,27 +29,16 @@ def details_blueprint() -> Blueprint:
     for path, endpoint, view, methods in (
         ("/work/<int:number>", "work", _show_work, ["GET"]),
         ("/work/<int:number>/unmask", "unmask_work", _unmask_work, ["POST"]),
-        ("/work/<int:number>/requeue", "requeue_work", _requeue_work, ["POST"]),
-        ("/work/<int:number>/discard", "discard_work", _discard_work, ["POST"]),
         ("/events/<int:number>", "event", _show_event, ["GET"]),
         ("/events/<int:number>/unmask", "unmask_event", _unmask_event, ["POST"]),
-        ("/events/<int:number>/replay", "replay_event", _replay_event, ["POST"]),
         ("/errors/<request_id>", "error", _show_error, ["GET"]),
         ("/incidents/<int:number>", "incident", _show_incident, ["GET"]),
-        ("/incidents/<int:number>/ack", "ack_incident", _ack_incident, ["POST"]),
-        ("/incidents/<int:number>/note", "note_incident", _note_incident, ["POST"]),
-        ("/incidents/<int:number>/resolve", "resolve_incident", _resolve_incident, ["POST"]),
     ):
         blueprint.add_url_rule(path, endpoint, view, methods=methods)
+    for action in ROW_ACTIONS:
+        path = f"/{action.list}/<int:number>/{action.name}"
+        blueprint.add_url_rule(path, action.endpoint, _make_change(action), methods=["POST"])
     return blueprint
-
-
-def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
-    """Answer 404 for a row of a shop that this person may not see, and 403 if a higher role is needed."""
-    if not g.access.may(Role.VIEWER, shop_id):
-        abort(404, NOT_FOUND)
-    if not g.access.may(role, shop_id):
-        abort(403, f"this needs the role {role.title} at the shop")
 
 
 def _show_work(number: int, *, is_open: bool = False) -> str:
@@ -124,35 +108,6 @@ def _audit_unmask(tx: Any, shop_id: int, table: str, number: int) -> None:
     append_change(tx, "payload.unmask", {shop_id: [mutation]}, **make_author())
 
 
-def _requeue_work(number: int) -> Any:
-    def act(tx: Any, author: Mapping[str, Any]) -> str:
-        check_shop(get_work(tx, number).shop_id, Role.OPERATOR)
-        refs = requeue(tx, WorkFilter(ids=(number,)), **author)
-        g.sent = refs
-        return f"Work {number} is requeued." if refs else f"Work {number} cannot be requeued now."
-
-    return _change(act, "details.work", number)
-
-
-def _discard_work(number: int) -> Any:
-    def act(tx: Any, author: Mapping[str, Any]) -> str:
-        check_shop(get_work(tx, number).shop_id, Role.OPERATOR)
-        count = discard(tx, WorkFilter(ids=(number,)), **author)
-        return f"Work {number} is discarded." if count else f"Work {number} cannot be discarded now."
-
-    return _change(act, "details.work", number)
-
-
-def _replay_event(number: int) -> Any:
-    def act(tx: Any, author: Mapping[str, Any]) -> str:
-        check_shop(get_event(tx, number)[0].shop_id, Role.OPERATOR)
-        result = replay_events(tx, EventFilter(ids=(number,)), **author)
-        g.sent = result.work
-        return f"Event {number} is replayed, with {len(result.work)} work items."
-
-    return _change(act, "details.event", number)
-
-
 def _show_error(request_id: str) -> str:
     if not is_text(request_id):
         abort(404, NOT_FOUND)
@@ -199,45 +154,12 @@ def _show_incident(number: int) -> str:
     )
 
 
-def _act_on_incident(number: int, act: Callable[..., Any], done: str) -> Any:
-    def change(tx: Any, author: Mapping[str, Any]) -> str:
-        check_shop(get_incident(tx, number).shop_id, Role.OPERATOR)
-        act(tx, number, author)
-        return f"Incident {number}: {done}."
+def _make_change(action: RowAction) -> Callable[[int], Any]:
+    def change(number: int) -> Any:
+        try:
+            flash(run_action(action, number, request.form.get("reason", "")))
+        except ShopfleetError as fault:
+            flash(str(fault), "error")
+        return redirect(url_for(f"details.{action.page}", number=number))
 
-    return _change(change, "details.incident", number)
-
-
-def _ack_incident(number: int) -> Any:
-    return _act_on_incident(number, lambda tx, one, author: acknowledge(tx, one, **author), "you hold it")
-
-
-def _note_incident(number: int) -> Any:
-    text = request.form.get("reason", "")
-    return _act_on_incident(
-        number, lambda tx, one, author: add_note(tx, one, text, **author), "the note is recorded"
-    )
-
-
-def _resolve_incident(number: int) -> Any:
-    return _act_on_incident(number, lambda tx, one, author: resolve_by_person(tx, one, **author), "resolved")
-
-
-def _change(act: Callable[[Any, Mapping[str, Any]], str], endpoint: str, number: int) -> Any:
-    """Do ``act`` in a transaction, send messages for its work, and show the row with what happened."""
-    g.sent = ()
-    try:
-        with transaction() as tx:
-            flash(act(tx, make_author(request.form.get("reason", ""))))
-        send_messages(g.sent)
-    except ShopfleetError as fault:
-        flash(str(fault), "error")
-    return redirect(url_for(endpoint, number=number))
-
-
-def find_row(read: Callable[[], Any]) -> Any:
-    """Return what ``read`` returns; answer 404 if it finds no row."""
-    try:
-        return read()
-    except InputInvalid:
-        abort(404, NOT_FOUND)
+    return change

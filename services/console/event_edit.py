@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.accounts.roles import Role
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
-from services.console.details import check_shop, find_row
+from services.console.row_actions import check_shop, find_row
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.ledger.dispatch import send_messages

@@ -3,9 +3,12 @@
 Source: https://spec.openapis.org/oas/v3.1.0
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from services.accounts.roles import Role
+from services.console.api_document import DETAILS, describe_paths, detail_schema, render_operations
 from services.console.list_page import ListColumn, ListFilter, ListPage
 from services.console.lists import LISTS
 
@@ -42,18 +45,33 @@ _FAULTS = {
 }
 
 
+_PATHS = {name: page.path for name, page in LISTS.items()}
+
+
 def make_openapi() -> dict[str, Any]:
     """Return the document."""
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Shopfleet", "version": "1", "description": "Lists of the console, read-only."},
+        "info": {"title": "Shopfleet", "version": "1", "description": "Lists and actions of the console."},
         "security": [{"token": []}],
-        "paths": {f"/api/v1/{page.path}": {"get": _describe(page)} for page in LISTS.values()},
+        "paths": make_paths(),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "sf_..."}},
-            "schemas": {"Error": _ERROR, **{_schema(page): _describe_row(page) for page in LISTS.values()}},
+            "schemas": {
+                "Error": _ERROR,
+                **{_schema(page): _describe_row(page) for page in LISTS.values()},
+                **{detail_schema(name): _describe_row(LISTS[name], more) for name, more in DETAILS.items()},
+            },
         },
     }
+
+
+def make_paths() -> dict[str, dict[str, Any]]:
+    """Return the operations by path and method."""
+    paths = {f"/api/v1/{page.path}": {"get": _describe(page)} for page in LISTS.values()}
+    for path, methods in describe_paths(_PATHS).items():
+        paths[path] = paths.get(path, {}) | methods
+    return paths
 
 
 def _describe(page: ListPage) -> dict[str, Any]:
@@ -92,8 +110,9 @@ def _describe_answer(page: ListPage) -> dict[str, Any]:
     }
 
 
-def _describe_row(page: ListPage) -> dict[str, Any]:
+def _describe_row(page: ListPage, more: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     names = {name_in_api(column): _TYPES.get(column.kind, _TEXT) for column in page.columns}
+    names |= more
     return {"type": "object", "required": list(names), "properties": names}
 
 
@@ -133,11 +152,12 @@ _HEAD = """# The API
 
 Made from the code by `python -m services.console.openapi > docs/api.md`; a test keeps it current.
 
-Read-only lists under `/api/v1`, with the rows, filters and access of [the console](console.md#lists). The
-document is `GET /api/v1/openapi.json` (OpenAPI 3.1).
+Lists, single rows and actions under `/api/v1`, with the rows, filters and access of
+[the console](console.md#lists). The document is `GET /api/v1/openapi.json` (OpenAPI 3.1).
 
 Send an API token of [your account](sign-in.md#sessions-and-tokens): `Authorization: Bearer sf_...`. Every
-error has `error` (a stable code) and `detail`: {faults}.
+error has `error` (a stable code) and `detail`: {faults}. A token with the role viewer reads, one with the
+role operator acts.
 
 An answer has the rows, `next` (the value for `after`, or null), `count`, `is_counted` and `counts`.
 """
@@ -152,6 +172,7 @@ def render_page() -> str:
         lines += ["| parameter | meaning |", "| --- | --- |"]
         lines += [f"| `{one['name']}` | {one['description']} |" for one in _describe(page)["parameters"]]
         lines += ["", f"Fields: {fields}.", ""]
+    lines += render_operations(describe_paths(_PATHS))
     return "\n".join(lines).rstrip() + "\n"
 
 

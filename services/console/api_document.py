@@ -1,0 +1,170 @@
+"""The part of the OpenAPI document about single rows, their actions and bulk actions. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.alerts.people import LONGEST_TEXT
+from services.bulk.kinds import KINDS
+from services.bulk.store import LONGEST_KEY
+from services.console.list_page import MAX_CANDIDATES
+from services.console.row_actions import ROW_ACTIONS
+from services.core.fields import LARGEST_ID
+
+Document = dict[str, Any]
+
+_NUMBER = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+_ID = {
+    "name": "number",
+    "in": "path",
+    "required": True,
+    "description": "The id of the row.",
+    "schema": _NUMBER,
+}
+_KEY: Document = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A second start with the same key answers with the first action.",
+    "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST_KEY}}}$"},
+}
+_TEXT = {"type": ["string", "null"]}
+_REASON = {"type": "string", "maxLength": LONGEST_TEXT, "description": "for the audit"}
+_COUNTS = {"type": "object", "additionalProperties": {"type": "integer"}}
+_DONE = {"type": "object", "required": ["result"], "properties": {"result": {"type": "string"}}}
+
+DETAILS: Mapping[str, Document] = {
+    "work": {"last_error": _TEXT, "result": _TEXT, "event_id": {"type": ["integer", "null"]}, "payload": {}},
+    "events": {"headers": {"type": "object"}, "payload": {}, "work": {"type": "array"}},
+    "incidents": {"entries": {"type": "array", "items": {"type": "object"}}},
+    "bulk_actions": {
+        "filters": {"type": "object"},
+        "skipped": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "ids, as ranges, by cause",
+        },
+        "ended_at": _TEXT,
+        "error": {"type": "string"},
+    },
+}
+"""What the answer for a single row has in addition to the columns of its list."""
+
+_START = {
+    "type": "object",
+    "required": ["list", "action", "filters"],
+    "additionalProperties": False,
+    "properties": {
+        "list": {"enum": sorted({kind.list for kind in KINDS.values()})},
+        "action": {"enum": list(KINDS)},
+        "filters": {"type": "object", "additionalProperties": {"type": "string"}},
+        "reason": _REASON,
+        "dry_run": {"type": "boolean", "description": "answers with the counts, and changes nothing"},
+        "at_most": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_CANDIDATES,
+            "description": "refuses if more rows match",
+        },
+    },
+}
+_PLAN = {
+    "type": "object",
+    "required": ["count", "counts", "skipped"],
+    "properties": {
+        "count": {"type": "integer"},
+        "counts": {"type": "object", "additionalProperties": _COUNTS},
+        "skipped": _COUNTS,
+    },
+}
+_FAULTS = {
+    "401": "no API token, or one that ended",
+    "403": "the token's role is too low, or the role at the shop",
+    "404": "there is no such row, or no role at its shop",
+    "409": "the state of the row does not allow it",
+    "422": "a value is wrong",
+    "503": "the database cannot be reached",
+}
+_BULK = "/api/v1/bulk-actions"
+
+
+def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
+    """Return the operations by path and method. ``rows``: the last part of a list's path, by name."""
+    paths: dict[str, Document] = {}
+    for name, path in rows.items():
+        if name in DETAILS:
+            text = "One row; texts of payloads are masked."
+            paths[f"/api/v1/{path}/{{number}}"] = {
+                "get": _operation(f"show_{name}", text, detail_ref(name), [_ID])
+            }
+    for action in ROW_ACTIONS:
+        body = {
+            "type": "object",
+            "properties": {"reason": _REASON},
+            "additionalProperties": False,
+            **({"required": ["reason"]} if action.needs_reason else {}),
+        }
+        made = _operation(
+            action.endpoint, action.summary, _DONE, [_ID], body, is_required=action.needs_reason
+        )
+        paths[f"/api/v1/{action.list}/{{number}}/{action.name}"] = {"post": made}
+    result = detail_ref("bulk_actions")
+    start = _operation("start_bulk_action", "Start an action on all rows that match.", _PLAN, [_KEY], _START)
+    start["responses"]["201"] = _response("The action.", result)
+    paths[_BULK] = {"post": start}
+    stop = _operation("stop_bulk_action", "Stop a running action; what it changed stays.", result, [_ID])
+    paths[f"{_BULK}/{{number}}/stop"] = {"post": stop}
+    return paths
+
+
+def detail_ref(name: str) -> Document:
+    """Return the reference to the schema of a single row of the list ``name``."""
+    return {"$ref": f"#/components/schemas/{detail_schema(name)}"}
+
+
+def detail_schema(name: str) -> str:
+    """Return the name of the schema of a single row."""
+    return "One" + name.title().replace("_", "")
+
+
+def _operation(
+    operation_id: str,
+    summary: str,
+    answer: Document,
+    parameters: list[Document],
+    body: Document | None = None,
+    *,
+    is_required: bool = True,
+) -> Document:
+    fault = {"$ref": "#/components/schemas/Error"}
+    made: Document = {
+        "operationId": operation_id,
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            "200": _response("What was found or done.", answer),
+            **{code: _response(text, fault) for code, text in _FAULTS.items()},
+        },
+    }
+    if body is not None:
+        made["requestBody"] = {"required": is_required, "content": {"application/json": {"schema": body}}}
+    return made
+
+
+def _response(text: str, schema: Document) -> Document:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def render_operations(paths: Mapping[str, Document]) -> list[str]:
+    """Return the lines of ``docs/api.md`` about these operations."""
+    lines = ["## Single rows and actions", "", "| operation | does | body |", "| --- | --- | --- |"]
+    for path, methods in paths.items():
+        for method, made in methods.items():
+            schema = (
+                made.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            )
+            required = schema.get("required", ())
+            fields = ", ".join(
+                f"`{name}`{'' if name in required else ' (optional)'}"
+                for name in schema.get("properties", ())
+            )
+            lines.append(f"| `{method.upper()} {path}` | {made['summary']} | {fields} |")
+    return lines

@@ -1,0 +1,171 @@
+"""Single rows, their actions and bulk actions in the API."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from flask import Blueprint, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from services.alerts.incidents import get_incident
+from services.alerts.people import list_entries
+from services.console.answers import Answer, json_error
+from services.console.bulk import count_plan, get_visible_action, plan_request, start_request, stop_request
+from services.console.list_page import MAX_CANDIDATES
+from services.console.list_reader import find_visible_slugs
+from services.console.list_views import make_document
+from services.console.lists import LISTS
+from services.console.masking import mask
+from services.console.row_actions import ROW_ACTIONS, RowAction, check_shop, find_row, run_action
+from services.core.db import transaction
+from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
+from services.ledger.queries import get_event, get_work
+
+_TYPES = {"reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int}
+"""Type of each field of a body."""
+
+
+def add_api_rows(blueprint: Blueprint) -> None:
+    """Add the routes, and errors as JSON, to the blueprint of the API."""
+    blueprint.register_error_handler(HTTPException, _describe_fault)
+    for path, endpoint, view in (
+        ("/work/<int:number>", "show_work", _show_work),
+        ("/events/<int:number>", "show_event", _show_event),
+        ("/incidents/<int:number>", "show_incident", _show_incident),
+        ("/bulk-actions/<int:number>", "show_bulk_action", _show_bulk_action),
+    ):
+        blueprint.add_url_rule(path, endpoint, view)
+    for action in ROW_ACTIONS:
+        path = f"/{action.list}/<int:number>/{action.name}"
+        blueprint.add_url_rule(path, action.endpoint, _make_change(action), methods=["POST"])
+    blueprint.add_url_rule("/bulk-actions", "start_bulk_action", _start, methods=["POST"])
+    blueprint.add_url_rule("/bulk-actions/<int:number>/stop", "stop_bulk_action", _stop, methods=["POST"])
+
+
+def _describe_fault(fault: HTTPException) -> Answer:
+    code = fault.code or 500
+    names = {403: "forbidden", 404: "not_found"}
+    return json_error(code, names.get(code, fault.name.lower().replace(" ", "_")), fault.description or "")
+
+
+def read_body(fields: tuple[str, ...]) -> dict[str, Any]:
+    """Return the JSON object of the request, which may have ``fields``; raise ``InputInvalid``."""
+    body = request.get_json(silent=True, force=True) if request.content_length else {}
+    if not isinstance(body, dict):
+        raise InputInvalid("the body should be a JSON object")
+    for name, value in body.items():
+        if name not in fields:
+            raise InputInvalid(f"field {describe_unknown(name, fields)}")
+        if type(value) is not _TYPES[name]:
+            raise InputInvalid(f"{name} should be of type {_TYPES[name].__name__}")
+    filters = body.get("filters", {})
+    if not all(isinstance(one, str) for one in filters.values()):
+        raise InputInvalid("each value of filters should be a text")
+    return body
+
+
+def _answering(act: Callable[[], Any]) -> Any:
+    try:
+        return act()
+    except InputInvalid as fault:
+        return json_error(422, "invalid", str(fault))
+    except ShopfleetError as fault:
+        return json_error(409, "conflict", str(fault))
+
+
+def _make_change(action: RowAction) -> Callable[[int], Any]:
+    def change(number: int) -> Any:
+        return _answering(
+            lambda: {"result": run_action(action, number, read_body(("reason",)).get("reason", ""))}
+        )
+
+    return change
+
+
+def _answer(document: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(document), status, mimetype="application/json")
+
+
+def _show_work(number: int) -> Response:
+    with transaction() as tx:
+        row = find_row(lambda: get_work(tx, number))
+        check_shop(row.shop_id)
+        slugs = find_visible_slugs(tx, g.access)
+    more = {"last_error": row.last_error, "result": row.result, "event_id": row.event_id}
+    return _answer(make_document(LISTS["work"], row, slugs) | more | {"payload": mask(row.payload)})
+
+
+def _show_event(number: int) -> Response:
+    with transaction() as tx:
+        row, headers, body, work = find_row(lambda: get_event(tx, number))
+        check_shop(row.shop_id)
+        slugs = find_visible_slugs(tx, g.access)
+    try:
+        content = orjson.loads(body)
+    except ValueError:
+        content = body.decode(errors="replace")
+    more = {
+        "headers": mask(headers),
+        "payload": mask(content),
+        "work": [make_document(LISTS["work"], one, slugs) for one in work],
+    }
+    return _answer(make_document(LISTS["events"], row, slugs) | more)
+
+
+def _show_incident(number: int) -> Response:
+    with transaction() as tx:
+        row = find_row(lambda: get_incident(tx, number))
+        check_shop(row.shop_id)
+        slugs, entries = find_visible_slugs(tx, g.access), list_entries(tx, number)
+    fields = {**row._asdict(), "state": _find_state(row)}
+    columns = {column.name: fields[column.name] for column in LISTS["incidents"].columns}
+    timeline = [{"at": one.at, "kind": one.kind, "by": one.by, "text": one.text} for one in entries]
+    shop = {"shop": slugs.get(columns.pop("shop_id"))}
+    return _answer(columns | shop | {"entries": timeline})
+
+
+def _find_state(row: Any) -> str:
+    if row.status == "resolved":
+        return "resolved"
+    if row.snoozed_until and row.snoozed_until > g.at:
+        return "snoozed"
+    return "acknowledged" if row.acknowledged_at else "open"
+
+
+def _show_bulk_action(number: int) -> Response:
+    return _answer_action(number)
+
+
+def _answer_action(number: int, status: int = 200) -> Response:
+    with transaction() as tx:
+        row = get_visible_action(tx, number)
+        slugs = find_visible_slugs(tx, g.access)
+    more = {"filters": row.query, "skipped": row.skipped, "ended_at": row.ended_at, "error": row.error}
+    return _answer(make_document(LISTS["bulk_actions"], row, slugs) | more, status)
+
+
+def _start() -> Any:
+    return _answering(_start_or_plan)
+
+
+def _start_or_plan() -> Response:
+    body = read_body(("list", "action", "filters", "reason", "dry_run", "at_most"))
+    at_most = body.get("at_most", MAX_CANDIDATES)
+    wanted = plan_request(body.get("list", ""), body.get("action", ""), body.get("filters", {}))
+    if body.get("dry_run"):
+        with transaction() as tx:
+            counts = count_plan(wanted.plan, find_visible_slugs(tx, g.access))
+        skipped = {cause: len(ids) for cause, ids in wanted.plan.skipped.items()}
+        return _answer({"count": len(wanted.plan.rows), "counts": counts, "skipped": skipped})
+    key = request.headers.get("Idempotency-Key") or uuid4().hex
+    return _answer_action(start_request(wanted, body.get("reason", ""), key, at_most), 201)
+
+
+def _stop(number: int) -> Any:
+    def stop() -> Response:
+        if not stop_request(number):
+            raise ShopfleetError(f"bulk action {number} had ended already")
+        return _answer_action(number)
+
+    return _answering(stop)

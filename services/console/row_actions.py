@@ -1,0 +1,135 @@
+"""Changes of one row by a person: the same for the pages and the API."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flask import abort, g
+from sqlalchemy import Connection
+
+from services.accounts.roles import Role
+from services.alerts.incidents import get_incident
+from services.alerts.people import acknowledge, add_note, resolve_by_person
+from services.bulk.kinds import LOCKED_FOR
+from services.console.account import make_author
+from services.core.db import transaction
+from services.core.errors import InputInvalid, ShopfleetError
+from services.ledger.accept import WorkRef
+from services.ledger.dispatch import send_messages
+from services.ledger.filters import EventFilter, WorkFilter
+from services.ledger.queries import get_event, get_work
+from services.ledger.replay import replay_events
+from services.ledger.requeue import discard, requeue, unlock
+
+NOT_FOUND = "There is no such row, or you have no role at its shop."
+
+
+class RowChange(NamedTuple):
+    """What was done, and the work to notify workers of after the commit."""
+
+    text: str
+    refs: Sequence[WorkRef] = ()
+
+
+class RowAction(NamedTuple):
+    """An action of an operator on a row of ``list``. ``needs_reason``: an empty reason is refused."""
+
+    list: str
+    name: str
+    summary: str
+    act: Callable[[Connection, int, Mapping[str, Any]], RowChange]
+    needs_reason: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.name}_{self.page}"
+
+    @property
+    def page(self) -> str:
+        """The endpoint of the row's page: ``work``, ``event`` or ``incident``."""
+        return self.list.removesuffix("s")
+
+
+def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
+    """Answer 404 for a row of a shop that this person may not see, and 403 if a higher role is needed."""
+    if not g.access.may(Role.VIEWER, shop_id):
+        abort(404, NOT_FOUND)
+    if not g.access.may(role, shop_id):
+        abort(403, f"this needs the role {role.title} at the shop")
+
+
+def find_row(read: Callable[[], Any]) -> Any:
+    """Return what ``read`` returns; answer 404 if it finds no row."""
+    try:
+        return read()
+    except InputInvalid:
+        abort(404, NOT_FOUND)
+
+
+def run_action(action: RowAction, number: int, reason: str) -> str:
+    """Do ``action`` on the row, notify workers, and return what was done.
+
+    Answers 404 and 403 as ``check_shop`` does. Raises ``InputInvalid`` for a wrong reason, ``ShopfleetError``
+    for a row whose state does not allow it.
+    """
+    with transaction() as tx:
+        check_shop(find_row(lambda: _READERS[action.list](tx, number)).shop_id, Role.OPERATOR)
+        change = action.act(tx, number, make_author(reason))
+    send_messages(change.refs)
+    return change.text
+
+
+_READERS: Mapping[str, Callable[[Connection, int], Any]] = {
+    "work": get_work,
+    "events": lambda tx, number: get_event(tx, number)[0],
+    "incidents": get_incident,
+}
+
+
+def _requeue(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    return _changed(number, "requeued", requeue(tx, WorkFilter(ids=(number,)), **author))
+
+
+def _discard(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    return RowChange(_changed(number, "discarded", discard(tx, WorkFilter(ids=(number,)), **author)).text)
+
+
+def _unlock(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    found = unlock(tx, WorkFilter(ids=(number,)), older_than=LOCKED_FOR, **author)
+    return _changed(number, "unlocked", found)
+
+
+def _changed(number: int, past: str, refs: Sequence[WorkRef]) -> RowChange:
+    if not refs:
+        raise ShopfleetError(f"Work {number} cannot be {past} now.")
+    return RowChange(f"Work {number} is {past}.", refs)
+
+
+def _replay(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    work = replay_events(tx, EventFilter(ids=(number,)), **author).work
+    return RowChange(f"Event {number} is replayed, with {len(work)} work items.", work)
+
+
+def _acknowledge(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    acknowledge(tx, number, **author)
+    return RowChange(f"Incident {number}: you hold it.")
+
+
+def _note(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    add_note(tx, number, author["reason"], **author)
+    return RowChange(f"Incident {number}: the note is recorded.")
+
+
+def _resolve(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    resolve_by_person(tx, number, **author)
+    return RowChange(f"Incident {number}: resolved.")
+
+
+ROW_ACTIONS = (
+    RowAction("work", "requeue", "Make dead or failed work pending, with no tries counted.", _requeue),
+    RowAction("work", "discard", "Drop work permanently.", _discard, needs_reason=True),
+    RowAction("work", "unlock", "Unlock work that is locked for more than 15 minutes.", _unlock),
+    RowAction("events", "replay", "Record an event again, with work planned by the current code.", _replay),
+    RowAction("incidents", "ack", "Take an incident.", _acknowledge),
+    RowAction("incidents", "note", "Add the reason to the timeline as a note.", _note, needs_reason=True),
+    RowAction("incidents", "resolve", "Resolve an incident.", _resolve, needs_reason=True),
+)
