@@ -116,7 +116,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         **dict.fromkeys(
             (
                 "shop_changes.change_settings", "shop_changes.change_staff", "shop_changes.record_secret",
-                "shop_changes.download_month",
+                "shop_changes.download_month", "shop_changes.set_threshold",
             ),
             Role.ADMIN,
         ),

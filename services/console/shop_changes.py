@@ -1,4 +1,4 @@
-"""Changes on ``/shops/<shop>``: settings and limits, staff, secrets; and the package of a closed month."""
+"""Changes on ``/shops/<shop>``: settings, staff, secrets, thresholds; and the package of a closed month."""
 
 import zipfile
 from datetime import timedelta
@@ -9,6 +9,8 @@ from typing import IO, Any
 from flask import Blueprint, abort, flash, g, redirect, request, send_file, url_for
 
 from services.accounts.roles import Role
+from services.alerts.rules import FIGURE_RULES
+from services.alerts.thresholds import load_thresholds, set_threshold
 from services.audit.append import Mutation, append_change
 from services.audit.store import ObjectStore
 from services.closing.corrections import ClosedMonth, find_closed_month
@@ -42,6 +44,7 @@ def shop_changes_blueprint() -> Blueprint:
         ("/settings", "change_settings", _change_settings),
         ("/staff", "change_staff", _change_staff),
         ("/secrets", "record_secret", _record_secret),
+        ("/thresholds", "set_threshold", _set_threshold),
         ("/months/<period>", "download_month", _download_month),
     ):
         blueprint.add_url_rule(path, endpoint, view, methods=["POST"])
@@ -119,6 +122,32 @@ def _record_secret(slug: str) -> Any:
         text += f" The previous one is valid until {format_time(until)}."
     flash(text)
     return show_shop(slug, new_secret=(kind.name, value)) if is_generated else _back(slug, "secrets")
+
+
+def _set_threshold(slug: str) -> Any:
+    """Set the shop's own threshold of a rule; an empty one is removed."""
+    shop, form = _get_own_shop(slug), request.form
+    try:
+        rule = FIGURE_RULES.get(form.get("rule", "").strip())
+        if rule is None:
+            raise InputInvalid("rule should be one of those in the list")
+        threshold = _parse_threshold(form.get("threshold", "").strip())
+        with transaction() as tx:
+            before = load_thresholds(tx).find(rule, shop.id)
+            author = make_author(form.get("reason", "").strip())
+            set_threshold(tx, rule.name, shop.id, threshold, **author)
+            after = load_thresholds(tx).find(rule, shop.id)
+        flash(f"The threshold of {rule.name} was {before:g} and is {after:g} {rule.unit}.")
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+    return _back(slug, "thresholds")
+
+
+def _parse_threshold(typed: str) -> float | None:
+    try:
+        return float(typed) if typed else None
+    except ValueError:
+        raise InputInvalid("threshold should be a number, such as 2.5, or empty") from None
 
 
 def _download_month(slug: str, period: str) -> Any:

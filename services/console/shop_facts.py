@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.alerts.incidents import find_incidents
+from services.alerts.rules import FIGURE_RULES
+from services.alerts.thresholds import load_thresholds
 from services.closing.corrections import list_closed_months
 from services.console.connection_lines import find_run_figures
 from services.core.money import format_minor
@@ -85,6 +87,7 @@ def read_shop_facts(tx: Connection, shop: Shop, now: datetime) -> dict[str, Any]
         "months": [*reversed(list_closed_months(tx, shop.id, since=since_month))][:MONTHS],
         "mails": tx.exec_driver_sql(_FIND_MAILS, {**scope, "limit": MAILS}).all(),
         "incidents": find_incidents(tx, shop_id=shop.id, limit=20),
+        "thresholds": _list_thresholds(tx, shop),
         "runs": find_run_figures(tx, [shop.id], now)[shop.id],
     }
 
@@ -102,6 +105,17 @@ def _list_schedules(tx: Connection, shop: Shop) -> Sequence[Mapping[str, Any]]:
         }
         for one in list_schedules(tx, shop_id=shop.id)
     ]
+
+
+def _list_thresholds(tx: Connection, shop: Shop) -> Sequence[Mapping[str, Any]]:
+    """Return each rule whose threshold a shop can have, with the one in force; the shop's own ones first."""
+    found = load_thresholds(tx)
+    listed = [
+        {"rule": rule, "value": found.find(rule, shop.id), "is_own": (rule.name, shop.id) in found}
+        for rule in FIGURE_RULES.values()
+        if not rule.is_of_fleet
+    ]
+    return sorted(listed, key=lambda one: not one["is_own"])
 
 
 def _list_days(tx: Connection, shop: Shop, now: datetime) -> list[dict[str, Any]]:

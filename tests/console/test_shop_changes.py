@@ -1,6 +1,7 @@
 """Changes on ``/shops/<shop>``: who may make them, what they record, and what is never shown."""
 
 import io
+import re
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,8 @@ from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from services.accounts.roles import Role
+from services.alerts.rules import FIGURE_RULES
+from services.alerts.thresholds import load_thresholds
 from services.closing.month_package import MANIFEST_NAME
 from services.console.auth import CHANGE_ROUTES
 from services.core.clock import utc_now
@@ -174,6 +177,54 @@ def test_staff_get_and_lose_a_name(client: FlaskClient) -> None:
     assert read_audit() == [("shop.staff", "admin@example.com", "named staff 4711 of harbour")] * 2
 
 
+def find_own_threshold(shop_id: int) -> float | None:
+    with transaction() as tx:
+        return load_thresholds(tx).get(("sms_over_budget", shop_id))
+
+
+def test_a_threshold_of_the_shop_is_set_and_removed_as_by_the_command(
+    client: FlaskClient, ids: list[int]
+) -> None:
+    assert "0 of " in client.get("/shops/harbour").text
+    page = post(client, "thresholds", rule="sms_over_budget", threshold="200", reason="a sale").text
+
+    assert "The threshold of sms_over_budget was 150 and is 200 % of" in page
+    assert re.search(r"sms_over_budget<.*?>200</td><td>% of.*?<td>this shop<", page, re.DOTALL)
+    assert [find_own_threshold(shop_id) for shop_id in ids] == [200, None]
+
+    post(client, "thresholds", rule="sms_over_budget", threshold="", reason="the sale is over")
+
+    unit = FIGURE_RULES["sms_over_budget"].unit
+    assert find_own_threshold(ids[0]) is None
+    assert read_audit() == [
+        ("rule.set", "admin@example.com", f"set the threshold of sms_over_budget to 200 {unit}: a sale"),
+        ("rule.unset", "admin@example.com", "unset the threshold 200 of sms_over_budget: the sale is over"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"threshold": "many"}, "should be a number"),
+        ({"threshold": "nan"}, "threshold=nan should be from"),
+        ({"threshold": "-1"}, "threshold=-1 should be from"),
+        ({"threshold": "200", "reason": " "}, "reason is empty"),
+        ({"threshold": "200", "reason": "x" * 100_000}, "reason should have at most"),
+        ({"threshold": ""}, "no threshold of sms_over_budget is set here"),
+        ({"threshold": "200", "rule": "no_such_rule\0"}, "rule should be one of"),
+        ({"threshold": "200", "rule": "heartbeat_old"}, "belong to no shop"),
+    ],
+)
+def test_a_wrong_threshold_is_refused(
+    client: FlaskClient, ids: list[int], values: dict[str, str], fault: str
+) -> None:
+    page = post(client, "thresholds", **{"rule": "sms_over_budget", "reason": "a sale"} | values)
+
+    assert fault in page.text
+    assert find_own_threshold(ids[0]) is None
+    assert read_audit() == []
+
+
 def add_month(shop_id: int, **files: bytes) -> str:
     """Store a closed month with ``files``; return its folder."""
     manifest, folder = b"{}", f"close/shop-{shop_id}/2026-10/abc/"
@@ -234,7 +285,7 @@ def test_only_an_admin_of_the_shop_changes_it(engine: Engine, ids: list[int]) ->
     )  # fmt: skip
     stranger = sign_in_as(make_console(engine), Role.ADMIN, email="s@example.com", shops={ids[1]: Role.OWNER})
     rules = [rule for rule in list_rules(operator) if rule.endpoint.startswith("shop_changes.")]
-    assert len(rules) == 4
+    assert len(rules) == 5
     assert {CHANGE_ROUTES[rule.endpoint] for rule in rules} == {Role.ADMIN}
 
     for client, status in ((operator, 403), (stranger, 404)):

@@ -161,6 +161,26 @@ def test_the_page_of_a_new_shop_says_what_is_missing(engine: Engine, client: Fla
         assert text in page
 
 
+def test_a_schedule_and_a_last_run_lead_to_the_job_at_the_shop(
+    engine: Engine, client: FlaskClient, ids: list[int]
+) -> None:
+    with engine.begin() as tx:
+        tx.exec_driver_sql(
+            "insert into job_runs (job, shop_id, period, due_at, ended_at, status, origin) values"
+            " ('daily-reconciliation', %(id)s, '2026-01-01', now(), now(), 'done', 'beat')",
+            {"id": ids[0]},
+        )
+
+    pages = [client.get(path).text for path in ("/shops/harbour", "/platform/health")]
+
+    for page in pages:
+        assert 'href="/jobs/daily-reconciliation?shop=harbour"' in page
+    for path in set(re.findall(r'href="(/jobs/[^"]+)"', "".join(pages))):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "harbour" in answer.text
+
+
 def test_every_page_of_a_shop_is_missing_for_people_of_another_one(engine: Engine, ids: list[int]) -> None:
     other = sign_in_as(make_console(engine), Role.OWNER, shops={ids[1]: Role.OWNER})
     unknown = sign_in_as(make_console(engine), Role.VIEWER)
