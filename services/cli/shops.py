@@ -134,7 +134,12 @@ def show(slug: str, as_json: bool) -> None:
         return
     print_fields(f"Shop {shop.slug}", to_document(shop))
     empty = f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin"
-    print_table("Secrets", ("name", "recorded", "previous valid until"), secrets, empty)
+    columns = ("name", "recorded", "previous valid until", "last used", "previous last used")
+    rows = [
+        (*one[:3], one.used_at or "never", one.previous_used_at or ("never" if one.previous_until else None))
+        for one in secrets
+    ]
+    print_table("Secrets", columns, rows, empty)
     print_connections("Connections", lines)
 
 

@@ -23,7 +23,8 @@ select shop_id, provider, status, code, detail, since, token_expires_at, refresh
 
 _FIND_SECRETS = """
 select shop_id, name, max(created_at) filter (where expires_at is null) as recorded_at,
-       max(expires_at) as previous_until
+       max(expires_at) as previous_until, max(last_used_at) filter (where expires_at is null) as used_at,
+       max(last_used_at) filter (where expires_at is not null) as previous_used_at
   from shop_secrets
  where name not like 'retired:%%' and (expires_at is null or expires_at > %(now)s)
  group by shop_id, name order by shop_id, name
@@ -52,11 +53,13 @@ select shop_id, count(*) as failed from job_runs
 
 
 class SecretAge(NamedTuple):
-    """A secret without its value. ``previous_until``: until when the one that it replaced is valid too."""
+    """A secret without its value. "Previous" is the one that it replaced, which is valid until then too."""
 
     name: str
     recorded_at: datetime | None
     previous_until: datetime | None
+    used_at: datetime | None = None
+    previous_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from services.ledger.statement_stats import StatementStats
 from services.ledger.tables import TOTAL
 from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
 from services.providers.registry import find_provider
+from services.shops.secret_uses import SecretUses
 
 FLUSH_SECONDS = 2.0
 STATEMENTS_SECONDS = 15.0
@@ -65,6 +66,8 @@ class RequestStats:
         self._counter: Counter[tuple[_Key, int]] = Counter()
         self._refused: dict[tuple[str, str, str], WebhookRefusals] = {}
         self._errors: list[RequestError] = []
+        self._used_secrets: dict[int, datetime] = {}
+        self._secret_uses = SecretUses()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
@@ -82,15 +85,19 @@ class RequestStats:
         status: int,
         duration_ms: float,
         refusal_detail: str = "",
+        secret_id: int = 0,
     ) -> None:
         """Count one request. A shop that does not exist is counted as ``UNKNOWN``.
 
         ``refusal_detail`` says why a signed delivery was refused; the next flush opens an incident with it.
+        ``secret_id``: the secret that verified an accepted one.
         """
         minute = now.replace(second=0, microsecond=0)
         key = ((minute, shop, provider, outcome, route, status), bisect_left(BOUNDS_MS, duration_ms))
         with self._lock:
             self._counter[key] += 1
+            if secret_id:
+                self._used_secrets[secret_id] = now
             if refusal_detail:
                 self._add_refusal(WebhookRefusals(shop, provider, outcome, now, now, refusal_detail))
 
@@ -113,6 +120,7 @@ class RequestStats:
             counted, self._counter = self._counter, Counter()
             refused, self._refused = self._refused, {}
             errors, self._errors = self._errors, []
+            used, self._used_secrets = self._used_secrets, {}
         if not (counted or errors):
             return True
         try:
@@ -132,6 +140,7 @@ class RequestStats:
                 for one in refused.values():
                     self._add_refusal(one)
             return False
+        self._secret_uses.record_ids(self._engine, used)
         return True
 
     def _add_refusal(self, one: WebhookRefusals) -> None:

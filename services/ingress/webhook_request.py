@@ -60,6 +60,8 @@ class RequestLog:
     route: WebhookRoute | None
     delivery: WebhookDelivery | None = None
     accepted: AcceptedEvent | None = None
+    secret_id: int = 0
+    """The row of the secret that verified it; 0: none did."""
     size_bytes: int = 0
     refusal_detail: str = ""
     began: float = field(default_factory=time.perf_counter)

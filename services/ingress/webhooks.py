@@ -28,6 +28,7 @@ from services.ledger.request_errors import NO_FAULT
 from services.ledger.topics import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
 from services.providers.registry import WEBHOOK_PROVIDERS
+from services.shops.secrets import WebhookKey
 
 MAX_PATH = 1024
 """Characters. Above 65,534 bytes granian's HTTP parser answers 414 without a body."""
@@ -130,7 +131,8 @@ class WebhookEndpoint:
         except Unavailable as fault:
             raise _unavailable() from fault
         log.size_bytes = len(body)
-        log.delivery, shop_id = await self._verify(route, request, body, log.now)
+        log.delivery, key = await self._verify(route, request, body, log.now)
+        shop_id, log.secret_id = key.shop_id, key.ids[log.delivery.secret_index]
         if shop_id in self._secrets.snapshot.removed:
             return None
         self._refuse_paused(shop_id, route, log.delivery)
@@ -155,8 +157,8 @@ class WebhookEndpoint:
 
     async def _verify(
         self, route: WebhookRoute, request: HttpRequest, body: bytes, now: datetime
-    ) -> tuple[WebhookDelivery, int]:
-        """Return the delivery and its shop, verified only with the secrets of the shop in the path."""
+    ) -> tuple[WebhookDelivery, WebhookKey]:
+        """Return the delivery and the secrets of the shop in the path: only these verify it."""
         secrets = self._secrets
         refused: WebhookRejected | None = None
         for _attempt in range(2):
@@ -166,7 +168,7 @@ class WebhookEndpoint:
                 delivery = route.read(request.headers, body, live_secrets(key, now), now)
                 if key is not None:
                     _check_headers(route, request, delivery, snapshot.domains.get(key.shop_id))
-                    return delivery, key.shop_id
+                    return delivery, key
                 break  # signed with the dummy secret
             except WebhookRejected as fault:
                 refused = fault
@@ -223,7 +225,15 @@ class WebhookEndpoint:
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
         duration_ms = (time.perf_counter() - log.began) * 1000
         self._stats.count(
-            log.now, slug, provider, outcome, PREFIX + provider, status, duration_ms, log.refusal_detail
+            log.now,
+            slug,
+            provider,
+            outcome,
+            PREFIX + provider,
+            status,
+            duration_ms,
+            log.refusal_detail,
+            log.secret_id if accepted else 0,
         )
         log_request(
             request_id=log.request_id,

@@ -34,6 +34,7 @@ from services.ledger.settle import BatchResult, InternalError, settle, to_intern
 from services.ledger.topics import Topic
 from services.ledger.work import Call, ExternalHandler, FollowUp, PreparedBatch, PreparedCall, WorkItem
 from services.shops.connections import record_provider_calls
+from services.shops.secret_uses import SecretUses, list_accepted
 
 GATHER_SECONDS = 0.05
 """Calls that end within this time are settled in one commit."""
@@ -50,6 +51,7 @@ class ExternalRunner:
     def __init__(self, engine: Engine, worker: str, rng: Random) -> None:
         self._engine, self._worker, self._rng = engine, worker, rng
         self._last_shop: dict[str, int] = {}
+        self._uses = SecretUses()
 
     def run_batch(self, topic: Topic, handler: ExternalHandler) -> BatchResult:
         """Run one batch of ``topic``; finished calls are settled while others still run."""
@@ -63,7 +65,7 @@ class ExternalRunner:
         if not ready:
             return BatchResult()
         with self._renewing(topic, token):
-            batch = _Batch(self._engine, self._worker, self._rng, topic, token, now)
+            batch = _Batch(self._engine, self._worker, self._rng, self._uses, topic, token, now)
             batch.run(handler, ready)
         batch.result.more = claim.more
         if not claim.more:
@@ -80,7 +82,7 @@ class ExternalRunner:
         with self._renewing(topic, token):
             with transaction(self._engine) as tx:
                 item = find_leased(tx, item_id, token)
-            batch = _Batch(self._engine, self._worker, self._rng, topic, token, utc_now())
+            batch = _Batch(self._engine, self._worker, self._rng, self._uses, topic, token, utc_now())
             if item is not None:
                 batch.run(handler, [item])
         return batch.result
@@ -109,8 +111,16 @@ class _Batch:
     """Items leased to one token: prepares, calls and settles them, and counts them in ``result``."""
 
     def __init__(
-        self, engine: Engine, worker: str, rng: Random, topic: Topic, token: str, claimed_at: datetime
+        self,
+        engine: Engine,
+        worker: str,
+        rng: Random,
+        uses: SecretUses,
+        topic: Topic,
+        token: str,
+        claimed_at: datetime,
     ) -> None:
+        self._uses = uses
         self._engine, self._worker, self._rng = engine, worker, rng
         self._topic, self._token, self._claimed_at = topic, token, claimed_at
         self.result = BatchResult()
@@ -184,6 +194,8 @@ class _Batch:
     def _settle(self, results: Sequence[CallResult]) -> None:
         for group in partition_results(results):
             self._settle_group(group)
+        calls = [(result.pairs[0][0].shop_id, result.calls) for result in results]
+        self._uses.record_calls(self._engine, list_accepted(calls), utc_now())
 
     def _settle_group(self, results: Sequence[CallResult]) -> None:
         """Settle ``results`` in one transaction; if it fails, one by one, so that only bad items fail."""

@@ -23,6 +23,7 @@ from services.mail.delivery_plan import MailDelivery, plan_entry
 from services.mail.outbox import make_storable
 from services.mail.transports import MailRoute
 from services.shops.connections import record_connection_broken, record_connection_ok
+from services.shops.secret_uses import SecretUses
 
 RESULT_RETRY_SECONDS = 25.0
 """How long a result is retried while the database is unavailable."""
@@ -84,6 +85,7 @@ class DeliveryLog:
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
         self._connection: KeptConnection | None = None
+        self._uses = SecretUses()
         self._starts: BatchWriter[MailDelivery, bool] = BatchWriter(self._write_starts)
         self._results: BatchWriter[SendResult, None] = BatchWriter(self._write_results)
 
@@ -132,6 +134,9 @@ class DeliveryLog:
             for route in sorted(routes, key=lambda route: (route.account, route.owner or 0)):
                 entries += _write_route(tx, route, [one for one in group if one.delivery.route == route], now)
             append_all(tx, entries, now)
+        sent = {one.delivery.route for one in group if one.status == "sent"}
+        calls = [(route.owner, route.transport) for route in sent if route.owner]
+        self._uses.record_calls(self._engine(), calls, now)
         return [None] * len(group)
 
 

@@ -50,6 +50,8 @@ class WebhookDelivery:
     readable: bool = True
     shop_domain: str = ""
     """The shop's domain in the sender's unsigned header, in lower case, or empty."""
+    secret_index: int = 0
+    """The position of the secret that signed it, among those that were given."""
 
 
 def reject_signature(detail: str) -> NoReturn:
@@ -130,13 +132,17 @@ def get_signature(headers: Mapping[str, str], name: str) -> str:
     return header
 
 
-def is_signed(given: Sequence[bytes], expected: Iterable[bytes]) -> bool:
-    """Return whether one of the ``given`` signatures is ``expected``; every pair takes the same time."""
-    matched = False
-    for signature in expected:
+def find_signer(given: Sequence[bytes], expected: Iterable[bytes]) -> int | None:
+    """Return the position of the first of ``expected`` that is among ``given``, or None.
+
+    Every pair is compared, and takes the same time.
+    """
+    found = None
+    for index, signature in enumerate(expected):
         for candidate in given:
-            matched |= hmac.compare_digest(signature, candidate)
-    return matched
+            if hmac.compare_digest(signature, candidate) and found is None:
+                found = index
+    return found
 
 
 def sign_base64(secret: bytes, message: bytes) -> bytes:

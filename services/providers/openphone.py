@@ -16,10 +16,10 @@ from services.providers.delivery import (
     check_age,
     decode_key,
     find_instant,
+    find_signer,
     get_signature,
     hash_body,
     id_text,
-    is_signed,
     is_storable,
     parse_object,
     reject_signature,
@@ -58,22 +58,29 @@ def read_openphone_delivery(
     """
     webhook_id = ""
     if "webhook-signature" in headers:
-        webhook_id, _ = verify_standard(headers, body, secrets, now)
+        webhook_id, _, secret_index = verify_standard(headers, body, secrets, now)
     else:
-        _verify_legacy(headers, body, secrets, now)
+        secret_index = _verify_legacy(headers, body, secrets, now)
 
     event = parse_object(body) or {}
     topic, delivery_key = event.get("type"), webhook_id or event.get("id")
     kept = select_headers(headers, KEPT_HEADERS)
     if not (is_storable(topic, 128) and is_storable(delivery_key)):
         key = webhook_id or hash_body(body)
-        return WebhookDelivery(topic=UNREADABLE, delivery_key=key, headers=kept, readable=False)
+        return WebhookDelivery(
+            topic=UNREADABLE,
+            delivery_key=key,
+            headers=kept,
+            readable=False,
+            secret_index=secret_index,
+        )
     return WebhookDelivery(
         topic=_TOPIC_NAMES.get(str(topic), str(topic)),
         delivery_key=str(delivery_key),
         headers=kept,
         occurred_at=find_instant(event.get("createdAt")),
         key=openphone_object_key(event),
+        secret_index=secret_index,
     )
 
 
@@ -93,8 +100,8 @@ def sign_openphone(body: bytes, secret: bytes, *, now: datetime, **_unsigned: st
     }
 
 
-def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime) -> None:
-    """Raise ``WebhookRejected`` unless an entry of the header is genuine and recent."""
+def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime) -> int:
+    """Return the signer's position in ``secrets``; raise ``WebhookRejected``: no genuine and recent entry."""
     entries = []
     for entry in get_signature(headers, "openphone-signature").split(",")[:8]:
         fields = entry.strip().split(";")
@@ -104,14 +111,16 @@ def _verify_legacy(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
         reject_signature("openphone-signature has no entry of the form hmac;1;<ms>;<base64>")
 
     keys = [secret for secret in secrets if decode_key(secret)]
-    genuine = [
-        int(sent_at_ms)
-        for sent_at_ms, given in entries
-        if is_signed([given], [sign_base64(key, sent_at_ms.encode() + b"." + body) for key in keys])
-    ]
-    if not any(genuine):
+    genuine = []
+    for sent_at_ms, given in entries:
+        expected = [sign_base64(key, sent_at_ms.encode() + b"." + body) for key in keys]
+        if (index := find_signer([given], expected)) is not None:
+            genuine.append((int(sent_at_ms), index))
+    if not genuine:
         reject_signature("openphone-signature matches none of the shop's secrets")
-    check_age(max(genuine) / 1000, now)
+    newest_ms, secret_index = max(genuine)
+    check_age(newest_ms / 1000, now)
+    return secret_index
 
 
 OPENPHONE = Provider(

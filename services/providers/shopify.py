@@ -16,9 +16,9 @@ from services.core.fields import find_object
 from services.providers.delivery import (
     WebhookDelivery,
     find_instant,
+    find_signer,
     get_signature,
     id_text,
-    is_signed,
     is_storable,
     parse_object,
     reject_missing,
@@ -64,7 +64,7 @@ def read_shopify_delivery(
     if not body:
         reject_signature("the body is empty")
     expected = [b64encode(hmac.digest(secret, body, "sha256")) for secret in secrets if secret]
-    if not is_signed([given], expected):
+    if (secret_index := find_signer([given], expected)) is None:
         reject_signature("X-Shopify-Hmac-Sha256 matches none of the shop's secrets")
 
     topic = headers.get(prefix + "topic", "")
@@ -86,6 +86,7 @@ def read_shopify_delivery(
         key="" if parsed is None else shopify_object_key(topic, parsed),
         readable=parsed is not None,
         shop_domain=headers.get(prefix + "shop-domain", "").strip().lower(),
+        secret_index=secret_index,
     )
 
 

@@ -17,9 +17,9 @@ from services.providers.delivery import (
     check_age,
     decode_key,
     find_instant,
+    find_signer,
     get_signature,
     id_text,
-    is_signed,
     is_storable,
     parse_object,
     reject_signature,
@@ -42,11 +42,17 @@ def read_standard_delivery(
     The delivery key is ``webhook-id``, which stays the same over retries. The topic is the body's ``type``,
     or ``untyped``. Raises ``WebhookRejected("invalid_signature")``, also for a time over 300 s from ``now``.
     """
-    webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now)
+    webhook_id, sent_at_seconds, secret_index = verify_standard(headers, body, secrets, now)
     payload = parse_object(body)
     kept = select_headers(headers, KEPT_HEADERS)
     if payload is None:
-        return WebhookDelivery(topic=UNREADABLE, delivery_key=webhook_id, headers=kept, readable=False)
+        return WebhookDelivery(
+            topic=UNREADABLE,
+            delivery_key=webhook_id,
+            headers=kept,
+            readable=False,
+            secret_index=secret_index,
+        )
     topic = payload.get("type", "untyped")
     is_readable = is_storable(topic, 128)
     return WebhookDelivery(
@@ -56,6 +62,7 @@ def read_standard_delivery(
         occurred_at=find_instant(payload.get("timestamp")) or find_instant(sent_at_seconds),
         key=standard_object_key(find_object(payload, "data")) if is_readable else "",
         readable=is_readable,
+        secret_index=secret_index,
     )
 
 
@@ -66,8 +73,8 @@ def standard_object_key(data: Mapping[str, Any]) -> str:
 
 def verify_standard(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
-) -> tuple[str, int]:
-    """Return (webhook id, timestamp in seconds) of a genuine, recent request; raise ``WebhookRejected``."""
+) -> tuple[str, int, int]:
+    """Return webhook id, Unix seconds and the signer's position in ``secrets``; raise ``WebhookRejected``."""
     prefix = "webhook-" if "webhook-signature" in headers else "svix-"
     webhook_id = headers.get(prefix + "id", "")
     sent_at_text = headers.get(prefix + "timestamp", "")
@@ -78,10 +85,11 @@ def verify_standard(
     signatures = get_signature(headers, prefix + "signature")
     given = [entry[3:].encode() for entry in signatures.split(" ") if entry.startswith("v1,")]
     message = f"{webhook_id}.{sent_at_text}.".encode() + body
-    if not is_signed(given, [sign_base64(secret, message) for secret in secrets if decode_key(secret)]):
+    expected = [sign_base64(secret, message) for secret in secrets if decode_key(secret)]
+    if (secret_index := find_signer(given, expected)) is None:
         reject_signature("webhook-signature matches none of the shop's secrets")
     check_age(int(sent_at_text), now)
-    return webhook_id, int(sent_at_text)
+    return webhook_id, int(sent_at_text), secret_index
 
 
 def sign_standard(body: bytes, secret: bytes, *, webhook_id: str, now: datetime) -> dict[str, str]:

@@ -17,10 +17,10 @@ from services.providers.delivery import (
     WebhookDelivery,
     check_age,
     find_instant,
+    find_signer,
     get_signature,
     hash_body,
     id_text,
-    is_signed,
     is_storable,
     parse_object,
     reject_signature,
@@ -51,7 +51,7 @@ def read_stripe_delivery(
     sent_at_text, given = _parse_header(get_signature(headers, "Stripe-Signature"))
     message = sent_at_text.encode() + b"." + body
     expected = [hmac.digest(secret, message, "sha256").hex().encode() for secret in secrets if secret]
-    if not is_signed(given, expected):
+    if (secret_index := find_signer(given, expected)) is None:
         reject_signature("Stripe-Signature matches none of the shop's secrets")
     check_age(int(sent_at_text), now)
 
@@ -59,13 +59,20 @@ def read_stripe_delivery(
     event_id, topic = event.get("id"), event.get("type")
     kept = select_headers(headers, KEPT_HEADERS)
     if not (is_storable(event_id) and is_storable(topic, 128)):
-        return WebhookDelivery(topic=UNREADABLE, delivery_key=hash_body(body), headers=kept, readable=False)
+        return WebhookDelivery(
+            topic=UNREADABLE,
+            delivery_key=hash_body(body),
+            headers=kept,
+            readable=False,
+            secret_index=secret_index,
+        )
     return WebhookDelivery(
         topic=str(topic),
         delivery_key=str(event_id),
         headers=kept,
         occurred_at=find_instant(event.get("created")),
         key=stripe_object_key(event),
+        secret_index=secret_index,
     )
 
 

@@ -13,6 +13,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import int_array
 from services.providers.call_outcomes import EVERYTHING, CallOutcomes, collect_calls
+from services.shops.secret_uses import SecretUses, list_accepted
 
 _FIND_STATUS = """
 select status from connections where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s
@@ -164,6 +165,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
             now = utc_now()
             with transaction() as tx:
                 append_all(tx, record_provider_calls(tx, [(shop_id, calls)], now), now)
+            SecretUses().record_calls(None, list_accepted([(shop_id, calls)]), now)
 
 
 def list_connections(tx: Connection) -> Sequence[ConnectionState]:

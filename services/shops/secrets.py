@@ -68,7 +68,7 @@ delete from shop_secrets k
 
 @dataclass(frozen=True, slots=True)
 class WebhookKey:
-    """The secrets that verify one shop's webhooks of one sender, current first, each with its expiry.
+    """The secrets that verify one shop's webhooks of one sender, current first, each with expiry and row id.
 
     ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then the ingress answers a
     signature that matches none of ``values`` with 503 and not 401, so that the provider tries again.
@@ -79,6 +79,7 @@ class WebhookKey:
     name: str
     values: tuple[str, ...] = field(repr=False)
     expires: tuple[datetime | None, ...]
+    ids: tuple[int, ...]
     is_unreadable: bool = False
 
     def live_values(self, now: datetime) -> tuple[str, ...]:
@@ -184,12 +185,19 @@ def list_webhook_keys(tx: Connection) -> list[WebhookKey]:
 
 
 def list_secret_states(tx: Connection, shop_id: int, now: datetime) -> Sequence[Any]:
-    """Return ``name, recorded_at, previous_until`` of the shop's secrets by name, without opening any."""
+    """Return names and times of the shop's secrets by name, without opening any.
+
+    The columns: ``name, recorded_at, previous_until, used_at, previous_used_at`` (of the replaced one).
+    """
+    is_current = shop_secrets.c.expires_at.is_(None)
+    used_at = func.max(shop_secrets.c.last_used_at)
     return tx.execute(
         select(
             shop_secrets.c.name,
             func.max(shop_secrets.c.created_at).label("recorded_at"),
             func.max(shop_secrets.c.expires_at).label("previous_until"),
+            used_at.filter(is_current).label("used_at"),
+            used_at.filter(~is_current).label("previous_used_at"),
         )
         .where(shop_secrets.c.shop_id == shop_id, _is_valid_at(now))
         .group_by(shop_secrets.c.name)
@@ -202,7 +210,7 @@ def _is_valid_at(now: Any) -> ColumnElement[bool]:
 
 
 def _open_key(slug: str, shop_id: int, name: str, versions: Iterable[Row[Any]]) -> WebhookKey:
-    opened: dict[str, datetime | None] = {}
+    opened: dict[str, Row[Any]] = {}
     is_unreadable = False
     for row in versions:
         try:
@@ -210,8 +218,9 @@ def _open_key(slug: str, shop_id: int, name: str, versions: Iterable[Row[Any]]) 
         except SealBroken:
             is_unreadable = True  # the other secrets must load
         else:
-            opened.setdefault(value, row.expires_at)
-    return WebhookKey(slug, shop_id, name, tuple(opened), tuple(opened.values()), is_unreadable)
+            opened.setdefault(value, row)
+    expires, ids = (tuple(getattr(row, column) for row in opened.values()) for column in ("expires_at", "id"))
+    return WebhookKey(slug, shop_id, name, tuple(opened), expires, ids, is_unreadable)
 
 
 def _context(shop_id: int, name: str) -> str:

@@ -74,5 +74,7 @@ shop_secrets = Table(
     Column("sealed", sa.LargeBinary, nullable=False),
     Column("created_at", _at, nullable=False, server_default=func.now()),
     Column("expires_at", _at),
+    # At most an hour late.
+    Column("last_used_at", _at),
     sa.Index("ix_shop_secrets_shop_id_name", "shop_id", "name"),
 )

@@ -16,6 +16,7 @@ from services.core.settings import get_settings
 from services.providers.call_outcomes import CallOutcomes
 from services.providers.http import get_http_client
 from services.shops.connections import record_provider_calls
+from services.shops.secret_uses import write_current_uses
 from services.shops.secrets import find_secrets, record_secret
 
 GOOD_FOR = timedelta(minutes=5)
@@ -107,6 +108,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
         audit = _record_call(tx, shop_id, None, stored_at)
         for name, value in ((_TOKEN, grant.access_token), (_REFRESH, grant.refresh_token)):
             record_secret(tx, shop_id, name, value, stored_at, by="token refresh")
+        write_current_uses(tx, [(shop_id, _ID), (shop_id, _SECRET)], stored_at)
         until = grant.refresh_expires_in
         tx.exec_driver_sql(
             _STORE_EXPIRY,

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
+from beat_schedule import JOBS
 from services.accounts.roles import Role
 from services.alerts.incidents import Incident, record_incidents
 from services.console.auth import CHANGE_ROUTES, PAGE_ROUTES
@@ -161,6 +162,23 @@ def test_the_page_of_a_new_shop_says_what_is_missing(engine: Engine, client: Fla
         assert text in page
 
 
+def test_the_last_use_of_a_secret_and_of_the_one_that_it_replaced_are_shown(
+    engine: Engine, client: FlaskClient, ids: list[int]
+) -> None:
+    with engine.begin() as tx:
+        for value in "ab":
+            record_secret(tx, ids[0], "stripe-webhook", "whsec_" + value * 32, utc_now(), timedelta(hours=9))
+        tx.exec_driver_sql(
+            "update shop_secrets set last_used_at = now() - interval '5 minutes' where expires_at is not null"
+        )
+
+    for path in ("/shops/harbour", "/platform/health"):
+        text = " ".join(re.sub(r"<[^>]+>", " ", client.get(path).text).split())
+        found = re.search(r"stripe-webhook \w+ (?:s )?,? ?never used (.+?), used 5 min ago", text)
+        assert found, text
+        assert "never" not in found[1]
+
+
 def test_a_schedule_and_a_last_run_lead_to_the_job_at_the_shop(
     engine: Engine, client: FlaskClient, ids: list[int]
 ) -> None:
@@ -175,6 +193,8 @@ def test_a_schedule_and_a_last_run_lead_to_the_job_at_the_shop(
 
     for page in pages:
         assert 'href="/jobs/daily-reconciliation?shop=harbour"' in page
+    schedules = re.findall(r'<th scope="row"><a href="/jobs/([^"?]+)\?shop=harbour">', pages[0])
+    assert set(schedules) == {job.name for job in JOBS if job.per_shop}
     for path in set(re.findall(r'href="(/jobs/[^"]+)"', "".join(pages))):
         answer = client.get(path)
         assert answer.status_code == 200

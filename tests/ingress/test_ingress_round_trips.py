@@ -1,16 +1,23 @@
 """Rows of ``request_counts`` and the snapshot of the secrets are read back by column name."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.latency import BOUNDS_MS
+from services.ingress.app import Ingress
 from services.ingress.metrics import read_totals
 from services.ingress.request_stats import RequestStats
 from services.ingress.secret_cache import SecretSnapshot, read_snapshot
+from services.shops.secrets import list_webhook_keys, record_secret
+from tests.ingress.conftest import SHOPIFY_SECRET
+from tests.ingress.posting import post_order
+from tests.ingress.rsgi import Client
 
+NEW_SECRET = "the-new-secret"
 BUCKETS = [*(f"to_{bound}_ms" for bound in BOUNDS_MS), "over_10000_ms"]
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
 MINUTE = NOW.replace(second=0)
@@ -50,6 +57,30 @@ def test_counts_are_read_back_by_name_and_add_up(engine: Engine) -> None:
         ("shopify", "accepted"): 5,
         ("stripe", "unavailable"): 2,
     }
+
+
+def test_an_accepted_delivery_is_a_use_of_the_secret_that_signed_it(
+    engine: Engine, client: Client, ingress: Ingress, shop_id: int
+) -> None:
+    with transaction(engine) as tx:
+        record_secret(tx, shop_id, "shopify-webhook", NEW_SECRET, utc_now(), timedelta(days=1))
+    assert post_order(client, webhook_id="w-1").status_code == 200
+    assert post_order(client, webhook_id="w-2", secret="of another shop").status_code == 401
+    assert ingress.stats.flush()
+    assert read_used_secrets(engine) == [(SHOPIFY_SECRET, True), (NEW_SECRET, False)]
+
+    assert post_order(client, webhook_id="w-3", secret=NEW_SECRET).status_code == 200
+    assert ingress.stats.flush()
+
+    assert read_used_secrets(engine) == [(SHOPIFY_SECRET, True), (NEW_SECRET, True)]
+
+
+def read_used_secrets(engine: Engine) -> list[tuple[str, bool]]:
+    """Return each value of ``shopify-webhook``, the oldest first, and whether it was used."""
+    with transaction(engine) as tx:
+        (key,) = (key for key in list_webhook_keys(tx) if key.name == "shopify-webhook")
+        used = tx.execute(text("select id from shop_secrets where last_used_at is not null")).scalars().all()
+    return sorted((value, row_id in used) for value, row_id in zip(key.values, key.ids, strict=True))
 
 
 def test_pauses_and_domains_are_read_back_by_name(engine: Engine, shop_id: int) -> None:

@@ -16,6 +16,9 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.sweep import free_expired, sweep
 from services.ledger.topics import TOPICS
 from services.ledger.work import Done, FollowUp, NewWork, Outcome, PreparedCall, WorkItem
+from services.providers.call_outcomes import noted_call
+from services.shops.secrets import record_secret
+from tests.jobs.job_rows import add_shops
 from tests.ledger_rows import plan, rows_of, statuses
 
 TOPIC = TOPICS["inventory_push"]
@@ -86,6 +89,24 @@ def test_result_of_the_call_is_written_when_the_item_settles(engine: Engine) -> 
     with transaction(engine) as tx:
         assert tx.scalar(text("select count(*) from variants")) == 1
         assert tx.scalar(text("select summary from audit_mutations")) == "learned"
+
+
+def test_an_accepted_call_is_a_use_of_the_current_secret_of_its_provider(engine: Engine) -> None:
+    plan(engine, "inventory_push", 1)
+    add_shops(engine, utc_now(), harbour="UTC")
+    with transaction(engine) as tx:
+        record_secret(tx, 1, "shopify-token", "shpat_" + "a" * 32, utc_now())
+        record_secret(tx, 1, "shopify-webhook", "a-secret", utc_now())
+
+    def act(item: WorkItem) -> Outcome:
+        with noted_call("shopify", "document"):
+            return Done("pushed")
+
+    runner(engine).run_batch(TOPIC, Calls(act))
+
+    with transaction(engine) as tx:
+        used = tx.scalars(text("select name from shop_secrets where last_used_at is not null")).all()
+    assert used == ["shopify-token"]
 
 
 def test_worker_without_the_lease_writes_nothing(engine: Engine) -> None:

@@ -145,6 +145,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
+    "alter table shop_secrets drop column last_used_at",
     "drop table queue_samples",
     "drop table bulk_actions",
     "drop index ix_inbound_events_replay_of, ix_audit_events_by_people",
