@@ -1,5 +1,10 @@
 """Single sign-on by an OpenID Connect provider: code flow with PKCE, state and nonce in the session."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Any
 
 import requests
@@ -24,7 +29,7 @@ from joserfc.errors import JoseError
 
 from services.accounts.oidc import OidcRefused, ProviderIdentity, find_oidc_user
 from services.console.sign_in import SECOND_FACTOR
-from services.console.sign_in_forms import FIRST_STEP_AT, SIGN_IN
+from services.console.sign_in_forms import FIRST_STEP_AT, PROVIDER_SIGN_IN_AT, SIGN_IN
 from services.console.sign_in_settings import FRESH_FOR, console_url
 from services.console.user_store import find_console_user
 from services.core.clock import utc_now
@@ -39,18 +44,24 @@ _LONGEST_SUBJECT = 255
 _NAME = "oidc"
 _STATE = f"_state_{_NAME}_"
 """Beginning of Authlib's keys in the session."""
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 3
+_MOST_CALLS = 2
+"""Requests that may wait for the provider at a time: the other threads of the console stay free."""
+_RETRY_AFTER = timedelta(seconds=10)
+"""After a failed reading of the metadata the provider is not called for this time."""
+_LONGEST_NEXT = 1024
+"""Bytes in the session: browsers drop a cookie above 4096."""
 _CLOCK_SECONDS = 60
 
 
 class ProviderFault(Exception):
-    """The provider's answer is not that of the configured issuer."""
+    """The provider's answer is not that of the configured issuer, or it is not called now."""
 
 
 def oidc_blueprint(app: Flask, settings: Settings) -> Blueprint:
     """Return the two routes of single sign-on; without ``OIDC_ISSUER`` they answer 404."""
     blueprint = Blueprint("oidc", __name__, url_prefix="/sign-in/oidc")
-    oauth = OAuth(app)
+    oauth, calls = OAuth(app), _ProviderCalls()
     if settings.oidc_issuer:
         oauth.register(
             _NAME,
@@ -73,19 +84,23 @@ def oidc_blueprint(app: Flask, settings: Settings) -> Blueprint:
     def start() -> Any:
         for key in [one for one in session if one.startswith(_STATE)]:
             session.pop(key)  # of a sign-in that was not finished: the cookie would grow
-        session[_NEXT] = request.args.get("next", "")
+        wanted = request.args.get("next", "")
+        session[_NEXT] = wanted if len(json.dumps(wanted)) <= _LONGEST_NEXT else ""
         callback = f"{console_url(settings)}{url_for('oidc.finish')}"
         try:
-            _load_metadata(oauth, settings)
-            seconds = int(FRESH_FOR.total_seconds())
-            return oauth.oidc.authorize_redirect(callback, max_age=seconds)
+            with calls.reading_metadata(oauth, settings):
+                seconds = int(FRESH_FOR.total_seconds())
+                return oauth.oidc.authorize_redirect(callback, max_age=seconds)
         except (requests.RequestException, AuthlibBaseError, ProviderFault, ValueError) as fault:
             return _refuse(fault)
 
     @blueprint.get("/callback")
     def finish() -> Any:
         try:
-            claims = _read_claims(oauth, settings)
+            if f"{_STATE}{request.args.get('state', '')}" not in session:
+                raise ProviderFault("the state is not that of a sign-in of this browser")
+            with calls.reading_metadata(oauth, settings):
+                claims = _read_claims(oauth, settings)
             with transaction() as tx:
                 identity = ProviderIdentity(settings.oidc_issuer, claims["sub"], _find_email(claims))
                 author = {"by": SIGN_IN, "now": utc_now(), "request_id": g.request_id}
@@ -101,6 +116,32 @@ def oidc_blueprint(app: Flask, settings: Settings) -> Blueprint:
     return blueprint
 
 
+class _ProviderCalls:
+    """Limits the requests that wait for the provider, and remembers that its metadata was not readable."""
+
+    def __init__(self) -> None:
+        self._free = BoundedSemaphore(_MOST_CALLS)
+        self._failed_at: datetime | None = None
+
+    @contextmanager
+    def reading_metadata(self, oauth: Any, settings: Settings) -> Iterator[None]:
+        """Read the metadata, then run the body; raise ``ProviderFault`` if the provider is not called now."""
+        if self._failed_at and utc_now() - self._failed_at < _RETRY_AFTER:
+            raise ProviderFault("its metadata was not readable a moment ago")
+        if not self._free.acquire(blocking=False):
+            raise ProviderFault("other requests wait for the provider")
+        try:
+            try:
+                _load_metadata(oauth, settings)
+            except Exception:
+                self._failed_at = utc_now()
+                raise
+            self._failed_at = None
+            yield
+        finally:
+            self._free.release()
+
+
 def _load_metadata(oauth: Any, settings: Settings) -> None:
     """Read the provider's metadata once, and leave the safe algorithms in it."""
     metadata = oauth.oidc.load_server_metadata()
@@ -112,7 +153,6 @@ def _load_metadata(oauth: Any, settings: Settings) -> None:
 
 def _read_claims(oauth: Any, settings: Settings) -> dict[str, Any]:
     """Return the claims of the ID token, which was checked against session, issuer, client and time."""
-    _load_metadata(oauth, settings)
     options = {
         "iss": {"essential": True, "value": settings.oidc_issuer},
         "aud": {"essential": True, "value": settings.oidc_client_id},
@@ -148,6 +188,9 @@ def _sign_in(user_id: int, claims: dict[str, Any], settings: Settings) -> Any:
     wanted = session.pop(_NEXT, "")
     page = wanted if validate_redirect_url(wanted) else url_for("pages.home")
     how = ["single sign-on"]
+    # A sign-in is as fresh as the provider says. One that does not say it is not fresh.
+    at = claims.get("auth_time")
+    session[PROVIDER_SIGN_IN_AT] = min(at, utc_now().timestamp()) if isinstance(at, int | float) else 0
     if has_second_factor(claims, settings.oidc_second_factor):
         how.append(SECOND_FACTOR)
     else:
@@ -157,9 +200,6 @@ def _sign_in(user_id: int, claims: dict[str, Any], settings: Settings) -> Any:
             return answer
     after_this_request(_view_commit)
     login_user(user, authn_via=how)
-    # A sign-in is as fresh as the provider says. One that does not say it is not fresh.
-    at = claims.get("auth_time")
-    session["fs_paa"] = min(at, utc_now().timestamp()) if isinstance(at, int | float) else 0
     return redirect(page)
 
 

@@ -11,7 +11,7 @@ from services.accounts.sign_in_locks import find_network
 from services.console.answers import json_error
 
 SIGN_INS_PER_MINUTE: Final = 30
-"""Forms of sign-in that one address may post."""
+"""Forms of sign-in that one address may post, and requests of single sign-on."""
 TOKEN_REQUESTS_PER_MINUTE: Final = 600
 """Requests with an API token, valid or not, that one address may send."""
 _WAIT_SECONDS: Final = "60"
@@ -50,7 +50,7 @@ def limit_rates(app: Flask) -> None:
 
 
 def _is_sign_in() -> bool:
-    return request.method == "POST" and request.blueprint == "security"
+    return request.blueprint == "oidc" or (request.method == "POST" and request.blueprint == "security")
 
 
 def _has_token() -> bool:

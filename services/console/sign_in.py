@@ -34,6 +34,7 @@ from services.audit.append import Mutation, append_change
 from services.console.answers import json_error
 from services.console.sign_in_forms import (
     FIRST_STEP_AT,
+    PROVIDER_SIGN_IN_AT,
     CodeForm,
     ForgotForm,
     NewCodesForm,
@@ -195,6 +196,9 @@ def record_events(app: Flask) -> None:
     @signals.user_authenticated.connect_via(app)
     def signed_in(_app: Flask, user: ConsoleUser, authn_via: list[str] | None, **_: Any) -> None:
         tx, now = orm_connection(), utc_now()
+        provider_at = session.pop(PROVIDER_SIGN_IN_AT, None)
+        if provider_at is not None and "webauthn" not in (authn_via or ()):
+            session["fs_paa"] = provider_at  # a one-time code is no sign-in at the provider
         if authn_via == ["change"]:  # Flask-Security signs in again after a change of the password
             _replace_sessions(tx, user, now)
             return

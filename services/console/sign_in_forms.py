@@ -27,6 +27,8 @@ SIGN_IN = "sign-in"
 """Who acts, for the audit, when nobody is signed in."""
 FIRST_STEP_AT = "first_step_at"
 """Key in the cookie: when the password was right, in seconds since 1970."""
+PROVIDER_SIGN_IN_AT = "provider_sign_in_at"
+"""Key in the cookie: when the person signed in at the provider of single sign-on; 0 is unknown."""
 
 
 class _LockedForm:
@@ -67,6 +69,7 @@ class SignInForm(_LockedForm, LoginForm):
     def validate(self, **kwargs: Any) -> bool:
         is_right = super().validate(**kwargs)
         if is_right:
+            session.pop(PROVIDER_SIGN_IN_AT, None)
             session[FIRST_STEP_AT] = utc_now().timestamp()
         return is_right
 
