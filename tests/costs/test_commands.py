@@ -153,11 +153,26 @@ def test_a_script_records_a_cost_and_a_repeat_of_its_reference_counts_once(engin
     assert past["costs"][0]["month"] == "2026-01"
 
 
+def test_each_recorded_cost_is_in_the_audit_with_its_actor_source_and_reference(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        add_limited_shop(tx)
+    run(*RECORD, *ONE, "--dry-run")
+    for _ in range(2):
+        assert run(*RECORD, *ONE, "--as", "ada").exit_code == 0
+
+    entries = json.loads(
+        run("audit", "list", "--shop", "harbour", "--table", "metered_costs", "--json").stdout
+    )
+    assert [(entry["staff_label"], entry["action"]) for entry in entries] == [("ada", "cost.record")]
+    assert "recorded 1.25 USD of ai costs: openai call-1" in str(entries)
+
+
 def test_a_cost_that_cannot_be_recorded_is_refused(engine: Engine) -> None:
     with transaction(engine) as tx:
         add_limited_shop(tx)
     for wrong, message in (
         (("--amount", "much"), "much"),
+        (("--amount", "-1.25"), "should be 0 or more"),
         (("--currency", "usd"), "currency='usd' should be three capital letters"),
         (("--kind", "paper"), "paper"),
         (("--day", "2099-12-31"), "in the future"),
