@@ -124,14 +124,15 @@ def add_person(
 def change_roles(tx: Connection, person: Person, change: ChangeOfRoles, **author: Unpack[Author]) -> Roles:
     """Replace the roles of a person by what ``change`` makes of the present ones, and return them.
 
+    A person without a role cannot sign in, and the next request of each session is refused. Equal roles
+    change nothing.
     The person is locked, so that none of several changes at once is lost. Raises ``ShopfleetError`` if the
     fleet would have no owner.
     """
     tx.execute(select(users.c.id).where(users.c.id == person.id).with_for_update(key_share=True))
     before = _read_roles(tx, person.id).get(person.id, {})
-    roles = change(before)
-    if not roles:
-        raise InputInvalid("a person needs a role: `fleet users remove` removes the person")
+    if (roles := change(before)) == before:
+        return roles
     _check_owners(tx, person, roles)
     tx.execute(delete(user_roles).where(user_roles.c.user_id == person.id))
     _write_roles(tx, person.id, roles)
@@ -238,7 +239,8 @@ def _read_roles(tx: Connection, user_id: int | None = None) -> dict[int, dict[in
 
 def _write_roles(tx: Connection, user_id: int, roles: Mapping[int | None, Role]) -> None:
     rows = [{"user_id": user_id, "shop_id": shop, "role": role.title} for shop, role in roles.items()]
-    tx.execute(insert(user_roles), rows)
+    if rows:
+        tx.execute(insert(user_roles), rows)
 
 
 def _audit(

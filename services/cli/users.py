@@ -7,6 +7,7 @@ import click
 from services.accounts.emails import parse_email
 from services.accounts.people import (
     Person,
+    Roles,
     add_person,
     change_roles,
     format_ended,
@@ -37,11 +38,16 @@ from services.core.db import transaction, transaction_or_plan
 from services.shops.shops import find_slugs
 
 _ROLES = "; ".join(f"{role.title} {text}" for role, text in ABOUT.items())
-_role_options = add_options(
-    click.option("--role", type=click.Choice(ROLE_NAMES), required=True, help=f"{_ROLES}."),
-    click.option(
-        "--shop", type=SHOP, default="", help="Only at this shop (its slug); default: the whole fleet."
-    ),
+_NONE = "none"
+_role_option = click.option("--role", type=click.Choice(ROLE_NAMES), required=True, help=f"{_ROLES}.")
+_role_or_none_option = click.option(
+    "--role",
+    type=click.Choice((*ROLE_NAMES, _NONE)),
+    required=True,
+    help=f"{_ROLES}; {_NONE} takes the role away.",
+)
+_at_shop_option = click.option(
+    "--shop", type=SHOP, default="", help="Only at this shop (its slug); default: the whole fleet."
 )
 _change_options = add_options(dry_run_option, actor_option, json_option)
 
@@ -58,7 +64,8 @@ def command() -> None:
 @command.command("add")
 @click.argument("email")
 @click.option("--name", default="", help="How the console shows the person; default: the part before the @.")
-@_role_options
+@_role_option
+@_at_shop_option
 @click.option("--mail", "is_mailed", is_flag=True, help="Mail the link to the person.")
 @_change_options
 def add(
@@ -124,22 +131,33 @@ def print_people(as_json: bool) -> None:
 
 @command.command("set")
 @click.argument("email", type=PERSON)
-@_role_options
+@_role_or_none_option
+@_at_shop_option
 @_change_options
 def set_role(email: str, role: str, shop: str, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Change the role of a person, in the whole fleet or at one shop; other shops keep theirs.
+    """Change the role of a person, in the whole fleet or at one shop; roles at other shops stay.
+
+    Sessions and API tokens have the new role at once. A person without any role cannot sign in.
 
     \b
-    Example: fleet users set ada@example.com --role admin
+    Examples:
+      fleet users set ada@example.com --role admin
+      fleet users set ada@example.com --role none --shop harbour
     """
     with transaction_or_plan(dry_run=dry_run) as tx:
         person = get_person(tx, email)
-        added = {find_shop_id(tx, shop) if shop else None: parse_role(role)}
-        now, author = utc_now(), audit_author(actor)
-        roles = change_roles(tx, person, lambda present: {**present, **added}, now=now, **author)
+        place = find_shop_id(tx, shop)
+        added = {} if role == _NONE else {place: parse_role(role)}
+
+        def change(present: Roles) -> Roles:
+            return {at: held for at, held in present.items() if at != place} | added
+
+        roles = change_roles(tx, person, change, now=utc_now(), **audit_author(actor))
     verb = "would be" if dry_run else "is"
-    document = {"email": person.email, "role": role, "shop": shop or None, "changed": not dry_run}
-    _report(f"{person.email} {verb} {format_roles(roles)}.", document, as_json=as_json)
+    document: dict[str, object] = {"email": person.email, "role": role, "shop": shop or None}
+    document["changed"] = roles != person.roles and not dry_run
+    held = format_roles(roles) if roles else "without a role and cannot sign in"
+    _report(f"{person.email} {verb} {held}.", document, as_json=as_json)
 
 
 @command.command("remove")
@@ -221,7 +239,9 @@ def _report(text: str, document: Mapping[str, object], link: str = "", *, as_jso
 
 def _name_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> str:
     named = _plain_roles(roles, slugs)
-    return ", ".join(role if shop == "fleet" else f"{role} at {shop}" for shop, role in named.items())
+    return (
+        ", ".join(role if shop == "fleet" else f"{role} at {shop}" for shop, role in named.items()) or "none"
+    )
 
 
 def _plain_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> dict[str, str]:

@@ -119,7 +119,31 @@ def test_a_role_is_changed() -> None:
     assert document("set", BOB, "--role", "viewer")["changed"] is True
 
 
-@pytest.mark.parametrize("arguments", [("remove", ADA, "-f"), ("set", ADA, "--role", "admin")])
+def test_a_role_at_a_shop_or_in_the_fleet_is_taken_away_and_tokens_and_sessions_see_it(harbour: str) -> None:
+    add_bob("--role", "viewer")
+    assert users("set", BOB, "--role", "operator", "--shop", harbour).exit_code == 0
+    with transaction() as tx:
+        bob = find_access(tx, get_person(tx, BOB).id)
+        assert bob is not None
+        token = create_token(tx, bob, "ci", Role.VIEWER, timedelta(days=1), by="t", now=utc_now())
+
+    taken = users("set", BOB, "--role", "none", "--shop", harbour, "--dry-run")
+    assert taken.output == f"{BOB} would be viewer.\n"
+    assert users("set", BOB, "--role", "none", "--shop", harbour).output == f"{BOB} is viewer.\n"
+    assert document("set", BOB, "--role", "none", "--shop", harbour)["changed"] is False
+    left = users("set", BOB, "--role", "none", "--as", "ada")
+    assert left.output == f"{BOB} is without a role and cannot sign in.\n"
+    with transaction() as tx:
+        assert find_access(tx, bob.user_id) is None
+        assert find_token_access(tx, token, "", utc_now()) is None
+    assert count("select count(*) from audit_events where action = 'user.roles'") == 3
+    assert users("set", BOB, "--role", "viewer").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("remove", ADA, "-f"), ("set", ADA, "--role", "admin"), ("set", ADA, "--role", "none")],
+)
 def test_the_last_owner_stays_until_there_is_another_one(arguments: tuple[str, ...]) -> None:
     refused = users(*arguments)
     assert (refused.exit_code, refused.stdout) == (1, "")
