@@ -135,11 +135,13 @@ def _show_confirmation(given: Mapping[str, str], fault: str = "") -> Any:
         fault = str(error)
     with transaction() as tx:
         slugs = find_visible_slugs(tx, g.access)
-    sent = {**filters, **{name: text for name, text in wanted.query.items() if text}} if wanted else filters
+    list_name = list_name if list_name in LISTS else "work"
+    kept = {**filters, **{name: text for name, text in wanted.query.items() if text}} if wanted else filters
+    sent = {one.name: kept[one.name] for one in LISTS[list_name].filters if one.name in kept}
     return render_template(
         "bulk_confirm.html",
         title=f"{action.capitalize()} all that match",
-        list_name=list_name if list_name in LISTS else "work",
+        list_name=list_name,
         action=action,
         plan=wanted.plan if wanted else None,
         filters=sent,

@@ -1,4 +1,4 @@
-"""The rows of each list to which filters are applied: at most ``MAX_CANDIDATES``, read from an index."""
+"""The rows of each list to which filters are applied: at most ``MOST``, read from an index."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,8 +14,14 @@ from services.core.clock import utc_now
 from services.jobs.tables import job_runs
 from services.ledger.tables import inbound_events, request_errors, work_queue
 
+MOST = MAX_CANDIDATES + 1
+"""One more than is searched, which shows that there are more."""
 _LATE, _FIRST = timedelta(hours=1), datetime(2000, 1, 1, tzinfo=UTC)
 _OPEN, _GIVEN_UP = frozenset({"pending", "error"}), frozenset({"dead", "discarded"})
+_WORK_COLUMNS = (
+    ("shop", "shop_id"),
+    *((one, one) for one in ("queue", "topic", "status", "error_code", "key", "origin")),
+)
 
 
 def _newest(
@@ -25,7 +31,7 @@ def _newest(
 
     ``is_in_order``: no row is more than ``_LATE`` out of order, so that ``since`` ends the search.
     """
-    found = select(table).order_by(table.c.id.desc()).limit(MAX_CANDIDATES)
+    found = select(table).order_by(table.c.id.desc()).limit(MOST)
     if "until" in values:
         found = found.where(table.c.id <= _find_last_id(tx, table, at, values["until"]))
     if is_in_order and "since" in values:
@@ -67,10 +73,32 @@ def find_work(tx: Connection, values: Values) -> Select[Any]:
         parts += [is_open & locked_at.is_(None), is_open & locked_at.is_not(None)]
     if statuses & _GIVEN_UP:
         parts += [is_given_up]
+    matches = _match_work(values)
     found = [
-        select(work_queue).where(part, status.in_(sorted(statuses))).limit(MAX_CANDIDATES) for part in parts
+        select(work_queue).where(part, *matches).order_by(work_queue.c.id.desc()).limit(MOST).subquery()
+        for part in parts
     ]
-    return select(union_all(*found).subquery()).limit(MAX_CANDIDATES)
+    rows = union_all(*(select(one) for one in found)).subquery()
+    return select(rows).order_by(rows.c.id.desc()).limit(MOST)
+
+
+def _match_work(values: Values) -> list[ColumnElement[bool]]:
+    """Return the conditions of all filters but those of payloads, of the person's shops and of the cursor."""
+    column = work_queue.c
+    found: list[ColumnElement[bool]] = []
+    for name, of in _WORK_COLUMNS:
+        if name in values:
+            value = values[name]
+            found.append(column[of].in_(value) if isinstance(value, tuple) else column[of] == value)
+    if "shops" in values:
+        found.append(column.shop_id.in_(values["shops"]))
+    if "since" in values:
+        found.append(column.created_at >= values["since"])
+    if "until" in values:
+        found.append(column.created_at < values["until"])
+    if "after" in values:
+        found.append(column.id < values["after"][0])
+    return found
 
 
 def find_events(tx: Connection, values: Values) -> Select[Any]:
@@ -85,7 +113,7 @@ def find_incidents(_tx: Connection, values: Values) -> Select[Any]:
         (column.acknowledged_at.is_not(None), "acknowledged"),
         else_="open",
     )
-    found = select(incidents, state.label("state")).limit(MAX_CANDIDATES)
+    found = select(incidents, state.label("state")).limit(MOST)
     wanted = values.get("state", ())
     if wanted and "resolved" not in wanted:
         return found.where(column.status == "open")
@@ -93,7 +121,7 @@ def find_incidents(_tx: Connection, values: Values) -> Select[Any]:
 
 
 def find_errors(_tx: Connection, _values: Values) -> Select[Any]:
-    return select(request_errors).order_by(request_errors.c.at.desc()).limit(MAX_CANDIDATES)
+    return select(request_errors).order_by(request_errors.c.at.desc()).limit(MOST)
 
 
 def find_entries(tx: Connection, values: Values) -> Select[Any]:
@@ -105,4 +133,4 @@ def find_runs(tx: Connection, values: Values) -> Select[Any]:
 
 
 def find_bulk_actions(_tx: Connection, _values: Values) -> Select[Any]:
-    return select(*SHOWN).order_by(bulk_actions.c.id.desc()).limit(MAX_CANDIDATES)
+    return select(*SHOWN).order_by(bulk_actions.c.id.desc()).limit(MOST)

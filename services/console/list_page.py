@@ -52,10 +52,11 @@ class ListFilter:
 class ListPage:
     """A list of rows, the newest first.
 
-    ``candidates`` returns the rows to which the filters are applied, at most ``MAX_CANDIDATES``, and may use
-    the values of the filters to read fewer. ``order`` are its columns that together are unique; the cursor
-    has their values. ``facet`` is the filter whose values are counted. ``detail`` is the endpoint of a row's
-    own page, which takes its first column as ``detail_key``.
+    ``candidates`` returns the rows to which the filters are applied, at most ``MAX_CANDIDATES`` + 1, and may
+    use the values of the filters to read fewer; the value ``shops`` are the person's shops, unless all.
+    ``order`` are its columns that together are unique; the cursor has their values. ``facet`` is the filter
+    whose values are counted. ``detail`` is the endpoint of a row's own page, which takes its first column as
+    ``detail_key``.
     ``table`` is what the audit of a search names, and ``actions`` are bulk actions on all rows that match.
     """
 

@@ -25,7 +25,7 @@ from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
 LONGEST_PATH = 500
-_NARROWING = ("status", "since", "until")
+_NARROWING = ("shop", "topic", "status", "since", "until")
 """Filters with which fewer rows are searched."""
 
 
@@ -146,7 +146,7 @@ def read_list(
         found = tx.execute(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
     shown = found[:limit]
     next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
-    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read >= MAX_CANDIDATES)
+    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read > MAX_CANDIDATES)
 
 
 @contextmanager
@@ -176,10 +176,10 @@ def read_all_matching(
         rows, condition = _find(tx, page, values, access)
         read = tx.execute(select(func.count()).select_from(rows)).scalar_one()
         _limit_time(tx, ends)
-        if read >= MAX_CANDIDATES:
+        if read > MAX_CANDIDATES:
             names_of_filters = ", ".join(one.name for one in page.filters if one.name in _NARROWING)
             raise InputInvalid(
-                f"there are {MAX_CANDIDATES:,} rows or more to search, and not all of them would be found: "
+                f"there are more than {MAX_CANDIDATES:,} rows to search, and not all of them would be found: "
                 f"narrow it by {names_of_filters}"
             )
         return tx.execute(select(*(rows.c[name] for name in names)).where(condition)).all()
@@ -194,12 +194,13 @@ def _limit_time(tx: Connection, ends: float) -> None:
 def _find(
     tx: Connection, page: ListPage, values: Values, access: Access
 ) -> tuple[Subquery, ColumnElement[bool]]:
-    rows = page.candidates(tx, values).subquery("rows")
+    shops = access.shops_with(Role.VIEWER)
+    own = {} if shops is None else {"shops": sorted(shops)}
+    rows = page.candidates(tx, {**values, **own}).subquery("rows")
     condition: ColumnElement[bool] = true()
     for one in page.filters:
         if one.name in values:
             condition &= one.condition(rows, values[one.name])
-    shops = access.shops_with(Role.VIEWER)
     if shops is not None:
         shop = rows.c[page.shop]
         are_several = isinstance(shop.type, ARRAY)

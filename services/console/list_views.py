@@ -89,11 +89,10 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
 
 def _make_link(page: ListPage, given: Mapping[str, str]) -> Callable[..., str]:
     """Return a function for the address of this list with other values."""
+    filters = {one.name: given.get(one.name, "") for one in page.filters}
 
     def link(**changes: str) -> str:
-        values: dict[str, Any] = {
-            name: value for name, value in {**given, "after": "", **changes}.items() if value
-        }
+        values: dict[str, Any] = {name: value for name, value in {**filters, **changes}.items() if value}
         return url_for(f"lists.{page.name}", **values)
 
     return link

@@ -128,12 +128,66 @@ def test_a_start_that_is_not_as_confirmed_is_refused(
 def test_a_search_beyond_the_bound_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rows(engine)
     client = sign_in_as(make_console(engine), Role.OPERATOR)
-    monkeypatch.setattr(list_reader, "MAX_CANDIDATES", 4)
+    monkeypatch.setattr(list_reader, "MAX_CANDIDATES", 3)
 
     answer = client.get(f"{NEW}&status=dead")
 
     assert answer.status_code == 422
-    assert "narrow it by status, since, until" in answer.text
+    assert "narrow it by shop, topic, status, since, until" in answer.text
+
+
+def add_dead(count: int, shop_id: int, status: str = "dead") -> None:
+    with transaction() as tx:
+        tx.execute(
+            text(
+                "insert into work_queue (shop_id, queue, topic, key, status) "
+                "select :shop, 'webhooks', 'refund_ingest', 'x' || n, :status "
+                "from generate_series(1, :count) n"
+            ),
+            {"shop": shop_id, "status": status, "count": count},
+        )
+
+
+@pytest.mark.parametrize("status", ["dead", "error"])
+def test_rows_that_do_not_match_do_not_count_against_the_bound(engine: Engine, status: str) -> None:
+    add_rows(engine)
+    add_dead(50_001, 2, status)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+    own = sign_in_as(make_console(engine), Role.OPERATOR, email="a@example.com", shops={1: Role.OPERATOR})
+    count = 3 if status == "dead" else 2
+    path = f"{NEW}&status={status}"
+
+    assert client.get(path).status_code == 422
+    for more in ("shop=harbour", "topic=order_ingest&shop=harbour&since=1h", "key=x7", "error_code=a.b"):
+        assert client.get(f"{path}&{more}").status_code == 200, more
+    for browser, query in ((client, f"{path}&shop=harbour"), (own, path)):
+        assert f"<b>{count} rows</b>" in browser.get(query).text
+
+
+def test_as_many_rows_as_the_bound_are_accepted_and_the_newest_are_listed(engine: Engine) -> None:
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+    add_dead(49_996, 2)
+
+    assert "<b>50,000 rows</b>" in client.get(f"{NEW}&status=dead").text
+    add_dead(5, 1)
+    assert client.get(f"{NEW}&status=dead").status_code == 422
+    page = client.get("/work?status=dead").text
+    assert "newest 50,000" in page
+    assert "/work/50011" in page, "the newest of all"
+
+
+@pytest.mark.parametrize(
+    "extra", ["endpoint=x", "_method=DELETE", "_external=1", "_anchor=a", "self=1", "name=1"]
+)
+def test_an_unknown_filter_is_refused_by_name_and_is_in_no_link(engine: Engine, extra: str) -> None:
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+
+    for path in (f"{NEW}&status=dead", f"{NEW}", "/work?status=dead"):
+        answer = client.get(f"{path}&{extra}")
+        assert answer.status_code == 422
+        assert extra.partition("=")[0] in answer.text
 
 
 def test_shops_without_the_role_are_left_out_and_their_actions_are_closed(engine: Engine) -> None:
