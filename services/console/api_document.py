@@ -1,4 +1,4 @@
-"""The part of the OpenAPI document about single rows, their actions and bulk actions. Pure."""
+"""The part of the OpenAPI document about queues, jobs, single rows and actions. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -86,9 +86,52 @@ _FAULTS = {
 _BULK = "/api/v1/bulk-actions"
 
 
+_STRING = {"type": "string"}
+_FIGURES: Document = {
+    "name": _STRING,
+    **{name: {"type": "integer"} for name in ("ready", "locked", "retrying", "dead")},
+    **{name: {"type": "number"} for name in ("done_per_minute", "failed_per_minute")},
+    **{name: {"type": ["number", "null"]} for name in ("oldest_seconds", "last_seconds")},
+}
+_PLACE: Document = {
+    **dict.fromkeys(("job", "schedule", "timezone"), _STRING),
+    "shop": _TEXT | {"description": "the shop's slug; null: the fleet"},
+    "state": _STRING,
+    "open_runs": {"type": "integer"},
+    "is_enabled": {"type": "boolean"},
+    "next_due_at": _TEXT,
+}
+
+
+def _object(properties: Document) -> Document:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list_of(name: str, properties: Document) -> Document:
+    return _object({"at": {"type": "string"}, name: {"type": "array", "items": _object(properties)}})
+
+
+_TOPICS = {"type": "array", "items": _object(_FIGURES)}
+_READINGS: Document = {
+    "queues": _list_of("queues", {**_FIGURES, "has_worker": {"type": "boolean"}, "topics": _TOPICS}),
+    "jobs": _list_of("jobs", _PLACE),
+}
+
+
 def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     """Return the operations by path and method. ``rows``: the last part of a list's path, by name."""
-    paths: dict[str, Document] = {}
+    filters = [
+        {"name": name, "in": "query", "description": f"Only this {name}.", "schema": _STRING}
+        for name in ("shop", "job", "state")
+    ]
+    paths: dict[str, Document] = {
+        "/api/v1/queues": {
+            "get": _operation("show_queues", "Figures of each queue and topic.", _READINGS["queues"], [])
+        },
+        "/api/v1/jobs": {
+            "get": _operation("show_jobs", "Jobs at each place, the worst first.", _READINGS["jobs"], filters)
+        },
+    }
     for name, path in rows.items():
         if name in DETAILS:
             text = "One row; texts of payloads are masked."
@@ -155,7 +198,7 @@ def _response(text: str, schema: Document) -> Document:
 
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
-    lines = ["## Single rows and actions", "", "| operation | does | body |", "| --- | --- | --- |"]
+    lines = ["## Queues, jobs, rows and actions", "", "| operation | does | body |", "| --- | --- | --- |"]
     for path, methods in paths.items():
         for method, made in methods.items():
             schema = (

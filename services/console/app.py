@@ -7,6 +7,7 @@ from flask import Flask, request
 from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
+from services.console.api_readings import add_api_readings
 from services.console.api_views import add_api_rows
 from services.console.audit import audit_blueprint
 from services.console.audit_pages import audit_pages_blueprint
@@ -74,12 +75,14 @@ def make_app(
     app.register_blueprint(bulk_blueprint())
     api = api_blueprint()
     add_api_rows(api)
+    queues, jobs = queues or QueueReader(probe), jobs or JobsReader()
+    add_api_readings(api, queues, jobs)
     app.register_blueprint(api)
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
-    app.register_blueprint(queues_blueprint(settings, queues or QueueReader(probe)))
+    app.register_blueprint(queues_blueprint(settings, queues))
     app.register_blueprint(shops_blueprint())
     app.register_blueprint(shop_changes_blueprint())
-    app.register_blueprint(jobs_blueprint(jobs or JobsReader()))
+    app.register_blueprint(jobs_blueprint(jobs))
     add_helpers(app, settings)
     return app
 

@@ -92,6 +92,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
             "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action",
+            "api.show_queues", "api.show_jobs",
         ),
         Role.VIEWER,
     )

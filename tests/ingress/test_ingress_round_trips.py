@@ -64,6 +64,7 @@ def test_an_accepted_delivery_is_a_use_of_the_secret_that_signed_it(
 ) -> None:
     with transaction(engine) as tx:
         record_secret(tx, shop_id, "shopify-webhook", NEW_SECRET, utc_now(), timedelta(days=1))
+    assert ingress.secrets.reload()
     assert post_order(client, webhook_id="w-1").status_code == 200
     assert post_order(client, webhook_id="w-2", secret="of another shop").status_code == 401
     assert ingress.stats.flush()
