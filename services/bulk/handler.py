@@ -73,7 +73,7 @@ def _change(
 ) -> tuple[Collection[int], Mapping[str, Sequence[int]]]:
     """Change the rows ``ids``; return the changed ids, and each other id by the cause."""
     kind, now = KINDS[action.action], author["now"]
-    statuses = kind.choose_statuses(action.query.get("status", "").split(","))
+    statuses = kind.choose_statuses(action.query.get(kind.field, "").split(","))
 
     def find_causes(wanted: Collection[int]) -> dict[int, str]:
         rows = {row.id: row for row in _read_facts(tx, kind.list, wanted)}
@@ -94,7 +94,7 @@ def _change(
 def _read_facts(tx: Connection, list_name: str, ids: Collection[int]) -> list[RowFacts]:
     if list_name == "events":
         event = inbound_events.c
-        wanted = select(event.id, event.shop_id, event.topic).where(event.id.in_(ids))
+        wanted = select(event.id, event.shop_id, event.topic, event.origin).where(event.id.in_(ids))
     else:
         work = work_queue.c
         wanted = select(work.id, work.shop_id, work.topic, work.status, work.locked_at).where(

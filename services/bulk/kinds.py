@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from services.core.errors import InputInvalid, describe_unknown
+from services.ledger.replay import COPIES
 from services.ledger.requeue import DEFAULT_STATUSES, MAY_DISCARD, MAY_REQUEUE
 
 TOPIC = "bulk_action"
@@ -19,24 +20,35 @@ OWN_WORK = "work of a bulk action, which is stopped on its page"
 
 
 class RowFacts(NamedTuple):
-    """What decides whether a row is taken. Events have the topic of their provider, and no status."""
+    """What decides whether a row is taken. Events have the topic of their provider, and no status; work
+    has no origin here.
+    """
 
     id: int
     shop_id: int
     topic: str
     status: str = ""
     locked_at: datetime | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkKind:
-    """An action on rows of ``list``. It takes ``statuses`` unless the filters name others of ``allowed``."""
+    """An action on rows of ``list``. It takes ``statuses`` unless the filters name others of ``allowed``.
+
+    Of events it takes those that are no replay or edit, and others of ``allowed`` if ``origin`` names them.
+    """
 
     name: str
     list: str
     past: str
     statuses: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """The filter that has statuses, or origins of events."""
+        return "origin" if self.list == "events" else "status"
 
     def choose_statuses(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """Return the statuses that are taken if the filter has ``wanted``."""
@@ -48,7 +60,7 @@ _KINDS = (
     BulkKind("requeue", "work", "requeued", DEFAULT_STATUSES, MAY_REQUEUE),
     BulkKind("discard", "work", "discarded", DEFAULT_STATUSES, MAY_DISCARD),
     BulkKind("unlock", "work", "unlocked", _OPEN, _OPEN),
-    BulkKind("replay", "events", "replayed"),
+    BulkKind("replay", "events", "replayed", (), COPIES),
 )
 KINDS: Mapping[str, BulkKind] = MappingProxyType({kind.name: kind for kind in _KINDS})
 
@@ -69,7 +81,9 @@ def find_cause_to_skip(
     """Return why the row is left out, or "". ``shops``: where the person is operator; None: everywhere."""
     if shops is not None and row.shop_id not in shops:
         return NO_ROLE
-    return _find_cause_of_work(kind, row, statuses, now) if kind.list == "work" else ""
+    if kind.list == "work":
+        return _find_cause_of_work(kind, row, statuses, now)
+    return f"its origin is {row.origin}" if row.origin in COPIES and row.origin not in statuses else ""
 
 
 def _find_cause_of_work(kind: BulkKind, row: RowFacts, statuses: Sequence[str], now: datetime) -> str:

@@ -1,11 +1,13 @@
 """Starts, reads and ends bulk actions; every start and end is audited."""
 
+import hmac
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Unpack
 
+import orjson
 from sqlalchemy import Connection, Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -13,6 +15,7 @@ from services.audit.append import Author, Mutation, append_change
 from services.bulk.kinds import TOPIC, BulkKind, RowFacts, find_cause_to_skip, group_skipped
 from services.bulk.tables import bulk_actions
 from services.core.errors import InputInvalid
+from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.requeue import id_ranges
 from services.ledger.tables import work_queue
@@ -20,17 +23,31 @@ from services.ledger.work import FLEET, NewWork
 
 LONGEST_KEY = 100
 _column = bulk_actions.c
-SHOWN = tuple(column for column in _column if column.name not in ("row_ids", "request_key"))
+SHOWN = tuple(column for column in _column if column.name not in ("row_ids", "request_key", "request_hash"))
 """All but the ids of the rows, of which there may be 50,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkPlan:
-    """The rows that an action would change, and the ids of those that it leaves out, by cause."""
+    """The rows that an action would change, and the ids of those that it leaves out, by cause.
+
+    ``hidden`` are those of ``skipped`` at shops where it changes nothing: a reader may not see these.
+    """
 
     kind: BulkKind
     rows: Sequence[RowFacts]
     skipped: Mapping[str, Sequence[int]]
+    hidden: frozenset[int] = frozenset()
+
+    def describe_skipped(self) -> dict[str, str]:
+        """Return the ids that are left out, as ranges by cause, and the number of hidden ones."""
+        found = {}
+        for cause, ids in self.skipped.items():
+            if shown := [one for one in ids if one not in self.hidden]:
+                found[cause] = id_ranges(shown)
+            if count := len(ids) - len(shown):
+                found[f"{cause}, at other shops"] = f"{count} rows"
+        return found
 
     def count_by(self, field: str) -> dict[Any, int]:
         """Return the number of rows by ``shop_id``, ``topic`` or ``status``, the most first."""
@@ -47,7 +64,10 @@ def plan_bulk_action(
     """Return which of ``rows`` the action takes. Pure."""
     causes = [(find_cause_to_skip(kind, row, statuses, shops, now), row) for row in rows]
     taken = sorted(row for cause, row in causes if not cause)
-    return BulkPlan(kind=kind, rows=taken, skipped=group_skipped((cause, row.id) for cause, row in causes))
+    skipped = group_skipped((cause, row.id) for cause, row in causes)
+    changed = {row.shop_id for row in taken}
+    hidden = frozenset(row.id for cause, row in causes if cause and row.shop_id not in changed)
+    return BulkPlan(kind=kind, rows=taken, skipped=skipped, hidden=hidden)
 
 
 def start_bulk_action(
@@ -58,11 +78,13 @@ def start_bulk_action(
     user_id: int,
     request_key: str,
     at_most: int | None = None,
+    sent: Mapping[str, str] | None = None,
     **author: Unpack[Author],
 ) -> tuple[int, Sequence[WorkRef]]:
     """Record the action and the work of its first chunk; return its id, and the work to notify workers of.
 
-    A person's second start with one ``request_key`` returns the first action, and starts nothing. Raises
+    A person's second start with one ``request_key`` returns the first action, and starts nothing: the same
+    one has the same filters as they were ``sent``, else ``query``. Raises
     ``InputInvalid`` without a reason, without rows, for more rows than ``at_most``, and for a ``request_key``
     that is empty or that of another action.
     """
@@ -71,7 +93,8 @@ def start_bulk_action(
         raise InputInvalid("reason is empty: give the reason, which is audited with each row")
     if not 0 < len(request_key) <= LONGEST_KEY or not request_key.isprintable():
         raise InputInvalid(f"request_key should have 1 to {LONGEST_KEY} printable characters")
-    if found := _find_same(tx, user_id, request_key, plan.kind.name, query):
+    request_hash = _hash_request(plan.kind, query if sent is None else sent)
+    if found := _find_same(tx, user_id, request_key, request_hash):
         return found, ()
     if not plan.rows:
         causes = "; ".join(f"{len(ids):,}: {cause}" for cause, ids in plan.skipped.items())
@@ -88,19 +111,20 @@ def start_bulk_action(
         "row_ids": [one.id for one in plan.rows],
         "shop_ids": sorted({one.shop_id for one in plan.rows}),
         "total_count": len(plan.rows),
-        "skipped": {cause: id_ranges(ids) for cause, ids in plan.skipped.items()},
+        "skipped": plan.describe_skipped(),
         "skipped_count": sum(map(len, plan.skipped.values())),
         "status": "running",
         "reason": reason,
         "started_by": author["by"],
         "user_id": user_id,
         "request_key": request_key,
+        "request_hash": request_hash,
         "started_at": author["now"],
     }
     made = insert(bulk_actions).values(row).on_conflict_do_nothing().returning(_column.id)
     number = tx.execute(made).scalar()
     if number is None:  # a parallel start with the same key was committed meanwhile
-        return _find_same(tx, user_id, request_key, plan.kind.name, query), ()
+        return _find_same(tx, user_id, request_key, request_hash), ()
     mutations: dict[int | None, list[Mutation]] = {}
     for shop_id, count in plan.count_by("shop_id").items():
         text = f"started bulk action {number}: {plan.kind.name} {count} rows of {plan.kind.list}: {reason}"
@@ -110,12 +134,18 @@ def start_bulk_action(
     return number, record_work(tx, [make_chunk(number, 0, author.get("request_id", ""))], author["now"])
 
 
-def _find_same(tx: Connection, user_id: int, request_key: str, action: str, query: Mapping[str, str]) -> int:
+def _hash_request(kind: BulkKind, sent: Mapping[str, str]) -> str:
+    """Return a keyed hash, because the filters may have text of payloads."""
+    document = orjson.dumps([kind.list, kind.name, dict(sent)], option=orjson.OPT_SORT_KEYS)
+    return hmac.digest(get_settings().secret_key.encode(), b"bulk action\0" + document, "sha256").hex()
+
+
+def _find_same(tx: Connection, user_id: int, request_key: str, request_hash: str) -> int:
     is_same = (_column.user_id == user_id) & (_column.request_key == request_key)
-    found = tx.execute(select(_column.id, _column.action, _column.query).where(is_same)).first()
+    found = tx.execute(select(_column.id, _column.request_hash).where(is_same)).first()
     if found is None:
         return 0
-    if (found.action, found.query) != (action, dict(query)):
+    if not hmac.compare_digest(found.request_hash, request_hash):
         raise InputInvalid(f"the key {request_key!r} is that of bulk action {found.id}: send another one")
     return int(found.id)
 

@@ -10,7 +10,8 @@ from services.core.db import metadata
 STATUSES = ("running", "done", "stopped")
 
 # ``row_ids`` are the rows that were chosen at the start; the first ``done_count`` of them are handled.
-# ``skipped`` has the ids of matching rows that were not changed, as ranges by cause.
+# ``skipped`` has the ids of matching rows that were not changed, by cause; of other shops their number.
+# ``request_hash`` is a keyed hash of the filters as they were sent.
 bulk_actions = Table(
     "bulk_actions",
     metadata,
@@ -25,6 +26,7 @@ bulk_actions = Table(
     *columns("status reason started_by", Text),
     *columns("user_id", Integer),
     *columns("request_key", Text),
+    *columns("request_hash", Text, EMPTY),
     *columns("started_at", AT),
     *optional("ended_at", AT),
     *columns("error", Text, EMPTY),

@@ -40,7 +40,7 @@ DETAILS: Mapping[str, Document] = {
         "skipped": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "ids, as ranges, by cause",
+            "description": "ids, as ranges, by cause; for shops where nothing is changed their number",
         },
         "ended_at": _TEXT,
         "error": {"type": "string"},

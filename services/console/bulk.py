@@ -32,10 +32,14 @@ _OWN_FIELDS = frozenset({"list", "action", "reason", "request_key", "at_most", "
 
 
 class BulkRequest(NamedTuple):
-    """What an action would change, and the filters to keep: times as moments, texts of payloads empty."""
+    """What an action would change, and the filters to keep: times as moments, texts of payloads empty.
+
+    ``sent`` are the filters as they were sent.
+    """
 
     plan: BulkPlan
     query: Mapping[str, str]
+    sent: Mapping[str, str]
 
 
 def bulk_blueprint() -> Blueprint:
@@ -51,13 +55,17 @@ def plan_request(list_name: str, action: str, filters: Mapping[str, str]) -> Bul
     """Return what ``action`` would change of the rows that match ``filters``; raise ``InputInvalid``."""
     kind = get_kind(action, list_name)
     page = LISTS[list_name]
+    if wrong := [name for name, text in filters.items() if name in ("limit", "after") or not text.strip()]:
+        raise InputInvalid(
+            f"{', '.join(wrong)}: an action is on all rows that match, and each filter has a value"
+        )
     with transaction() as tx:
         values = parse_filters(tx, page, filters, g.access, g.at)
         if not values:
             names = ", ".join(one.name for one in page.filters)
             raise InputInvalid(f"no filter is given: an action on all rows needs one of {names}")
         audit_search(tx, page, filters, values)
-    columns = RowFacts._fields if list_name == "work" else ("id", "shop_id", "topic")
+    columns = RowFacts._fields[:-1] if list_name == "work" else ("id", "shop_id", "topic", "origin")
     with transaction() as tx:
         found = read_all_matching(tx, page, values, g.access, columns)
     query = {
@@ -68,9 +76,9 @@ def plan_request(list_name: str, action: str, filters: Mapping[str, str]) -> Bul
         if one.name in values
     }
     rows = [RowFacts(**row._asdict()) for row in found]
-    statuses = kind.choose_statuses(values.get("status", ()))
+    statuses = kind.choose_statuses(values.get(kind.field, ()))
     plan = plan_bulk_action(kind, rows, statuses, g.access.shops_with(Role.OPERATOR), g.at)
-    return BulkRequest(plan, query)
+    return BulkRequest(plan, query, filters)
 
 
 def _format_value(kind: str, value: Any, text: str) -> str:
@@ -95,6 +103,7 @@ def start_request(wanted: BulkRequest, reason: str, request_key: str, at_most: i
             wanted.query,
             user_id=g.access.user_id,
             request_key=request_key,
+            sent=wanted.sent,
             at_most=at_most,
             **make_author(reason),
         )

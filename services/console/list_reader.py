@@ -25,6 +25,8 @@ from services.shops.shops import find_slugs
 
 TIMEOUT_SECONDS = 2
 LONGEST_PATH = 500
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_MOST_SUBSCRIPTS = 3
 _NARROWING = ("shop", "topic", "status", "since", "until")
 """Filters with which fewer rows are searched."""
 
@@ -52,19 +54,19 @@ def parse_filters(
     """
     values: dict[str, Any] = {}
     faults = []
-    for one in page.filters:
+    # Filters with needs or a role come last, so that the shop is parsed.
+    for one in sorted(page.filters, key=lambda one: (bool(one.needs), one.role)):
         if not (text := given.get(one.name, "").strip()):
             continue
-        try:
-            values[one.name] = _parse(tx, one, text, access, now)
-        except InputInvalid as fault:
-            faults.append(str(fault))
-    for one in page.filters:
-        missing = [name for name in one.needs if name not in given or not given[name].strip()]
-        if one.name in values and missing:
+        if missing := [name for name in one.needs if not given.get(name, "").strip()]:
             faults.append(f"{one.name} reads much: give {', '.join(missing)} too")
-        elif one.role > Role.VIEWER and one.name in values and not access.may(one.role, values.get("shop")):
+        elif one.role > Role.VIEWER and not access.may(one.role, values.get("shop")):
             faults.append(f"{one.name} needs the role {one.role.title} at the shop, as masked payloads do")
+        else:
+            try:
+                values[one.name] = _parse(tx, one, text, access, now)
+            except InputInvalid as fault:
+                faults.append(str(fault))
     known = {one.name for one in page.filters} | {"after", "limit"}
     faults += [f"filter {describe_unknown(name, known)}" for name in given if name not in known]
     if faults:
@@ -98,15 +100,34 @@ def _parse_path(tx: Connection, name: str, text: str) -> str:
     """Return the JSON path ``text``, which PostgreSQL parses; raise ``InputInvalid``."""
     if len(text) > LONGEST_PATH:
         raise InputInvalid(f"{name} has {len(text)} characters: it should have at most {LONGEST_PATH}")
+    if cause := _find_cost(text):
+        raise InputInvalid(f"{name}={text!r} {cause}")
     try:
-        with tx.begin_nested():
+        with tx.begin_nested() as savepoint, _limited_time(tx, {}):
             tx.execute(select(cast(text, JSONPATH)))
+            savepoint.rollback()  # which restores the limit of time
     except DBAPIError as fault:
         if is_connection_fault(fault):
             raise
         wanted = 'a JSON path, such as $.line_items[*].sku == "A-1"'
         raise InputInvalid(f"{name}={text!r} should be {wanted}: {_describe(fault)}") from None
     return text
+
+
+def _find_cost(path: str) -> str:
+    """Return why ``path`` may take much time or memory with a small body, or ""."""
+    rest = _STRING.sub('""', path)
+    # Escapes and comments outside of strings would hide what follows.
+    if "\\" in rest or "/*" in rest:
+        return "should have no comment, and a backslash only in a string"
+    if "like_regex" in rest.lower():
+        return "should not use like_regex: give starts with, ==, or the filter text"
+    many = rest.count("**")
+    if many + rest.count(",") > 1 or (many and rest.count("[") > _MOST_SUBSCRIPTS):
+        return (
+            f"should have at most one of .** and a comma, and with .** at most {_MOST_SUBSCRIPTS} subscripts"
+        )
+    return ""
 
 
 def _describe(fault: DBAPIError) -> str:

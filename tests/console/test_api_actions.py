@@ -116,3 +116,28 @@ def test_a_token_of_a_viewer_or_of_another_shop_changes_nothing(engine: Engine) 
     assert other.post("/work/1/requeue").status_code == other.get("/work/1").status_code == 404
     assert other.post("/bulk-actions", {**DEAD, "dry_run": True}).get_json()["count"] == 1
     assert select_all("select count(*) from audit_events where action like 'work.%'") == [(0,)]
+
+
+@pytest.mark.parametrize("more", [{"limit": "1"}, {"after": "WzFd"}, {"shop": ""}, {"topic": " "}])
+def test_what_would_not_narrow_an_action_is_refused_by_name(engine: Engine, more: dict[str, str]) -> None:
+    add_rows(engine)
+    answer = TokenClient(engine, Role.OPERATOR).post(
+        "/bulk-actions", {**DEAD, "filters": {"status": "dead", **more}, "dry_run": True}
+    )
+
+    assert answer.status_code == 422
+    assert next(iter(more)) in answer.get_json()["detail"]
+
+
+def test_one_key_is_for_one_request_as_it_was_sent(engine: Engine) -> None:
+    add_rows(engine)
+    api = TokenClient(engine, Role.OWNER)
+    filters = {"status": "dead", "shop": "harbour", "topic": "order_ingest", "since": "24h", "text": "Ada"}
+
+    def start(**changes: str) -> int:
+        body = {**DEAD, "reason": "a", "filters": {**filters, **changes}}
+        return api.post("/bulk-actions", body, **{"Idempotency-Key": "k"}).status_code
+
+    assert [start(), start(), start(text="another"), start(since="23h")] == [201, 201, 422, 422]
+    assert "ada" not in str(select_all("select request_hash from bulk_actions")).lower()
+    assert select_all("select count(*) from bulk_actions") == [(1,)]

@@ -12,7 +12,8 @@ from services.console import list_reader
 from services.core.db import transaction
 from tests.bulk.test_chunks import run
 from tests.console.people import make_console, sign_in_as
-from tests.console.test_lists import add_rows
+from tests.console.test_lists import add_rows, add_shops
+from tests.ledger_rows import accept, new_event
 
 NEW = "/bulk-actions/new?list=work&action=requeue"
 
@@ -250,3 +251,36 @@ def test_text_of_payloads_is_searched_by_an_admin_and_not_kept(engine: Engine) -
     assert len(kept) > 2
     assert "ada@example" not in str(kept).lower()
     assert "(not kept)" in client.get("/bulk-actions/1").text
+
+
+def test_a_replay_leaves_out_replays_and_edits_unless_the_origin_names_them(engine: Engine) -> None:
+    add_shops(engine)
+    accept(engine, new_event(1, topic="customers/update", body=b'{"id":1}'))
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+    path = "/bulk-actions/new?list=events&action=replay&topic=customers/update"
+
+    for count in (2, 3):
+        start(client, path)
+        run(engine)
+        assert select_all("select count(*) from inbound_events") == [(count,)]
+    assert "2 (its origin is replay)" in client.get(path).text
+    start(client, f"{path}&origin=replay")
+    run(engine)
+    assert select_all("select count(*) from inbound_events") == [(5,)]
+
+
+def test_a_result_counts_rows_of_shops_where_it_changes_nothing(engine: Engine) -> None:
+    add_rows(engine)
+    mixed = sign_in_as(
+        make_console(engine), Role.VIEWER, email="a@example.com", shops={1: Role.OPERATOR, 2: Role.VIEWER}
+    )
+    start(mixed)
+    run(engine)
+    reader = sign_in_as(make_console(engine), Role.VIEWER, email="b@example.com", shops={1: Role.VIEWER})
+
+    assert reader.get("/work/10").status_code == 404
+    for path in ("/bulk-actions/1", "/api/v1/bulk-actions/1"):
+        page = reader.get(path).text
+        assert "the person is no operator at the shop, at other shops" in page
+        assert "1 rows" in page
+    assert select_all("select skipped_count from bulk_actions") == [(1,)]
