@@ -41,6 +41,10 @@ _TIME_NAMES = frozenset(
     ("updated_at", "updatedAt", "happened_at", "processed_at", "created_at", "createdAt", "created")
 )
 """Values that decide which of two states of an object is the newer one."""
+_TIME_IN_TEXT = re.compile(
+    rf'"({"|".join(sorted(_TIME_NAMES))})"\s*:\s*"?(null|[0-9][0-9A-Za-z:.+-]*+)(?=.)', re.DOTALL
+)
+"""A time in text that is not JSON, after its name; one that is cut off at the end is unknown."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _PLAIN_PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_-]{0,63}|\[[0-9]+\])*")
 _SHOWN_PATHS = 10
@@ -71,24 +75,28 @@ def hash_body(body: bytes) -> str:
 def check_edit(original: bytes, edited: str) -> list[ValueChange]:
     """Return what ``edited`` changes; raise ``InputInvalid`` if it cannot be recorded.
 
-    A time that decides which state is the newest stays: an edited event is as old as its original.
+    The times that decide which state is the newest stay: an edited event is as old as its original.
     """
-    body, text = edited.encode(), original.decode(errors="replace")
+    body = edited.encode(errors="surrogatepass")
     if len(body) > MAX_BYTES:
         raise InputInvalid(f"the body has {len(body):,} bytes: an edit has at most {MAX_BYTES:,}")
     if not is_readable(body):
         raise InputInvalid("the body should be a JSON object")
     try:
-        old, new = _parse(text) if is_readable(original) else None, _parse(edited)
+        old, new = _parse(original.decode()) if is_readable(original) else None, _parse(edited)
         changes = [*_list_changes(old, new)]
-        known, times = set(_list_times(old)), [*_list_times(new)]
+        if old is not None:
+            wrong = _compare_times([*_list_times(old)], [*_list_times(new)])
+        else:
+            wrong = _compare_to_text(original.decode(errors="replace"), [*_list_times(new)])
+    except (ArithmeticError, ValueError):
+        raise InputInvalid("the event or the edit has a number that is too large or too small") from None
     except RecursionError:
         raise InputInvalid("the body has too many objects within each other") from None
     if not changes:
         raise InputInvalid("the edit changes no value: replay the event instead")
-    for path, value in times:
-        if (path, value) not in known and (old is not None or value.strip("'") not in text):
-            raise InputInvalid(f"{path} should stay: it decides which state of an object is the newest")
+    if wrong:
+        raise InputInvalid(f"{wrong} should stay: it decides which state of an object is the newest")
     return changes
 
 
@@ -155,13 +163,38 @@ def _format(value: Any) -> str:
     return text if len(text) <= _TEXT_LENGTH else f"{text[:_TEXT_LENGTH]}…"
 
 
-def _list_times(value: Any, path: str = "$") -> Iterator[tuple[str, str]]:
-    """Yield path (without places in lists) and value of each time of ``_TIME_NAMES``."""
+def _list_times(value: Any, path: str = "$") -> Iterator[tuple[str, Any]]:
+    """Yield path (without places in lists) and value, of any type, of each time of ``_TIME_NAMES``."""
     if isinstance(value, dict):
         for name, one in value.items():
-            if name in _TIME_NAMES and not isinstance(one, dict | list):
-                yield f"{path}.{name}", repr(one)
-            yield from _list_times(one, f"{path}.{name}")
+            if name in _TIME_NAMES:
+                yield f"{path}.{name}", one
+            else:
+                yield from _list_times(one, f"{path}.{name}")
     elif isinstance(value, list):
         for one in value:
             yield from _list_times(one, path)
+
+
+def _compare_times(old: list[tuple[str, Any]], new: list[tuple[str, Any]]) -> str:
+    """Return the first path whose times differ, in value or in order; "" if all are the same."""
+    before, after = _group_times(old), _group_times(new)
+    return next((path for path in {**before, **after} if before.get(path) != after.get(path)), "")
+
+
+def _group_times(times: list[tuple[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path, value in times:
+        found.setdefault(path, []).append(repr(value))
+    return found
+
+
+def _compare_to_text(text: str, new: list[tuple[str, Any]]) -> str:
+    """Return the first path or name of a time that is not in both, the text that is not JSON and the edit."""
+    known, left = set(_TIME_IN_TEXT.findall(text)), set(_TIME_IN_TEXT.findall(text))
+    for path, value in new:
+        time = path.rpartition(".")[2], value if isinstance(value, str) else json.dumps(value, default=str)
+        if time not in known:
+            return path
+        left.discard(time)
+    return min(left)[0] if left else ""

@@ -19,7 +19,7 @@ from services.ledger.event_edit import (
     record_edit,
 )
 from services.ledger.filters import EventFilter
-from services.ledger.replay import ReplayResult, count_replayable, replay_events
+from services.ledger.replay import ReplayResult, count_replayable, is_readable, replay_events
 from services.providers.registry import WEBHOOK_PROVIDERS
 from tests.ledger.test_replay import LATER
 from tests.ledger_rows import NOW, accept, new_event, rows_of
@@ -165,6 +165,69 @@ def test_an_unreadable_body_is_repaired_with_its_own_times(engine: Engine) -> No
 
     with transaction() as tx:
         assert [row["status"] for row in rows_of(tx)] == ["dead", "pending"]
+
+
+TIMES = (
+    b'{"id": 1, "updated_at": "2026-11-20", '
+    b'"lines": [{"created_at": "2026-01-01"}, {"created_at": "2026-01-02"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"updated_at": "2026-11-20", ', ""),
+        ('"2026-11-20"', "null"),
+        ('"2026-11-20"', '["2026-11-20"]'),
+        ('"2026-11-20"', '{"a": "2026-11-20"}'),
+        ('{"created_at": "2026-01-01"}, ', ""),
+        ('"2026-01-01"}, {"created_at": "2026-01-02"', '"2026-01-02"}, {"created_at": "2026-01-01"'),
+    ],
+)
+def test_each_time_of_the_original_stays_with_its_value(before: str, after: str) -> None:
+    edited = TIMES.decode().replace(before, after).replace('"id": 1', '"id": 2')
+
+    with pytest.raises(InputInvalid, match="should stay"):
+        check_edit(TIMES, edited)
+    assert check_edit(TIMES, TIMES.decode().replace('"id": 1', '"id": 2'))
+
+
+@pytest.mark.parametrize(
+    ("broken", "edited", "is_right"),
+    [
+        ('{"created_at": "2026" "note": "in 2031"}', '{"created_at": "2026", "updated_at": "2031"}', False),
+        ('{"created_at": "2026" "note": "in 2031"}', '{"created_at": "2026"}', True),
+        ('{"created_at": "2026" "note": "in 2031"}', "{}", False),
+        ('{"created_at": "2026" "x": 1}', '{"created_at": ["2026"]}', False),
+        ('{"created_at": "2026, "x": 1}', '{"created_at": "2026"}', True),
+        ('{"created": 1700000000 "x": 1}', '{"created": 1700000000}', True),
+        ('{"created": 1700000000 "x": 1}', '{"created": 170000000}', False),
+        ('{"updated_at": null "x": 1}', '{"updated_at": null}', True),
+        ('{"id": 1, "updated_at": "2026-11-2', '{"id": 1}', True),
+        ('{"id": 1, "updated_at": "2026-11-2', '{"id": 1, "updated_at": "2026-11-2"}', False),
+    ],
+)
+def test_an_unreadable_original_gives_only_the_times_after_their_names(
+    broken: str, edited: str, is_right: bool
+) -> None:
+    if is_right:
+        assert check_edit(broken.encode(), edited)
+        return
+    with pytest.raises(InputInvalid, match="should stay"):
+        check_edit(broken.encode(), edited)
+
+
+@pytest.mark.parametrize("number", ["1e-9999999999999999999999", "1e9999999999999999999999", "1" * 5000])
+def test_a_number_that_cannot_be_compared_is_refused(number: str) -> None:
+    strange = f'{{"id": 1, "a": {number}}}'
+
+    with pytest.raises(InputInvalid):
+        check_edit(b'{"id": 1}', strange)
+    if is_readable(strange.encode()):
+        with pytest.raises(InputInvalid, match="too small"):
+            check_edit(strange.encode(), '{"id": 1}')
+    else:
+        assert check_edit(strange.encode(), '{"id": 1}'), "a repair"
 
 
 def test_changes_are_listed_by_path_with_exact_numbers() -> None:
