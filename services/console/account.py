@@ -1,5 +1,6 @@
 """``/account``: a person's own sessions, second factors and API tokens."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,9 @@ from services.console.sign_in import SESSION_KEY
 from services.core.db import transaction
 from services.core.durations import LONGEST
 from services.core.errors import InputInvalid
+
+_NOT_STORED = re.compile("[\0\ud800-\udfff]")
+"""NUL and halves of characters."""
 
 
 def account_blueprint() -> Blueprint:
@@ -47,8 +51,9 @@ def account_blueprint() -> Blueprint:
 
 def make_author(reason: str = "") -> Author:
     """Return who makes the changes of this request, for the audit; raise ``InputInvalid``: bad reason."""
-    if len(reason) > LONGEST_TEXT or "\0" in reason:
-        raise InputInvalid(f"reason should have at most {LONGEST_TEXT:,} characters, without NUL")
+    if len(reason) > LONGEST_TEXT or _NOT_STORED.search(reason):
+        detail = f"at most {LONGEST_TEXT:,} characters, without NUL and halves of characters"
+        raise InputInvalid(f"reason should have {detail}")
     return {"by": g.access.email, "now": g.at, "reason": reason, "request_id": g.request_id}
 
 

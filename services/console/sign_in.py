@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from flask import Flask, Response, after_this_request, flash, g, redirect, request, session, url_for
 from flask_login import user_logged_out
 from flask_security import Security, current_user, signals
@@ -101,7 +102,10 @@ def _check_json() -> Any:
     """Refuse a JSON body that is no form: Flask-Security fails on it."""
     if request.blueprint != "security" or not request.is_json or not request.content_length:
         return None
-    body = request.get_json(silent=True)
+    try:
+        body = orjson.loads(request.get_data())  # refuses halves of characters and deep nesting
+    except orjson.JSONDecodeError:
+        body = None
     is_form = isinstance(body, dict) and all(isinstance(one, str | bool | None) for one in body.values())
     return None if is_form else json_error(400, "bad_request", "send a JSON object of texts")
 

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from services.accounts.api_tokens import create_token
 from services.accounts.people import find_access, get_person
 from services.accounts.roles import Role
+from services.console.row_actions import ROW_ACTIONS
 from services.core.clock import utc_now
 from services.core.db import transaction
 from tests.bulk.test_chunks import run
@@ -85,6 +86,29 @@ def test_wrong_requests_are_refused_as_json(
 
     assert (answer.status_code, set(answer.get_json())) == (status, {"error", "detail"})
     assert fault in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"reason": "\\ud800"}',
+        '{"list": "\\ud800"}',
+        '{"filters": {"status": "\\udc00"}}',
+        '{"\\ud800": 1}',
+        '{"reason": NaN}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "{",
+    ],
+)
+def test_a_body_with_half_a_character_or_nested_deeply_is_refused(engine: Engine, body: str) -> None:
+    add_rows(engine)
+    api = TokenClient(engine, Role.OPERATOR)
+    paths = [f"/{one.list}/1/{one.name}" for one in ROW_ACTIONS]
+
+    for path in (*paths, "/bulk-actions"):
+        answer = api.client.post(f"/api/v1{path}", data=body, headers=api.headers)
+        assert (answer.status_code, answer.get_json()["error"]) == (422, "invalid"), path
 
 
 def test_a_bulk_action_is_planned_started_once_and_read(engine: Engine) -> None:
