@@ -24,6 +24,7 @@ from services.core.settings import get_settings
 from services.core.times import format_time
 from services.providers.delivery import is_storable
 from services.providers.object_store import open_store
+from services.providers.provider import SecretInvalid, SecretKind
 from services.providers.registry import get_secret_kind
 from services.shopify.shop_changes import change_shop, compare_domain
 from services.shopify.stock.count_store import release_levels
@@ -103,7 +104,7 @@ def _record_secret(slug: str) -> Any:
     shop, form = _get_own_shop(slug), request.form
     is_generated = "generate" in form
     try:
-        kind = get_secret_kind(form.get("name", "").strip())
+        kind = _parse_kind(form.get("name", "").strip())
         value = kind.generate() if is_generated else form.get("value", "")
         if len(value) > _LONGEST_SECRET:
             raise InputInvalid(f"the value of {kind.name} is longer than {_LONGEST_SECRET:,} characters")
@@ -122,6 +123,14 @@ def _record_secret(slug: str) -> Any:
         text += f" The previous one is valid until {format_time(until)}."
     flash(text)
     return show_shop(slug, new_secret=(kind.name, value)) if is_generated else _back(slug, "secrets")
+
+
+def _parse_kind(name: str) -> SecretKind:
+    """Return the kind ``name``; an unknown one may be a value in the wrong field, and is not repeated."""
+    try:
+        return get_secret_kind(name)
+    except SecretInvalid:
+        raise InputInvalid("name should be that of a secret, as in the list") from None
 
 
 def _set_threshold(slug: str) -> Any:
