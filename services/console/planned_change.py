@@ -28,7 +28,7 @@ class PlannedChange(NamedTuple):
 
     title: str
     effect: str
-    act: Callable[[Connection, Mapping[str, Any]], ChangeResult]
+    run: Callable[[Connection, Mapping[str, Any]], ChangeResult]
     lines: Sequence[str] = ()
     """More of the effect, such as the next runs."""
 
@@ -43,7 +43,7 @@ def make_change(plan: Callable[[Connection, Given], PlannedChange], given: Given
         planned = plan(tx, given)
         if not reason:
             raise InputInvalid("reason is empty: say why, for the audit and for other operators")
-        result = planned.act(tx, make_author(reason))
+        result = planned.run(tx, make_author(reason))
     send_messages(result.sent)
     return result.text
 

@@ -36,7 +36,7 @@ class RowAction(NamedTuple):
     list: str
     name: str
     summary: str
-    act: Callable[[Connection, int, Mapping[str, Any]], RowChange]
+    run: Callable[[Connection, int, Mapping[str, Any]], RowChange]
     needs_reason: bool = False
 
     @property
@@ -73,7 +73,7 @@ def run_action(action: RowAction, number: int, reason: str) -> str:
     """
     with transaction() as tx:
         check_shop(find_row(lambda: _READERS[action.list](tx, number)).shop_id, Role.OPERATOR)
-        change = action.act(tx, number, make_author(reason))
+        change = action.run(tx, number, make_author(reason))
     send_messages(change.refs)
     return change.text
 
