@@ -15,8 +15,6 @@ from services.core.errors import InputInvalid
 from services.ledger.dispatch import send_messages
 from services.ledger.event_edit import (
     MAX_BYTES,
-    MONEY,
-    PLAIN,
     ValueChange,
     check_edit,
     find_edit_kind,
@@ -24,6 +22,7 @@ from services.ledger.event_edit import (
     record_edit,
 )  # fmt: skip
 from services.ledger.queries import get_event
+from services.providers.provider import MONEY, PLAIN
 
 EDIT_ROLES = {PLAIN: Role.ADMIN, MONEY: Role.OWNER}
 """By kind of topic, the role at the shop that an edit needs; another kind is not edited."""

@@ -15,28 +15,11 @@ from services.core.errors import InputInvalid
 from services.core.locks import lock_bodies
 from services.ledger.queries import get_event
 from services.ledger.replay import BodyEdit, ReplayResult, find_originals, is_readable, record_replays
+from services.providers.provider import REFUSED
+from services.providers.registry import find_provider
 
 MAX_BYTES = 400_000
 """The largest body that a form can send."""
-REFUSED, MONEY, PLAIN = "refused", "money", "plain"
-"""Kinds of topics: no edit, an owner's edit, an admin's edit."""
-
-EDIT_KINDS: dict[str, tuple[tuple[str, str], ...]] = {
-    "shopify": (
-        (REFUSED, "*/delete inventory_levels/disconnect app/uninstalled"),
-        (REFUSED, "customers/data_request customers/redact shop/redact"),
-        (MONEY, "orders/* refunds/* order_transactions/* tender_transactions/* disputes/*"),
-        (MONEY, "shop/update inventory_items/*"),  # currency and taxes; cost of goods
-        (PLAIN, "fulfillments/* fulfillment_orders/* fulfillment_events/*"),
-        (PLAIN, "returns/* reverse_deliveries/* reverse_fulfillment_orders/*"),
-        (PLAIN, "products/* variants/* inventory_levels/* inventory_transfers/* inventory_shipments/*"),
-        (PLAIN, "locations/* customers/*"),
-    ),
-    "stripe": ((MONEY, "charge.* refund.* payment_intent.* payout.* v1.* v2.*"),),
-    "openphone": ((REFUSED, "*deleted*"), (PLAIN, "call* message*")),
-}
-"""By provider: the kind of each topic (patterns); the first match counts. A topic without one is refused."""
-
 _TIME_NAMES = frozenset(
     ("updated_at", "updatedAt", "happened_at", "processed_at", "created_at", "createdAt", "created")
 )
@@ -61,7 +44,8 @@ class ValueChange(NamedTuple):
 
 def find_edit_kind(provider: str, topic: str) -> str:
     """Return the kind of an event's topic, of ``REFUSED``, ``MONEY`` and ``PLAIN``."""
-    for kind, patterns in EDIT_KINDS.get(provider.partition(":")[0], ()):
+    found = find_provider(provider)
+    for kind, patterns in found.edit_kinds if found else ():
         if any(fnmatchcase(topic, pattern) for pattern in patterns.split()):
             return kind
     return REFUSED

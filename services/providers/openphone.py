@@ -26,7 +26,7 @@ from services.providers.delivery import (
     select_headers,
     sign_base64,
 )
-from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
+from services.providers.provider import PLAIN, REFUSED, Provider, SecretKind, WebhookSender, make_whsec
 from services.providers.standard_webhooks import IDENTIFYING_HEADERS as STANDARD_HEADERS
 from services.providers.standard_webhooks import sign_with_id, verify_standard
 
@@ -145,5 +145,6 @@ OPENPHONE = Provider(
         WebhookSender(name="openphone", sign=sign_openphone),
         WebhookSender(name="quo", sign=sign_with_id, secret_prefix="whsec_"),  # noqa: S106 - no secret
     ),
+    edit_kinds=((REFUSED, "*deleted*"), (PLAIN, "call* message*")),
     topics=(("call*", "interaction_ingest"), ("message*", "interaction_ingest")),
 )

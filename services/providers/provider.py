@@ -38,6 +38,10 @@ class SecretInvalid(InputInvalid):
     """A pasted secret is of the wrong kind. The message describes a correct one and never contains it."""
 
 
+REFUSED, MONEY, PLAIN = "refused", "money", "plain"
+"""Kinds of event topics: no edit, an owner's edit, an admin's edit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretKind:
     """A secret that a shop may have. A webhook secret verifies webhooks; a token authorizes calls."""
@@ -133,6 +137,9 @@ class Provider:
     senders: tuple[WebhookSender, ...] = ()
     topics: tuple[tuple[str, str], ...] = ()
     """(pattern of an event topic, work topic). The first match counts; without one no work is planned."""
+    edit_kinds: tuple[tuple[str, str], ...] = ()
+    """(``REFUSED``, ``MONEY`` or ``PLAIN``, patterns of event topics). The first match counts; without one an
+    event cannot be edited."""
     call_points: Mapping[str, float] = field(default_factory=dict)
     """Work topics that wait for this provider's rate limit, with the points that one call costs."""
     has_conversations: bool = False

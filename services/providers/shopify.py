@@ -25,7 +25,7 @@ from services.providers.delivery import (
     reject_signature,
     select_headers,
 )
-from services.providers.provider import Provider, SecretKind, WebhookSender
+from services.providers.provider import MONEY, PLAIN, REFUSED, Provider, SecretKind, WebhookSender
 
 API_VERSION = "2026-07"
 
@@ -209,6 +209,16 @@ SHOPIFY = Provider(
     read=read_shopify_delivery,
     identifying_headers=IDENTIFYING_HEADERS,
     senders=(WebhookSender(name="shopify", sign=sign_shopify),),
+    edit_kinds=(
+        (REFUSED, "*/delete inventory_levels/disconnect app/uninstalled"),
+        (REFUSED, "customers/data_request customers/redact shop/redact"),
+        (MONEY, "orders/* refunds/* order_transactions/* tender_transactions/* disputes/*"),
+        (MONEY, "shop/update inventory_items/*"),  # currency and taxes; cost of goods
+        (PLAIN, "fulfillments/* fulfillment_orders/* fulfillment_events/*"),
+        (PLAIN, "returns/* reverse_deliveries/* reverse_fulfillment_orders/*"),
+        (PLAIN, "products/* variants/* inventory_levels/* inventory_transfers/* inventory_shipments/*"),
+        (PLAIN, "locations/* customers/*"),
+    ),
     topics=tuple((pattern, work) for work, patterns in _TOPICS.items() for pattern in patterns.split()),
     call_points={"inventory_push": 10},
     refusals_until_dropped=8,

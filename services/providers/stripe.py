@@ -26,7 +26,7 @@ from services.providers.delivery import (
     reject_signature,
     select_headers,
 )
-from services.providers.provider import Provider, SecretKind, WebhookSender
+from services.providers.provider import MONEY, Provider, SecretKind, WebhookSender
 
 KEPT_HEADERS = ("user-agent",)
 IDENTIFYING_HEADERS = frozenset({"stripe-signature"})
@@ -132,6 +132,7 @@ STRIPE = Provider(
     read=read_stripe_delivery,
     identifying_headers=IDENTIFYING_HEADERS,
     senders=(WebhookSender(name="stripe", sign=sign_stripe),),
+    edit_kinds=((MONEY, "charge.* refund.* payment_intent.* payout.* v1.* v2.*"),),
     topics=(
         ("v2.*", "event_fetch"),
         ("v1.*", "event_fetch"),

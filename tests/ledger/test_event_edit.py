@@ -8,11 +8,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.ledger.event_edit import (
-    EDIT_KINDS,
     MAX_BYTES,
-    MONEY,
-    PLAIN,
-    REFUSED,
     check_edit,
     find_edit_kind,
     hash_body,
@@ -20,6 +16,7 @@ from services.ledger.event_edit import (
 )
 from services.ledger.filters import EventFilter
 from services.ledger.replay import ReplayResult, count_replayable, is_readable, replay_events
+from services.providers.provider import MONEY, PLAIN, REFUSED
 from services.providers.registry import WEBHOOK_PROVIDERS
 from tests.ledger.test_replay import LATER
 from tests.ledger_rows import NOW, accept, new_event, rows_of
@@ -53,8 +50,8 @@ PLANNED = [
 
 @pytest.mark.parametrize(("provider", "topic", "work"), PLANNED)
 def test_every_topic_with_work_has_a_kind_of_its_own(provider: str, topic: str, work: str) -> None:
-    patterns = " ".join(patterns for _, patterns in EDIT_KINDS[provider]).split()
-    assert any(fnmatchcase(topic, pattern) for pattern in patterns), "give the topic a kind in EDIT_KINDS"
+    patterns = " ".join(patterns for _, patterns in WEBHOOK_PROVIDERS[provider].edit_kinds).split()
+    assert any(fnmatchcase(topic, pattern) for pattern in patterns), "give the topic a kind in edit_kinds"
 
     kind = find_edit_kind(provider, topic)
     if work.startswith(("privacy", "uninstall")) or topic.endswith("delete"):
