@@ -18,6 +18,7 @@ from services.console.lists import LISTS
 from services.console.openapi import make_openapi, make_paths, render_page
 from services.core.clock import utc_now
 from services.core.db import transaction
+from tests.console.fleet_of_shops import add_signals
 from tests.console.people import make_console, sign_in_as
 from tests.console.test_lists import add_rows
 
@@ -28,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 def console(engine: Engine) -> tuple[Flask, dict[str, str]]:
     """The application, and the header of an operator's token."""
     add_rows(engine)
+    with transaction() as tx:
+        add_signals(tx, utc_now())
     client = sign_in_as(make_console(engine), Role.OPERATOR)
     with transaction() as tx:
         owner = find_access(tx, get_person(tx, "operator@example.com").id)
