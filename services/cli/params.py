@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import parse_duration, parse_moment, parse_time
-from services.core.errors import InputInvalid, describe_unknown
+from services.core.errors import InputInvalid, describe_unknown, did_you_mean
 from services.core.fields import LARGEST_ID
 from services.core.times import format_time
 from services.jobs.definition import Covers
@@ -171,6 +171,9 @@ class NameType(StoredType):
             if name == value:
                 return
             known.append(name)
+        if self is RULE:
+            close = did_you_mean(value, known)
+            raise InputInvalid(f"there is no rule {value!r}: `fleet alerts list` has all{close}")
         raise InputInvalid(describe_unknown(value, known) + self._hint)
 
 

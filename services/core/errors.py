@@ -9,6 +9,8 @@ from typing import NoReturn
 
 MAX_NAMED = 20
 """Of more valid values than this, a message names only the closest ones."""
+_NEAR = 0.65
+"""The least similarity of a name that a message lists."""
 LIST_ALL = "help"
 """The value for which the message names every valid value."""
 
@@ -33,8 +35,8 @@ def describe_unknown(value: str, known: Iterable[str], command: str = "") -> str
 def suggest(value: str, known: Iterable[str], command: str = "") -> str:
     """Return what ``value`` should be instead: the names ``known``, and the closest one.
 
-    Of more than ``MAX_NAMED`` names the closest come first, in lines; ``command`` lists all, or without one
-    the value ``LIST_ALL`` does.
+    Of more than ``MAX_NAMED`` names only similar ones are listed, in lines; ``command``
+    lists all, or without one the value ``LIST_ALL`` does.
     """
     names = list(dict.fromkeys(known))
     if not names:
@@ -44,8 +46,10 @@ def suggest(value: str, known: Iterable[str], command: str = "") -> str:
     names.sort()
     if value == LIST_ALL:
         return f"should be one of these {len(names)}:\n{_wrap(names)}"
-    shown = get_close_matches(value, names, MAX_NAMED, 0.4) or names[:MAX_NAMED]
+    shown = get_close_matches(value, names, MAX_NAMED, _NEAR)
     how = f"`{command}` lists all" if command else f"the value {LIST_ALL!r} lists all"
+    if not shown:
+        return f"is none of the {len(names)} known names: {how}{did_you_mean(value, names)}"
     more = f"or one of {len(names) - len(shown)} more: {how}"
     return f"should be one of\n{_wrap(shown)}\n{more}{did_you_mean(value, names)}"
 

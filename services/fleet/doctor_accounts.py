@@ -207,9 +207,8 @@ def _describe_order_limits(tx: "Connection") -> DoctorCheck:
     from services.shopify.backfill.state import list_order_limits
 
     limits = [f"{slug}: {limit}" for slug, limit in list_order_limits(tx)]
-    remedy = "grant the app read_all_orders: the next backfill reads them (docs/backfill.md)"
     seen = _join(limits, "; ") or "no shop lacks orders"
-    return DoctorCheck("orders", True, seen, remedy if limits else "", is_note=bool(limits))
+    return DoctorCheck("orders", True, seen, "", is_note=bool(limits))
 
 
 def _join(texts: list[str], separator: str) -> str:

@@ -158,7 +158,7 @@ def record_pause(
     ).one()
     made = _pause(row)
     until = f" until {format_time(ends_at, with_seconds=True)}" if ends_at else ""
-    summary, after = f"paused {scope} ({mode}){until}", scope.columns | _state(made)
+    summary, after = f"paused {_name(tx, scope)} ({mode}){until}", scope.columns | _state(made)
     mutation = Mutation("pauses", str(scope), summary, before[0] if before else None, after)
     append_change(tx, "queue.pause", {scope.shop_id: [mutation]}, **author)
     return made
@@ -206,10 +206,15 @@ def _clear(
     for pause in held:
         scope = pause.scope
         mutation = Mutation(
-            "pauses", str(scope), f"resumed {scope}{how}", _state(pause), scope.columns | after
+            "pauses", str(scope), f"resumed {_name(tx, scope)}{how}", _state(pause), scope.columns | after
         )
         append_change(tx, "queue.resume", {scope.shop_id: [mutation]}, **author)
     return [pause.scope for pause in held]
+
+
+def _name(tx: Connection, scope: PauseScope) -> str:
+    slug = tx.exec_driver_sql("select slug from shops where id = %s", (scope.shop_id,)).scalar()
+    return describe_scope(scope, {scope.shop_id or 0: slug or ""})
 
 
 def _lock_pauses(tx: Connection, condition: ColumnElement[bool]) -> list[Pause]:

@@ -14,6 +14,7 @@ from services.cli.pauses import describe_pause
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.times import format_time
+from services.ledger.backoff import list_backoffs
 from services.ledger.pause import (
     PauseScope,
     clear_pauses,
@@ -126,6 +127,7 @@ def resume(
         slugs = find_slugs(tx)
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
         waiting = count_waiting(tx, scopes)
+        longer = [one.topic for one in list_backoffs(tx)]
     named = _list(scopes, slugs)
     mode = "drain" if rate else None
     fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": None}
@@ -137,6 +139,11 @@ def resume(
                 f"{_list(in_force, slugs)}. Name exactly one of them with -Q, --topic, --cost and --shop, or "
                 "use none of these options to resume all"
             )
+        elif longer:
+            commands = " and ".join(
+                f"`celery -A tasks backoff --topic {topic} --factor 1`" for topic in longer
+            )
+            text += f" Retries of {', '.join(longer)} wait longer: {commands} ends that."
         _report(text, fields, options, changed=False)
         return
     if _is_dry_run(f"resume {named} {how}", fields, options):

@@ -12,6 +12,7 @@ from services.ledger.filters import FilterInvalid
 from services.ledger.pause import PauseScope, clear_pauses, end_pauses, list_pauses, record_pause
 from services.ledger.sweep import sweep
 from services.ledger.topics import TOPICS
+from services.shops.shops import add_shop
 from tests.ledger_rows import NOW, plan
 
 INVENTORY = PauseScope(queue="inventory")
@@ -98,7 +99,8 @@ def test_clearing_what_is_not_paused_changes_and_audits_nothing(tx: Connection) 
 
 
 def test_pause_and_resume_are_audited_on_the_chain_they_concern(tx: Connection) -> None:
-    of_shop = PauseScope(queue="inventory", shop_id=7)
+    shop = add_shop(tx, slug="mill", name="Mill", timezone="UTC", currency="CAD", now=NOW).id
+    of_shop = PauseScope(queue="inventory", shop_id=shop)
     record_pause(tx, of_shop, "hold", now=NOW, by="ada", reason="counting")
     clear_pauses(tx, [of_shop], 20, now=NOW, by="ben")
     record_pause(tx, PauseScope(), "refuse", now=NOW, by="ada")
@@ -106,12 +108,13 @@ def test_pause_and_resume_are_audited_on_the_chain_they_concern(tx: Connection) 
     recorded = tx.execute(
         text(
             "select e.shop_id, e.staff_label, e.action, m.summary from audit_events e "
-            "join audit_mutations m on m.event_id = e.id order by e.id"
+            "join audit_mutations m on m.event_id = e.id "
+            "where e.action like 'queue.%' order by e.id"
         )
     )
     assert [tuple(row) for row in recorded] == [
-        (7, "ada", "queue.pause", "paused queue inventory, shop 7 (hold)"),
-        (7, "ben", "queue.resume", "resumed queue inventory, shop 7 at 20 a second"),
+        (shop, "ada", "queue.pause", "paused queue inventory, shop mill (hold)"),
+        (shop, "ben", "queue.resume", "resumed queue inventory, shop mill at 20 a second"),
         (None, "ada", "queue.pause", "paused everything (refuse)"),
     ]
 

@@ -1,7 +1,7 @@
 """What a shop's backfill has read so far, and may read: ``shop_config.settings -> 'backfill'``."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,8 @@ from services.providers.delivery import find_instant
 from services.shops.shops import list_shops
 
 READ_ALL_ORDERS = "read_all_orders"
+OLDEST_ORDERS = datetime(2020, 1, 1, tzinfo=UTC)
+"""Orders since then are all that ``describe_limit`` wants."""
 
 _FIND = """
 select shop_id, settings -> 'backfill' as state from shop_config
@@ -48,13 +50,13 @@ class BackfillState(NamedTuple):
         return READ_ALL_ORDERS in self.scopes
 
     def describe_limit(self, slug: str, zone: ZoneInfo) -> str:
-        """Return which orders are not read, and the remedy; empty before the first backfill."""
-        if self.orders_since is None:
+        """Return which orders are not read, and the remedy; empty before the first and once all are read."""
+        if self.orders_since is None or (self.has_all_orders and self.orders_since <= OLDEST_ORDERS):
             return ""
         day = f"{self.orders_since.astimezone(zone):%Y-%m-%d}"
         if not self.has_all_orders:
             return f"orders before {day} cannot be read: grant {READ_ALL_ORDERS}"
-        command = f"fleet backfill run --shop {slug} --since 2020-01-01"
+        command = f"fleet backfill run --shop {slug} --since {OLDEST_ORDERS:%Y-%m-%d}"
         return f"of the orders before {day} only the open ones were read: `{command}` reads the others"
 
 
