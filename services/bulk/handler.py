@@ -46,7 +46,7 @@ def _run(tx: Connection, item: WorkItem, now: datetime) -> tuple[Outcome, list[N
     number = int(item.key) if item.key.isdecimal() else 0
     action = lock_chunk(tx, number, max(CHUNK_ROWS.values()))
     if action is None:
-        return Refused("bulk.no_action", f"there is no bulk action {item.key!r}: discard this work"), []
+        return Refused("bulk.no_action", f"there is no bulk action {item.key}: discard this work"), []
     if action.status != "running" or item.payload.get("from") != action.done_count:
         return Done("stale"), []
     access = find_access(tx, action.user_id)

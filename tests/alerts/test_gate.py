@@ -30,6 +30,12 @@ MINUTE = timedelta(minutes=1)
 RENAME = "update audit_events set staff_label = :name where shop_id = 1 and seq = 2"
 
 
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the test: that of the collection is too old when the suite takes long."""
+    monkeypatch.setitem(globals(), "NOW", utc_now())
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 

@@ -257,7 +257,7 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
         (pause, ["--for", "soon"], "'--for': 'soon' should be a duration such as"),
         (pause, ["--for", "0"], "'--for': '0' should be longer than 0"),
         (requeue, ["-Q", "mail"], "'mail' should be one of"),
-        (requeue, ["--topic", "push"], "'push' should be one of"),
+        (requeue, ["--topic", "push"], "did you mean 'inventory_push'?"),
         (requeue, ["--status", "done"], "fleet events replay"),
         (requeue, ["--since", "yesterday"], "should be a time such as"),
         (requeue, ["--shop", "nowhere"], "there is no shop 'nowhere'"),

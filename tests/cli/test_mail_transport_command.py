@@ -115,7 +115,7 @@ def test_every_fault_is_reported_together_without_a_pasted_secret(engine: Engine
     refused = change("--use", "graph", "--sender", "a@b.example, c@d.example", *wrong)
 
     assert refused.exit_code == 2
-    for word in ("sender=", "tenant_id=", "client_id=", "mailbox='nobody'", "graph-client-secret"):
+    for word in ("--sender=", "--tenant-id=", "--client-id=", "--mailbox='nobody'", "graph-client-secret"):
         assert word in refused.output
     assert "hidden" not in refused.output
     assert stored(engine) == {}

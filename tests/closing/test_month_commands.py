@@ -126,7 +126,7 @@ def test_invalid_tax_profile_names_every_fault(archive: Path) -> None:
     result = fleet("tax-profile", "harbour", "--province", "BC", "--registered", "VAT", "--gst", "=1")
 
     assert result.exit_code == 2
-    for part in ("province='BC'", "registered 'VAT'", "gst_number='=1'"):
+    for part in ("--province='BC'", "registered 'VAT'", "--gst='=1'"):
         assert part in result.output
 
 

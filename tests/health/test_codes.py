@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, create_engine
 
 from services.console.app import make_app
-from services.console.pages import CONDITION_LABELS
+from services.console.queue_pages import CONDITION_LABELS
 from services.core.clock import utc_now
 from services.core.db import driver_url
 from services.core.settings import Settings

@@ -158,4 +158,4 @@ def test_invalid_stock_owner_is_refused_by_name(stocked: Engine, owner: str) -> 
     shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-owner", owner])
 
     assert shown.exit_code != 0
-    assert f"stock_owner={owner!r} should be shopify, shopfleet or pool:NAME" in shown.output
+    assert f"--stock-owner={owner!r} should be shopify, shopfleet or pool:NAME" in shown.output
