@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, render_template, request
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
+from services.console.answers import json_error
 from services.console.api_readings import add_api_readings
 from services.console.api_views import add_api_rows
 from services.console.audit import audit_blueprint
@@ -84,7 +86,16 @@ def make_app(
     app.register_blueprint(shop_changes_blueprint())
     app.register_blueprint(jobs_blueprint(jobs))
     add_helpers(app, settings)
+    app.register_error_handler(404, _show_missing)
     return app
+
+
+def _show_missing(fault: NotFound) -> Any:
+    """Answer 404: to a person as a page that leads back, to a program as JSON."""
+    detail = "There is no such page." if fault.description == NotFound.description else fault.description
+    if request.path.startswith("/api/"):
+        return json_error(404, "not_found", detail or "")
+    return render_template("error.html", title="Not found", detail=detail), 404
 
 
 class IdConverter(IntegerConverter):

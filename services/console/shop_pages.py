@@ -14,6 +14,8 @@ from services.providers.delivery import is_storable
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shops.shops import Shop, ShopUnknown, get_shop
 
+NO_SHOP = "There is no such shop, or you have no role at it."
+
 
 def shops_blueprint() -> Blueprint:
     blueprint = Blueprint("shops", __name__)
@@ -30,25 +32,20 @@ def shops_blueprint() -> Blueprint:
     def health() -> str:
         return _show_health()
 
-    @blueprint.errorhandler(404)
-    def show_missing(_fault: Exception) -> Any:
-        detail = "There is no such shop, or you have no role at it."
-        return render_template("error.html", title="Not found", detail=detail), 404
-
     return blueprint
 
 
 def get_visible_shop(slug: str, role: Role = Role.VIEWER) -> Shop:
     """Return the shop if this person has at least ``role`` at it; else answer 404, as for no such shop."""
     if not is_storable(slug):
-        abort(404)
+        abort(404, NO_SHOP)
     try:
         with transaction() as tx:
             shop = get_shop(tx, slug)
     except ShopUnknown:
-        abort(404)
+        abort(404, NO_SHOP)
     if not g.access.may(role, shop.id):
-        abort(404)
+        abort(404, NO_SHOP)
     return shop
 
 

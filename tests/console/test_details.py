@@ -194,3 +194,21 @@ def test_an_error_shows_what_was_attempted_under_its_id_at_the_persons_shops(eng
     assert of_linden.get("/errors/r-1").text == of_linden.get("/errors/r-2").text
     accept(engine, new_event(1, delivery_key="d-1"))
     assert 'href="/events/1"' in everybody.get("/errors/r-1").text
+
+
+@pytest.mark.parametrize("path", ["/nosuch", "/work/999", "/events/999", "/incidents/999", "/shops/nosuch"])
+def test_what_does_not_exist_is_a_page_that_leads_back(engine: Engine, path: str) -> None:
+    answer = sign_in_as(make_console(engine), Role.VIEWER).get(path)
+
+    assert answer.status_code == 404
+    assert "<title>Not found · Shopfleet</title>" in answer.text
+    assert 'href="/">Open the morning scan' in answer.text
+
+
+def test_what_does_not_exist_is_json_under_the_api(engine: Engine) -> None:
+    answer = sign_in_as(make_console(engine), Role.VIEWER).get("/api/v1/nosuch")
+
+    assert (answer.status_code, answer.json) == (
+        404,
+        {"error": "not_found", "detail": "There is no such page."},
+    )
