@@ -179,6 +179,14 @@ def test_unknown_field_and_wrong_value_are_named(tx: Connection) -> None:
         set_shop(tx, "harbour", {"colour": "red", "currency": "EURO"}, now=NOW)
 
 
+@pytest.mark.parametrize("field", ["owner_email", "accountant_email"])
+def test_an_address_without_a_full_domain_is_refused(tx: Connection, field: str) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+
+    with pytest.raises(ShopInvalid, match=f"{field}='a@b' should be one mail address"):
+        set_shop(tx, "harbour", {field: "a@b"}, now=NOW)
+
+
 @pytest.mark.parametrize("number", ["0", "007", "9" * 19, "-1", "1.0", "\u0663"])
 def test_location_that_cannot_be_an_id_of_shopify_is_refused(tx: Connection, number: str) -> None:
     add_shop(tx, **HARBOUR, now=NOW)
