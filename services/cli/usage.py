@@ -152,21 +152,15 @@ _GIVEN = "shopfleet.given"
 
 
 def refuse_missing(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
-    """Raise ``ParametersMissing`` for the required parameters of ``command`` that ``args`` lack.
-
-    Raises ``UsageError`` for one whose text is empty.
-    """
+    """Raise ``ParametersMissing`` for the required parameters of ``command`` that ``args`` lack."""
     ctx.meta[_GIVEN] = [*args]
     given, _, _ = command.make_parser(ctx).parse_args([*args])
     params = command.get_params(ctx)
     if any(param.is_eager and param.name in given for param in params):
         return  # --help
     values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
-    if missing := [one for one, value in values if one.value_is_missing(value)]:
+    if missing := [one for one, value in values if one.value_is_missing(value) or is_blank(value)]:
         raise ParametersMissing(ctx, *missing)
-    for one, value in values:
-        if is_blank(value):
-            raise click.UsageError(f"{one.get_error_hint(ctx)[1:-1]} is empty", ctx)
 
 
 _FIELDS = {"lasts": ("until", "ends_at"), "previous_valid_for": ("keep_previous",)}

@@ -191,7 +191,8 @@ def test_an_error_shows_what_was_attempted_under_its_id_at_the_persons_shops(eng
     assert "changed customers 7" not in page
     assert "changed customers 7" in everybody.get("/errors/r-1").text
     assert of_linden.get("/errors/r-1").status_code == 404
-    assert of_linden.get("/errors/r-1").text == of_linden.get("/errors/r-2").text
+    pages = [of_linden.get(f"/errors/{one}").text.partition("<main")[2] for one in ("r-1", "r-2")]
+    assert pages[0] == pages[1] != ""
     accept(engine, new_event(1, delivery_key="d-1"))
     assert 'href="/events/1"' in everybody.get("/errors/r-1").text
 
