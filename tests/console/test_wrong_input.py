@@ -20,7 +20,7 @@ LAST_ID = 2**31 - 1
         ("/account/tokens", {"name": "a\0b"}, "name="),
         (f"/account/tokens/{LAST_ID}/revoke", {}, "no API token"),
         (f"/account/tokens/{LAST_ID + 1}/revoke", {}, "no API token"),
-        (f"/account/tokens/{10**30}/revoke", {}, "Not Found"),
+        (f"/account/tokens/{10**30}/revoke", {}, "Not found"),
     ],
 )
 def test_wrong_values_of_a_token_are_refused(

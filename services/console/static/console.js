@@ -18,7 +18,7 @@ document.addEventListener("keydown", (event) => {
 // A table that is wider than the window is scrolled by keys too.
 function makeWideFocusable() {
   for (const one of document.querySelectorAll(".wide, pre")) {
-    if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+    if (one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight) one.tabIndex = 0;
     else one.removeAttribute("tabindex");
   }
 }
