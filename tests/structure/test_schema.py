@@ -27,13 +27,6 @@ from services.schema.migrate import (
 from services.schema.models import metadata
 
 
-def test_a_new_database_equals_the_models(owner_engine: Engine) -> None:
-    with owner_engine.connect() as tx:
-        context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": False})
-        assert compare_metadata(context, metadata) == []
-        assert find_revision(tx) == head_revision()
-
-
 def test_migrating_twice_changes_nothing(servers: EmbeddedServers) -> None:
     before, after = apply_migrations(servers.migrate_database_url, "shopfleet_app", "shopfleet_archive")
     assert before == after == head_revision()
@@ -87,6 +80,16 @@ def other_database(servers: EmbeddedServers) -> Iterator[str]:
     with admin.connect() as tx:
         tx.execute(text("drop database if exists another with (force)"))
     admin.dispose()
+
+
+def test_a_new_database_equals_the_models(other_database: str) -> None:
+    apply_migrations(other_database)
+    engine = create_engine(driver_url(other_database))
+    with engine.connect() as tx:
+        context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, metadata) == []
+        assert find_revision(tx) == head_revision()
+    engine.dispose()
 
 
 def test_a_migrated_database_equals_the_models_and_keeps_its_totals(other_database: str) -> None:
