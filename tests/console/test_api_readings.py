@@ -6,22 +6,8 @@ from sqlalchemy import Engine
 
 from beat_schedule import JOBS
 from services.accounts.roles import Role
-from services.core.clock import utc_now
 from services.ledger.topics import QUEUES, TOPICS
-from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, sign_in_as
-
-
-@pytest.fixture
-def ids(engine: Engine) -> list[int]:
-    with engine.begin() as tx:
-        add_signals(tx, utc_now())
-        return add_fine_shops(tx, "harbour", "orchard", now=utc_now())
-
-
-@pytest.fixture
-def client(engine: Engine, ids: list[int]) -> FlaskClient:
-    return sign_in_as(make_console(engine), Role.VIEWER)
 
 
 def test_each_queue_has_its_topics(client: FlaskClient) -> None:

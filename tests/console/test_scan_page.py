@@ -42,11 +42,6 @@ def ids(engine: Engine) -> list[int]:
         return add_fine_shops(tx, "harbour", "orchard", "bakery", now=utc_now())
 
 
-@pytest.fixture
-def client(engine: Engine, ids: list[int]) -> FlaskClient:
-    return sign_in_as(make_console(engine), Role.VIEWER)
-
-
 def test_a_clean_night_of_all_shops_is_one_fine_verdict(client: FlaskClient) -> None:
     page = client.get("/").text
 

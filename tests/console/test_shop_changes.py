@@ -24,7 +24,6 @@ from services.providers.object_store import open_store
 from services.shops.secrets import get_secret, list_secret_states
 from services.shops.shops import FIELDS, Shop, get_shop, set_shop
 from services.shops.staff import find_staff
-from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.console.test_access import fill, list_rules
 
@@ -34,13 +33,6 @@ insert into closed_periods (shop_id, period, begins_on, ends_before, closed_at, 
                             manifest_sha256)
 values (:shop_id, '2026-10', '2026-10-01', '2026-11-01', now(), '{}', cast(:files as jsonb), :key, :sha256)
 """
-
-
-@pytest.fixture
-def ids(engine: Engine) -> list[int]:
-    with engine.begin() as tx:
-        add_signals(tx, utc_now())
-        return add_fine_shops(tx, "harbour", "orchard", now=utc_now())
 
 
 @pytest.fixture

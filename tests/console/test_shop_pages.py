@@ -18,7 +18,6 @@ from services.core.db import transaction
 from services.shops.connections import record_connection_broken, record_connection_ok
 from services.shops.secrets import record_secret
 from services.shops.shops import set_shop
-from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, sign_in_as
 from tests.console.test_access import fill
 
@@ -33,18 +32,6 @@ class Connected:
     def __init__(self, days: float | None = None, refresh_days: float | None = None) -> None:
         self.token_expires_at = None if days is None else NOW + timedelta(days=days)
         self.refresh_expires_at = None if refresh_days is None else NOW + timedelta(days=refresh_days)
-
-
-@pytest.fixture
-def ids(engine: Engine) -> list[int]:
-    with engine.begin() as tx:
-        add_signals(tx, utc_now())
-        return add_fine_shops(tx, "harbour", "orchard", now=utc_now())
-
-
-@pytest.fixture
-def client(engine: Engine, ids: list[int]) -> FlaskClient:
-    return sign_in_as(make_console(engine), Role.VIEWER)
 
 
 @pytest.mark.parametrize(
