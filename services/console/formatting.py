@@ -65,6 +65,14 @@ def add_helpers(app: Flask, settings: Settings) -> None:
     def show_local_time(at: datetime, zone: str = "") -> str:
         return format_time(at, ZoneInfo(zone) if zone else settings.zone)
 
+    @app.template_global("since")
+    def show_since(at: datetime | None, now: datetime, zone: str) -> Markup:
+        """Return how long ago ``at`` was; its time is in the title."""
+        if at is None:
+            return Markup()
+        title, age = show_local_time(at, zone), describe_age((now - at).total_seconds())
+        return Markup(f'<time datetime="{at.isoformat()}" title="{title}">{age}</time>')  # noqa: S704 - times
+
     @app.context_processor
     def functions() -> dict[str, Any]:
         return {

@@ -63,7 +63,8 @@ def _make_line(facts: ShopFacts, cells: Sequence[Cell]) -> ShopScan:
     if facts.incidents:
         cells = [scan_cells.raise_by_incidents(cell, facts) for cell in cells]
     found = {cell.column: cell for cell in cells}
-    state = min((cell.state for cell in found.values()), key=STATES.index)
+    states = {cell.state for cell in found.values()}
+    state = next(one for one in STATES if one in states)
     return ShopScan(facts.shop_id, facts.slug, facts.name, facts.timezone, state, found)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from textwrap import shorten
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -117,8 +118,7 @@ def check_costs(facts: ShopFacts, kind: str) -> Cell:
     costs, url = facts.costs.get(kind), f"/shops/{facts.slug}#budgets"
     if costs is None:
         return Cell(kind, FINE, "nothing", None, url)
-    zone = ZoneInfo(facts.timezone)
-    since = datetime.fromisoformat(f"{costs.month}-01").replace(tzinfo=zone)
+    since = _begin_month(costs.month, facts.timezone)
     percent = costs.percent  # computed at each access
     if percent is None:
         return Cell(kind, FINE, f"{costs.spent}, no limit", since, url)
@@ -131,13 +131,18 @@ def check_costs(facts: ShopFacts, kind: str) -> Cell:
     return Cell(kind, WARN if percent >= WARN_PERCENT else FINE, text, since, url)
 
 
+@lru_cache(maxsize=1024)
+def _begin_month(month: str, timezone: str) -> datetime:
+    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=ZoneInfo(timezone))
+
+
 def check_work(slug: str, dead: int, since: datetime | None, now: datetime) -> Cell:
-    url = _link("work", slug, status="dead")
+    url = _link("work", slug, "status=dead")
     return Cell("work", RED, f"{dead:,}", since, url) if dead else Cell("work", FINE, "0", now, url)
 
 
 def check_connections(facts: ShopFacts) -> Cell:
-    url = _link("platform/health", "", q=facts.slug)
+    url = _link("platform/health", "", facts.slug and f"q={facts.slug}")
     broken = [one for one in facts.connections if one.status == "broken"]
     if broken:
         text = ", ".join(f"{one.provider}: {one.code}" for one in broken)
@@ -151,7 +156,9 @@ def check_connections(facts: ShopFacts) -> Cell:
 
 
 def check_incidents(slug: str, found: Sequence[OpenIncident], missing: str, sources: Sources) -> Cell:
-    cell = Cell("incidents", FINE, "0", sources.rules_at, _link("incidents", slug, state=NOT_RESOLVED))
+    cell = Cell("incidents", FINE, "0", sources.rules_at, _link("incidents", slug, f"state={NOT_RESOLVED}"))
+    if not (found or missing or sources.is_cut):
+        return cell
     counts = {name: sum(one.severity == name for one in found) for name in ("P1", "P2", "P3")}
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     states = [one.state for one in found]
@@ -184,7 +191,7 @@ def _get_time(run: Mapping[str, Any]) -> datetime | None:
     return datetime.fromisoformat(run["at"]) if run.get("at") else None
 
 
-def _link(page: str, slug: str, **values: str) -> str:
-    pairs = [f"shop={slug}"] if slug else []
-    pairs += [f"{name}={value}" for name, value in values.items() if value]
-    return f"/{page}?{'&'.join(pairs)}" if pairs else f"/{page}"
+def _link(page: str, slug: str, query: str = "") -> str:
+    shop = f"shop={slug}" if slug else ""
+    both = f"{shop}&{query}" if shop and query else shop or query
+    return f"/{page}?{both}" if both else f"/{page}"

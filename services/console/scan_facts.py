@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from services.costs.month import MonthCosts
@@ -110,6 +111,7 @@ class ShopScan(NamedTuple):
     cells: Mapping[str, Cell]
 
 
+@lru_cache(maxsize=8)
 def describe_missing(sources: Sources, now: datetime) -> str:
     """Return why nothing can be called fine; empty if the figures are recent."""
     for at, about in (

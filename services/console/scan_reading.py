@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import orjson
 from sqlalchemy import Connection
 
 from services.console.scan import classify_fleet, classify_shop, find_night, sort_scans
@@ -31,7 +32,7 @@ database less than 1%, because most of it is Python."""
 
 _FIND_SHOPS = """
 select s.id, s.slug, s.name, s.timezone, s.created_at,
-       c.last_daily_run - 'low_told' - 'low_stock' as last_run,
+       (c.last_daily_run - 'low_told' - 'low_stock')::text as last_run,
        exists (select from shop_secrets k
                 where k.shop_id = s.id and k.name = 'shopify-token' and k.expires_at is null) as has_token
   from shops s left join shop_config c on c.shop_id = s.id
@@ -138,7 +139,12 @@ def read_scan(tx: Connection, now: datetime) -> ScanReading:
     scans = [
         classify_shop(
             make_facts(
-                one.id, one.slug, one.name, one.timezone, last_run=one.last_run, has_token=one.has_token
+                one.id,
+                one.slug,
+                one.name,
+                one.timezone,
+                last_run=orjson.loads(one.last_run) if one.last_run else None,
+                has_token=one.has_token,
             ),
             sources,
             now,

@@ -13,8 +13,8 @@ def format_time(at: datetime | None, zone: tzinfo | None = None, *, with_seconds
     if at is None:
         return "-"
     local = at.astimezone(zone or get_settings().zone)
-    clock = f"{local:%H:%M:%S}" if with_seconds else f"{local:%H:%M}"
-    return f"{local:%Y-%m-%d} {clock} {format_offset(local)}"
+    clock = local.replace(tzinfo=None).isoformat(" ", "seconds" if with_seconds else "minutes")
+    return f"{clock} {format_offset(local)}"
 
 
 def format_moment(value: object, zone: tzinfo) -> object:

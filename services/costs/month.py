@@ -1,9 +1,11 @@
 """The costs of a shop and kind in one month, compared with its limit. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.core.money import MICROS, exponent_of, format_minor, micros_to_minor, parse_money
@@ -15,8 +17,7 @@ LIMITS = {AI: "ai_cap", SMS: "sms_budget"}
 """The field of a shop with the monthly limit of each kind of cost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthCosts:
+class MonthCosts(NamedTuple):
     """The costs of one kind in ``month`` (``2026-11``), which begins in the shop's ``timezone``.
 
     ``micros`` are millionths of one unit, by the currency in which they were billed. ``limit`` is money such
@@ -44,8 +45,8 @@ class MonthCosts:
     @property
     def not_converted(self) -> str:
         """The costs that do not count, because no rate of their currency is stated."""
-        counted = self._convert()
-        return _format({name: micros for name, micros in self.micros.items() if name not in counted})
+        rates = _parse_rates(self.rates, self.limit) if self.limit else self.micros
+        return _format({name: micros for name, micros in self.micros.items() if name not in rates})
 
     @property
     def counted(self) -> str:
@@ -53,33 +54,44 @@ class MonthCosts:
         if not self.limit:
             return ""
         currency = parse_money(self.limit)[1]
-        return format_minor(micros_to_minor(sum(self._convert().values(), Decimal(0)), currency), currency)
+        return format_minor(micros_to_minor(self._convert(), currency), currency)
 
     @property
     def percent(self) -> float | None:
         """What counts, in percent of the limit; None without a limit."""
         if not self.limit:
             return None
-        minor, currency = parse_money(self.limit)
-        limit = Decimal(minor).scaleb(-exponent_of(currency)) * MICROS
-        return float(100 * sum(self._convert().values(), Decimal(0)) / limit)
+        return float(100 * self._convert() / _parse_micros(self.limit))
 
     @property
     def is_at_limit(self) -> bool:
         return self.percent is not None and self.percent >= 100
 
-    def _convert(self) -> dict[str, Decimal]:
-        """Return the micros in the limit's currency, by the currency in which they were billed."""
-        if not self.limit:
-            return {name: Decimal(micros) for name, micros in self.micros.items()}
-        wanted = parse_money(self.limit)[1]
-        rates = {wanted: Decimal(1)}
-        for rate in filter(None, self.rates.split(",")):
-            pair, _, number = rate.strip().partition("=")
-            billed, _, counted = pair.partition("/")
-            if counted == wanted:
-                rates[billed] = Decimal(number)
-        return {name: micros * rates[name] for name, micros in self.micros.items() if name in rates}
+    def _convert(self) -> Decimal:
+        """Return the micros that count, in the limit's currency."""
+        rates = _parse_rates(self.rates, self.limit)
+        return sum(
+            (micros * rates[name] for name, micros in self.micros.items() if name in rates), Decimal(0)
+        )
+
+
+@lru_cache(maxsize=1024)
+def _parse_micros(limit: str) -> Decimal:
+    minor, currency = parse_money(limit)
+    return Decimal(minor).scaleb(-exponent_of(currency)) * MICROS
+
+
+@lru_cache(maxsize=1024)
+def _parse_rates(text: str, limit: str) -> Mapping[str, Decimal]:
+    """Return by currency what one unit of it is in the currency of ``limit``."""
+    wanted = parse_money(limit)[1]
+    rates = {wanted: Decimal(1)}
+    for rate in filter(None, text.split(",")):
+        pair, _, number = rate.strip().partition("=")
+        billed, _, counted = pair.partition("/")
+        if counted == wanted:
+            rates[billed] = Decimal(number)
+    return MappingProxyType(rates)
 
 
 def _format(micros: Mapping[str, int]) -> str:

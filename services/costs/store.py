@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -138,27 +139,35 @@ def list_month_costs(
     ``month`` is the first day of a month; None: the month of each shop's zone at ``now``.
     """
     shops = tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": shop_id}).all()
-    months = {shop.id: month or _find_day(shop.timezone, now).replace(day=1) for shop in shops}
-    bounds = [(key, begins, _next_month(begins)) for key, begins in months.items()]
+    zones = {shop.timezone for shop in shops}
+    months = {zone: month or _find_day(zone, now).replace(day=1) for zone in zones}
+    names = {zone: f"{begins:%Y-%m}" for zone, begins in months.items()}
+    ends = {zone: _next_month(begins) for zone, begins in months.items()}
+    bounds = [(shop.id, months[shop.timezone], ends[shop.timezone]) for shop in shops]
     values = {**arrays("shop_id begins ends", bounds), "kinds": list(kinds)}
     sums: dict[tuple[int, str], dict[str, int]] = {}
-    for row in tx.exec_driver_sql(_SUM, values):
-        sums.setdefault((row.shop_id, row.kind), {})[row.currency] = row.micros
+    for key, kind, currency, micros in tx.exec_driver_sql(_SUM, values).all():
+        sums.setdefault((key, kind), {})[currency] = micros
     return [
         MonthCosts(
             shop_id=shop.id,
             shop=shop.slug,
             timezone=shop.timezone,
             kind=kind,
-            month=f"{months[shop.id]:%Y-%m}",
+            month=names[shop.timezone],
             micros=sums.get((shop.id, kind), {}),
-            limit=format_minor(*parse_money(limit)) if (limit := getattr(shop, field)) else "",
+            limit=_format_limit(limit),
             rates=shop.exchange_rates,
         )
         for shop in shops
         for kind, field in LIMITS.items()
-        if kind in kinds and (getattr(shop, field) or (shop.id, kind) in sums)
+        if kind in kinds and ((limit := getattr(shop, field)) or (shop.id, kind) in sums)
     ]
+
+
+@lru_cache(maxsize=1024)
+def _format_limit(text: str) -> str:
+    return format_minor(*parse_money(text)) if text else ""
 
 
 def list_day_costs(

@@ -105,8 +105,8 @@ def list_schedules(
     """Return the schedule in force at each place where a job runs: of all, or only of ``job`` or the shop."""
     found = find_jobs(tx)
     values = {"job": job, "shop_id": shop_id, "fleet_zone": get_settings().fleet_timezone}
-    rows = map(dict, tx.exec_driver_sql(_LIST, values).mappings())
-    return [EffectiveSchedule(**row | {"job": found[row["job"]]}) for row in rows]
+    places = tx.exec_driver_sql(_LIST, values).all()  # the columns are the fields of EffectiveSchedule
+    return [EffectiveSchedule(found[name], *place) for name, *place in places]
 
 
 def change_job(
