@@ -59,12 +59,14 @@ _FILL = """
 insert into shops (slug, name, timezone, currency, created_at)
 select 'shop' || n, 'Shop ' || n, 'America/Toronto', 'CAD', now() - interval '90 days'
   from generate_series(1, %(shops)s) n;
-insert into shop_config (shop_id, ai_cap, sms_budget, last_daily_run)
-select id, '50.00 CAD', '100.00 CAD', jsonb_build_object(
+insert into shop_config (shop_id, ai_cap, sms_budget, settings, last_daily_run)
+select id, '50.00 CAD', '100.00 CAD', '{"backfill": {"catalogue_read_at": "2026-11-20T00:00:00Z"}}',
+       jsonb_build_object(
          'day', (now() at time zone 'America/Toronto')::date - 1, 'at', now(), 'payments', 'clean',
          'requests', jsonb_build_object('count', 1204, 'failed', id %% 20 / 19),
          'audit', jsonb_build_object('verified', true, 'rows', 100))
-  from shops on conflict (shop_id) do update set last_daily_run = excluded.last_daily_run;
+  from shops on conflict (shop_id) do update
+   set settings = excluded.settings, last_daily_run = excluded.last_daily_run;
 insert into connections (shop_id, provider, status, code, since, updated_at, token_expires_at)
 select s.id, p, case when s.id %% 97 = 0 and p = 'stripe' then 'broken' else 'ok' end, '', now(), now(),
        now() + interval '60 days'

@@ -1,6 +1,8 @@
 """``fleet overview``: one line a shop, the worst first."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import click
 
@@ -8,11 +10,22 @@ from services.cli.base import ReportingCommand, json_option
 from services.cli.costs import format_month, make_cost_document
 from services.cli.output import Columns, print_list, to_document
 from services.cli.params import KnownType
+from services.console.scan import describe_causes
+from services.console.scan_facts import STATES, ShopScan
+from services.console.scan_reading import read_scan
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.costs.month import AI, SMS, MonthCosts
 from services.costs.store import list_month_costs
-from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLine, read_shop_overview
+from services.jobs.shop_overview import MAX_ROWS, WEBHOOKS_SINCE, ShopFigures, read_shop_overview
+
+
+class ShopLine(NamedTuple):
+    """A shop as in the console's morning scan, with its figures and costs of the month."""
+
+    scan: ShopScan
+    figures: ShopFigures
+    costs: Sequence[MonthCosts]
 
 
 @click.command("overview", cls=ReportingCommand)
@@ -20,53 +33,48 @@ from services.jobs.shop_overview import MAX_ROWS, STATES, WEBHOOKS_SINCE, ShopLi
     "--state",
     type=KnownType("states", lambda: STATES, is_list=True),
     default="",
-    help="Only shops of these states, such as broken,failing.",
+    help="Only shops of these states, such as red,unknown.",
 )
 @json_option
 def command(state: tuple[str, ...], as_json: bool) -> None:
-    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, costs, connections
-    and open incidents.
+    """Show a line for each shop, the worst first: work, last webhook, last reconciliation, costs and open
+    incidents.
 
-    States: broken (a provider refuses a credential), failing (work is dead, the last reconciliation failed
-    or a P1 is open), ai_at_cap (AI costs have reached the cap), incident (a P2 is open), retrying (work
-    failed and will be tried again), incomplete (not connected, or the catalogue is not read yet: `fleet shops
-    connect`), ok. The column "why" has the reason.
+    States, as on the console's first page: red (somebody must act), unknown (figures are missing), warn
+    (somebody should act when there is time), fine. The column "why" has the reason.
 
     \b
     Examples:
       fleet overview
-      fleet overview --state broken,failing --json
+      fleet overview --state red,unknown --json
     """
     wanted = state or STATES
     now = utc_now()
     with transaction() as tx:
-        costs: dict[str, list[MonthCosts]] = {}
+        costs: dict[int, list[MonthCosts]] = {}
         for one in list_month_costs(tx, now):
-            costs.setdefault(one.shop, []).append(one)
-        at_cap = {
-            shop: f"AI costs {one.counted}, cap {one.limit}"
-            for shop, found in costs.items()
-            for one in found
-            if one.kind == AI and one.is_at_limit
-        }
-        every, ignored = read_shop_overview(tx, now, at_cap=at_cap)
-    lines = [line for line in every if line.state in wanted]
+            costs.setdefault(one.shop_id, []).append(one)
+        reading, (figures, ignored) = read_scan(tx, now), read_shop_overview(tx, now)
+    every = [ShopLine(scan, figures[scan.shop_id], costs.get(scan.shop_id, ())) for scan in reading.shops]
+    lines = [line for line in every if line.scan.state in wanted]
     columns: Columns = {
-        "shop": "shop",
-        "state": "state",
-        "why": "why",
-        "incidents": lambda line: ", ".join(f"{count} {name}" for name, count in line.incidents.items()),
-        "last webhook": lambda line: _format_age(line, now),
-        "waiting": "waiting",
-        "error": "error",
-        "dead": "dead",
-        "reconciled": lambda line: f"{line.reconciled_day} {line.reconciliation}".strip(),
-        "AI this month": lambda line: format_month(costs.get(line.shop, ()), AI),
-        "SMS this month": lambda line: format_month(costs.get(line.shop, ()), SMS),
+        "shop": lambda line: line.scan.slug,
+        "state": lambda line: line.scan.state,
+        "why": lambda line: describe_causes(line.scan),
+        "incidents": lambda line: ", ".join(f"{n} {name}" for name, n in line.figures.incidents.items()),
+        "last webhook": lambda line: _format_age(line.figures, now),
+        "waiting": lambda line: line.figures.waiting,
+        "error": lambda line: line.figures.error,
+        "dead": lambda line: line.figures.dead,
+        "reconciled": lambda line: f"{line.figures.reconciled_day} {line.figures.reconciliation}".strip(),
+        "AI this month": lambda line: format_month(line.costs, AI),
+        "SMS this month": lambda line: format_month(line.costs, SMS),
     }
     documents = [
-        {"at": now, **to_document(line), "costs": [*map(make_cost_document, costs.get(line.shop, ()))]}
-        for line in lines
+        {"at": now, "shop": scan.slug, "name": scan.name, "state": scan.state, "why": describe_causes(scan)}
+        | to_document(figures)
+        | {"costs": [*map(make_cost_document, costs)]}
+        for scan, figures, costs in lines
     ]
     empty = "No shop is in this state." if state else "No shops yet: fleet shops add, or fleet shops import"
     print_list("", columns, lines, documents, empty, as_json=as_json)
@@ -76,7 +84,8 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
             "and were ignored: delete its endpoint at the provider",
             err=True,
         )
-    if max(sum(line.waiting + line.error for line in every), sum(line.dead for line in every)) >= MAX_ROWS:
+    counts = [(one.waiting + one.error, one.dead) for one in figures.values()]
+    if any(sum(column) >= MAX_ROWS for column in zip(*counts, strict=True)):
         click.echo(
             f"More than {MAX_ROWS:,} work items are open or dead: not all are counted here. "
             "`celery -A tasks backlog` counts all",
@@ -84,7 +93,7 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
         )
 
 
-def _format_age(line: ShopLine, now: datetime) -> str:
+def _format_age(line: ShopFigures, now: datetime) -> str:
     """Return the age of the last webhook, such as ``4 min``; counts are by minute."""
     if line.webhook_at is None:
         return f"none in {_format_duration(now - line.webhooks_since)}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from services.console import scan_cells
 from services.console.scan_facts import (
+    COLUMNS,
     FINE,
     STATES,
     UNKNOWN,
@@ -76,6 +77,12 @@ def sort_scans(scans: Sequence[ShopScan]) -> list[ShopScan]:
         return STATES.index(scan.state), -bad, scan.slug
 
     return sorted(scans, key=key)
+
+
+def describe_causes(scan: ShopScan) -> str:
+    """Return the cells that give a line its state: "Dead work: 2; Jobs: ..."; empty if it is fine."""
+    worst = [cell for cell in scan.cells.values() if cell.state == scan.state != FINE]
+    return "; ".join(f"{COLUMNS[cell.column]}: {cell.text}" for cell in worst)
 
 
 def count_states(scans: Sequence[ShopScan]) -> dict[str, int]:

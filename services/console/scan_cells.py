@@ -150,6 +150,8 @@ def check_connections(facts: ShopFacts) -> Cell:
     since = max((one.since for one in facts.connections), default=None)
     if not facts.has_token:
         return Cell("connections", WARN, "no Shopify token", since, url)
+    if not facts.has_catalogue:
+        return Cell("connections", WARN, "catalogue not read yet", since, url)
     if not facts.connections:
         return Cell("connections", FINE if not facts.slug else UNKNOWN, "not used yet", None, url)
     return Cell("connections", FINE, f"{len(facts.connections)} accepted", since, url)

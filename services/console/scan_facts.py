@@ -92,6 +92,7 @@ class ShopFacts:
     night: Night
     last_run: Mapping[str, Any] | None = None
     has_token: bool = True
+    has_catalogue: bool = True
     dead: int = 0
     dead_since: datetime | None = None
     connections: Sequence[ConnectionState] = ()

@@ -34,7 +34,8 @@ _FIND_SHOPS = """
 select s.id, s.slug, s.name, s.timezone, s.created_at,
        (c.last_daily_run - 'low_told' - 'low_stock')::text as last_run,
        exists (select from shop_secrets k
-                where k.shop_id = s.id and k.name = 'shopify-token' and k.expires_at is null) as has_token
+                where k.shop_id = s.id and k.name = 'shopify-token' and k.expires_at is null) as has_token,
+       c.settings -> 'backfill' ->> 'catalogue_read_at' is not null as has_catalogue
   from shops s left join shop_config c on c.shop_id = s.id
  where c.settings ->> 'removed_at' is null
 """
@@ -145,6 +146,7 @@ def read_scan(tx: Connection, now: datetime) -> ScanReading:
                 one.timezone,
                 last_run=orjson.loads(one.last_run) if one.last_run else None,
                 has_token=one.has_token,
+                has_catalogue=one.has_catalogue,
             ),
             sources,
             now,

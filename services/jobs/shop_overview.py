@@ -1,22 +1,19 @@
-"""One line a shop: its work, last webhook, last reconciliation, broken connections and open incidents; the
-worst first.
+"""Figures of each shop: its work, last webhook, last reconciliation and open incidents.
 
 Every query is bounded: it reads one row a shop, or at most ``MAX_ROWS`` of the newest rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 MAX_ROWS = 100_000
 WEBHOOKS_SINCE = timedelta(days=7)
 
 _FIND_SHOPS = """
-select s.id, s.slug, s.name, c.settings -> 'backfill' ->> 'catalogue_read_at' as catalogue_read_at,
-       exists (select from shop_secrets k where k.shop_id = s.id and k.name = 'shopify-token') as has_token,
-       r.period, r.status as run_status
+select s.id, s.slug, r.period, r.status as run_status
   from shops s
   left join shop_config c on c.shop_id = s.id
   left join lateral (select period, status from job_runs
@@ -50,37 +47,16 @@ select shop, max(minute) filter (where outcome <> 'ignored') as at,
  group by shop
 """
 
-_FIND_BROKEN = """
-select shop_id, string_agg(provider || ': ' || code, ', ' order by provider) as broken
-  from connections
- where status = 'broken' and shop_id is not null
-   and not (provider = 'shopify' and not exists (
-         select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))
- group by shop_id
-"""
-
 # By the index of open incidents.
 _FIND_INCIDENTS = """
-select shop_id, severity, count(*) as open_count,
-       array_agg(distinct split_part(rule, ':', 1) order by split_part(rule, ':', 1)) as rules
-  from incidents where status = 'open' and shop_id is not null
- group by shop_id, severity order by severity
+select shop_id, severity, count(*) as open_count from incidents
+ where status = 'open' and shop_id is not null group by shop_id, severity order by severity
 """
 
-STATES = ("broken", "failing", "ai_at_cap", "incident", "retrying", "incomplete", "ok")
-"""The state of a shop, the worst first: a provider refuses its credential; work is dead, the last
-reconciliation failed or a P1 is open; AI costs have reached the cap; a P2 is open; work failed and will be
-tried again; it is not connected to Shopify, or its catalogue is not read yet; none of these."""
 
+class ShopFigures(NamedTuple):
+    """A shop's figures. ``webhook_at`` is None if no webhook came since ``webhooks_since``."""
 
-class ShopLine(NamedTuple):
-    """A shop's line. ``webhook_at`` is None if its last webhook, if any, is older than ``webhooks_since``."""
-
-    shop: str
-    name: str
-    state: str
-    why: str
-    """What the state is about, in a few words; empty if it is ``ok``."""
     webhook_at: datetime | None
     webhooks_since: datetime
     waiting: int
@@ -88,87 +64,40 @@ class ShopLine(NamedTuple):
     dead: int
     reconciled_day: str
     reconciliation: str
-    broken: str
     incidents: Mapping[str, int]
     """How many are open, by severity."""
 
 
 class ShopOverview(NamedTuple):
-    """A line for each shop, the worst first, and by removed shop its webhooks since ``WEBHOOKS_SINCE``."""
+    """The figures of each shop by its id, and by removed shop its webhooks since ``WEBHOOKS_SINCE``."""
 
-    lines: list[ShopLine]
-    ignored: dict[str, int]
+    figures: Mapping[int, ShopFigures]
+    ignored: Mapping[str, int]
 
 
-def read_shop_overview(
-    tx: Connection, now: datetime, most: int = MAX_ROWS, at_cap: Mapping[str, str] = {}
-) -> ShopOverview:
-    """Return the overview; counts of work are exact up to ``most`` open items.
-
-    ``at_cap`` has a text for each shop, by slug, whose AI costs have reached its cap.
-    """
+def read_shop_overview(tx: Connection, now: datetime, most: int = MAX_ROWS) -> ShopOverview:
+    """Return the overview; counts of work are exact up to ``most`` open items."""
     values = {"most": most, "since": now - WEBHOOKS_SINCE}
     work = {row.shop_id: row for row in tx.exec_driver_sql(_COUNT_WORK, values)}
-    broken: Mapping[int, str] = {row.shop_id: row.broken for row in tx.exec_driver_sql(_FIND_BROKEN)}
-    incidents: dict[int, list[Row[Any]]] = {}
+    incidents: dict[int, dict[str, int]] = {}
     for row in tx.exec_driver_sql(_FIND_INCIDENTS):
-        incidents.setdefault(row.shop_id, []).append(row)
+        incidents.setdefault(row.shop_id, {})[row.severity] = row.open_count
     webhooks = tx.exec_driver_sql(_FIND_WEBHOOKS, values).all()
     is_cut = bool(webhooks) and webhooks[0].row_count >= most
     since = webhooks[0].earliest if is_cut else now - WEBHOOKS_SINCE
     seen = {row.shop: row.at for row in webhooks}
-    lines = [
-        _plan_line(
-            shop,
-            work.get(shop.id),
-            seen.get(shop.slug),
-            since,
-            broken.get(shop.id, ""),
-            at_cap.get(shop.slug, ""),
-            incidents.get(shop.id, ()),
+    figures = {}
+    for shop in tx.exec_driver_sql(_FIND_SHOPS):
+        counts = work.get(shop.id)
+        waiting, error, dead = (counts.waiting, counts.error, counts.dead) if counts else (0, 0, 0)
+        figures[shop.id] = ShopFigures(
+            webhook_at=seen.get(shop.slug),
+            webhooks_since=since,
+            waiting=waiting,
+            error=error,
+            dead=dead,
+            reconciled_day=shop.period or "",
+            reconciliation=shop.run_status or "",
+            incidents=incidents.get(shop.id, {}),
         )
-        for shop in tx.exec_driver_sql(_FIND_SHOPS)
-    ]
-    ignored = {row.shop: row.ignored for row in sorted(webhooks) if row.ignored}
-    return ShopOverview(sorted(lines, key=_sort_key), ignored)
-
-
-def _plan_line(
-    shop: Row[Any],
-    work: Row[Any] | None,
-    webhook_at: datetime | None,
-    since: datetime,
-    broken: str,
-    at_cap: str,
-    incidents: Sequence[Row[Any]],
-) -> ShopLine:
-    waiting, error, dead = (work.waiting, work.error, work.dead) if work else (0, 0, 0)
-    by_severity = {row.severity: _describe(row) for row in incidents}
-    p1, p2 = by_severity.get("P1", ""), by_severity.get("P2", "")
-    causes = (
-        ("broken", broken, broken),
-        ("failing", dead, f"{dead:,} dead"),
-        ("failing", shop.run_status == "failed", f"reconciliation of {shop.period} failed"),
-        ("failing", p1, p1),
-        ("ai_at_cap", at_cap, at_cap),
-        ("incident", p2, p2),
-        ("retrying", error, f"{error:,} failed, to be tried again"),
-        ("incomplete", not shop.has_token, "no shopify-token"),
-        ("incomplete", shop.catalogue_read_at is None, "its catalogue is not read yet"),
-        ("ok", True, ""),
-    )
-    state, _, why = next(cause for cause in causes if cause[1])
-    return ShopLine(
-        shop.slug, shop.name, state, why, webhook_at, since, waiting, error, dead,
-        shop.period or "", shop.run_status or "", broken,
-        {row.severity: row.open_count for row in incidents},
-    )  # fmt: skip
-
-
-def _describe(found: Row[Any]) -> str:
-    noun = "incident" if found.open_count == 1 else "incidents"
-    return f"{found.open_count:,} {noun} ({found.severity}): {', '.join(found.rules)}"
-
-
-def _sort_key(line: ShopLine) -> tuple[int, int, int, int, str]:
-    return STATES.index(line.state), -line.dead, -line.error, -line.waiting, line.shop
+    return ShopOverview(figures, {row.shop: row.ignored for row in sorted(webhooks) if row.ignored})

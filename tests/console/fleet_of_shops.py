@@ -17,7 +17,8 @@ with added as (
     from unnest(%(slugs)s::text[]) slug
   returning id
 ), configs as (
-  insert into shop_config (shop_id, last_daily_run) select id, %(run)s::jsonb from added
+  insert into shop_config (shop_id, last_daily_run, settings)
+  select id, %(run)s::jsonb, '{"backfill": {"catalogue_read_at": "2026-11-20T00:00:00Z"}}' from added
 ), tokens as (
   insert into shop_secrets (shop_id, name, sealed, created_at)
   select id, 'shopify-token', 'x', %(now)s from added

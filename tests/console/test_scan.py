@@ -96,6 +96,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("audit", "red", {"incidents": [incident("audit_chain_failed", "P1")]}, "is open"),
     ("audit", "unknown", {"last_run": OLD_RUN}, "no run"),
     ("audit", "unknown", {"last_run": {k: v for k, v in RUN.items() if k != "audit"}}, "not verified"),
+    ("connections", "warn", {"has_catalogue": False}, "catalogue not read yet"),
     ("jobs", "fine", {}, "on time"),
     (
         "jobs",
