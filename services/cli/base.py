@@ -7,7 +7,6 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,10 +18,16 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.cli.main import HELP_NAMES
 from services.cli.output import print_unchanged
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
-from services.cli.usage import SuggestingGroup, name_options, refuse_missing
+from services.cli.usage import (
+    FORCE_NAMES,
+    PlainCommand,
+    SuggestingGroup,
+    name_options,
+    refuse_missing,
+    usage_shown,
+)
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID
@@ -40,7 +45,7 @@ MAX_MESSAGES = 5000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 force_option = click.option(
-    "-f", "--force", "-y", "--yes", "force", is_flag=True, help="Act without a question; scripts need it."
+    *FORCE_NAMES, "force", is_flag=True, help="Act without a question; scripts need it."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 actor_option = click.option(
@@ -80,13 +85,6 @@ def add_options(*options: Decorator) -> Decorator:
     return add
 
 
-def hidden_alias(command: click.Command, name: str) -> click.Command:
-    """Return ``command`` under its old ``name``, which is in no list of commands."""
-    alias = copy(command)
-    alias.name, alias.hidden = name, True
-    return alias
-
-
 def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return the option ``--csv``, a file with ``columns``; ``read_csv_file`` reads it."""
     return click.option(
@@ -111,6 +109,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Print the project's errors and database errors in one line, and end with the right exit code."""
 
     @wraps(command)
+    @usage_shown()
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
@@ -149,7 +148,7 @@ class _Word(str):
     __slots__ = ()
 
 
-class ReportingCommand(click.Command):
+class ReportingCommand(PlainCommand):
     """A command with ``report_errors`` that begins once all its ``StoredType`` values exist.
 
     The shop is ``--shop`` in every command. ``fleet shops`` documents it as its argument, and other commands
@@ -157,8 +156,6 @@ class ReportingCommand(click.Command):
     """
 
     def __init__(self, *args: Any, shop_position: int | None = None, **attributes: Any) -> None:
-        # Click keeps the help option of the first use, which may be without the root command.
-        attributes["context_settings"] = {**HELP_NAMES, **(attributes.get("context_settings") or {})}
         super().__init__(*args, **attributes)
         self._shop_position = shop_position
         self._is_of_shops = any(

@@ -3,10 +3,10 @@
 import click
 from click.shell_completion import get_completion_class
 
-from services.cli.main import HELP_NAMES
+from services.cli.usage import PlainCommand
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

@@ -7,11 +7,11 @@ from types import FrameType
 import click
 
 from services.cli.base import report_errors
-from services.cli.main import HELP_NAMES
 from services.cli.params import OUTPUT_FOLDER
+from services.cli.usage import PlainCommand
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.option("--exit", "exits", is_flag=True, help="Stop after the checks; exit code 1 if one fails.")
 @click.option("--seed", type=int, default=2026, show_default=True, help="Seed of the simulated day.")
 @click.option(

@@ -28,7 +28,7 @@ from services.cli.base import (
 from services.cli.chain_engine import find_engine
 from services.cli.output import print_json, safe_text
 from services.cli.params import INCIDENT
-from services.cli.usage import ParametersMissing
+from services.cli.usage import refuse_blank
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.core.times import format_time
@@ -78,8 +78,7 @@ def command(
             "give one of --for, --not-evaluated and --database-restore; --reason belongs to them"
         )
     if acts and not reason.strip():
-        ctx = click.get_current_context()
-        raise ParametersMissing(ctx, *(param for param in ctx.command.params if param.name == "reason"))
+        refuse_blank("reason")
     author: dict[str, Any] = {"now": utc_now(), "reason": reason, **audit_author(actor)}
     if restore:
         _mark_restore(restore, dry_run=dry_run, as_json=as_json, **author)

@@ -11,12 +11,10 @@ from typing import Any
 
 import click
 
-from services.cli.usage import SuggestingGroup
+from services.cli.usage import HELP_NAMES, SuggestingGroup
 from services.core.errors import ShopfleetError
 
 GROUP = "fleet.commands"
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
-"""The settings of a root command; those of ``fleet`` hold for all its subcommands."""
 
 
 class FleetGroup(SuggestingGroup):

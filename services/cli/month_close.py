@@ -12,12 +12,12 @@ from services.cli.base import (
     actor_option,
     audit_author,
     dry_run_option,
-    hidden_alias,
     json_option,
     one_shop_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, print_table
 from services.cli.params import MONTH, OUTPUT_FOLDER
+from services.cli.usage import hidden_alias
 from services.closing.corrections import (
     ClosedMonth,
     Correction,

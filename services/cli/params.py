@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import parse_duration, parse_moment, parse_time
+from services.core.durations import explain_date, parse_duration, parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown, did_you_mean
 from services.core.fields import LARGEST_ID
 from services.core.times import format_time
@@ -210,8 +210,8 @@ class PeriodType(StoredType):
         text = str(value or "")
         if text and not self._is_valid(text):
             example = "2026-11-20" if self._covers is Covers.DAY else "2026-10"
-            years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
-            self.fail(f"{text!r} should be a {self._covers} such as {example}, {years}", param, ctx)
+            why = f"of the years {FIRST_YEAR} to {LAST_YEAR}{explain_date(text)}"
+            self.fail(f"{text!r} should be a {self._covers} such as {example}, {why}", param, ctx)
         return text
 
     def _is_valid(self, text: str) -> bool:

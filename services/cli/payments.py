@@ -8,7 +8,6 @@ import click
 from services.cli.backfill import find_missing_access
 from services.cli.base import (
     CommandGroup,
-    hidden_alias,
     json_option,
     limit_option,
     one_shop_option,
@@ -16,6 +15,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_json, print_lines, print_list, safe_text, warn_if_cut
 from services.cli.params import DAY
 from services.cli.payments_repair import repair
+from services.cli.usage import hidden_alias
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import InputInvalid

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import click
 
-from services.cli.main import HELP_NAMES
+from services.cli.usage import PlainCommand
 from services.core.settings import EXPORTED
 from services.fleet.envfile import find_home, read_effective, read_env, read_merged
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.option("--auto-ports", is_flag=True, help="Use free ports where the usual ones are taken.")
 @click.option("--sandbox", is_flag=True, help="Also start simulated providers; never in production.")
 def up(auto_ports: bool, sandbox: bool) -> None:
@@ -41,7 +41,7 @@ def up(auto_ports: bool, sandbox: bool) -> None:
     run_up(find_home(), auto_ports=auto_ports, sandbox=sandbox)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def env(as_json: bool) -> None:
     """Print the running fleet's settings as shell assignments, secrets included.
@@ -71,7 +71,7 @@ def env(as_json: bool) -> None:
         click.echo(f'export PATH={shlex.quote(programs)}:"$PATH"')
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(cls=PlainCommand)
 @click.option("--dry-run", is_flag=True, help="List the migrations that would run; change nothing.")
 def migrate(dry_run: bool) -> None:
     """Apply pending migrations to the database, as the role of MIGRATE_DATABASE_URL.

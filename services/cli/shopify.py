@@ -10,11 +10,11 @@ from services.cli.base import (
     actor_option,
     audit_author,
     dry_run_option,
-    hidden_alias,
     json_option,
     one_shop_option,
 )
 from services.cli.output import print_json, print_table
+from services.cli.usage import hidden_alias
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings

@@ -12,6 +12,7 @@ from services.cli.base import (
     actor_option,
     audit_author,
     dry_run_option,
+    force_option,
     json_option,
     shop_argument,
 )
@@ -59,12 +60,15 @@ MAX_PASSES = 24
     "confirmed",
     default="",
     metavar="SHOP",
-    help="The shop again, instead of a prompt.",
+    help="The shop again, instead of an answer.",
 )
 @actor_option
 @dry_run_option
+@force_option
 @json_option
-def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: bool, as_json: bool) -> None:
+def remove(
+    slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: bool, force: bool, as_json: bool
+) -> None:
     """Remove a shop for good: export its data, delete it, and ignore its late webhooks.
 
     The audit chain, the closed months and the proofs of privacy requests stay. The shop's webhook
@@ -94,7 +98,7 @@ def remove(slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: 
         raise click.UsageError("name a folder for the shop's data: --export FOLDER; or try --dry-run")
     if not as_json:
         _print_plan(shop, deleted, kept, as_json=False)
-    _confirm(slug, confirmed)
+    _confirm(slug, slug if force else confirmed)
     author = audit_author(actor)
     exported: dict[str, int] = {}
     if not is_marked and folder is not None:
@@ -143,7 +147,7 @@ def _confirm(slug: str, confirmed: str) -> None:
     if not confirmed and sys.stdin.isatty():
         confirmed = str(click.prompt(f"Type {slug} to remove it for good", default="", err=True))
     if not confirmed:
-        raise click.UsageError(f"confirm the removal with --confirm {slug}; nothing was changed")
+        raise click.UsageError(f"confirm the removal with --confirm {slug} or -f; nothing was changed")
     if confirmed.strip() != slug:
         raise click.ClickException(f"{confirmed.strip()!r} is not {slug}: nothing was changed")
 

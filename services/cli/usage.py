@@ -2,13 +2,20 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+"""The settings of a command or of its root: the short help option too."""
+FORCE_NAMES = ("-f", "--force", "-y", "--yes")
 
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _LEAST_SIMILARITY = 0.75
@@ -120,31 +127,75 @@ class SuggestingGroup(click.Group):
             raise click.UsageError(text, ctx) from None
 
 
+@contextmanager
+def usage_shown() -> Iterator[None]:
+    """Let each ``UsageError`` print how the current command is used, as those of click do."""
+    try:
+        yield
+    except click.UsageError as fault:
+        fault.ctx = fault.ctx or click.get_current_context(silent=True)
+        raise
+
+
+class PlainCommand(click.Command):
+    """A command with -h, whose wrong usage is always printed in one form.
+
+    A command that changes something (it has --actor or --dry-run) and asks nothing takes -f too: a script
+    may add it to every such command.
+    """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        # Click keeps the help option of the first use, which may be without the root command.
+        attributes["context_settings"] = {**HELP_NAMES, **(attributes.get("context_settings") or {})}
+        super().__init__(*args, **attributes)
+        taken = {name for param in self.params for name in param.opts}
+        if taken & {"--actor", "--dry-run"} and "-f" not in taken:
+            free = [name for name in FORCE_NAMES if name not in taken]
+            text = "Act without a question; this command asks none."
+            self.params.append(click.Option(free, is_flag=True, expose_value=False, help=text))
+
+    @usage_shown()
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx)
+
+
+def hidden_alias(command: click.Command, name: str) -> click.Command:
+    """Return ``command`` under its old ``name``, which is in no list of commands."""
+    alias = copy(command)
+    alias.name, alias.hidden = name, True
+    return alias
+
+
 def is_blank(value: object) -> bool:
     """Return whether ``value`` is a text without a character that is shown."""
     return isinstance(value, str) and not value.strip()
 
 
 class ParametersMissing(click.MissingParameter):
-    """Names all ``missing`` parameters of a command, which have no value or an empty one."""
+    """Names all ``missing`` parameters of a command, and all ``empty`` ones."""
 
-    def __init__(self, ctx: click.Context, *missing: click.Parameter) -> None:
+    def __init__(
+        self, ctx: click.Context, missing: Sequence[click.Parameter], empty: Sequence[click.Parameter] = ()
+    ) -> None:
         parts = []
         for noun, kind in (("argument", click.Argument), ("option", click.Option)):
-            names = [
-                " ".join(
-                    [max(one.opts, key=len)] * isinstance(one, click.Option)
-                    + [one.make_metavar(ctx)] * (not getattr(one, "is_flag", False))
-                )
+            if names := [
+                _name_of(one, ctx) + f" {one.make_metavar(ctx)}" * has_value
                 for one in missing
                 if isinstance(one, kind)
-            ]
-            if names:
+                for has_value in [kind is click.Option and not getattr(one, "is_flag", False)]
+            ]:
                 parts.append(f"{noun}{'s' if len(names) > 1 else ''}: {', '.join(names)}")
-        super().__init__(f"Missing {'; '.join(parts)}", ctx)
+        faults = [f"Missing {'; '.join(parts)}"] if parts else []
+        faults += [f"{_name_of(one, ctx)} is empty: give it a text" for one in empty]
+        super().__init__("; ".join(faults), ctx)
 
     def format_message(self) -> str:
         return self.message
+
+
+def _name_of(param: click.Parameter, ctx: click.Context) -> str:
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.make_metavar(ctx)
 
 
 _GIVEN = "shopfleet.given"
@@ -152,15 +203,25 @@ _GIVEN = "shopfleet.given"
 
 
 def refuse_missing(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
-    """Raise ``ParametersMissing`` for the required parameters of ``command`` that ``args`` lack."""
+    """Raise ``ParametersMissing`` for the required parameters of ``command`` without a text in ``args``."""
     ctx.meta[_GIVEN] = [*args]
     given, _, _ = command.make_parser(ctx).parse_args([*args])
     params = command.get_params(ctx)
     if any(param.is_eager and param.name in given for param in params):
         return  # --help
     values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
-    if missing := [one for one, value in values if one.value_is_missing(value) or is_blank(value)]:
-        raise ParametersMissing(ctx, *missing)
+    missing = [param for param, value in values if param.value_is_missing(value)]
+    empty = [param for param, value in values if is_blank(value)]
+    if missing or empty:
+        raise ParametersMissing(ctx, missing, empty)
+
+
+def refuse_blank(name: str) -> NoReturn:
+    """Raise ``ParametersMissing`` for the option ``name`` of this command: empty if typed, else missing."""
+    ctx = click.get_current_context()
+    params = [param for param in ctx.command.params if param.name == name]
+    is_typed = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    raise ParametersMissing(ctx, [] if is_typed else params, params if is_typed else [])
 
 
 _FIELDS = {"lasts": ("until", "ends_at"), "previous_valid_for": ("keep_previous",)}

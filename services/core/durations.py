@@ -1,7 +1,8 @@
 """Durations and times as people type them: ``15m``, ``24h``, ``2026-11-20T08:00Z``. Pure."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from calendar import month_name, monthrange
+from datetime import UTC, date, datetime, timedelta
 
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
 from services.core.errors import InputInvalid
@@ -12,6 +13,7 @@ LONGEST = timedelta(days=36_525)
 _TIME = (
     f"a time such as 2026-11-20T08:00Z or a day such as 2026-11-20, of the years {FIRST_YEAR} to {LAST_YEAR}"
 )
+_DATE = re.compile(r"\s*(\d{4})-(?:W(\d\d)|(\d\d)(?:-(\d\d))?)(?!\d)", re.ASCII)
 _PART = re.compile(r"(\d{1,7})([smhdw])")
 
 
@@ -45,7 +47,24 @@ def parse_time(text: str) -> datetime:
             return at
     except (ValueError, OverflowError):
         pass
-    raise TimeInvalid(f"{text!r} should be {_TIME}")
+    raise TimeInvalid(f"{text!r} should be {_TIME}{explain_date(text)}")
+
+
+def explain_date(text: str) -> str:
+    """Return why the day, week or month at the beginning of ``text`` does not exist; empty if it may.
+
+    The result follows the sentence that names the text: ``: November 2026 has 30 days``.
+    """
+    if (found := _DATE.match(text)) is None or not FIRST_YEAR <= int(found[1]) <= LAST_YEAR:
+        return ""
+    year, week, month, day = (int(part or 1) for part in found.groups())
+    if not 1 <= week <= (weeks := date(year, 12, 28).isocalendar().week):
+        return f": {year} has {weeks} weeks, 01 to {weeks}"
+    if not 1 <= month <= 12:
+        return ": a year has the months 01 to 12"
+    if not 1 <= day <= (days := monthrange(year, month)[1]):
+        return f": {month_name[month]} {year} has {days} days"
+    return ""
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -57,7 +76,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
     try:
         return now - parse_duration(text)
     except (TimeInvalid, OverflowError):
-        raise TimeInvalid(f"{text!r} should be {_TIME}, or an age such as 24h") from None
+        raise TimeInvalid(f"{text!r} should be {_TIME}, or an age such as 24h{explain_date(text)}") from None
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from services.core.clock import FIRST_YEAR
+from services.core.durations import explain_date
 from services.core.errors import InputInvalid
 from services.core.times import format_time
 from services.jobs.definition import CatchUp, Covers
@@ -116,7 +117,9 @@ def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> st
             raise ValueError(text)
     except (ValueError, OverflowError):
         example = period_of(covers, now, zone)
-        raise PeriodInvalid(f"period={text!r} should be a {covers} such as {example}") from None
+        raise PeriodInvalid(
+            f"period={text!r} should be a {covers} such as {example}{explain_date(text)}"
+        ) from None
     if ends > now:
         raise PeriodInvalid(
             f"period={text!r} is not over yet in {zone.key}: it ends {format_time(ends, zone)}"

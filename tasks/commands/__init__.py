@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click_didyoumean import DYMGroup
 
-from services.cli.usage import describe_no_command
+from services.cli.usage import HELP_NAMES, describe_no_command
 from tasks.commands.backlog import backlog
 from tasks.commands.backoff import backoff
 from tasks.commands.pause import pause, resume
@@ -30,5 +30,14 @@ def _suggest(group: Any, ctx: click.Context, args: list[str]) -> Any:
         raise click.UsageError(describe_no_command(args[0], names, is_root=True), ctx) from None
 
 
+def _make_context(group: Any, name: str | None, args: list[str], **more: Any) -> click.Context:
+    """Return the context of ``group``, with -h for ``celery`` and all its commands, and -A in their usage."""
+    if more.get("parent") is None:
+        more = {**HELP_NAMES, **more}
+        if args[:2] in (["-A", "tasks"], ["--app", "tasks"]):
+            name = " ".join([name or "celery", *args[:2]])
+    return click.Group.make_context(group, name, args, **more)
+
+
 # Celery finds the command before it loads the app of -A, so no code of the app can change its group.
-DYMGroup.resolve_command = _suggest
+DYMGroup.resolve_command, DYMGroup.make_context = _suggest, _make_context

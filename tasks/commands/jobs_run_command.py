@@ -29,7 +29,7 @@ from tasks.commands.jobs_plan import JOB
 @click.option("--failed", is_flag=True, help="Only where the run of --period failed.")
 @click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
 @click.option("--max-runs", type=click.IntRange(1, 1000), help="With --failed: at most so many runs.")
-@click.option("--force", is_flag=True, help="Run again if that period is done.")
+@click.option("--again", "--force", "force", is_flag=True, help="Run again if that period is done.")
 @dry_run_option
 @actor_option
 @click.pass_context

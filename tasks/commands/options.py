@@ -19,7 +19,6 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.main import HELP_NAMES
 from services.cli.params import INCIDENT, QUEUE, TOPIC, WORK, WORK_STATUSES
 
 scope_options = add_options(
@@ -55,5 +54,5 @@ class OperatorCommand(ReportingCommand, CeleryCommand):
 
 def celery_command(*options: Callable[[Any], Any]) -> Callable[[Any], click.Command]:
     """Return a decorator that makes a subcommand of ``celery`` with ``options``."""
-    click_command = click.command(cls=OperatorCommand, context_settings=HELP_NAMES)
+    click_command = click.command(cls=OperatorCommand)
     return add_options(click_command, *options, click.pass_context, handle_preload_options)

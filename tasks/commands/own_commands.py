@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from services.cli.base import IS_IT_UP, report_errors, require_terminal
 from services.cli.params import KnownType
+from services.cli.usage import FORCE_NAMES
 from services.core.broker import BrokerUnreachable
 from services.core.errors import describe_server, describe_unknown
 from services.core.settings import get_settings
@@ -69,6 +70,7 @@ def guard_commands(app: Celery) -> None:
     for name, of_params in types.items():
         for param in getattr(sys.modules[f"celery.bin.{name}"], name).params:
             param.type = of_params.get(param.name, param.type)
+            param.opts = [*FORCE_NAMES] if param.name == "force" else param.opts
     for command in sys.modules["celery.bin.celery"].celery.commands.values():
         command.callback = report_errors(_name_broker(command.callback))
     purge = sys.modules["celery.bin.purge"].purge

@@ -183,7 +183,7 @@ def test_windows_are_added_listed_and_removed_with_an_audit(engine: Engine, slac
         ("add --for 2h --begin 24h --reason x", "'24h' should be a time such as 2026-11-20T08:00Z"),
         ("add --for 3d --reason x", "at most 24h long"),
         ("add --for 2h --begin 2026-01-01T00:00Z --reason x", "which is over"),
-        ("add --for 2h --reason ' '", "Missing option: --reason"),
+        ("add --for 2h --reason ' '", "Error: --reason is empty: give it a text"),
         ("add --for 2h --shop nowhere --reason x", "nowhere"),
         ("remove 99", "there is none yet"),
     ],

@@ -187,6 +187,8 @@ def test_an_opening_for_nothing_is_wrong_usage(engine: Engine) -> None:
     add(engine, "P1")
     failed = run("--for", "2")
     assert (failed.exit_code, "Missing option: --reason TEXT" in failed.output) == (2, True)
+    failed = run("--for", "2", "--reason", " ")
+    assert (failed.exit_code, "Error: --reason is empty" in failed.output) == (2, True)
     planned = run("--for", "2", "--reason", "x", "--dry-run")
     assert planned.exit_code == 1
     assert planned.output.startswith("Would open for incident 2 until ")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.durations import TimeInvalid, format_seconds, parse_duration, parse_moment
+from services.core.durations import TimeInvalid, explain_date, format_seconds, parse_duration, parse_moment
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -66,6 +66,23 @@ def test_moment_is_a_time_or_an_age(written: str, meant: datetime) -> None:
 def test_moment_that_cannot_be_read_is_refused(written: str) -> None:
     with pytest.raises(TimeInvalid, match="should be a time such as"):
         parse_moment(written, NOW)
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("2026-11-31", ": November 2026 has 30 days"),
+        ("2026-02-29T08:00Z", ": February 2026 has 28 days"),
+        ("2028-02-30", ": February 2028 has 29 days"),
+        ("2026-13-01", ": a year has the months 01 to 12"),
+        ("2026-00", ": a year has the months 01 to 12"),
+        ("2025-W53", ": 2025 has 52 weeks, 01 to 52"),
+        ("2026-W54", ": 2026 has 53 weeks, 01 to 53"),
+        *((text, "") for text in ("2026-11-30", "2026-W53", "1999-02-31", "yesterday", "2026-11-311", "")),
+    ],
+)
+def test_a_date_that_is_not_in_the_calendar_is_explained(written: str, why: str) -> None:
+    assert explain_date(written) == why
 
 
 @pytest.mark.parametrize(

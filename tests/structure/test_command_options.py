@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 import click
 import pytest
+from celery.bin.celery import celery
 from click.core import ParameterSource
 from click.testing import CliRunner
 from sqlalchemy import Engine, insert
 
 from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
-from services.cli.usage import name_options
+from services.cli.usage import FORCE_NAMES, HELP_NAMES, name_options
 from services.core.db import MAX_COUNTED, transaction
 from services.mail.tables import mail_outbox
 from services.payments.breaks import record_breaks
@@ -32,6 +33,8 @@ COMMANDS = {
     if not isinstance(command, click.Group) and path != "celery flower"
 }
 
+CELERYS = dict(walk(celery, "celery"))
+
 WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all it does"})
 """Commands that change something and have no --dry-run, and why."""
 
@@ -48,8 +51,6 @@ TAKES_REASON = frozenset(
     requeue resume unlock""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands whose change one command takes back; ``gate`` checks itself when it needs the reason."""
-
-ACTS_WITHOUT_QUESTION = ("-f", "--force", "-y", "--yes")
 
 WITHOUT_JSON = MappingProxyType(
     {
@@ -98,17 +99,28 @@ def test_a_reason_is_required_by_what_cannot_be_taken_back() -> None:
     assert found == {True: NEEDS_REASON, False: TAKES_REASON}
 
 
-def test_the_option_that_skips_the_question_is_one_everywhere() -> None:
-    skipping = [
-        (path, param)
-        for path, command in COMMANDS.items()
-        for param in command.params
-        if {*param.opts} & {*ACTS_WITHOUT_QUESTION} and path != "fleet jobs run"  # runs a done period again
-    ]
+def test_whatever_changes_something_acts_without_a_question_if_told_to() -> None:
+    """One option with four names; a command that asks nothing takes it too, so that a script may add it."""
+    changing = {path for path, command in COMMANDS.items() if options(command) & {"--actor", "--dry-run"}}
+    taking = {path: [p for p in COMMANDS[path].params if "-f" in p.opts] for path in COMMANDS}
 
-    assert len(skipping) > 10
-    assert [path for path, param in skipping if tuple(param.opts) != ACTS_WITHOUT_QUESTION] == []
-    assert all("--dry-run" in options(COMMANDS[path]) for path, _ in skipping)
+    assert len(changing) > 50
+    assert {path for path, params in taking.items() if params} == changing
+    for path in changing:
+        (param,) = taking[path]
+        # A period that is done runs again with --again, whose former name is --force.
+        names = [name for name in FORCE_NAMES if path != "fleet jobs run" or name != "--force"]
+        assert param.opts == names, path
+        assert param.is_flag, path
+
+
+@pytest.mark.parametrize("path", ["fleet jobs pause", "fleet payments repair", "fleet stock count"])
+def test_a_command_that_asks_nothing_takes_the_option(path: str) -> None:
+    with click.Context(COMMANDS[path], **HELP_NAMES) as ctx:  # click keeps the help option of the first use
+        given, _, _ = COMMANDS[path].make_parser(ctx).parse_args(["-f", "-y"])
+    (param,) = (p for p in COMMANDS[path].params if "-f" in p.opts)
+
+    assert (given[param.name], param.expose_value) == (True, False)
 
 
 def test_every_command_prints_json() -> None:
@@ -127,15 +139,19 @@ def test_an_option_has_one_type_in_all_commands() -> None:
     assert {name for name, found in types.items() if len(found) > 1} == set(OF_TWO_TYPES)
 
 
-@pytest.mark.parametrize("path", COMMANDS)
+@pytest.mark.filterwarnings("ignore:The parameter -d is used more than once")  # in Celery's own `events`
+@pytest.mark.parametrize("path", [*COMMANDS, *CELERYS])
 def test_every_command_has_a_short_help_option(path: str) -> None:
+    """Also Celery's own; its other programs, such as ``flower``, are among its commands."""
     program, *words = path.split()
-    root, words = (main, words) if program == "fleet" else (COMMANDS[path], [])
-    CliRunner().invoke(COMMANDS[path], ["--help"])  # click keeps the help option of the first use
-    shown = CliRunner().invoke(root, [*words, "-h"])
+    root, words = (main, words) if program == "fleet" else (celery, ["-A", "tasks", *words])
+    if path in CELERYS:
+        CELERYS[path]._help_option = None  # click keeps that of the first use, here without the root command
+    shown = CliRunner().invoke(root, [*words, "-h"], prog_name=program)
 
     assert shown.exit_code == 0, shown.output
-    assert "-h, --help" in shown.output
+    if words[-1] != "multi":  # it reads its words itself, as the former program celeryd-multi
+        assert "-h, --help" in shown.output
 
 
 def in_usage(path: str, command: click.Command) -> list[str]:
@@ -187,13 +203,16 @@ def test_a_command_without_options_names_every_one_that_is_missing(path: str) ->
 
 @pytest.mark.parametrize("path", [path for path, names in REQUIRING.items() if "--reason TEXT" in names])
 @pytest.mark.parametrize("reason", ["", " "])
-def test_an_empty_reason_is_a_missing_one(path: str, reason: str) -> None:
+def test_an_empty_reason_is_named_with_all_that_is_missing(path: str, reason: str) -> None:
     words = path.split()[1:] if path.startswith("fleet") else []
     command = main if path.startswith("fleet") else COMMANDS[path]
     refused = CliRunner().invoke(command, [*words, "--reason", reason])
 
     assert refused.exit_code == 2, refused.output
-    assert "--reason TEXT" in refused.output.splitlines()[-1]
+    error = refused.output.splitlines()[-1]
+    assert "--reason is empty: give it a text" in error
+    assert "--reason TEXT" not in error
+    assert [name for name in REQUIRING[path] if name != "--reason TEXT" and name.strip() not in error] == []
 
 
 LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for p in command.params)]

@@ -15,7 +15,6 @@ from services.cli.base import (
     dry_run_option,
     find_shop_id,
     force_option,
-    hidden_alias,
     json_option,
     limit_option,
     notify_workers,
@@ -26,6 +25,7 @@ from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
 from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.cli.params import MAIL, KnownType
+from services.cli.usage import hidden_alias
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_connection_lines

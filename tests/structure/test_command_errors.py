@@ -1,0 +1,88 @@
+"""An error of a command has one of two forms, which its exit code tells: 2 with the usage, 1 without."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from celery.bin.celery import celery
+from click.testing import CliRunner
+from sqlalchemy.exc import OperationalError
+
+from services.cli.base import CommandGroup
+from services.cli.main import main
+from services.cli.usage import PlainCommand, SuggestingGroup
+from services.core.errors import InputInvalid, ShopfleetError
+from tests.structure.test_command_options import COMMANDS
+from tests.structure.test_examples import walk
+
+ROOT = Path(__file__).parents[2]
+USAGE = re.compile(
+    r"Usage: ((?:fleet|celery -A tasks)[\w. -]*?) .*\n(?: .*\n)*Try '\1 --help' for help\.\n\nError: .+\n"
+)
+ONE_ERROR = re.compile(r"Error: .+\n")
+
+
+OF_OTHER_PROGRAMS = ("celery flower", "celery multi", "celery inspect", "celery control")
+"""Commands of Celery that hand unknown options on: to Tornado, to workers, to commands of a worker."""
+PATHS = [*dict(walk(main, "fleet")), *dict(walk(celery, "celery"))]
+
+
+@pytest.mark.filterwarnings("ignore:The parameter -d is used more than once")  # in Celery's own `events`
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in OF_OTHER_PROGRAMS])
+def test_wrong_usage_has_one_form_in_every_command(path: str) -> None:
+    program, *words = path.split()
+    root, words = (main, words) if program == "fleet" else (celery, ["-A", "tasks", *words])
+    refused = CliRunner().invoke(root, [*words, "--no-such"], prog_name=program)
+
+    assert refused.exit_code == 2, refused.output
+    assert USAGE.fullmatch(refused.stderr), refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "form"),
+    [
+        (click.UsageError("give one of --a and --b"), 2, USAGE),
+        (click.BadParameter("'x' should be y", param_hint="--a"), 2, USAGE),
+        (InputInvalid("there is no x"), 2, USAGE),
+        (ShopfleetError("x is closed"), 1, ONE_ERROR),
+        (click.ClickException("x is not reachable"), 1, ONE_ERROR),
+        (OperationalError("", {}, Exception("connection refused\nIs the server running?")), 1, ONE_ERROR),
+    ],
+)
+@pytest.mark.parametrize("group", [CommandGroup, SuggestingGroup])
+def test_an_error_inside_a_command_has_the_form_of_its_exit_code(
+    group: type[click.Group], fault: Exception, code: int, form: re.Pattern[str], engine: object
+) -> None:
+    if group is SuggestingGroup and not isinstance(fault, click.ClickException):
+        return  # a plain command raises no error of the database; those of the project are the group's
+
+    @click.group(cls=group)
+    def fleet() -> None: ...
+
+    @fleet.command("act", **({} if group is CommandGroup else {"cls": PlainCommand}))
+    def act() -> None:
+        raise fault
+
+    refused = CliRunner().invoke(fleet, ["act"])
+
+    assert refused.exit_code == code
+    assert form.fullmatch(refused.stderr), refused.stderr
+    assert refused.stdout == ""
+
+
+def test_every_command_is_of_the_kind_that_prints_its_usage() -> None:
+    assert [path for path, command in COMMANDS.items() if not isinstance(command, PlainCommand)] == []
+
+
+def test_no_command_ends_with_2_without_an_error_of_usage() -> None:
+    """The code 2 is that of ``UsageError`` alone: no other exit has a number above 1."""
+    files = [path for folder in ("services/cli", "tasks/commands") for path in (ROOT / folder).rglob("*.py")]
+    exits = [
+        (path.name, found)
+        for path in files
+        for found in re.findall(r"(?:exit|Exit|SystemExit)\(([^)]*)", path.read_text())
+    ]
+
+    assert len(exits) > 5
+    assert [one for one in exits if re.search(r"\b[2-9]\b", one[1])] == []
