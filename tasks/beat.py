@@ -35,7 +35,7 @@ from services.jobs.tick import (
     tick,
 )
 from services.ledger.dispatch import get_sender, send_messages
-from services.ledger.health import record_beat, record_release
+from services.ledger.heartbeats import record_beat, record_release
 from tasks.collectors import COLLECTORS
 
 LEADER_LOCK = 0x5F1EE8

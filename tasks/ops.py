@@ -2,6 +2,9 @@
 
 import os
 import socket
+from typing import Any
+
+from celery import Task
 
 from services.alerts.work_rules import record_dead_work, record_long_pauses
 from services.core.clock import utc_now
@@ -36,11 +39,12 @@ def sweep() -> dict[str, int]:
     return {"freed": report.freed, "sent_again": report.sent_again}
 
 
-@app.task(name="canary", soft_time_limit=10, time_limit=15)
-def canary(queue: str) -> None:
-    """Record a heartbeat, which shows that a worker of ``queue`` takes messages."""
+@app.task(name="canary", bind=True, soft_time_limit=10, time_limit=15)
+def canary(self: Task[Any, None], queue: str) -> None:
+    """Record a heartbeat, which shows that a worker of ``queue`` takes messages, and its node name."""
+    worker = f"{self.request.hostname or socket.gethostname()}:{os.getpid()}"
     with transaction() as tx:
-        record_heartbeat(tx, f"queue:{queue}", utc_now(), {"worker": f"{socket.gethostname()}:{os.getpid()}"})
+        record_heartbeat(tx, f"queue:{queue}", utc_now(), {"worker": worker})
 
 
 @app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)

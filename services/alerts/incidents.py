@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from sqlalchemy import Connection, Row, Select, case, func, or_, select
 
+from services.alerts.rules import AGING
 from services.alerts.tables import incidents
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid
@@ -16,6 +17,7 @@ from services.core.settings import get_settings
 
 _HAS_NEW_FINDING = """excluded.detail ? 'findings' and i.detail ? 'findings'
                            and not (i.detail -> 'findings') @> (excluded.detail -> 'findings')"""
+_IS_WORSE_FIGURE = "excluded.detail ? 'limit' and split_part(i.rule, ':', 1) <> all(%(aging)s)"
 _IS_UNKNOWN = f"i.status <> 'open' or {_HAS_NEW_FINDING}"
 # A worsening is later than the message before it, also if its transaction began earlier.
 # An upsert takes a number of the sequence for each row, even if it only updates: so the id is given.
@@ -41,7 +43,7 @@ select coalesce((select o.id from incidents o where o.rule = v.rule and o.period
 on conflict on constraint uq_incidents_identity do update set
    summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
    worsened_at = case when excluded.severity < i.severity
-                        or (i.status = 'open' and (excluded.detail ? 'limit' or {_HAS_NEW_FINDING}))
+                        or (i.status = 'open' and ({_IS_WORSE_FIGURE} or {_HAS_NEW_FINDING}))
                       then greatest(excluded.updated_at, i.notified_at + interval '1 microsecond')
                       else i.worsened_at end,
    reopened_at = case when i.status = 'resolved' then excluded.updated_at else i.reopened_at end,
@@ -184,11 +186,11 @@ def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -
     opens, in any period, only for a finding that no open or person-resolved incident of its shop and rule
     contains. Findings are added to an open list, never removed: a new one is worse, and ends the
     acknowledgement and the snooze, as opening again does; a higher severity ends the snooze. An open incident
-    with a ``limit`` in its ``detail`` is recorded again only if its figure is worse.
+    with a ``limit`` in its ``detail`` is recorded again only if its figure is worse; an age is not.
     """
     if not found:
         return 0
-    return len(tx.exec_driver_sql(_RECORD, {**_make_arrays(found), "now": now}).all())
+    return len(tx.exec_driver_sql(_RECORD, {**_make_arrays(found), "now": now, "aging": AGING}).all())
 
 
 def update_facts(tx: Connection, found: Sequence[Incident], now: datetime) -> None:

@@ -12,7 +12,7 @@ from services.alerts.channel_figures import CHANNEL_FAILED, collect_channel_figu
 from services.alerts.channels import list_channels
 from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, make_figure
 from services.alerts.rules import FIGURE_RULES
-from services.ledger.health import list_components_down, read_heartbeats
+from services.ledger.health import list_components_down, read_heartbeats, read_leases
 from services.ledger.request_errors import NO_FAULT
 from services.providers.delivery import INVALID_SIGNATURE
 from services.shops.connections import BROKEN_LINES
@@ -131,10 +131,14 @@ def bind_values(rule: str, now: datetime) -> dict[str, object]:
 
 
 def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
-    """Return a figure for each part that is down. Without beat, workers get no canaries and do not count."""
+    """Return a figure for each part that is down: one for all queues of a worker, one for those without any.
+
+    Without beat, workers get no canaries and do not count.
+    """
     # Beat's heartbeat says whether the broker takes messages; its latency is not measured here.
-    health = replace(read_heartbeats(tx), broker_latency_ms=0.0)
-    heartbeats, workers = [], []
+    health = replace(read_heartbeats(tx), broker_latency_ms=0.0, leases=read_leases(tx))
+    heartbeats: list[Figure] = []
+    silent: dict[str, dict[str, float]] = {}
     down = list_components_down(health, now)
     # Without canaries nothing is known about a worker that was never seen.
     first_canary = None if {"beat", "broker"} & {*down} else health.sending_since
@@ -148,10 +152,16 @@ def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
             continue
         age = (now - seen).total_seconds()
         if kind == "worker":
-            workers.append(Figure(age, subject=queue, detail={"queue": queue}))
+            silent.setdefault(health.find_node(queue), {})[queue] = age
         elif kind in ("beat", "sweep", "broker"):
             heartbeats.append(Figure(age, subject=part, detail={"name": part}))
+    workers = [_make_worker_figure(node, ages) for node, ages in silent.items()]
     return {"heartbeat_old": heartbeats, "worker_not_consuming": workers}
+
+
+def _make_worker_figure(node: str, ages: Mapping[str, float]) -> Figure:
+    worker = f"the worker {node} has taken no message" if node else "no worker has ever taken a message"
+    return Figure(max(ages.values()), subject=node, detail={"worker": worker, "queues": ", ".join(ages)})
 
 
 _COLLECTORS: Mapping[str, CollectFigures] = {

@@ -58,6 +58,8 @@ class FigureRule(AlertRule):
     """Whether values below ``threshold`` are beyond it, such as days that remain."""
     is_of_fleet: bool = False
     """Whether its figures belong to no shop, so that no shop can have a threshold of its own."""
+    is_age: bool = False
+    """Whether its figure grows with the time alone: then an open incident does not get worse."""
     lasts: timedelta = NOW
     clears: timedelta = MINUTES_10
     """At least two minutes, or a figure that comes and goes sends a message at each evaluation."""

@@ -100,6 +100,7 @@ _EVALUATED = (
         unit="s",
         threshold=60,
         lowest=30,
+        is_age=True,
         is_of_fleet=True,
         lasts=MINUTES_2,
         clears=MINUTES_2,
@@ -107,11 +108,12 @@ _EVALUATED = (
     FigureRule(
         name="worker_not_consuming",
         severity="P1",
-        about="no worker takes messages of a queue",
-        summary="no worker of the queue {queue} has answered a canary for {value:.0f} s (limit {limit:g} s)",
+        about="a worker takes no messages of its queues, or queues have no worker",
+        summary="{worker} of {queues} for {value:.0f} s (limit {limit:g} s)",
         unit="s since the last canary",
         threshold=90,
         lowest=90,
+        is_age=True,
         is_of_fleet=True,
         lasts=MINUTES_2,
         clears=MINUTES_2,
@@ -257,3 +259,6 @@ RULES: Mapping[str, AlertRule] = {rule.name: rule for rule in _list_rules()}
 """Every rule by its name, which is ``incidents.rule`` up to the colon."""
 
 FIGURE_RULES: Mapping[str, FigureRule] = {rule.name: rule for rule in _EVALUATED}
+
+AGING = [rule.name for rule in FIGURE_RULES.values() if rule.is_age]
+"""Rules whose figure is an age."""

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from services.audit.append import Mutation, append_change
 from services.ledger.topics import QUEUES
 
 HEARTBEAT_LIMIT = timedelta(seconds=30)
@@ -22,27 +21,14 @@ LONGEST_LEASE = timedelta(minutes=10)
 CANARY_LIMIT = timedelta(seconds=90)
 """Canaries are sent every 15 s: after this time six in a row had no answer."""
 
-_SENT = f"""
-insert into heartbeats as h (name, at, detail)
-values ('beat', %(now)s, jsonb_build_object('since', %(now)s::timestamptz))
-on conflict (name) do update set at = excluded.at, detail =
-  case when excluded.at - h.at <= interval '{HEARTBEAT_LIMIT.seconds} s' and h.detail ? 'since'
-       then h.detail - 'refused_at' else excluded.detail end
-"""  # noqa: S608 - constants only
-_REFUSED = """
-update heartbeats set detail = detail || jsonb_build_object('refused_at', %(now)s::timestamptz)
- where name = 'beat'
-"""
 _HEARTBEATS = """
 select name, at, case when name = 'drift' then detail end as detail, detail ->> 'worker' as worker,
        (detail ->> 'since')::timestamptz as since, (detail ->> 'refused_at')::timestamptz as refused_at
   from heartbeats where name <> 'release'
 """
-_RELEASED = """
-insert into heartbeats as h (name, at, detail)
-values ('release', %(now)s, jsonb_build_object('release', %(release)s::text))
-on conflict (name) do update set at = excluded.at, detail = excluded.detail where h.detail <> excluded.detail
-returning (select detail ->> 'release' from heartbeats where name = 'release') as before
+_LEASES = """
+select queue, max(lease_until) as until from work_queue
+ where status in ('pending', 'error') and locked_at is not null and lease_until is not null group by queue
 """
 
 Conditions = Mapping[str, Mapping[str, int]]
@@ -92,7 +78,9 @@ class Health:
     """When the broker last took no message of beat; None since it took one."""
     drift: Mapping[str, Any] = field(default_factory=dict)
     workers: Mapping[str, str] = field(default_factory=dict)
-    """Host and process id of the worker that last answered a canary, by queue."""
+    """Node name and process id of the worker that last answered a canary, by queue: ``ops@vm:12``."""
+    leases: Mapping[str, datetime] = field(default_factory=dict)
+    """The end of the latest lease by queue, for a reading without ``topics``."""
     conditions: Conditions | None = None
     """None if they could not be counted in time."""
     topics: Sequence[Row[Any]] = ()
@@ -102,6 +90,10 @@ class Health:
     def queues(self) -> list[QueueHealth]:
         """Every queue, in the order of ``QUEUES``; none if ``topics`` is empty."""
         return [self._sum_queue(queue) for queue in QUEUES] if self.topics else []
+
+    def find_node(self, queue: str) -> str:
+        """Return the node name of the worker that last answered a canary of ``queue``; empty: none did."""
+        return self.workers.get(queue, "").rpartition(":")[0]
 
     def _sum_queue(self, queue: str) -> QueueHealth:
         topics = [topic for topic in self.topics if topic.queue == queue]
@@ -141,16 +133,6 @@ class HealthStatus(NamedTuple):
     of the alerts (``alerts:<channel>``)."""
 
 
-def record_release(tx: Connection, release: str, now: datetime) -> None:
-    """Record in the fleet's audit that ``release`` runs now, if another one ran before."""
-    if (row := tx.exec_driver_sql(_RELEASED, {"release": release, "now": now}).first()) is None:
-        return
-    summary = f"release {row.before} was replaced by {release}" if row.before else f"release {release} began"
-    before = {"release": row.before} if row.before else None
-    change = Mutation("heartbeats", "release", summary, before, {"release": release})
-    append_change(tx, "deploy", {None: [change]}, by="beat", now=now)
-
-
 def read_heartbeats(tx: Connection) -> Health:
     """Return the part of the health whose reading time does not depend on the backlog."""
     started = perf_counter()
@@ -168,9 +150,9 @@ def read_heartbeats(tx: Connection) -> Health:
     )
 
 
-def record_beat(tx: Connection, now: datetime, *, is_refused: bool) -> None:
-    """Record that the broker took messages of beat at ``now``, or that it took none."""
-    tx.exec_driver_sql(_REFUSED if is_refused else _SENT, {"now": now})
+def read_leases(tx: Connection) -> Mapping[str, datetime]:
+    """Return the end of the latest lease of each queue. Reads only locked items."""
+    return {row.queue: row.until for row in tx.exec_driver_sql(_LEASES)}
 
 
 def list_components_down(health: Health, now: datetime) -> list[str]:
@@ -179,7 +161,7 @@ def list_components_down(health: Health, now: datetime) -> list[str]:
     A component whose state cannot be read does not count. Heartbeats need the database. The sweep and the
     workers need beat's messages, and beat needs the broker: if beat is late, they count only if they were
     late before; if the broker takes no message of a beat that tries, the broker counts. A
-    worker that renews a lease is alive, even while canaries wait behind its work.
+    worker that renews a lease is alive, even while the canaries of all its queues wait behind its work.
     """
     if health.database_latency_ms is None:
         return ["database"] + (["broker"] if health.broker_latency_ms is None else [])
@@ -200,14 +182,23 @@ def list_components_down(health: Health, now: datetime) -> list[str]:
 
     if is_late("sweep", HEARTBEAT_LIMIT):
         down.append("sweep")
-    busy = {
-        queue.queue
-        for queue in health.queues
-        if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
-    }
+    leases = {queue.queue: queue.leased_until for queue in health.queues} | {**health.leases}
+    busy = [queue for queue, until in leases.items() if until and now < until < now + LONGEST_LEASE]
     return down + [
-        f"worker:{queue}" for queue in QUEUES if queue not in busy and is_late(f"queue:{queue}", CANARY_LIMIT)
+        f"worker:{queue}"
+        for queue in QUEUES
+        if is_late(f"queue:{queue}", CANARY_LIMIT) and not _is_behind(health, queue, busy)
     ]
+
+
+def _is_behind(health: Health, queue: str, busy: Sequence[str]) -> bool:
+    """Return whether canaries of ``queue`` wait behind work of ``busy`` queues, as those do too."""
+    node, beats = health.find_node(queue), health.heartbeats
+    return queue in busy or any(
+        node and node == health.find_node(other) and beats[f"queue:{other}"] - at <= HEARTBEAT_LIMIT
+        for other in busy
+        if (at := beats.get(f"queue:{queue}"))
+    )
 
 
 def classify_health(health: Health, now: datetime) -> HealthStatus:

@@ -11,7 +11,7 @@ from services.alerts.postmortem import format_postmortem, read_record
 from services.audit.append import Mutation, append_change
 from services.core.db import transaction
 from services.core.errors import InputInvalid
-from services.ledger.health import record_release
+from services.ledger.heartbeats import record_release
 from tests.jobs.job_rows import add_shops
 
 NOW = datetime(2026, 11, 28, 15, tzinfo=UTC)

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.ledger import backlog
-from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats, record_beat
+from services.ledger.health import Health, QueueHealth, list_components_down, read_heartbeats
+from services.ledger.heartbeats import record_beat
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
 
