@@ -1,6 +1,7 @@
 """Bulk actions: what one would change, its start, its progress and its stop."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -67,7 +68,7 @@ def plan_request(list_name: str, action: str, filters: Mapping[str, str]) -> Bul
         audit_search(tx, page, filters, values)
     columns = RowFacts._fields[:-1] if list_name == "work" else ("id", "shop_id", "topic", "origin")
     with transaction() as tx:
-        found = read_all_matching(tx, page, values, g.access, columns)
+        found, too_large = read_all_matching(tx, page, values, g.access, columns)
     query = {
         one.name: ""
         if one.role > Role.VIEWER
@@ -78,6 +79,8 @@ def plan_request(list_name: str, action: str, filters: Mapping[str, str]) -> Bul
     rows = [RowFacts(**row._asdict()) for row in found]
     statuses = kind.choose_statuses(values.get(kind.field, ()))
     plan = plan_bulk_action(kind, rows, statuses, g.access.shops_with(Role.OPERATOR), g.at)
+    if too_large:
+        plan = replace(plan, skipped={**plan.skipped, "larger than 1 MiB, and not searched": too_large})
     return BulkRequest(plan, query, filters)
 
 

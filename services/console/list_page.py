@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, cast, func, literal
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, String, case, cast, func, literal
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from services.accounts.roles import Role
 
 MAX_CANDIDATES = 50_000
 """Filters are applied to at most this many rows, the newest ones; the page says so."""
+
+MAX_SEARCHED_BYTES = 1024 * 1024
+"""A stored body or payload of more bytes is not searched; the page says how many."""
 
 Values = Mapping[str, Any]
 """The value of each filter that is set, by name."""
@@ -36,7 +39,7 @@ class ListFilter:
     ``choice``: one or more of ``choices``, separated by commas; ``text``; ``time``: an age such as 24h, a day
     or a moment; ``shop``: a slug; ``number``; ``path``: a JSON path of PostgreSQL. ``needs`` are filters
     without which it would read too much. One with a ``role`` needs it at the shop, because it finds what is
-    masked; each use is audited.
+    masked; each use is audited. ``size`` is the number of bytes that it reads of a row.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ListFilter:
     choices: Choices | None = None
     needs: tuple[str, ...] = ()
     role: Role = Role.VIEWER
+    size: Callable[[FromClause], ColumnElement[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,27 +128,33 @@ def by_part(name: str, label: str, column: str) -> ListFilter:
     )
 
 
-def by_content(label: str, content: Callable[[FromClause], Any]) -> tuple[ListFilter, ListFilter]:
+def by_content(
+    label: str,
+    content: Callable[[FromClause], Any],
+    size: Callable[[FromClause], ColumnElement[int]],
+) -> tuple[ListFilter, ListFilter]:
     """Return the filters for a part of the text of masked JSON, and for a JSON path in it.
 
-    A path matches if the first value that it finds is neither false nor null; an error in a row is no match.
+    A path matches if the first value that it finds is neither false nor null; an error in a row is no match,
+    and neither is a row of more than ``MAX_SEARCHED_BYTES``.
     """
 
-    def matches(rows: FromClause, value: Any) -> ColumnElement[bool]:
+    def has_text(rows: FromClause, value: Any) -> ColumnElement[bool]:
+        return limit(rows, _has_part(content(rows), value))
+
+    def has_path(rows: FromClause, value: Any) -> ColumnElement[bool]:
         no_values = cast({}, JSONB)
         found = func.jsonb_path_query_first(content(rows), cast(value, JSONPATH), no_values, literal(True))
-        return func.coalesce(cast(found, String).not_in(("false", "null")), literal(False))
+        return limit(rows, cast(found, String).not_in(("false", "null")))
 
-    masked: Any = {"needs": ("shop", "topic", "since"), "role": Role.ADMIN}
+    def limit(rows: FromClause, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        is_read = case((size(rows) <= MAX_SEARCHED_BYTES, condition), else_=literal(False))
+        return func.coalesce(is_read, literal(False))
+
+    masked: Any = {"needs": ("shop", "topic", "since"), "role": Role.ADMIN, "size": size}
     return (
-        ListFilter(
-            name="text",
-            label=f"Text in the {label}",
-            kind="text",
-            condition=lambda rows, value: func.coalesce(_has_part(content(rows), value), literal(False)),
-            **masked,
-        ),
-        ListFilter(name="path", label=f"JSON path in the {label}", kind="path", condition=matches, **masked),
+        ListFilter(name="text", label=f"Text in the {label}", kind="text", condition=has_text, **masked),
+        ListFilter(name="path", label=f"JSON path in the {label}", kind="path", condition=has_path, **masked),
     )
 
 

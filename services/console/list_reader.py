@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONPATH
 from sqlalchemy.exc import DBAPIError
 
 from services.accounts.roles import Access, Role
-from services.console.list_page import MAX_CANDIDATES, ListFilter, ListPage, Values
+from services.console.list_page import MAX_CANDIDATES, MAX_SEARCHED_BYTES, ListFilter, ListPage, Values
 from services.core.db import MAX_COUNTED, is_connection_fault
 from services.core.durations import parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown, join_faults
@@ -36,6 +36,8 @@ class ListResult(NamedTuple):
 
     ``counts`` are the rows by value of the facet, with all other filters; ``total`` is the number of all that
     match. Both end at ``MAX_COUNTED`` + 1. ``is_cut``: only the newest ``MAX_CANDIDATES`` rows were searched.
+    ``too_large`` is the number of rows that were not searched because they are larger than
+    ``MAX_SEARCHED_BYTES``.
     """
 
     rows: Sequence[Row[Any]]
@@ -43,6 +45,7 @@ class ListResult(NamedTuple):
     counts: Mapping[str, int]
     total: int
     is_cut: bool
+    too_large: int = 0
 
 
 def parse_filters(
@@ -158,6 +161,8 @@ def read_list(
         _limit_time(tx, ends)
         counts = _count_facet(tx, page, values, access)
         _limit_time(tx, ends)
+        too_large = len(_find_too_large(tx, page, values, access))
+        _limit_time(tx, ends)
         more = {**values, "after": cursor} if cursor else values
         rows, condition = _find(tx, page, more, access)
         wanted = select(rows).where(condition)
@@ -167,7 +172,8 @@ def read_list(
         found = tx.execute(wanted.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
     shown = found[:limit]
     next_after = make_cursor(page, shown[-1]) if len(found) > limit else ""
-    return ListResult(shown, next_after, counts, min(total, MAX_COUNTED + 1), read > MAX_CANDIDATES)
+    total = min(total, MAX_COUNTED + 1)
+    return ListResult(shown, next_after, counts, total, read > MAX_CANDIDATES, too_large)
 
 
 @contextmanager
@@ -188,8 +194,8 @@ def _limited_time(tx: Connection, values: Values) -> Iterator[float]:
 
 def read_all_matching(
     tx: Connection, page: ListPage, values: Values, access: Access, names: Sequence[str]
-) -> Sequence[Row[Any]]:
-    """Return the columns ``names`` of every row that matches.
+) -> tuple[Sequence[Row[Any]], Sequence[int]]:
+    """Return the columns ``names`` of every row that matches, and the ids of those too large to search.
 
     Raises ``InputInvalid`` if it takes too long, or if more than ``MAX_CANDIDATES`` rows are to be searched.
     """
@@ -203,7 +209,9 @@ def read_all_matching(
                 f"there are more than {MAX_CANDIDATES:,} rows to search, and not all of them would be found: "
                 f"narrow it by {names_of_filters}"
             )
-        return tx.execute(select(*(rows.c[name] for name in names)).where(condition)).all()
+        found = tx.execute(select(*(rows.c[name] for name in names)).where(condition)).all()
+        _limit_time(tx, ends)
+        return found, _find_too_large(tx, page, values, access)
 
 
 def _limit_time(tx: Connection, ends: float) -> None:
@@ -227,6 +235,17 @@ def _find(
         are_several = isinstance(shop.type, ARRAY)
         condition &= shop.contained_by(sorted(shops)) if are_several else shop.in_(sorted(shops))
     return rows, condition
+
+
+def _find_too_large(tx: Connection, page: ListPage, values: Values, access: Access) -> Sequence[int]:
+    """Return the ids of the rows that a filter did not read, of those that match the others."""
+    sizes = {one.name: one.size for one in page.filters if one.size and one.name in values}
+    if not sizes:
+        return ()
+    left = {name: value for name, value in values.items() if name not in sizes}
+    rows, condition = _find(tx, page, left, access)
+    size = next(iter(sizes.values()))(rows)
+    return tx.execute(select(rows.c.id).where(condition, size > MAX_SEARCHED_BYTES)).scalars().all()
 
 
 def _count_facet(tx: Connection, page: ListPage, values: Values, access: Access) -> dict[str, int]:

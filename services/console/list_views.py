@@ -114,7 +114,8 @@ def _make_answer(page: ListPage) -> Callable[[], Any]:
                 page.name: rows,
                 "next": result.after or None,
                 "count": min(result.total, MAX_COUNTED),
-                "is_counted": result.total <= MAX_COUNTED and not result.is_cut,
+                "is_counted": result.total <= MAX_COUNTED and not (result.is_cut or result.too_large),
+                "too_large": result.too_large,
                 "counts": {name: min(count, MAX_COUNTED) for name, count in result.counts.items()},
             }
         )

@@ -25,6 +25,8 @@ _TYPES: dict[str, dict[str, Any]] = {
     "summaries": {"type": "array", "items": {"type": "string"}},
 }
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
+_IS_COUNTED = "false: there may be more than `count`: rows beyond 10,000, or rows that were not searched"
+_TOO_LARGE = "rows that were not searched for text or path, because they are larger than 1 MiB"
 _TEXT = {"type": ["string", "null"]}
 _ERROR = {
     "type": "object",
@@ -99,12 +101,13 @@ def _describe_answer(page: ListPage) -> dict[str, Any]:
     counts = {"type": "object", "additionalProperties": {"type": "integer"}}
     return {
         "type": "object",
-        "required": [page.name, "next", "count", "is_counted", "counts"],
+        "required": [page.name, "next", "count", "is_counted", "too_large", "counts"],
         "properties": {
             page.name: rows,
             "next": {"type": ["string", "null"], "description": "the cursor of the next page"},
             "count": {"type": "integer", "description": "rows that match, at most 10,000"},
-            "is_counted": {"type": "boolean", "description": "false: there are more than `count`"},
+            "is_counted": {"type": "boolean", "description": _IS_COUNTED},
+            "too_large": {"type": "integer", "description": _TOO_LARGE},
             "counts": counts | {"description": f"by {page.title_of_facet.lower() or 'nothing'}"},
         },
     }
@@ -159,7 +162,8 @@ Send an API token of [your account](sign-in.md#sessions-and-tokens): `Authorizat
 error has `error` (a stable code) and `detail`: {faults}. A token with the role viewer reads, one with the
 role operator acts.
 
-An answer has the rows, `next` (the value for `after`, or null), `count`, `is_counted` and `counts`.
+An answer has the rows, `next` (the value for `after`, or null), `count`, `is_counted`, `too_large` and
+`counts`.
 """
 
 

@@ -1,5 +1,6 @@
 """Text and JSON paths in payloads and bodies: what matches, who searches, and what is audited."""
 
+from secrets import token_hex
 from urllib.parse import quote
 
 import orjson
@@ -8,10 +9,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
+from services.console.list_page import MAX_SEARCHED_BYTES
 from services.console.list_reader import LONGEST_PATH
 from services.core.clock import utc_now
 from services.core.db import transaction
-from tests.console.people import make_console, sign_in_as
+from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.console.test_lists import add_shops, ask
 from tests.ledger_rows import accept, new_event
 
@@ -81,6 +83,34 @@ def test_a_path_finds_its_bodies_and_unreadable_ones_do_not_match(
     scope = SCOPE.replace("orders/create", "order_ingest")
     found = ask(client, f"/api/v1/work?{scope}&path={quote(path)}")
     assert found["count"] == len([one for one in ids if one < 4])
+
+
+def test_bodies_above_a_size_are_not_searched_and_are_counted(engine: Engine) -> None:
+    add_bodies(engine)
+    large = b'{"id": 4, "a": "%s"}' % token_hex(MAX_SEARCHED_BYTES // 2).encode()
+    accept(engine, new_event(96, body=large, delivery_key="large", received_at=utc_now()))
+    with transaction() as tx:
+        tx.execute(
+            text("update work_queue set topic = 'order_ingest', payload = cast(:body as jsonb) where id = 1"),
+            {"body": large.decode()},
+        )
+    client = sign_in_as(make_console(engine), Role.ADMIN)
+
+    for name, topic in (("events", "orders/create"), ("work", "order_ingest")):
+        scope = SCOPE.replace("orders/create", topic)
+        for query in ("text=a", "path=$.id"):
+            found = ask(client, f"/api/v1/{name}?{scope}&{query}")
+            assert (found["too_large"], found["is_counted"]) == (1, False)
+            assert all(row.get("delivery_key") != "large" for row in found[name])  # type: ignore[attr-defined]
+        assert "1 row is larger than 1 MiB, and not searched" in client.get(f"/{name}?{scope}&text=a").text
+    assert ask(client, f"/api/v1/events?{SCOPE}")["too_large"] == 0
+    asked = {"list": "events", "action": "replay", "dry_run": True}
+    filters = {"shop": "harbour", "topic": "orders/create", "since": "1h", "path": "$.id"}
+    token = read_csrf_token(client)
+    answer = client.post(
+        "/api/v1/bulk-actions", json={**asked, "filters": filters}, headers={"X-CSRFToken": token}
+    )
+    assert answer.get_json()["skipped"] == {"larger than 1 MiB, and not searched": 1}
 
 
 def test_text_in_bodies_is_found_in_any_case(engine: Engine) -> None:
