@@ -20,6 +20,7 @@ from services.cli.output import print_json
 from services.cli.params import SHOP, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
+from services.core.errors import describe_unknown
 from services.ledger.work import FLEET
 
 
@@ -29,6 +30,8 @@ class FigureRuleType(KnownType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in RULES and value not in FIGURE_RULES:
             self.fail(f"{value} is recorded when it is found: it has no threshold", param, ctx)
+        if value not in FIGURE_RULES:
+            self.fail(describe_unknown(value, FIGURE_RULES, "fleet alerts list"), param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -46,7 +46,7 @@ from services.console.sign_in_forms import (
     SignInAgainForm,
     SignInForm,
 )
-from services.console.sign_in_pages import render_sign_in_page
+from services.console.sign_in_pages import notice_left_set_up, render_sign_in_page
 from services.console.sign_in_settings import console_url, sign_in_settings
 from services.console.sign_in_texts import HAS_SECOND_FACTOR, SECOND_STEP_LATE
 from services.console.user_store import ConsoleUser, lock_console_user, make_user_store, orm_connection
@@ -77,6 +77,7 @@ def init_sign_in(app: Flask, settings: Settings) -> Security:
     app.config.update(sign_in_settings(settings))
 
     app.before_request(_check_json)
+    app.before_request(notice_left_set_up)
     app.before_request(_check_second_step)
     return Security(
         app,

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from flask import render_template, request
+from flask import flash, render_template, request, session
 from flask_security import url_for_security
 
+from services.console.sign_in_texts import SET_UP_LEFT
 from services.core.settings import get_settings
 
 
@@ -63,7 +64,8 @@ PAGES: Mapping[str, SignInPage] = MappingProxyType(
         ),
         "two_factor_setup": SignInPage(
             "One-time codes",
-            "An authenticator app on your phone makes a code for each sign-in.",
+            "An authenticator app on your phone makes a code for each sign-in. Delete an entry there that an "
+            "earlier try made: it does not count.",
             (
                 FormOnPage("two_factor_setup_form", "two_factor_setup"),
                 FormOnPage("two_factor_verify_code_form", "two_factor_token_validation", "Enter the code"),
@@ -114,6 +116,13 @@ PAGES: Mapping[str, SignInPage] = MappingProxyType(
 
 _ORDER = ("email", "identity", "password", "new_password", "setup", "phone", "code", "name", "usage")
 _LAST = ("submit", "csrf_token")
+
+
+def notice_left_set_up() -> None:
+    """On the page of sign-in, which ends the set-up of codes, tell a person who left it what to do."""
+    is_sign_in = request.endpoint == "security.login" and request.method == "GET"
+    if is_sign_in and session.get("tf_state") in ("setup_from_login", "validating_profile"):
+        flash(SET_UP_LEFT, "error")
 
 
 def render_sign_in_page(template: str, **context: Any) -> str:

@@ -7,6 +7,9 @@ _UNKNOWN_PASSKEY = "This console does not know this passkey. Use another one, or
 _WRONG_CODE = "The code is wrong, or was used. Your app shows a new code every 30 seconds."
 
 SECOND_STEP_LATE = "More than 10 minutes have passed since your password. Sign in again."
+SET_UP_LEFT = (
+    "Your one-time codes are not set up yet. Sign in again: the next page has a new picture to scan."
+)
 HAS_SECOND_FACTOR = (
     "Your account has a second factor: sign in with it. New ones are set up on your account's page."
 )

@@ -48,6 +48,11 @@ def is_mail_address(raw: str) -> bool:
     return _ADDRESS.fullmatch(raw) is not None
 
 
+def is_full_address(raw: str) -> bool:
+    """Return whether ``raw`` is an address whose domain has a period: ``a@b`` is a typing error."""
+    return is_mail_address(raw) and "." in raw.rpartition("@")[2].strip(".")
+
+
 def is_mail_address_or_empty(raw: str) -> bool:
     return not raw or is_mail_address(raw)
 

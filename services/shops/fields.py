@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from services.core.errors import did_you_mean
 from services.core.money import CURRENCIES, is_amount
-from services.core.setting_urls import is_mail_address_or_empty
+from services.core.setting_urls import is_full_address
 from services.core.zone_names import is_zone, suggest_zones
 
 OF_POOL = "pool:"
@@ -16,9 +16,8 @@ OF_POOL = "pool:"
 _RATE = re.compile(r"([A-Z]{3})/(?!\1)([A-Z]{3})=([0-9]{1,9}(?:\.[0-9]{1,9})?)?")
 
 
-def _is_public_address_or_empty(raw: str) -> bool:
-    """Return whether ``raw`` is empty, or an address whose domain has a period: ``a@b`` is a typing error."""
-    return is_mail_address_or_empty(raw) and (not raw or "." in raw.rpartition("@")[2].strip("."))
+def _is_full_address_or_empty(raw: str) -> bool:
+    return not raw or is_full_address(raw)
 
 
 def _is_limit(value: str) -> bool:
@@ -62,8 +61,8 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     ),
     "timezone": (is_zone, "an IANA name such as America/Vancouver"),
     "currency": (CURRENCIES.__contains__, "a currency of ISO 4217 in three capital letters, such as CAD"),
-    "owner_email": (_is_public_address_or_empty, "one mail address such as owner@example.com"),
-    "accountant_email": (_is_public_address_or_empty, "one mail address such as books@example.com"),
+    "owner_email": (_is_full_address_or_empty, "one mail address such as owner@example.com"),
+    "accountant_email": (_is_full_address_or_empty, "one mail address such as books@example.com"),
     "shopify_domain": (
         re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
         "the shop's name at Shopify, such as harbour.myshopify.com",

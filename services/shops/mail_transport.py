@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.errors import join_faults
 from services.core.pg_arrays import int_array
+from services.core.setting_urls import is_full_address
 from services.core.settings import MAIL_TRANSPORTS
 from services.providers.outgoing_mail import AddressInvalid, ascii_address, parse_sender
 from services.shops.shops import Shop, ShopInvalid
@@ -145,7 +146,7 @@ def _is_sender(sender: str) -> bool:
 
 def _is_address(address: str) -> bool:
     try:
-        return bool(ascii_address(address))
+        return is_full_address(ascii_address(address))
     except AddressInvalid:
         return False
 

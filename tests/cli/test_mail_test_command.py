@@ -175,5 +175,7 @@ def test_wrong_mail_settings_of_a_shop_are_reported_before_anything_is_stored(en
 
 
 def test_an_invalid_address_is_wrong_usage(engine: Engine) -> None:
-    assert CliRunner().invoke(main, ["mail", "test", "nobody"]).exit_code == 2
+    for address, fault in (("nobody", "should be one mail address"), ("a@b", "a domain without a period")):
+        refused = CliRunner().invoke(main, ["mail", "test", address])
+        assert (refused.exit_code, fault in refused.output) == (2, True), refused.output
     assert run_test("--shop", "nowhere").exit_code == 2

@@ -62,6 +62,8 @@ def event(engine: Engine, harbour: str) -> None:
         ("payments breaks --shop harbour --day 2026-11-31", "November 2026 has 30 days"),
         ("events list --since 2026-02-30", "February 2026 has 28 days"),
         ("jobs run daily-reconciliation --period 2026-11-31", "November 2026 has 30 days"),
+        ("alerts set nosuch --threshold 1 --reason x", "known names: `fleet alerts list` lists all"),
+        ("alerts set sms_over_budgt --threshold 1 --reason x", "did you mean 'sms_over_budget'?"),
         ("incidents list --rule work", "did you mean 'work_dead'?"),
         ("incidents list --rule work_dead:order_ingst", "did you mean 'work_dead:order_ingest'?"),
         ("incidents show 99999", "there is no incident 99999"),

@@ -170,6 +170,25 @@ def test_an_admin_needs_a_second_factor_and_recovery_codes_work_once(engine: Eng
     assert third.get("/").status_code == 302
 
 
+def test_the_sign_in_page_helps_who_left_the_set_up_of_codes(engine: Engine) -> None:
+    client, hint = make_console(engine), "Your one-time codes are not set up yet."
+    add_with_password(client, Role.OWNER)
+
+    assert hint not in client.get("/sign-in").text
+    sign_in(client)
+    assert hint in client.get("/sign-in").text, "left before the picture"
+    sign_in(client)
+    first = re.search(r'"key">([A-Z2-7-]+)<', post(client, "/account/codes", setup="authenticator").text)
+    assert hint in client.get("/sign-in").text, "left before the code"
+    sign_in(client)
+    key = re.search(r'"key">([A-Z2-7-]+)<', post(client, "/account/codes", setup="authenticator").text)
+    assert first
+    assert key
+    assert key[1] != first[1]
+    assert post(client, "/sign-in/code", code=make_code(key[1])).location == "/account/recovery-codes"
+    assert hint not in make_console(engine).get("/sign-in").text
+
+
 def test_a_one_time_code_works_once(engine: Engine) -> None:
     client = make_console(engine)
     add_with_password(client, Role.ADMIN)

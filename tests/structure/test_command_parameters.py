@@ -29,7 +29,7 @@ FREE_TEXTS = frozenset(
     reason actor sender tenant_id client_id mailbox name owner_email accountant_email shopify_domain timezone
     currency stock_location_id stock_owner province gst_number pst_number qst_number registered pst_exempt
     slug changes names schedule period url sku skus point reference amount source
-    address file confirmed text by ai_cap sms_budget exchange_rates email""".split()  # noqa: SIM905 - shorter than a list
+    file confirmed text by ai_cap sms_budget exchange_rates email""".split()  # noqa: SIM905 - shorter than a list
 )
 """Names of parameters with any text, or whose text the command parses and refuses itself.
 

@@ -17,10 +17,12 @@ from services.cli.base import (
 )
 from services.cli.mail.route import format_route
 from services.cli.output import print_json, safe_text
-from services.cli.params import SHOP
+from services.cli.params import SHOP, ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Misconfigured
+from services.core.errors import InputInvalid, Misconfigured
+from services.core.log_redaction import quote_value
+from services.core.setting_urls import is_full_address, is_mail_address
 from services.core.settings import get_settings
 from services.core.times import format_time
 from services.ledger.accept import WorkRef, record_work
@@ -38,8 +40,24 @@ from services.shops.shops import Shop, get_shop
 POLL_SECONDS = 0.1
 
 
+def _parse_address(text: str) -> str:
+    if is_mail_address(text) and not is_full_address(text):
+        example = f"{text.rpartition('@')[0]}@example.com"
+        raise InputInvalid(
+            f"{quote_value(text)} has a domain without a period: it should be such as {example}"
+        )
+    try:
+        ascii_address(text)
+    except AddressInvalid as fault:
+        raise InputInvalid(str(fault)) from fault
+    return text
+
+
+ADDRESS = ParsedType("address", _parse_address)
+
+
 @click.command("test", cls=ReportingCommand)
-@click.argument("address")
+@click.argument("address", type=ADDRESS, metavar="ADDRESS")
 @click.option(
     "--shop", "slug", type=SHOP, default="", help="Send as this shop's mail (default: as the fleet's)."
 )
@@ -66,10 +84,6 @@ def test(
     \b
     Example: fleet mail test ada@example.com --shop harbour
     """
-    try:
-        ascii_address(address)
-    except AddressInvalid as fault:
-        raise click.UsageError(str(fault)) from fault
     now = utc_now()
     with transaction() as tx:
         shop = get_shop(tx, slug) if slug else None
