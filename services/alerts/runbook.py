@@ -14,6 +14,7 @@ _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
 _PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT|CHAIN)\b")
 _OF_SHOP = re.compile(r"(?<!backfill run) --shop SHOP\b")
 _OF_SCOPE = " SCOPE"
+_OF_INCIDENT = " --incident ID"
 _NOT_COMMON = re.compile(rf"{_PLACEHOLDER.pattern}|{_OF_SCOPE}\b")
 _SHOP_OF_TOPIC = re.compile(r"(--topic [a-z_]+) --shop SHOP\b")
 _SENTENCE = re.compile(r"(?<=\.) (?=[A-Z`])")
@@ -64,8 +65,11 @@ def find_steps(
 
 
 def _keep_common(text: str) -> str:
-    """Return the sentences of ``text`` without placeholders; a command for a topic is for all its shops."""
-    text = _SHOP_OF_TOPIC.sub(r"\1", text)
+    """Return the sentences of ``text`` without placeholders; a command for a topic is for all its shops.
+
+    A command for several incidents is on the timeline of none.
+    """
+    text = _SHOP_OF_TOPIC.sub(r"\1", text.replace(_OF_INCIDENT, ""))
     return " ".join(one for one in _SENTENCE.split(text) if not _NOT_COMMON.search(one))
 
 

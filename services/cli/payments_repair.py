@@ -15,6 +15,7 @@ from services.cli.base import (
     notify_workers,
     one_shop_option,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, safe_text
 from services.cli.params import DAY
 from services.core.clock import utc_now
@@ -44,6 +45,7 @@ MAX_BREAKS = 5_000
 @click.option(
     "--timeout", type=click.FloatRange(0, 3600), default=120, show_default=True, help="Most seconds to wait."
 )
+@incident_option
 @dry_run_option
 @json_option
 @actor_option
@@ -54,6 +56,7 @@ def repair(
     rerun: bool,
     waits: bool,
     timeout: float,
+    incident: int | None,
     dry_run: bool,
     as_json: bool,
     actor: str,
@@ -83,6 +86,8 @@ def repair(
         _print_plan(plan, as_json=as_json)
         return
     author = audit_author(actor)
+    with transaction() as tx:
+        link_incident(tx, incident, f"repairs payments of {day} at {shop}", now=utc_now(), **author)
 
     def report(text: str) -> None:
         if not as_json:

@@ -19,6 +19,7 @@ from services.cli.base import (
     operator_label,
     shop_option,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_list
 from services.cli.params import PRIVACY_REQUEST
 from services.core.clock import utc_now
@@ -69,6 +70,7 @@ def print_requests(shop: str, limit: int, as_json: bool) -> None:
 _decision_options = add_options(
     click.argument("request_id", type=PRIVACY_REQUEST, metavar="ID"),
     click.option("--reason", required=True, help="Why, for the audit."),
+    incident_option,
     actor_option,
     dry_run_option,
     force_option,
@@ -102,19 +104,27 @@ def reject_request(**options: Any) -> None:
 
 
 def _decide(
-    request_id: int, reason: str, actor: str, dry_run: bool, force: bool, as_json: bool, *, erase: bool
+    request_id: int,
+    reason: str,
+    incident: int | None,
+    actor: str,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    *,
+    erase: bool,
 ) -> None:
     confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force or dry_run)
-    by = operator_label(actor)
+    by, request, now = operator_label(actor), new_request_id(), utc_now()
     with transaction_or_plan(dry_run=dry_run) as tx:
-        shop_id = record_decision(
-            tx, request_id, erase=erase, by=by, reason=reason, now=utc_now(), request=new_request_id()
-        )
-        slug = find_slugs(tx).get(shop_id or 0, "")
-    if shop_id is None:
-        raise click.UsageError(
-            f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
-        )
+        what = f"{'confirmed' if erase else 'rejected'} the privacy request {request_id}"
+        link_incident(tx, incident, what, now=now, by=by, request_id=request, reason=reason)
+        shop_id = record_decision(tx, request_id, erase=erase, by=by, reason=reason, now=now, request=request)
+        if shop_id is None:
+            raise click.UsageError(
+                f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
+            )
+        slug = find_slugs(tx)[shop_id]
     verb = "would be" if dry_run else "is"
     text = f"{slug}: the shop {verb} {'erased within minutes' if erase else 'kept'}."
     document = {"id": request_id, "shop": slug, "changed": not dry_run, "note": text}

@@ -13,8 +13,10 @@ from services.cli.base import (
     json_option,
     one_shop_option,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, print_table
 from services.cli.usage import hidden_alias
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
@@ -43,10 +45,13 @@ def command() -> None:
 @command.command("subscriptions")
 @one_shop_option
 @click.option("--create", is_flag=True, help="Create what is missing, for the address PUBLIC_URL.")
+@incident_option
 @actor_option
 @dry_run_option
 @json_option
-def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: bool) -> None:
+def subscriptions(
+    shop: str, create: bool, incident: int | None, actor: str, dry_run: bool, as_json: bool
+) -> None:
     """Show which webhooks Shopify sends here, and which wanted ones it does not send.
 
     Subscriptions of the app's own configuration file are not listed: Shopify does not return them.
@@ -72,8 +77,11 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
             "ingress, such as https://hooks.example.com",
         )
     if create and not dry_run:
+        author = audit_author(actor)
+        with transaction() as tx:
+            link_incident(tx, incident, f"creates subscriptions of {shop}", now=utc_now(), **author)
         with recorded_calls(record.id):
-            created, refused = create_and_record(admin, record, diff, **audit_author(actor))
+            created, refused = create_and_record(admin, record, diff, **author)
     if as_json:
         document = {
             "shop": record.slug,

@@ -16,6 +16,7 @@ from services.cli.base import (
 )
 from services.cli.costs import costs
 from services.cli.costs_record import record_shop_cost
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.mail.route import print_connections
 from services.cli.output import print_fields, print_json, print_list, print_table, to_document
 from services.cli.shops_connect import connect
@@ -147,6 +148,7 @@ def show(slug: str, as_json: bool) -> None:
 @shop_argument
 @click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
 @_field_options()
+@incident_option
 @force_option
 @dry_run_option
 @actor_option
@@ -154,6 +156,7 @@ def show(slug: str, as_json: bool) -> None:
 def set_fields(
     slug: str,
     changes: tuple[str, ...],
+    incident: int | None,
     force: bool,
     dry_run: bool,
     actor: str,
@@ -184,7 +187,9 @@ def set_fields(
     if left and not dry_run:
         confirm(f"{'; '.join(left)}: no rate would be stated. Change it?", force=force)
     with transaction_or_plan(dry_run=dry_run) as tx:
-        before, shop, left = change_shop(tx, slug, wanted, utc_now(), **audit_author(actor))
+        author = audit_author(actor)
+        before, shop, left = change_shop(tx, slug, wanted, utc_now(), **author)
+        link_incident(tx, incident, f"changed {', '.join(wanted)} of {slug}", now=utc_now(), **author)
     for one in left:
         state = "would be" if dry_run else "is"
         click.echo(f"{one}: no rate {state} stated", err=True)

@@ -21,6 +21,7 @@ from services.cli.base import (
     json_option,
     shop_argument,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json
 from services.cli.params import INPUT_FILE
 from services.cli.progress import ListProgress
@@ -73,11 +74,20 @@ _RETRY_AFTER_SECONDS = 5.0
     type=INPUT_FILE,
     help="A file with a line NAME=VALUE for each credential; - reads standard input.",
 )
+@incident_option
 @force_option
 @dry_run_option
 @actor_option
 @json_option
-def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
+def connect(
+    slug: str,
+    file: Path | None,
+    incident: int | None,
+    force: bool,
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
+) -> None:
     """Connect a shop to Shopify: check its credentials, subscribe its webhooks, read what is there already.
 
     The first backfill reads the whole catalogue, and the orders that the app's scopes show. If it is
@@ -110,6 +120,7 @@ def connect(slug: str, file: Path | None, force: bool, dry_run: bool, actor: str
     access = _check_token(shop, domain, given, prompts=0 if file or not sys.stdin.isatty() else MAX_PROMPTS)
     with transaction_or_plan(dry_run=dry_run) as tx:
         record_credentials(tx, shop, domain, given, utc_now(), **author)
+        link_incident(tx, incident, f"connects {slug} to {domain}", now=utc_now(), **author)
     what = f"{access.currency}, {access.timezone}, {format_count(len(access.scopes), 'scope')}"
     click.echo(f"{domain} accepts the token: {what}", err=True)
     if before not in ("", domain):

@@ -16,6 +16,7 @@ from services.cli.base import (
     json_option,
     shop_argument,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, print_table
 from services.cli.params import OUTPUT_FOLDER
 from services.cli.progress import ListProgress
@@ -62,12 +63,20 @@ MAX_PASSES = 24
     metavar="SHOP",
     help="The shop again, instead of an answer.",
 )
+@incident_option
 @actor_option
 @dry_run_option
 @force_option
 @json_option
 def remove(
-    slug: str, folder: Path | None, confirmed: str, actor: str, dry_run: bool, force: bool, as_json: bool
+    slug: str,
+    folder: Path | None,
+    confirmed: str,
+    incident: int | None,
+    actor: str,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Remove a shop for good: export its data, delete it, and ignore its late webhooks.
 
@@ -113,6 +122,7 @@ def remove(
         _unsubscribe(shop)
         with transaction() as tx:
             mark_removed(tx, shop, utc_now(), **author)
+            link_incident(tx, incident, f"removes {slug}", now=utc_now(), **author)
     with ListProgress() as progress:
         delete_rows(shop, utc_now(), progress)
         for _ in range(MAX_PASSES):

@@ -16,6 +16,7 @@ from services.cli.base import (
     operator_label,
     shop_argument,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, to_document
 from services.cli.params import DURATION, INPUT_FILE, SECRET
 from services.core.clock import utc_now
@@ -52,6 +53,7 @@ _GENERATED = ", ".join(
     type=DURATION,
     help="How long the replaced secret stays valid: 24h, 0.",
 )
+@incident_option
 @dry_run_option
 @actor_option
 @json_option
@@ -62,6 +64,7 @@ def secret(
     generate: bool,
     restore: bool,
     previous_valid_for: timedelta | None,
+    incident: int | None,
     dry_run: bool,
     actor: str,
     as_json: bool,
@@ -74,7 +77,7 @@ def secret(
     Example: fleet shops secret harbour shopify-webhook --from-file secret.txt
     """
     if restore:
-        _restore(slug, kind, actor, dry_run=dry_run)
+        _restore(slug, kind, actor, incident, dry_run=dry_run)
         return
     value = _take_value(kind, file, generate=generate)
     now, by, request_id = utc_now(), operator_label(actor), new_request_id()
@@ -83,6 +86,8 @@ def secret(
         is_new = record_secret(
             tx, shop.id, kind.name, value, now, previous_valid_for, by=by, request_id=request_id
         )
+        text = f"{'recorded' if is_new else 'has already'} {kind.name} of {slug}"
+        link_incident(tx, incident, text, now=now, by=by, request_id=request_id)
         state = next(state for state in list_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new and not dry_run, **to_document(state)}
@@ -97,15 +102,17 @@ def secret(
     click.echo(text, err=generate)
 
 
-def _restore(slug: str, kind: SecretKind, actor: str, *, dry_run: bool) -> None:
+def _restore(slug: str, kind: SecretKind, actor: str, incident: int | None, *, dry_run: bool) -> None:
+    author = audit_author(actor)
     with transaction_or_plan(dry_run=dry_run) as tx:
         shop = get_shop(tx, slug)
-        if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **author):
             raise click.ClickException(
                 f"{slug} has no retired {kind.name}, or has a current one: `fleet shops show {slug}`"
             )
         if kind.name == "shopify-token":
             record_installed(tx, shop.id, utc_now())
+        link_incident(tx, incident, f"restored {kind.name} of {slug}", now=utc_now(), **author)
     click.echo(f"{kind.name} of {slug} {'would be' if dry_run else 'is'} in use again.")
 
 

@@ -19,6 +19,7 @@ from services.cli.base import (
     one_shop_option,
     read_csv_file,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_lines, print_list, print_table
 from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
@@ -192,8 +193,9 @@ def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor:
 @one_shop_option
 @_level_options
 @click.option("--pieces", required=True, type=click.IntRange(0, MAX_PIECES), help="Pieces in stock.")
+@incident_option
 @_change_options
-def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> None:
+def count(shop: str, incident: int | None, dry_run: bool, actor: str, as_json: bool, **level: Any) -> None:
     """Record a count: the pieces in stock, including those of open orders.
 
     The pieces that Shopify holds back for open orders, damage and so on are read at the same moment and
@@ -202,7 +204,7 @@ def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> 
     \b
     Example: fleet stock count --shop harbour --sku MUG-0001 --location 65536001 --pieces 24
     """
-    _record_counts(shop, [CountLine(**level)], dry_run, actor, as_json)
+    _record_counts(shop, [CountLine(**level)], dry_run, actor, as_json, incident)
 
 
 @command.command("import", shop_position=0)
@@ -250,7 +252,14 @@ def adjust(
         click.echo(f"{change.before} -> {change.after}; {planned}")
 
 
-def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: str, as_json: bool) -> None:
+def _record_counts(
+    slug: str,
+    lines: Sequence[CountLine],
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
+    incident: int | None = None,
+) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         counts = resolve_counts(tx, shop.id, shop.stock_location_id, lines)
@@ -270,7 +279,10 @@ def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: 
     with transaction() as tx:
         changes = plan_counts(tx, shop.id, counts, held)
         if not dry_run:
-            record_counts(tx, shop.id, changes, held, counted_at, utc_now(), **audit_author(actor))
+            author = audit_author(actor)
+            record_counts(tx, shop.id, changes, held, counted_at, utc_now(), **author)
+            skus = ", ".join(change.sku or str(change.inventory_item_id) for change in changes)
+            link_incident(tx, incident, f"counted {skus} at {slug}", now=utc_now(), **author)
     if as_json:
         print_json({"changed": not dry_run, "counts": [change._asdict() for change in changes]})
         return

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from services.cli.base import audit_author, confirm
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json
 from services.cli.params import TOPIC
 from services.core.clock import utc_now
@@ -12,7 +13,7 @@ from services.core.db import transaction, transaction_or_plan
 from services.ledger.backoff import MAX_FACTOR, list_backoffs, set_backoff
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import count_work
-from tasks.commands.options import act_options, celery_command, incident_option, link_incident, reason_option
+from tasks.commands.options import act_options, celery_command, reason_option
 
 
 @celery_command(

@@ -20,6 +20,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from services.cli.base import notify_workers
+from services.cli.incident_link import link_incident
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction, transaction_or_plan
 from services.core.log import configure_logging
@@ -82,11 +83,18 @@ class RunResult(NamedTuple):
 
 
 def run_here(
-    job: Job, slugs: Collection[str], period: str | None, *, force: bool, by: str, request_id: str
+    job: Job,
+    slugs: Collection[str],
+    period: str | None,
+    *,
+    force: bool,
+    by: str,
+    request_id: str,
+    incident: int | None = None,
 ) -> list[RunResult]:
     """Run ``job`` at ``slugs`` (none: at every place) in this process, one shop after the other.
 
-    Raises as ``trigger_job`` does.
+    The timeline of ``incident`` has it. Raises as ``trigger_job`` does.
     """
     # Imported here, because it loads every handler and Celery.
     from tasks.handlers import EXTERNAL
@@ -101,7 +109,8 @@ def run_here(
     runner, token = ExternalRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
     with transaction() as tx:
         now = utc_now()
-        triggered = _trigger(tx, job, slugs, period, by=by, now=now, force=force, request_id=request_id)
+        author = {"by": by, "now": now, "request_id": request_id}
+        triggered = _trigger(tx, job, slugs, period, incident, force=force, **author)
         leased = lease_items(tx, topic, [one.ref.id for one in triggered if one.ref], token, now)
     results: list[RunResult] = []
     refs: list[WorkRef] = []
@@ -134,19 +143,41 @@ def run_here(
 
 
 def plan_here(
-    job: Job, slugs: Collection[str], period: str | None, *, force: bool, by: str
+    job: Job,
+    slugs: Collection[str],
+    period: str | None,
+    *,
+    force: bool,
+    by: str,
+    incident: int | None = None,
 ) -> Sequence[StartResult]:
     """Return what ``run_here`` would trigger, without a commit. Raises as ``trigger_job`` does."""
     with transaction_or_plan(dry_run=True) as tx:
-        return _trigger(tx, job, slugs, period, by=by, now=utc_now(), force=force)
+        author = {"by": by, "now": utc_now(), "request_id": ""}
+        return _trigger(tx, job, slugs, period, incident, force=force, **author)
 
 
 def _trigger(
-    tx: Connection, job: Job, slugs: Collection[str], period: str | None, **more: Any
+    tx: Connection,
+    job: Job,
+    slugs: Collection[str],
+    period: str | None,
+    incident: int | None,
+    *,
+    force: bool,
+    **author: Any,
 ) -> list[StartResult]:
     # By id, so that all transactions lock the rows in one order.
     places = sorted({*slugs}, key=lambda slug: get_shop(tx, slug).id if slug else 0) or [""]
-    return [one for slug in places for one in trigger_job(tx, job, slug, period, origin="cli", **more)]
+    found = [
+        one
+        for slug in places
+        for one in trigger_job(tx, job, slug, period, origin="cli", force=force, **author)
+    ]
+    periods = ", ".join(sorted({one.period for one in found}))
+    where = f" at {', '.join(slugs)}" if any(slugs) else ""
+    link_incident(tx, incident, f"runs {job.name} for {periods}{where}", **author)
+    return found
 
 
 def summarize(job: Job, results: Sequence[RunResult]) -> dict[str, Any]:

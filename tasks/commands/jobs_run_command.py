@@ -14,6 +14,7 @@ from services.cli.base import (
     new_request_id,
     operator_label,
 )
+from services.cli.incident_link import incident_option
 from services.cli.params import SHOP
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -30,6 +31,7 @@ from tasks.commands.jobs_plan import JOB
 @click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
 @click.option("--max-runs", type=click.IntRange(1, 1000), help="With --failed: at most so many runs.")
 @click.option("--again", "--force", "force", is_flag=True, help="Run again if that period is done.")
+@incident_option
 @dry_run_option
 @actor_option
 @click.pass_context
@@ -41,6 +43,7 @@ def run(
     period: str,
     max_runs: int | None,
     force: bool,
+    incident: int | None,
     dry_run: bool,
     actor: str,
 ) -> None:
@@ -70,14 +73,17 @@ def run(
     if failed and not shops:
         return
     if dry_run:
-        for planned in jobs_run.plan_here(wanted, shops, period or None, force=force, by=by):
+        planned_runs = jobs_run.plan_here(
+            wanted, shops, period or None, force=force, by=by, incident=incident
+        )
+        for planned in planned_runs:
             where = f" at {planned.shop.slug}" if planned.shop else ""
             click.echo(f"Would run {job} for {planned.period}{where}: {jobs_run.PLANS[planned.found]}.")
         if wanted.topic == "retention":
             ctx.invoke(retention.show, as_json=False)
         return
     results = jobs_run.run_here(
-        wanted, shops, period or None, force=force, by=by, request_id=new_request_id()
+        wanted, shops, period or None, force=force, by=by, request_id=new_request_id(), incident=incident
     )
     one_only = len(results) == 1 and (bool(shops) or not wanted.per_shop)
     document = results[0].document() if one_only else jobs_run.summarize(wanted, results)

@@ -1,14 +1,11 @@
 """Shared options of the subcommands of ``celery``."""
 
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any
 
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
-from sqlalchemy import Connection
 
-from services.alerts.people import record_action
-from services.audit.append import Author
 from services.cli.base import (
     ReportingCommand,
     actor_option,
@@ -19,7 +16,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.params import INCIDENT, QUEUE, TOPIC, WORK, WORK_STATUSES
+from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
 
 scope_options = add_options(
     click.option("-Q", "--queue", type=QUEUE, default="", help="Only this queue, such as inventory."),
@@ -36,16 +33,6 @@ filter_options = add_options(
 )
 act_options = add_options(actor_option, dry_run_option, force_option, json_option)
 reason_option = click.option("--reason", default="", help="Why, for the audit.")
-incident_option = click.option(
-    "--incident", type=INCIDENT, help="Add it to the timeline of this incident, for which it is done."
-)
-
-
-def link_incident(tx: Connection, incident_id: int | None, text: str, **author: Unpack[Author]) -> None:
-    """Add ``text``, what was done and why, to the timeline of the open incident, if one is given."""
-    if incident_id is not None:
-        why = author.get("reason", "")
-        record_action(tx, incident_id, "action", f"{text}: {why}" if why else text, {}, **author)
 
 
 class OperatorCommand(ReportingCommand, CeleryCommand):

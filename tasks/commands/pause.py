@@ -8,6 +8,7 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import audit_author, confirm, find_shop_id
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json
 from services.cli.params import COST, ParsedType
 from services.cli.pauses import describe_pause
@@ -29,8 +30,6 @@ from services.shops.shops import find_slugs
 from tasks.commands.options import (
     act_options,
     celery_command,
-    incident_option,
-    link_incident,
     reason_option,
     scope_options,
 )

@@ -20,6 +20,7 @@ from services.cli.base import (
     format_count,
     notify_workers,
 )
+from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_lines
 from services.cli.params import DURATION
 from services.core.clock import utc_now
@@ -34,8 +35,6 @@ from tasks.commands.options import (
     act_options,
     celery_command,
     filter_options,
-    incident_option,
-    link_incident,
     reason_option,
     scope_options,
 )

@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 from string import Formatter
 from typing import Any
 
+import click
 import pytest
 
 from services.alerts.decide import Change
 from services.alerts.messages import Notice, format_slack, make_message
 from services.alerts.rules import FIGURE_RULES, RULES
 from services.alerts.runbook import FLEET, find_steps
-from tests.structure.test_examples import parse_line
+from services.cli.main import main
+from tests.structure.test_examples import CELERY, parse_line
 
 OF_A_PERSON = {
     "TEXT": "a reason",
@@ -114,17 +116,57 @@ def test_each_command_of_the_steps_parses(rule: str, shop: str) -> None:
         parse_line(line)
 
 
+WITHOUT_LINK = {
+    "fleet alerts test": "it changes nothing of the fleet",
+    "fleet audit resolve": "it resolves the incident",
+    "fleet gate": "it ends the incident",
+    "fleet incidents resolve": "the incident is its argument",
+    "fleet mail test": "it sends one mail",
+    "fleet migrate": "it works without the tables",
+}
+"""Commands of the steps that change something and take no --incident, and why."""
+
+
+def find_options(line: str) -> tuple[str, set[str]]:
+    """Return the path of the command of ``line``, and its options."""
+    words = line.replace("celery -A tasks", "celery").split()
+    found: click.Command | None = main if words[0] == "fleet" else CELERY[words[1]]
+    path = words[:1] if words[0] == "fleet" else words[:2]
+    while isinstance(found, click.Group):
+        path.append(words[len(path)])
+        found = found.get_command(click.Context(found), path[-1])
+    assert found, line
+    return " ".join(path), {name for param in found.params for name in param.opts}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_command_that_changes_something_is_linked_to_the_incident(rule: str) -> None:
+    for line in re.findall(r"`((?:fleet|celery) [^`]+)`", " ".join(RULES[rule].steps)):
+        path, options = find_options(line)
+        is_change = "--dry-run" in options and "--dry-run" not in line
+        is_list = "--create" in options and "--create" not in line
+        if is_change and not is_list and path not in WITHOUT_LINK:
+            assert "--incident" in options, path
+            assert line.endswith(" --incident ID"), line
+        else:
+            assert "--incident" not in line
+
+
 def test_steps_name_the_secret_the_item_the_request_and_the_scope() -> None:
     def fix(rule: str, detail: dict[str, Any], period: str = "2026-11-20") -> str:
         steps = find_steps(rule, shop="harbour", period=period, incident_id=12, detail=detail)
         assert steps is not None
         return " ".join(steps)
 
-    assert "`fleet shops secret harbour stripe-key`" in fix("secret_old", {"secret": "stripe-key"})
-    assert "discard --id 41 --reason TEXT" in fix("work_dead:mail_send", {"last_id": 41})
-    assert "`fleet privacy confirm 7 --reason TEXT`" in fix("shop_redact_not_confirmed", {}, "7")
-    assert "resume -Q mail --shop harbour`" in fix("pause_long:mail", {"scope": "-Q mail"})
-    assert "resume --shop harbour`" in fix("pause_long:everything", {"scope": ""})
+    assert "`fleet shops secret harbour stripe-key --incident 12`" in fix(
+        "secret_old", {"secret": "stripe-key"}
+    )
+    assert "discard --id 41 --reason TEXT --incident 12`" in fix("work_dead:mail_send", {"last_id": 41})
+    assert "`fleet privacy confirm 7 --reason TEXT --incident 12`" in fix(
+        "shop_redact_not_confirmed", {}, "7"
+    )
+    assert "resume -Q mail --shop harbour --incident 12`" in fix("pause_long:mail", {"scope": "-Q mail"})
+    assert "resume --shop harbour --incident 12`" in fix("pause_long:everything", {"scope": ""})
     rate = fix("cost_not_converted:ai", {"left": "3.20 USD + 1.00 EUR", "cap": "50.00 CAD"})
     assert "--exchange-rates USD/CAD=RATE" in rate
 
@@ -162,6 +204,7 @@ def test_a_message_about_several_incidents_has_steps_for_all_of_them(
     text = write_slack(rule, *subjects, severity=severity)
 
     assert list_words(text) <= OF_A_PERSON.keys()
+    assert "--incident" not in text
     assert text.endswith("`fleet incidents show 2`, `fleet incidents show 3`")
     assert ("`fleet incidents ack 2 3`" in text) == (severity == "P1")
 

@@ -26,6 +26,7 @@ from services.payments.handler import ingest_transactions
 from services.payments.reconcile import reconcile_day
 from services.shops.secrets import record_secret
 from services.shops.shops import get_shop_by_id
+from tests.alerts.linked import LINK, list_actions
 from tests.fakes.stripe import Failure, StripeApi
 from tests.payments.day_rows import NOW
 from tests.shopify.sample_payloads import add_shop, rows
@@ -243,7 +244,8 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     assert "would fetch 1 lost events: evt_1" in planned.output
     assert rows(shop, "select count(*) from inbound_events") == [(1,)]
 
-    healed = fleet("repair", "--shop", "harbour", "--day", day, "--no-wait")
+    healed = fleet("repair", "--shop", "harbour", "--day", day, "--no-wait", *LINK)
+    assert list_actions(shop) == [("ada", f"repairs payments of {day} at harbour")]
     assert healed.exit_code == 0, healed.output
     assert "2 events entered, 1 items of work requeued" in healed.output
     assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --force" in healed.output

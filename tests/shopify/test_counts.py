@@ -13,6 +13,7 @@ from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
+from tests.alerts.linked import LINK, list_actions, open_incident
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -63,9 +64,12 @@ def test_count_during_open_orders_includes_their_pieces(engine: Engine, stocked:
     """Ten in stock, three sold and not sent: a count of nine means that one is missing."""
     add_at_shopify(stocked, sold(ORDER, 3))
 
-    counted = stock("count", *FIRST, "--pieces", "9", "--json")
+    open_incident(engine)
+    counted = stock("count", *FIRST, "--pieces", "9", "--json", *LINK)
 
     assert counted.exit_code == 0, counted.output
+    ((_, what),) = list_actions(engine)
+    assert what.startswith("counted MUG")
     (change,) = json.loads(counted.stdout)["counts"]
     assert (change["pieces"], change["held_back"], change["available"]) == (9, 3, 6)
     assert rows(engine, LEVELS) == [(6, 7)]

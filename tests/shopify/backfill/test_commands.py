@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from services.cli.main import main
 from services.core.settings import get_settings
 from services.shopify.subscriptions.plan import WANTED
+from tests.alerts.linked import LINK, list_actions, open_incident
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
     STRIPE_KEY,
@@ -109,7 +110,9 @@ def test_subscriptions_are_shown_and_created_with_a_public_url(
     get_settings.cache_clear()
 
     assert read("subscriptions", "--shop", "holed", "--create", "--dry-run")["made"] == []
-    made = read("subscriptions", "--shop", "holed", "--create")
+    open_incident(shops.engine)
+    made = read("subscriptions", "--shop", "holed", "--create", *LINK)
+    assert list_actions(shops.engine) == [("ada", "creates subscriptions of holed")]
 
     assert made["made"] == sorted(WANTED)
     assert set(read("subscriptions", "--shop", "holed")["good"]) == set(WANTED)

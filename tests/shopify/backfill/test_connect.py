@@ -20,6 +20,7 @@ from services.shopify.backfill.run import backfill_shopify
 from services.shopify.subscriptions.plan import WANTED
 from services.shops.secrets import list_secret_states
 from services.shops.shops import get_shop, set_shop
+from tests.alerts.linked import LINK, list_actions, open_incident
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, put_order, work_off
 from tests.shopify.backfill.sample_day import CURRENCY
 from tests.shopify.backfill.test_first_contact import ALL, OLD, counts, stock_catalogue
@@ -86,8 +87,10 @@ def secrets(shops: Shops) -> set[str]:
 
 def test_shop_is_connected_and_its_old_catalogue_known(shop: Shops, tmp_path: Path) -> None:
     put_order(shop, OLD, 1)
+    open_incident(shop.engine)
     with workers(shop):
-        done = connect("holed", "--from-file", write(tmp_path))
+        done = connect("holed", "--from-file", write(tmp_path), *LINK)
+    assert list_actions(shop.engine) == [("ada", f"connects holed to {DOMAIN}")]
 
     assert done.exit_code == 0, done.output
     assert "complete: 20 products, 80 levels" in done.output

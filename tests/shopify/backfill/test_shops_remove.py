@@ -24,6 +24,7 @@ from services.providers.object_store import open_store
 from services.shopify.backfill.run import backfill_shopify
 from services.shops.secrets import delete_retired_secrets, record_secret
 from services.shops.shops import ShopInvalid, add_shop, list_shops
+from tests.alerts.linked import LINK, list_actions, open_incident
 from tests.retention.old_rows import archive_with, make_old, read_all
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, control, put_order, receive
 from tests.shopify.backfill.sample_day import make_day
@@ -81,9 +82,11 @@ def test_removed_shop_leaves_only_proofs_and_nothing_of_another_shop_changes(
 ) -> None:
     other, before = rows_of(shop, shop.whole), rows_of(shop, shop.holed)
 
-    done = remove("holed", "--export", tmp_path / "data", "--confirm", "holed", "--json")
+    open_incident(shop.engine)
+    done = remove("holed", "--export", tmp_path / "data", "--confirm", "holed", "--json", *LINK)
 
     assert done.exit_code == 0, done.output
+    assert list_actions(shop.engine) == [("ada", "removes holed")]
     report = json.loads(done.stdout)
     assert rows_of(shop, shop.whole) == other
     after = {table for table, rows in rows_of(shop, shop.holed).items() if rows}
