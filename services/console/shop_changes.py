@@ -28,8 +28,9 @@ from services.providers.provider import SecretInvalid, SecretKind
 from services.providers.registry import get_secret_kind
 from services.shopify.shop_changes import change_shop, compare_domain
 from services.shopify.stock.count_store import release_levels
+from services.shopify.uninstall import record_installed
 from services.shops.fields import replace_rates
-from services.shops.secrets import list_secret_states, record_secret
+from services.shops.secrets import list_secret_states, record_secret, restore_secret
 from services.shops.shops import FIELDS, Shop
 from services.shops.staff import record_staff
 
@@ -103,6 +104,8 @@ def _record_secret(slug: str) -> Any:
     """Record a secret. A generated one is in this answer alone; no value is in a flash, which is a cookie."""
     shop, form = _get_own_shop(slug), request.form
     is_generated = "generate" in form
+    if "restore" in form:
+        return _restore_secret(shop, form["restore"])
     try:
         kind = _parse_kind(form.get("name", "").strip())
         value = kind.generate() if is_generated else form.get("value", "")
@@ -123,6 +126,21 @@ def _record_secret(slug: str) -> Any:
         text += f" The previous one is valid until {format_time(until)}."
     flash(text)
     return show_shop(slug, new_secret=(kind.name, value)) if is_generated else _back(slug, "secrets")
+
+
+def _restore_secret(shop: Shop, name: str) -> Any:
+    """Use a retired secret again, while it is kept and nothing has replaced it."""
+    try:
+        kind = _parse_kind(name)
+        with transaction() as tx:
+            if not restore_secret(tx, shop.id, kind.name, g.at, by=g.access.email, request_id=g.request_id):
+                raise InputInvalid(f"there is no retired {kind.name}, or a current one has replaced it")
+            if kind.name == "shopify-token":
+                record_installed(tx, shop.id, g.at)
+        flash(f"{kind.name} is in use again.")
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+    return _back(shop.slug, "secrets")
 
 
 def _parse_kind(name: str) -> SecretKind:

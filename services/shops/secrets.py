@@ -188,6 +188,7 @@ def list_secret_states(tx: Connection, shop_id: int, now: datetime) -> Sequence[
     """Return names and times of the shop's secrets by name, without opening any.
 
     The columns: ``name, recorded_at, previous_until, used_at, previous_used_at`` (of the replaced one).
+    A retired one has the prefix ``retired:``, and is deleted at ``previous_until``.
     """
     is_current = shop_secrets.c.expires_at.is_(None)
     used_at = func.max(shop_secrets.c.last_used_at)
