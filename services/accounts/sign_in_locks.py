@@ -7,7 +7,6 @@ and links from a mail are not affected: a stranger cannot lock a person out.
 import hmac
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_
 
 from services.accounts.emails import fold_email
 from services.accounts.tables import sign_in_locks
+from services.core.networks import find_network
 from services.core.settings import get_settings
 
 MAX_FAILURES: Mapping[str, int] = MappingProxyType({"account": 5, "address": 20, "link": 3})
@@ -81,17 +81,6 @@ def take_link(tx: Connection, email: str, now: datetime) -> bool:
 def clear_failures(tx: Connection, subject: Subject) -> bool:
     """End the lock of ``subject`` and forget its failures; return whether it was locked or had any."""
     return bool(tx.execute(delete(sign_in_locks).where(_is(subject))).rowcount)
-
-
-def find_network(address: str) -> str:
-    """Return the /64 of an IPv6 address, which one subscriber has; any other address as it is."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return str(IPv6Network((int(found), 64), strict=False))
-    return str(found if isinstance(found, IPv4Address) else found.ipv4_mapped)
 
 
 def _is(one: Subject) -> ColumnElement[bool]:

@@ -36,11 +36,20 @@ select notified_value, nullif(shop_id, 0), subject, subject, 0, 0 from alert_sta
    and not exists (select from request_counts where minute > %(since)s)
 """
 _SIGNATURE_FAILURES = r"""
+with counted as (
+  select shop, provider, address, sum(count) as count from webhook_senders
+   where hour > %(since)s - interval '1 hour' group by 1, 2, 3
+), senders as (
+  select shop, provider, array_agg(address || ' (' || count || ')' order by count desc, address) as list
+    from counted group by 1, 2
+)
 select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider,
-       regexp_replace(c.provider, '^[^:]+', '\&-webhook') as secret
+       regexp_replace(c.provider, '^[^:]+', '\&-webhook') as secret,
+       coalesce(array_to_string(a.list[:3], ', '), 'unknown addresses') as senders, a.list[:10] as addresses
   from request_counts c join shops s on s.slug = c.shop
+  left join senders a on (a.shop, a.provider) = (c.shop, c.provider)
  where c.minute > %(since)s and c.outcome = %(invalid_signature)s
- group by s.id, c.provider
+ group by s.id, c.provider, a.list
 """
 _LOCKS_STUCK = """
 select count(*) as value, null as shop_id, topic as subject, topic from work_queue

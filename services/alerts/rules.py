@@ -28,7 +28,8 @@ _EVALUATED = (
         name="signature_failures",
         severity="P2",
         about="webhooks arrive with a wrong signature",
-        summary="{value:.0f} {provider} webhooks with a wrong signature in an hour (limit {limit:g})",
+        summary="{value:.0f} {provider} webhooks with a wrong signature in an hour (limit {limit:g}), "
+        "most from {senders}",
         unit="per hour",
         threshold=3,
         window=HOUR,

@@ -7,8 +7,8 @@ from flask_limiter import ApplicationLimit, Limiter
 from flask_limiter.errors import RateLimitExceeded
 
 from services.accounts.api_tokens import PREFIX
-from services.accounts.sign_in_locks import find_network
 from services.console.answers import json_error
+from services.core.networks import find_network
 
 SIGN_INS_PER_MINUTE: Final = 30
 """Forms of sign-in that one address may post, and requests of single sign-on."""

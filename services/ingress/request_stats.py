@@ -5,11 +5,14 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
@@ -20,6 +23,7 @@ from services.ledger.request_errors import RequestError, record_errors
 from services.ledger.statement_stats import StatementStats
 from services.ledger.tables import TOTAL
 from services.ledger.webhook_refusals import WebhookRefusals, record_refusals
+from services.ledger.webhook_senders import WebhookSenders, record_senders
 from services.providers.registry import find_provider
 from services.shops.secret_uses import SecretUses
 
@@ -68,6 +72,7 @@ class RequestStats:
         self._errors: list[RequestError] = []
         self._used_secrets: dict[int, datetime] = {}
         self._secret_uses = SecretUses()
+        self._senders = WebhookSenders()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
@@ -86,14 +91,18 @@ class RequestStats:
         duration_ms: float,
         refusal_detail: str = "",
         secret_id: int = 0,
+        sender: str = "",
     ) -> None:
         """Count one request. A shop that does not exist is counted as ``UNKNOWN``.
 
         ``refusal_detail`` says why a signed delivery was refused; the next flush opens an incident with it.
-        ``secret_id``: the secret that verified an accepted one.
+        ``secret_id``: the secret that verified an accepted one. ``sender``: the address of one with a wrong
+        signature.
         """
         minute = now.replace(second=0, microsecond=0)
         key = ((minute, shop, provider, outcome, route, status), bisect_left(BOUNDS_MS, duration_ms))
+        if sender:
+            self._senders.add(now, shop, provider, sender)
         with self._lock:
             self._counter[key] += 1
             if secret_id:
@@ -141,6 +150,9 @@ class RequestStats:
                     self._add_refusal(one)
             return False
         self._secret_uses.record_ids(self._engine, used)
+        if senders := self._senders.take():
+            with suppress(DBAPIError, PoolTimeout), transaction(self._engine) as tx:
+                record_senders(tx, senders)
         return True
 
     def _add_refusal(self, one: WebhookRefusals) -> None:

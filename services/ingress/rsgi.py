@@ -89,7 +89,7 @@ class Gateway:
             forwarded = [value for name, value in items if name == "x-forwarded-for"]
             return find_client(scope.client, forwarded, self._trusted)
 
-        return HttpRequest(scope.method, scope.path, headers, read, repeated)
+        return HttpRequest(scope.method, scope.path, headers, read, repeated, find_sender)
 
     async def watch(self) -> None:
         """Cancel late bodies and keep connections free, until cancelled.

@@ -26,6 +26,8 @@ class HttpRequest:
     headers: Mapping[str, str]
     read_body: ReadBody
     repeated: frozenset[str] = frozenset()
+    find_sender: Callable[[], str] = str
+    """Returns the client's address; empty: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class WebhookEndpoint:
                 headers.append(("allow", "POST"))
             if status >= 500 and outcome not in NO_FAULT:
                 self._stats.add_error(describe_error(request, log, status, fault))
-        self._record(log, status, outcome)
+        self._record(log, status, outcome, request.find_sender() if outcome == INVALID_SIGNATURE else "")
         return HttpResponse(status, headers, body)
 
     async def _accept(self, request: HttpRequest, log: RequestLog) -> AcceptedEvent | None:
@@ -218,11 +218,11 @@ class WebhookEndpoint:
         if self._secrets.is_refused(shop_id, queue, name):
             raise HttpError(503, "paused", retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
 
-    def _record(self, log: RequestLog, status: int, outcome: str) -> None:
+    def _record(self, log: RequestLog, status: int, outcome: str, sender: str) -> None:
         route, delivery, accepted = log.route, log.delivery, log.accepted
         # The text of an unknown sender must not become a label of a statistic.
         is_known = route and (route.slug in self._secrets.snapshot.shop_ids or outcome == "ignored")
-        slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
+        slug, provider = (route.slug, self._name(route)) if route and is_known else (UNKNOWN, UNKNOWN)
         duration_ms = (time.perf_counter() - log.began) * 1000
         self._stats.count(
             log.now,
@@ -234,6 +234,7 @@ class WebhookEndpoint:
             duration_ms,
             log.refusal_detail,
             log.secret_id if accepted else 0,
+            sender,
         )
         log_request(
             request_id=log.request_id,
@@ -246,6 +247,12 @@ class WebhookEndpoint:
             size_bytes=log.size_bytes,
             event_id=accepted.event_id if accepted else None,
         )
+
+    def _name(self, route: WebhookRoute) -> str:
+        """Return the provider for statistics; a source without a secret is free text."""
+        name, colon, _ = route.provider.partition(":")
+        is_known = not colon or (route.slug, route.secret_name) in self._secrets.snapshot.keys
+        return route.provider if is_known else f"{name}:{UNKNOWN}"
 
 
 def _shown_topic(route: WebhookRoute, delivery: WebhookDelivery) -> str:

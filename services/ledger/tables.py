@@ -199,6 +199,15 @@ request_errors = Table(
     Index("ix_request_errors_at", "at"),
 )
 
+# Addresses that sent webhooks with a wrong signature: the most frequent ones of an hour, shop and provider.
+webhook_senders = Table(
+    "webhook_senders",
+    metadata,
+    *keys("hour", AT),
+    *keys("shop provider address", Text),
+    *columns("count", BigInteger),
+)
+
 # Durations of statements by kind of process (ingress, console, jobs); ``latency`` as in ``request_counts``.
 statement_stats = Table(
     "statement_stats",

@@ -104,6 +104,7 @@ _END_SECRETS = "update shop_secrets set expires_at = %(until)s where shop_id = %
 OF_OTHER_KEYS = {
     "rate_limits": "delete from rate_limits where owner_id = %(shop_id)s",
     "request_counts": "delete from request_counts where shop = %(slug)s",
+    "webhook_senders": "delete from webhook_senders where shop = %(slug)s",
 }
 """Tables that name the shop by another column."""
 

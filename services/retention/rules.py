@@ -100,6 +100,10 @@ RULES = (
             ("work_stats", "minute", STATS_AGE, "figures per minute, topic and worker", _TOTALS_STAY),
             ("request_counts", "minute", STATS_AGE, "requests per minute, shop and route", _TOTALS_STAY),
             (
+                "webhook_senders", "hour", STATS_AGE, "addresses that sent webhooks with a wrong signature",
+                "they are blocked within days",
+            ),
+            (
                 "request_errors", "at", STATS_AGE, "requests that were answered with 5xx",
                 "they are investigated within days; their incident stays",
             ),

@@ -27,7 +27,7 @@ DETAIL = {
     "queue": "webhooks", "requests": 9, "route": "/webhooks/stripe", "secret": "stripe-webhook",
     "since": "2026-11-27", "slowest": "claim", "spent": "41.00 CAD", "subject": "a rule",
     "topic": "mail_send",
-    "waiting": 9, "queues": "webhooks", "worker": "the worker",
+    "waiting": 9, "queues": "webhooks", "worker": "the worker", "senders": "a",
 }  # fmt: skip
 RULES = pytest.mark.parametrize("rule", FIGURE_RULES)
 
@@ -98,7 +98,7 @@ def test_every_summary_can_be_written(rule: str) -> None:
 
 
 def test_a_rule_without_figures_has_an_incident_and_keeps_its_own(tx: Connection) -> None:
-    figures = {"signature_failures": [Figure(5, 7, "stripe", {"provider": "stripe"})]}
+    figures = {"signature_failures": [Figure(5, 7, "stripe", {"provider": "stripe", "senders": "a"})]}
     evaluate_rules(tx, figures, NOW)
     for minute in range(1, 20):
         evaluate_rules(tx, {}, NOW + minute * MINUTE)
@@ -186,7 +186,11 @@ def test_after_a_long_stop_a_rule_has_two_minutes_for_its_figures(tx: Connection
 
 
 def test_shops_and_subjects_have_incidents_of_their_own(tx: Connection) -> None:
-    figures = [Figure(3, shop, provider, {"provider": provider}) for shop in (7, 8) for provider in "ab"]
+    figures = [
+        Figure(3, shop, provider, {"provider": provider, "senders": "a"})
+        for shop in (7, 8)
+        for provider in "ab"
+    ]
     evaluate_rules(tx, {"signature_failures": figures}, NOW)
 
     assert len(open_rules(tx)) == 4

@@ -89,7 +89,7 @@ def test_a_higher_severity_is_sent(engine: Engine, web: Web) -> None:
 def test_a_doubled_figure_is_sent_once(engine: Engine, web: Web) -> None:
     texts = []
     for minute, failures in enumerate((3, 4, 7, 7)):
-        figure = Figure(failures, 7, "stripe", {"provider": "stripe"})
+        figure = Figure(failures, 7, "stripe", {"provider": "stripe", "senders": "a"})
         with transaction(engine) as tx:
             evaluate_rules(tx, {"signature_failures": [figure]}, NOW + minute * MINUTE)
         texts += notify(engine, web, NOW + minute * MINUTE)

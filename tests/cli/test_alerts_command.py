@@ -34,7 +34,7 @@ def east(engine: Engine) -> None:
 def evaluated(engine: Engine) -> None:
     """Two of three shops are beyond the limit of wrong signatures since now, and an audit chain is broken."""
     figures = [
-        Figure(value, shop, subject, {"provider": subject})
+        Figure(value, shop, subject, {"provider": subject, "senders": "a"})
         for value, shop, subject in ((5, 7, "stripe"), (4, 7, "quo"), (3, 8, "stripe"), (2, 9, "stripe"))
     ]
     with transaction(engine) as tx:

@@ -58,6 +58,7 @@ NOBODYS = {
     "statement_texts": "statements of the program, with placeholders instead of values",
     "table_sizes": "names of tables",
     "request_counts": "slugs and outcomes",
+    "webhook_senders": "addresses of machines that sent forged webhooks; deleted by age",
     "request_errors": "paths and ids of requests, as in the log; nothing of their bodies",
     "reverse_fulfillment_orders": "ids and counts of goods that came back",
     "shop_config": "the owner and the staff, who are no customers of the shop; figures of its last night",

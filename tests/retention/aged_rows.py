@@ -38,6 +38,8 @@ returning minute""",
     "request_counts": """
 insert into request_counts (minute, shop, provider, outcome, route, status, count)
 values (:at, 'a', 'stripe', 'accepted', '', 200, 1) returning minute""",
+    "webhook_senders": """
+insert into webhook_senders values (:at, 'a', 'stripe', '192.0.2.1', 1) returning hour""",
     "statement_stats": """
 insert into statement_stats values (:at, 'ingress', 'select orders 1a2b3c', 1, 2, '{1}') returning minute""",
     "user_sessions": """

@@ -148,6 +148,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
+    "drop table webhook_senders",
     "alter table shop_secrets drop column last_used_at",
     "drop table queue_samples",
     "drop table bulk_actions",
