@@ -1,4 +1,4 @@
-"""What ``/audit`` has above its list: the last verification, a button that starts one, and the export."""
+"""What ``/audit`` has above its list: the last verification, buttons that verify, and the export."""
 
 from collections.abc import Mapping
 from tempfile import TemporaryFile
@@ -9,18 +9,23 @@ from sqlalchemy import Connection
 
 from services.accounts.roles import Role
 from services.audit.append import Mutation, append_change
+from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
 from services.audit.queries import list_chains
 from services.audit.signing import make_signer
 from services.audit.verifications import list_broken
+from services.audit.verify import VerifyOptions, verify_audit
 from services.console.account import make_author
 from services.console.shop_pages import get_visible_shop
 from services.core.db import transaction
-from services.core.errors import ShopfleetError
+from services.core.errors import ShopfleetError, WorkError
 from services.core.settings import get_settings
+from services.jobs.audit_jobs import describe_open, find_signable, list_open_findings, record_findings
 from services.jobs.runs import StartOutcome, trigger_job
 from services.jobs.store import get_job
 from services.ledger.dispatch import send_messages
+from services.providers.object_store import open_store
+from services.shops.shops import Shop
 
 JOB = "audit-verify"
 _FIND_LAST_RUN = """
@@ -48,13 +53,16 @@ def read_audit_panel(tx: Connection, slugs: Mapping[int, str]) -> dict[str, Any]
         "run": tx.exec_driver_sql(_FIND_LAST_RUN, {"job": JOB}).one_or_none(),
         "broken": [row for row in list_broken(tx) if may(Role.VIEWER, row.shop_id)],
         "may_verify": may(Role.OPERATOR),
+        "verified": sorted(slug for shop, slug in slugs.items() if shop and may(Role.OPERATOR, shop)),
         "exported": sorted(slug for shop, slug in slugs.items() if shop and may(Role.ADMIN, shop)),
         "may_export_all": may(Role.ADMIN),
     }
 
 
 def _verify() -> Any:
-    """Start the job that verifies all chains; it needs the role operator in the fleet."""
+    """Verify the chain of a shop, or without one start the job that verifies all chains."""
+    if slug := request.form.get("shop", ""):
+        return _verify_chain(get_visible_shop(slug))
     if not g.access.may(Role.OPERATOR):
         abort(403, "this needs the role operator in the fleet")
     try:
@@ -67,6 +75,34 @@ def _verify() -> Any:
     if run.found is StartOutcome.STARTED:
         send_messages([ref for ref in (run.ref, *run.checkins) if ref])
     flash(_STATES[run.found])
+    return redirect(url_for("lists.audit"))
+
+
+def _verify_chain(shop: Shop) -> Any:
+    """Verify the chain from its newest trusted checkpoint on, as ``fleet audit verify --shop`` does."""
+    if not g.access.may(Role.OPERATOR, shop.id):
+        abort(403, "this needs the role operator at the shop")
+    settings = get_settings()
+    signer = make_signer(settings)
+    try:
+        with transaction() as tx:
+            options = VerifyOptions(shop_id=shop.id, is_one_chain=True)
+            report = verify_audit(tx, options, signer, open_store(settings.archive_url))
+        with transaction() as tx:
+            record_findings(tx, report.findings, f"{g.at:%Y-%m-%d}", g.at)
+            unresolved = list_open_findings(tx, shop.id)
+            record_checkpoints(tx, find_signable(report, unresolved), signer, g.at)
+            summary = f"verified the chain of {shop.slug}: {report.rows:,} rows"
+            mutation = Mutation("audit_events", shop.slug, summary)
+            append_change(tx, "audit.verify", {shop.id: [mutation]}, **make_author())
+    except (ShopfleetError, WorkError) as fault:
+        flash(str(fault), "error")
+        return redirect(url_for("lists.audit"))
+    faults = [*map(str, report.findings), *map(describe_open, [] if report.findings else unresolved)]
+    for fault_text in faults:
+        flash(f"{shop.slug}: {fault_text}", "error")
+    if not faults:
+        flash(f"{shop.slug} is verified from its last checkpoint on: {report.rows:,} rows, unaltered.")
     return redirect(url_for("lists.audit"))
 
 

@@ -58,12 +58,13 @@ def add_helpers(app: Flask, settings: Settings) -> None:
         return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
     @app.template_filter("moment")
-    def show_moment(at: datetime, zone: str = "") -> Markup:
-        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), show_local_time(at, zone))
+    def show_moment(at: datetime, zone: str = "", *, with_seconds: bool = False) -> Markup:
+        text = show_local_time(at, zone, with_seconds=with_seconds)
+        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text)
 
     @app.template_filter("local_time")
-    def show_local_time(at: datetime, zone: str = "") -> str:
-        return format_time(at, ZoneInfo(zone) if zone else settings.zone)
+    def show_local_time(at: datetime, zone: str = "", *, with_seconds: bool = False) -> str:
+        return format_time(at, ZoneInfo(zone) if zone else settings.zone, with_seconds=with_seconds)
 
     @app.template_global("since")
     def show_since(at: datetime | None, now: datetime, zone: str) -> Markup:

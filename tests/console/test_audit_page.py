@@ -16,6 +16,7 @@ from services.audit.verifications import record_verification
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from tests.audit.chains import altering
 from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, read_csrf_token, sign_in_as
 
@@ -57,6 +58,43 @@ def test_an_operator_of_the_fleet_starts_a_verification_once(engine: Engine, ids
         actions = tx.execute(text("select action from audit_events where shop_id is null")).scalars().all()
     assert work == 1
     assert "job.run" in actions
+
+
+def test_an_operator_of_a_shop_verifies_its_chain_and_no_other(engine: Engine, ids: list[int]) -> None:
+    client = sign_in_as(make_console(engine), Role.OPERATOR, shops={ids[0]: Role.OPERATOR})
+
+    post(client, "/audit/verify", shop="harbour")
+
+    page = client.get("/audit").text
+    assert "harbour is verified from its last checkpoint on: 1 rows, unaltered" in page
+    assert "<option>linden" not in page
+    assert post(client, "/audit/verify", shop="linden").status_code == 404
+    with transaction() as tx:
+        checkpoints = tx.execute(text("select shop_id, seq from audit_checkpoints")).all()
+        query = "select shop_id, staff_label from audit_events where action = 'audit.verify'"
+        entries = tx.execute(text(query)).all()
+    assert checkpoints == [(ids[0], 1)]
+    assert entries == [(ids[0], "operator@example.com")]
+    viewer = sign_in_as(make_console(engine), Role.VIEWER)
+    assert post(viewer, "/audit/verify", shop="harbour").status_code == 403
+
+
+def test_a_verified_chain_that_was_altered_opens_an_incident_and_is_named(
+    engine: Engine, ids: list[int], owner_engine: Engine
+) -> None:
+    with altering(owner_engine) as tx:
+        tx.execute(text("update audit_events set staff_label = 'x' where shop_id = :id"), {"id": ids[0]})
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+
+    post(client, "/audit/verify", shop="harbour")
+
+    page = client.get("/audit").text
+    assert "harbour: altered" in page
+    assert "icon-red.svg" in page
+    with transaction() as tx:
+        incidents = tx.execute(text("select shop_id, severity from incidents where status = 'open'")).all()
+        assert tx.execute(text("select count(*) from audit_checkpoints")).scalar_one() == 0
+    assert incidents == [(ids[0], "P1")]
 
 
 def test_the_page_has_findings_of_visible_chains_and_is_red(engine: Engine, ids: list[int]) -> None:
