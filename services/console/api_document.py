@@ -118,6 +118,35 @@ _READINGS: Document = {
 }
 
 
+_FILTERS = {"type": "object", "additionalProperties": _STRING}
+_SAVED: Document = _object(
+    {
+        "id": _NUMBER,
+        **dict.fromkeys(("list", "name"), _STRING),
+        "filters": _FILTERS,
+        "is_shared": {"type": "boolean"},
+    }
+)
+_SAVED_PATH = "/api/v1/saved-filters"
+
+
+def _describe_saved() -> dict[str, Document]:
+    body = _object({"list": _STRING, "name": _STRING, "filters": _FILTERS}) | {"additionalProperties": False}
+    save = _operation("save_filter", "Save filters of a list under a name.", _SAVED, [], body)
+    save["responses"]["201"] = save["responses"].pop("200")
+    every = _object({"saved_filters": {"type": "array", "items": _SAVED}})
+    share = _operation("share_filter", "Share an own filter with everybody.", _DONE, [_ID])
+    delete = _operation("delete_filter", "Delete an own filter, or a shared one.", _DONE, [_ID])
+    return {
+        _SAVED_PATH: {
+            "get": _operation("list_filters", "Own saved filters and shared ones.", every, []),
+            "post": save,
+        },
+        f"{_SAVED_PATH}/{{number}}": {"delete": delete},
+        f"{_SAVED_PATH}/{{number}}/share": {"post": share},
+    }
+
+
 def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     """Return the operations by path and method. ``rows``: the last part of a list's path, by name."""
     filters = [
@@ -155,7 +184,7 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     paths[_BULK] = {"post": start}
     stop = _operation("stop_bulk_action", "Stop a running action; what it changed stays.", result, [_ID])
     paths[f"{_BULK}/{{number}}/stop"] = {"post": stop}
-    return paths
+    return paths | _describe_saved()
 
 
 def detail_ref(name: str) -> Document:
@@ -198,7 +227,12 @@ def _response(text: str, schema: Document) -> Document:
 
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
-    lines = ["## Queues, jobs, rows and actions", "", "| operation | does | body |", "| --- | --- | --- |"]
+    lines = [
+        "## Queues, jobs, rows, actions and saved filters",
+        "",
+        "| operation | does | body |",
+        "| --- | --- | --- |",
+    ]
     for path, methods in paths.items():
         for method, made in methods.items():
             schema = (

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import orjson
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from services.accounts.saved_filters import delete_filter, share_filter
 from services.alerts.incidents import get_incident
 from services.alerts.people import list_entries
+from services.console.account import make_author
 from services.console.answers import Answer, json_error
 from services.console.bulk import count_plan, get_visible_action, plan_request, start_request, stop_request
 from services.console.list_page import MAX_CANDIDATES
@@ -18,11 +21,15 @@ from services.console.list_views import make_document
 from services.console.lists import LISTS
 from services.console.masking import mask
 from services.console.row_actions import ROW_ACTIONS, RowAction, check_shop, find_row, run_action
+from services.console.saved_filters import list_links, save_request
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
+from services.core.fields import LARGEST_COUNT
 from services.ledger.queries import get_event, get_work
 
-_TYPES = {"reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int}
+_TYPES = {
+    "reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int, "name": str,
+}  # fmt: skip
 """Type of each field of a body."""
 
 
@@ -41,6 +48,12 @@ def add_api_rows(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(path, action.endpoint, _make_change(action), methods=["POST"])
     blueprint.add_url_rule("/bulk-actions", "start_bulk_action", _start, methods=["POST"])
     blueprint.add_url_rule("/bulk-actions/<int:number>/stop", "stop_bulk_action", _stop, methods=["POST"])
+    path = "/saved-filters"
+    blueprint.add_url_rule(path, "list_filters", _list_filters)
+    blueprint.add_url_rule(path, "save_filter", _save_filter, methods=["POST"])
+    for name, act in (("delete", delete_filter), ("share", share_filter)):
+        rule, change = f"{path}/<int:number>/{name}", _make_filter_change(act)
+        blueprint.add_url_rule(rule, f"{name}_filter", change, methods=["POST"])
 
 
 def _describe_fault(fault: HTTPException) -> Answer:
@@ -163,6 +176,52 @@ def _start_or_plan() -> Response:
         return _answer({"count": len(wanted.plan.rows), "counts": counts, "skipped": skipped})
     key = request.headers.get("Idempotency-Key") or uuid4().hex
     return _answer_action(start_request(wanted, body.get("reason", ""), key, at_most), 201)
+
+
+def _list_filters() -> Response:
+    return _answer({"saved_filters": [one for name in LISTS for one in _read_filters(name)]})
+
+
+def _read_filters(name: str) -> list[dict[str, Any]]:
+    """Return this person's filters of a list and the shared ones, as the page has them above the list."""
+    with transaction() as tx:
+        links = list_links(tx, LISTS[name], {}, find_visible_slugs(tx, g.access).values())
+    return [
+        {
+            "id": link.id,
+            "list": name,
+            "name": link.name,
+            "filters": dict(parse_qsl(urlsplit(link.url).query)),
+            "is_shared": link.is_shared,
+        }
+        for link in links
+    ]
+
+
+def _save_filter() -> Any:
+    def save() -> Response:
+        body = read_body(("list", "name", "filters"))
+        page = LISTS.get(body.get("list", ""))
+        if page is None:
+            raise InputInvalid(f"list={describe_unknown(body.get('list', ''), LISTS)}")
+        number = save_request(page, body.get("name", ""), body.get("filters", {}))
+        return _answer(next(one for one in _read_filters(page.name) if one["id"] == number), 201)
+
+    return _answering(save)
+
+
+def _make_filter_change(act: Callable[..., Any]) -> Callable[[int], Any]:
+    def change(number: int) -> Any:
+        def run() -> Response:
+            read_body(())
+            if number > LARGEST_COUNT:
+                raise InputInvalid(f"you have no saved filter {number}")
+            with transaction() as tx:
+                return _answer({"result": act(tx, g.access, number, **make_author()).name})
+
+        return _answering(run)
+
+    return change
 
 
 def _stop(number: int) -> Any:

@@ -92,7 +92,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
             "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action",
-            "api.show_queues", "api.show_jobs",
+            "api.show_queues", "api.show_jobs", "api.list_filters",
         ),
         Role.VIEWER,
     )
@@ -106,6 +106,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
                 *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
                 "queues.change", "jobs.change", "filters.share", "bulk.start", "bulk.stop",
                 "api.start_bulk_action", "api.stop_bulk_action",
+                "api.save_filter", "api.share_filter", "api.delete_filter",
             ),
             Role.OPERATOR,
         ),

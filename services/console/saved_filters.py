@@ -82,17 +82,22 @@ def _save() -> Any:
     if page is None:
         abort(404, "There is no such list.")
     given = dict(parse_qsl(request.form.get("query", "")))
-    query, name = make_query(given), request.form.get("name", "")
+    name = request.form.get("name", "")
     try:
-        if masked := [one.name for one in page.filters if one.role > Role.VIEWER and given.get(one.name)]:
-            raise InputInvalid(f"{masked[0]} is not saved: it may have data of a person")
-        with transaction() as tx:
-            parse_filters(tx, page, given, g.access, g.at)
-            save_filter(tx, g.access, page.name, name, query, **make_author())
+        save_request(page, name, given)
         flash(f"The filter {name.strip()!r} is saved.")
     except InputInvalid as fault:
         flash(str(fault), "error")
-    return redirect(f"{url_for(f'lists.{page.name}')}?{query}")
+    return redirect(f"{url_for(f'lists.{page.name}')}?{make_query(given)}")
+
+
+def save_request(page: ListPage, name: str, given: Mapping[str, str]) -> int:
+    """Save the filters of a request for this person; return the id; raise ``InputInvalid``."""
+    if masked := [one.name for one in page.filters if one.role > Role.VIEWER and given.get(one.name)]:
+        raise InputInvalid(f"{masked[0]} is not saved: it may have data of a person")
+    with transaction() as tx:
+        parse_filters(tx, page, given, g.access, g.at)
+        return save_filter(tx, g.access, page.name, name, make_query(given), **make_author())
 
 
 def _change(act: Any, number: int, done: str) -> Any:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
+from werkzeug.test import TestResponse
 
 from services.accounts.people import get_person, remove_person
 from services.accounts.roles import Role
@@ -143,3 +144,37 @@ def test_a_list_has_a_bound_of_filters_and_an_unknown_list_none(engine: Engine) 
     assert count_saved() == MAX_SAVED
     assert client.post("/filters", data=values | {"list": "users", "name": "a"}).status_code == 404
     assert client.post(f"/filters/{2**40}/delete", data=values).status_code == 404
+
+
+def test_the_api_saves_shares_lists_and_deletes_as_the_page_does(engine: Engine) -> None:
+    add_shops(engine)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+    viewer = sign_in_as(make_console(engine), Role.VIEWER, email="v@example.com")
+    headers = {"X-CSRFToken": read_csrf_token(client)}
+    path = "/api/v1/saved-filters"
+
+    def post(end: str = "", **body: object) -> TestResponse:
+        return client.post(path + end, json=body, headers=headers)
+
+    saved = post(list="work", name="dead", filters={"status": "dead", "shop": "harbour"})
+    assert saved.status_code == 201, saved.text
+    one = saved.get_json()
+    assert client.get(path).get_json() == {"saved_filters": [one]}
+    assert one["filters"] == {"shop": "harbour", "status": "dead"}
+    assert "dead" in find_links(client.get("/work").text)
+    assert viewer.get(path).get_json() == {"saved_filters": []}
+    assert post(f"/{one['id']}/share").get_json() == {"result": "dead"}
+    assert viewer.get(path).get_json() == {"saved_filters": [one | {"is_shared": True}]}
+    headers_of_viewer = {"X-CSRFToken": read_csrf_token(viewer)}
+    assert viewer.post(f"{path}/{one['id']}/delete", headers=headers_of_viewer).status_code == 403
+    assert post(f"/{one['id']}/delete").get_json() == {"result": "dead"}
+    assert post(f"/{one['id']}/delete").status_code == 422
+    for wrong in (
+        {"list": "wrk"},
+        {"filters": {"status": "dad"}},
+        {"name": ""},
+        {"filters": {"text": "ada"}},
+    ):
+        answer = post(**({"list": "work", "name": "x", "filters": {"status": "dead"}} | wrong))
+        assert answer.status_code == 422, wrong
+    assert count_saved() == 0
