@@ -142,7 +142,7 @@ def _describe_saved() -> dict[str, Document]:
             "get": _operation("list_filters", "Own saved filters and shared ones.", every, []),
             "post": save,
         },
-        f"{_SAVED_PATH}/{{number}}": {"delete": delete},
+        f"{_SAVED_PATH}/{{number}}/delete": {"post": delete},
         f"{_SAVED_PATH}/{{number}}/share": {"post": share},
     }
 

@@ -1,5 +1,6 @@
 """The API and its document agree: schemathesis sends what the document allows and checks each answer."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_every_list_is_in_the_document_with_its_filters() -> None:
     for page in LISTS.values():
         parameters = document["paths"][f"/api/v1/{page.path}"]["get"]["parameters"]
         assert [one["name"] for one in parameters] == [*(one.name for one in page.filters), "limit", "after"]
+
+
+def test_the_document_has_the_operations_of_the_api_and_no_others(console: tuple[Flask, object]) -> None:
+    served = {
+        (re.sub(r"<int:(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in console[0].url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint.startswith("api.") and rule.endpoint != "api.openapi"
+    }
+
+    assert set(OPERATIONS) == served
 
 
 OPERATIONS = [(path, method) for path, methods in make_paths().items() for method in methods]
