@@ -1,0 +1,1 @@
+"""Scheduled reports on hours worked, from QuickBooks Time, by mail."""
