@@ -81,6 +81,14 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, metered_costs",
     ),
     Job(
+        name="run-due-reports",
+        topic="due_reports",
+        title="sends the scheduled reports that are due, and renews tokens of QuickBooks Time",
+        schedule="*/15 * * * *",
+        covers=Covers.MOMENT,
+        evidence="job_runs, report_runs, mail_outbox",
+    ),
+    Job(
         name="audit-verify",
         topic="audit_verify",
         title="recomputes every audit chain and compares it with its anchors",

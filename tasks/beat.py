@@ -36,7 +36,7 @@ from services.jobs.tick import (
 )
 from services.ledger.dispatch import get_sender, send_messages
 from services.ledger.heartbeats import record_beat, record_release
-from tasks.collectors import COLLECTORS
+from tasks.collectors import COLLECTORS, FOLLOWERS
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
@@ -105,7 +105,7 @@ class LeaderScheduler(Scheduler):
             self._step_down(f"the broker took no message for {SILENCE_SECONDS} s")
             return 2 * STANDBY_SECONDS  # a standby is faster
         if self._is_time("jobs", JOBS_SECONDS):
-            send_messages(tick(get_engine(), utc_now(), COLLECTORS))
+            send_messages(tick(get_engine(), utc_now(), COLLECTORS, FOLLOWERS))
         delay = float(super().tick(*args, **kwargs))
         if self._is_time("heartbeat", HEARTBEAT_SECONDS):
             with transaction() as tx:

@@ -50,6 +50,8 @@ from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.push import InventoryPushHandler
 from services.shopify.subscriptions.check import check_subscriptions
 from services.shopify.uninstall import UninstallConfirmHandler
+from services.timesheets.handler import ReportSendHandler
+from services.timesheets.job import run_due_reports
 
 TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "order_ingest": ingest_orders,
@@ -95,6 +97,8 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "audit_anchor": JobHandler(anchor_heads),
     "audit_archive": JobHandler(archive_events),
     "retention": JobHandler(delete_old),
+    "due_reports": JobHandler(run_due_reports),
+    "report_send": ReportSendHandler(),
     "privacy_export": PrivacyExportHandler(),
     "privacy_redact": PrivacyRedactHandler(),
 }

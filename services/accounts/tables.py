@@ -124,3 +124,16 @@ saved_filters = Table(
     *columns("created_at", AT),
     unique("uq_saved_filters_name", "user_id", "list", "name"),
 )
+
+# What a shop's admins were mailed about, once for each cause.
+notifications = Table(
+    "notifications",
+    metadata,
+    identity(),
+    Column("shop_id", Integer, ForeignKey("shops.id"), nullable=False),
+    *columns("kind cause text", Text),
+    *columns("at", AT),
+    sa.UniqueConstraint("shop_id", "kind", "cause", name="uq_notifications_cause"),
+    Index("ix_notifications_shop_id", "shop_id", "at"),
+    Index("ix_notifications_at", "at"),
+)

@@ -148,6 +148,15 @@ _EVALUATED = (
         clears=MINUTES_2,
     ),
     FigureRule(
+        name="report_failed",
+        severity="P2",
+        about="a scheduled report was not sent",
+        summary="the report {report} for {period} was not sent: {code}",
+        unit="reports whose newest run failed",
+        threshold=0,
+        clears=MINUTES_2,
+    ),
+    FigureRule(
         name="secret_old",
         severity="P3",
         about="a secret was not replaced for a long time",

@@ -18,8 +18,9 @@ from services.costs.figures import collect_figures as collect_costs
 from services.ingress.request_stats import RequestStats
 from services.jobs.tick import COLLECTORS as OF_JOBS
 from services.jobs.tick import OverdueMonitor
+from services.timesheets.figures import collect_figures as collect_reports
 
-COLLECTORS = (*OF_JOBS, collect_costs)
+COLLECTORS = (*OF_JOBS, collect_costs, collect_reports)
 """As in ``tasks.collectors``, which the console does not import."""
 
 log = logging.getLogger(__name__)

@@ -166,6 +166,7 @@ class Settings:
     shopify_api_base: str = _setting("", parse_public_url)
     stripe_api_base: str = _setting("https://api.stripe.com", parse_public_url)
     twilio_api_base: str = _setting("https://api.twilio.com", parse_public_url)
+    quickbooks_time_api_base: str = _setting("https://rest.tsheets.com", parse_public_url)
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     log_format: str = _setting(

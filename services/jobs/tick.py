@@ -6,7 +6,7 @@ because a dead beat cannot report itself.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -28,6 +28,9 @@ from services.ledger.accept import WorkRef
 COLLECTORS: tuple[CollectFigures, ...] = (own_figures.collect_figures, figures.collect_figures)
 """The figures of jobs and of the rooms below."""
 
+Follow = Callable[[Connection, datetime], list[WorkRef]]
+"""Brings rows to the state of their work; returns the work to notify workers of."""
+
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """If beat's clock and the database's differ by more, one of them is wrong."""
 CLOCK_RULE = "clocks_apart"
@@ -47,16 +50,21 @@ _log = logging.getLogger(__name__)
 
 
 def tick(
-    engine: Engine, host_now: datetime, collectors: Sequence[CollectFigures] = COLLECTORS
+    engine: Engine,
+    host_now: datetime,
+    collectors: Sequence[CollectFigures] = COLLECTORS,
+    followers: Mapping[str, Follow] = {},
 ) -> list[WorkRef]:
     """Do all parts of a tick; return the work to notify workers of.
 
     The time is the database's, because all beats share it. While it differs too much from ``host_now``, no
     run starts and an incident is open; due runs start afterwards. ``collectors`` are the figures of the
-    rules; by default ``COLLECTORS``.
+    rules; by default ``COLLECTORS``. ``followers`` bring rows of rooms above to the state of their work.
     """
     refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
-    return refs + _guarded("run_status", engine, sync_run_status) + report_overdue_runs(engine, collectors)
+    for part, follow in {"run_status": sync_run_status, **followers}.items():
+        refs += _guarded(part, engine, follow)
+    return refs + report_overdue_runs(engine, collectors)
 
 
 def report_overdue_runs(engine: Engine, collectors: Sequence[CollectFigures] = COLLECTORS) -> list[WorkRef]:

@@ -122,6 +122,8 @@ _ALL = (
     replace(_JOB, name="audit_anchor", queue="reports"),
     replace(_JOB, name="audit_archive", queue="reports"),
     replace(_JOB, name="retention", queue="reports"),
+    replace(_JOB, name="due_reports", queue="reports"),
+    replace(_LONG, name="report_send", queue="reports", tries=8, backoff_base=timedelta(seconds=30)),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
     replace(_CALL, name="alert_send", queue="ops", max_age=timedelta(minutes=5)),

@@ -15,6 +15,11 @@ _CLIENT = (
 )
 _OWNER = "the shop's owner must resolve this with Shopify"
 _WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
+_CONNECT_TIME = "an admin connects QuickBooks Time again on the page /shops/{shop} of the console"
+_TIME_CLIENT = (
+    "fleet shops secret {shop} quickbooks-time-client-id --stdin and "
+    "fleet shops secret {shop} quickbooks-time-client-secret --stdin, then " + _CONNECT_TIME
+)
 REMEDIES: Mapping[str, str] = {
     "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
     "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
@@ -26,6 +31,14 @@ REMEDIES: Mapping[str, str] = {
     "shopify.address_wrong": _WRONG_DOMAIN,
     "shopify.shop_frozen": _OWNER,
     "shopify.shop_locked": _OWNER,
+    "quickbooks_time.token_refused": _CONNECT_TIME,
+    "quickbooks_time.token_unreadable": _CONNECT_TIME,
+    "quickbooks_time.refresh_refused": _CONNECT_TIME,
+    "quickbooks_time.access_denied": _CONNECT_TIME,
+    "quickbooks_time.client_refused": _TIME_CLIENT,
+    "quickbooks_time.no_client": _TIME_CLIENT,
+    "quickbooks_time.not_paid": "the company pays its QuickBooks Time subscription",
+    "quickbooks_time.address_wrong": "set QUICKBOOKS_TIME_API_BASE and restart the workers",
     "stripe.key_refused": (
         "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
         "disputes, payouts, balance and events"

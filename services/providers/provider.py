@@ -58,6 +58,8 @@ class SecretKind:
     find_fault: Callable[[str], str] | None = None
     """Returns another fault of a value, or an empty text."""
     is_webhook: bool = False
+    has_overlap: bool = False
+    """A replaced value stays valid for a day: the provider may accept the new one later."""
     make_value: Callable[[], str] | None = None
     """Returns a random value of 256 bits. None: only the provider can issue one."""
 
@@ -68,7 +70,7 @@ class SecretKind:
         A sender may sign with the old webhook secret for an hour (Shopify) or a day (Stripe) after a
         rotation; a replaced token is never used again.
         """
-        return timedelta(hours=24) if self.is_webhook else timedelta(0)
+        return timedelta(hours=24) if self.is_webhook or self.has_overlap else timedelta(0)
 
     def generate(self) -> str:
         """Return a new random value; raise ``SecretInvalid`` for one that only the provider can issue."""

@@ -33,7 +33,6 @@ def _find_id_fault(value: str) -> str:
 
 _CALLED_ONLY = {
     "notion": SecretKind(name="notion-token", description="the Notion integration token"),
-    "quickbooks-time": SecretKind(name="quickbooks-time-token", description="the QuickBooks Time API token"),
     "twilio": SecretKind(
         name="twilio-credentials",
         description="the Twilio account's SID and its auth token, AC...:TOKEN",
@@ -72,11 +71,27 @@ _CALLED_ONLY = {
 }
 """Outside systems that send no webhook, each with its secret."""
 
+_QUICKBOOKS_TIME = Provider(
+    name="quickbooks-time",
+    label="QuickBooks Time",
+    secrets=(
+        SecretKind(name="quickbooks-time-token", description="the QuickBooks Time access token"),
+        SecretKind(name="quickbooks-time-refresh-token", description="the QuickBooks Time refresh token"),
+        SecretKind(name="quickbooks-time-client-id", description="the client id of the QuickBooks Time app"),
+        SecretKind(
+            name="quickbooks-time-client-secret",
+            description="the client secret of the QuickBooks Time app",
+            has_overlap=True,
+        ),
+    ),
+)
+
 PROVIDERS: tuple[Provider, ...] = (
     SHOPIFY,
     STRIPE,
     OPENPHONE,
     STANDARD,
+    _QUICKBOOKS_TIME,
     *(Provider(name=name, secrets=(kind,)) for name, kind in _CALLED_ONLY.items()),
 )
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}

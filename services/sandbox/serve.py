@@ -1,7 +1,8 @@
 """The provider sandbox as a process: ``python -m services.sandbox.serve --port 9000``. Loopback only.
 
-Point ``SHOPIFY_API_BASE`` at ``http://127.0.0.1:9000/shopify`` and ``STRIPE_API_BASE`` at
-``http://127.0.0.1:9000/stripe``. State is in memory and ends with the process.
+Point ``SHOPIFY_API_BASE`` at ``http://127.0.0.1:9000/shopify``, ``STRIPE_API_BASE`` at
+``http://127.0.0.1:9000/stripe`` and ``QUICKBOOKS_TIME_API_BASE`` at
+``http://127.0.0.1:9000/quickbooks-time``. State is in memory and ends with the process.
 
 POST ``/_control`` takes a JSON object: ``{"reset": true}``, or one of these.
 
@@ -23,7 +24,12 @@ A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``
 ``balance_transactions``, ``events`` (with their objects), ``objects`` {path: object}, ``fees`` {id:
 minor units} and ``remove`` [ids].
 
-Both take faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
+A ``time_company`` (its OAuth client id) with any of ``client_secrets`` [valid ones], ``access_token``,
+``refresh_token``, ``expires_in``, ``refuse_status`` (of a refused grant; 200 is a known quirk),
+``expire_tokens``, ``revoke``, ``users``, ``jobcodes`` and ``timesheets`` (objects with an id; the other
+fields have defaults), and ``delete_timesheets`` [ids].
+
+All take faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
 applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/log?shop=`` lists every applied
 change with its idempotency key, GET ``/_control`` the state.
 """
@@ -83,6 +89,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path[:1] == ["stripe"]:
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
             self._reply(state.answer_stripe(key, "/" + "/".join(path[1:]), query))
+        elif path == ["quickbooks-time", "api", "v1", "authorize"]:
+            self._reply(state.authorise_time(dict(query)))
+        elif path[:3] == ["quickbooks-time", "api", "v1"] and len(path) == 4:
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            self._reply(state.answer_time(token, path[3], dict(query)))
         elif path == ["_control", "log"]:
             self._answer(200, state.log(dict(query).get("shop", "")))
         elif path in (["_control"], ["_control", "state"]):
@@ -113,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self._reply(state.answer_shopify(domain, token, request, utc_now(), version))
                 case ["shopify", domain, "admin", "oauth", "access_token"]:
                     self._reply(state.refresh_shopify_token(domain, request))
+                case ["quickbooks-time", "api", "v1", "grant"]:
+                    self._reply(state.grant_time(request))
                 case _:
                     self._answer(404, {"errors": f"the sandbox has no {self.path}"})
         except (ControlInvalid, TypeError, ValueError, KeyError, AttributeError) as wrong:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from services.sandbox.faults import HTML, ControlInvalid, Faults
+from services.sandbox.quickbooks_time.company import TimeCompany
 from services.sandbox.shopify.shop import ShopifyShop
 from services.sandbox.stripe.account import StripeAccount, refuse_key
 
@@ -42,19 +43,26 @@ class SandboxState:
         self._lock = threading.Lock()
         self._shops: dict[str, ShopifyShop] = {}
         self._accounts: dict[str, StripeAccount] = {}
+        self._companies: dict[str, TimeCompany] = {}
 
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Change a shop (``shop``: its domain) or an account (``stripe_key``); ``reset`` removes all."""
+        """Change a shop (``shop``: its domain), an account (``stripe_key``) or a company (``time_company``).
+
+        A company is named by its client id. ``reset`` removes all.
+        """
         with self._lock:
             if request.get("reset"):
                 self._shops.clear()
                 self._accounts.clear()
+                self._companies.clear()
             elif "shop" in request:
                 self._shop(str(request["shop"])).control(request)
             elif "stripe_key" in request:
                 self._account(str(request["stripe_key"])).control(request)
+            elif "time_company" in request:
+                self._company(str(request["time_company"])).control(request)
             else:
-                raise ControlInvalid("name a shop (its domain), a stripe_key, or reset")
+                raise ControlInvalid("name a shop (its domain), a stripe_key, a time_company, or reset")
         return {"status": "ok"}
 
     def answer_shopify(
@@ -85,6 +93,26 @@ class SandboxState:
             headers = {"Request-Id": f"req_sandbox_{next(account.requests)}"}
             return _apply_faults(*account.answer(path, query), account.faults, headers)
 
+    def authorise_time(self, query: Mapping[str, str]) -> SandboxReply:
+        """Answer GET ``authorize`` of QuickBooks Time: the browser goes back with a code."""
+        with self._lock:
+            company = self._company(query.get("client_id", ""))
+            return SandboxReply(302, "", headers={"Location": company.tokens.authorise(query)})
+
+    def grant_time(self, request: dict[str, Any]) -> SandboxReply:
+        """Answer POST ``grant`` of QuickBooks Time."""
+        with self._lock:
+            company = self._company(str(request.get("client_id", "")))
+            return _apply_faults(*company.grant(request), company.faults)
+
+    def answer_time(self, token: str, name: str, query: Mapping[str, str]) -> SandboxReply:
+        """Answer GET ``name`` of QuickBooks Time, of the company that issued ``token``."""
+        with self._lock:
+            for company in self._companies.values():
+                if company.tokens.accepts(token):
+                    return _apply_faults(*company.answer(name, query), company.faults)
+        return SandboxReply(401, {"error": {"code": 401, "message": "The access token is not valid."}})
+
     def log(self, domain: str = "") -> dict[str, Any]:
         """Return the applied changes in order: of the shop ``domain``, or shop by shop."""
         with self._lock:
@@ -103,6 +131,9 @@ class SandboxState:
             shop.control(self._find_contents(domain))
             self._shops[domain] = shop
         return self._shops[domain]
+
+    def _company(self, client_id: str) -> TimeCompany:
+        return self._companies.setdefault(client_id, TimeCompany(client_id, self._clock))
 
     def _account(self, key: str) -> StripeAccount:
         return self._accounts.setdefault(key, StripeAccount(key))

@@ -15,10 +15,11 @@ from services.shopify import tables as shopify
 from services.shopify.logistics import tables as logistics
 from services.shopify.orders import tables as orders
 from services.shops import tables as shops
+from services.timesheets import tables as timesheets
 
 ALL = (
     accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, logistics, mail, orders, payments,
-    shopify, shops,
+    shopify, shops, timesheets,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

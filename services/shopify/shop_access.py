@@ -15,7 +15,7 @@ from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
 from services.providers.http import get_http_client
 from services.shops.secrets import find_secrets
-from services.shops.tokens import get_shopify_token, is_due
+from services.shops.tokens import SHOPIFY, get_access_token
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
@@ -112,12 +112,12 @@ def find_access(
 
 
 def renew_token(shop_id: int, refused: str) -> str:
-    """Return a token other than the ``refused`` one; see ``get_shopify_token``."""
-    return get_shopify_token(shop_id, utc_now(), refused=refused)
+    """Return a token other than the ``refused`` one; see ``get_access_token``."""
+    return get_access_token(SHOPIFY, shop_id, utc_now(), refused=refused)
 
 
 def _refresh(access: ShopAccess) -> ShopAccess:
     now = utc_now()
-    if is_due(access.token_expires_at, now):
-        return access._replace(token=get_shopify_token(access.shop_id, now))
+    if SHOPIFY.is_due(access.token_expires_at, now):
+        return access._replace(token=get_access_token(SHOPIFY, access.shop_id, now))
     return access

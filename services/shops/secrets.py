@@ -36,6 +36,11 @@ update connections set token_expires_at = null
  where shop_id = %(shop_id)s and provider = 'shopify' and token_expires_at is not null
 """
 
+_FIND_PREVIOUS = """
+select sealed from shop_secrets
+ where shop_id = %(shop_id)s and name = %(name)s and expires_at > %(now)s order by id desc limit 1
+"""
+
 _FIND_SINCE = """
 select max(created_at) from shop_secrets
  where shop_id = %(shop_id)s and name = any(%(name)s::text[]) and expires_at is null
@@ -165,6 +170,16 @@ def find_secrets(
         except SealBroken as fault:
             found[shop_id, name] = fault
     return found
+
+
+def find_previous_secret(tx: Connection, shop_id: int, name: str, now: datetime) -> str | None:
+    """Return the replaced value while it is valid, or None, also for one that does not open."""
+    values = {"shop_id": shop_id, "name": name, "now": now}
+    sealed = tx.exec_driver_sql(_FIND_PREVIOUS, values).scalar()
+    try:
+        return sealed and get_sealer().open(bytes(sealed), _context(shop_id, name)).decode()
+    except SealBroken:
+        return None
 
 
 def list_webhook_keys(tx: Connection) -> list[WebhookKey]:

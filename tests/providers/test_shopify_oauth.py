@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from services.core.errors import Misconfigured, RetryLater
-from services.providers.shopify_oauth import send_refresh
+from services.providers.oauth import request_grant
+from services.providers.shopify_oauth import SHOPIFY_TOKENS
 
 SHOP = "ada.myshopify.com"
 OAUTH = {"client_id": "app", "client_secret": "shpss_right", "refresh_token": "shprt_first"}
@@ -16,7 +17,7 @@ SECRETS = ("shpss_right", "shprt_first", "shpat_", "shprt_")
 def refresh(answer, base=f"https://{SHOP}", **other):
     changes = {name: OAUTH[name] for name in ("client_id", "client_secret", "refresh_token")} | other
     with httpx.Client(transport=httpx.MockTransport(answer) if answer else None) as http:
-        return send_refresh(http, base, **changes)
+        return request_grant(SHOPIFY_TOKENS, http, base, {"grant_type": "refresh_token", **changes})
 
 
 def test_refresh_returns_a_new_pair_and_the_old_one_is_valid_until_it_is_used(sandbox):

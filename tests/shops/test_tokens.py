@@ -20,7 +20,7 @@ from services.sandbox.serve import SandboxServer
 from services.shopify.shop_access import open_admin
 from services.shops.connections import record_connection_ok
 from services.shops.secrets import get_secret, record_secret
-from services.shops.tokens import GOOD_FOR, get_shopify_token
+from services.shops.tokens import SHOPIFY, get_access_token
 from tests.shopify.sample_payloads import add_shop, rows
 
 DOMAIN = "harbour.myshopify.com"
@@ -82,10 +82,10 @@ def tokens_of(sandbox: SandboxServer) -> Any:
 def test_token_without_an_expiry_or_far_from_it_is_used_as_it_is(
     engine: Engine, shop: int, sandbox: SandboxServer
 ) -> None:
-    assert get_shopify_token(shop, utc_now()) == FIRST
-    expire(engine, shop, GOOD_FOR + timedelta(minutes=1))
+    assert get_access_token(SHOPIFY, shop, utc_now()) == FIRST
+    expire(engine, shop, SHOPIFY.good_for + timedelta(minutes=1))
 
-    assert get_shopify_token(shop, utc_now()) == FIRST
+    assert get_access_token(SHOPIFY, shop, utc_now()) == FIRST
     assert tokens_of(sandbox).attempts == 0
 
 
@@ -94,7 +94,7 @@ def test_token_about_to_expire_is_refreshed_and_the_new_pair_stored_sealed_with_
 ) -> None:
     expire(engine, shop, timedelta(minutes=1))
 
-    token = get_shopify_token(shop, utc_now())
+    token = get_access_token(SHOPIFY, shop, utc_now())
 
     assert tokens_of(sandbox).accepts(token)
     assert stored(engine, shop) == (token, tokens_of(sandbox).refresh_token)
@@ -113,7 +113,7 @@ def test_concurrent_threads_refresh_once(engine: Engine, shop: int, sandbox: San
 
     def get_token(_: int) -> str:
         together.wait()
-        return get_shopify_token(shop, utc_now())
+        return get_access_token(SHOPIFY, shop, utc_now())
 
     with ThreadPoolExecutor(12) as pool:
         results = set(pool.map(get_token, range(12)))
@@ -126,9 +126,9 @@ def test_concurrent_processes_refresh_once(engine: Engine, shop: int, sandbox: S
     expire(engine, shop, timedelta(0))
     program = (
         "import sys; from services.core.clock import utc_now; "
-        "from services.shops.tokens import get_shopify_token; "
+        "from services.shops.tokens import SHOPIFY, get_access_token; "
         "print('ready', flush=True); sys.stdin.readline(); "
-        f"print(get_shopify_token({shop}, utc_now()))"
+        f"print(get_access_token(SHOPIFY, {shop}, utc_now()))"
     )
     workers = [
         subprocess.Popen(
@@ -178,7 +178,7 @@ def test_token_that_another_worker_refreshed_meanwhile_is_taken_over(
 ) -> None:
     give(engine, shop, **{"shopify-token": "shpat_newer"})
 
-    assert get_shopify_token(shop, utc_now(), refused=FIRST) == "shpat_newer"
+    assert get_access_token(SHOPIFY, shop, utc_now(), refused=FIRST) == "shpat_newer"
     assert tokens_of(sandbox).attempts == 0
 
 
@@ -188,7 +188,7 @@ def test_refresh_with_a_lost_answer_is_repeated_with_the_stored_token(
     expire(engine, shop, timedelta(0))
     tokens_of(sandbox).refresh(CLIENT | {"grant_type": "refresh_token", "refresh_token": REFRESH})
 
-    token = get_shopify_token(shop, utc_now())
+    token = get_access_token(SHOPIFY, shop, utc_now())
 
     assert tokens_of(sandbox).accepts(token)
     assert stored(engine, shop) == (token, tokens_of(sandbox).refresh_token)
@@ -199,11 +199,11 @@ def test_failed_refresh_uses_the_token_that_is_still_valid(
 ) -> None:
     sandbox.state.control({"shop": DOMAIN, "fail_next": {"status": 503, "count": 2}})
     expire(engine, shop, timedelta(minutes=2))
-    assert get_shopify_token(shop, utc_now()) == FIRST
+    assert get_access_token(SHOPIFY, shop, utc_now()) == FIRST
 
     expire(engine, shop, timedelta(seconds=5))
     with pytest.raises(RetryLater):
-        get_shopify_token(shop, utc_now())
+        get_access_token(SHOPIFY, shop, utc_now())
     assert stored(engine, shop) == (FIRST, REFRESH)
 
 
@@ -225,7 +225,7 @@ def test_impossible_refresh_marks_the_connection_broken_and_says_what_to_do(
         give(engine, shop, **{secret: value})
 
     with pytest.raises(Misconfigured) as caught:
-        get_shopify_token(shop, utc_now(), refused=FIRST)
+        get_access_token(SHOPIFY, shop, utc_now(), refused=FIRST)
 
     assert caught.value.code == code
     assert message in caught.value.detail
@@ -238,4 +238,4 @@ def test_token_that_a_person_records_has_no_expiry_of_the_one_before(engine: Eng
 
     give(engine, shop, **{"shopify-token": "shpat_by_hand"})
 
-    assert get_shopify_token(shop, utc_now()) == "shpat_by_hand"
+    assert get_access_token(SHOPIFY, shop, utc_now()) == "shpat_by_hand"

@@ -149,6 +149,7 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 _TO_S0003 = (
     "drop table webhook_senders",
+    "drop table report_runs, reports, notifications",
     "alter table shop_secrets drop column last_used_at",
     "drop table queue_samples",
     "drop table bulk_actions",

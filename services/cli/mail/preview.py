@@ -8,6 +8,7 @@ from tempfile import mkdtemp
 import click
 
 from services.accounts.mails import ACCOUNT_MAIL
+from services.accounts.notifications import NOTIFICATION_MAIL
 from services.cli.base import ReportingCommand, json_option
 from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.cli.params import OUTPUT_FILE, SHOP, KnownType
@@ -22,6 +23,7 @@ from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
 from services.privacy.export import PRIVACY_EXPORT_MAIL
 from services.shops.shops import Shop, get_shop
+from services.timesheets.compose import REPORT_MAIL
 
 MAIL_TYPES = {
     mail_type.name: mail_type
@@ -33,7 +35,9 @@ MAIL_TYPES = {
             DAILY_ANOMALIES_MAIL,
             OWNER_DIGEST_MAIL,
             MONTH_PACKAGE_MAIL,
+            NOTIFICATION_MAIL,
             PRIVACY_EXPORT_MAIL,
+            REPORT_MAIL,
         ),
         key=lambda mail_type: mail_type.name,
     )

@@ -252,7 +252,7 @@ WITHOUT_CONNECTION = {
     "resend": "the same",
     "posthog": "the fleet's own setting, no shop's credential",
     "sentry_envelopes": "the same",
-    "shopify_oauth": "a refresh is recorded where its tokens are stored, see services/shops/tokens.py",
+    "oauth": "a refresh is recorded where its tokens are stored, see services/shops/tokens.py",
 }
 
 

@@ -1,0 +1,1 @@
+"""Stand-in for QuickBooks Time: OAuth, users, job codes and timesheets of companies."""
