@@ -153,6 +153,22 @@ RULES = (
         is_old="w.ended_at < %(before)s",
     ),
     Rule(
+        table="report_runs",
+        rows="runs of scheduled reports",
+        setting=RUN_AGE,
+        why="the outbox has the key of each mail, so that an old period does not go again",
+        created="due_at",
+        is_old="w.due_at < %(before)s",
+    ),
+    Rule(
+        table="notifications",
+        rows="notifications of a shop's admins",
+        setting=RUN_AGE,
+        why="their mails are in the outbox",
+        created="at",
+        is_old="w.at < %(before)s",
+    ),
+    Rule(
         table="bulk_actions",
         rows="ended bulk actions",
         setting=STATS_AGE,
@@ -213,8 +229,8 @@ KEPT: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             (
                 "connections", "heartbeats", "job_overrides", "job_schedule_state", "jobs", "pauses",
-                "rate_limits", "shop_config", "shop_secrets", "shops", "stock_pool_items", "stock_pools",
-                "storefronts", "sync_cursors", "webhook_subscriptions",
+                "rate_limits", "reports", "shop_config", "shop_secrets", "shops", "stock_pool_items",
+                "stock_pools", "storefronts", "sync_cursors", "webhook_subscriptions",
             ),
             _SMALL,
         ),

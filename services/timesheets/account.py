@@ -12,7 +12,7 @@ from services.shops.tokens import QUICKBOOKS_TIME, get_access_token
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.hours import HoursKind, Timesheet
 from services.timesheets.overtime import begin_of_week
-from services.timesheets.report_table import Person, ReportInput
+from services.timesheets.report_table import Employee, ReportInput
 
 _KINDS = {"pto": HoursKind.LEAVE, "unpaid_break": HoursKind.UNPAID}
 _SHIFT_DAYS = timedelta(days=2)
@@ -57,7 +57,7 @@ def read_input(report: ReportDefinition, shop: Shop, period: str, now: datetime)
         sheets=[
             _make_timesheet(one, _KINDS.get(types.get(one.jobcode_id, ""), HoursKind.WORK)) for one in times
         ],
-        people={one.id: Person(one.name, one.payroll_id) for one in account.list_people()},
+        people={one.id: Employee(one.name, one.payroll_id) for one in account.list_people()},
         jobcodes={one.id: one.name for one in jobcodes.values()},
         day_begins=report.day_begins,
     )

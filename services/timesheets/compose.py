@@ -16,7 +16,7 @@ from services.timesheets.hours import HoursKind, Timesheet
 from services.timesheets.overtime import RULES
 from services.timesheets.report_files import FORMATS, ReportHead, format_row
 from services.timesheets.report_kinds import KINDS, make_table
-from services.timesheets.report_table import Person, ReportInput, ReportTable, Unit
+from services.timesheets.report_table import Employee, ReportInput, ReportTable, Unit
 
 MAIL_ROWS = 100
 """Rows of a report in the text of its mail; the files have all."""
@@ -125,7 +125,7 @@ def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
     ]
     given = ReportInput(
         first=first, last=last, zone=shop.zone if shop else UTC, now=now, rule=RULES["CA-BC"], sheets=sheets,
-        people={1: Person("Dana Ruiz", "E-07"), 2: Person("Miguel Sol", "E-12")}, jobcodes={3: "Repairs"},
+        people={1: Employee("Dana Ruiz", "E-07"), 2: Employee("Miguel Sol", "E-12")}, jobcodes={3: "Repairs"},
     )  # fmt: skip
     table = make_table(KINDS["payroll"], given)
     head = ReportHead(

@@ -29,7 +29,7 @@ class Column(NamedTuple):
     is_summed: bool = True
 
 
-class Person(NamedTuple):
+class Employee(NamedTuple):
     """A person whose time is recorded."""
 
     name: str
@@ -50,7 +50,7 @@ class ReportInput:
     now: datetime
     rule: OvertimeRule
     sheets: Sequence[Timesheet]
-    people: Mapping[int, Person]
+    people: Mapping[int, Employee]
     jobcodes: Mapping[int, str]
     day_begins: int = 0
 

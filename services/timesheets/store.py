@@ -212,3 +212,17 @@ def _make_work(run: Row[Any], origin: str) -> NewWork:
         origin=origin,
         request_id=run.request_id,
     )
+
+
+def list_runs(
+    tx: Connection, *, shop_id: int | None = None, report_id: int | None = None, limit: int = 50
+) -> Sequence[Row[Any]]:
+    """Return runs, newest first, with the ``name`` of their report."""
+    query = (
+        select(report_runs, reports.c.name).join(reports).order_by(report_runs.c.due_at.desc()).limit(limit)
+    )
+    if shop_id is not None:
+        query = query.where(report_runs.c.shop_id == shop_id)
+    if report_id is not None:
+        query = query.where(report_runs.c.report_id == report_id)
+    return tx.execute(query).all()

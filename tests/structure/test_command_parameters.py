@@ -29,7 +29,8 @@ FREE_TEXTS = frozenset(
     reason actor sender tenant_id client_id mailbox name owner_email accountant_email shopify_domain timezone
     currency stock_location_id stock_owner province gst_number pst_number qst_number registered pst_exempt
     slug changes names schedule period url sku skus point reference amount source
-    file confirmed text by ai_cap sms_budget exchange_rates email""".split()  # noqa: SIM905 - shorter than a list
+    file confirmed text by ai_cap sms_budget exchange_rates email
+    recipients formats user_ids jobcode_ids group_ids""".split()  # noqa: SIM905 - shorter than a list
 )
 """Names of parameters with any text, or whose text the command parses and refuses itself.
 
@@ -61,6 +62,7 @@ def test_every_text_has_a_type_that_refuses_or_is_free() -> None:
 def test_every_number_of_a_row_has_a_type_that_looks_for_it() -> None:
     ids = [(path, p) for path, _, p in PARAMETERS if (p.name or "").removesuffix("s").endswith("_id")]
     elsewhere = {"stock_location_id", "inventory_item_id", "location_id", "client_id", "tenant_id"}
+    elsewhere |= {"user_ids", "jobcode_ids", "group_ids"}  # of QuickBooks Time
 
     assert len(ids) > 6
     assert [path for path, p in ids if p.name not in elsewhere and not isinstance(p.type, StoredType)] == []

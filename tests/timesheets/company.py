@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Engine, text
 
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobRun
@@ -23,12 +24,17 @@ from services.shops.secrets import record_secret
 from services.shops.shops import Shop, add_shop
 from services.shops.tokens import QUICKBOOKS_TIME, record_grant
 from services.timesheets.definition import ReportDefinition
+from services.timesheets.follow import follow_reports
 from services.timesheets.handler import ReportSendHandler
 from services.timesheets.job import run_due_reports
-from services.timesheets.store import save_report
+from services.timesheets.store import save_report, start_report
 from tests.fakes.settings import settings_of
 
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)
+# Monday 23 November 2026, 06:00 in Vancouver.
+DUE = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
+RUNS = "select period, status, coalesce(error_code, '') from report_runs order by due_at"
+MAILS = "select recipient, status from mail_outbox where kind = 'timesheet_report' order by id"
 CLIENT = "app-harbour"
 PEOPLE = [
     {"id": 7, "first_name": "Dana", "last_name": "Ruiz", "payroll_id": "E-07"},
@@ -73,6 +79,22 @@ class Company:
         handlers = {"report_send": ReportSendHandler(), "mail_send": MailSendHandler()}
         effect = cast("ExternalHandler", handlers[topic])
         ExternalRunner(self.engine, "tests", Random(1)).run_batch(TOPICS[topic], effect)
+
+    def send(self) -> None:
+        """Make the reports that were started, and send their mails."""
+        self.serve("report_send")
+        self.serve("mail_send")
+
+    def start(self, report: ReportDefinition, period: str | None = "2026-W47") -> str:
+        """Start a run by hand; return its status."""
+        with transaction(self.engine) as tx:
+            author: Any = {"by": "ada", "now": utc_now()}
+            return start_report(tx, report, self.shop, period, origin="cli", **author).status
+
+    def follow(self, now: datetime) -> None:
+        """Bring the runs to the state of their work, as each tick of beat does."""
+        with transaction(self.engine) as tx:
+            follow_reports(tx, now)
 
     def run_due(self, monkeypatch: Any, now: datetime) -> dict[str, Any]:
         """Run the job ``run-due-reports`` at ``now``; return its stats."""

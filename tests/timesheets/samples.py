@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 
 from services.timesheets.hours import HoursKind, Timesheet
 from services.timesheets.overtime import RULES
-from services.timesheets.report_table import Person, ReportInput
+from services.timesheets.report_table import Employee, ReportInput
 
 ZONE = ZoneInfo("America/Vancouver")
-PEOPLE = {7: Person("Dana Ruiz", "E-07"), 8: Person("=SUM(A1)", "8"), 9: Person("Zoë Łuczak")}
+PEOPLE = {7: Employee("Dana Ruiz", "E-07"), 8: Employee("=SUM(A1)", "8"), 9: Employee("Zoë Łuczak")}
 JOBCODES = {3: "Repairs", 4: "Holiday"}
 
 
