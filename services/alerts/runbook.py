@@ -1,6 +1,7 @@
 """The runbook: what a person does about an incident of each rule, from ``runbook.toml``."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +12,9 @@ FLEET = "fleet"
 """The name of an incident's shop if it has none."""
 _FILE = Path(__file__).with_name("runbook.toml")
 _COMMAND = re.compile("`((?:fleet|celery) [^`]+)`")
-_PLACEHOLDER = re.compile(r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT|CHAIN)\b")
+_PLACEHOLDER = re.compile(
+    r"\b(SHOP|ID|JOB|TOPIC|PERIOD|DAY|REQUEST|NAME|ITEM|ZONE|BILLED|LIMIT|CHAIN|REPORT)\b"
+)
 _OF_SHOP = re.compile(r"(?<!backfill run) --shop SHOP\b")
 _OF_SCOPE = " SCOPE"
 _OF_INCIDENT = " --incident ID"
@@ -81,6 +84,7 @@ def _read_words(detail: Mapping[str, Any]) -> dict[str, str]:
         "ZONE": str(detail.get("shopify", "")),
         "BILLED": str(detail.get("left", "")).partition(" + ")[0][-3:],
         "LIMIT": str(detail.get("cap", ""))[-3:],
+        "REPORT": shlex.quote(str(detail["report"])) if "report" in detail else "",
     }
 
 

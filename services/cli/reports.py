@@ -28,7 +28,7 @@ from services.cli.reports_set import (
     set_report,
 )
 from services.core.clock import utc_now
-from services.core.db import transaction, transaction_or_plan
+from services.core.db import Page, transaction, transaction_or_plan
 from services.core.errors import WorkError
 from services.core.times import format_time
 from services.shops.connections import recorded_calls
@@ -193,12 +193,12 @@ def history(name: str, shop: str, limit: int, as_json: bool) -> None:
     print_list("", columns, runs, documents, "No report has run.", as_json=as_json)
 
 
-def _find_runs(tx: Connection, name: str, shop: str, limit: int) -> list[Row[Any]]:
+def _find_runs(tx: Connection, name: str, shop: str, limit: int) -> Page[Row[Any]]:
     if name and not shop:
         raise click.UsageError("a report belongs to a shop: give --shop too")
     shop_id = get_shop(tx, shop).id if shop else None
     report = get_report(tx, shop_id, name) if name and shop_id else None
-    return list(list_runs(tx, shop_id=shop_id, report_id=report.id if report else None, limit=limit))
+    return list_runs(tx, shop_id=shop_id, report_id=report.id if report else None, limit=limit)
 
 
 for changing in (set_report, pause, resume, remove):

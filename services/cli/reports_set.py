@@ -67,7 +67,7 @@ def _parse_ids(text: str) -> list[int]:
     type=KnownType("period", lambda: [*Covers]),
     help="What each report covers: day, week or month.",
 )
-@click.option("--to", "recipients", help="Mail addresses with commas; they replace the former ones.")
+@click.option("--recipients", help="Mail addresses with commas; they replace the former ones.")
 @click.option("--formats", help=f"Files of the mail, with commas: {', '.join(FORMATS)}; '' for none.")
 @click.option("--overtime", type=KnownType("rule", lambda: RULES), help=f"The rule: {', '.join(RULES)}.")
 @click.option("--week-begins", type=KnownType("day", lambda: WEEK_BEGINS), help="monday or sunday.")
@@ -80,8 +80,8 @@ def set_report(name: str, shop: str, dry_run: bool, actor: str, as_json: bool, *
     """Add a report, or change the given fields of one.
 
     \b
-    Example: fleet reports set Payroll --shop harbour --kind payroll --schedule '0 6 * * 1' --covers week
-                 --to pay@harbour.example --formats xlsx,pdf --overtime CA-BC --week-begins sunday
+    Example: fleet reports set Pay --shop harbour --kind payroll --schedule '0 6 * * 1' --recipients a@b.example
+             fleet reports set Pay --shop harbour --formats xlsx,pdf --overtime CA-BC --week-begins sunday
     """
     with transaction_or_plan(dry_run=dry_run) as tx:
         stored = get_shop(tx, shop)
@@ -110,8 +110,7 @@ def _merge(before: ReportDefinition | None, name: str, shop: Shop, given: dict[s
         return replace(before, **values, filters=filters)
     missing = [key for key in ("kind", "schedule", "recipients") if key not in values]
     if missing:
-        names = {"recipients": "--to"}
-        options = ", ".join(names.get(key, f"--{key}") for key in missing)
+        options = ", ".join(f"--{key}" for key in missing)
         raise click.UsageError(f"{shop.slug} has no report {name!r} yet: a new one needs {options} too")
     is_live = KINDS[values["kind"]].is_live
     usual: dict[str, Any] = {"covers": Covers.MOMENT if is_live else Covers.WEEK}

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, describe_unknown
 from services.jobs.definition import Covers
 from services.jobs.schedule import PeriodInvalid, find_slots, period_bounds
@@ -216,7 +217,7 @@ def _make_work(run: Row[Any], origin: str) -> NewWork:
 
 def list_runs(
     tx: Connection, *, shop_id: int | None = None, report_id: int | None = None, limit: int = 50
-) -> Sequence[Row[Any]]:
+) -> Page[Row[Any]]:
     """Return runs, newest first, with the ``name`` of their report."""
     query = (
         select(report_runs, reports.c.name).join(reports).order_by(report_runs.c.due_at.desc()).limit(limit)
@@ -225,4 +226,4 @@ def list_runs(
         query = query.where(report_runs.c.shop_id == shop_id)
     if report_id is not None:
         query = query.where(report_runs.c.report_id == report_id)
-    return tx.execute(query).all()
+    return fetch_page(tx, query, limit)

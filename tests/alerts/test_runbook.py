@@ -34,7 +34,14 @@ OF_SHOPS = {
     rule
     for rule in RULES
     if re.search("^(ai|sms|shop|webhook|stripe|credential|connection|refresh|secret)_", rule)
-} | {"break_old", "cost_not_converted", "gap_healed", "reconciliation_break", "privacy_export_no_owner"}
+} | {
+    "break_old",
+    "cost_not_converted",
+    "gap_healed",
+    "reconciliation_break",
+    "privacy_export_no_owner",
+    "report_failed",
+}
 """Rules whose incidents have a shop."""
 SUBJECTS = {
     "break_old": "2026-11-20",
@@ -49,6 +56,7 @@ DETAILS: dict[str, dict[str, Any]] = {
     "pause_long": {"scope": "--topic inventory_push"},
     "shopify_timezone_differs": {"shopify": "America/Toronto"},
     "signature_failures": {"secret": "stripe-webhook"},
+    "report_failed": {"report": "Weekly payroll"},
     "cost_not_converted": {"left": "3.20 USD", "cap": "50.00 CAD"},
 }
 

@@ -220,6 +220,17 @@ MORE = {"breaks": ("--shop", "harbour", "--day", DAY.day.isoformat())}
 """What a list needs in its command line."""
 
 
+TWO_RUNS = """
+with r as (
+  insert into reports (shop_id, name, kind, covers, schedule, recipients, formats, overtime, week_begins,
+                       created_at, changed_at)
+  values (1, %(period)s, 'payroll', 'week', '0 6 * * 1', '{}', '{}', 'none', 'monday', now(), now())
+  returning id)
+insert into report_runs (report_id, shop_id, period, due_at, origin, started_by)
+select id, 1, %(period)s, now(), 'cli', 'ada' from r
+"""
+
+
 @pytest.fixture
 def two_of_each(engine: Engine, harbour: str) -> str:
     """Two rows for each list."""
@@ -240,6 +251,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
                 {"n": number},
             )
             stage(tx, provider_id=number)
+            tx.exec_driver_sql(TWO_RUNS, {"period": number})
         record_breaks(tx, FIRST)
     return harbour
 

@@ -12,7 +12,7 @@ from tests.timesheets.company import DUE, MAILS, RUNS, Company
 
 SET = [
     "set", "Payroll", "--shop", "harbour", "--kind", "payroll", "--schedule", "0 6 * * 1",
-    "--to", "pay@harbour.example", "--formats", "csv,xlsx,pdf", "--overtime", "CA-BC",
+    "--recipients", "pay@harbour.example", "--formats", "csv,xlsx,pdf", "--overtime", "CA-BC",
 ]  # fmt: skip
 
 WEEK = ["Payroll", "--shop", "harbour", "--period", "2026-W47"]
@@ -85,9 +85,9 @@ def test_a_failure_of_the_connection_is_named(company: Company) -> None:
         (["send", "Payroll", "--shop", "harbour", "--period", "2026-11"], "should be a week such as"),
         (["send", "Payroll", "--shop", "harbour", "--period", "2036-W01"], "is not over yet"),
         (["history", "Payroll"], "give --shop too"),
-        (["set", "New", "--shop", "harbour", "--kind", "payroll"], "needs --schedule, --to too"),
+        (["set", "New", "--shop", "harbour", "--kind", "payroll"], "needs --schedule, --recipients too"),
         (["set", "Payroll", "--shop", "harbour", "--user-ids", "7,x"], "should be numbers with commas"),
-        (["set", "Payroll", "--shop", "harbour", "--to", "ada"], "should be an address"),
+        (["set", "Payroll", "--shop", "harbour", "--recipients", "ada"], "should be an address"),
         (["set", "Payroll", "--shop", "harbour", "--covers", "moment"], "should be day, week or month"),
         (["set", "Payroll", "--shop", "harbour", "--overtime", "CA-XX"], "CA-ON"),
     ],
