@@ -80,7 +80,7 @@ def set_report(name: str, shop: str, dry_run: bool, actor: str, as_json: bool, *
     """Add a report, or change the given fields of one.
 
     \b
-    Example: fleet reports set Pay --shop harbour --kind payroll --schedule '0 6 * * 1' --recipients a@b.example
+    Example: fleet reports set Pay --shop harbour --kind payroll --schedule '0 6 * * 1' --recipients a@b.ca
              fleet reports set Pay --shop harbour --formats xlsx,pdf --overtime CA-BC --week-begins sunday
     """
     with transaction_or_plan(dry_run=dry_run) as tx:
