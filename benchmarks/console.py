@@ -22,6 +22,7 @@ from services.accounts.people import add_person, find_access
 from services.accounts.roles import Role
 from services.console.app import make_app
 from services.console.scan_reading import ScanReader
+from services.console.serve import GC_THRESHOLD
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.settings import get_settings
@@ -125,6 +126,7 @@ def measure(servers: Servers, *, rounds: int, shops: int, work_rows: int) -> lis
             _get(client, token, path)
         gc.collect()
         gc.freeze()  # as ``services.console.serve`` does
+        gc.set_threshold(*GC_THRESHOLD)
         for _ in range(rounds):
             report.add(SCAN, _measure(get_engine(), new, token, "/"))
             for name, path in PAGES.items():

@@ -1,12 +1,13 @@
 """Reads the morning scan of all shops: a fixed number of queries, each bounded by shops or by a limit."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.console.scan import classify_fleet, classify_shop, find_night, sort_scans
 from services.console.scan_facts import BadRun, Night, OpenIncident, ShopFacts, ShopScan, Sources
@@ -92,15 +93,43 @@ class ScanReader(SharedReader[ScanReading]):
         )
 
 
+class _ShopCounts(NamedTuple):
+    """What takes the database longest: dead work and costs of the month, by shop."""
+
+    dead: Mapping[int, Row[Any]]
+    costs: Mapping[int, Mapping[str, MonthCosts]]
+
+
 def _read() -> ScanReading:
-    with transaction() as tx:
-        return read_scan(tx, utc_now())
+    """Read the scan with two connections, so that this process works while the database counts."""
+    now = utc_now()
+
+    def count() -> _ShopCounts:
+        with transaction() as tx:
+            return _read_counts(tx, now)
+
+    with ThreadPoolExecutor(1, "scan-counts") as pool:
+        counts = pool.submit(count)
+        with transaction() as tx:
+            return read_scan(tx, now, counts.result)
 
 
-def read_scan(tx: Connection, now: datetime) -> ScanReading:
-    """Return the line of every shop that is not removed, and of the fleet."""
-    shops = tx.exec_driver_sql(_FIND_SHOPS).all()
+def _read_counts(tx: Connection, now: datetime) -> _ShopCounts:
     dead = {row.shop_id: row for row in tx.exec_driver_sql(_COUNT_DEAD)}
+    costs: dict[int, dict[str, MonthCosts]] = {}
+    for month in list_month_costs(tx, now):
+        costs.setdefault(month.shop_id, {})[month.kind] = month
+    return _ShopCounts(dead, costs)
+
+
+def read_scan(
+    tx: Connection, now: datetime, get_counts: Callable[[], _ShopCounts] | None = None
+) -> ScanReading:
+    """Return the line of every shop that is not removed, and of the fleet.
+
+    ``get_counts`` returns counts that another connection reads meanwhile.
+    """
+    shops = tx.exec_driver_sql(_FIND_SHOPS).all()
     incidents: dict[int, list[OpenIncident]] = {}
     found = tx.exec_driver_sql(_FIND_INCIDENTS, {"now": now, "most": MOST}).all()
     for shop_id, *values in found:
@@ -111,13 +140,11 @@ def read_scan(tx: Connection, now: datetime) -> ScanReading:
     connections: dict[int, list[Any]] = {}
     for one in list_connections(tx):
         connections.setdefault(one.shop_id or FLEET, []).append(one)
-    costs: dict[int, dict[str, MonthCosts]] = {}
-    for month in list_month_costs(tx, now):
-        costs.setdefault(month.shop_id, {})[month.kind] = month
     created = {shop.id: shop.created_at for shop in shops}
     nights = _list_nights(tx, created, now)
     row = tx.exec_driver_sql(_FIND_SOURCES, {"now": now}).one()
     sources = Sources(row.rules_at, row.beat_at, is_cut=len(found) == MOST)
+    dead, costs = get_counts() if get_counts else _read_counts(tx, now)
 
     def make_facts(shop_id: int, slug: str, name: str, timezone: str, **values: Any) -> ShopFacts:
         work = dead.get(shop_id)

@@ -23,6 +23,9 @@ from services.timesheets.figures import collect_figures as collect_reports
 COLLECTORS = (*OF_JOBS, collect_costs, collect_reports)
 """As in ``tasks.collectors``, which the console does not import."""
 
+GC_THRESHOLD = (20_000, 20, 10)
+"""A reading of 1,000 shops makes 50,000 objects that live: with Python's 700 they are visited 70 times."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +34,7 @@ def start_app() -> Flask:
 
     It also runs the overdue monitor, because another process than beat must find that beat is dead.
     """
+    gc.set_threshold(*GC_THRESHOLD)
     settings = get_settings()
     configure_logging(settings, "console")
     init_sentry(settings, "console")
