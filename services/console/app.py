@@ -27,11 +27,13 @@ from services.console.oidc import oidc_blueprint
 from services.console.pages import pages_blueprint
 from services.console.queue_pages import queues_blueprint
 from services.console.queue_reading import QueueReader
+from services.console.report_pages import reports_blueprint
 from services.console.saved_filters import saved_filters_blueprint
 from services.console.scan_reading import ScanReader
 from services.console.shop_changes import shop_changes_blueprint
 from services.console.shop_pages import shops_blueprint
 from services.console.sign_in import init_sign_in, record_events
+from services.console.time_connection import time_connection_blueprint
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.fields import LARGEST_ID
@@ -84,6 +86,8 @@ def make_app(
     app.register_blueprint(queues_blueprint(settings, queues))
     app.register_blueprint(shops_blueprint())
     app.register_blueprint(shop_changes_blueprint())
+    app.register_blueprint(reports_blueprint())
+    app.register_blueprint(time_connection_blueprint())
     app.register_blueprint(jobs_blueprint(jobs))
     add_helpers(app, settings)
     app.register_error_handler(404, _show_missing)

@@ -83,12 +83,12 @@ ACCOUNT_ROUTES: Final = frozenset(
 """Endpoints for everybody who is signed in: they show and change this person's own account alone."""
 
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
-    {"bulk.confirm": Role.OPERATOR}
+    {"bulk.confirm": Role.OPERATOR, "time_connection.show": Role.ADMIN}
     | dict.fromkeys(
         (
             "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
             "jobs.index", "jobs.show", "jobs.plan",
-            "shops.health", "shops.index", "shops.show",
+            "shops.health", "shops.index", "shops.show", "reports.index", "reports.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
             "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action",
@@ -104,8 +104,8 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         **dict.fromkeys(
             (
                 *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
-                "queues.change", "jobs.change", "filters.share", "bulk.start", "bulk.stop",
-                "api.start_bulk_action", "api.stop_bulk_action",
+                "queues.change", "jobs.change", "reports.preview", "reports.send", "filters.share",
+                "bulk.start", "bulk.stop", "api.start_bulk_action", "api.stop_bulk_action",
                 "api.save_filter", "api.share_filter", "api.delete_filter",
             ),
             Role.OPERATOR,
@@ -116,10 +116,9 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         "details.unmask_event": Role.ADMIN,
         "event_edit.edit": Role.ADMIN,
         **dict.fromkeys(
-            (
-                "shop_changes.change_settings", "shop_changes.change_staff", "shop_changes.record_secret",
-                "shop_changes.download_month", "shop_changes.set_threshold",
-            ),
+            ("shop_changes.change_settings", "shop_changes.change_staff", "shop_changes.record_secret",
+             "shop_changes.download_month", "shop_changes.set_threshold", "reports.save", "reports.pause",
+             "time_connection.start", "time_connection.finish"),
             Role.ADMIN,
         ),
     }
@@ -131,6 +130,8 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
         "account.create_token": "account.show",
         "account.end_all_sessions": "account.show",
         "shop_changes.record_secret": "shops.show",
+        "time_connection.start": "shops.show",
+        "time_connection.finish": "shops.index",
         "security.two_factor_setup": "security.two_factor_setup",
         "security.two_factor_setup_validate": "security.two_factor_setup",
         "security.mf_recovery_codes": "security.mf_recovery_codes",

@@ -44,6 +44,7 @@ NAVIGATION = (
     ("Errors", "lists.errors", "x"),
     ("Runs", "lists.runs", "r"),
     ("Bulk actions", "lists.bulk_actions", "b"),
+    ("Reports", "reports.index", "p"),
     ("Audit", "lists.audit", "a"),
 )
 """Label, endpoint and key."""

@@ -18,6 +18,7 @@ from services.jobs.schedule import day_bounds, explain_schedule
 from services.jobs.store import list_schedules
 from services.shops.secrets import list_secret_states
 from services.shops.shops import Shop
+from services.timesheets.store import list_reports
 
 FIGURE_DAYS = 7
 MAILS = 20
@@ -78,6 +79,7 @@ def read_shop_facts(tx: Connection, shop: Shop, now: datetime) -> dict[str, Any]
         "settings": [(name, label, getattr(shop, name)) for name, label in SETTINGS.items()],
         "limits": [(name, label, getattr(shop, name)) for name, label in LIMITS.items()],
         "schedules": _list_schedules(tx, shop),
+        "reports": list_reports(tx, shop.id),
         "secrets": list_secret_states(tx, shop.id, now),
         "connections": tx.exec_driver_sql(_FIND_CONNECTIONS, scope).all(),
         "budgets": list_month_costs(tx, now, shop_id=shop.id),

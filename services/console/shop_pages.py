@@ -10,10 +10,23 @@ from services.console.line_pages import list_filters, make_page, read_states
 from services.console.scan_facts import RED, STATES
 from services.console.shop_facts import read_shop_facts
 from services.core.db import transaction
+from services.jobs.definition import Covers
 from services.providers.delivery import is_storable
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
 from services.shops.shops import Shop, ShopUnknown, get_shop
+from services.timesheets.definition import WEEK_BEGINS
+from services.timesheets.overtime import RULES
+from services.timesheets.report_files import FORMATS
+from services.timesheets.report_kinds import KINDS
 
+REPORT_CHOICES = {
+    "kinds": KINDS,
+    "rules": RULES,
+    "formats": FORMATS,
+    "weeks": WEEK_BEGINS,
+    "covers": [*Covers],
+}
+"""What the form of a report offers."""
 NO_SHOP = "There is no such shop, or you have no role at it."
 
 
@@ -63,6 +76,7 @@ def show_shop(slug: str, new_secret: tuple[str, str] | None = None) -> str:
         at=g.at,
         is_red=is_red,
         new_secret=new_secret,
+        report_choices=REPORT_CHOICES,
         secret_kinds=[*SECRET_KINDS, *(f"{prefix}<source>" for prefix in SOURCE_KINDS)],
         **facts,
     )
