@@ -50,11 +50,18 @@ class AlertState(NamedTuple):
 
 
 def decide(
-    rule: FigureRule, threshold: float, value: float | None, state: AlertState, now: datetime
+    rule: FigureRule,
+    threshold: float,
+    value: float | None,
+    state: AlertState,
+    now: datetime,
+    *,
+    is_limit_new: bool = False,
 ) -> tuple[AlertState, Change | None]:
     """Return the next state, and the change to tell. ``value`` None: the figure has nothing to count.
 
-    It opens after ``rule.lasts`` beyond ``threshold`` without a break, and recovers after ``rule.clears``.
+    It opens after ``rule.lasts`` beyond ``threshold`` without a break, and recovers after ``rule.clears``. It
+    recovers at once if a person set the threshold since the evaluation before (``is_limit_new``).
     """
     is_beyond = value is not None and rule.is_beyond(value, threshold)
     is_gap = state.evaluated_at is not None and abs(now - state.evaluated_at) > LONGEST_GAP
@@ -65,7 +72,8 @@ def decide(
             return kept._replace(notified_value=value), Change.WORSENED
         return kept, None
     turned_at = now if state.turned_at is None or is_gap else state.turned_at
-    if now - turned_at < (rule.clears if is_open else rule.lasts):
+    is_decided = is_open and is_limit_new and value is not None
+    if now - turned_at < (rule.clears if is_open else rule.lasts) and not is_decided:
         return state._replace(turned_at=turned_at, evaluated_at=now), None
     if is_open:
         return AlertState(evaluated_at=now), Change.RECOVERED

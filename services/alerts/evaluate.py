@@ -46,6 +46,8 @@ class AlertChange(NamedTuple):
     opened_at: datetime
     figure: Figure
     threshold: float
+    set_by: str = ""
+    """Who set the threshold and why, if that is since the evaluation before."""
 
 
 def check_rules(tx: Connection, collectors: Sequence[CollectFigures], now: datetime) -> list[AlertChange]:
@@ -86,10 +88,12 @@ def evaluate_rules(tx: Connection, figures: Figures, now: datetime) -> list[Aler
         state = before.get(key, AlertState())
         value = None if figure is None else figure.value
         threshold = thresholds.find(rule, key.shop_id)
-        after[key], change = decide(rule, threshold, value, state, now)
+        setting = thresholds.find_change(rule, key.shop_id, state.opened_at and state.evaluated_at)
+        after[key], change = decide(rule, threshold, value, state, now, is_limit_new=setting is not None)
         if change:
             opened_at = after[key].opened_at or state.opened_at or now
-            changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0), threshold))
+            by = f", which {setting.by} set: {setting.reason}" if setting else ""
+            changes.append(AlertChange(key, change, opened_at, figure or Figure(0.0), threshold, by))
         elif figure and after[key].opened_at and not after[key].turned_at:
             current.append(_make_incident(key, state.opened_at or now, figure, threshold))
     save_states(tx, after)
@@ -151,7 +155,11 @@ def _make_recovery(change: AlertChange, now: datetime) -> Recovery:
     """Return the end of an incident: how long it lasted, and the figure now if there is one."""
     key, figure, rule = change.key, change.figure, FIGURE_RULES[change.key.rule]
     is_known = bool(figure.detail) or figure.value != 0
-    value = f", now {figure.value:.4g} {rule.unit} (limit {change.threshold:g})" if is_known else ""
+    value = (
+        f", now {figure.value:.4g} {rule.unit} (limit {change.threshold:g}{change.set_by})"
+        if is_known
+        else ""
+    )
     how = f"Recovered after {span(now - change.opened_at)}{value}."
     return Recovery(key.shop_id or None, format_rule(key), format_period(change.opened_at), how)
 

@@ -1,6 +1,7 @@
 """Thresholds that a person set for one shop or for the fleet, in place of those of the table of rules."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from math import isfinite
 from typing import Any, Unpack
 
@@ -20,6 +21,14 @@ LARGEST = 1e9
 class Thresholds(dict[tuple[str, int], float]):
     """By rule and shop; shop ``FLEET``: for every shop without one of its own."""
 
+    settings: Sequence[Row[Any]] = ()
+
+    def find_change(self, rule: FigureRule, shop_id: int, since: datetime | None) -> Row[Any] | None:
+        """Return the setting in force for ``shop_id`` if a person made it at ``since`` or later."""
+        found = {row.shop_id: row for row in self.settings if row.rule == rule.name}
+        row = found.get(shop_id, found.get(FLEET))
+        return row if row is not None and since is not None and row.at >= since else None
+
     def find(self, rule: FigureRule, shop_id: int) -> float:
         """Return the threshold in force for ``shop_id``."""
         return self.get((rule.name, shop_id), self.get((rule.name, FLEET), rule.threshold))
@@ -27,7 +36,10 @@ class Thresholds(dict[tuple[str, int], float]):
 
 def load_thresholds(tx: Connection) -> Thresholds:
     """Return the thresholds that a person set."""
-    return Thresholds({(row.rule, row.shop_id): row.threshold for row in list_rule_settings(tx)})
+    rows = list_rule_settings(tx)
+    found = Thresholds({(row.rule, row.shop_id): row.threshold for row in rows})
+    found.settings = rows
+    return found
 
 
 def list_rule_settings(tx: Connection) -> Sequence[Row[Any]]:

@@ -28,7 +28,7 @@ def post_alert(channel: str, url: str, document: Mapping[str, Any], *, allow_pri
     ``Misconfigured`` (the address is private, or the other side does not know it any more) or ``Refused``.
     """
     target = {"url": url, "headers": {}} if allow_private else find_public_target(channel, url)
-    answer = post(channel, **target, json=dict(document), is_repeatable=True)
+    answer = post(channel, **target, json=dict(document), is_repeatable=True, is_cut=True)
     status, text = answer.status_code, answer.text[:100]
     if answer.is_success:
         return text

@@ -33,6 +33,7 @@ def request(
     *,
     http: "httpx.Client | None" = None,
     is_repeatable: bool = False,
+    is_cut: bool = False,
     host: str = "a host",
     **body: Any,
 ) -> "httpx.Response":
@@ -40,11 +41,15 @@ def request(
 
     Raises ``RetryLater`` if nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
     request without a response is ``OutcomeUnknown``, or ``RetryLater`` if it ``is_repeatable``.
+    With ``is_cut`` only the first part of the response's body is read: one without end holds no worker.
     """
     import httpx
 
     try:
-        return (http or get_http_client()).request(method, url, headers=dict(headers), **body)
+        client = http or get_http_client()
+        if is_cut:
+            return _read_first_part(client, client.build_request(method, url, headers=dict(headers), **body))
+        return client.request(method, url, headers=dict(headers), **body)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise RetryLater(f"{provider}.unavailable", f"could not connect: {type(error).__name__}") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
@@ -55,6 +60,18 @@ def request(
         if is_repeatable:
             raise RetryLater(f"{provider}.no_answer", f"no answer: {type(error).__name__}") from error
         raise OutcomeUnknown(f"{provider}.no_answer", f"sent, then {type(error).__name__}") from error
+
+
+def _read_first_part(client: "httpx.Client", sent: "httpx.Request") -> "httpx.Response":
+    import httpx
+
+    response = client.send(sent, stream=True)
+    try:
+        content = next(response.iter_bytes(), b"")
+    finally:
+        response.close()
+    headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
+    return httpx.Response(response.status_code, headers=headers, content=content, request=sent)
 
 
 post = partial(request, "POST")

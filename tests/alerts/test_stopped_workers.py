@@ -13,7 +13,7 @@ from services.alerts.evaluate import evaluate_rules
 from services.alerts.gate import OPEN_FOR, OPENED, open_gate, read_gate
 from services.alerts.incidents import find_incidents
 from services.alerts.own_figures import collect_figures
-from services.alerts.people import list_entries
+from services.alerts.people import list_entries, resolve_by_person
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import CANARY_LIMIT
 from services.ledger.heartbeats import record_beat
@@ -23,6 +23,7 @@ from tests.health.fleet_rows import add_work
 
 NOW = datetime(2026, 11, 28, 7, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+STEP = 30 * SECOND
 RULE = "worker_not_consuming"
 WORKERS = {
     "webhooks@vm": ("webhooks",),
@@ -34,16 +35,22 @@ NIGHT = ", ".join(WORKERS["night@vm"])
 
 
 class FleetClock:
-    """Sends canaries every 15 s and evaluates the rules every 30 s; those in ``stopped`` answer nothing."""
+    """Sends canaries and evaluates the rules every 30 s; the workers in ``stopped`` answer nothing."""
 
     def __init__(self, tx: Connection) -> None:
         self.tx, self.now = tx, NOW
         self.changes: list[tuple[datetime, str, Change]] = []
 
-    def run(self, time: timedelta, *, stopped: Collection[str] = (), never: Collection[str] = ()) -> None:
+    def run(
+        self,
+        time: timedelta,
+        *,
+        stopped: Collection[str] = (),
+        never: Collection[str] = (),
+    ) -> None:
         until = self.now + time
         while self.now < until:
-            self.now += 15 * SECOND
+            self.now += STEP
             record_beat(self.tx, self.now, is_refused=False)
             record_heartbeat(self.tx, "sweep", self.now)
             for child, (node, queues) in enumerate(WORKERS.items()):
@@ -51,10 +58,9 @@ class FleetClock:
                     if node not in stopped and queue not in never:
                         worker = {"worker": f"{node}:{100 + child + self.now.minute}"}
                         record_heartbeat(self.tx, f"queue:{queue}", self.now, dict(worker))
-            if self.now.second % 30 == 0:
-                figures = {RULE: collect_figures(self.tx, self.now)[RULE]}
-                found = evaluate_rules(self.tx, figures, self.now)
-                self.changes += [(self.now, one.key.subject, one.change) for one in found]
+            figures = {RULE: collect_figures(self.tx, self.now)[RULE]}
+            found = evaluate_rules(self.tx, figures, self.now)
+            self.changes += [(self.now, one.key.subject, one.change) for one in found]
 
     def list_open(self) -> dict[str, str]:
         return {one.rule: one.summary.partition(" for ")[0] for one in find_incidents(self.tx, rule=RULE)}
@@ -84,6 +90,17 @@ def test_a_stopped_worker_of_two_queues_is_one_incident_and_one_opening_of_the_g
     fleet.run(4 * MINUTE)
     assert fleet.list_open() == {}
     assert [entry.kind for entry in list_entries(fleet.tx, 1)] == ["opened", OPENED, "recovered"]
+
+
+def test_a_person_resolves_it_too_early_and_it_opens_again_after_twice_the_time(fleet: FleetClock) -> None:
+    fleet.run(5 * MINUTE, stopped=["night@vm"])
+    resolve_by_person(fleet.tx, 1, now=fleet.now, by="ada", request_id="r", reason="restarted")
+    fleet.run(MINUTE, stopped=["night@vm"])
+    assert fleet.list_open() == {}
+    fleet.run(5 * MINUTE, stopped=["night@vm"])
+
+    assert [*fleet.list_open()] == [f"{RULE}:night@vm"]
+    assert [entry.kind for entry in list_entries(fleet.tx, 1)] == ["opened", "resolve", "reopened"]
 
 
 def test_two_stopped_workers_are_two_incidents_and_each_ends_by_itself(fleet: FleetClock) -> None:
@@ -133,7 +150,7 @@ def test_a_busy_worker_that_answers_canaries_of_one_queue_does_not_hide_another(
     assert [*fleet.list_open()] == [f"{RULE}:outbound@vm"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_incidents_do_not_flap_and_name_each_queue_that_waits_for_long(tx: Connection, seed: int) -> None:
     random, fleet, rule = Random(seed), FleetClock(tx), FIGURE_RULES[RULE]
     fleet.run(5 * MINUTE)

@@ -55,12 +55,33 @@ def test_the_fleets_threshold_is_for_shops_without_their_own_and_unset_returns_t
     assert list_rule_settings(tx) == []
 
 
-def test_a_higher_threshold_ends_an_incident_after_the_rules_time(tx: Connection) -> None:
-    assert evaluate(tx, (4, 7)) == [(Change.OPENED, 7)]
-    set_threshold(tx, RULE, 7, 5, **AUTHOR)
-    changes = [evaluate(tx, (4, 7), at=NOW + step * MINUTE) for step in range(1, 12)]
+@pytest.mark.parametrize("shop_id", [FLEET, 7])
+def test_a_higher_threshold_ends_an_incident_at_the_next_evaluation_and_says_why(
+    tx: Connection, shop_id: int
+) -> None:
+    assert evaluate(tx, (4, 7), (9, 8)) == [(Change.OPENED, 7), (Change.OPENED, 8)]
+    set_threshold(tx, RULE, shop_id, 5, **AUTHOR)
 
-    assert [one for one in changes if one] == [[(Change.RECOVERED, 7)]]
+    assert evaluate(tx, (4, 7), (9, 8), at=NOW + MINUTE) == [(Change.RECOVERED, 7)]
+    (ended,) = find_incidents(tx, states=["resolved"])
+    assert "now 4 per hour (limit 5, which ada set: a test of the sender)." in ended.summary
+    assert evaluate(tx, (4, 7), (9, 8), at=NOW + 2 * MINUTE) == []
+
+
+def test_a_threshold_that_was_set_before_ends_an_incident_after_the_rules_time(tx: Connection) -> None:
+    set_threshold(tx, RULE, 7, 5, **AUTHOR)
+    assert evaluate(tx, (6, 7), at=NOW + MINUTE) == [(Change.OPENED, 7)]
+    changes = [evaluate(tx, (4, 7), at=NOW + step * MINUTE) for step in range(2, 15)]
+
+    assert [place for place, one in enumerate(changes) if one] == [10]
+
+
+def test_a_lower_threshold_is_shown_by_the_open_incident_and_opens_others(tx: Connection) -> None:
+    assert evaluate(tx, (4, 7), (2, 8)) == [(Change.OPENED, 7)]
+    set_threshold(tx, RULE, FLEET, 2, **AUTHOR)
+
+    assert evaluate(tx, (4, 7), (2, 8), at=NOW + MINUTE) == [(Change.OPENED, 8)]
+    assert all("(limit 2)" in one.summary for one in find_incidents(tx))
 
 
 @pytest.mark.parametrize(
