@@ -17,6 +17,8 @@ MAX_NAMED = 10
 """Most incidents listed in one message; the others are only counted."""
 MAX_SUMMARY = 300
 """Most characters of one summary in Slack, which refuses or cuts long messages."""
+MAX_TEXT = 2000
+"""Most characters of one summary elsewhere: receivers refuse a document of some hundred kilobytes."""
 NAMESPACE = UUID("0f4f5d5b-3f43-4f43-9a67-1d2c2f3f8a51")
 """Namespace of the ids of Sentry events: a repeated event has the id of the first one."""
 _LEVELS = {"P1": "fatal", "P2": "error", "P3": "warning"}
@@ -89,7 +91,7 @@ def make_message(rows: Sequence[Notice], now: datetime) -> dict[str, Any]:
                 "period": row.period,
                 "timezone": row.timezone,
                 "severity": row.severity,
-                "summary": row.summary,
+                "summary": row.summary[:MAX_TEXT],
                 "opened_at": row.opened_at.isoformat(),
                 "acknowledged_by": row.acknowledged_by,
                 "resolved_at": row.resolved_at and row.resolved_at.isoformat(),

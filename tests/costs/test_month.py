@@ -111,6 +111,27 @@ def test_a_month_begins_at_midnight_of_the_shop(tx: Connection) -> None:
     assert after.ends_at == datetime(2027, 1, 1, 8, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("zone", "month", "begins"),
+    [
+        ("America/New_York", "2026-11", "2026-11-01T04:00+00:00"),  # the clock changes two hours later
+        ("America/New_York", "2026-12", "2026-12-01T05:00+00:00"),
+        ("America/Asuncion", "2023-10", "2023-10-01T04:00+00:00"),  # midnight of this day did not exist
+        ("Asia/Kathmandu", "2026-11", "2026-10-31T18:15+00:00"),
+    ],
+)
+def test_a_month_begins_at_the_first_moment_of_its_first_day_also_when_the_clock_changes(
+    tx: Connection, zone: str, month: str, begins: str
+) -> None:
+    shop, at = add_limited_shop(tx, timezone=zone), datetime.fromisoformat(begins)
+    spend(tx, shop, "50", now=at - timedelta(seconds=1))
+    spend(tx, shop, "2", now=at)
+
+    before, after = costs_of(tx, "ai", at - timedelta(seconds=1)), costs_of(tx, "ai", at)
+    assert (before.is_at_limit, before.ends_at) == (True, at)
+    assert (after.month, after.counted, after.is_at_limit) == (month, "2.00 CAD", False)
+
+
 def test_another_currency_counts_only_by_a_stated_rate(tx: Connection) -> None:
     shop = add_limited_shop(tx, slug="harbour")
     spend(tx, shop, "10")
