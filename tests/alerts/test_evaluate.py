@@ -27,7 +27,7 @@ DETAIL = {
     "queue": "webhooks", "requests": 9, "route": "/webhooks/stripe", "secret": "stripe-webhook",
     "since": "2026-11-27", "slowest": "claim", "spent": "41.00 CAD", "subject": "a rule",
     "topic": "mail_send",
-    "waiting": 9, "queues": "webhooks", "worker": "the worker", "senders": "a",
+    "waiting": 9, "queues": "webhooks", "worker": "the worker", "senders": "a", "report": "hours",
 }  # fmt: skip
 RULES = pytest.mark.parametrize("rule", FIGURE_RULES)
 
