@@ -116,6 +116,13 @@ def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
     return Check("jobs run as processes", holds, seen, "fleet jobs history")
 
 
+def check_reports(figures: Figures, recipients: int) -> Check:
+    """Check that the report, which was started three times, was sent once to each recipient."""
+    sent = figures.mails.get("timesheet_report", 0)
+    return Check("a report goes out once", sent == recipients, f"{sent} mails to {recipients} recipients",
+                 "fleet reports history")  # fmt: skip
+
+
 def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id: int) -> list[Check]:
     """Check that the chains verify, and that verification names the altered row."""
     rows, chains = clean.get("rows", 0), clean.get("chains", ())

@@ -20,7 +20,7 @@ from services.core.db import transaction
 from services.core.files import open_private
 from services.core.ports import LOOPBACK
 from services.core.settings import Settings
-from services.demo import checks, providers, report
+from services.demo import checks, hours, providers, report
 from services.demo.day import plan_day, plan_opening
 from services.demo.delivery import DayPlan
 from services.demo.directory import PORTS, clear_home, isolated_environment, use_fleet_settings
@@ -41,7 +41,7 @@ from services.demo.viewer import add_viewer
 from services.fleet.processes import Supervisor
 from services.fleet.up import RunningFleet, start_fleet
 
-JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify")
+JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify", "run-due-reports")
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
@@ -110,6 +110,7 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         _settle(stage, "the shops open")
         providers.count_stock_levels(shops, now)
         providers.fill_pool(shops, now)
+        hours.connect_company(shops[0], now, sender.control)
         stage.say("harbour owns its stock figures and has counted; Shopify owns linden's")
         stage.say(f"{LEADER} and {FOLLOWER} share their stock: pool {POOL}")
         _play_day(stage, fleet, sender, shops, day)
@@ -190,8 +191,9 @@ def _play_night(
     operator.start_night(shops)
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
-    stage.begin("the morning", 1 + len(JOBS))
+    stage.begin("the morning", 2 + len(JOBS))
     operator.repair_breaks(shops[0])
+    operator.send_report(shops[0], hours.REPORT)
     jobs = [operator.run_job(job) for job in JOBS]
     waiting = _settle(stage, "the last mails")
     stage.begin("the proof", 3)
@@ -208,6 +210,7 @@ def _play_night(
         *checks.check_effects(expected, read_state(), outside),
         *checks.check_night(day, len(shops), night, figures),
         checks.check_jobs(jobs),
+        checks.check_reports(figures, len(hours.RECIPIENTS)),
         *checks.check_proof(*proof),
     ]
     return sender.answers, figures, outside, checked

@@ -185,7 +185,8 @@ def _choose_values(home: Path, given: dict[str, str], ports: Mapping[str, int]) 
         extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{ports['MAIL_SINK_PORT']}"
     if "SANDBOX_PORT" in ports:
         url = f"http://{LOOPBACK}:{ports['SANDBOX_PORT']}"
-        extra |= {f"{name}_API_BASE": f"{url}/{name.lower()}" for name in ("SHOPIFY", "STRIPE", "QUO")}
+        for name in ("SHOPIFY", "STRIPE", "QUO", "QUICKBOOKS_TIME"):
+            extra[f"{name}_API_BASE"] = f"{url}/{name.lower().replace('_', '-')}"
     chosen = {name: value for name, value in extra.items() if not given.get(name)}
     return {name: str(port) for name, port in ports.items()} | chosen | {"FLEET_HOME": str(home)}
 
