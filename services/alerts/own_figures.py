@@ -15,7 +15,7 @@ from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import list_components_down, read_heartbeats, read_leases
 from services.ledger.request_errors import NO_FAULT
 from services.providers.delivery import INVALID_SIGNATURE
-from services.shops.connections import BROKEN_LINES
+from services.shops.connections import BROKEN_LINES, ENDS_AT
 
 STUCK_AFTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
@@ -62,12 +62,11 @@ select 1 as value, shop_id, name as subject, name as provider, why as code,
        since
   from ({BROKEN_LINES}) lines
 """  # noqa: S608 - constants only
-# A token with a refresh token renews itself, so only the end of the refresh token counts.
-_CREDENTIAL_EXPIRES = """
-select extract(epoch from coalesce(refresh_expires_at, token_expires_at) - %(now)s) / 86400 as value,
-       shop_id, provider as subject, provider
-  from connections where coalesce(refresh_expires_at, token_expires_at) is not null and status = 'ok'
-"""
+_CREDENTIAL_EXPIRES = f"""
+select extract(epoch from ends_at - %(now)s) / 86400 as value, shop_id, provider as subject, provider
+  from (select shop_id, provider, {ENDS_AT} as ends_at from connections where status = 'ok') c
+ where ends_at is not null
+"""  # noqa: S608 - constants only
 # A token that renews itself is refreshed a few minutes before its end; every hour a job uses it.
 _REFRESH_FAILING = """
 select extract(epoch from %(now)s - c.token_expires_at)

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 from services.console.scan_facts import FINE, RED, STATES, UNKNOWN, WARN
 from services.core.pg_arrays import int_array
 from services.providers.registry import PROVIDERS
-from services.shops.connections import IN_USE
+from services.shops.connections import ENDS_AT, IN_USE
 
 ENDS_WITHIN = timedelta(days=14)
 """As the rule ``credential_expires``: from then on a person should renew it."""
 FAILURES_SINCE = timedelta(days=7)
 
 _FIND_CONNECTIONS = f"""
-select shop_id, provider, status, code, detail, since, token_expires_at, refresh_expires_at
+select shop_id, provider, status, code, detail, since, {ENDS_AT} as ends_at
   from connections where {IN_USE}
 """  # noqa: S608 - the text is a constant
 
@@ -116,17 +116,11 @@ def list_company_lines(tx: Connection, now: datetime) -> list[CompanyLine]:
                 state=state,
                 text=text,
                 since=row.since if row else None,
-                ends_at=find_end(row),
+                ends_at=row.ends_at if row else None,
                 secrets=tuple(kept),
             )
         )
     return sorted(lines, key=lambda one: (bool(one.slug), STATES.index(one.state), one.slug, one.provider))
-
-
-def find_end(row: Any) -> datetime | None:
-    """Return when the credential ends: the refresh token's end if the token renews itself."""
-    found: datetime | None = (row.refresh_expires_at or row.token_expires_at) if row else None
-    return found
 
 
 def classify_connection(row: Any, secrets: Collection[SecretAge], now: datetime) -> tuple[str, str]:
@@ -138,7 +132,7 @@ def classify_connection(row: Any, secrets: Collection[SecretAge], now: datetime)
         return (FINE, "sends webhooks only") if is_incoming else (UNKNOWN, "not called yet")
     if row.status == "broken":
         return RED, f"refused: {row.code}"
-    ends_at = find_end(row)
+    ends_at = row.ends_at
     if ends_at is None or ends_at - now >= ENDS_WITHIN:
         return FINE, "accepted"
     days = (ends_at - now) // timedelta(days=1)

@@ -16,6 +16,7 @@ from services.core.pg_arrays import arrays
 from services.costs.store import list_month_costs
 from services.jobs.schedule import day_bounds, explain_schedule
 from services.jobs.store import list_schedules
+from services.shops.connections import ENDS_AT
 from services.shops.secrets import list_secret_states
 from services.shops.shops import Shop
 from services.timesheets.store import list_reports
@@ -46,10 +47,10 @@ select last_daily_run - 'low_told' as last_run,
        coalesce(settings -> 'staff', '{}') as staff
   from shop_config where shop_id = %(shop_id)s
 """
-_FIND_CONNECTIONS = """
-select provider, status, code, detail, since, token_expires_at, refresh_expires_at from connections
+_FIND_CONNECTIONS = f"""
+select provider, status, code, detail, since, {ENDS_AT} as ends_at from connections
  where shop_id = %(shop_id)s order by provider
-"""
+"""  # noqa: S608 - constants only
 
 SETTINGS: Mapping[str, str] = {
     "name": "Name",

@@ -50,6 +50,12 @@ select coalesce(shop_id, 0) as shop_id, provider, status, code, resource from co
 IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
        select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))"""
 
+ENDS_AT = """case when exists (
+         select from shop_secrets r where r.shop_id = connections.shop_id
+            and r.name = connections.provider || '-refresh-token' and r.expires_at is null)
+       then refresh_expires_at else coalesce(refresh_expires_at, token_expires_at) end"""
+"""When a credential ends. A token that renews itself ends with its refresh token, or at no known time."""
+
 _FIND = f"""
 select shop_id, provider, status, code, detail, since, updated_at, resource from connections
  where {IN_USE} order by shop_id nulls first, provider

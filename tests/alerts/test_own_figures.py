@@ -170,6 +170,11 @@ def test_a_credential_ends_with_its_refresh_token_or_else_by_itself(tx: Connecti
     connect(tx, shop_id, "b", token=NOW + DAY, refresh=NOW + 80 * DAY)
     connect(tx, shop_id, "c")
     connect(tx, shop_id, "d", status="broken", token=NOW - DAY)
+    connect(tx, shop_id, "e", token=NOW + DAY)  # renews itself, for a time that nobody knows
+    tx.execute(
+        text("insert into shop_secrets (shop_id, name, sealed) values (:shop, 'e-refresh-token', '')"),
+        {"shop": shop_id},
+    )
 
     assert collect(tx, "credential_expires") == [(13.0, shop_id, "a"), (80.0, shop_id, "b")]
 

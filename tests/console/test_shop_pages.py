@@ -29,9 +29,8 @@ class Connected:
 
     status, code = "ok", ""
 
-    def __init__(self, days: float | None = None, refresh_days: float | None = None) -> None:
-        self.token_expires_at = None if days is None else NOW + timedelta(days=days)
-        self.refresh_expires_at = None if refresh_days is None else NOW + timedelta(days=refresh_days)
+    def __init__(self, days: float | None = None) -> None:
+        self.ends_at = None if days is None else NOW + timedelta(days=days)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,6 @@ class Connected:
         (Connected(), "fine", "accepted"),
         (Connected(days=15), "fine", "accepted"),
         (Connected(days=9.5), "warn", "accepted, ends in 9 days"),
-        (Connected(days=0.1, refresh_days=60), "fine", "accepted"),
         (Connected(days=-1), "warn", "accepted, past its end"),
         (None, "unknown", "not connected"),
     ],
