@@ -113,13 +113,23 @@ def run_flower(app: Celery) -> int:
 
 
 def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
+    from tornado.options import Error as OptionError
+
     @wraps(start)
     def start_guarded(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
         configure_logging(get_settings(), "flower")
         _set_defaults()
         # Flower reads its options again later; this includes a file given by --conf.
         module.apply_env_options()
-        module.apply_options(sys.argv[0], tornado_argv)
+        if unknown := [one for one in tornado_argv if one != "--" and not module.is_flower_option(one)]:
+            text = f"Warning: Flower has no option {', '.join(unknown)}, and ignores it: --name=value is one"
+            click.echo(text, err=True)
+        try:
+            module.apply_options(sys.argv[0], tornado_argv)
+        except (OptionError, ValueError) as fault:
+            hint = "https://flower.readthedocs.io/en/latest/config.html has all options"
+            text = f"{' '.join(tornado_argv)}: {fault}; {hint}"
+            raise click.UsageError(text, click.get_current_context()) from fault
         check_sign_in(module.options, os.environ)
         if not module.options.unix_socket:
             check_port("FLOWER_PORT", module.options.port, module.options.address)

@@ -12,10 +12,9 @@ from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import find_chains, is_owner, list_broken, resolve_chain
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError
+from services.core.fields import LONGEST_TEXT
 from services.core.times import format_time
 
-LONGEST_TEXT = 2000
-"""Characters of a note or a reason."""
 LONGEST_SNOOZE_OF_P1 = timedelta(hours=24)
 
 

@@ -7,18 +7,25 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from services.audit.append import append_change
 from services.cli.base import (
     CommandGroup,
+    actor_option,
+    audit_author,
     dry_run_option,
     find_shop_id,
     json_option,
-    new_request_id,
     one_shop_option,
     shop_option,
 )
 from services.cli.output import Columns, print_json, print_list, print_table
 from services.cli.params import SINCE
-from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
+from services.closing.gap_backfill import (
+    BackfillResult,
+    backfill_providers,
+    describe_backfill,
+    find_fault,
+)
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.shopify.backfill.state import find_state
@@ -48,26 +55,31 @@ def command() -> None:
 @click.option(
     "--since", type=SINCE, help="Start here instead of at the cursors: 24h, 2026-11-20 or 2026-11-20T08:00Z."
 )
+@click.option("--reason", default="", help="Why, for the audit.")
 @dry_run_option
+@actor_option
 @json_option
-def run(shop: str, since: datetime | None, dry_run: bool, as_json: bool) -> None:
+def run(shop: str, since: datetime | None, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
     The job gap-healing does the same every hour. Workers process these events like others. No event is
-    recorded twice. Exit code 1 if a provider cannot be read.
+    recorded twice. What was recorded is in the audit. Exit code 1 if a provider cannot be read.
 
     \b
     Examples:
       fleet backfill run --shop harbour
       fleet backfill run --shop harbour --since 2026-11-20 --dry-run
     """
-    now = utc_now()
+    now, author = utc_now(), audit_author(actor)
     with transaction() as tx:
         stored = get_shop(tx, shop)
         to_do = find_missing_access(tx, stored)
     with recorded_calls(stored.id):
-        results = backfill_providers(stored.id, now, new_request_id(), since=since, is_dry=dry_run)
+        request_id = author["request_id"]
+        results = backfill_providers(stored.id, now, request_id, since=since, is_dry=dry_run)
     with transaction() as tx:
+        if not dry_run and (mutation := describe_backfill(results, reason)):
+            append_change(tx, "backfill.run", {stored.id: [mutation]}, now=now, **author)
         state = find_state(tx, stored.id)
     is_cut = since is not None and state.orders_since is not None and since < state.orders_since
     limit = state.describe_limit(shop, stored.zone) if is_cut else ""

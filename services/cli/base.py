@@ -25,12 +25,11 @@ from services.cli.usage import (
     PlainCommand,
     SuggestingGroup,
     name_options,
-    refuse_missing,
     usage_shown,
 )
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError, describe_server
-from services.core.fields import LARGEST_ID
+from services.core.fields import LARGEST_ID, LONGEST_TEXT
 from services.core.log_redaction import quote_value
 from services.core.settings import EXPORTED, get_settings
 from services.ledger.accept import WorkRef
@@ -136,6 +135,9 @@ def _check_text(options: Mapping[str, object]) -> None:
             if isinstance(text, str) and text.encode(errors="replace").decode() != text:
                 fault = f"{name}={quote_value(text, name)} should be text in UTF-8"
                 raise click.UsageError(name_options(fault))
+            if name == "reason" and len(str(text)) > LONGEST_TEXT:
+                fault = f"reason has {len(str(text)):,} characters: it should have at most {LONGEST_TEXT:,}"
+                raise click.UsageError(name_options(fault))
 
 
 _MOVED = "shopfleet.shop_argument"
@@ -167,8 +169,6 @@ class ReportingCommand(PlainCommand):
             args = _move_to_argument(args)
         elif self._shop_position is not None:
             args = self._move_to_option(ctx, args, self._shop_position)
-        if not ctx.resilient_parsing:
-            refuse_missing(self, ctx, args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
+from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, safe_text
 from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
@@ -34,8 +35,9 @@ from services.core.times import format_time
 from services.ledger.event_archive import ArchivedEvent, SealedEvent, list_archives
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, RowUnknown, describe_origin, get_event, list_events
-from services.ledger.replay import count_replayable, replay_events
+from services.ledger.replay import count_copies, count_replayable, replay_events
 from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
+from services.ledger.topics import plan_topic
 from services.providers.object_store import open_store
 from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
@@ -174,12 +176,21 @@ def replay(
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
         wanted = _read_filter(tx, options, event_ids)
-        count = count_replayable(tx, wanted)
+        groups, copies, slugs = count_replayable(tx, wanted), count_copies(tx, wanted), find_slugs(tx)
     sealed: list[SealedEvent] = []
     for match in read_archived(transaction, store, wanted):
-        count += len(match.events)
+        groups.update((one.shop_id, one.provider, one.topic) for one in match.events)
         sealed += match.sealed
+    lines = [_describe_group(*group, count, slugs) for group, count in groups.items()]
+    count = groups.total()
     replayed_ids: Sequence[int] = ()
+    if not as_json and (dry_run or not force):
+        columns: Columns = {
+            name: itemgetter(name) for name in ("shop", "provider", "topic", "events", "work")
+        }
+        print_lines("", columns, lines, "")
+        if copies:
+            click.echo(f"Left out: {format_count(copies, 'event')} that a replay or an edit made.")
     if dry_run or not count:
         note = f"{format_count(count, 'event')} would be replayed." if count else "No events match."
         note = "" if sealed and not count else note
@@ -195,13 +206,25 @@ def replay(
         note = f"{note} {notify_workers(work)}".strip()
     if as_json:
         why = {one.id: one.why for one in sealed}
-        print_json({"count": count, "replayed": replayed_ids, "not_readable": why, "note": note})
+        counts = {"count": count, "groups": lines, "left_out": copies}
+        print_json({**counts, "replayed": replayed_ids, "not_readable": why, "note": note})
     elif note:
         click.echo(note)
     if sealed:
         raise click.ClickException(
             "\n".join(f"event {one.id} is archived and cannot be read: {one.why}" for one in sealed)
         )
+
+
+_GROUP_COLUMNS = ("shop", "provider", "topic", "events", "work")
+
+
+def _describe_group(
+    shop_id: int, provider: str, topic: str, count: int, slugs: dict[int, str]
+) -> dict[str, Any]:
+    planned = plan_topic(provider, topic)
+    work = planned.name if planned else "none: this topic has no handler"
+    return {"shop": slugs.get(shop_id), "provider": provider, "topic": topic, "events": count, "work": work}
 
 
 def _show_archived(

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
@@ -52,12 +53,22 @@ def _check_sender(name: str) -> str:
     return name
 
 
+def _parse_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise InputInvalid(f"{text!r} should be an address such as http://127.0.0.1:8000")
+    return text
+
+
+URL = ParsedType("url", _parse_url)
+
+
 @click.command(cls=ReportingCommand, shop_position=1)
 @click.argument("provider", type=ParsedType("provider", _check_sender))
 @one_shop_option
 @click.option("--topic", default="", help="The provider's topic, such as orders/create or charge.refunded.")
 @click.option("--file", "file", type=INPUT_FILE, help="Send these bytes; - reads standard input.")
-@click.option("--url", default="", help="Where ingress listens (default: this fleet's).")
+@click.option("--url", type=URL, default="", help="Where ingress listens (default: this fleet's).")
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
 @click.option("--same", is_flag=True, help="Repeat one delivery, like a provider's retry.")
 @json_option
@@ -119,7 +130,7 @@ def _make_body(name: str, topic: str, shop: Shop, now: datetime) -> bytes:
     body = make_sample(name, topic, shop.currency, random.SystemRandom(), now)
     if body is None:
         fault = f"topic={describe_unknown(topic, SAMPLES[name])}"
-        raise InputInvalid(f"{fault} These have samples; a file has any other body: --file")
+        raise InputInvalid(f"{fault}. These have samples; --file sends any other body")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 
 

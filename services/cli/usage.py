@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from difflib import get_close_matches
+from functools import partial
 from importlib.metadata import entry_points
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
+
+from services.core.errors import describe_unknown
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 """The settings of a command or of its root: the short help option too."""
@@ -127,6 +131,38 @@ class SuggestingGroup(click.Group):
             raise click.UsageError(text, ctx) from None
 
 
+def explain_type(kind: click.ParamType[Any]) -> click.ParamType[Any]:
+    """Return ``kind`` so that its error, if it is a number or a choice, says what the value should be."""
+    if isinstance(kind, click.Choice):
+        right = partial(describe_unknown, known=[str(one) for one in kind.choices])
+    elif isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
+        right = partial(_describe_number, kind=kind)
+    else:
+        return kind
+    explained, convert = copy(kind), kind.convert
+
+    def convert_or_explain(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            found = convert(value, param, ctx)
+            if not isinstance(found, float) or isfinite(found):
+                return found
+        except click.BadParameter:
+            pass
+        return explained.fail(right(str(value)), param, ctx)
+
+    explained.convert = convert_or_explain  # type: ignore[method-assign]
+    return explained
+
+
+def _describe_number(value: str, kind: Any) -> str:
+    noun = "a whole number" if isinstance(kind, click.types.IntParamType) else "a number"
+    least, most = getattr(kind, "min", None), getattr(kind, "max", None)
+    limits = "".join(
+        f" {word} {one:,.10g}" for word, one in (("from", least), ("to", most)) if one is not None
+    )
+    return f"{value!r} should be {noun}{limits}"
+
+
 @contextmanager
 def usage_shown() -> Iterator[None]:
     """Let each ``UsageError`` print how the current command is used, as those of click do."""
@@ -148,11 +184,18 @@ class PlainCommand(click.Command):
         # Click keeps the help option of the first use, which may be without the root command.
         attributes["context_settings"] = {**HELP_NAMES, **(attributes.get("context_settings") or {})}
         super().__init__(*args, **attributes)
+        for param in self.params:
+            param.type = explain_type(param.type)
         taken = {name for param in self.params for name in param.opts}
         if taken & {"--actor", "--dry-run"} and "-f" not in taken:
             free = [name for name in FORCE_NAMES if name not in taken]
             text = "Act without a question; this command asks none."
             self.params.append(click.Option(free, is_flag=True, expose_value=False, help=text))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            refuse_missing(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     @usage_shown()
     def invoke(self, ctx: click.Context) -> Any:
@@ -203,13 +246,16 @@ _GIVEN = "shopfleet.given"
 
 
 def refuse_missing(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
-    """Raise ``ParametersMissing`` for the required parameters of ``command`` without a text in ``args``."""
+    """Raise ``UsageError`` for what ``args`` lack of ``command``, and for an option that they repeat."""
     ctx.meta[_GIVEN] = [*args]
-    given, _, _ = command.make_parser(ctx).parse_args([*args])
+    given, _, order = command.make_parser(ctx).parse_args([*args])
     params = command.get_params(ctx)
     if any(param.is_eager and param.name in given for param in params):
         return  # --help
     values = [(param, param.consume_value(ctx, given)[0]) for param in params if param.required]
+    if twice := [param for param in params if _is_single(param) and order.count(param) > 1]:
+        names = ", ".join(_name_of(param, ctx) for param in twice)
+        raise click.UsageError(f"{names} is given more than once, and takes one value", ctx)
     missing = [param for param, value in values if param.value_is_missing(value)]
     empty = [param for param, value in values if is_blank(value)]
     if missing or empty:
@@ -222,6 +268,11 @@ def refuse_blank(name: str) -> NoReturn:
     params = [param for param in ctx.command.params if param.name == name]
     is_typed = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     raise ParametersMissing(ctx, [] if is_typed else params, params if is_typed else [])
+
+
+def _is_single(param: click.Parameter) -> bool:
+    """Return whether ``param`` is an option with one value."""
+    return isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count)
 
 
 _FIELDS = {"lasts": ("until", "ends_at"), "previous_valid_for": ("keep_previous",)}

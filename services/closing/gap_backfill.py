@@ -1,8 +1,8 @@
 """Job ``gap-healing``: records changes at Shopify and Stripe since the cursors that had no webhook."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -62,21 +62,33 @@ def backfill_gaps(
     results = backfill_providers(run.shop_id, clock(), run.request_id, providers=providers)
     if fault := find_fault(results):
         raise fault
-    topics = {topic: count for result in results for topic, count in result.topics.items()}
-    entered = sum(sum(result.topics.values()) for result in results)
+    topics = _join_topics(results)
+    entered = sum(topics.values())
     stats: dict[str, int | str] = {"entered": entered, **topics}
     for result in results:
         stats |= {result.provider: result.state, f"{result.provider}_seen": result.counts.get("seen", 0)}
-    if not entered:
+    if (mutation := describe_backfill(results)) is None:
         return JobResult(stats=stats, result="complete")
 
     def record(tx: Connection) -> FollowUp:
         del tx
-        summary = f"recorded {entered} events without a webhook"
-        mutation = Mutation("inbound_events", f"{entered} rows", summary, None, topics)
         return FollowUp(audit=[AuditEntry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
 
     return JobResult(stats=stats, result="backfilled", record=record)
+
+
+def describe_backfill(results: Sequence[BackfillResult], reason: str = "") -> Mutation | None:
+    """Return what the audit contains of ``results``; None if no event was recorded."""
+    topics = _join_topics(results)
+    if not (entered := sum(topics.values())):
+        return None
+    summary = f"recorded {entered} events without a webhook" + (f": {reason}" if reason else "")
+    after = topics | ({"reason": reason} if reason else {})
+    return Mutation("inbound_events", f"{entered} rows", summary, None, after)
+
+
+def _join_topics(results: Sequence[BackfillResult]) -> dict[str, Any]:
+    return {topic: count for result in results for topic, count in result.topics.items()}
 
 
 def backfill_providers(

@@ -11,13 +11,13 @@ from services.accounts.api_tokens import create_token, list_tokens, revoke_token
 from services.accounts.people import get_person
 from services.accounts.roles import Role, parse_role
 from services.accounts.sessions import end_sessions, hash_token, list_sessions
-from services.alerts.people import LONGEST_TEXT
 from services.audit.append import Author, Mutation, append_change
 from services.console.list_reader import parse_whole
 from services.console.sign_in import SESSION_KEY
 from services.core.db import transaction
 from services.core.durations import LONGEST
 from services.core.errors import InputInvalid
+from services.core.fields import LONGEST_TEXT
 
 _NOT_STORED = re.compile("[\0\ud800-\udfff]")
 """NUL and halves of characters."""

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.alerts.people import LONGEST_TEXT
 from services.bulk.kinds import KINDS
 from services.bulk.store import LONGEST_KEY
 from services.console.list_page import MAX_CANDIDATES
 from services.console.row_actions import ROW_ACTIONS
-from services.core.fields import LARGEST_ID
+from services.core.fields import LARGEST_ID, LONGEST_TEXT
 
 Document = dict[str, Any]
 

@@ -85,7 +85,8 @@ def parse_csv(
         names = [name.strip().lower() for name in reader.fieldnames or ()]
         if not set(required) <= set(names) <= set(columns) or len(set(names)) < len(names):
             wanted = f"the columns should be of {', '.join(columns)}; required: {', '.join(required)}"
-            raise refusal(f"line 1: {wanted}; they are {','.join(names)!r}")
+            found = f"they are {','.join(names)!r}" if names else "the file is empty"
+            raise refusal(f"line 1: {wanted}; {found}")
         reader.fieldnames = names
         for row in reader:
             try:

@@ -167,3 +167,5 @@ read_id, find_id = _required(as_id), _optional(as_id)
 read_instant, find_instant = _required(as_instant), _optional(as_instant)
 read_money, find_money = _required(as_money), _optional(as_money)
 read_count, read_text, read_list = _required(as_count), _required(as_text), _required(as_list)
+LONGEST_TEXT = 2000
+"""Characters of a note or a reason."""

@@ -18,7 +18,7 @@ import orjson
 from services.core.log_redaction import redact_field, redact_text
 from services.core.settings import Settings
 
-STDOUT_FD = 1
+STDOUT_FD, STDERR_FD = 1, 2
 LONGEST_FIELD = 200
 """Most characters of a field from outside (the shop in a URL, a topic in a header)."""
 LONGEST_TRACE_LINE = 500

@@ -1,5 +1,6 @@
 """Replay: records an event again under a new identity. Also reviews unreadable events."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,9 +47,24 @@ class ReplayResult:
     original_ids: tuple[int, ...]
 
 
-def count_replayable(tx: Connection, wanted: EventFilter) -> int:
+EventGroup = tuple[int, str, str]
+"""Shop id, provider and topic of events."""
+
+
+def count_replayable(tx: Connection, wanted: EventFilter) -> Counter[EventGroup]:
     """Return how many events ``replay_events`` would replay."""
-    return tx.scalar(select(func.count()).select_from(inbound_events).where(_to_condition(wanted))) or 0
+    return _count(tx, _to_condition(wanted))
+
+
+def count_copies(tx: Connection, wanted: EventFilter) -> int:
+    """Return how many replays and edits match, which ``replay_events`` leaves out."""
+    return 0 if wanted.ids else _count(tx, wanted.where() & inbound_events.c.origin.in_(COPIES)).total()
+
+
+def _count(tx: Connection, condition: ColumnElement[bool]) -> Counter[EventGroup]:
+    by = [inbound_events.c[name] for name in ("shop_id", "provider", "topic")]
+    rows = tx.execute(select(*by, func.count().label("events")).where(condition).group_by(*by).order_by(*by))
+    return Counter({(row.shop_id, row.provider, row.topic): row.events for row in rows})
 
 
 def replay_events(tx: Connection, wanted: EventFilter, **author: Unpack[Author]) -> ReplayResult:

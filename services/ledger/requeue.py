@@ -39,15 +39,20 @@ _PENDING = _UNLOCKED | {
 
 @dataclass(frozen=True, slots=True)
 class AffectedRows:
-    """The number of rows that an action would change, and the first ten."""
+    """The number of rows that an action would change, also by shop, topic and status, and the first ten.
+
+    ``left_out`` rows match too and stay as they are, because of their lock.
+    """
 
     count: int
     examples: tuple[Mapping[str, Any], ...]
+    groups: tuple[Mapping[str, Any], ...]
+    left_out: int
 
 
 def find_requeueable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     """Return the rows that ``requeue`` would change."""
-    return _find(tx, _requeueable(wanted))
+    return _find(tx, _requeueable(wanted), _locked(wanted))
 
 
 def requeue(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tuple[WorkRef, ...]:
@@ -61,7 +66,7 @@ def requeue(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tup
 
 def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     """Return the rows that ``discard`` would change."""
-    return _find(tx, _discardable(wanted))
+    return _find(tx, _discardable(wanted), _locked(wanted))
 
 
 def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tuple[WorkRef, ...]:
@@ -79,7 +84,8 @@ def discard(tx: Connection, wanted: WorkFilter, **author: Unpack[Author]) -> tup
 
 def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> AffectedRows:
     """Return the rows that ``unlock`` would change."""
-    return _find(tx, _stuck(wanted, now - older_than))
+    stuck = _stuck(wanted, now - older_than)
+    return _find(tx, stuck, _stuck(wanted, now) & ~stuck)
 
 
 def unlock(
@@ -114,8 +120,15 @@ def _unlocked(wanted: WorkFilter, allowed: tuple[str, ...], why: str) -> ColumnE
     for status in wanted.statuses:
         if status not in allowed:
             raise FilterInvalid(f"status={status!r} cannot be {why}; allowed are {', '.join(allowed)}")
-    filled = replace(wanted, statuses=wanted.statuses or DEFAULT_STATUSES)
-    return filled.where() & _rows.locked_at.is_(None)
+    return _filled(wanted).where() & _rows.locked_at.is_(None)
+
+
+def _locked(wanted: WorkFilter) -> ColumnElement[bool]:
+    return _filled(wanted).where() & _rows.locked_at.is_not(None)
+
+
+def _filled(wanted: WorkFilter) -> WorkFilter:
+    return replace(wanted, statuses=wanted.statuses or DEFAULT_STATUSES)
 
 
 def _stuck(wanted: WorkFilter, locked_before: datetime) -> ColumnElement[bool]:
@@ -123,11 +136,15 @@ def _stuck(wanted: WorkFilter, locked_before: datetime) -> ColumnElement[bool]:
     return wanted.where() & is_locked & (_rows.locked_at < locked_before)
 
 
-def _find(tx: Connection, condition: ColumnElement[bool]) -> AffectedRows:
-    count = tx.scalar(select(func.count()).select_from(work_queue).where(condition)) or 0
+def _find(tx: Connection, condition: ColumnElement[bool], left_out: ColumnElement[bool]) -> AffectedRows:
+    by = [_rows.shop_id, _rows.topic, _rows.status]
+    counted = select(*by, func.count().label("count")).where(condition).group_by(*by).order_by(*by)
+    groups = tuple(dict(row) for row in tx.execute(counted).mappings())
     shown = [work_queue.c[name] for name in _SHOWN]
     rows = tx.execute(select(*shown).where(condition).order_by(_rows.id).limit(10)).mappings()
-    return AffectedRows(count, tuple(dict(row) for row in rows))
+    others = tx.scalar(select(func.count()).select_from(work_queue).where(left_out)) or 0
+    count = sum(group["count"] for group in groups)
+    return AffectedRows(count, tuple(dict(row) for row in rows), groups, others)
 
 
 def _change(

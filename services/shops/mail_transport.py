@@ -138,7 +138,8 @@ def _read(stored: Mapping[str, Any]) -> MailChoice:
 
 def _is_sender(sender: str) -> bool:
     try:
-        parse_sender(sender)
+        if not is_full_address(parse_sender(sender)[1]):
+            return False
     except AddressInvalid:
         return False
     return sender.isprintable() and len(sender) <= 320 and len(getaddresses([sender])) == 1

@@ -90,17 +90,18 @@ def run_here(
     force: bool,
     by: str,
     request_id: str,
+    log_fd: int,
     incident: int | None = None,
 ) -> list[RunResult]:
     """Run ``job`` at ``slugs`` (none: at every place) in this process, one shop after the other.
 
-    The timeline of ``incident`` has it. Raises as ``trigger_job`` does.
+    Writes log lines to ``log_fd``. The timeline of ``incident`` has the runs. Raises as ``trigger_job`` does.
     """
     # Imported here, because it loads every handler and Celery.
     from tasks.handlers import EXTERNAL
 
     settings = get_settings()
-    configure_logging(settings, "jobs")
+    configure_logging(settings, "jobs", fd=log_fd)
     init_sentry(settings, "jobs")
     if job.topic not in EXTERNAL:
         raise JobUnknown(f"{job.name} needs the topic {job.topic}, which is not in this version of shopfleet")
@@ -181,7 +182,7 @@ def _trigger(
 
 
 def summarize(job: Job, results: Sequence[RunResult]) -> dict[str, Any]:
-    """Return the last line of the output for all shops: the worst status, and each result."""
+    """Return the result for all shops: the worst status, and each run."""
     counted = Counter(result.status for result in results)
     worst = next((s for s in ("failed", "waiting", "running", "done", "already_done") if counted[s]), "done")
     periods = {result.line.period for result in results}

@@ -1,7 +1,7 @@
 """Celery's own commands refuse queues and tasks that do not exist here, with exit code 2."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
@@ -9,10 +9,11 @@ import click
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from services.cli.base import IS_IT_UP, report_errors, require_terminal
+from services.cli.base import IS_IT_UP, dry_run_option, format_count, report_errors, require_terminal
+from services.cli.output import print_table
 from services.cli.params import KnownType
 from services.cli.usage import FORCE_NAMES
-from services.core.broker import BrokerUnreachable
+from services.core.broker import BrokerUnreachable, queue_depths
 from services.core.errors import describe_server, describe_unknown
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
@@ -39,16 +40,29 @@ def _name_broker(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _ask_on_terminal(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``command``, which asks without ``force``, so that it ends with 2 without a terminal."""
+def _plan_or_ask(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``command``, which asks without ``force``, with --dry-run and with 2 without a terminal."""
 
     @wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
+    def run(*args: Any, dry_run: bool = False, **options: Any) -> Any:
+        if dry_run:
+            return _print_messages({*(options["queues"] or QUEUES)} - {*(options["exclude_queues"] or ())})
         if not options["force"]:
             require_terminal("Delete all messages?")
         return command(*args, **options)
 
     return run
+
+
+def _print_messages(names: Collection[str]) -> None:
+    queues = [name for name in QUEUES if name in names]
+    depths = queue_depths(queues)
+    if depths is None:
+        server = describe_server(get_settings().broker_url)
+        raise BrokerUnreachable(f"the broker at {server} is not reachable. {IS_IT_UP}")
+    title = f"{format_count(sum(depths.values()), 'message')} would be deleted"
+    print_table(title, ("queue", "messages"), [(name, depths.get(name, 0)) for name in queues], "")
+    click.echo("No work is discarded: the ledger sends it again. `celery -A tasks discard` drops work.")
 
 
 def guard_commands(app: Celery) -> None:
@@ -74,7 +88,8 @@ def guard_commands(app: Celery) -> None:
     for command in sys.modules["celery.bin.celery"].celery.commands.values():
         command.callback = report_errors(_name_broker(command.callback))
     purge = sys.modules["celery.bin.purge"].purge
-    purge.callback = report_errors(_ask_on_terminal(purge.callback))
+    dry_run_option(purge)
+    purge.callback = report_errors(_plan_or_ask(purge.callback))
     control = sys.modules["celery.bin.control"].control
     send = control.callback
 

@@ -165,13 +165,21 @@ def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
 def _print_found(
     title: str, found: AffectedRows, slugs: dict[int, str], *, as_json: bool, why_none: str
 ) -> None:
+    groups = [{**group, "shop": slugs.get(group["shop_id"])} for group in found.groups]
     if as_json:
-        print_json({"count": found.count, "examples": found.examples, "changed": 0})
+        counts = {"count": found.count, "groups": groups, "left_out": found.left_out}
+        print_json({**counts, "examples": found.examples, "changed": 0})
         return
-    columns: Columns = {
-        "id": itemgetter("id"),
+    common: Columns = {
         "shop": lambda row: slugs.get(row["shop_id"], row["shop_id"]),
         "topic": itemgetter("topic"),
+    }
+    columns = {**common, "status": itemgetter("status"), "items": itemgetter("count")}
+    title = f"{format_count(found.count, 'item')} {title}"
+    print_lines(title, columns, groups, f"Nothing matches. {why_none}".strip())
+    columns = {
+        "id": itemgetter("id"),
+        **common,
         "key": itemgetter("key"),
         "status": itemgetter("status"),
         "tries": itemgetter("retry_count"),
@@ -179,9 +187,11 @@ def _print_found(
         "code": itemgetter("error_code"),
         "created": itemgetter("created_at"),
     }
-    more = f", the first {len(found.examples)}" if found.count > len(found.examples) else ""
-    title = f"{format_count(found.count, 'item')} {title}{more}"
-    print_lines(title, columns, found.examples, f"Nothing matches. {why_none}".strip())
+    more = f"The first {len(found.examples)}" if found.count > len(found.examples) else ""
+    print_lines(more, columns, found.examples, "")
+    if found.left_out:
+        why = "locked by a worker for a shorter time" if "unlock" in title else "locked by a worker"
+        click.echo(f"Left out: {format_count(found.left_out, 'item')}, {why}.")
 
 
 def _print_done(done: str, count: int, *, as_json: bool, note: str) -> None:

@@ -180,6 +180,24 @@ def test_replay_asks_acts_and_audits(engine: Engine, broker_url: str, harbour: s
     assert by == ["ada"]
 
 
+def test_a_dry_run_of_replay_counts_by_shop_and_topic(engine: Engine, harbour: str) -> None:
+    unknown = {"provider": "stripe", "topic": "radar.early_fraud_warning.created"}
+    accept(engine, new_event(1), new_event(2), new_event(3, **unknown))
+    accept(engine, new_event(4, origin="edit", replay_of=1))
+
+    shown = run("events", "replay", "--shop", "harbour", "--dry-run").output
+    document = json.loads(run("events", "replay", "--shop", "harbour", "--dry-run", "--json").output)
+
+    assert re.search(r"harbour +shopify +orders/create +2 +order_ingest", shown)
+    assert re.search(r"harbour +stripe +radar\S+ +1 +none: this topic has no handler", shown)
+    assert "Left out: 1 event that a replay or an edit made." in shown
+    assert (document["count"], document["left_out"]) == (3, 1)
+    assert {one["topic"]: one["events"] for one in document["groups"]} == {
+        "orders/create": 2,
+        unknown["topic"]: 1,
+    }
+
+
 def test_an_edit_is_marked_in_lists_and_single_rows(engine: Engine, harbour: str) -> None:
     accept(engine, new_event(1), new_event(2, origin="edit", replay_of=1))
 

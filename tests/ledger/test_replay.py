@@ -92,7 +92,7 @@ def test_every_part_of_a_filter_narrows(engine: Engine, wanted: EventFilter, cou
     )
 
     with transaction(engine) as tx:
-        assert count_replayable(tx, wanted) == count
+        assert count_replayable(tx, wanted).total() == count
     assert len(replay(engine, wanted).event_ids) == count
 
 

@@ -153,9 +153,11 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
     [
         ((), {}, "FLOWER_BASIC_AUTH=user:password"),
         ((f"--basic_auth={LOGIN}",), {"FLOWER_UNAUTHENTICATED_API": "true"}, "Unset it"),
+        (("--max_tasks=abc",), {}, "--max_tasks=abc: invalid literal for int()"),
+        (("--nope=1",), {}, "Warning: Flower has no option --nope=1"),
     ],
 )
-def test_flower_without_a_login_refuses_to_start_and_says_what_to_do(
+def test_flower_without_a_login_or_with_a_wrong_option_says_what_to_do(
     environment: dict[str, str], options: tuple[str, ...], env: dict[str, str], message: str
 ) -> None:
     outcome = subprocess.run(

@@ -176,7 +176,7 @@ def test_file_is_read_by_its_column_names_with_a_byte_order_mark_and_empty_point
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "they are ''"),
+        ("", "the file is empty"),
         ("sku,point\nMUG,5\n", "required: sku, reorder_point; they are 'sku,point'"),
         ("sku,reorder_point\n", "no line below"),
         ("sku,reorder_point\nMUG,many\n", "line 2: reorder_point='many'"),

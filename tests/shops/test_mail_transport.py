@@ -95,6 +95,7 @@ def test_another_transport_keeps_the_sender_and_drops_what_was_graphs() -> None:
         ("a@b.example, c@d.example", False),
         ("Harbour <mail@harbour.example>\nBcc: x@y.example", False),
         ("Harbour", False),
+        ("Harbour <mail@harbour>", False),
     ],
 )
 def test_a_sender_is_one_address_with_or_without_a_name(sender: str, is_right: bool) -> None:

@@ -13,7 +13,7 @@ from services.cli.base import CommandGroup
 from services.cli.main import main
 from services.cli.usage import PlainCommand, SuggestingGroup
 from services.core.errors import InputInvalid, ShopfleetError
-from tests.structure.test_command_options import COMMANDS
+from tests.structure.test_command_options import CELERYS, COMMANDS
 from tests.structure.test_examples import walk
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ ONE_ERROR = re.compile(r"Error: .+\n")
 
 OF_OTHER_PROGRAMS = ("celery flower", "celery multi", "celery inspect", "celery control")
 """Commands of Celery that hand unknown options on: to Tornado, to workers, to commands of a worker."""
-PATHS = [*dict(walk(main, "fleet")), *dict(walk(celery, "celery"))]
+PATHS = [*dict(walk(main, "fleet")), *CELERYS]
 
 
 @pytest.mark.filterwarnings("ignore:The parameter -d is used more than once")  # in Celery's own `events`

@@ -33,7 +33,8 @@ COMMANDS = {
     if not isinstance(command, click.Group) and path != "celery flower"
 }
 
-CELERYS = dict(walk(celery, "celery"))
+CELERYS = {path: one for path, one in walk(celery, "celery") if not path.startswith("celery amqp ")}
+"""Also Celery's own commands. Those of its shell ``amqp`` read the settings before their words."""
 
 WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all it does"})
 """Commands that change something and have no --dry-run, and why."""
@@ -47,8 +48,8 @@ NEEDS_REASON = frozenset(
 
 TAKES_REASON = frozenset(
     """
-    alerts-quiet-remove events-replay gate jobs-pause jobs-resume jobs-set payments-repair backoff pause
-    requeue resume unlock""".split()  # noqa: SIM905 - shorter than a list
+    alerts-quiet-remove backfill-run events-replay gate heal-run jobs-pause jobs-resume jobs-set
+    payments-repair backoff pause requeue resume unlock""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands whose change one command takes back; ``gate`` checks itself when it needs the reason."""
 
@@ -58,7 +59,6 @@ WITHOUT_JSON = MappingProxyType(
         "fleet audit export": "its result is a file",
         "fleet completion": "its output is a shell script",
         "fleet demo": "it runs until it is stopped",
-        "fleet jobs run": "its last line is JSON where it is read by a program",
         "fleet migrate": "its exit code is its result",
         "fleet up": "it runs until it is stopped",
     }
@@ -185,6 +185,20 @@ def test_an_error_names_the_option_that_was_typed() -> None:
                 assert name_options(fault) == fault, "it came from no option"
                 ctx.set_parameter_source(param, ParameterSource.COMMANDLINE)
                 assert name_options(fault) == fault.replace(f"  {field}", f"  {name}")
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_an_option_that_is_given_twice_is_refused_unless_it_takes_several(path: str) -> None:
+    words = path.split()[1:] if path.startswith("fleet") else []
+    root = main if path.startswith("fleet") else COMMANDS[path]
+    for param in COMMANDS[path].params:
+        if not isinstance(param, click.Option) or param.is_flag:
+            continue
+        name = max(param.opts, key=len)
+        refused = CliRunner().invoke(root, [*words, name, "a", name, "b"])
+        is_named = f"Error: {name} is given more than once" in refused.output
+        assert is_named != param.multiple, (name, refused.output)
+        assert refused.exit_code == 2, refused.output
 
 
 REQUIRING = {path: names for path, command in COMMANDS.items() if (names := in_usage(path, command))}

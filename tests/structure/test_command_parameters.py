@@ -91,6 +91,31 @@ def test_a_closed_set_refuses_another_value(engine: Engine, harbour: str, param:
         param.type.check(tx, value, {"shop": harbour})
 
 
+NUMBERS = [
+    pytest.param(param, id=path)
+    for path, _, param in PARAMETERS
+    if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType)
+]
+
+
+@pytest.mark.parametrize("value", ["abc", "nan", "", "1e999", "-99999999999999"])
+@pytest.mark.parametrize("param", NUMBERS)
+def test_a_wrong_number_is_named_with_what_is_right(param: click.Parameter, value: str) -> None:
+    if value.startswith("-") and getattr(param.type, "min", None) is None:
+        return
+    with pytest.raises(click.BadParameter, match=rf"^'{value}' should be a (whole )?number( from|$)"):
+        param.type.convert(value, param, None)
+
+
+def test_a_wrong_choice_is_named_with_those_that_exist() -> None:
+    choices = [param for _, _, param in PARAMETERS if isinstance(param.type, click.Choice)]
+
+    assert len(choices) > 5
+    for param in choices:
+        with pytest.raises(click.BadParameter, match=r"^'no-such' should be one of "):
+            param.type.convert("no-such", param, None)
+
+
 def test_every_file_that_is_read_is_an_input_file(tmp_path: Path) -> None:
     assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.File)] == []
     assert [path for path, _, p in PARAMETERS if isinstance(p.type, click.Path)] == []

@@ -15,7 +15,7 @@ from tests.structure.test_command_options import COMMANDS
 __all__ = ["harbour"]
 
 _TEXTS = {"duration": "2h", "time": "2026-11-20T08:00Z", "provider": "shopify", "secret": "shopify-webhook"}
-_TEXTS["address"] = "ada@example.com"
+_TEXTS |= {"address": "ada@example.com", "url": "http://127.0.0.1:1"}
 
 CASES = [
     (path, param)

@@ -116,10 +116,12 @@ def resolve_counts(
             if not location:
                 numbers = f" of {', '.join(map(str, places))}" if places else ""
                 raise CountInvalid(
-                    f"location: name one{numbers} with --location, or set the shop's stock_location_id"
+                    f"location: name one{numbers} with --location, or set the shop's with "
+                    "`fleet shops set SHOP --stock-location-id`"
                 )
             if (line.inventory_item_id is None) == (not line.sku):
-                raise CountInvalid("name the item by its number or by its sku, not by both")
+                both = "both are" if line.sku else "none is"
+                raise CountInvalid(f"name the item by its number or by its sku: {both} given")
             item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
             counts.append(LevelCount(ShopLevelKey(item, location), line.pieces))
         except CountInvalid as fault:
