@@ -5,6 +5,7 @@ Exit codes: 0 done, or true already; 1 refused, failed or not fine; 2 wrong inpu
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -231,6 +232,8 @@ def describe_database_error(error: DBAPIError | PoolTimeout) -> str:
         return "the database has no tables yet, or older ones: run `fleet migrate`"
     if isinstance(error.orig, InsufficientPrivilege):
         return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
+    if is_connection_fault(error) and re.search("authentication failed|does not exist", reason):
+        return f"the database at {server} refuses the connection: {reason}. Check DATABASE_URL"
     if is_connection_fault(error):
         return f"the database at {server} is not reachable: {reason}. {IS_IT_UP}"
     return f"the database refused: {reason}"

@@ -7,9 +7,10 @@ import click
 import pytest
 from celery.bin.celery import celery
 from click.testing import CliRunner
+from psycopg import OperationalError as PsycopgError
 from sqlalchemy.exc import OperationalError
 
-from services.cli.base import CommandGroup
+from services.cli.base import CommandGroup, describe_database_error
 from services.cli.main import main
 from services.cli.usage import PlainCommand, SuggestingGroup
 from services.core.errors import InputInvalid, ShopfleetError
@@ -69,6 +70,20 @@ def test_an_error_inside_a_command_has_the_form_of_its_exit_code(
     assert refused.exit_code == code
     assert form.fullmatch(refused.stderr), refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ('FATAL:  password authentication failed for user "shopfleet_app"', "Check DATABASE_URL"),
+        ('FATAL:  database "shopflet" does not exist', "Check DATABASE_URL"),
+        ("connection refused", "Is the fleet up?"),
+    ],
+)
+def test_an_error_of_the_connection_says_what_to_check(engine: object, reason: str, advice: str) -> None:
+    fault = OperationalError("", {}, PsycopgError(reason))
+
+    assert f"{reason}. {advice}" in describe_database_error(fault)
 
 
 def test_every_command_is_of_the_kind_that_prints_its_usage() -> None:
