@@ -22,6 +22,11 @@ MOST_PAGES = 500
 """100,000 rows: a list that is longer repeats itself."""
 WINDOW = timedelta(minutes=5)
 CALLS_PER_WINDOW = 300
+LONGEST_NAME = 100
+"""Longer names and payroll ids are cut."""
+_LONGEST_SHIFT = timedelta(days=31)
+_FARTHEST_DATE = timedelta(days=2)
+"""From the UTC date of a shift's start to its own date."""
 
 
 class TimePerson(NamedTuple):
@@ -55,7 +60,8 @@ class RecordedTime(NamedTuple):
 class QuickbooksTime:
     """A company's account. ``renew`` returns a token to use instead of a refused one.
 
-    Each list leaves out rows that cannot be read and counts them in ``unreadable``.
+    Each list leaves out rows that cannot be read and counts them in ``unreadable``. A row that moved to the
+    next page while the list was read counts once.
     """
 
     def __init__(
@@ -67,14 +73,14 @@ class QuickbooksTime:
     def list_people(self) -> list[TimePerson]:
         """Return everybody, also people who left."""
         return [
-            TimePerson(_id(row["id"]), _name_person(row), str(row.get("payroll_id") or ""))
+            TimePerson(_id(row["id"]), _name_person(row), _text(row.get("payroll_id")))
             for row in self._list_rows("users", {"active": "both"}, _has_id)
         ]
 
     def list_jobcodes(self) -> list[TimeJobcode]:
         """Return every job code, also closed ones and the ones of leave and breaks."""
         return [
-            TimeJobcode(_id(row["id"]), str(row.get("name") or ""), str(row.get("type") or "regular"))
+            TimeJobcode(_id(row["id"]), _text(row.get("name")), str(row.get("type") or "regular"))
             for row in self._list_rows("jobcodes", {"active": "both", "type": "all"}, _has_id)
         ]
 
@@ -92,7 +98,10 @@ class QuickbooksTime:
         found = []
         for row in self._list_rows("timesheets", params, _has_id):
             try:
-                found.append(_parse_time(row))
+                time = _parse_time(row)
+                if not first <= time.day <= last:
+                    raise ValueError("a date outside the request")
+                found.append(time)
             except (KeyError, TypeError, ValueError, OverflowError):
                 self.unreadable += 1
         return found
@@ -100,6 +109,7 @@ class QuickbooksTime:
     def _list_rows(
         self, name: str, params: Mapping[str, str], is_readable: Callable[[Any], bool]
     ) -> Iterator[dict[str, Any]]:
+        seen: set[int] = set()
         for page in range(1, MOST_PAGES + 1):
             given = {**params, "page": page, "limit": PAGE_SIZE, "supplemental_data": "no"}
             body = self._get(name, given)
@@ -107,13 +117,22 @@ class QuickbooksTime:
             rows = results.get(name) if isinstance(results, dict) else None
             if not isinstance(rows, dict | list):
                 raise RetryLater("quickbooks_time.unavailable", f"the answer has no results of {name}")
+            known = len(seen)
             for row in rows.values() if isinstance(rows, dict) else rows:
-                if is_readable(row):
-                    yield row
-                else:
+                if not is_readable(row):
                     self.unreadable += 1
-            if body.get("more") is not True:
+                elif (number := _id(row["id"])) not in seen:
+                    seen.add(number)
+                    yield row
+            more = body.get("more")
+            if type(more) is not bool:
+                raise RetryLater("quickbooks_time.unavailable", "the answer does not have more as a boolean")
+            if not more:
                 return
+            if len(seen) == known:
+                raise RetryLater(
+                    "quickbooks_time.unavailable", f"page {page} of {name} repeats the one before"
+                )
         raise RetryLater("quickbooks_time.unavailable", f"{name} has more than {MOST_PAGES} pages")
 
     def _get(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +186,8 @@ def _make_error(answer: "httpx.Response", body: dict[str, Any]) -> WorkError:
 
 
 def _has_id(row: Any) -> bool:
-    return isinstance(row, dict) and str(row.get("id", "")).isdecimal()
+    number = str(row.get("id", "")) if isinstance(row, dict) else ""
+    return number.isascii() and number.isdecimal() and len(number) < 19
 
 
 def _id(value: Any) -> int:
@@ -175,9 +195,14 @@ def _id(value: Any) -> int:
     return int(value or 0)
 
 
+def _text(value: Any) -> str:
+    """Return a text in one line; None is ""."""
+    return " ".join(str(value or "").split())[:LONGEST_NAME]
+
+
 def _name_person(row: dict[str, Any]) -> str:
     names = (row.get("display_name"), f"{row.get('first_name') or ''} {row.get('last_name') or ''}")
-    found = (" ".join(str(name or "").split()) for name in (*names, row.get("username")))
+    found = map(_text, (*names, row.get("username")))
     return next(filter(None, found), f"person {row['id']}")
 
 
@@ -188,11 +213,16 @@ def _parse_time(row: dict[str, Any]) -> RecordedTime:
     seconds = row.get("duration") or 0
     if type(seconds) is not int or seconds < 0:
         raise ValueError("duration should be whole seconds")
+    day = date.fromisoformat(row["date"])
+    if start is not None and abs(start.date() - day) > _FARTHEST_DATE:
+        raise ValueError("a start far from the date")
+    if start is not None and end is not None and end - start > _LONGEST_SHIFT:
+        raise ValueError("a shift of more than 31 days")
     return RecordedTime(
         id=_id(row["id"]),
         user_id=_id(row["user_id"]),
         jobcode_id=_id(row.get("jobcode_id")),
-        day=date.fromisoformat(row["date"]),
+        day=day,
         seconds=seconds,
         start=start,
         end=end,

@@ -17,6 +17,8 @@ from services.timesheets.report_table import Employee, ReportInput
 _KINDS = {"pto": HoursKind.LEAVE, "unpaid_break": HoursKind.UNPAID}
 _SHIFT_DAYS = timedelta(days=2)
 """A shift may have begun so long before the first day: QuickBooks Time dates it by its start."""
+_ZONE_DAYS = timedelta(days=1)
+"""A shift of the last day may have the next date: in the zone of its person, or if days begin later."""
 
 
 def open_account(shop_id: int, now: datetime) -> QuickbooksTime:
@@ -46,7 +48,7 @@ def read_input(report: ReportDefinition, shop: Shop, period: str, now: datetime)
     jobcodes = {one.id: one for one in account.list_jobcodes()}
     ids = {name: ",".join(map(str, values)) for name, values in report.filters.items()}
     earliest = begin_of_week(first, report.rule) if report.report_kind.has_rates else first
-    times = account.list_times(earliest - _SHIFT_DAYS, last, ids)
+    times = account.list_times(earliest - _SHIFT_DAYS, last + _ZONE_DAYS, ids)
     types = {one.id: one.type for one in jobcodes.values()}
     given = ReportInput(
         first=first,

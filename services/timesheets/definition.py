@@ -82,6 +82,8 @@ def check_definition(given: ReportDefinition) -> ReportDefinition:
     name = " ".join(given.name.split())
     if not name or len(name) > _LONGEST_NAME:
         raise InputInvalid(f"name={quote_value(given.name)} should have 1 to {_LONGEST_NAME} characters")
+    if not name.isprintable():
+        raise InputInvalid(f"name={quote_value(given.name)} should have no control characters")
     kind = get_kind(given.kind)
     if kind.is_live != (given.covers is Covers.MOMENT):
         wanted = "moment" if kind.is_live else "day, week or month"

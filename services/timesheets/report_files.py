@@ -1,6 +1,7 @@
 """A report as CSV, XLSX and PDF; equal reports have equal bytes. Pure."""
 
 import csv
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from services.timesheets.report_table import Column, ReportTable, Row, Unit
 
 _HUNDREDTH = Decimal("0.01")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LONG_WORD = re.compile(r"(\S{24})(?=\S)")
+"""A longer word leaves no width for the other columns of a page."""
 _CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # XlsxWriter takes naive UTC
 
 
@@ -114,7 +117,12 @@ def _write_pdf(head: ReportHead, table: ReportTable) -> bytes:
     lines: list[list[Any]] = [[column.title for column in table.columns]]
     for row in table.rows:
         cells = zip(format_row(row, table), table.columns, strict=True)
-        lines.append([paragraph(text, 8.5) if column.unit is Unit.TEXT else text for text, column in cells])
+        lines.append(
+            [
+                paragraph(_LONG_WORD.sub(r"\1 ", text), 8.5) if column.unit is Unit.TEXT else text
+                for text, column in cells
+            ]
+        )
     marks: list[tuple[Any, ...]] = [
         ("FONT", (0, 0), (-1, -1), "Helvetica", 8.5),
         ("FONT", (0, 0), (-1, 0), "Helvetica-Bold", 8.5),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.times import format_time
-from services.timesheets.hours import HoursKind, Timesheet
+from services.timesheets.hours import HoursKind, Timesheet, find_day
 from services.timesheets.overtime import DayPay, begin_of_week, rate_days
 from services.timesheets.report_table import Column, ReportInput, ReportTable, Row, Unit
 
@@ -50,22 +50,29 @@ def _list_notes(kind: ReportKind, given: ReportInput) -> list[str]:
         week = begin_of_week(given.last, given.rule) + timedelta(days=6)
         if given.rule.weekly_hours and week > given.last:
             notes.append(f"The last week ends on {week}, after this period: its later days are not counted.")
+    known = [one for one in given.sheets if _is_begun(one, given)]
     if not kind.is_live:
         hour = f"{given.day_begins:02d}:00" if given.day_begins else "midnight"
         notes.append(f"A day begins at {hour}; a shift over it is divided. Hours are elapsed time.")
         notes.append("Hours are rounded once to 0.01 h; a total is rounded from its seconds.")
-        ended = [one for one in given.sheets if one.is_open and one.day <= given.last]
+        ended = [one for one in known if one.is_open]
         if ended:
             notes.append(f"Not counted: {_count(len(ended), 'shift')} still open, {_name_all(ended, given)}.")
-    wrong = [one for one in given.sheets if one.start and one.end and one.end <= one.start]
+    wrong = [one for one in known if one.start and one.end and one.end <= one.start]
     if wrong:
         notes.append(
             f"Not counted: {_count(len(wrong), 'shift')} ending before they start, {_name_all(wrong, given)}."
         )
-    long = [one for one in given.sheets if one.start and one.end and one.end - one.start > _LONGEST_SHIFT]
+    long = [one for one in known if one.start and one.end and one.end - one.start > _LONGEST_SHIFT]
     if long:
         notes.append(f"Check: {_count(len(long), 'shift')} longer than 24 h, {_name_all(long, given)}.")
     return notes
+
+
+def _is_begun(sheet: Timesheet, given: ReportInput) -> bool:
+    """Return whether the sheet begins on the report's last day or before."""
+    day = find_day(sheet.start, given.zone, given.day_begins) if sheet.start else sheet.day
+    return day <= given.last
 
 
 def _count(number: int, noun: str) -> str:

@@ -98,6 +98,8 @@ def test_open_shifts_and_entries_without_times_are_read(web: Web) -> None:
         {"date": "0000-00-00"}, {"date": None}, {"start": "2026-11-16T09:00:00"}, {"start": "", "end": "x"},
         {"start": "", "end": "2026-11-16T17:30:00-08:00"}, {"duration": -5}, {"duration": "5"},
         {"user_id": "x"}, {"id": "x"}, {"id": None}, {"start": "2026-13-45T09:00:00-08:00"},
+        {"end": "9999-12-31T10:00:00-08:00"}, {"end": "2027-11-16T10:00:00-08:00"}, {"id": "9" * 5000},
+        {"start": "0001-01-01T09:00:00+00:00"}, {"date": "2026-11-14"}, {"date": "0001-01-01", "start": ""},
     ],
 )  # fmt: skip
 def test_an_odd_row_is_counted_and_the_others_are_read(web: Web, fields: dict[str, Any]) -> None:
@@ -112,6 +114,7 @@ def test_people_and_job_codes_are_named(web: Web) -> None:
         {"id": "2", "first_name": "", "last_name": "", "username": "admin", "payroll_id": "E-2"},
         {"id": 3, "display_name": "Mary  Lee"},
         {"id": 4},
+        {"id": 5, "display_name": "W" * 40_000, "payroll_id": " 5\r\n=1 "},
     ]
     codes = [
         {"id": 17, "name": "Repairs", "type": "regular"},
@@ -120,7 +123,7 @@ def test_people_and_job_codes_are_named(web: Web) -> None:
     account = open_account(web, page("users", *rows), page("jobcodes", *codes))
     assert account.list_people() == [
         TimePerson(1, "Mary Samsonite", ""), TimePerson(2, "admin", "E-2"), TimePerson(3, "Mary Lee", ""),
-        TimePerson(4, "person 4", ""),
+        TimePerson(4, "person 4", ""), TimePerson(5, "W" * 100, "5 =1"),
     ]  # fmt: skip
     assert account.list_jobcodes() == [
         TimeJobcode(17, "Repairs", "regular"),
@@ -170,9 +173,24 @@ def test_each_answer_has_its_error(
 
 
 def test_a_list_without_an_end_stops(web: Web) -> None:
-    account = open_account(web, *[page("users", {"id": 1}, more=True)] * MOST_PAGES)
+    answers = [page("users", {"id": number}, more=True) for number in range(MOST_PAGES)]
     with pytest.raises(RetryLater, match="more than"):
-        account.list_people()
+        open_account(web, *answers).list_people()
+    with pytest.raises(RetryLater, match="page 2 of users repeats"):
+        open_account(web, *[page("users", {"id": 1}, more=True)] * 2).list_people()
+
+
+def test_a_row_that_moved_to_the_next_page_counts_once(web: Web) -> None:
+    first, second = [time_row(1), time_row(2)], [time_row(2), time_row(3)]
+    account = open_account(web, page("timesheets", *first, more=True), page("timesheets", *second))
+    assert [one.id for one in account.list_times(FIRST, LAST, {})] == [1, 2, 3]
+    assert account.unreadable == 0
+
+
+@pytest.mark.parametrize("more", ["true", 1, None, "false"])
+def test_a_list_whose_end_is_not_known_is_refused(web: Web, more: Any) -> None:
+    with pytest.raises(RetryLater, match="more as a boolean"):
+        open_account(web, page("timesheets", time_row(1), more=more)).list_times(FIRST, LAST, {})
 
 
 def refresh(web: Web, answer: Answer) -> Any:

@@ -29,6 +29,7 @@ from services.timesheets.handler import ReportSendHandler
 from services.timesheets.job import run_due_reports
 from services.timesheets.store import save_report, start_report
 from tests.fakes.settings import settings_of
+from tests.fakes.smtp import Scripted
 
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)
 # Monday 23 November 2026, 06:00 in Vancouver.
@@ -115,7 +116,8 @@ def connected_company(engine: Engine) -> Iterator[Company]:
     """A company with two people, connected an hour ago."""
     server = SandboxServer(0)
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    with settings_of(QUICKBOOKS_TIME_API_BASE=f"{server.url}/quickbooks-time"):
+    base = f"{server.url}/quickbooks-time"
+    with Scripted().serving() as mail, settings_of(QUICKBOOKS_TIME_API_BASE=base, SMTP_URL=mail.url):
         with transaction(engine) as tx:
             shop = add_shop(
                 tx, slug="harbour", name="Harbour Bikes", timezone="America/Vancouver", currency="CAD",

@@ -1,13 +1,16 @@
 """The files of a report hold its rows, run no formula, and are equal for equal reports."""
 
 import csv
+from dataclasses import replace
 from io import BytesIO, StringIO
 from zipfile import ZipFile
 
 import pytest
 
+from services.providers.quickbooks_time import LONGEST_NAME
 from services.timesheets.report_files import FORMATS, ReportHead, format_hours
 from services.timesheets.report_kinds import KINDS, make_table
+from services.timesheets.report_table import Employee
 from tests.timesheets.samples import make_input
 
 HEAD = ReportHead(
@@ -50,6 +53,14 @@ def test_pdf_has_every_row(kind: str) -> None:
     shown = {"=SUM(A1)": "=SUM\\(A1\\)", "Zoë Łuczak": "?uczak"}  # Helvetica has no letter Ł
     for row in make_table(KINDS[kind], make_input()).rows:
         assert shown.get(row[0], str(row[0])) in page
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_name_without_spaces_fits_into_each_file(kind: str, suffix: str) -> None:
+    name = "W" * LONGEST_NAME
+    given = replace(make_input(), people={7: Employee(name, name)}, jobcodes={3: name, 4: name})
+    assert FORMATS[suffix].write(HEAD, make_table(KINDS[kind], given))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -79,6 +79,15 @@ def test_the_notes_name_the_rule_and_what_is_not_counted() -> None:
     assert "A day begins at 05:00" in notes_of("payroll", replace(given, day_begins=5))
 
 
+def test_the_notes_name_no_shift_after_the_last_day() -> None:
+    night = [make_sheet(20, 8, "2026-11-22T02:00"), make_sheet(21, 9, "2026-11-22T02:00", "2026-11-22T01:00")]
+    given = make_input(sheets=night)
+    assert "Not counted" not in notes_of("payroll", given)
+    of_the_night = notes_of("payroll", replace(given, day_begins=5))
+    assert "1 shift still open" in of_the_night
+    assert "1 shift ending before" in of_the_night
+
+
 def test_a_week_that_began_before_the_period_counts_its_earlier_days() -> None:
     days = [make_entry(day, 7, f"2026-11-{day}", 8, HoursKind.WORK) for day in range(15, 22)]
     given = replace(make_input("CA-ON", days), first=date(2026, 11, 19))

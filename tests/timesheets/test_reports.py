@@ -72,6 +72,25 @@ def test_a_report_is_mailed_with_its_files_to_each_recipient(company: Company) -
     assert [name for name, _ in parts] == ["payroll-2026-W47.csv", "payroll-2026-W47.xlsx"]
 
 
+@pytest.mark.parametrize(
+    ("day_begins", "start", "end"),
+    [
+        (5, "2026-11-23T01:00:00-08:00", "2026-11-23T04:00:00-08:00"),
+        (0, "2026-11-23T00:30:00-05:00", "2026-11-23T01:45:00-05:00"),  # before midnight in Vancouver
+    ],
+)
+def test_a_shift_of_the_last_day_with_the_next_date_counts(
+    company: Company, day_begins: int, start: str, end: str
+) -> None:
+    shift = {"id": 5, "user_id": 7, "jobcode_id": 3, "start": start, "end": end, "date": start[:10]}
+    company.control(timesheets=[shift], delete_timesheets=[1, 2])
+    company.start(company.save(day_begins=day_begins))
+    company.serve("report_send")
+    hours = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    ((body,),) = company.rows("select text from mail_outbox where kind = 'timesheet_report'")
+    assert f"Regular: {hours.total_seconds() / 3600:.2f}" in body
+
+
 def test_a_report_that_went_out_does_not_go_again(company: Company) -> None:
     report = company.save()
     company.start(report)
@@ -146,6 +165,8 @@ def test_a_period_that_is_not_over_or_not_readable_is_refused(company: Company) 
     [
         ({"kind": "hours"}, "kind='hours'"),
         ({"name": "  "}, "name=' *'"),
+        ({"name": "a\0b"}, "should have no control characters"),
+        ({"name": "\u202ellorya\x1b"}, "should have no control characters"),
         ({"schedule": "0 6 * *"}, "schedule='0 6 "),
         ({"recipients": []}, "recipients: 0 addresses"),
         ({"recipients": ["ada"]}, "email='ada' should be an address"),
