@@ -1,6 +1,7 @@
 """Topic ``report_send``: makes a report and writes its mails to the outbox, once for each period."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -25,8 +26,12 @@ update report_runs set status = 'pending', work_id = %(work_id)s, failed_at = nu
    and coalesce(work_id, %(work_id)s) = %(work_id)s
 returning report_id, period
 """
+# The row stays locked until the mails are stored: a report that is removed meanwhile is not sent.
+_MARK = """
+update report_runs set status = 'mailed' where id = %(id)s and mail_ids = '{}' returning report_id
+"""
 _STORE = """
-update report_runs set status = 'mailed', stats = %(stats)s::jsonb, mail_ids = %(mail_ids)s::bigint[]
+update report_runs set stats = %(stats)s::jsonb, mail_ids = %(mail_ids)s::bigint[]
  where id = %(id)s
 """
 
@@ -49,6 +54,16 @@ class ReportSendHandler:
         if row is None or report is None:
             return Done("already_sent" if row is None else "removed")
         shop = get_shop_by_id(tx, report.shop_id)
+        if shop.removed_at is not None:
+            return Done("removed")
+        try:
+            report.days_of(row.period, shop.zone)
+        except ValueError:
+            return Refused(
+                "report.period_changed",
+                f"the report covers a {report.covers} now, and {row.period} is none: `fleet reports send` "
+                "starts its newest period",
+            )
         return PreparedCall(item=item, act=partial(_act, run_id, report, shop, row.period, now, item))
 
 
@@ -63,6 +78,11 @@ def _act(
 
 
 def _record(run_id: int, made: MadeReport, shop: Shop, item: WorkItem, tx: Connection) -> FollowUp:
+    marked = tx.exec_driver_sql(_MARK, {"id": run_id}).first()
+    current = find_report_by_id(tx, marked.report_id) if marked else None
+    if current is None:
+        return FollowUp()
+    made = replace(made, report=replace(made.report, recipients=current.recipients))
     work = record_mails(tx, compose_report(made, shop), utc_now(), request_id=item.request_id)
     mails = [int(one.key) for one in work]
     stats = {**made.stats, "mails": len(mails)}

@@ -1,14 +1,17 @@
 """Job ``run-due-reports``: refreshes tokens, and starts each report whose time has passed, once."""
 
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
 
+from services.audit.append import Author
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.jobs.handler import JobResult, JobRun
+from services.jobs.schedule import PeriodInvalid
 from services.ledger.accept import record_work
 from services.ledger.work import FollowUp
 from services.providers.quickbooks_time_oauth import PROVIDER
@@ -50,9 +53,9 @@ def _record(request_id: str, now: datetime, tx: Connection) -> FollowUp:
         report = find_report_by_id(tx, report_id)
         assert report is not None  # noqa: S101 - the run's foreign key
         shop = get_shop_by_id(tx, report.shop_id)
-        start_report(
-            tx, report, shop, period, origin="job", by="job run-due-reports", now=now, request_id=request_id
-        )
+        author: Author = {"by": "job run-due-reports", "now": now, "request_id": request_id}
+        with suppress(PeriodInvalid):  # the report covers other periods since
+            start_report(tx, report, shop, period, origin="job", **author)
     new = record_due_reports(tx, now)
     record_work(tx, new, now)
     return FollowUp()

@@ -49,7 +49,11 @@ update work_queue w set status = 'discarded', result = 'replaced by a new run', 
    and w.id = r.work_id and w.status = 'dead'
 """
 _FIND_RUN = "select id, status from report_runs where report_id = %(report_id)s and period = %(period)s"
-_LAST_DUE = "select report_id, max(due_at) as due_at from report_runs group by report_id"
+# A run that a person starts, perhaps of another period, does not take the place of a slot.
+_LAST_DUE = """
+select report_id, max(due_at) as due_at from report_runs where origin = 'beat' group by report_id
+"""
+_TIMES = ("schedule", "covers", "week_begins", "paused_at")
 
 
 class StartedReport(NamedTuple):
@@ -64,14 +68,17 @@ class StartedReport(NamedTuple):
 def save_report(tx: Connection, given: ReportDefinition, **author: Unpack[Author]) -> ReportDefinition:
     """Add the report, or change the shop's report of that name; return it as stored.
 
-    A changed schedule begins now: no earlier slot is due. Raises ``InputInvalid``.
+    A changed schedule begins now: no earlier slot is due. Other changes leave the slots as they are. Raises
+    ``InputInvalid``.
     """
     new = check_definition(given)
     before = find_report(tx, new.shop_id, new.name)
     if before is not None and describe(before) == describe(new):
         return before
     values: dict[str, Any] = {name: getattr(new, name) for name in _COLUMNS}
-    values |= {"covers": str(new.covers), "shop_id": new.shop_id, "changed_at": author["now"]}
+    same_times = before is not None and all(getattr(before, one) == getattr(new, one) for one in _TIMES)
+    changed_at = before.changed_at if before and same_times else author["now"]
+    values |= {"covers": str(new.covers), "shop_id": new.shop_id, "changed_at": changed_at}
     report_id = tx.execute(_SAVE, values | {"created_at": author["now"]}).scalar_one()
     summary = f"report {new.name!r} {'changed' if before else 'added'}"
     mutation = Mutation(

@@ -74,6 +74,30 @@ def test_a_broken_connection_notifies_once_and_heals_by_itself(
         assert collect_figures(tx, DUE) == {"report_failed": []}
 
 
+def test_a_failed_run_of_another_kind_of_period_stops_no_other_report(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.start(company.save())
+    company.control(revoke=True)
+    company.serve("report_send")
+    company.follow(DUE)
+    company.save(covers=Covers.DAY)
+    company.save(name="Second")
+    with transaction(company.engine) as tx:
+        later = utc_now() + timedelta(minutes=10)
+        record_connection_ok(tx, company.shop.id, "quickbooks-time", later)
+    company.run_due(monkeypatch, utc_now() + timedelta(minutes=15))
+    assert ("2026-W47", "failed", "quickbooks_time.refresh_refused") in company.rows(RUNS)
+    assert (
+        len(
+            company.rows(
+                "select 1 from report_runs r join reports p on p.id = report_id where p.name = 'Second'"
+            )
+        )
+        == 1
+    )
+
+
 def test_a_refused_refresh_breaks_the_connection_while_reports_go_out(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """A report goes out once for each period, to each recipient, and heals when its cause is gone."""
 
 import threading
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.core.errors import InputInvalid
 from services.jobs.definition import Covers
 from services.jobs.schedule import PeriodInvalid
 from services.ledger.accept import record_work
+from services.timesheets.compose import MadeReport, make_report
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.store import (
     get_report,
@@ -19,6 +21,7 @@ from services.timesheets.store import (
     record_due_reports,
     remove_report,
     save_report,
+    start_report,
 )
 from tests.timesheets.company import DUE, MAILS, RUNS, SINCE, Company
 
@@ -121,6 +124,59 @@ def test_a_changed_schedule_makes_no_earlier_slot_due(company: Company) -> None:
         changed = ReportDefinition(**{**as_values(report), "schedule": "0 5 * * 1"})
         save_report(tx, changed, by="ada", now=DUE - timedelta(minutes=30))
     assert due(company, DUE) == 0, "05:00 was before the change"
+
+
+def test_changed_recipients_leave_the_slot_due_and_get_the_report(company: Company) -> None:
+    report = company.save()
+    with transaction(company.engine) as tx:
+        changed = replace(report, recipients=["new@harbour.example"], formats=["pdf"])
+        save_report(tx, changed, by="ada", now=DUE + timedelta(minutes=5))
+    assert due(company, DUE + timedelta(minutes=10)) == 1
+
+
+def test_a_run_that_a_person_starts_takes_the_place_of_no_slot(company: Company) -> None:
+    report = company.save()
+    with transaction(company.engine) as tx:
+        author: Any = {"by": "ada", "now": DUE + timedelta(minutes=5)}
+        start_report(tx, report, company.shop, "2026-W40", origin="cli", **author)
+    assert due(company, DUE + timedelta(minutes=10)) == 1
+    assert due(company, DUE + timedelta(minutes=25)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "mails"),
+    [("remove", []), ("recipients", [("new@harbour.example", "queued")]), ("shop", [])],
+)
+def test_a_change_while_the_report_waits_or_is_made_counts(
+    company: Company, monkeypatch: pytest.MonkeyPatch, change: str, mails: list[tuple[str, str]]
+) -> None:
+    report = company.save()
+    company.start(report)
+
+    def make_then_change(*given: Any) -> MadeReport:
+        made = make_report(*given)
+        with transaction(company.engine) as tx:
+            if change == "remove":
+                remove_report(tx, report, by="ada", now=SINCE)
+            else:
+                save_report(tx, replace(report, recipients=["new@harbour.example"]), by="ada", now=SINCE)
+        return made
+
+    monkeypatch.setattr("services.timesheets.handler.make_report", make_then_change)
+    if change == "shop":
+        with transaction(company.engine) as tx:
+            tx.execute(text('update shop_config set settings = \'{"removed_at": "2026-11-20T00:00:00Z"}\''))
+    company.serve("report_send")
+    assert company.rows(MAILS) == mails
+    assert company.rows("select status from work_queue where topic = 'report_send'") == [("done",)]
+
+
+def test_a_run_whose_period_its_report_covers_no_more_is_refused_with_what_to_do(company: Company) -> None:
+    company.start(company.save())
+    company.save(covers=Covers.DAY)
+    company.send()
+    company.follow(DUE)
+    assert company.rows(RUNS) == [("2026-W47", "failed", "report.period_changed")]
 
 
 def as_values(report: ReportDefinition) -> dict[str, Any]:
