@@ -124,7 +124,7 @@ def repair(
         if run:
             click.echo(f"{run} has started: `fleet jobs history` shows its result")
         else:
-            command = f"fleet jobs run {JOB} --shop {shop} --period {day} --force"
+            command = f"fleet jobs run {JOB} --shop {shop} --period {day} --again"
             click.echo(f"run `{command}`: it closes the breaks that are repaired")
     if (waits and left) or counts.get("dead"):
         raise click.exceptions.Exit(1)

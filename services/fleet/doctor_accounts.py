@@ -208,7 +208,8 @@ def _describe_order_limits(tx: "Connection") -> DoctorCheck:
 
     limits = [f"{slug}: {limit}" for slug, limit in list_order_limits(tx)]
     seen = _join(limits, "; ") or "no shop lacks orders"
-    return DoctorCheck("orders", True, seen, "", is_note=bool(limits))
+    remedy = "grant the app read_all_orders, then connect the shop again" if limits else ""
+    return DoctorCheck("orders", True, seen, remedy, is_note=bool(limits))
 
 
 def _join(texts: list[str], separator: str) -> str:

@@ -138,7 +138,7 @@ def archive_old_events(run: ArchiveRun, before: datetime, is_late: Callable[[], 
                 raise Refused(
                     "retention.archive_broken",
                     f"{archive.object_key} has other content than was stored; no event was deleted. Check "
-                    "the store (`fleet doctor`); then `fleet jobs run retention --force` archives it again",
+                    "the store (`fleet doctor`); then `fleet jobs run retention --again` archives it again",
                 )
             _finish(run, archive, data, rows, unpack_lines(data, archive.object_key))
 
