@@ -248,7 +248,7 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     assert list_actions(shop) == [("ada", f"repairs payments of {day} at harbour")]
     assert healed.exit_code == 0, healed.output
     assert "2 events entered, 1 items of work requeued" in healed.output
-    assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --force" in healed.output
+    assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --again" in healed.output
     work_off(shop)
     reconcile(shop)
 

@@ -140,6 +140,7 @@ def test_an_option_has_one_type_in_all_commands() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The parameter -d is used more than once")  # in Celery's own `events`
+@pytest.mark.usefixtures("environment")  # some of Celery's own read the settings first
 @pytest.mark.parametrize("path", [*COMMANDS, *CELERYS])
 def test_every_command_has_a_short_help_option(path: str) -> None:
     """Also Celery's own; its other programs, such as ``flower``, are among its commands."""
