@@ -1,5 +1,6 @@
 """Shared fixtures: each test process starts its own PostgreSQL and Valkey from wheels."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.pool import QueuePool
 
 from services.core import db
 from services.core.crypto import get_sealer
@@ -16,6 +18,7 @@ from services.fleet.embedded import postgres
 from services.fleet.embedded.servers import EmbeddedServers
 from services.schema.migrate import apply_migrations
 from services.schema.models import metadata
+from tests.flask_caches import share_caches
 from tests.lock_order import UNWATCHED, watch_locks
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
@@ -43,6 +46,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return next((scope for start, scope in _SCOPES.items() if nodeid.startswith(start)), nodeid)
 
     return ByScope(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_sessionstart() -> None:
+    """Import the modules of the tests without garbage collection."""
+    gc.disable()
+    share_caches()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Exclude what was imported and collected, which stays, from later collections: 500,000 objects."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -159,14 +175,16 @@ def _empty_all_tables(cleaner: psycopg.Connection) -> None:
 
 @pytest.fixture
 def engine(environment: dict[str, str], cleaner: psycopg.Connection) -> Iterator[Engine]:
-    """Engine of the application role; all tables are empty."""
+    """Engine of the application role; all tables are empty. The next test uses its connections too."""
     assert get_settings().database_url == environment["DATABASE_URL"], "a test before left other settings"
     _empty_all_tables(cleaner)
     # Anchors of one test would contradict the chains of the next one.
     shutil.rmtree(Path(environment["FLEET_HOME"]) / "archive", ignore_errors=True)
     with watch_locks(db.get_engine()) as watch:
         yield db.get_engine()
-    db.get_engine().dispose()
+    pool = db.get_engine().pool
+    if isinstance(pool, QueuePool) and pool.checkedout():
+        db.get_engine().dispose()
     assert watch.faults == [], "locks were taken out of order: see services.core.locks.Lock"
 
 
