@@ -25,7 +25,8 @@ from services.providers.oauth import request_grant
 from services.providers.quickbooks_time_oauth import make_authorize_url
 from services.shops.secrets import find_secrets
 from services.shops.shops import Shop
-from services.shops.tokens import QUICKBOOKS_TIME, record_grant
+from services.shops.tokens import record_grant
+from services.timesheets.account import QUICKBOOKS_TIME
 
 _STATE = "time_connection"
 VALID_FOR = timedelta(minutes=10)

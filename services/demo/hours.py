@@ -10,7 +10,8 @@ from services.jobs.definition import Covers
 from services.providers.oauth import TokenGrant
 from services.shops.secrets import record_secret
 from services.shops.shops import get_shop
-from services.shops.tokens import QUICKBOOKS_TIME, record_grant
+from services.shops.tokens import record_grant
+from services.timesheets.account import QUICKBOOKS_TIME
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.store import save_report
 

@@ -34,13 +34,15 @@ class TokenGrant(NamedTuple):
 class TokenEndpoint:
     """Where and how a provider issues tokens. ``code`` begins the codes of its errors.
 
-    ``reconnect`` is what a person does about a refused refresh token, ``fix_client`` about a refused client.
+    ``refuser`` is who refuses a token. ``reconnect`` is what a person does about a refused refresh token,
+    ``fix_client`` about a refused client.
     """
 
     provider: str
     code: str
     path: str
     host: str
+    refuser: str
     reconnect: str
     fix_client: str
     sends_json: bool = False

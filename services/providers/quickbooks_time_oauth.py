@@ -15,6 +15,7 @@ QUICKBOOKS_TIME_TOKENS = TokenEndpoint(
     code="quickbooks_time",
     path="/api/v1/grant",
     host="rest.tsheets.com",
+    refuser="QuickBooks Time",
     reconnect=(
         "QuickBooks Time refuses the refresh token: an admin of the company connects it again on the shop's "
         "page of the console; the reports that are due then go out by themselves"

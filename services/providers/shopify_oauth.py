@@ -12,6 +12,7 @@ SHOPIFY_TOKENS = TokenEndpoint(
     code="shopify",
     path="/admin/oauth/access_token",
     host="the shop's domain",
+    refuser="the shop",
     sends_json=True,
     reconnect=(
         "Shopify refuses the refresh token: open the app in the shop's admin to install it again, then "

@@ -1,7 +1,7 @@
 """Access to a shop's Admin API: its domain, a valid token, and the base URL."""
 
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,8 +14,9 @@ from services.core.errors import Misconfigured
 from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
 from services.providers.http import get_http_client
+from services.providers.shopify_oauth import SHOPIFY_TOKENS
 from services.shops.secrets import find_secrets
-from services.shops.tokens import SHOPIFY, get_access_token
+from services.shops.tokens import TokenKind, get_access_token
 
 if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
@@ -27,6 +28,15 @@ select s.shop_id, p.slug, s.shopify_domain, c.token_expires_at
  where s.shop_id = any(%(shop_id)s::int[])
 """
 
+
+def _find_base_url(domain: str) -> str:
+    # Imported here: every worker imports this module, but few call Shopify.
+    from services.providers.shopify_admin import admin_base_url
+
+    return admin_base_url(domain, get_settings().shopify_api_base)
+
+
+SHOPIFY = TokenKind(endpoint=SHOPIFY_TOKENS, good_for=timedelta(minutes=5), find_base_url=_find_base_url)
 _MISSING = "the shop has no {}: `fleet shops connect {}` records it, then requeue this"
 
 
@@ -57,10 +67,9 @@ def open_admin_for(access: ShopAccess) -> "ShopifyAdmin":
 
 def open_admin_with_stored_token(access: ShopAccess, renew: Callable[[str], str] | None) -> "ShopifyAdmin":
     """Return the Admin API with the stored token, even an expired one; a 401 calls ``renew`` for another."""
-    # Imported here: every worker imports this module, but few call Shopify.
-    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+    from services.providers.shopify_admin import ShopifyAdmin
 
-    base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
+    base_url = _find_base_url(access.domain)
     return ShopifyAdmin(get_http_client(), base_url, access.token, renew)
 
 

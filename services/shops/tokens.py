@@ -15,12 +15,9 @@ from services.core.crypto import SealBroken
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.locks import lock_objects
-from services.core.settings import get_settings
 from services.providers.call_outcomes import CallOutcomes
 from services.providers.http import get_http_client
 from services.providers.oauth import TokenEndpoint, TokenGrant, request_grant
-from services.providers.quickbooks_time_oauth import QUICKBOOKS_TIME_TOKENS
-from services.providers.shopify_oauth import SHOPIFY_TOKENS
 from services.shops.connections import record_provider_calls
 from services.shops.secret_uses import write_current_uses
 from services.shops.secrets import find_previous_secret, find_secrets, record_secret
@@ -54,20 +51,6 @@ class TokenKind:
         """Return whether a token must be refreshed before its use; False without an expiry."""
         return expires_at is not None and expires_at - now < self.good_for
 
-
-def _find_admin_url(domain: str) -> str:
-    # Imported here, because it loads the HTTP client, which most processes never need.
-    from services.providers.shopify_admin import admin_base_url
-
-    return admin_base_url(domain, get_settings().shopify_api_base)
-
-
-SHOPIFY = TokenKind(endpoint=SHOPIFY_TOKENS, good_for=timedelta(minutes=5), find_base_url=_find_admin_url)
-QUICKBOOKS_TIME = TokenKind(
-    endpoint=QUICKBOOKS_TIME_TOKENS,
-    good_for=timedelta(days=5),  # half of its life: people have five days to repair a refused refresh
-    find_base_url=lambda _domain: get_settings().quickbooks_time_api_base,
-)
 
 # Each refresh keeps one of the process's few database connections while it waits for the provider.
 _REFRESH_SLOTS = threading.BoundedSemaphore(2)
@@ -201,7 +184,7 @@ def _no_refresh_token(kind: TokenKind, slug: str, *, is_refused: bool) -> Miscon
     code = kind.endpoint.code
     return Misconfigured(
         f"{code}.token_refused",
-        f"{'HTTP 401: ' * is_refused}{kind.endpoint.host} refuses the access token, and there is no "
+        f"{'HTTP 401: ' * is_refused}{kind.endpoint.refuser} refuses the access token, and there is no "
         f"{kind.name('refresh-token')}: record a good token with `fleet shops secret {slug} "
         f"{kind.name('token')}`, then requeue the waiting work",
     )

@@ -6,14 +6,20 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.providers.quickbooks_time import QuickbooksTime, RecordedTime
+from services.providers.quickbooks_time_oauth import QUICKBOOKS_TIME_TOKENS
 from services.shops.secrets import find_secrets
 from services.shops.shops import Shop
-from services.shops.tokens import QUICKBOOKS_TIME, get_access_token
+from services.shops.tokens import TokenKind, get_access_token
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.hours import HoursKind, Timesheet
 from services.timesheets.overtime import begin_of_week
 from services.timesheets.report_table import Employee, ReportInput
 
+QUICKBOOKS_TIME = TokenKind(
+    endpoint=QUICKBOOKS_TIME_TOKENS,
+    good_for=timedelta(days=5),  # half of its life: people have five days to repair a refused refresh
+    find_base_url=lambda _domain: get_settings().quickbooks_time_api_base,
+)
 _KINDS = {"pto": HoursKind.LEAVE, "unpaid_break": HoursKind.UNPAID}
 _SHIFT_DAYS = timedelta(days=2)
 """A shift may have begun so long before the first day: QuickBooks Time dates it by its start."""

@@ -16,7 +16,8 @@ from services.ledger.accept import record_work
 from services.ledger.work import FollowUp
 from services.providers.quickbooks_time_oauth import PROVIDER
 from services.shops.shops import get_shop_by_id
-from services.shops.tokens import QUICKBOOKS_TIME, get_access_token
+from services.shops.tokens import get_access_token
+from services.timesheets.account import QUICKBOOKS_TIME
 from services.timesheets.follow import list_healed
 from services.timesheets.store import find_report_by_id, record_due_reports, start_report
 

@@ -7,9 +7,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.costs.store import Cost, record_cost
 from tests.console.people import read_csrf_token
-from tests.console.test_shop_changes import OLD, client, ids, post, read_audit, read_shop
+from tests.console.test_shop_changes import client, post, read_audit, read_shop
+from tests.console.test_shop_secrets import OLD
 
-__all__ = ["client", "ids"]
+__all__ = ["client"]
 
 
 def test_costs_of_the_month_that_would_count_no_more_need_a_confirmation(

@@ -132,6 +132,20 @@ RECORD = ("shops", "record-cost", "harbour", "--kind", "ai", "--source", "openai
 ONE = ("--amount", "1.25", "--currency", "USD", "--reference", "call-1")
 
 
+def with_value(words: tuple[str, ...], option: str, value: str) -> list[str]:
+    """Return ``words`` with another value of ``option``, if they have it."""
+    found = list(words)
+    if option in words:
+        found[words.index(option) + 1] = value
+    return found
+
+
+def one(option: str, value: str) -> list[str]:
+    """Return ``ONE`` with another value of ``option``, or with that option, if ``RECORD`` has it not."""
+    more = [] if option in ONE or option in RECORD else [option, value]
+    return [*with_value(ONE, option, value), *more]
+
+
 def test_a_script_records_a_cost_and_a_repeat_of_its_reference_counts_once(engine: Engine) -> None:
     with transaction(engine) as tx:
         add_limited_shop(tx, exchange_rates="USD/CAD=1.40")
@@ -144,9 +158,9 @@ def test_a_script_records_a_cost_and_a_repeat_of_its_reference_counts_once(engin
         f"Costs of {month}: 1.25 USD, 1.75 CAD of 50.00 CAD count.\n"
     )
     assert "call-1 is recorded with this amount already" in run(*RECORD, *ONE).output
-    corrected = json.loads(run(*RECORD, *ONE, "--amount", "2", "--json").stdout)
+    corrected = json.loads(run(*RECORD, *one("--amount", "2"), "--json").stdout)
     assert (corrected["costs"][0]["billed_micros"], corrected["changed"]) == ({"USD": 2_000_000}, True)
-    second = json.loads(run(*RECORD, *ONE, "--reference", "call-2", "--json").stdout)
+    second = json.loads(run(*RECORD, *one("--reference", "call-2"), "--json").stdout)
     assert second["costs"][0]["billed_micros"] == {"USD": 3_250_000}
     past = json.loads(run(*RECORD, *ONE, "--day", "2026-01-31", "--json").stdout)
     assert past["costs"][0]["billed_micros"] == {"USD": 1_250_000}
@@ -179,7 +193,7 @@ def test_a_cost_that_cannot_be_recorded_is_refused(engine: Engine) -> None:
         (("--reference", " "), "reference"),
         (("--source", ""), "source"),
     ):
-        refused = run(*RECORD, *ONE, *wrong)
+        refused = run(*with_value(RECORD, *wrong), *one(*wrong))
         assert refused.exit_code in (1, 2), wrong
         assert message in refused.output
     assert "No costs" in run("shops", "costs", "harbour", "--by-day").output

@@ -52,7 +52,7 @@ insert into sign_in_locks (kind, subject, failures, first_at, last_at)
 values ('account', convert_to(cast(:at as text), 'UTF8'), 1, :at, :at) returning last_at""",
     "report_runs": """
 with s as (insert into shops (slug, name, timezone, currency)
-           values (cast(:at as text), '', 'UTC', 'CAD') returning id),
+           values ('runs ' || cast(:at as text), '', 'UTC', 'CAD') returning id),
      r as (insert into reports (shop_id, name, kind, covers, schedule, recipients, formats, overtime,
                                 week_begins, created_at, changed_at)
            select id, 'a', 'payroll', 'week', '0 6 * * 1', '{}', '{}', 'none', 'monday', :at, :at from s
@@ -61,7 +61,7 @@ insert into report_runs (report_id, shop_id, period, due_at, origin, started_by)
 select id, shop_id, '2026-W01', :at, 'beat', 'beat' from r returning id""",
     "notifications": """
 with s as (insert into shops (slug, name, timezone, currency)
-           values (cast(:at as text), '', 'UTC', 'CAD') returning id)
+           values ('notes ' || cast(:at as text), '', 'UTC', 'CAD') returning id)
 insert into notifications (shop_id, kind, cause, text, at)
 select id, 'report_send_failed', 'a', 'a', :at from s returning id""",
     "table_sizes": "insert into table_sizes values (:at, 'orders', 1, 1) returning day",

@@ -58,7 +58,7 @@ def test_after_the_store_altered_an_object_the_named_command_archives_its_events
     make_old(shop)
     before = select_all(shop, IDS)
 
-    with pytest.raises(Refused, match="`fleet jobs run retention --force` archives it again") as caught:
+    with pytest.raises(Refused, match="`fleet jobs run retention --again` archives it again") as caught:
         archive_with(Altering(tmp_path / "archive"))
 
     assert caught.value.code == "retention.archive_broken"

@@ -10,7 +10,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.shops.secrets import get_secret, record_secret
-from services.shops.tokens import QUICKBOOKS_TIME, get_access_token
+from services.shops.tokens import get_access_token
+from services.timesheets.account import QUICKBOOKS_TIME
 from tests.timesheets.company import Company
 from tests.timesheets.conftest import company as company  # noqa: PLC0414 - the fixture
 

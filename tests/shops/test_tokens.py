@@ -17,10 +17,10 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.sandbox.serve import SandboxServer
-from services.shopify.shop_access import open_admin
+from services.shopify.shop_access import SHOPIFY, open_admin
 from services.shops.connections import record_connection_ok
 from services.shops.secrets import get_secret, record_secret
-from services.shops.tokens import SHOPIFY, get_access_token
+from services.shops.tokens import get_access_token
 from tests.shopify.sample_payloads import add_shop, rows
 
 DOMAIN = "harbour.myshopify.com"
@@ -126,7 +126,8 @@ def test_concurrent_processes_refresh_once(engine: Engine, shop: int, sandbox: S
     expire(engine, shop, timedelta(0))
     program = (
         "import sys; from services.core.clock import utc_now; "
-        "from services.shops.tokens import SHOPIFY, get_access_token; "
+        "from services.shopify.shop_access import SHOPIFY; "
+        "from services.shops.tokens import get_access_token; "
         "print('ready', flush=True); sys.stdin.readline(); "
         f"print(get_access_token(SHOPIFY, {shop}, utc_now()))"
     )

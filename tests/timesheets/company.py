@@ -22,7 +22,8 @@ from services.providers.oauth import TokenGrant
 from services.sandbox.serve import SandboxServer
 from services.shops.secrets import record_secret
 from services.shops.shops import Shop, add_shop
-from services.shops.tokens import QUICKBOOKS_TIME, record_grant
+from services.shops.tokens import record_grant
+from services.timesheets.account import QUICKBOOKS_TIME
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.follow import follow_reports
 from services.timesheets.handler import ReportSendHandler
