@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from playwright.sync_api import Page, ViewportSize
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
 from services.accounts.sign_in_locks import MAX_FAILURES
@@ -64,6 +64,17 @@ def faults(request: pytest.FixtureRequest, page: Page) -> Iterator[Faults]:
     assert found == {}
 
 
+ADD_REPORT = """
+with r as (
+  insert into reports (shop_id, name, kind, covers, schedule, recipients, formats, overtime, week_begins,
+                       created_at, changed_at)
+  select id, 'Payroll', 'payroll', 'week', '0 6 * * 1', '{pay@example.com}', '{csv}', 'CA-BC', 'monday',
+         now(), now()
+    from shops order by id limit 1 returning id, shop_id)
+insert into report_runs (report_id, shop_id, period, due_at, status, origin, started_by, error_code, error)
+select id, shop_id, '2026-W47', now(), 'failed', 'beat', 'beat', 'graph.client_secret_expired', 'HTTP 401'
+  from r
+"""
 NEED_A_STATE = {"time_connection.show"}
 """Answered with 422 unless this browser began it."""
 
@@ -77,6 +88,8 @@ def open_session(page: Page, app: Flask, console: str, engine: Engine) -> None:
     """Add rows, and sign the browser in as an owner."""
     client = sign_in_as(app.test_client(), Role.OWNER, email=ADA)
     add_rows(engine, ADA)
+    with engine.begin() as tx:
+        tx.execute(text(ADD_REPORT))
     name = app.config["SESSION_COOKIE_NAME"]
     cookie = client.get_cookie(name)
     assert cookie is not None
