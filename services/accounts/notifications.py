@@ -1,4 +1,4 @@
-"""Notifications: what a company's admins are told about, once for each cause, by mail."""
+"""Notifications: faults of a company that its admins are mailed about, once for each cause."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What became of reports: sent, or failed with the reason; and who is told about a failure."""
+"""The result of each report: sent, or failed with the reason; and the notification of a failure."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -35,7 +35,7 @@ _NEW_RUN = (
     .on_conflict_do_nothing(constraint="uq_report_runs_period")
     .returning(report_runs.c.id, report_runs.c.shop_id, report_runs.c.request_id)
 )
-# A person or a repaired connection starts a failed run again; nobody starts one that went out.
+# A failed run starts again by hand or with a repaired connection; one that went out never does.
 _AGAIN = """
 update report_runs set status = 'pending', failed_at = null, error_code = null, error = null,
        origin = %(origin)s, started_by = %(by)s, request_id = %(request_id)s, work_id = null
