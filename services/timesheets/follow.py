@@ -64,6 +64,8 @@ select r.report_id, r.period from report_runs r
 _BROKEN = """
 select shop_id, code, detail, resource, since from connections
  where provider = %(provider)s and status = 'broken' and shop_id is not null
+   and not exists (select from shop_config s
+                    where s.shop_id = connections.shop_id and s.settings ? 'removed_at')
 """
 
 

@@ -24,6 +24,8 @@ from services.timesheets.store import find_report_by_id, record_due_reports, sta
 _FIND_DUE = """
 select shop_id from connections
  where provider = %(provider)s and shop_id is not null and token_expires_at < %(before)s
+   and not exists (select from shop_config s
+                    where s.shop_id = connections.shop_id and s.settings ? 'removed_at')
  order by token_expires_at
 """
 

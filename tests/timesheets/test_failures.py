@@ -151,3 +151,15 @@ def test_a_company_that_never_connected_is_named(company: Company) -> None:
     company.serve("report_send")
     company.follow(DUE)
     assert company.rows(RUNS) == [("2026-W47", "failed", "quickbooks_time.not_connected")]
+
+
+def test_a_removed_shop_needs_no_token_and_notifies_nobody(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.control(revoke=True)
+    with transaction(company.engine) as tx:
+        tx.execute(text("update connections set token_expires_at = now(), status = 'broken'"))
+        tx.execute(text('update shop_config set settings = \'{"removed_at": "2026-11-20T00:00:00Z"}\''))
+    assert company.run_due(monkeypatch, utc_now()) == {"tokens_due": 0, "tokens_failed": 0}
+    company.follow(DUE)
+    assert company.rows(NOTICES) == []
