@@ -38,7 +38,7 @@ def run_killed(engine: Engine, act: Callable[[], object], step: int) -> bool:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), "the child failed: see its traceback"
-    wait_for(lambda: _is_idle(engine), seconds=30)
+    wait_for(lambda: _is_idle(engine))
     return status == 0
 
 

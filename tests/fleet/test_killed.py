@@ -69,7 +69,7 @@ def test_killed_supervisor_leaves_nothing_behind(home: Path) -> None:
 
         supervisor.kill()
 
-        wait_for(lambda: not any(map(is_running, below)), seconds=12)
+        wait_for(lambda: not any(map(is_running, below)))
 
 
 def test_next_start_ends_processes_left_by_a_killed_supervisor_and_reaper(home: Path) -> None:
@@ -89,7 +89,7 @@ def test_next_start_ends_processes_left_by_a_killed_supervisor_and_reaper(home: 
         ):
             assert connection.execute("select 1").fetchone() == (1,)
 
-        wait_for(lambda: not any(map(is_running, left)), seconds=12)
+        wait_for(lambda: not any(map(is_running, left)))
 
 
 def test_killed_servers_are_started_again_with_their_data(home: Path) -> None:

@@ -114,7 +114,7 @@ def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
 
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=90) == 0
-        wait_for(lambda: not any(map(is_running, below)), seconds=2)
+        wait_for(lambda: not any(map(is_running, below)))
         assert find_owner(home) is None
         assert read_env(home).keys() == set(SECRET_NAMES)
 
@@ -170,7 +170,7 @@ def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) 
         up.kill()
         up.wait()
 
-        wait_for(lambda: not any(map(is_running, below)), seconds=12)
+        wait_for(lambda: not any(map(is_running, below)))
         assert find_owner(home) is None
         out, _ = fleet(home, "env").communicate()
         assert "no fleet runs on" in out

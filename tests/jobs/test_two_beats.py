@@ -80,7 +80,7 @@ def beats(
 def test_two_beats_start_each_run_once_even_if_the_leader_is_killed(
     engine: Engine, beats: list[Beat]
 ) -> None:
-    wait_for(lambda: runs(engine, COUNT)[0][0] > 0, seconds=40)
+    wait_for(lambda: runs(engine, COUNT)[0][0] > 0, seconds=120)
     assert runs(engine, COUNT) == [(SHOPS * 3, SHOPS * 3)]
     assert [beat.leads for beat in beats].count(True) == 1
 
@@ -144,7 +144,7 @@ def test_a_standby_takes_over_from_a_leader_that_is(
     engine: Engine, start: Callable[[str], Beat], proxy: TcpProxy, fault: str
 ) -> None:
     leader = start("beat-1")
-    wait_for(lambda: leader.leads, seconds=40)
+    wait_for(lambda: leader.leads, seconds=120)
     standby = start("beat-2")
 
     FAULTS[fault](leader, proxy)
@@ -163,7 +163,7 @@ def test_a_leader_sends_again_over_a_new_connection_when_the_broker_is_back(
     engine: Engine, start: Callable[[str], Beat], proxy: TcpProxy, fault: str
 ) -> None:
     beat = start("beat-1")
-    wait_for(lambda: sent_after(engine, utc_now() - timedelta(hours=1)), seconds=40)
+    wait_for(lambda: sent_after(engine, utc_now() - timedelta(hours=1)), seconds=120)
 
     getattr(proxy, fault)()
     wait_for(lambda: beat.logged("beat_send_failed"), seconds=60)

@@ -1,5 +1,7 @@
 """Changes of incidents reach Slack once each, while Slack is away and when a worker is killed."""
 
+import re
+
 import httpx
 import pytest
 
@@ -46,7 +48,12 @@ def test_forged_webhooks_are_one_message_and_their_end_one_more(fleet: JourneyFl
     )
     wait_for(lambda: fleet.select(sent, rule="%signature_failures%opened%"), seconds=180)
     message = texts_about(fleet, "signature_failures", "opened")[-1]
-    assert f"{shop.slug}: 30 stripe webhooks with a wrong signature in an hour (limit 3)" in message
+    # The rule may see the first of them only: it runs every minute, also while they arrive.
+    counted = re.search(
+        rf"{shop.slug}: (\d+) stripe webhooks with a wrong signature in an hour \(limit 3\)", message
+    )
+    assert counted
+    assert 3 <= int(counted[1]) <= 30
 
     fleet.execute(AN_HOUR_PASSES)
     rule = {"rule": "signature_failures"}

@@ -51,7 +51,7 @@ def test_a_redaction_between_reading_and_recording_finds_the_copies(
         if not redactions and len(copies) > 1:
             redactions.append(thread := Thread(target=request_privacy, args=(shop, topic, 700)))
             thread.start()
-            wait_for(lambda: not thread.is_alive() or select_all(shop, WAITING) != [0], seconds=30)
+            wait_for(lambda: not thread.is_alive() or select_all(shop, WAITING) != [0])
         return record(tx, copies)
 
     monkeypatch.setattr(replay, "record_events", redact_first)

@@ -208,7 +208,7 @@ def test_another_domain_than_the_recorded_one_needs_a_yes(shop: Shops, tmp_path:
     assert done.exit_code == 0, done.output
     assert f"shopify_domain of holed: former.myshopify.com -> {DOMAIN}" in done.output
     with transaction(shop.engine) as tx:
-        summaries = tx.exec_driver_sql("select before, after from audit_mutations").all()
+        summaries = tx.exec_driver_sql("select before, after from audit_mutations order by event_id, place").all()
     assert [(before["shopify_domain"], after["shopify_domain"]) for before, after in summaries
             if before and "shopify_domain" in before][-1] == ("former.myshopify.com", DOMAIN)  # fmt: skip
 
