@@ -207,8 +207,9 @@ def test_another_domain_than_the_recorded_one_needs_a_yes(shop: Shops, tmp_path:
     assert kept == "former.myshopify.com"
     assert done.exit_code == 0, done.output
     assert f"shopify_domain of holed: former.myshopify.com -> {DOMAIN}" in done.output
+    changes = "select before, after from audit_mutations order by event_id, place"
     with transaction(shop.engine) as tx:
-        summaries = tx.exec_driver_sql("select before, after from audit_mutations order by event_id, place").all()
+        summaries = tx.exec_driver_sql(changes).all()
     assert [(before["shopify_domain"], after["shopify_domain"]) for before, after in summaries
             if before and "shopify_domain" in before][-1] == ("former.myshopify.com", DOMAIN)  # fmt: skip
 
