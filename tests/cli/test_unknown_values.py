@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from services.core.errors import MAX_NAMED, did_you_mean, suggest
 from tasks import commands
 from tests.cli.commands import run
-from tests.cli.test_celery_commands import run as run_celery
+from tests.cli.programs import run_celery
+from tests.cli.test_celery_commands import run as run_own_command
 from tests.ledger_rows import accept, new_event
 
 BIN = Path(__file__).parents[2] / ".venv" / "bin"
@@ -135,7 +136,7 @@ def test_an_unknown_value_of_fleet_is_refused(line: str, message: str) -> None:
 )
 def test_an_unknown_value_of_a_command_added_to_celery_is_refused(line: str, message: str) -> None:
     name, *words = line.split()
-    refused = run_celery(getattr(commands, name), *words)
+    refused = run_own_command(getattr(commands, name), *words)
 
     assert refused.exit_code == 2, refused.output
     assert message in refused.output
@@ -157,8 +158,7 @@ def test_an_unknown_value_of_a_command_added_to_celery_is_refused(line: str, mes
     ],
 )
 def test_an_unknown_value_of_celery_is_refused(line: str, message: str) -> None:
-    command = [str(BIN / "celery"), "-A", "tasks", *line.split()]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    refused = run_celery("-A", "tasks", *line.split())
 
     assert refused.returncode == 2, refused.stderr
     assert message in refused.stderr
@@ -246,8 +246,7 @@ def test_a_failed_connection_names_the_server_and_no_password(line: str, server:
 
 
 def test_another_broker_than_that_of_the_processes_is_refused(environment: dict[str, str]) -> None:
-    line = [str(BIN / "celery"), "-A", "tasks", "-b", "redis://:hidden@127.0.0.1:1/0", "inspect", "ping"]
-    refused = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    refused = run_celery("-A", "tasks", "-b", "redis://:hidden@127.0.0.1:1/0", "inspect", "ping")
 
     assert refused.returncode == 1
     assert "names another broker than BROKER_URL" in refused.stderr
