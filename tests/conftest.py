@@ -32,8 +32,13 @@ _SCOPES = {
     "tests/audit/test_archive.py": "object store",
     "tests/closing/test_month_run.py": "object store",
     "tests/mail/test_look.py": "browser",
+    "tests/providers/test_shopify_documents.py": "Admin schemas",
+    "tests/interop/test_python_libraries.py": "signatures",
+    "tests/ingress/test_other_libraries.py": "signatures",
+    "tests/console/test_openapi.py": "schemathesis",
 }
-"""Path -> scope. Tests that share a slow resource (fleet, S3 server, browser) run in one xdist worker."""
+"""Path -> scope. Tests that share a slow resource (fleet, S3 server, browser, a library or schema that takes
+seconds to load) run in one xdist worker."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,12 +1,11 @@
 """Webhooks signed by other libraries are accepted by the ingress, and refused with one byte changed."""
 
+import importlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
 
 import pytest
-import standardwebhooks
-import svix.webhooks
 from sqlalchemy import Engine, text
 from stripe import WebhookSignature
 
@@ -45,11 +44,11 @@ def test_stripes_own_library(client: Client, engine: Engine) -> None:
     check(client, engine, "/webhooks/stripe/acme", body.encode(), {"Stripe-Signature": header})
 
 
-@pytest.mark.parametrize("library", ["standardwebhooks", "svix"])
+@pytest.mark.parametrize("library", ["standardwebhooks", "svix.webhooks"])
 @pytest.mark.parametrize("path", ["/webhooks/openphone/acme", "/webhooks/standard/acme/till"])
 def test_standard_webhooks_libraries(client: Client, engine: Engine, library: str, path: str) -> None:
     body, now = json.dumps(MESSAGE), utc_now()
-    sign = standardwebhooks.Webhook if library == "standardwebhooks" else svix.webhooks.Webhook
+    sign = importlib.import_module(library).Webhook  # to import svix takes 1.7 s
     headers = {
         "webhook-id": "msg_9",
         "webhook-timestamp": str(int(now.timestamp())),

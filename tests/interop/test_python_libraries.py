@@ -1,13 +1,12 @@
 """Signatures of other Python libraries are accepted, and ours by them."""
 
 import base64
+import importlib
 import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import standardwebhooks
 import stripe
-import svix
 from stripe import WebhookSignature
 
 from services.core.clock import utc_now
@@ -28,6 +27,12 @@ def event() -> bytes:
     rng, at = random.Random(1), datetime(2026, 11, 21, tzinfo=UTC)
     charge = make_charge(rng, amount_cents=1999, currency="EUR", created_at=at)
     return dump(make_event(rng, "charge.succeeded", charge, created_at=at))
+
+
+@pytest.fixture(params=["standardwebhooks", "svix.webhooks"])
+def library(request):
+    """The class of each library that signs and verifies. To import svix takes 1.7 s."""
+    return importlib.import_module(request.param).Webhook
 
 
 @pytest.fixture
@@ -59,7 +64,6 @@ def test_we_sign_and_stripe_accepts(event):
         stripe.Webhook.construct_event(event[:-1] + b" ", header, STRIPE_SECRET)
 
 
-@pytest.mark.parametrize("library", [standardwebhooks.Webhook, svix.Webhook])
 def test_standard_libraries_sign_and_we_accept(library, message):
     now = utc_now()
     headers = {
@@ -75,7 +79,6 @@ def test_standard_libraries_sign_and_we_accept(library, message):
         read_standard_delivery(headers, message[:-1] + b" ", secrets, now)
 
 
-@pytest.mark.parametrize("library", [standardwebhooks.Webhook, svix.Webhook])
 def test_we_sign_and_standard_libraries_accept(library, message):
     headers = sign_standard(message, STANDARD_SECRET.encode(), webhook_id="msg_1", now=utc_now())
 
@@ -84,7 +87,6 @@ def test_we_sign_and_standard_libraries_accept(library, message):
         library(STANDARD_SECRET).verify(message[:-1] + b" ", lower(headers))
 
 
-@pytest.mark.parametrize("library", [standardwebhooks.Webhook, svix.Webhook])
 @pytest.mark.parametrize("minutes", [-6, 6])
 def test_we_and_standard_libraries_refuse_the_same_timestamps(library, minutes, message):
     now = utc_now()
