@@ -93,7 +93,7 @@ def test_an_answer_that_never_ends_is_read_in_part(engine: Engine) -> None:
         with settings_of(SLACK_WEBHOOK_URL=address, ALLOW_PRIVATE_URLS="1"), Web() as web:
             sender = threading.Thread(target=notify, args=(engine, web, NOW), daemon=True)
             sender.start()
-            sender.join(20)
+            sender.join(60)
             assert not sender.is_alive()
     finally:
         stop.set()

@@ -233,6 +233,6 @@ def test_two_concurrent_processes_send_one_mail(engine: Engine) -> None:
         record_alerts(tx, NOW)
         second.start()
         wait_for(lambda: len(runs(engine, waiting)) == 1)
-    second.join(30)
+    second.join(60)
     assert len(runs(engine, MAILS)) == 1
     assert len(runs(engine, "select id from work_queue where topic = 'mail_send'")) == 1

@@ -75,7 +75,7 @@ def test_two_processes_that_notify_at_once_send_one_message(engine: Engine, web:
         record_alerts(tx, NOW)
         second.start()
         wait_for(lambda: len(runs(engine, LOCKED)) == 1)
-    second.join(30)
+    second.join(60)
     serve(engine, TOPIC, AlertSendHandler())
 
     assert len(web.requests) == 1

@@ -150,7 +150,7 @@ class _Talk:
 
     def answer(self, answer: str) -> bool:
         if answer == HANG:
-            self.script.over.wait(30)
+            self.script.over.wait(60)
             return False
         if answer == CLOSE:
             return False

@@ -69,7 +69,7 @@ class Web:
         """Store ``request``; return its answer once ``may_answer`` is set."""
         self.requests.append(request)
         self.received.set()
-        self.may_answer.wait(30)
+        self.may_answer.wait(60)
         return self.answers.pop(0) if self.answers else Answer()
 
 

@@ -196,7 +196,7 @@ def test_fleet_ends_when_the_reader_of_its_output_exits(reaper: Reaper) -> None:
     os.close(reading)
     supervisor.start()
 
-    assert supervisor.wait(10)
+    assert supervisor.wait(60)
     supervisor.stop()
 
 

@@ -15,7 +15,7 @@ def test_pages_beyond_the_number_at_once_are_refused_and_served_again_afterwards
 
     @flask.get("/slow")
     def show_slow() -> str:
-        goes_on.wait(30)
+        goes_on.wait(60)
         return "shown"
 
     gateway = Gateway(None, flask, settings)  # type: ignore[arg-type] # no webhook comes

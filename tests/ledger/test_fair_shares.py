@@ -47,7 +47,7 @@ def test_workers_that_drain_a_resumed_backlog_at_once_share_its_rate(engine: Eng
         counts.append(len(claim_transactional(tx, TOPIC, now).items))
         other.start()
         wait_for(lambda: not other.is_alive() or is_waiting(engine))
-    other.join(30)
+    other.join(60)
 
     assert sorted(counts) == [0, 2], "ten seconds at one per second, less two and a half kept by a drain"
 

@@ -181,7 +181,7 @@ def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine
             # Once the other call is settled, the worker waits for this one.
             wait_for(lambda: statuses(engine).get("done") == 1)
             signal.pthread_kill(main, signal.SIGINT)
-            over.wait(30)
+            over.wait(60)
         return BatchResponse([Done()] * len(items))
 
     with pytest.raises(KeyboardInterrupt):

@@ -71,7 +71,7 @@ def test_two_transactions_at_once_send_one_mail(engine: Engine) -> None:
         while not rows(engine, waits)[0][0]:
             assert other.is_alive()
         begun.commit()
-    other.join(10)
+    other.join(60)
 
     assert len(planned) == 1
     assert len(mails_of(engine)) == 1

@@ -217,7 +217,7 @@ def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
         assert all(thread.is_alive() for thread in threads)
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert groups == [[0], [1, 2, 3, 4]]
     assert sorted(answers) == [0, 10, 20, 30, 40]

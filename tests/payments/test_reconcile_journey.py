@@ -52,7 +52,7 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield server.url
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def work(engine: Engine) -> None:

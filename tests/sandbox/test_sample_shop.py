@@ -26,7 +26,7 @@ def work_in_background(engine: Engine) -> Iterator[None]:
     worker.start()
     yield
     stop.set()
-    worker.join(30)
+    worker.join(60)
 
 
 @pytest.mark.usefixtures("work_in_background")

@@ -65,7 +65,7 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     get_settings.cache_clear()
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def control(url: str, **state: Any) -> None:

@@ -43,7 +43,7 @@ def sandbox(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     yield server
     get_settings.cache_clear()
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 

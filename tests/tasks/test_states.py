@@ -54,7 +54,7 @@ class TaskEvents:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 @pytest.fixture

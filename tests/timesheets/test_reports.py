@@ -46,7 +46,7 @@ def test_firing_ten_times_at_once_sends_once(company: Company) -> None:
     started = threading.Barrier(10)
 
     def fire() -> None:
-        started.wait(30)
+        started.wait(60)
         with transaction(company.engine) as tx:
             record_work(tx, record_due_reports(tx, DUE), DUE)
 

@@ -34,4 +34,4 @@ def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shops]:
         yield Shops(engine, whole, holed, server.url)
         get_settings.cache_clear()
         server.shutdown()
-        thread.join(10)
+        thread.join(60)

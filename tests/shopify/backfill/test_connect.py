@@ -64,7 +64,7 @@ def workers(shops: Shops) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
 
 
 def write(path: Path, **changes: str) -> Path:
