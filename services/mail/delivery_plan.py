@@ -10,6 +10,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.errors import Misconfigured, Refused
 from services.core.log_redaction import quote_value
 from services.ledger.work import Done, Outcome, WorkItem
+from services.mail.suppressions import SUPPRESSED
 from services.mail.transports import MailRoute
 from services.providers.outgoing_mail import mask_address, parse_sender
 
@@ -73,6 +74,16 @@ def may_repeat(route: MailRoute, handed_over_at: datetime | None, now: datetime)
 def plan_unknown_outcome(delivery: MailDelivery, why: str) -> Refused:
     """Return the outcome of a mail that may have arrived, with what a person can do."""
     return Refused(UNKNOWN, f"{why}; {_what_to_do(delivery.row.id)}")
+
+
+def plan_suppressed(delivery: MailDelivery, reason: str) -> Refused:
+    """Return the outcome of a mail that is not sent because its address is suppressed for ``reason``."""
+    mail_id = delivery.row.id
+    return Refused(
+        SUPPRESSED,
+        f"no mail goes to this address ({reason}): correct the address where it is set; or if it is right, "
+        f"`fleet mail suppressions remove ADDRESS`, then `fleet mail resend {mail_id}`",
+    )
 
 
 def _what_to_do(mail_id: int) -> str:

@@ -29,7 +29,7 @@ class MailType:
 
     ``why`` is the last line of each mail: why the recipient gets it. A mail needs exactly the names in
     ``sample``'s context. ``images`` are samples of the inline images, by name. ``can_unsubscribe`` is for
-    digests and letters, not for alerts.
+    commercial mail, which an address that unsubscribed or complained gets no more; not for alerts, reports.
     """
 
     name: str

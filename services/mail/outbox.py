@@ -81,6 +81,7 @@ def _make_row(mail: Mail, key: str) -> dict[str, Any]:
         "html": make_storable(mail.html),
         "headers": {name: make_storable(one_line(value)) for name, value in make_headers(mail).items()},
         "has_parts": bool(mail.attachments or mail.inline),
+        "is_commercial": bool(mail.list_unsubscribe),
     }
 
 

@@ -92,6 +92,8 @@ def find_remedy(code: str, sender: MailSender) -> str:
     name, reason = sender.provider, code.partition(".")[2]
     if reason in _RECIPIENT:
         return "the mail server refuses this address: check it with its owner"
+    if reason == "suppressed":
+        return "correct the address; if it is right, fleet mail suppressions remove ADDRESS"
     if reason in _TEMPORARY or reason.endswith("quota_exceeded"):
         return "nothing: it is retried automatically"
     if name not in SECRETS and reason != "transport_unknown":

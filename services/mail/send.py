@@ -4,7 +4,7 @@ If a worker dies between sending a mail and storing the result, the outcome is u
 unless the transport recognizes a repeated mail; ``docs/mail.md`` lists the transports.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,6 +16,7 @@ from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import get_engine, is_connection_fault, transaction
 from services.core.errors import OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.pg_arrays import arrays
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.mail.delivery_log import DeliveryLog, SendResult
 from services.mail.delivery_plan import (
@@ -24,10 +25,12 @@ from services.mail.delivery_plan import (
     may_repeat,
     plan_delivery,
     plan_entry,
+    plan_suppressed,
     plan_unknown_outcome,
 )
 from services.mail.outbox import find_parts
 from services.mail.routes import CircuitBreaker, find_routes, reserve_sends
+from services.mail.suppressions import SUPPRESSED, find_stopped
 from services.mail.transports import OpenTransports
 from services.providers.outgoing_mail import AddressInvalid, AlreadySubmitted, OutgoingMail
 
@@ -35,7 +38,7 @@ WORKER_DIED = "the worker died while it sent the mail"
 
 _FIND = """
 select id, shop_id, kind, recipient, subject, text, html, headers, has_parts, status, attempt, token,
-       message_id, transport, account, created_at, handed_over_at
+       message_id, transport, account, created_at, handed_over_at, is_commercial
   from mail_outbox where id = any(%(id)s::bigint[])
 """
 
@@ -43,6 +46,13 @@ _MARK_LOST = """
 update mail_outbox set status = 'unknown', error_code = %(code)s, last_error = %(detail)s
  where id = any(%(id)s::bigint[]) and status = 'sending'
 returning id
+"""
+
+_MARK_SUPPRESSED = """
+update mail_outbox m set status = 'refused', error_code = %(code)s, last_error = v.detail,
+       work_id = v.work_id
+  from unnest(%(id)s::bigint[], %(work_id)s::bigint[], %(detail)s::text[]) as v(id, work_id, detail)
+ where m.id = v.id and m.status in ('queued', 'refused')
 """
 
 
@@ -60,13 +70,16 @@ class MailSendHandler:
         """Return for each item the call that sends its mail, or the outcome without one.
 
         ``already_sent``: a worker stored the result and died, or a person marked the mail as sent.
+        ``suppressed``: a commercial mail to an address that is suppressed, also since the mail was stored.
         """
         rows = find_outbox_rows(tx, (item.key for item in items))
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
+        stops = find_stopped(tx, rows.values())
         plans: list[MailDelivery | Outcome] = []
         for item in items:
             row = rows.get(item.key)
             plans.append(plan_delivery(item, row, routes[row.shop_id] if row else None, now))
+        plans = _stop_suppressed(tx, plans, stops, now)
         deliveries = [plan for plan in plans if isinstance(plan, MailDelivery)]
         waits = reserve_sends(tx, [one for one in deliveries if not one.is_lost], now)
         _mark_lost(tx, [one for one in deliveries if one.is_lost], now)
@@ -153,6 +166,32 @@ def find_outbox_rows(tx: Connection, keys: Iterable[str]) -> dict[str, Row[Any]]
     """Return the mails whose ids are ``keys``, by key; a key that is not a number is left out."""
     ids = [int(key) for key in keys if key.isdecimal()]
     return {str(row.id): row for row in tx.exec_driver_sql(_FIND, {"id": ids})}
+
+
+def _stop_suppressed(
+    tx: Connection, plans: Sequence[MailDelivery | Outcome], stops: Mapping[int, str], now: datetime
+) -> list[MailDelivery | Outcome]:
+    """Refuse the mails in ``stops`` (their ids, with why); return ``plans`` with their outcomes.
+
+    A mail of unknown outcome is not sent again, and stays unknown.
+    """
+    result: list[MailDelivery | Outcome] = []
+    stopped: list[tuple[MailDelivery, Refused]] = []
+    for plan in plans:
+        if not isinstance(plan, MailDelivery) or plan.row.id not in stops:
+            result.append(plan)
+        elif plan.is_repeat:
+            result.append(replace(plan, is_lost=True))
+        else:
+            fault = plan_suppressed(plan, stops[plan.row.id])
+            stopped.append((plan, fault))
+            result.append(Done("suppressed") if plan.row.is_commercial else fault)
+    if stopped:
+        rows = [(plan.row.id, plan.item.id, fault.detail) for plan, fault in stopped]
+        tx.exec_driver_sql(_MARK_SUPPRESSED, arrays("id work_id detail", rows) | {"code": SUPPRESSED})
+        summary = f"refused: {SUPPRESSED}"
+        append_all(tx, [plan_entry(plan, "refused", summary) for plan, _ in stopped], now)
+    return result
 
 
 def _mark_lost(tx: Connection, lost: Sequence[MailDelivery], now: datetime) -> None:

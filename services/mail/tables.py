@@ -18,6 +18,8 @@ mail_outbox = Table(
     *columns("dedupe_key kind period recipient subject text html", Text),
     *columns("headers", JSONB, NO_JSON),
     *columns("has_parts", Boolean, FALSE),
+    # Needs consent and can be unsubscribed; any other mail is part of the service.
+    *columns("is_commercial", Boolean, FALSE),
     *columns("status", Text, text("'queued'")),
     # How often it was sent; the fence between two workers with the same row.
     *columns("attempt", Integer, ZERO),
@@ -37,6 +39,22 @@ mail_outbox = Table(
     Index("ix_mail_outbox_created_at", "created_at", postgresql_where=text("emptied_at is null")),
     Index("ix_mail_outbox_shop_id", "shop_id", "id"),
     Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
+)
+
+# Addresses to which a shop (null: the fleet) sends no mail, or no commercial one. After a redaction
+# ``address`` is a hash.
+mail_suppressions = Table(
+    "mail_suppressions",
+    metadata,
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("address reason source", Text),
+    *optional("mail_id", BigInteger),
+    *columns("created_at", AT, sa.func.now()),
+    sa.CheckConstraint(
+        "reason in ('bounced','complained','unsubscribed','blocked_by_person')", name="reason"
+    ),
+    unique("uq_mail_suppressions_address", "address", "shop_id", "reason"),
 )
 
 mail_parts = Table(

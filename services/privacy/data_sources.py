@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.privacy.archived_data import ARCHIVED_EVENTS
-from services.privacy.mail_data import MAILS
+from services.privacy.mail_data import MAIL_SUPPRESSIONS, MAILS
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
 from services.shops.secrets import retire_secrets
@@ -132,6 +132,7 @@ LOGISTICS = PersonalDataSource(
 DATA_SOURCES = (
     INTERACTIONS,
     MAILS,
+    MAIL_SUPPRESSIONS,
     ORDERS,
     PersonalDataSource(name="privacy requests", tables=("privacy_requests",)),
     PersonalDataSource(

@@ -1,6 +1,6 @@
 """Personal data in mails: recipients, and customers named in a shop's mails, such as a digest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array
 from services.mail.delivery_plan import REDACTED_RECIPIENT
-from services.mail.tables import mail_outbox
+from services.mail.suppressions import hash_address, normalize_address
+from services.mail.tables import mail_outbox, mail_suppressions
 from services.privacy.body_redaction import HIDDEN, hide_text, normalize_email
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import has_subject, scan_rows, update_rows
@@ -44,6 +45,13 @@ _EMPTY_PARTS = """
 update mail_parts p set content = %(gone)s, content_type = 'text/plain'
   from unnest(%(id)s::bigint[], %(place)s::int[]) as v(id, place)
  where p.mail_id = v.id and p.place = v.place and p.content <> %(gone)s
+"""
+
+_FIND_SUPPRESSIONS = """
+select id, shop_id, address, reason, created_at from mail_suppressions
+ where shop_id = %(shop_id)s and address like '%%@%%'
+   and (%(whole_shop)s or address = any(%(addresses)s::text[]))
+ order by id
 """
 
 _GONE = b"This file was removed: it had data of a person who requested to be erased.\n"
@@ -110,4 +118,37 @@ MAILS = PersonalDataSource(
     tables=("mail_outbox", "mail_parts"),
     find=find_mail_rows,
     redact=redact_mails,
+)
+
+
+def find_suppression_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
+    """Yield why and since when the subject's addresses get no mail."""
+    for row in _find_suppressions(tx, subject):
+        yield {"address": row.address, "no_mail_because": row.reason, "since": row.created_at}
+
+
+def redact_suppressions(tx: Connection, subject: DataSubject, _now: datetime) -> Mapping[str, int]:
+    """Replace the subject's addresses by their hash: they cannot be read, and still get no mail."""
+
+    def redact(row: Row[Any]) -> Mapping[str, Any]:
+        return {"address": hash_address(row.shop_id, row.address)}
+
+    found = iter(_find_suppressions(tx, subject))
+    return {"mail_suppressions": update_rows(tx, mail_suppressions, found, redact)}
+
+
+def _find_suppressions(tx: Connection, subject: DataSubject) -> Sequence[Row[Any]]:
+    values = {
+        "shop_id": subject.shop_id,
+        "whole_shop": subject.whole_shop,
+        "addresses": [normalize_address(address) for address in subject.emails],
+    }
+    return tx.exec_driver_sql(_FIND_SUPPRESSIONS, values).all()
+
+
+MAIL_SUPPRESSIONS = PersonalDataSource(
+    name="addresses that get no mail",
+    tables=("mail_suppressions",),
+    find=find_suppression_rows,
+    redact=redact_suppressions,
 )

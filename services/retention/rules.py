@@ -250,6 +250,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "quiet_windows": "a row for each window that a person set",
         **dict.fromkeys(("users", "user_roles", "user_passkeys", "api_tokens"), "people who sign in"),
         "saved_filters": "a row for each filter that a person saved, until it is deleted",
+        "mail_suppressions": "kept while it must hold: until a person removes it",
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",
         "queue_samples": "deleted by the evaluation of the rules after 8 days",

@@ -16,6 +16,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.cli.usage import FORCE_NAMES, HELP_NAMES, name_options
 from services.core.db import MAX_COUNTED, transaction
+from services.mail.suppressions import suppress
 from services.mail.tables import mail_outbox
 from services.payments.breaks import record_breaks
 from services.shops.shops import add_shop
@@ -42,7 +43,8 @@ WITHOUT_DRY_RUN = MappingProxyType({"fleet mail test": "sending one mail is all 
 NEEDS_REASON = frozenset(
     """
     alerts-quiet-add alerts-set alerts-unset audit-resolve incidents-resolve incidents-snooze mail-mark-sent
-    mail-resend privacy-confirm privacy-reject stock-adjust discard""".split()  # noqa: SIM905 - shorter than a list
+    mail-resend mail-suppressions-add mail-suppressions-remove privacy-confirm privacy-reject stock-adjust
+    discard""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands with which a person drops, hides, overrules or decides something for good."""
 
@@ -267,6 +269,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
             )
             stage(tx, provider_id=number)
             tx.exec_driver_sql(TWO_RUNS, {"period": number})
+            suppress(tx, 1, f"ada{number}@example.com", "bounced", "sendgrid event 1", NOW)
         record_breaks(tx, FIRST)
     return harbour
 

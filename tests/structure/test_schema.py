@@ -148,6 +148,8 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
+    "drop table mail_suppressions",
+    "alter table mail_outbox drop column is_commercial",
     "drop table webhook_senders",
     "drop table report_runs, reports, notifications",
     "alter table shop_secrets drop column last_used_at",

@@ -23,6 +23,7 @@ from services.cli.base import (
 from services.cli.mail.preview import MAIL_KIND, preview
 from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
+from services.cli.mail.suppressions import suppressions
 from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.cli.params import MAIL, KnownType
 from services.cli.usage import hidden_alias
@@ -162,7 +163,7 @@ def accounts(as_json: bool) -> None:
 
 
 _aliases = (hidden_alias(mark_sent, "forget"), hidden_alias(accounts, "connections"))
-for _command in (*_aliases, preview, transport, test):
+for _command in (*_aliases, preview, suppressions, transport, test):
     command.add_command(_command)
 
 
