@@ -38,7 +38,7 @@ select notified_value, nullif(shop_id, 0), subject, subject, 0, 0 from alert_sta
 _SIGNATURE_FAILURES = r"""
 with counted as (
   select shop, provider, address, sum(count) as count from webhook_senders
-   where hour > %(since)s - interval '1 hour' group by 1, 2, 3
+   where hour > %(since)s::timestamptz - interval '1 hour' group by 1, 2, 3
 ), senders as (
   select shop, provider, array_agg(address || ' (' || count || ')' order by count desc, address) as list
     from counted group by 1, 2
@@ -97,7 +97,7 @@ select count(*) as value, shop_id, '' as subject, max(error_code) as code from m
 _DRIFT = """
 select d.value::float8 as value, null as shop_id, d.key as subject, d.key as queue
   from heartbeats h cross join lateral jsonb_each_text(h.detail) as d(key, value)
- where h.name = 'drift' and h.at > %(now)s - interval '10 minutes'
+ where h.name = 'drift' and h.at > %(now)s::timestamptz - interval '10 minutes'
 """
 
 QUERIES = {

@@ -57,7 +57,7 @@ Begin = Callable[[], AbstractContextManager[Connection]]
 _OLD = per_chain("""
 select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)) as last,
        coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false) as has_news
-  from audit_events where OF_CHAIN and seq >= %(first)s and seq < %(first)s + %(at_once)s
+  from audit_events where OF_CHAIN and seq >= %(first)s and seq < %(first)s::bigint + %(at_once)s
 """)
 
 _TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)s)"

@@ -31,6 +31,7 @@ from services.cli.base import (
 )
 from services.cli.chain_engine import find_engine
 from services.cli.incidents_act import act_on, act_options, format_shop, make_document
+from services.cli.incidents_explain import explain
 from services.cli.incidents_postmortem import postmortem
 from services.cli.output import (
     Columns,
@@ -64,6 +65,7 @@ def command() -> None:
     """
 
 
+command.add_command(explain)
 command.add_command(postmortem)
 
 

@@ -1,5 +1,6 @@
 """A dropped index makes statements slow: the rule names them, and the database's ping shows nothing."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -15,6 +16,7 @@ from services.core.statement_timing import take_samples
 from services.jobs.conditions import count_conditions
 from services.ledger.health_check import HealthCheck
 from services.ledger.statement_stats import StatementStats
+from tests.cli.commands import run
 
 LIMIT_MS = 200
 
@@ -63,7 +65,8 @@ def test_the_slow_statement_of_a_dropped_index_is_named_and_the_ping_is_quiet(en
         assert evaluate(tx, now + timedelta(minutes=10)) == [f"{SLOW} opened"]
         incident = tx.execute(text("select * from incidents")).one()
         found = sorted(incident.detail["statements"], key=lambda one: str(one["statement"]))
-        plan = explain(tx, found[-1]["statement"])
+    result = run("incidents", "explain", str(incident.id), "--json")
+    plans = {one["statement"]: one for one in json.loads(result.output)["statements"]}
     assert [one["statement"].rpartition(" ")[0] for one in found] == [
         "copy audit_events",  # its trigger reads the row before each
         "select audit_events",
@@ -72,16 +75,10 @@ def test_the_slow_statement_of_a_dropped_index_is_named_and_the_ping_is_quiet(en
     assert slow["slow_calls"] == slow["calls"] == 1
     assert slow["statement"] in incident.summary
     assert incident.detail["value"] > LIMIT_MS
-    assert "Seq Scan on audit_events" in plan
+    assert "Seq Scan on audit_events" in plans[slow["statement"]]["plan"]
+    assert plans[found[0]["statement"]]["plan"] == "no plan: PostgreSQL has none for copy"
+    shown = run("incidents", "explain", str(incident.id)).output
+    assert "Seq Scan on audit_events" in shown and "1 of 1 calls slow" in shown
     probe = HealthCheck(count_conditions, ping=lambda _: 0.2, keep_seconds=0)
     pings_ms = [ping for _ in range(9) if (ping := probe.read().database_latency_ms) is not None]
     assert min(pings_ms) < LIMIT_MS
-
-
-def explain(tx: Connection, name: str) -> str:
-    """Return the plan of a statement, as ``docs/operations.md`` says."""
-    of = {"name": name}
-    statement = tx.execute(text("select text from statement_texts where statement = :name"), of).scalar_one()
-    driver = tx.connection.driver_connection
-    assert driver is not None
-    return "\n".join(line for (line,) in driver.execute(f"explain (generic_plan) {statement}"))
