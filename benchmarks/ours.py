@@ -63,11 +63,13 @@ def _has(module: str) -> bool:
 
 
 @contextmanager
-def serve(bench: Bench, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+def serve(
+    bench: Bench, more: Mapping[str, str] = MappingProxyType({}), module: str = "services.ingress.serve"
+) -> Iterator[str]:
     """Run the product's ingress, with ``more`` settings, and yield the URL of shop ``bench``."""
     port, log = find_free_port(), bench.logs / "ours-ingress.log"
     settings = {**env(bench), "INGRESS_PORT": str(port), **more}
-    with running([sys.executable, "-m", "services.ingress.serve"], log=log, env=settings) as process:
+    with running([sys.executable, "-m", module], log=log, env=settings) as process:
         await_answer(f"http://127.0.0.1:{port}/livez", what="ingress starts", log=log, process=process)
         yield f"http://127.0.0.1:{port}/webhooks/shopify/bench"
 

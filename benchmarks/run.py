@@ -16,6 +16,7 @@ from benchmarks import (
     console,
     idle,
     ingress,
+    ingress_figures,
     latency,
     mail,
     ours,
@@ -61,6 +62,12 @@ def _ingress(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return [
         ingress.measure(servers, ways, rounds=args.rounds, seconds=args.seconds, clients=clients)
         for clients in args.clients
+    ]
+
+
+def _ingress_figures(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [
+        ingress_figures.measure(servers, rounds=args.rounds, seconds=args.seconds, clients=args.clients[0])
     ]
 
 
@@ -121,6 +128,7 @@ def _idle(args: argparse.Namespace) -> list[Report]:
 
 _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "ingress": _ingress,
+    "ingress-figures": _ingress_figures,
     "workers": _workers,
     "stock": partial(_workers, effect="stock"),
     "pushes": partial(_workers, effect="pushes"),
