@@ -24,8 +24,8 @@ BY = "ai-cap"
 def apply_ai_caps(tx: Connection, now: datetime) -> list[WorkRef]:
     """Pause the AI work of each shop at its cap, and resume it below; return the work that mails the owners.
 
-    The pause ends with the month in the shop's zone. A pause by a person stays as it is. The owner gets one
-    mail a month, in the transaction that pauses the work.
+    The pause ends with the month in the shop's zone. A pause by a person stays as it is, and never ends here.
+    The owner gets one mail a month, also if a person has paused the work.
     """
     lock_objects(tx, [(FLEET, "ai-caps")])  # two workers must not pause and mail at the same time
     costs = {one.shop_id: one for one in list_month_costs(tx, now, kinds=[AI]) if one.is_at_limit}
@@ -39,8 +39,10 @@ def apply_ai_caps(tx: Connection, now: datetime) -> list[WorkRef]:
     work: list[NewWork] = []
     for shop_id, one in costs.items():
         pause = paused.get(shop_id)
-        if pause is None or (pause.created_by == BY and pause.ends_at != one.ends_at):
-            shop = get_shop_by_id(tx, shop_id)
+        shop = get_shop_by_id(tx, shop_id)
+        if pause is not None and pause.created_by != BY:
+            work += _plan_mail(tx, shop, one, now, is_person_pause=True)
+        elif pause is None or pause.ends_at != one.ends_at:
             reason = f"AI costs of {one.month} are {one.counted}, the cap is {one.limit}"
             if not shop.owner_email:
                 reason += "; nobody was mailed, as the shop has no owner_email"
@@ -50,22 +52,28 @@ def apply_ai_caps(tx: Connection, now: datetime) -> list[WorkRef]:
     return record_work(tx, work, now)
 
 
-def _plan_mail(tx: Connection, shop: Shop, costs: MonthCosts, now: datetime) -> list[NewWork]:
+def _plan_mail(
+    tx: Connection, shop: Shop, costs: MonthCosts, now: datetime, *, is_person_pause: bool = False
+) -> list[NewWork]:
     if not shop.owner_email:
         return []
-    facts = plan_cap_mail(costs)
+    facts = plan_cap_mail(costs, is_person_pause=is_person_pause)
     mail = compose_mail(AI_CAP_MAIL, facts, shop=shop, recipient=shop.owner_email, period=costs.month)
     return record_mails(tx, [mail], now)
 
 
-def plan_cap_mail(costs: MonthCosts) -> dict[str, Any]:
-    """Return the context of the mail about a reached cap."""
+def plan_cap_mail(costs: MonthCosts, *, is_person_pause: bool = False) -> dict[str, Any]:
+    """Return the context of the mail about a reached cap.
+
+    ``is_person_pause``: a person has paused the work, so the end of the month does not resume it.
+    """
     return {
         "month_name": f"{date.fromisoformat(costs.month + '-01'):%B %Y}",
         "spent": costs.spent,
         "counted": costs.counted,
         "cap": costs.limit,
         "resumes_at": costs.ends_at,
+        "is_person_pause": is_person_pause,
     }
 
 

@@ -78,16 +78,44 @@ def test_a_raised_cap_ends_the_pause_and_a_second_pause_sends_no_second_mail(tx:
     assert len(mails_of(tx)) == 1
 
 
-def test_a_pause_of_a_person_stays_as_it_is(tx: Connection) -> None:
+@pytest.mark.parametrize(
+    ("change", "later"),
+    [({"ai_cap": ""}, NOW), ({"ai_cap": "60.00 CAD"}, NOW), ({}, MONTH_END)],
+    ids=["no cap", "a raised cap", "the next month"],
+)
+@pytest.mark.parametrize("ends_at", [None, MONTH_END + timedelta(days=9)], ids=["no end", "an end"])
+def test_a_pause_of_a_person_stays_as_it_is_and_the_owner_has_one_mail(
+    tx: Connection, ends_at: datetime | None, change: dict[str, str], later: datetime
+) -> None:
+    shop = add_limited_shop(tx)
+    scope = PauseScope(cost="ai", shop_id=shop.id)
+    record_pause(tx, scope, "hold", ends_at=ends_at, now=NOW, by="ada", reason="wrong answers")
+    spend(tx, shop, "50")
+    assert [one.topic for one in apply_ai_caps(tx, NOW)] == ["mail_send"]
+    assert apply_ai_caps(tx, NOW + timedelta(minutes=1)) == []
+    texts = tx.execute(text("select text, html from mail_outbox")).one()
+    assert all("when your operator resumes it" in one for one in texts)
+    assert not any("ntil Dec" in one or "by itself when" in one for one in texts)
+
+    if change:
+        set_shop(tx, "harbour", change, now=NOW)
+    end_pauses(tx, later)
+    assert apply_ai_caps(tx, later) == []
+    assert pauses_of(tx) == [(f"cost ai, shop {shop.id}", "hold", "ada", ends_at)]
+    assert mails_of(tx) == [("ai_cap", "2026-11", "owner@harbour.example")]
+
+
+def test_a_cap_that_is_reached_under_the_pause_of_a_person_pauses_when_that_ends(tx: Connection) -> None:
     shop = add_limited_shop(tx)
     scope = PauseScope(cost="ai", shop_id=shop.id)
     record_pause(tx, scope, "hold", now=NOW, by="ada", reason="wrong answers")
     spend(tx, shop, "50")
     apply_ai_caps(tx, NOW)
-    set_shop(tx, "harbour", {"ai_cap": ""}, now=NOW)
-    apply_ai_caps(tx, NOW)
+    clear_pauses(tx, [scope], None, now=NOW, by="ada")
 
-    assert pauses_of(tx) == [(f"cost ai, shop {shop.id}", "hold", "ada", None)]
+    assert apply_ai_caps(tx, NOW) == [], "the owner has the mail"
+    assert pauses_of(tx) == [(f"cost ai, shop {shop.id}", "hold", BY, MONTH_END)]
+    assert len(mails_of(tx)) == 1
 
 
 def test_a_resume_by_a_person_at_the_cap_lasts_until_the_next_check(tx: Connection) -> None:
