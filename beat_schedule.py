@@ -58,6 +58,17 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, mail_outbox",
     ),
     Job(
+        name="owner-letter",
+        topic="owner_letter",
+        title="drafts the letter to the owner about last week; it is mailed on Tuesday 10:00",
+        schedule="0 8 * * 1",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        covers=Covers.WEEK,
+        grace=timedelta(hours=1),
+        evidence="job_runs, owner_letters",
+    ),
+    Job(
         name="monthly-close",
         topic="month_close",
         title="closes last month; mails sales tax, profit and loss to owner and accountant",

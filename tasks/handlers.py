@@ -8,6 +8,7 @@ from services.bulk.handler import run_bulk_actions
 from services.closing.daily import check_day
 from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
+from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
 from services.conversations.handler import ingest_interactions
 from services.costs.sms_usage import read_sms_costs
@@ -78,6 +79,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "interaction_ingest": ingest_interactions,
     "event_review": review_events,
     "bulk_action": run_bulk_actions,
+    "letter_send": send_letters,
 }
 EXTERNAL: Mapping[str, ExternalHandler] = {
     "inventory_push": InventoryPushHandler(),
@@ -91,6 +93,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "posthog_capture": PosthogCaptureHandler(),
     "alert_send": AlertSendHandler(),
     "owner_digest": JobHandler(record_owner_digest),
+    "owner_letter": JobHandler(draft_owner_letter),
     "month_close": JobHandler(close_month),
     "sms_cost_read": JobHandler(read_sms_costs),
     "audit_verify": JobHandler(verify_chains),

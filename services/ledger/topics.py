@@ -116,6 +116,8 @@ _ALL = (
     replace(_JOB, name="gap_heal", queue="reconciliation"),
     replace(_JOB, name="subscription_watch", queue="reconciliation"),
     replace(_JOB, name="owner_digest", queue="reports"),
+    replace(_JOB, name="owner_letter", queue="reports"),
+    Topic(name="letter_send", queue="email", mode=HandlerMode.TRANSACTIONAL, batch_size=50),
     replace(_JOB, name="month_close", queue="reports"),
     replace(_JOB, name="sms_cost_read", queue="sync"),
     replace(_JOB, name="audit_verify", queue="reports"),

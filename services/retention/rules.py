@@ -161,6 +161,14 @@ RULES = (
         is_old="w.due_at < %(before)s",
     ),
     Rule(
+        table="owner_letters",
+        rows="weekly letters to owners",
+        setting=RUN_AGE,
+        why="the outbox has the key of each mail, so that an old week does not go again",
+        created="drafted_at",
+        is_old="w.drafted_at < %(before)s",
+    ),
+    Rule(
         table="notifications",
         rows="notifications of a shop's admins",
         setting=RUN_AGE,
@@ -249,6 +257,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "topic_backoffs": "one row for each topic whose backoff a person changed",
         "quiet_windows": "a row for each window that a person set",
         **dict.fromkeys(("users", "user_roles", "user_passkeys", "api_tokens"), "people who sign in"),
+        "planned_changes": "a row for each change that a person announced to owners",
         "saved_filters": "a row for each filter that a person saved, until it is deleted",
         "mail_suppressions": "kept while it must hold: until a person removes it",
         "metered_costs": "the shop's costs, a row for each day, kind and source",

@@ -4,6 +4,7 @@ from services.accounts import tables as accounts
 from services.alerts import tables as alerts
 from services.audit import tables as audit
 from services.bulk import tables as bulk
+from services.closing import letter_tables as letters
 from services.conversations import tables as conversations
 from services.core.db import metadata
 from services.costs import tables as costs
@@ -18,8 +19,8 @@ from services.shops import tables as shops
 from services.timesheets import tables as timesheets
 
 ALL = (
-    accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, logistics, mail, orders, payments,
-    shopify, shops, timesheets,
+    accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, letters, logistics, mail, orders,
+    payments, shopify, shops, timesheets,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

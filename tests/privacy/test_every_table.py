@@ -24,6 +24,8 @@ NOBODYS = {
     "saved_filters": "filters that the fleet's own people saved: never a text searched in payloads",
     "reports": "addresses of the company's own people, who receive its reports",
     "report_runs": "periods, figures and error codes of reports",
+    "owner_letters": "figures and incidents of a week, for the shop's owner; a draft names no customer",
+    "planned_changes": "what an operator announced to owners",
     "notifications": "codes, and names of reports",
     "connections": "a provider's name, and what it said of our key",
     "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",

@@ -59,6 +59,11 @@ with s as (insert into shops (slug, name, timezone, currency)
            returning id, shop_id)
 insert into report_runs (report_id, shop_id, period, due_at, origin, started_by)
 select id, shop_id, '2026-W01', :at, 'beat', 'beat' from r returning id""",
+    "owner_letters": """
+with s as (insert into shops (slug, name, timezone, currency)
+           values ('letters ' || cast(:at as text), '', 'UTC', 'CAD') returning id)
+insert into owner_letters (shop_id, week, subject, body, drafted_at, send_at)
+select id, '2026-W01', 'a', 'a', :at, :at from s returning id""",
     "notifications": """
 with s as (insert into shops (slug, name, timezone, currency)
            values ('notes ' || cast(:at as text), '', 'UTC', 'CAD') returning id)

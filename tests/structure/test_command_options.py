@@ -246,6 +246,10 @@ with r as (
 insert into report_runs (report_id, shop_id, period, due_at, origin, started_by)
 select id, 1, %(period)s, now(), 'cli', 'ada' from r
 """
+A_LETTER = """
+insert into owner_letters (shop_id, week, subject, body, drafted_at, send_at)
+values (1, %(week)s, 'a', 'a', now(), now())
+"""
 
 
 @pytest.fixture
@@ -270,6 +274,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
             stage(tx, provider_id=number)
             tx.exec_driver_sql(TWO_RUNS, {"period": number})
             suppress(tx, 1, f"ada{number}@example.com", "bounced", "sendgrid event 1", NOW)
+            tx.exec_driver_sql(A_LETTER, {"week": number})
         record_breaks(tx, FIRST)
     return harbour
 

@@ -14,7 +14,13 @@ from tests.structure.test_command_options import COMMANDS
 
 __all__ = ["harbour"]
 
-_TEXTS = {"duration": "2h", "time": "2026-11-20T08:00Z", "provider": "shopify", "secret": "shopify-webhook"}
+_TEXTS = {
+    "duration": "2h",
+    "time": "2026-11-20T08:00Z",
+    "provider": "shopify",
+    "secret": "shopify-webhook",
+    "day": "2090-01-01",
+}
 _TEXTS |= {"address": "ada@example.com", "url": "http://127.0.0.1:1"}
 
 CASES = [

@@ -151,6 +151,7 @@ _TO_S0003 = (
     "drop table mail_suppressions",
     "alter table mail_outbox drop column is_commercial",
     "drop table webhook_senders",
+    "drop table owner_letters, planned_changes",
     "drop table report_runs, reports, notifications",
     "alter table shop_secrets drop column last_used_at",
     "drop table queue_samples",

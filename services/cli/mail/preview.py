@@ -14,6 +14,7 @@ from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.cli.params import OUTPUT_FILE, SHOP, KnownType
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL
 from services.closing.digest import OWNER_DIGEST_MAIL
+from services.closing.letter_job import OWNER_LETTER_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -34,6 +35,7 @@ MAIL_TYPES = {
             AI_CAP_MAIL,
             DAILY_ANOMALIES_MAIL,
             OWNER_DIGEST_MAIL,
+            OWNER_LETTER_MAIL,
             MONTH_PACKAGE_MAIL,
             NOTIFICATION_MAIL,
             PRIVACY_EXPORT_MAIL,
