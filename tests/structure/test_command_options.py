@@ -50,7 +50,7 @@ NEEDS_REASON = frozenset(
 
 TAKES_REASON = frozenset(
     """
-    alerts-quiet-remove backfill-run events-replay gate heal-run jobs-pause jobs-resume jobs-set
+    alerts-quiet-remove backfill-run events-replay gate heal-run letters-hold jobs-pause jobs-resume jobs-set
     payments-repair backoff pause requeue resume unlock""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands whose change one command takes back; ``gate`` checks itself when it needs the reason."""
