@@ -134,6 +134,14 @@ def list_planned(tx: Connection, since: date, shop_id: int | None = None) -> lis
     return [*tx.execute(wanted)]
 
 
+def get_planned(tx: Connection, number: int) -> Row[Any]:
+    """Return a planned change; raise ``InputInvalid`` for an unknown id."""
+    row = tx.execute(select(planned_changes).where(planned_changes.c.id == number)).first()
+    if row is None:
+        raise InputInvalid(f"no planned change has the id {number}: `fleet letters planned` shows them")
+    return row
+
+
 def add_planned(
     tx: Connection, text: str, planned_on: date, today: date, shop_id: int | None, **author: Unpack[Author]
 ) -> int:
@@ -156,10 +164,8 @@ def add_planned(
 
 def remove_planned(tx: Connection, number: int, **author: Unpack[Author]) -> Row[Any]:
     """Delete a planned change; return it. Raises ``InputInvalid`` for an unknown id."""
-    table = planned_changes
-    row = tx.execute(delete(table).where(table.c.id == number).returning(*table.columns)).first()
-    if row is None:
-        raise InputInvalid(f"no planned change has the id {number}: `fleet letters planned` shows them")
+    row = get_planned(tx, number)
+    tx.execute(delete(planned_changes).where(planned_changes.c.id == number))
     before = {"shop_id": row.shop_id, "planned_on": row.planned_on.isoformat(), "text": row.text}
     mutation = Mutation("planned_changes", str(number), f"change of {row.planned_on} removed", before, None)
     append_change(tx, "planned_change.remove", {row.shop_id: [mutation]}, **author)

@@ -22,6 +22,7 @@ from services.console.formatting import add_helpers
 from services.console.gate import gate_blueprint
 from services.console.job_lines import JobsReader
 from services.console.job_pages import jobs_blueprint
+from services.console.letter_pages import letters_blueprint
 from services.console.list_views import api_blueprint, lists_blueprint
 from services.console.oidc import oidc_blueprint
 from services.console.pages import pages_blueprint
@@ -87,6 +88,7 @@ def make_app(
     app.register_blueprint(shops_blueprint())
     app.register_blueprint(shop_changes_blueprint())
     app.register_blueprint(reports_blueprint())
+    app.register_blueprint(letters_blueprint())
     app.register_blueprint(time_connection_blueprint())
     app.register_blueprint(jobs_blueprint(jobs))
     add_helpers(app, settings)

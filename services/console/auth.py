@@ -87,7 +87,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     | dict.fromkeys(
         (
             "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
-            "jobs.index", "jobs.show", "jobs.plan",
+            "jobs.index", "jobs.show", "jobs.plan", "letters.index", "letters.show",
             "shops.health", "shops.index", "shops.show", "reports.index", "reports.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
@@ -105,6 +105,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             (
                 *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
                 "queues.change", "jobs.change", "reports.preview", "reports.send", "filters.share",
+                "letters.edit", "letters.approve", "letters.hold", "letters.plan", "letters.unplan",
                 "bulk.start", "bulk.stop", "api.start_bulk_action", "api.stop_bulk_action",
                 "api.save_filter", "api.share_filter", "api.delete_filter",
             ),

@@ -45,6 +45,7 @@ NAVIGATION = (
     ("Runs", "lists.runs", "r"),
     ("Bulk actions", "lists.bulk_actions", "b"),
     ("Reports", "reports.index", "p"),
+    ("Letters", "letters.index", "l"),
     ("Audit", "lists.audit", "a"),
 )
 """Label, endpoint and key."""

@@ -123,6 +123,12 @@ def check_reports(figures: Figures, recipients: int) -> Check:
                  "fleet reports history")  # fmt: skip
 
 
+def check_letter(figures: Figures) -> Check:
+    """Check that the owner letter that was approved went out, and no draft."""
+    sent = figures.mails.get("owner_letter", 0)
+    return Check("an owner letter goes out once approved", sent == 1, f"{sent} mailed", "fleet letters list")
+
+
 def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id: int) -> list[Check]:
     """Check that the chains verify, and that verification names the altered row."""
     rows, chains = clean.get("rows", 0), clean.get("chains", ())

@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 from sqlalchemy import create_engine, text
 
+from services.closing.letters import list_letters
 from services.core.db import driver_url, transaction
 from services.core.ports import LOOPBACK
 from services.demo.report import Stage
 from services.demo.shops import DemoShop, age_shops
 from services.fleet.errors import FleetError
 from services.fleet.up import RunningFleet
+from services.shops.shops import get_shop
 
 _PLANT = text("""
 with chosen as (
@@ -58,6 +60,14 @@ class Operator:
         self.stage.step(f"fleet reports send --shop {shop.slug}")
         exits = [self._run(*command)["exit"] for _ in range(3)]
         self.stage.say(f"fleet reports send {name!r} --shop {shop.slug}, three times: exit {exits}")
+
+    def approve_letter(self, shop: DemoShop) -> None:
+        """Mail the drafted letter to the owner of ``shop``; the others stay drafts for a person to read."""
+        with transaction() as tx:
+            letter = next(iter(list_letters(tx, shop_ids=[get_shop(tx, shop.slug).id])))
+        self.stage.step(f"fleet letters approve {letter.id}")
+        self.stage.say(f"{letter.subject}: fleet letters approve {letter.id}")
+        self._run("letters", "approve", str(letter.id))
 
     def start_night(self, shops: Sequence[DemoShop]) -> None:
         """Start the reconciliation of the day at every shop over HTTP.

@@ -41,7 +41,14 @@ from services.demo.viewer import add_viewer
 from services.fleet.processes import Supervisor
 from services.fleet.up import RunningFleet, start_fleet
 
-JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify", "run-due-reports")
+JOBS = (
+    "weekly-owner-digest",
+    "owner-letter",
+    "monthly-close",
+    "audit-anchor",
+    "audit-verify",
+    "run-due-reports",
+)
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
@@ -191,10 +198,11 @@ def _play_night(
     operator.start_night(shops)
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
-    stage.begin("the morning", 2 + len(JOBS))
+    stage.begin("the morning", 3 + len(JOBS))
     operator.repair_breaks(shops[0])
     operator.send_report(shops[0], hours.REPORT)
     jobs = [operator.run_job(job) for job in JOBS]
+    operator.approve_letter(shops[0])
     waiting = _settle(stage, "the last mails")
     stage.begin("the proof", 3)
     proof = operator.prove()
@@ -211,6 +219,7 @@ def _play_night(
         *checks.check_night(day, len(shops), night, figures),
         checks.check_jobs(jobs),
         checks.check_reports(figures, len(hours.RECIPIENTS)),
+        checks.check_letter(figures),
         *checks.check_proof(*proof),
     ]
     return sender.answers, figures, outside, checked

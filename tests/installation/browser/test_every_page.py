@@ -75,6 +75,16 @@ insert into report_runs (report_id, shop_id, period, due_at, status, origin, sta
 select id, shop_id, '2026-W47', now(), 'failed', 'beat', 'beat', 'graph.client_secret_expired', 'HTTP 401'
   from r
 """
+ADD_LETTER = """
+insert into owner_letters (shop_id, week, subject, body, status, reason, drafted_at, send_at)
+select id, '2026-W47', 'A quiet week', E'No problems.\\n\\nAnything you need?', 'held', 'no owner address',
+       now(), now()
+  from shops order by id limit 1
+"""
+ADD_PLANNED = """
+insert into planned_changes (planned_on, text, added_by, added_at)
+values (current_date + 9, 'reports move', 'ada', now())
+"""
 NEED_A_STATE = {"time_connection.show"}
 """Answered with 422 unless this browser began it."""
 
@@ -89,7 +99,8 @@ def open_session(page: Page, app: Flask, console: str, engine: Engine) -> None:
     client = sign_in_as(app.test_client(), Role.OWNER, email=ADA)
     add_rows(engine, ADA)
     with engine.begin() as tx:
-        tx.execute(text(ADD_REPORT))
+        for statement in (ADD_REPORT, ADD_LETTER, ADD_PLANNED):
+            tx.execute(text(statement))
     name = app.config["SESSION_COOKIE_NAME"]
     cookie = client.get_cookie(name)
     assert cookie is not None
