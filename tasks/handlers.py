@@ -17,6 +17,7 @@ from services.jobs.handler import JobHandler
 from services.jobs.sentry_monitors import SentryCheckinHandler
 from services.ledger.replay import review_events
 from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
+from services.mail.events import ingest_mail_events
 from services.mail.send import MailSendHandler
 from services.payments.event_fetch import EventFetchHandler
 from services.payments.handler import ingest_transactions
@@ -77,6 +78,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "location_ingest": ingest_locations,
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
+    "mail_event": ingest_mail_events,
     "event_review": review_events,
     "bulk_action": run_bulk_actions,
     "letter_send": send_letters,

@@ -152,7 +152,9 @@ class Settings:
     graph_login_base: str = _setting("https://login.microsoftonline.com", parse_public_url)
     sendgrid_api_key: str = _secret()
     sendgrid_api_base: str = _setting("https://api.sendgrid.com", parse_public_url)
+    sendgrid_webhook_key: str = _secret()
     resend_api_key: str = _secret()
+    resend_webhook_secret: str = _secret()
     resend_api_base: str = _setting("https://api.resend.com", parse_public_url)
     archive_url: str = _setting(
         "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()

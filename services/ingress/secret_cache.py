@@ -11,9 +11,14 @@ from datetime import datetime
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
+from services.core.settings import get_settings
+from services.ledger.work import FLEET
+from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.secrets import WebhookKey, list_webhook_keys
 
 REFRESH_SECONDS = 2.0
+FLEET_SLUG = "fleet"
+"""In the place of a shop's slug in the URL of a webhook: the fleet's own account."""
 
 _VERSION = """
 select (select coalesce(max(id), 0) from shop_secrets),
@@ -59,7 +64,7 @@ def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
         version = tuple(int(part) for part in tx.execute(text(_VERSION)).one())
         if version == known.version:
             return known
-        keys = list_webhook_keys(tx)
+        keys = [*list_webhook_keys(tx), *list_fleet_keys()]
         shops = tx.execute(text(_SHOPS)).all()
         domains = {
             row.shop_id: tuple(name.lower() for name in row.domains) for row in tx.exec_driver_sql(_DOMAINS)
@@ -67,12 +72,24 @@ def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
         refusals = tx.execute(text("select queue, topic, shop_id from pauses where mode = 'refuse'")).all()
     return SecretSnapshot(
         keys={(key.slug, key.name): key for key in keys},
-        shop_ids={row.slug: row.id for row in shops if not row.is_removed},
+        shop_ids={key.slug: FLEET for key in keys if key.shop_id == FLEET}
+        | {row.slug: row.id for row in shops if not row.is_removed},
         removed=frozenset(row.id for row in shops if row.is_removed),
         domains=domains,
         refusals=tuple((row.queue, row.topic, row.shop_id) for row in refusals),
         version=version,
     )
+
+
+def list_fleet_keys() -> list[WebhookKey]:
+    """Return the secrets of the fleet's own accounts, from the settings; their slug is ``FLEET_SLUG``."""
+    settings = get_settings()
+    values = [
+        (one.webhook_secret.name, getattr(settings, one.fleet_setting))
+        for one in WEBHOOK_PROVIDERS.values()
+        if one.fleet_setting
+    ]
+    return [WebhookKey(FLEET_SLUG, FLEET, name, (value,), (None,), (0,)) for name, value in values if value]
 
 
 class SecretCache:

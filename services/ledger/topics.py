@@ -109,6 +109,7 @@ _ALL = (
     Topic(name="inventory_push", queue="inventory", shop_cap=250, call_items=250),
     replace(_LONG, name="reconcile", queue="reconciliation", tries=8, backoff_base=timedelta(seconds=30)),
     Topic(name="mail_send", queue="email", batch_size=400, calls_at_once=64),
+    replace(_INGEST, name="mail_event", queue="email"),
     Topic(name="event_fetch", queue="sync", batch_size=32, shop_cap=16),
     Topic(name="uninstall_confirm", queue="sync", batch_size=16),
     replace(_LONG, name="privacy_export", queue="ops"),

@@ -13,6 +13,8 @@ from services.mail.tables import mail_outbox, mail_parts
 from services.providers.outgoing_mail import Attachment, one_line
 
 TOPIC = "mail_send"
+KEY_PREFIX = "shopfleet-"
+"""A mail's idempotency key is this and its token."""
 LARGEST_BYTES = 25 * 1024 * 1024
 """The largest mail with all its parts that most mail servers accept."""
 

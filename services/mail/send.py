@@ -28,7 +28,7 @@ from services.mail.delivery_plan import (
     plan_suppressed,
     plan_unknown_outcome,
 )
-from services.mail.outbox import find_parts
+from services.mail.outbox import KEY_PREFIX, find_parts
 from services.mail.routes import CircuitBreaker, find_routes, reserve_sends
 from services.mail.suppressions import SUPPRESSED, find_stopped
 from services.mail.transports import OpenTransports
@@ -129,7 +129,8 @@ class MailSendHandler:
             html=row.html,
             message_id=delivery.message_id,
             date=row.created_at,
-            idempotency_key=f"shopfleet-{row.token}",
+            idempotency_key=f"{KEY_PREFIX}{row.token}",
+            reference=str(row.id),
             headers=row.headers,
         )
         if not row.has_parts:

@@ -34,10 +34,14 @@ mail_outbox = Table(
     # ``handed_over_at``: the first attempt without a known result. ``emptied_at``: when its text and parts
     # were deleted by age; the row stays, because its key never expires.
     *optional("handed_over_at sent_at emptied_at", AT),
+    # The first event of its kind from the mail service, or a delivery report.
+    *optional("delivered_at bounced_at complained_at", AT),
     sa.CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
     unique("uq_mail_outbox_key", "shop_id", "dedupe_key"),
     Index("ix_mail_outbox_created_at", "created_at", postgresql_where=text("emptied_at is null")),
     Index("ix_mail_outbox_shop_id", "shop_id", "id"),
+    Index("ix_mail_outbox_provider_id", "provider_id", postgresql_where=text("provider_id <> ''")),
+    Index("ix_mail_outbox_bounced_at", "bounced_at", postgresql_where=text("bounced_at is not null")),
     Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
 )
 
@@ -55,6 +59,22 @@ mail_suppressions = Table(
         "reason in ('bounced','complained','unsubscribed','blocked_by_person')", name="reason"
     ),
     unique("uq_mail_suppressions_address", "address", "shop_id", "reason"),
+)
+
+# What mail services reported, one row for each event for ever: an event that arrives again is recognized.
+# ``shop_id``: the account (null: the fleet's). ``address_hash``: of a soft bounce's recipient.
+mail_events = Table(
+    "mail_events",
+    metadata,
+    identity(),
+    *optional("shop_id", Integer),
+    *columns("provider event_id kind", Text),
+    *columns("at", AT),
+    *optional("mail_id", BigInteger),
+    *columns("address_hash detail", Text, EMPTY),
+    unique("uq_mail_events_event", "provider", "event_id", "shop_id"),
+    Index("ix_mail_events_mail_id", "mail_id", postgresql_where=text("mail_id is not null")),
+    Index("ix_mail_events_soft", "address_hash", postgresql_where=text("address_hash <> ''")),
 )
 
 mail_parts = Table(

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import orjson
@@ -31,6 +31,7 @@ TOLERANCE_SECONDS = 300
 Stripe's libraries limit the past only. A timestamp in the future means that our clock is behind (many 401s
 show it, and providers retry for days), or that a holder of the secret makes requests with a long life.
 """
+TOLERANCE = timedelta(seconds=TOLERANCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +150,9 @@ def sign_base64(secret: bytes, message: bytes) -> bytes:
     return binascii.b2a_base64(hmac.digest(decode_key(secret), message, "sha256"), newline=False)
 
 
-def check_age(sent_at_seconds: float, now: datetime) -> None:
-    """Refuse a timestamp more than ``TOLERANCE_SECONDS`` before or after ``now``."""
+def check_age(sent_at_seconds: float, now: datetime, oldest: timedelta = TOLERANCE) -> None:
+    """Refuse a timestamp more than ``oldest`` before ``now``, or ``TOLERANCE_SECONDS`` after it."""
     age_seconds = now.timestamp() - sent_at_seconds
-    if abs(age_seconds) > TOLERANCE_SECONDS:
-        side = "old" if age_seconds > 0 else "ahead"
-        reject_signature(
-            f"timestamp is {abs(age_seconds):.0f} s {side}: at most {TOLERANCE_SECONDS} s are allowed"
-        )
+    side, most = ("old", oldest.total_seconds()) if age_seconds > 0 else ("ahead", TOLERANCE_SECONDS)
+    if abs(age_seconds) > most:
+        reject_signature(f"timestamp is {abs(age_seconds):.0f} s {side}: at most {most:g} s are allowed")

@@ -1,8 +1,9 @@
 """Mail through SendGrid's ``/v3/mail/send`` and Resend's ``POST /emails``: one request per mail.
 
 Resend keeps an idempotency key for 24 hours. SendGrid has none: our id is in ``custom_args``, which its
-activity feed and event webhooks contain. Sources: SendGrid's OpenAPI of mail/send; Resend's OpenAPI;
-error names: resend-python 2.52.0; the key's lifetime: resend.com/docs, "Idempotency keys".
+activity feed and event webhooks contain; Resend's events contain ``tags``. Sources: SendGrid's OpenAPI of
+mail/send; Resend's OpenAPI; error names: resend-python 2.52.0; the key's lifetime: resend.com/docs,
+"Idempotency keys".
 """
 
 import time
@@ -13,6 +14,7 @@ import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.http import find_json, get, parse_retry_after, post
+from services.providers.mail_event_payload import MAIL_KEY, MAIL_REFERENCE
 from services.providers.outgoing_mail import (
     WAIT_LONGEST,
     WAIT_UNSTATED,
@@ -87,7 +89,7 @@ def make_sendgrid_body(mail: OutgoingMail) -> dict[str, Any]:
     name, address = parse_sender(mail.sender)
     to = {
         "to": [{"email": ascii_address(mail.recipient)}],
-        "custom_args": {"shopfleet_message": mail.idempotency_key},
+        "custom_args": _make_references(mail),
     }
     body = {
         "personalizations": [to],
@@ -104,8 +106,15 @@ def make_resend_body(mail: OutgoingMail) -> dict[str, Any]:
         "to": [ascii_address(mail.recipient)],
         "text": mail.text,
         "html": mail.html,
+        "tags": [{"name": name, "value": value} for name, value in _make_references(mail).items()],
     }
     return body | _make_common_fields(mail, "content_type", has_disposition=False)
+
+
+def _make_references(mail: OutgoingMail) -> dict[str, str]:
+    """Return our ids of ``mail``, which the service repeats in its events."""
+    references = {MAIL_REFERENCE: mail.reference, MAIL_KEY: mail.idempotency_key}
+    return {name: value for name, value in references.items() if value}
 
 
 def _make_headers(api_key: str) -> dict[str, str]:

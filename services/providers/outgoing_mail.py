@@ -54,7 +54,7 @@ class OutgoingMail:
     """One mail to one recipient. ``sender`` is ``Name <address>`` or an address.
 
     ``message_id`` is without angle brackets. ``idempotency_key`` is the same at every attempt, for
-    transports that have one.
+    transports that have one. ``reference`` is our id, for the events of a mail service.
     """
 
     sender: str
@@ -65,6 +65,7 @@ class OutgoingMail:
     message_id: str
     date: datetime
     idempotency_key: str = ""
+    reference: str = ""
     attachments: tuple[Attachment, ...] = ()
     inline: tuple[Attachment, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)

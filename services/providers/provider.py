@@ -136,6 +136,8 @@ class Provider:
     """Headers that must not appear twice with different values."""
     has_sources: bool = False
     """Each sender has its own name and secret; its events have the provider ``<name>:<source>``."""
+    fleet_setting: str = ""
+    """The setting with the webhook secret of the fleet's own account; its URL has ``fleet`` for a shop."""
     senders: tuple[WebhookSender, ...] = ()
     topics: tuple[tuple[str, str], ...] = ()
     """(pattern of an event topic, work topic). The first match counts; without one no work is planned."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from services.core.errors import describe_unknown
+from services.providers.mail_events import RESEND, SENDGRID
 from services.providers.openphone import OPENPHONE
 from services.providers.provider import Provider, SecretInvalid, SecretKind
 from services.providers.shopify import SHOPIFY
@@ -54,20 +55,6 @@ _CALLED_ONLY = {
         prefixes=(),
         find_fault=_find_id_fault,
     ),
-    "sendgrid": SecretKind(
-        name="sendgrid-key",
-        description="the SendGrid API key, SG....",
-        expected="an API key with the permission Mail Send, which begins with SG.",
-        prefixes=("SG.",),
-        needs_prefix=True,
-    ),
-    "resend": SecretKind(
-        name="resend-key",
-        description="the Resend API key, re_...",
-        expected="an API key, which begins with re_",
-        prefixes=("re_",),
-        needs_prefix=True,
-    ),
 }
 """Outside systems that send no webhook, each with its secret."""
 
@@ -92,6 +79,8 @@ PROVIDERS: tuple[Provider, ...] = (
     OPENPHONE,
     STANDARD,
     _QUICKBOOKS_TIME,
+    SENDGRID,
+    RESEND,
     *(Provider(name=name, secrets=(kind,)) for name, kind in _CALLED_ONLY.items()),
 )
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}

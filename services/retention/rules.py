@@ -259,6 +259,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("users", "user_roles", "user_passkeys", "api_tokens"), "people who sign in"),
         "planned_changes": "a row for each change that a person announced to owners",
         "saved_filters": "a row for each filter that a person saved, until it is deleted",
+        "mail_events": "the id of an event never expires, so that none is counted twice",
         "mail_suppressions": "kept while it must hold: until a person removes it",
         "metered_costs": "the shop's costs, a row for each day, kind and source",
         "topic_backlogs": "deleted by the evaluation of the rules after 20 minutes",

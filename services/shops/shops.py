@@ -110,6 +110,8 @@ def add_shop(
 def list_new_faults(slug: str, fields: Mapping[str, str]) -> list[str]:
     """Return every fault of a new shop with these ``FIELDS``. Pure."""
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
+    if slug == "fleet":
+        faults.append("slug='fleet' is the fleet itself: choose another")
     owner, location_id = fields["stock_owner"], fields["stock_location_id"]
     faults += find_faults(fields)
     if not faults:

@@ -68,6 +68,7 @@ SAMPLES: dict[str, tuple[str, str, Callable[[], WorkItem]]] = {
 
 WITHOUT_ROWS = {
     "event_review": "it plans work and changes nothing that the work would not audit itself",
+    "mail_event": "tests/mail/test_mail_events.py reads its audit entries: its mails are sent first",
     "bulk_action": "it has no event; tests/bulk reads the audit entries of its changes",
 }
 

@@ -30,6 +30,7 @@ NOBODYS = {
     "connections": "a provider's name, and what it said of our key",
     "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",
     "fulfillment_orders": "ids, statuses, and Shopify's own words for why one is held",
+    "mail_events": "ids, kinds and hashes; what a mail server answered, without addresses",
     "heartbeats": "names of queues and workers",
     "alert_channels": "names of channels",
     "alert_states": "names of rules, queues and providers",

@@ -148,7 +148,9 @@ select has_table_privilege(:app, 'audit_events', 'delete'),
 
 
 _TO_S0003 = (
-    "drop table mail_suppressions",
+    "drop table mail_suppressions, mail_events",
+    "alter table mail_outbox drop column delivered_at, drop column bounced_at, drop column complained_at",
+    "drop index ix_mail_outbox_provider_id",
     "alter table mail_outbox drop column is_commercial",
     "drop table webhook_senders",
     "drop table owner_letters, planned_changes",

@@ -1,0 +1,112 @@
+"""Signatures of SendGrid's and Resend's event webhooks."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.core.errors import WebhookRejected
+from services.providers.delivery import UNREADABLE, WebhookDelivery
+from services.providers.mail_events import (
+    BATCH,
+    RESEND,
+    RETRIED_FOR,
+    SENDGRID,
+    SIGNATURE,
+    TIMESTAMP,
+    read_sendgrid_delivery,
+    sign_resend,
+)
+from services.providers.provider import SecretInvalid
+from services.providers.registry import get_secret_kind
+from services.providers.standard_webhooks import read_standard_delivery
+from tests.fakes.mail_events import AT, SendGridAccount, resend_body, sendgrid_body, sendgrid_event
+
+ACCOUNT = SendGridAccount()
+BODY = sendgrid_body(sendgrid_event("e1", "delivered"), sendgrid_event("e2", "bounce"))
+
+
+def read(
+    body: bytes = BODY, headers: dict[str, str] | None = None, *keys: str, after: float = 0
+) -> WebhookDelivery:
+    secrets = [key.encode() for key in keys or (ACCOUNT.key,)]
+    given = ACCOUNT.sign(body, AT) if headers is None else headers
+    return read_sendgrid_delivery(given, body, secrets, AT + timedelta(seconds=after))
+
+
+def test_a_body_of_many_events_is_verified_as_the_bytes_that_came() -> None:
+    """sendgrid-nodejs 1278 and 1411, sendgrid-python 950: a body that was parsed and written again fails."""
+    assert (read().topic, read().readable, read().secret_index) == (BATCH, True, 0)
+    assert read().delivery_key == read(after=600).delivery_key
+    with pytest.raises(WebhookRejected):
+        read(BODY.replace(b"\r\n", b""), ACCOUNT.sign(BODY, AT))
+
+
+def test_the_second_key_of_a_rotation_verifies_too() -> None:
+    assert read(BODY, None, SendGridAccount().key, ACCOUNT.key).secret_index == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {SIGNATURE: ""},
+        {TIMESTAMP: ACCOUNT.sign(BODY, AT)[TIMESTAMP]},
+        {SIGNATURE: ACCOUNT.sign(BODY, AT)[SIGNATURE]},
+        ACCOUNT.sign(BODY, AT) | {TIMESTAMP: str(int(AT.timestamp()) + 1)},
+        ACCOUNT.sign(BODY, AT) | {TIMESTAMP: f"{int(AT.timestamp())} "},
+        ACCOUNT.sign(BODY, AT) | {SIGNATURE: "no base64"},
+        ACCOUNT.sign(BODY, AT) | {SIGNATURE: "AAAA"},
+        ACCOUNT.sign(BODY + b" ", AT),
+        SendGridAccount().sign(BODY, AT),
+        ACCOUNT.sign(BODY, AT) | {TIMESTAMP: "¹²"},
+    ],
+)
+def test_a_missing_or_wrong_signature_is_refused(headers: dict[str, str]) -> None:
+    """novu 11829: a request without the headers is not accepted."""
+    with pytest.raises(WebhookRejected) as refused:
+        read(BODY, headers)
+    assert refused.value.code == "invalid_signature"
+
+
+@pytest.mark.parametrize("key", ["", "bm90IGEga2V5", "not base64", "MFkwEwYHKoZIzj0CAQY="])
+def test_nothing_verifies_with_a_key_that_cannot_be_read(key: str) -> None:
+    with pytest.raises(WebhookRejected):
+        read(BODY, None, key)
+
+
+def test_a_retry_of_24_hours_is_accepted_and_an_older_one_is_not() -> None:
+    """gumroad 4922 refuses after 5 minutes: the retries of an outage are lost."""
+    assert read(after=24 * 3600 + 60).readable
+    for after in (RETRIED_FOR.total_seconds() + 1, -301):
+        with pytest.raises(WebhookRejected):
+            read(after=after)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"[", b"null", b'["a"]'])
+def test_a_signed_body_that_is_no_list_of_events_is_kept(body: bytes) -> None:
+    assert (read(body).topic, read(body).readable) == (UNREADABLE, False)
+
+
+def test_resends_webhook_has_svix_headers() -> None:
+    """pathment 408: a reader of other headers refused every event, and Resend disabled the webhook."""
+    secret = RESEND.webhook_secret.generate().encode()
+    body = resend_body("email.bounced", bounce={"type": "Permanent"})
+    headers = sign_resend(body, secret, webhook_id="1", now=AT)
+    assert {name for name in headers if "-" in name and name != "Content-Type"} == {
+        "svix-id", "svix-timestamp", "svix-signature",
+    }  # fmt: skip
+    delivery = read_standard_delivery(headers, body, [secret], AT)
+    assert (delivery.topic, delivery.delivery_key) == ("email.bounced", "msg_1")
+    with pytest.raises(WebhookRejected):
+        read_standard_delivery(headers, body + b" ", [secret], AT)
+
+
+def test_the_recorded_key_must_be_a_public_key() -> None:
+    kind = get_secret_kind("sendgrid-webhook-key")
+    assert kind == SENDGRID.webhook_secret
+    assert kind.parse(f" {ACCOUNT.key}\n") == ACCOUNT.key
+    for wrong in ("bm90IGEga2V5", "SG.abc", "whsec_abc", ACCOUNT.key[:-8]):
+        with pytest.raises(SecretInvalid, match="verification key that SendGrid shows"):
+            kind.parse(wrong)
+    with pytest.raises(SecretInvalid, match="issued by the provider"):
+        kind.generate()
