@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import httpx
 
 PAGE_SIZE = 200
-MOST_PAGES = 500
-"""100,000 rows: a list that is longer repeats itself."""
+MOST_PAGES = 250
+"""50,000 rows: what the calls of one window can read, since each try begins with the first page."""
 WINDOW = timedelta(minutes=5)
 CALLS_PER_WINDOW = 300
 LONGEST_NAME = 100
@@ -133,7 +133,10 @@ class QuickbooksTime:
                 raise RetryLater(
                     "quickbooks_time.unavailable", f"page {page} of {name} repeats the one before"
                 )
-        raise RetryLater("quickbooks_time.unavailable", f"{name} has more than {MOST_PAGES} pages")
+        raise Refused(
+            "quickbooks_time.too_many",
+            f"{name} has more than {MOST_PAGES * PAGE_SIZE:,} rows: cover a day, or fewer people",
+        )
 
     def _get(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         with noted_call(PROVIDER, name):

@@ -14,7 +14,10 @@ from services.core.pdf import GREEN, INK, PALE, RULE, SHADE, encodable, paragrap
 from services.timesheets.report_table import Column, ReportTable, Row, Unit
 
 _HUNDREDTH = Decimal("0.01")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Also the full-width forms, which some spreadsheet programs read as the same signs.
+_FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
+PDF_ROWS = 5_000
+"""Rows of a PDF, about 150 pages: 10 to 30 s, 120 MB. It says so if there are more."""
 _LONG_WORD = re.compile(r"(\S{24})(?=\S)")
 """A longer word leaves no width for the other columns of a page."""
 _CREATED = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # XlsxWriter takes naive UTC
@@ -115,7 +118,7 @@ def _write_pdf(head: ReportHead, table: ReportTable) -> bytes:
     from reportlab.platypus import Spacer, Table, TableStyle
 
     lines: list[list[Any]] = [[column.title for column in table.columns]]
-    for row in table.rows:
+    for row in table.rows[:PDF_ROWS]:
         cells = zip(format_row(row, table), table.columns, strict=True)
         lines.append(
             [
@@ -145,6 +148,7 @@ def _write_pdf(head: ReportHead, table: ReportTable) -> bytes:
         paragraph(head.company, 10, GREEN, bold=True),
         paragraph(head.name, 18, bold=True),
         paragraph(f"{head.period}. {head.about}", 8.5, PALE),
+        *_describe_cut(len(table.rows)),
         Spacer(1, 9),
         shown if table.rows else paragraph("No time was recorded.", 10),
         Spacer(1, 10),
@@ -152,6 +156,14 @@ def _write_pdf(head: ReportHead, table: ReportTable) -> bytes:
     ]
     write_pages(file, f"{head.company}: {head.name}", story, is_landscape=len(table.columns) > 5)
     return file.getvalue()
+
+
+def _describe_cut(rows: int) -> list[Any]:
+    """Return a line for a table of more than ``PDF_ROWS``; its sums are of all rows."""
+    if rows <= PDF_ROWS:
+        return []
+    text = f"Only the first {PDF_ROWS:,} of {rows:,} rows are here; the total is of all. "
+    return [paragraph(f"{text}CSV and XLSX files have every row: set them as formats.", 10, bold=True)]
 
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"

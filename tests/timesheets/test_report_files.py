@@ -55,6 +55,25 @@ def test_pdf_has_every_row(kind: str) -> None:
         assert shown.get(row[0], str(row[0])) in page
 
 
+def test_a_pdf_that_leaves_rows_out_says_so_and_adds_all_of_them_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write("payroll", "pdf").decode("latin-1")
+    monkeypatch.setattr("services.timesheets.report_files.PDF_ROWS", 1)
+    cut = write("payroll", "pdf").decode("latin-1")
+
+    assert "Only the first 1 of 3 rows are here" in cut
+    assert "Dana Ruiz" not in cut
+    assert "Only the first" not in whole
+    assert "40.83" in cut, "the total of all rows"
+
+
+@pytest.mark.parametrize("sign", list("=+-@\uff1d\uff0b\uff0d\uff20"))
+def test_no_sign_of_a_formula_begins_a_cell_of_csv(sign: str) -> None:
+    given = replace(make_input(), people={7: Employee(f"{sign}SUM(A1)", "")})
+    lines = FORMATS["csv"].write(HEAD, make_table(KINDS["payroll"], given)).decode("utf-8-sig")
+
+    assert f"\n'{sign}SUM(A1)" in lines.replace('"', "")
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_name_without_spaces_fits_into_each_file(kind: str, suffix: str) -> None:
