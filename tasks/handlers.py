@@ -1,6 +1,6 @@
 """The handler of every topic. Queues and limits are in ``services.ledger.topics``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from services.alerts.channels import AlertSendHandler
 from services.alerts.posthog import PosthogCaptureHandler
@@ -19,6 +19,8 @@ from services.ledger.replay import review_events
 from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
 from services.mail.events import ingest_mail_events
 from services.mail.send import MailSendHandler
+from services.outreach.handler import compose_segments
+from services.outreach.job import start_series
 from services.payments.event_fetch import EventFetchHandler
 from services.payments.handler import ingest_transactions
 from services.privacy.customer_redaction import PrivacyRedactHandler
@@ -82,6 +84,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "event_review": review_events,
     "bulk_action": run_bulk_actions,
     "letter_send": send_letters,
+    "outreach_compose": compose_segments,
 }
 EXTERNAL: Mapping[str, ExternalHandler] = {
     "inventory_push": InventoryPushHandler(),
@@ -104,7 +107,10 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "retention": JobHandler(delete_old),
     "due_reports": JobHandler(run_due_reports),
     "report_send": ReportSendHandler(),
+    "outreach": JobHandler(start_series),
     "privacy_export": PrivacyExportHandler(),
     "privacy_redact": PrivacyRedactHandler(),
 }
+CONTINUED: Mapping[str, Sequence[str]] = {"outreach": ("outreach_compose", "mail_send")}
+"""By topic of a job whose runs end with other work: the topics of that work."""
 HANDLERS: Mapping[str, Handler] = {**TRANSACTIONAL, **EXTERNAL}

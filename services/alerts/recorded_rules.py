@@ -39,6 +39,12 @@ RECORDED = (
         "the work of a run is dead",
         "when the run is done; a person resolves it if the run is not needed",
     ),
+    (
+        "outreach_not_ready",
+        "P2",
+        "a shop has people to mail, but no sender's postal address or contact, or PUBLIC_URL is not set",
+        "with the next run that can send",
+    ),
     ("pause_long", "P2", "a pause without an end is older than 4 hours", "when the pause ends"),
     (
         "privacy_export_no_owner",

@@ -56,6 +56,9 @@ _FIELD_HELP = {
     "sms_budget": "What SMS should cost in a month, such as '50.00 CAD'; '' for no budget.",
     "exchange_rates": "For costs in other currencies: USD/CAD=1.37 (one USD is 1.37 CAD). "
     "Other rates of the shop stay; USD/CAD= removes one, '' all.",
+    "postal_address": "The sender's postal address, which the law requires in commercial mail.",
+    "mail_contact": "How readers reach the sender: a mail address, telephone number or web address.",
+    "mails_per_day": "Most commercial mails for one person in a day (default 1).",
 }
 
 

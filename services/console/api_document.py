@@ -8,6 +8,8 @@ from services.bulk.store import LONGEST_KEY
 from services.console.list_page import MAX_CANDIDATES
 from services.console.row_actions import ROW_ACTIONS
 from services.core.fields import LARGEST_ID, LONGEST_TEXT
+from services.outreach.people import ImportCounts
+from services.outreach.person import COLUMNS, MAX_PEOPLE, REQUIRED
 
 Document = dict[str, Any]
 
@@ -47,6 +49,7 @@ DETAILS: Mapping[str, Document] = {
 }
 """What the answer for a single row has in addition to the columns of its list."""
 
+_DRY_RUN = {"type": "boolean", "description": "answers with the counts, and changes nothing"}
 _START = {
     "type": "object",
     "required": ["list", "action", "filters"],
@@ -56,7 +59,7 @@ _START = {
         "action": {"enum": list(KINDS)},
         "filters": {"type": "object", "additionalProperties": {"type": "string"}},
         "reason": _REASON,
-        "dry_run": {"type": "boolean", "description": "answers with the counts, and changes nothing"},
+        "dry_run": _DRY_RUN,
         "at_most": {
             "type": "integer",
             "minimum": 0,
@@ -86,6 +89,28 @@ _BULK = "/api/v1/bulk-actions"
 
 
 _STRING = {"type": "string"}
+_PERSON = {
+    "type": "object",
+    "required": list(REQUIRED),
+    "additionalProperties": False,
+    "properties": {name: _STRING if name in REQUIRED else _TEXT for name in COLUMNS},
+}
+_PEOPLE = {
+    "type": "object",
+    "required": ["people"],
+    "additionalProperties": False,
+    "properties": {
+        "people": {"type": "array", "minItems": 1, "maxItems": MAX_PEOPLE, "items": _PERSON},
+        "dry_run": _DRY_RUN,
+    },
+}
+_SHOP = {
+    "name": "shop",
+    "in": "path",
+    "required": True,
+    "description": "The shop's slug.",
+    "schema": _STRING,
+}
 _FIGURES: Document = {
     "name": _STRING,
     **{name: {"type": "integer"} for name in ("ready", "locked", "retrying", "dead")},
@@ -183,7 +208,10 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     paths[_BULK] = {"post": start}
     stop = _operation("stop_bulk_action", "Stop a running action; what it changed stays.", result, [_ID])
     paths[f"{_BULK}/{{number}}/stop"] = {"post": stop}
-    return paths | _describe_saved()
+    text = f"Import up to {MAX_PEOPLE:,} people who get reminders, with their activity and consents."
+    imported = _object({name: {"type": "integer"} for name in ImportCounts._fields})
+    made = _operation("import_people", text, imported, [_SHOP], _PEOPLE)
+    return paths | {"/api/v1/shops/{shop}/people": {"post": made}} | _describe_saved()
 
 
 def detail_ref(name: str) -> Document:

@@ -29,6 +29,7 @@ from services.ledger.queries import get_event, get_work
 
 _TYPES = {
     "reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int, "name": str,
+    "people": list,
 }  # fmt: skip
 """Type of each field of a body."""
 
@@ -81,7 +82,8 @@ def read_body(fields: tuple[str, ...]) -> dict[str, Any]:
     return body
 
 
-def _answering(act: Callable[[], Any]) -> Any:
+def answering(act: Callable[[], Any]) -> Any:
+    """Return the result of ``act``, or its error as JSON: 422 for a wrong value, 409 for a wrong state."""
     try:
         return act()
     except InputInvalid as fault:
@@ -92,7 +94,7 @@ def _answering(act: Callable[[], Any]) -> Any:
 
 def _make_change(action: RowAction) -> Callable[[int], Any]:
     def change(number: int) -> Any:
-        return _answering(
+        return answering(
             lambda: {"result": run_action(action, number, read_body(("reason",)).get("reason", ""))}
         )
 
@@ -162,7 +164,7 @@ def _answer_action(number: int, status: int = 200) -> Response:
 
 
 def _start() -> Any:
-    return _answering(_start_or_plan)
+    return answering(_start_or_plan)
 
 
 def _start_or_plan() -> Response:
@@ -207,7 +209,7 @@ def _save_filter() -> Any:
         number = save_request(page, body.get("name", ""), body.get("filters", {}))
         return _answer(next(one for one in _read_filters(page.name) if one["id"] == number), 201)
 
-    return _answering(save)
+    return answering(save)
 
 
 def _make_filter_change(act: Callable[..., Any]) -> Callable[[int], Any]:
@@ -219,7 +221,7 @@ def _make_filter_change(act: Callable[..., Any]) -> Callable[[int], Any]:
             with transaction() as tx:
                 return _answer({"result": act(tx, g.access, number, **make_author()).name})
 
-        return _answering(run)
+        return answering(run)
 
     return change
 
@@ -230,4 +232,4 @@ def _stop(number: int) -> Any:
             raise ShopfleetError(f"bulk action {number} had ended already")
         return _answer_action(number)
 
-    return _answering(stop)
+    return answering(stop)

@@ -9,6 +9,7 @@ from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
 from services.console.answers import json_error
+from services.console.api_people import add_api_people
 from services.console.api_readings import add_api_readings
 from services.console.api_views import add_api_rows
 from services.console.audit import audit_blueprint
@@ -82,6 +83,7 @@ def make_app(
     add_api_rows(api)
     queues, jobs = queues or QueueReader(probe), jobs or JobsReader()
     add_api_readings(api, queues, jobs)
+    add_api_people(api)
     app.register_blueprint(api)
     app.register_blueprint(pages_blueprint(scan or ScanReader()))
     app.register_blueprint(queues_blueprint(settings, queues))

@@ -107,7 +107,7 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
                 "queues.change", "jobs.change", "reports.preview", "reports.send", "filters.share",
                 "letters.edit", "letters.approve", "letters.hold", "letters.plan", "letters.unplan",
                 "bulk.start", "bulk.stop", "api.start_bulk_action", "api.stop_bulk_action",
-                "api.save_filter", "api.share_filter", "api.delete_filter",
+                "api.save_filter", "api.share_filter", "api.import_people", "api.delete_filter",
             ),
             Role.OPERATOR,
         ),

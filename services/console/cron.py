@@ -32,10 +32,14 @@ def cron_blueprint() -> Blueprint:
     def start(job: str) -> Answer:
         return start_job(job)
 
-    @blueprint.route("/api/v1/internal/run-due-reports", methods=_METHODS)
+    @blueprint.route(
+        "/api/v1/internal/<any('run-due-reports', 'send-reminders', 'founder-sequence'):job>",
+        endpoint="start_due_reports",
+        methods=_METHODS,
+    )
     @answer_errors
-    def start_due_reports() -> Answer:
-        return start_job("run-due-reports")
+    def start_internal(job: str) -> Answer:
+        return start_job(job)
 
     @blueprint.after_request
     def forbid_caching(response: Response) -> Response:

@@ -61,6 +61,9 @@ SETTINGS: Mapping[str, str] = {
     "shopify_domain": "Shopify store",
     "stock_location_id": "Stock location",
     "stock_owner": "Stock is counted by",
+    "postal_address": "Postal address in mails",
+    "mail_contact": "Contact in mails",
+    "mails_per_day": "Mails for one person in a day",
 }
 """Field of a shop -> label."""
 LIMITS: Mapping[str, str] = {

@@ -20,6 +20,7 @@ from services.ingress.page_stats import count_pages
 from services.ingress.request_stats import RequestStats
 from services.ingress.rsgi import Gateway
 from services.ingress.secret_cache import SecretCache
+from services.ingress.unsubscribe import unsubscribe_blueprint
 from services.ingress.webhooks import WebhookEndpoint
 from services.jobs.conditions import count_conditions
 from services.ledger.health_check import HealthCheck
@@ -69,12 +70,13 @@ class Ingress:
 
 
 def make_flask(stats: RequestStats | None = None) -> Flask:
-    """Return the Flask application with the health and metrics routes."""
+    """Return the Flask application with the routes besides webhooks."""
     flask = Flask("services.ingress")
     count_pages(flask, stats)
     probe = HealthCheck(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
     flask.register_blueprint(metrics_blueprint(probe))
+    flask.register_blueprint(unsubscribe_blueprint())
     flask.register_error_handler(HTTPException, _describe_fault)
     return flask
 

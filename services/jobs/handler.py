@@ -38,6 +38,8 @@ class JobResult:
     stats: Mapping[str, int | float | str] = field(default_factory=dict)
     result: str = "done"
     record: Callable[[Connection], FollowUp] | None = None
+    is_ended: bool = True
+    """Whether the run ends with its work; else a follower of the tick ends it with ``complete_run``."""
 
 
 JobWork = Callable[[JobRun], JobResult]
@@ -100,5 +102,7 @@ class JobHandler:
 
 def _end(run: JobRun, finished: JobResult, tx: Connection) -> FollowUp:
     recorded = finished.record(tx) if finished.record else FollowUp()
+    if not finished.is_ended:
+        return recorded
     end = complete_run(tx, run.id, finished.stats, utc_now())
     return FollowUp([*recorded.new_work, *end.new_work], [*recorded.audit, *end.audit])

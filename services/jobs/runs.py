@@ -155,6 +155,8 @@ def start_run(
         if known.status in ("pending", "running") and known.work_status in ("pending", "error"):
             ref = WorkRef(known.work_id, TOPICS[job.topic].queue, job.topic)
             return StartResult(StartOutcome.RUNNING, known.id, period, shop, ref)
+        if known.status == "running" and known.work_status == "done" and not force:
+            return StartResult(StartOutcome.RUNNING, known.id, period, shop)
         if known.work_id is not None:
             tx.exec_driver_sql(_REPLACE, {"id": known.work_id, "now": now})
         again = {"id": known.id, "now": now, "origin": origin, "by": by, "request_id": request_id}

@@ -49,13 +49,14 @@ class ExternalRunner:
     """Runs the external topics of one worker process."""
 
     def __init__(self, engine: Engine, worker: str, rng: Random) -> None:
-        self._engine, self._worker, self._rng = engine, worker, rng
+        self._engine, self._rng = engine, rng
+        self.worker = worker
         self._last_shop: dict[str, int] = {}
         self._uses = SecretUses()
 
     def run_batch(self, topic: Topic, handler: ExternalHandler) -> BatchResult:
         """Run one batch of ``topic``; finished calls are settled while others still run."""
-        token = f"{self._worker}:{uuid4().hex[:12]}"
+        token = f"{self.worker}:{uuid4().hex[:12]}"
         with transaction(self._engine) as tx:
             now = utc_now()
             claim = claim_leased(tx, topic, now, token, self._last_shop.get(topic.name, 0))
@@ -65,7 +66,7 @@ class ExternalRunner:
         if not ready:
             return BatchResult()
         with self._renewing(topic, token):
-            batch = _Batch(self._engine, self._worker, self._rng, self._uses, topic, token, now)
+            batch = _Batch(self._engine, self.worker, self._rng, self._uses, topic, token, now)
             batch.run(handler, ready)
         batch.result.more = claim.more
         if not claim.more:
@@ -82,7 +83,7 @@ class ExternalRunner:
         with self._renewing(topic, token):
             with transaction(self._engine) as tx:
                 item = find_leased(tx, item_id, token)
-            batch = _Batch(self._engine, self._worker, self._rng, self._uses, topic, token, utc_now())
+            batch = _Batch(self._engine, self.worker, self._rng, self._uses, topic, token, utc_now())
             if item is not None:
                 batch.run(handler, [item])
         return batch.result

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
 SUBJECT_CHARACTERS = 180
+_UNSUBSCRIBE = ("https://", "mailto:", "http://localhost", "http://127.0.0.1")
+"""Beginnings of a way to unsubscribe; those without encryption are of this machine."""
 PREVIEW_CHARACTERS = 160
 _FILLER = "\N{COMBINING GRAPHEME JOINER}\N{ZERO WIDTH NON-JOINER}\N{NO-BREAK SPACE}" * 60
 """Invisible characters that keep the mail's first words out of the mailbox's preview line."""
@@ -118,9 +120,7 @@ def _check(
     if bool(unsubscribe) != mail_type.can_unsubscribe:
         rule = "needs a way to unsubscribe" if mail_type.can_unsubscribe else "cannot be unsubscribed"
         raise MailInvalid(f"mail {name!r} {rule}; unsubscribe is {unsubscribe!r}")
-    if unsubscribe and (
-        not unsubscribe.startswith(("https://", "mailto:")) or set(unsubscribe) & set(" \r\n<>")
-    ):
+    if unsubscribe and (not unsubscribe.startswith(_UNSUBSCRIBE) or set(unsubscribe) & set(" \r\n<>")):
         raise MailInvalid(f"unsubscribe {unsubscribe!r} should be an https URL or a mailto:")
 
 

@@ -72,11 +72,11 @@ class Mail:
 def make_headers(mail: Mail) -> dict[str, str]:
     """Return the additional headers of ``mail``.
 
-    An https URL takes one click (RFC 8058). ``Auto-Submitted`` stops out-of-office replies (RFC 3834).
+    A URL takes one click (RFC 8058). ``Auto-Submitted`` stops out-of-office replies (RFC 3834).
     """
     headers = {"Auto-Submitted": "auto-generated", **mail.headers}
     if mail.list_unsubscribe:
         headers["List-Unsubscribe"] = f"<{mail.list_unsubscribe}>"
-        if mail.list_unsubscribe.startswith("https://"):
+        if mail.list_unsubscribe.startswith("http"):
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     return headers

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.privacy.archived_data import ARCHIVED_EVENTS
 from services.privacy.mail_data import MAIL_SUPPRESSIONS, MAILS
+from services.privacy.outreach_data import OUTREACH
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
 from services.shops.secrets import retire_secrets
@@ -133,6 +134,7 @@ DATA_SOURCES = (
     INTERACTIONS,
     MAILS,
     MAIL_SUPPRESSIONS,
+    OUTREACH,
     ORDERS,
     PersonalDataSource(name="privacy requests", tables=("privacy_requests",)),
     PersonalDataSource(

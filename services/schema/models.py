@@ -11,6 +11,7 @@ from services.costs import tables as costs
 from services.jobs import tables as jobs
 from services.ledger import tables as ledger
 from services.mail import tables as mail
+from services.outreach import tables as outreach
 from services.payments import tables as payments
 from services.shopify import tables as shopify
 from services.shopify.logistics import tables as logistics
@@ -20,6 +21,7 @@ from services.timesheets import tables as timesheets
 
 ALL = (
     accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, letters, logistics, mail, orders,
+    outreach,
     payments, shopify, shops, timesheets,
 )  # fmt: skip
 

@@ -20,6 +20,13 @@ def _is_full_address_or_empty(raw: str) -> bool:
     return not raw or is_full_address(raw)
 
 
+def _is_contact(value: str) -> bool:
+    if not value or is_full_address(value):
+        return True
+    is_phone = re.fullmatch(r"\+?[0-9][0-9 ().-]{6,24}", value)
+    return bool(is_phone or re.fullmatch(r"https://[!-~]{4,200}", value))
+
+
 def _is_limit(value: str) -> bool:
     return not value or is_amount(value)
 
@@ -81,6 +88,15 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         _are_rates,
         "rates such as USD/CAD=1.37: one USD is 1.37 CAD; several with a comma; USD/CAD= removes one",
     ),
+    "postal_address": (
+        lambda value: not value or (value.isprintable() and 8 <= len(value.strip()) <= 200),
+        "one line of 8 to 200 printable characters, such as '1 Main St, Victoria BC V8W 1A1, Canada'",
+    ),
+    "mail_contact": (
+        _is_contact,
+        "a mail address, a telephone number or a web address, such as hello@example.com",
+    ),
+    "mails_per_day": (re.compile("[1-9]").fullmatch, "a whole number from 1 to 9"),
 }
 """By field, the check of a value and a description of a right one."""
 

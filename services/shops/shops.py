@@ -28,6 +28,9 @@ DEFAULTS = {
     "ai_cap": "",
     "sms_budget": "",
     "exchange_rates": "",
+    "postal_address": "",
+    "mail_contact": "",
+    "mails_per_day": "1",
 }
 """The fields with a default."""
 
@@ -63,6 +66,11 @@ class Shop:
     sms_budget: str = ""
     exchange_rates: str = ""
     """Such as ``USD/CAD=1.37``: how costs in other currencies count against cap and budget."""
+    postal_address: str = ""
+    """Of the sender, on one line; with ``mail_contact`` in each commercial mail."""
+    mail_contact: str = ""
+    mails_per_day: str = "1"
+    """Most commercial mails for one person in a day."""
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
     removed_at: datetime | None = None

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy import Column, ForeignKey, Identity, Integer, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from services.core.columns import EMPTY, columns
 from services.core.db import metadata
 
 _at = sa.DateTime(timezone=True)
@@ -31,6 +32,8 @@ shop_config = Table(
     Column("ai_cap", Text, nullable=False, server_default=text("''")),
     Column("sms_budget", Text, nullable=False, server_default=text("''")),
     Column("exchange_rates", Text, nullable=False, server_default=text("''")),
+    *columns("postal_address mail_contact", Text, EMPTY),
+    *columns("mails_per_day", Text, text("'1'")),
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),

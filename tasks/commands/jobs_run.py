@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -34,6 +35,7 @@ from services.jobs.store import JobUnknown
 from services.ledger.accept import WorkRef
 from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import report_dead_work
 from services.ledger.topics import TOPICS
 from services.shops.shops import get_shop
@@ -46,6 +48,9 @@ PLANS = MappingProxyType(
     }
 )
 """What ``run_here`` would do, by outcome."""
+
+IDLE_SECONDS = 0.5
+"""How often a run whose work others do is looked up."""
 
 _log = logging.getLogger("jobs")
 
@@ -62,8 +67,11 @@ class RunResult(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether the period is done."""
-        return self.status in ("done", "already_done")
+        """Whether the period is done, and nothing that the run counts as ``failed`` or ``waiting``."""
+        is_done = self.status in ("done", "already_done")
+        return is_done and not any(
+            self.line.stats.get(name) for name in ("failed", "failed_segments", "waiting")
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the result for the last line of the output."""
@@ -98,7 +106,7 @@ def run_here(
     Writes log lines to ``log_fd``. The timeline of ``incident`` has the runs. Raises as ``trigger_job`` does.
     """
     # Imported here, because it loads every handler and Celery.
-    from tasks.handlers import EXTERNAL
+    from tasks.handlers import CONTINUED, EXTERNAL
 
     settings = get_settings()
     configure_logging(settings, "jobs", fd=log_fd)
@@ -131,6 +139,8 @@ def run_here(
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
                 (line,) = list_runs(tx, [one.run_id])
+            if job.topic in CONTINUED and line.status == "running" and line.next_try_at is None:
+                line = _finish(one.run_id, CONTINUED[job.topic], runner)
             results.append(RunResult(one.shop.slug if one.shop else None, line, _classify(one, line)))
             _log_run("run_finished", job, one, line, results[-1].status)
     finally:
@@ -141,6 +151,35 @@ def run_here(
     if note:
         _log.warning("workers_not_notified", extra={"fields": {"next": note}})
     return results
+
+
+def _finish(run_id: int, topics: Sequence[str], external: ExternalRunner) -> RunLine:
+    """Work on ``topics`` beside the workers until the run has ended; return it.
+
+    A machine without workers does all of it here. The run's follower sets a limit to the time.
+    """
+    from tasks.collectors import FOLLOWERS
+    from tasks.handlers import EXTERNAL, TRANSACTIONAL
+
+    transactional = TransactionalRunner(get_engine(), external.worker, SystemRandom())
+    while True:
+        claimed = 0
+        for topic in map(TOPICS.__getitem__, topics):
+            if topic.name in TRANSACTIONAL:
+                done = transactional.run_batch(topic, TRANSACTIONAL[topic.name])
+            else:
+                done = external.run_batch(topic, EXTERNAL[topic.name])
+            report_dead_work(done)
+            claimed += done.claimed
+        if claimed:
+            continue
+        with transaction() as tx:
+            refs = [ref for follow in FOLLOWERS.values() for ref in follow(tx, utc_now())]
+            (line,) = list_runs(tx, [run_id])
+        notify_workers(refs)
+        if line.ended_at is not None:
+            return line
+        time.sleep(IDLE_SECONDS)
 
 
 def plan_here(

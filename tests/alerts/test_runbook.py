@@ -39,6 +39,7 @@ OF_SHOPS = {
     "cost_not_converted",
     "gap_healed",
     "reconciliation_break",
+    "outreach_not_ready",
     "privacy_export_no_owner",
     "report_failed",
 }

@@ -54,7 +54,7 @@ def test_every_list_is_in_the_document_with_its_filters() -> None:
 
 def test_the_document_has_the_operations_of_the_api_and_no_others(console: tuple[Flask, object]) -> None:
     served = {
-        (re.sub(r"<int:(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:int:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in console[0].url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint.startswith("api.") and rule.endpoint != "api.openapi"

@@ -48,4 +48,6 @@ def sample_mail(name: str, shop: Shop | None = None, **changed: Any) -> Mail:
     """Return the mail of a type's sample for a sample shop."""
     mail_type, where = LETTER if name == LETTER.name else MAIL_TYPES[name], shop or SAMPLE_SHOP
     wanted: dict[str, Any] = {"shop": where, "recipient": "owner@example.com", "period": "2026-11-20"}
+    if mail_type.can_unsubscribe and mail_type is not LETTER:
+        wanted["unsubscribe"] = "https://hooks.example.com/unsubscribe/1"
     return compose_mail(mail_type, mail_type.sample(where, NOW), **(wanted | changed))

@@ -27,6 +27,8 @@ NOBODYS = {
     "owner_letters": "figures and incidents of a week, for the shop's owner; a draft names no customer",
     "planned_changes": "what an operator announced to owners",
     "notifications": "codes, and names of reports",
+    "outreach_runs": "figures of a run",
+    "outreach_texts": "what a shop writes to everybody",
     "connections": "a provider's name, and what it said of our key",
     "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",
     "fulfillment_orders": "ids, statuses, and Shopify's own words for why one is held",

@@ -69,6 +69,9 @@ with s as (insert into shops (slug, name, timezone, currency)
            values ('notes ' || cast(:at as text), '', 'UTC', 'CAD') returning id)
 insert into notifications (shop_id, kind, cause, text, at)
 select id, 'report_send_failed', 'a', 'a', :at from s returning id""",
+    "outreach_runs": """
+insert into outreach_runs (run_id, series, started_at)
+values ((select coalesce(max(run_id), 0) + 1 from outreach_runs), 'reminders', :at) returning started_at""",
     "table_sizes": "insert into table_sizes values (:at, 'orders', 1, 1) returning day",
     "cost_references": """
 insert into cost_references values (1, 'ai', :at, 'openai', cast(:at as text), 1, 'CAD', :at)

@@ -24,6 +24,7 @@ from tests.cli.conftest import harbour
 from tests.ledger_rows import NOW, accept, new_event, plan
 from tests.mail.test_round_trips import ROW
 from tests.payments.test_round_trips import DAY, FIRST, stage
+from tests.structure.list_rows import A_LETTER, TWO_PEOPLE, TWO_RUNS
 from tests.structure.test_examples import OPERATOR_COMMANDS, walk
 
 __all__ = ["harbour"]
@@ -233,23 +234,11 @@ def test_an_empty_reason_is_named_with_all_that_is_missing(path: str, reason: st
 
 
 LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for p in command.params)]
-MORE = {"breaks": ("--shop", "harbour", "--day", DAY.day.isoformat())}
+MORE = {
+    "breaks": ("--shop", "harbour", "--day", DAY.day.isoformat()),
+    "preview": ("reminders", "--shop", "harbour"),
+}
 """What a list needs in its command line."""
-
-
-TWO_RUNS = """
-with r as (
-  insert into reports (shop_id, name, kind, covers, schedule, recipients, formats, overtime, week_begins,
-                       created_at, changed_at)
-  values (1, %(period)s, 'payroll', 'week', '0 6 * * 1', '{}', '{}', 'none', 'monday', now(), now())
-  returning id)
-insert into report_runs (report_id, shop_id, period, due_at, origin, started_by)
-select id, 1, %(period)s, now(), 'cli', 'ada' from r
-"""
-A_LETTER = """
-insert into owner_letters (shop_id, week, subject, body, drafted_at, send_at)
-values (1, %(week)s, 'a', 'a', now(), now())
-"""
 
 
 @pytest.fixture
@@ -273,6 +262,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
             )
             stage(tx, provider_id=number)
             tx.exec_driver_sql(TWO_RUNS, {"period": number})
+            tx.exec_driver_sql(TWO_PEOPLE, {"id": number})
             suppress(tx, 1, f"ada{number}@example.com", "bounced", "sendgrid event 1", NOW)
             tx.exec_driver_sql(A_LETTER, {"week": number})
         record_breaks(tx, FIRST)

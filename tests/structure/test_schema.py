@@ -152,6 +152,8 @@ _TO_S0003 = (
     "alter table mail_outbox drop column delivered_at, drop column bounced_at, drop column complained_at",
     "drop index ix_mail_outbox_provider_id",
     "alter table mail_outbox drop column is_commercial",
+    "drop table outreach_texts, outreach_runs, outreach_sends, outreach_consents, outreach_people",
+    "alter table shop_config drop column postal_address, drop column mail_contact, drop column mails_per_day",
     "drop table webhook_senders",
     "drop table owner_letters, planned_changes",
     "drop table report_runs, reports, notifications",

@@ -22,6 +22,7 @@ from services.costs.cap import AI_CAP_MAIL
 from services.mail.compose import compose_mail
 from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
+from services.outreach.compose import OUTREACH_MAIL
 from services.privacy.export import PRIVACY_EXPORT_MAIL
 from services.shops.shops import Shop, get_shop
 from services.timesheets.compose import REPORT_MAIL
@@ -38,6 +39,7 @@ MAIL_TYPES = {
             OWNER_LETTER_MAIL,
             MONTH_PACKAGE_MAIL,
             NOTIFICATION_MAIL,
+            OUTREACH_MAIL,
             PRIVACY_EXPORT_MAIL,
             REPORT_MAIL,
         ),

@@ -1,0 +1,1 @@
+"""Mail to the people of a shop: reminders and sequences, consent, and one-click unsubscribe."""

@@ -1,0 +1,94 @@
+"""The mails of a series: the usual texts, a shop's own, and the sender that the law requires."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.core.errors import Misconfigured
+from services.core.settings import get_settings
+from services.mail.compose import compose_mail
+from services.mail.formatting import day
+from services.mail.message import Mail, MailType
+from services.outreach.links import PATH, make_token
+from services.outreach.plan import PersonPlan, load_zone
+from services.outreach.series import Series
+from services.outreach.texts import USUAL, OutreachText
+from services.shops.shops import Shop
+
+_PLACE = re.compile(r"\{(name|shop|last_active)\}")
+
+
+def check_sender(shop: Shop) -> None:
+    """Raise ``Misconfigured`` naming what the shop lacks for commercial mail."""
+    missing = [name for name in ("postal_address", "mail_contact") if not getattr(shop, name)]
+    if missing:
+        options = " ".join(f"--{name.replace('_', '-')} TEXT" for name in missing)
+        raise Misconfigured(
+            "outreach.no_sender",
+            f"commercial mail names its sender, and {shop.slug} has no {' and no '.join(missing)}: "
+            f"`fleet shops set {shop.slug} {options}`",
+        )
+    if not get_settings().public_url:
+        raise Misconfigured(
+            "outreach.no_public_url",
+            "PUBLIC_URL is not set, so no mail can have a link to unsubscribe: set it to the address of the "
+            "ingress",
+        )
+
+
+def compose(
+    series: Series, plan: PersonPlan, shop: Shop, texts: Mapping[tuple[str, str], OutreachText]
+) -> Mail:
+    """Return the mail of a person's step. Pure."""
+    person = plan.person
+    text = texts[series.name, plan.step if series.steps else ""]
+    return compose_mail(
+        OUTREACH_MAIL,
+        plan_mail(text, shop, person.name, person.last_active_at or person.signed_up_at, person.timezone),
+        shop=shop,
+        recipient=person.email,
+        period=f"{series.name}/{plan.step}/{person.id}",
+        unsubscribe=get_settings().public_url + PATH + make_token(person.id, series.name, person.link_key),
+    )
+
+
+def plan_mail(text: OutreachText, shop: Shop, name: str, active_at: datetime, zone: str) -> dict[str, Any]:
+    """Return the context of ``outreach_mail``."""
+    last_active = day(active_at.astimezone(load_zone(zone or shop.timezone)).date())
+    values = {"name": name, "shop": shop.name, "last_active": last_active}
+    subject, body = (_fill(one, values) for one in text)
+    paragraphs = [one for part in body.split("\n\n") if (one := " ".join(part.split()))]
+    return {
+        "subject_line": subject,
+        "lead": paragraphs[min(1, len(paragraphs) - 1)],
+        "paragraphs": paragraphs,
+        "postal_address": shop.postal_address,
+        "contact": shop.mail_contact,
+    }
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    if not values["name"]:
+        text = text.replace(" {name}", "")
+    return _PLACE.sub(lambda place: values[place[1]], text)
+
+
+def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
+    if shop is None:
+        return dict.fromkeys(("subject_line", "lead", "postal_address", "contact"), "") | {"paragraphs": []}
+    text = USUAL["reminders", ""]
+    values = plan_mail(text, shop, "Ada", now - timedelta(days=3), "")
+    usual = {"postal_address": "1 Main St, Victoria BC V8W 1A1, Canada", "contact": "hello@example.com"}
+    return values | {name: values[name] or usual[name] for name in usual}
+
+
+OUTREACH_MAIL = MailType(
+    name="outreach_mail",
+    package="services.outreach",
+    about="a reminder, or a step of a sequence after the sign-up",
+    reader="people of a shop who consented",
+    why="You get this because you agreed to get mail from us. One click ends it.",
+    sample=_sample,
+    can_unsubscribe=True,
+)

@@ -1,0 +1,78 @@
+"""The texts of a series: the usual ones, and those that a shop wrote."""
+
+from collections.abc import Mapping
+from typing import Unpack
+
+from sqlalchemy import Connection
+
+from services.audit.append import Author, Mutation, append_change
+from services.core.errors import InputInvalid
+from services.outreach.series import Series
+from services.shops.shops import Shop
+
+OutreachText = tuple[str, str]
+"""A subject and a body: plain text, its paragraphs apart by an empty line.
+
+``{name}``, ``{shop}`` and ``{last_active}`` are replaced by the values of each person.
+"""
+
+USUAL: Mapping[tuple[str, str], OutreachText] = {
+    ("reminders", ""): (
+        "A reminder from {shop}",
+        "Hello {name},\n\nthere was no activity in your account at {shop} yesterday or today. Your last "
+        "activity was on {last_active}.\n\nThis is the reminder that you agreed to get.",
+    ),
+    ("founder", "day1"): (
+        "Thank you for signing up at {shop}",
+        "Hello {name},\n\nthank you for signing up at {shop}.\n\nIf a question comes up, you reach us at the "
+        "address below.",
+    ),
+    ("founder", "day2"): (
+        "Your first days with {shop}",
+        "Hello {name},\n\nyou signed up at {shop} a short time ago. If something is unclear, please write to "
+        "us: the address is below.",
+    ),
+    ("founder", "day3"): (
+        "What can {shop} do better?",
+        "Hello {name},\n\nwe would like to know what you miss at {shop}: please write to us at the address "
+        "below.\n\nThis is the last mail of this sequence.",
+    ),
+}
+LONGEST_SUBJECT, LONGEST_BODY = 150, 10_000
+
+_FIND = "select series, step, subject, body from outreach_texts where shop_id = %(shop_id)s"
+_SAVE = """
+insert into outreach_texts (shop_id, series, step, subject, body, changed_at)
+values (%(shop_id)s, %(series)s, %(step)s, %(subject)s, %(body)s, %(now)s)
+on conflict (shop_id, series, step)
+do update set subject = excluded.subject, body = excluded.body, changed_at = excluded.changed_at
+"""
+
+
+def read_texts(tx: Connection, shop_id: int) -> Mapping[tuple[str, str], OutreachText]:
+    """Return the text of each (series, step) of the shop; the step of reminders is empty."""
+    own = tx.exec_driver_sql(_FIND, {"shop_id": shop_id})
+    return {**USUAL, **{(series, step): (subject, body) for series, step, subject, body in own}}
+
+
+def save_text(
+    tx: Connection, shop: Shop, series: Series, step: str, text: OutreachText, **author: Unpack[Author]
+) -> None:
+    """Use ``text`` for the mails of ``step`` from now on; raise ``InputInvalid``."""
+    subject, body = text[0].strip(), text[1].strip()
+    if step not in (series.steps or ("",)):
+        raise InputInvalid(
+            f"step={step!r} should be one of {', '.join(series.steps) or 'none, an empty text'}"
+        )
+    if not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
+        raise InputInvalid(f"subject should have 1 to {LONGEST_SUBJECT} printable characters")
+    if not 1 <= len(body) <= LONGEST_BODY or "\0" in body:
+        raise InputInvalid(f"the text has {len(body):,} characters: it should have 1 to {LONGEST_BODY:,}")
+    before = read_texts(tx, shop.id)[series.name, step]
+    values = {"shop_id": shop.id, "series": series.name, "step": step, "subject": subject, "body": body}
+    tx.exec_driver_sql(_SAVE, values | {"now": author["now"]})
+    name = f"{series.name} {step}".strip()
+    mutation = Mutation(
+        "outreach_texts", name, f"text of {name} changed", {"subject": before[0]}, {"subject": subject}
+    )
+    append_change(tx, "outreach.text", {shop.id: [mutation]}, **author)

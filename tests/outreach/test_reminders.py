@@ -1,0 +1,156 @@
+"""Daily reminders, from the audience to the figures of the run."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.core.db import transaction
+from services.outreach.consents import withdraw
+from services.outreach.people import find_ids
+from services.shops.shops import set_shop
+from tests.outreach.audience import DAY, MAILS, NINE, SENDS, TWO_PM, Audience
+
+
+def test_a_person_without_activity_gets_one_mail_with_sender_and_link(audience: Audience) -> None:
+    audience.add({"external_id": "ada", "name": "Ada"}, {"external_id": "bo", "last_active_at": NINE - DAY})
+
+    assert audience.run("send-reminders", NINE) == {"sent": 1}
+
+    ((text, headers),) = audience.rows("select text, headers from mail_outbox")
+    assert "Hello Ada" in text
+    assert "Am Hafen 1, 20095 Hamburg, Germany" in text
+    assert "hello@harbour.example" in text
+    assert "Shopfleet" not in text
+    link = headers["List-Unsubscribe"]
+    assert link.startswith("<https://hooks.example.com/unsubscribe/1.reminders.")
+    assert link[1:-1] in text
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def test_a_reminder_goes_once_a_day_however_often_its_job_runs(audience: Audience) -> None:
+    audience.add({"external_id": "ada"})
+
+    assert audience.run("send-reminders", NINE) == {"sent": 1}
+    for _ in range(10):
+        audience.run("send-reminders", NINE + timedelta(hours=1), force=True)
+
+    assert audience.rows(SENDS) == [("ada", "2026-11-20", "sent")]
+    assert audience.rows(MAILS) == [("ada@example.com", "sent")]
+    assert audience.stats("send-reminders") == {"sent": 1, "skipped": 1, "already_sent": 1}
+    assert audience.run("send-reminders", NINE + DAY) == {"sent": 1}
+    assert len(audience.rows(SENDS)) == 2
+
+
+def test_another_address_gets_no_second_mail_of_the_day(audience: Audience) -> None:
+    audience.add({"external_id": "ada"})
+    audience.run("send-reminders", NINE)
+    audience.add({"external_id": "ada", "email": "new@example.com"})
+
+    audience.run("send-reminders", NINE, force=True)
+
+    assert audience.rows(MAILS) == [("ada@example.com", "sent")]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"consent": ""}, "no_consent"),
+        ({"consent": "implied", "consent_expires_at": NINE}, "no_consent"),
+        ({"consent_given_at": NINE + timedelta(minutes=30)}, "no_consent"),
+    ],
+)
+def test_nobody_gets_a_mail_without_a_consent_that_holds(
+    audience: Audience, change: dict[str, object], reason: str
+) -> None:
+    audience.add({"external_id": "ada", **change})
+
+    assert audience.run("send-reminders", NINE) == {"skipped": 1, reason: 1}
+    assert audience.rows(MAILS) == []
+
+
+def test_implied_consent_holds_until_its_end(audience: Audience) -> None:
+    ends = NINE + timedelta(hours=2)
+    audience.add({"external_id": "ada", "consent": "implied", "consent_expires_at": ends})
+
+    assert audience.run("send-reminders", NINE) == {"sent": 1}
+    assert audience.run("send-reminders", NINE + DAY) == {"skipped": 1, "no_consent": 1}
+
+
+def test_a_consent_must_hold_when_the_mail_goes_out_after_quiet_hours(audience: Audience) -> None:
+    audience.add(
+        {
+            "external_id": "ada", "timezone": "America/New_York", "consent": "implied",
+            "consent_expires_at": NINE + timedelta(hours=2),
+        }
+    )  # fmt: skip
+    assert audience.run("send-reminders", NINE) == {"skipped": 1, "no_consent": 1}
+
+
+def test_a_withdrawal_stops_a_mail_that_is_in_the_outbox(audience: Audience) -> None:
+    audience.add({"external_id": "ada"}, {"external_id": "bo"})
+    audience.start("send-reminders", NINE)
+    audience.compose(NINE)
+
+    with transaction(audience.engine) as tx:
+        ids = find_ids(tx, audience.shop.id, "ada@example.com")
+        assert withdraw(tx, audience.shop.id, ids, "one click", now=NINE, by="link") == 1
+    audience.send()
+    audience.follow(NINE + timedelta(minutes=1))
+
+    assert audience.rows(MAILS) == [("ada@example.com", "refused"), ("bo@example.com", "sent")]
+    assert audience.stats("send-reminders") == {"sent": 1, "skipped": 1, "unsubscribed": 1}
+    assert audience.run("send-reminders", NINE + DAY) == {"sent": 1, "skipped": 1, "unsubscribed": 1}
+
+
+def test_at_most_the_shops_number_of_mails_goes_to_a_person_in_a_day(audience: Audience) -> None:
+    audience.add({"external_id": "ada", "signed_up_at": NINE - 2 * DAY})
+
+    assert audience.run("send-reminders", NINE) == {"sent": 1}
+    assert audience.run("founder-sequence", TWO_PM) == {"skipped": 1, "capped": 1}
+    with transaction(audience.engine) as tx:
+        set_shop(tx, "harbour", {"mails_per_day": "2"}, now=NINE)
+    assert audience.run("founder-sequence", TWO_PM, force=True) == {"sent": 1, "day1_sent": 1}
+
+
+def test_a_mail_waits_for_the_end_of_quiet_hours(audience: Audience) -> None:
+    audience.add({"external_id": "ada", "timezone": "America/New_York"}, {"external_id": "bo"})
+    audience.start("send-reminders", NINE)
+    audience.compose(NINE)
+
+    waits = audience.rows("select next_retry_at from work_queue where topic = 'mail_send' order by id")
+    # 04:00 in New York; the quiet hours end at 08:00, which is 13:00 UTC.
+    assert waits == [(NINE + timedelta(hours=4),), (None,)]
+    audience.send()
+    audience.follow(NINE + timedelta(minutes=1))
+    assert audience.stats("send-reminders") == {"sent": 1, "delayed": 1}
+
+
+def test_figures_follow_a_mail_that_is_sent_after_the_run_has_ended(audience: Audience) -> None:
+    audience.add({"external_id": "ada"})
+    audience.start("send-reminders", NINE)
+    audience.compose(NINE)
+    audience.follow(NINE + timedelta(minutes=1))
+    assert audience.stats("send-reminders") == {}
+    audience.follow(NINE + timedelta(minutes=26))
+    assert audience.stats("send-reminders") == {"waiting": 1}
+
+    audience.send()
+    audience.follow(NINE + timedelta(minutes=27))
+
+    assert audience.stats("send-reminders") == {"sent": 1}
+
+
+def test_a_shop_without_a_sender_sends_nothing_and_says_what_is_missing(audience: Audience) -> None:
+    audience.add({"external_id": "ada"}, {"external_id": "bo"})
+    with transaction(audience.engine) as tx:
+        set_shop(tx, "harbour", {"postal_address": ""}, now=NINE)
+
+    assert audience.run("send-reminders", NINE) == {"failed": 2}
+
+    assert audience.rows(MAILS) == []
+    ((summary,),) = audience.rows("select summary from incidents where status = 'open'")
+    assert "harbour has no postal_address: `fleet shops set harbour --postal-address TEXT`" in summary
+    with transaction(audience.engine) as tx:
+        set_shop(tx, "harbour", {"postal_address": "Am Hafen 1, 20095 Hamburg"}, now=NINE)
+    assert audience.run("send-reminders", NINE, force=True) == {"sent": 2}
+    assert audience.rows("select status from incidents") == [("resolved",)]
