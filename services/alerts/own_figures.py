@@ -90,9 +90,13 @@ select extract(epoch from %(now)s - opened_at) / 86400 as value, shop_id, period
   from incidents where status = 'open' and rule = 'reconciliation_break'
 """
 _MAILS_REFUSED = """
-select count(*) as value, shop_id, '' as subject, max(error_code) as code from mail_outbox
- where emptied_at is null and created_at > %(since)s and status = 'refused'
-   and not (is_commercial and error_code = 'mail.suppressed') group by shop_id
+select count(*) as value, shop_id, '' as subject, max(code) as code from (
+  select shop_id, error_code as code from mail_outbox
+   where emptied_at is null and created_at > %(since)s and status = 'refused'
+     and not (is_commercial and error_code = 'mail.suppressed')
+   union all
+  select shop_id, 'mail.bounced' from mail_outbox where bounced_at > %(since)s) m
+ group by shop_id
 """
 _DRIFT = """
 select d.value::float8 as value, null as shop_id, d.key as subject, d.key as queue

@@ -199,8 +199,8 @@ _EVALUATED = (
     FigureRule(
         name="mails_refused",
         severity="P2",
-        about="mail servers refuse recipients",
-        summary="{value:.0f} mails were refused in a day (limit {limit:g}), last: {code}",
+        about="mails bounce, or mail servers refuse recipients",
+        summary="{value:.0f} mails were refused or bounced in a day (limit {limit:g}), such as {code}",
         unit="per day",
         threshold=3,
         window=DAY,

@@ -24,7 +24,7 @@ BY_PERSON = "mail.settled_by_person"
 _SELECT = """
 select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.attempt, m.transport,
        m.message_id, m.provider_id, m.error_code, m.last_error, m.created_at, m.handed_over_at, m.sent_at,
-       m.emptied_at,
+       m.delivered_at, m.bounced_at, m.complained_at, m.emptied_at,
        w.id as work_id, w.status as work_status, w.next_retry_at,
        m.status = 'unknown' or (m.status = 'sending'
          and coalesce(w.status, 'done') in ('dead', 'discarded', 'done')) as is_stuck
@@ -34,9 +34,11 @@ select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.at
 _FIND = f"""
 {_SELECT} where (%(all)s or m.shop_id is not distinct from %(shop_id)s::int)
    and (cardinality(%(status)s::text[]) = 0 or m.status = any(%(status)s::text[]))
-   and (%(kind)s = '' or m.kind = %(kind)s)
+   and (%(kind)s = '' or m.kind = %(kind)s) and (not %(bounced)s or m.bounced_at is not null)
  order by m.id desc limit %(limit)s
 """
+
+_FIND_EVENTS = "select at, kind, provider, detail from mail_events where mail_id = %(id)s order by at, id"
 
 _LOCK = "select status from mail_outbox where id = %(id)s for update"
 
@@ -45,7 +47,7 @@ _LOCK = "select status from mail_outbox where id = %(id)s for update"
 _RESEND = """
 update mail_outbox set status = 'queued', attempt = attempt + 1, token = gen_random_uuid()::text,
        message_id = '', provider_id = '', error_code = null, last_error = null, handed_over_at = null,
-       sent_at = null
+       sent_at = null, delivered_at = null, bounced_at = null, complained_at = null
  where id = %(id)s
 """
 
@@ -80,6 +82,7 @@ def find_mails(
     shop_id: int | None = None,
     statuses: Sequence[str] = (),
     kind: str = "",
+    is_bounced: bool = False,
     limit: int = 50,
 ) -> Page[Row[Any]]:
     """Return mails with their work, newest first. ``shop_id`` None means all, ``FLEET`` the fleet's own.
@@ -91,6 +94,7 @@ def find_mails(
         "shop_id": None if shop_id == FLEET else shop_id,
         "status": text_array(list(statuses)),
         "kind": kind,
+        "bounced": is_bounced,
     }
     return fetch_page(tx, _FIND, limit, values)
 
@@ -101,6 +105,11 @@ def get_mail(tx: Connection, mail_id: int) -> Row[Any]:
     if row is None:
         raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` lists the mails")
     return row
+
+
+def list_mail_events(tx: Connection, mail_id: int) -> list[dict[str, Any]]:
+    """Return what the mail service reported about the mail, in the order of time."""
+    return [row._asdict() for row in tx.exec_driver_sql(_FIND_EVENTS, {"id": mail_id})]
 
 
 def resend_mail(tx: Connection, decision: MailDecision, now: datetime) -> tuple[WorkRef, ...]:

@@ -6,10 +6,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from services.alerts.own_figures import QUERIES, bind_values
+from services.cli.main import main
 from services.core.db import transaction
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
@@ -72,6 +75,10 @@ def test_each_event_of_a_body_is_work_of_its_own_and_counts_once_for_ever(engine
     assert rows(engine, SUPPRESSED) == [], "an event that arrived again undoes no decision of a person"
     (after,) = mails_of(engine)
     assert (after["delivered_at"], after["bounced_at"], after["complained_at"]) == (AT, AT, None)
+    shown = CliRunner().invoke(main, ["mail", "show", str(mail["id"])]).output
+    assert "bounced_at" in shown
+    assert "5.1.1 550 <[email]> gone" in shown
+    assert "sent, bounced" in CliRunner().invoke(main, ["mail", "list", "--bounced"]).output
     details = rows(engine, "select kind, detail from mail_events where mail_id is not null order by id")
     assert details == [("delivered", ""), ("bounced", "5.1.1 550 <[email]> gone")]
     assert ("mail_event", "mail test to o***@example.com: bounced") in audit_of(engine)
@@ -209,6 +216,20 @@ def final_state(engine: Engine) -> tuple[Any, ...]:
     ]
     events = "select event_id, kind, at, mail_id, address_hash, detail from mail_events order by event_id"
     return mails, rows(engine, events), rows(engine, SUPPRESSED)
+
+
+def test_bounces_count_in_the_alert_rule_and_suppressed_commercial_mail_does_not(engine: Engine) -> None:
+    (mail, *_) = send(engine, 3)
+    receive(engine, sendgrid_body(sendgrid_event("e1", "bounce", mail)))
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(
+            "update mail_outbox set status = 'refused', error_code = 'mail.suppressed', "
+            "is_commercial = id = 2 where id > 1"
+        )
+        found = tx.exec_driver_sql(
+            QUERIES["mails_refused"], bind_values("mails_refused", NOW + timedelta(hours=1))
+        ).all()
+    assert [(row.value, row.shop_id, row.code) for row in found] == [(2, None, "mail.suppressed")]
 
 
 EVENTS = st.lists(

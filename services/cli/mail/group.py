@@ -24,13 +24,20 @@ from services.cli.mail.preview import MAIL_KIND, preview
 from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
 from services.cli.mail.suppressions import suppressions
-from services.cli.output import Columns, print_fields, print_json, print_list, to_document
+from services.cli.output import Columns, print_fields, print_json, print_list, print_table, to_document
 from services.cli.params import MAIL, KnownType
 from services.cli.usage import hidden_alias
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_connection_lines
-from services.mail.outbox_admin import MailDecision, find_mails, get_mail, mark_mail_delivered, resend_mail
+from services.mail.outbox_admin import (
+    MailDecision,
+    find_mails,
+    get_mail,
+    list_mail_events,
+    mark_mail_delivered,
+    resend_mail,
+)
 from services.mail.tables import STATUSES
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
@@ -65,9 +72,12 @@ def command() -> None:
     help="Comma-separated: queued, sending, sent, unknown, refused.",
 )
 @click.option("--kind", type=MAIL_KIND, default="", help="Only this type of mail, such as daily_anomalies.")
+@click.option("--bounced", is_flag=True, help="Only mails that bounced or were dropped after they were sent.")
 @limit_option
 @json_option
-def list_mails(shop: str, status: tuple[str, ...], kind: str, limit: int, as_json: bool) -> None:
+def list_mails(
+    shop: str, status: tuple[str, ...], kind: str, bounced: bool, limit: int, as_json: bool
+) -> None:
     """List mails, newest first; addresses are masked.
 
     \b
@@ -75,7 +85,7 @@ def list_mails(shop: str, status: tuple[str, ...], kind: str, limit: int, as_jso
     """
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_mails(tx, shop_id=shop_id, statuses=status, kind=kind, limit=limit)
+        lines = find_mails(tx, shop_id=shop_id, statuses=status, kind=kind, is_bounced=bounced, limit=limit)
         slugs = find_slugs(tx)
     documents = [_document(line, slugs) for line in lines]
     columns: Columns = {
@@ -95,7 +105,10 @@ def list_mails(shop: str, status: tuple[str, ...], kind: str, limit: int, as_jso
 
 def _state(line: Row[Any]) -> str:
     is_dropped = line.status in ("queued", "sending") and line.work_status in ("dead", "discarded")
-    return f"{line.status}, work is {line.work_status}" if is_dropped else str(line.status)
+    if is_dropped:
+        return f"{line.status}, work is {line.work_status}"
+    after = "bounced" if line.bounced_at else "delivered" if line.delivered_at else ""
+    return f"{line.status}, {after}" if after else str(line.status)
 
 
 @command.command("show")
@@ -110,10 +123,14 @@ def show(mail_id: int, as_json: bool) -> None:
     with transaction() as tx:
         line = get_mail(tx, mail_id)
         document = _document(line, find_slugs(tx)) | {"recipient": line.recipient}
+        events = list_mail_events(tx, mail_id)
     if as_json:
-        print_json(document)
+        print_json(document | {"events": events})
         return
     print_fields(f"Mail {line.id}", {name: value for name, value in document.items() if name != "shop_id"})
+    if events:
+        rows = [tuple(event.values()) for event in events]
+        print_table("What the mail service reported", ("at", "what", "by", "details"), rows, "")
     if line.is_stuck:
         click.echo(
             "It is unknown whether it arrived. Ask the recipient or search for the Message-ID, then\n"
