@@ -2,11 +2,13 @@
 
 import re
 from datetime import timedelta
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 from flask_security.utils import hash_password
+from passlib.hash import sha256_crypt
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
@@ -55,6 +57,13 @@ def test_passwords_are_hashed_with_argon2id_and_the_memory_that_owasp_wants() ->
     cost = {key: int(value) for key, value in (pair.split("=") for pair in costs.split(","))}
     assert cost["m"] >= 19 * 1024
     assert cost["t"] >= 2
+
+
+def test_a_link_has_a_fast_hash_and_links_of_earlier_versions_stay_valid(engine: Engine) -> None:
+    hashes = make_console(engine).application.extensions["security"].hashing_context
+
+    assert hashes.hash("stored") == sha256(b"stored").hexdigest()
+    assert hashes.verify("stored", sha256_crypt.using(rounds=1000).hash("stored"))
 
 
 def test_a_person_signs_in_and_out(engine: Engine) -> None:
