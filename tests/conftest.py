@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from services.fleet.embedded import postgres
 from services.fleet.embedded.servers import EmbeddedServers
 from services.schema.migrate import apply_migrations
 from services.schema.models import metadata
-from tests.flask_caches import share_caches
 from tests.lock_order import UNWATCHED, watch_locks
+from tests.shared_caches import share_caches
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
@@ -54,7 +55,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_sessionstart() -> None:
-    """Import the modules of the tests without garbage collection."""
+    """Import the modules of the tests without garbage collection.
+
+    A shell ignores SIGINT for what it runs in the background, and so would the programs of the tests.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()
     share_caches()
 
