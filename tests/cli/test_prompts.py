@@ -104,14 +104,17 @@ ASKING = {
 """Each command that asks for a yes unless it has -f; the others with -f ask nothing."""
 
 
+QUESTION = re.compile(r"click\.(confirm|prompt)\(|\binput\(|getpass\.getpass\(")
+
+
 def test_each_question_is_for_a_terminal_only() -> None:
     asking = {
         f"{path.relative_to(ROOT)} {function.name}": ast.unparse(function)
         for folder in ("services", "tasks")
         for path in (ROOT / folder).rglob("*.py")
-        for function in ast.walk(ast.parse(path.read_text()))
-        if isinstance(function, ast.FunctionDef)
-        and re.search(r"click\.(confirm|prompt)\(|\binput\(|getpass\.getpass\(", ast.unparse(function))
+        if QUESTION.search(text := path.read_text())
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef) and QUESTION.search(ast.unparse(function))
     }
 
     assert len(asking) == 4

@@ -62,7 +62,7 @@ def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     get_settings.cache_clear()
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def join(*slugs: str) -> None:

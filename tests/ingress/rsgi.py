@@ -122,6 +122,6 @@ class Client:
             http_version="1.1",
         )
         sent = asyncio.run_coroutine_threadsafe(self._app.__rsgi__(scope, protocol), self._loop)  # type: ignore[arg-type]
-        sent.result(30)
+        sent.result(60)
         assert protocol.reply is not None
         return protocol.reply

@@ -29,7 +29,7 @@ def show(request_id: str) -> dict[str, Any]:
 
 
 def wait_until_accepted(client: Client, webhook_id: str) -> int:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while (answer := post_order(client, webhook_id=webhook_id)).status_code != 200:
         assert time.monotonic() < deadline
     return int(answer.json["id"])

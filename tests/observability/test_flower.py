@@ -53,7 +53,7 @@ def celery(*command: str) -> list[str]:
 
 def wait_for(what: str, produce: Callable[[], Any]) -> Any:
     """Return the first true result of ``fetch``, or fail after 30 s."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         if answer := produce():
             return answer

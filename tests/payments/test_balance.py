@@ -168,11 +168,11 @@ def test_entry_waits_for_its_charge_in_another_worker(engine: Engine) -> None:
             ingest_transactions(tx, [charge()], NOW)
             recorded = pool.submit(record, engine, entry())
             with engine.connect() as other:
-                give_up = time.monotonic() + 20
+                give_up = time.monotonic() + 60
                 while not other.exec_driver_sql(waits).scalar_one():
                     assert time.monotonic() < give_up, "the other worker did not wait"
                     other.rollback()
-        recorded.result(20)
+        recorded.result(60)
 
     assert transaction_rows(engine, "fee_cents") == [(175,)]
 

@@ -46,7 +46,7 @@ WAITERS = "select count(*) from pg_locks where not granted"
 
 
 def wait_until(holds: Callable[[], object], what: str) -> None:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < give_up, what
 
@@ -99,7 +99,7 @@ def test_a_count_that_is_taken_while_its_item_is_sold_includes_the_sale(
             first(tx)
             other = pool.submit(then, engine)
             wait_until(lambda: rows(engine, WAITERS)[0][0], "the other did not wait")
-        other.result(20)
+        other.result(60)
 
     assert rows(engine, "select available from inventory_levels") == [(97,)]
 
@@ -180,7 +180,7 @@ def push_while_orders_wait(engine: Engine, held: Mapping[int, int], lock: str) -
         event.listen(engine, "handle_error", keep_fault)
         try:
             push_levels(engine, held)
-            sellers[0].result(20)
+            sellers[0].result(60)
         finally:
             event.remove(engine, "after_cursor_execute", sell_once_locked)
             event.remove(engine, "handle_error", keep_fault)

@@ -44,7 +44,7 @@ class TaskEvents:
                     continue
 
     def wait_for(self, **wanted: Any) -> dict[str, Any]:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for event in list(self.events):
                 if all(event.get(name) == value for name, value in wanted.items()):
