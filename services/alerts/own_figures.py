@@ -143,7 +143,7 @@ def bind_values(rule: str, now: datetime) -> dict[str, object]:
     }
 
 
-def _collect_heartbeats(tx: Connection, now: datetime) -> Figures:
+def collect_heartbeats(tx: Connection, now: datetime) -> Figures:
     """Return a figure for each part that is down: one for all queues of a worker, one for those without any.
 
     Without beat, workers get no canaries and do not count.
@@ -179,7 +179,7 @@ def _make_worker_figure(node: str, ages: Mapping[str, float]) -> Figure:
 
 _COLLECTORS: Mapping[str, CollectFigures] = {
     **{rule: partial(_run_query, rule) for rule in QUERIES},
-    "heartbeat_old, worker_not_consuming": _collect_heartbeats,
+    "heartbeat_old, worker_not_consuming": collect_heartbeats,
     CHANNEL_FAILED: _collect_channels,
     **work_figures.COLLECTORS,
     **database_figures.COLLECTORS,

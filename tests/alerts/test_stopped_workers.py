@@ -12,7 +12,7 @@ from services.alerts.decide import Change
 from services.alerts.evaluate import evaluate_rules
 from services.alerts.gate import OPEN_FOR, OPENED, open_gate, read_gate
 from services.alerts.incidents import find_incidents
-from services.alerts.own_figures import collect_figures
+from services.alerts.own_figures import collect_heartbeats
 from services.alerts.people import list_entries, resolve_by_person
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import CANARY_LIMIT
@@ -58,7 +58,7 @@ class FleetClock:
                     if node not in stopped and queue not in never:
                         worker = {"worker": f"{node}:{100 + child + self.now.minute}"}
                         record_heartbeat(self.tx, f"queue:{queue}", self.now, dict(worker))
-            figures = {RULE: collect_figures(self.tx, self.now)[RULE]}
+            figures = {RULE: collect_heartbeats(self.tx, self.now)[RULE]}
             found = evaluate_rules(self.tx, figures, self.now)
             self.changes += [(self.now, one.key.subject, one.change) for one in found]
 

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
+from services.core.db import transaction
 from tests.jobs.job_commands import PERIOD, RUNS, document, fleet
 from tests.jobs.job_rows import run_tick, runs
 from tests.jobs.work import finish_runs
@@ -30,6 +31,9 @@ def test_list_shows_schedules_in_words_and_in_local_time(engine: Engine, shops: 
 
 def test_list_shows_the_last_result_and_overdue_runs(engine: Engine, shops: None) -> None:
     now = utc_now()
+    with transaction(engine) as tx:  # or each night since LONG_AGO is a run
+        tx.execute(text("update jobs set first_seen_at = :at"), {"at": now - timedelta(days=4)})
+        tx.execute(text("update shops set created_at = :at"), {"at": now - timedelta(days=4)})
     run_tick(engine, now - timedelta(days=2))
     run_tick(engine, now - timedelta(days=1))
     finish_runs(engine, "reconcile")

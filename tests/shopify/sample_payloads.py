@@ -174,6 +174,13 @@ def rows(engine: Engine, query: str, **values: Any) -> list[Any]:
         return [tuple(row) for row in tx.execute(text(query), values)]
 
 
+def empty(engine: Engine, *tables: str) -> None:
+    """Delete all rows of ``tables`` with one statement: a property test does so before each example."""
+    deletions = ", ".join(f"in_{name} as (delete from {name})" for name in tables)  # noqa: S608
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(f"with {deletions} select")
+
+
 def clear_work_queue(engine: Engine) -> None:
     """Delete the work that the test setup planned."""
     with transaction(engine) as tx:

@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from services.core.db import transaction
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.orders.handler import ingest_orders
@@ -23,6 +22,7 @@ from tests.shopify.sample_payloads import (
     add_shop,
     clear_work_queue,
     count_levels,
+    empty,
     ingest,
     level,
     line,
@@ -101,9 +101,7 @@ STATE = (
 
 def _ingest_all(engine: Engine, sequence: list[tuple[Ingest, WorkItem]]) -> list[list[tuple[object, ...]]]:
     tables = "orders order_lines order_refunds order_refund_lines inventory_levels stock_movements variants"
-    with transaction(engine) as tx:
-        for table in [*tables.split(), "fulfillment_orders", "work_queue"]:
-            tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
+    empty(engine, *tables.split(), "fulfillment_orders", "work_queue")
     ingest(engine, ingest_inventory_levels, level(20, -30), level(8, -30, location=LOCATION + 1))
     count_levels(engine)
     for effect, event in sequence:
