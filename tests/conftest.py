@@ -34,8 +34,11 @@ _SCOPES = {
     "tests/closing/test_month_run.py": "object store",
     "tests/mail/test_look.py": "browser",
     "tests/providers/test_shopify_documents.py": "Admin schemas",
-    "tests/interop/test_python_libraries.py": "signatures",
-    "tests/ingress/test_other_libraries.py": "signatures",
+    "tests/interop/": "other libraries",
+    "tests/ingress/test_other_libraries.py": "other libraries",
+    "tests/observability/test_flower.py": "Flower",
+    "tests/fleet/test_up.py": "fleet up",
+    "tests/fleet/test_embedded.py": "embedded servers",
     "tests/console/test_openapi.py": "schemathesis",
 }
 """Path -> scope. Tests that share a slow resource (fleet, S3 server, browser, a library or schema that takes

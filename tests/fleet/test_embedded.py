@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,28 +29,33 @@ def start(home: Path, *, throwaway: bool = False) -> EmbeddedServers:
     )
 
 
-def test_both_servers_answer_on_their_urls(home: Path) -> None:
-    with start(home) as servers:
-        with psycopg.connect(servers.database_url) as connection:
-            row = connection.execute("select current_user, current_setting('server_encoding')").fetchone()
-        with redis.from_url(servers.broker_url) as broker:
-            answered = broker.ping()
-            policy = broker.config_get("maxmemory-policy")
+@pytest.fixture(scope="module")
+def running(shared_home: Path) -> Iterator[EmbeddedServers]:
+    """Servers for tests that change nothing about them."""
+    with start(shared_home) as servers:
+        yield servers
+
+
+def test_both_servers_answer_on_their_urls(running: EmbeddedServers) -> None:
+    with psycopg.connect(running.database_url) as connection:
+        row = connection.execute("select current_user, current_setting('server_encoding')").fetchone()
+    with redis.from_url(running.broker_url) as broker:
+        answered = broker.ping()
+        policy = broker.config_get("maxmemory-policy")
 
     assert row == ("shopfleet_app", "UTF8")
     assert answered
     assert policy == {"maxmemory-policy": "noeviction"}
 
 
-def test_application_role_makes_no_tables_and_owner_does(home: Path) -> None:
-    with start(home) as servers:
-        with psycopg.connect(servers.migrate_database_url) as owner:
-            owner.execute("create table things (id int)")
-        with psycopg.connect(servers.database_url) as app:
-            for statement in ("create table mine (id int)", "create schema mine", "drop table things"):
-                with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                    app.execute(statement)
-                app.rollback()
+def test_application_role_makes_no_tables_and_owner_does(running: EmbeddedServers) -> None:
+    with psycopg.connect(running.migrate_database_url) as owner:
+        owner.execute("create table things (id int)")
+    with psycopg.connect(running.database_url) as app:
+        for statement in ("create table mine (id int)", "create schema mine", "drop table things"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute(statement)
+            app.rollback()
 
 
 def test_data_is_there_after_a_restart(home: Path) -> None:
@@ -72,23 +78,21 @@ def test_durable_servers_sync_every_commit(home: Path) -> None:
     assert servers.broker_url == ""
 
 
-def test_connection_without_the_password_is_refused(home: Path) -> None:
-    with start(home) as servers:
-        wrong = servers.database_url.replace("shopfleet_app:", "shopfleet_app:x")
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(wrong)
-        with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=servers.valkey_port).ping()
+def test_connection_without_the_password_is_refused(running: EmbeddedServers) -> None:
+    wrong = running.database_url.replace("shopfleet_app:", "shopfleet_app:x")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(wrong)
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=running.valkey_port).ping()
 
 
-def test_passwords_are_in_private_files_and_on_no_command_line(home: Path) -> None:
-    with start(home) as servers:
-        url = psycopg.conninfo.conninfo_to_dict(servers.database_url)
-        lines = [" ".join(psutil.Process(child.pid).cmdline()) for child in servers.children]
-        passwords = home / "servers.json"
+def test_passwords_are_in_private_files_and_on_no_command_line(running: EmbeddedServers) -> None:
+    url = psycopg.conninfo.conninfo_to_dict(running.database_url)
+    lines = [" ".join(psutil.Process(child.pid).cmdline()) for child in running.children]
+    passwords = running.home / "servers.json"
 
-        assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
-        assert not any(str(url["password"]) in line or "requirepass" in line for line in lines)
+    assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
+    assert not any(str(url["password"]) in line or "requirepass" in line for line in lines)
 
 
 def test_old_home_gets_the_archive_role_and_keeps_its_passwords(home: Path) -> None:
@@ -106,14 +110,13 @@ def test_old_home_gets_the_archive_role_and_keeps_its_passwords(home: Path) -> N
     assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
 
 
-def test_servers_listen_on_loopback_only(home: Path) -> None:
-    with start(home) as servers:
-        seen = {
-            connection.laddr.ip
-            for child in servers.children
-            for connection in psutil.Process(child.pid).net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+def test_servers_listen_on_loopback_only(running: EmbeddedServers) -> None:
+    seen = {
+        connection.laddr.ip
+        for child in running.children
+        for connection in psutil.Process(child.pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
     assert seen == {"127.0.0.1"}
 
@@ -130,9 +133,9 @@ def test_stop_leaves_no_process_and_a_free_home(home: Path) -> None:
     assert find_owner(home) is None
 
 
-def test_second_start_on_one_home_is_refused_with_the_owner_named(home: Path) -> None:
-    with start(home), pytest.raises(AlreadyRunning, match=rf"already running on .*pid {os.getpid()}"):
-        start(home)
+def test_second_start_on_one_home_is_refused_with_the_owner_named(running: EmbeddedServers) -> None:
+    with pytest.raises(AlreadyRunning, match=rf"already running on .*pid {os.getpid()}"):
+        start(running.home)
 
 
 def test_taken_port_is_refused_with_its_listener_named(home: Path) -> None:
@@ -185,9 +188,8 @@ def test_throwaway_servers_leave_no_data(home: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="an ordinary user's servers run as that user")
-def test_roots_servers_run_as_an_unprivileged_account(home: Path) -> None:
-    with start(home) as servers:
-        names = {psutil.Process(child.pid).username() for child in servers.children}
+def test_roots_servers_run_as_an_unprivileged_account(running: EmbeddedServers) -> None:
+    names = {psutil.Process(child.pid).username() for child in running.children}
 
     assert names == {"nobody"}
 

@@ -81,7 +81,7 @@ def environ_of(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
+def test_fleet_starts_joins_refuses_a_second_stops_and_killed_leaves_nothing(home: Path) -> None:
     with running(home) as up:
         below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
         assert find_owner(home) == up.pid
@@ -118,13 +118,22 @@ def test_fleet_starts_joins_refuses_a_second_and_stops(home: Path) -> None:
         assert find_owner(home) is None
         assert read_env(home).keys() == set(SECRET_NAMES)
 
-    with running(home, **joined):
+    with running(home, **joined) as up:
         assert "This shell has the settings of an earlier fleet" in (home.parent / "output").read_text()
         again = read_env(home)
         names = [[one.partition(":")[0] for one in values[EXPORTED].split()] for values in (joined, again)]
         assert names[0] == names[1]
         with psycopg.connect(again["DATABASE_URL"]) as connection:
             assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
+        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+
+        up.kill()
+        up.wait()
+
+        wait_for(lambda: not any(map(is_running, below)))
+        assert find_owner(home) is None
+        out, _ = fleet(home, "env").communicate()
+        assert "no fleet runs on" in out
 
 
 def test_only_values_that_no_person_gave_are_dropped_from_a_joined_shell(tmp_path: Path) -> None:
@@ -143,37 +152,35 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_readme_can_be_tried_as_written_in_a_fresh_shell(home: Path) -> None:
+@pytest.fixture(scope="module")
+def open_fleet(shared_home: Path) -> Iterator[Path]:
+    """The home of a fleet whose shell denies other users nothing."""
+    home = shared_home
+    (home / "mail").mkdir(parents=True)
+    (home / "mail").chmod(0o755)  # as in an earlier version
+    home.chmod(OPEN_TO_OTHERS.get(".", 0o700))
+    with running(home, umask=0):
+        yield home
+
+
+def test_the_readme_can_be_tried_as_written_in_a_fresh_shell(open_fleet: Path) -> None:
+    home = open_fleet
     root = Path(__file__).parents[2]
     block = (root / "README.md").read_text().partition("## Try it")[2].split("```")[1]
     lines = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
     assert lines[0].startswith("make up ")
 
-    with running(home):
-        port = int(read_env(home)["INGRESS_PORT"])
-        wait_for(lambda: is_listening(port), seconds=60)
-        shell = {"PATH": "/usr/bin:/bin", "HOME": str(home), "FLEET_HOME": str(home)}
-        tried = subprocess.run(
-            ["sh", "-e"], input="\n".join(lines[1:]), env=shell, cwd=root,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+    port = int(read_env(home)["INGRESS_PORT"])
+    wait_for(lambda: is_listening(port), seconds=60)
+    shell = {"PATH": "/usr/bin:/bin", "HOME": str(home.parent), "FLEET_HOME": str(home)}
+    tried = subprocess.run(
+        ["sh", "-e"], input="\n".join(lines[1:]), env=shell, cwd=root,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
 
     assert tried.returncode == 0, tried.stdout
     assert '"status":"accepted"' in tried.stdout
     assert "order_ingest" in tried.stdout
-
-
-def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) -> None:
-    with running(home) as up:
-        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
-
-        up.kill()
-        up.wait()
-
-        wait_for(lambda: not any(map(is_running, below)))
-        assert find_owner(home) is None
-        out, _ = fleet(home, "env").communicate()
-        assert "no fleet runs on" in out
 
 
 def test_taken_ports_end_the_start_and_are_named_together(home: Path) -> None:
@@ -216,27 +223,24 @@ def run_fleet(home: Path, *arguments: str) -> str:
     return out
 
 
-def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
-    (home / "mail").mkdir(parents=True)
-    (home / "mail").chmod(0o755)  # as in an earlier version
-    home.chmod(OPEN_TO_OTHERS.get(".", 0o700))
-    with running(home, umask=0):
-        values = {
-            name: shlex.split(value)[0]
-            for line in run_fleet(home, "env").splitlines()
-            for name, _, value in [line.removeprefix("export ").partition("=")]
-        }
-        run_fleet(home, "shops", "add", "acme", "--name", "Acme", "--timezone", "America/Vancouver",
-                  "--currency", "CAD", "--owner-email", "o@example.com")  # fmt: skip
-        run_fleet(home, "audit", "anchor")
-        port = int(values["MAIL_SINK_PORT"])
-        wait_for(lambda: not is_free(port), seconds=60)
-        with smtplib.SMTP("127.0.0.1", port) as link:
-            link.sendmail("a@example.com", ["b@example.com"], b"Subject: private\r\n\r\nA person.\r\n")
+def test_nothing_that_a_fleet_writes_is_open_to_other_users(open_fleet: Path) -> None:
+    home = open_fleet
+    values = {
+        name: shlex.split(value)[0]
+        for line in run_fleet(home, "env").splitlines()
+        for name, _, value in [line.removeprefix("export ").partition("=")]
+    }
+    run_fleet(home, "shops", "add", "beech", "--name", "Beech", "--timezone", "America/Vancouver",
+              "--currency", "CAD", "--owner-email", "o@example.com")  # fmt: skip
+    run_fleet(home, "audit", "anchor")
+    port = int(values["MAIL_SINK_PORT"])
+    wait_for(lambda: not is_free(port), seconds=60)
+    with smtplib.SMTP("127.0.0.1", port) as link:
+        link.sendmail("a@example.com", ["b@example.com"], b"Subject: private\r\n\r\nA person.\r\n")
 
-        written = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file()}
-        assert {"archive", "mail", "logs", "env", "servers.json"} <= written
-        assert files_open_to_others(home) == OPEN_TO_OTHERS
+    written = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file()}
+    assert {"archive", "mail", "logs", "env", "servers.json"} <= written
+    assert files_open_to_others(home) == OPEN_TO_OTHERS
 
 
 @pytest.mark.parametrize(
