@@ -1,4 +1,4 @@
-"""The part of the OpenAPI document about queues, jobs, single rows and actions. Pure."""
+"""The part of the OpenAPI document about what has no list of rows, single rows and actions. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -136,7 +136,33 @@ def _list_of(name: str, properties: Document) -> Document:
 
 
 _TOPICS = {"type": "array", "items": _object(_FIGURES)}
+_STRINGS = {"type": "array", "items": _STRING}
+_VERDICT = _object(dict.fromkeys(("state", "text", "why"), _STRING))
+_CELL = _object({"state": _STRING, "text": _STRING, "since": _TEXT, "path": _STRING})
+_SCAN: Document = {
+    "shop": _TEXT | {"description": "the shop's slug; null: the fleet"},
+    **dict.fromkeys(("name", "timezone", "state"), _STRING),
+    "cells": {"type": "object", "additionalProperties": _CELL},
+}
+_REPORT: Document = {
+    "id": _NUMBER,
+    **dict.fromkeys(("shop", "name", "kind", "schedule", "covers", "overtime", "week_begins"), _STRING),
+    "recipients": _STRINGS,
+    "formats": _STRINGS,
+    "filters": {"type": "object"},
+    "day_begins": {"type": "integer"},
+    "is_paused": {"type": "boolean"},
+    **dict.fromkeys(("last_period", "last_status", "last_error_code"), _TEXT),
+}
+_LETTER: Document = {
+    "id": _NUMBER,
+    **dict.fromkeys(("shop", "state", "week", "subject", "body", "reason", "drafted_at", "send_at"), _STRING),
+    **dict.fromkeys(("sent_at", "error_code"), _TEXT),
+}
 _READINGS: Document = {
+    "scan": _object({"verdict": _VERDICT, **_list_of("shops", _SCAN)["properties"]}),
+    "reports": _list_of("reports", _REPORT),
+    "letters": _list_of("letters", _LETTER),
     "queues": _list_of("queues", {**_FIGURES, "has_worker": {"type": "boolean"}, "topics": _TOPICS}),
     "jobs": _list_of("jobs", _PLACE),
 }
@@ -183,6 +209,24 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
         },
         "/api/v1/jobs": {
             "get": _operation("show_jobs", "Jobs at each place, the worst first.", _READINGS["jobs"], filters)
+        },
+        "/api/v1/scan": {
+            "get": _operation(
+                "show_scan",
+                "The morning scan, the fleet first, then the worst shops.",
+                _READINGS["scan"],
+                [filters[0], filters[2]],
+            )
+        },
+        "/api/v1/reports": {
+            "get": _operation(
+                "list_reports", "Scheduled reports and their last result.", _READINGS["reports"], filters[:1]
+            )
+        },
+        "/api/v1/letters": {
+            "get": _operation(
+                "list_letters", "Letters to owners, the newest week first.", _READINGS["letters"], filters[:1]
+            )
         },
     }
     for name, path in rows.items():
@@ -255,7 +299,7 @@ def _response(text: str, schema: Document) -> Document:
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
     lines = [
-        "## Queues, jobs, rows, actions and saved filters",
+        "## Scan, queues, jobs, reports, letters, rows, actions and saved filters",
         "",
         "| operation | does | body |",
         "| --- | --- | --- |",

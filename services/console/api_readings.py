@@ -1,21 +1,89 @@
-"""``/api/v1/queues`` and ``/api/v1/jobs``: the figures of the pages, from the same shared readings."""
+"""``/api/v1/scan``, ``queues``, ``jobs``, ``reports`` and ``letters``: what the pages show, as JSON."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, g, request
 
 from services.accounts.roles import Role
+from services.closing.letters import describe_state, list_letters
 from services.console.answers import Answer, json_error
-from services.console.job_lines import STATES, JobPlaceLine, JobsReader
+from services.console.job_lines import STATES as JOB_STATES
+from services.console.job_lines import JobPlaceLine, JobsReader
+from services.console.list_reader import find_visible_slugs
+from services.console.openapi import MAX_ROWS
 from services.console.queue_reading import QueueLine, QueueReader, list_queue_lines
+from services.console.scan import plan_verdict
+from services.console.scan_facts import STATES, ShopScan
+from services.console.scan_reading import ScanReader
+from services.core.db import transaction
 from services.core.errors import describe_unknown
+from services.timesheets.definition import describe
+from services.timesheets.store import list_reports, list_runs
 
 
-def add_api_readings(blueprint: Blueprint, queues: QueueReader, jobs: JobsReader) -> None:
+def add_api_readings(blueprint: Blueprint, scan: ScanReader, queues: QueueReader, jobs: JobsReader) -> None:
     """Add the routes to the blueprint of the API."""
+    blueprint.add_url_rule("/scan", "show_scan", lambda: _show_scan(scan))
+    blueprint.add_url_rule("/reports", "list_reports", _list_reports)
+    blueprint.add_url_rule("/letters", "list_letters", _list_letters)
     blueprint.add_url_rule("/queues", "show_queues", lambda: _show_queues(queues))
     blueprint.add_url_rule("/jobs", "show_jobs", lambda: _show_jobs(jobs))
+
+
+def _show_scan(reader: ScanReader) -> Response | Answer:
+    reading = reader.read()
+    if reading is None:
+        return _too_slow("the shops")
+    visible = g.access.shops_with(Role.VIEWER)
+    shops = [one for one in reading.shops if visible is None or one.shop_id in visible]
+    fleet = reading.fleet if visible is None else None
+    verdict = plan_verdict(shops, fleet, reading.sources, reading.at)
+    lines = [_describe_scan(one) for one in [*([fleet] if fleet else []), *shops]]
+    found = _choose(lines, {"state": STATES})
+    if not isinstance(found, list):
+        return found
+    return _answer({"at": reading.at, "verdict": {**verdict._asdict()}, "shops": found})
+
+
+def _describe_scan(scan: ShopScan) -> dict[str, Any]:
+    cells = {
+        name: {"state": cell.state, "text": cell.text, "since": cell.since, "path": cell.url}
+        for name, cell in scan.cells.items()
+    }
+    document = {"shop": scan.slug or None, "name": scan.name, "timezone": scan.timezone}
+    return document | {"state": scan.state, "cells": cells}
+
+
+def _list_reports() -> Response | Answer:
+    with transaction() as tx:
+        slugs = find_visible_slugs(tx, g.access)
+        reports = [one for one in list_reports(tx) if one.shop_id in slugs]
+        last = {one.id: next(iter(list_runs(tx, report_id=one.id, limit=1)), None) for one in reports}
+    lines = [
+        {"id": one.id, "shop": slugs[one.shop_id], "name": one.name, **describe(one)}
+        | {name: getattr(last[one.id], column, None) for name, column in _LAST_RUN.items()}
+        for one in reports
+    ]
+    found = _choose(lines, {})
+    return _answer({"at": g.at, "reports": found}) if isinstance(found, list) else found
+
+
+_LAST_RUN = {"last_period": "period", "last_status": "status", "last_error_code": "error_code"}
+"""Name in the answer -> column of the newest run."""
+
+
+def _list_letters() -> Response | Answer:
+    with transaction() as tx:
+        letters = list_letters(tx, shop_ids=sorted(find_visible_slugs(tx, g.access)), limit=MAX_ROWS)
+    names = ("id", "week", "subject", "body", "reason", "drafted_at", "send_at", "sent_at", "error_code")
+    lines = [
+        {"shop": one.slug, "state": describe_state(one)} | {name: getattr(one, name) for name in names}
+        for one in letters
+    ]
+    found = _choose(lines, {})
+    return _answer({"at": g.at, "letters": found}) if isinstance(found, list) else found
 
 
 def _show_queues(reader: QueueReader) -> Response | Answer:
@@ -39,14 +107,21 @@ def _show_jobs(reader: JobsReader) -> Response | Answer:
     places = [
         _describe_place(line) for line in reading.lines if visible is None or line.schedule.shop_id in visible
     ]
-    values = {name: {place[name] for place in places} - {None} for name in ("shop", "job")}
-    values["state"] = set(STATES)
+    found = _choose(places, {"job": {place["job"] for place in places}, "state": JOB_STATES})
+    return _answer({"at": reading.at, "jobs": found}) if isinstance(found, list) else found
+
+
+def _choose(
+    lines: Sequence[dict[str, Any]], allowed: Mapping[str, Collection[str]]
+) -> list[dict[str, Any]] | Answer:
+    """Return the lines that the filters of the request choose, or 422: ``shop`` and those ``allowed``."""
+    values = {"shop": {line["shop"] for line in lines} - {None}, **allowed}
     for name, value in request.args.items():
         if name not in values or value not in values[name]:
             detail = describe_unknown(value if name in values else name, sorted(values.get(name, values)))
             return json_error(422, "invalid_filter", f"{name if name in values else 'filter'} {detail}")
-        places = [place for place in places if place[name] == value]
-    return _answer({"at": reading.at, "jobs": places})
+        lines = [line for line in lines if line[name] == value]
+    return [*lines]
 
 
 def _describe_queue(line: QueueLine) -> dict[str, Any]:

@@ -91,8 +91,8 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             "shops.health", "shops.index", "shops.show", "reports.index", "reports.show",
             *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
             "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
-            "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action",
-            "api.show_queues", "api.show_jobs", "api.list_filters",
+            "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action", "api.show_scan",
+            "api.show_queues", "api.show_jobs", "api.list_filters", "api.list_reports", "api.list_letters",
         ),
         Role.VIEWER,
     )
