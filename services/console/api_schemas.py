@@ -1,0 +1,107 @@
+"""OpenAPI schemas of the answers that are not lists of rows: scan, queues, jobs, reports, letters. Pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from services.core.fields import LARGEST_ID
+
+Document = dict[str, Any]
+
+NUMBER: Document = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+TEXT: Document = {"type": ["string", "null"]}
+STRING: Document = {"type": "string"}
+
+
+def make_object(properties: Document) -> Document:
+    """Return the schema of an object that has all of ``properties``."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list_of(name: str, properties: Document) -> Document:
+    return make_object({"at": {"type": "string"}, name: {"type": "array", "items": make_object(properties)}})
+
+
+_FIGURES: Document = {
+    "name": STRING,
+    **{name: {"type": "integer"} for name in ("ready", "locked", "retrying", "dead")},
+    **{name: {"type": "number"} for name in ("done_per_minute", "failed_per_minute")},
+    **{name: {"type": ["number", "null"]} for name in ("oldest_seconds", "last_seconds")},
+}
+_PLACE: Document = {
+    **dict.fromkeys(("job", "schedule", "timezone"), STRING),
+    "shop": TEXT | {"description": "the shop's slug; null: the fleet"},
+    "state": STRING,
+    "open_runs": {"type": "integer"},
+    "is_enabled": {"type": "boolean"},
+    "next_due_at": TEXT,
+}
+_TOPICS = {"type": "array", "items": make_object(_FIGURES)}
+_STRINGS = {"type": "array", "items": STRING}
+_VERDICT = make_object(dict.fromkeys(("state", "text", "why"), STRING))
+_CELL = make_object({"state": STRING, "text": STRING, "since": TEXT, "path": STRING})
+_SCAN: Document = {
+    "shop": TEXT | {"description": "the shop's slug; null: the fleet"},
+    **dict.fromkeys(("name", "timezone", "state"), STRING),
+    "cells": {"type": "object", "additionalProperties": _CELL},
+}
+_REPORT: Document = {
+    "id": NUMBER,
+    **dict.fromkeys(("shop", "name", "kind", "schedule", "covers", "overtime", "week_begins"), STRING),
+    "recipients": _STRINGS,
+    "formats": _STRINGS,
+    "filters": {"type": "object"},
+    "day_begins": {"type": "integer"},
+    "is_paused": {"type": "boolean"},
+    **dict.fromkeys(("last_period", "last_status", "last_error_code"), TEXT),
+}
+_LETTER: Document = {
+    "id": NUMBER,
+    **dict.fromkeys(("shop", "state", "week", "subject", "body", "reason", "drafted_at", "send_at"), STRING),
+    **dict.fromkeys(("sent_at", "error_code"), TEXT),
+}
+
+
+class Reading(NamedTuple):
+    """An answer to GET without a list of rows. ``filters``: parameters of the query."""
+
+    operation: str
+    text: str
+    answer: Document
+    filters: list[Document]
+
+
+def _filter(name: str) -> Document:
+    return {"name": name, "in": "query", "description": f"Only this {name}.", "schema": STRING}
+
+
+_SHOP, _JOB, _STATE = map(_filter, ("shop", "job", "state"))
+READINGS: Mapping[str, Reading] = MappingProxyType(
+    {
+        "queues": Reading(
+            "show_queues",
+            "Figures of each queue and topic.",
+            _list_of("queues", {**_FIGURES, "has_worker": {"type": "boolean"}, "topics": _TOPICS}),
+            [],
+        ),
+        "jobs": Reading(
+            "show_jobs",
+            "Jobs at each place, the worst first.",
+            _list_of("jobs", _PLACE),
+            [_SHOP, _JOB, _STATE],
+        ),
+        "scan": Reading(
+            "show_scan",
+            "The morning scan, the fleet first, then the worst shops.",
+            make_object({"verdict": _VERDICT, **_list_of("shops", _SCAN)["properties"]}),
+            [_SHOP, _STATE],
+        ),
+        "reports": Reading(
+            "list_reports", "Scheduled reports and their last result.", _list_of("reports", _REPORT), [_SHOP]
+        ),
+        "letters": Reading(
+            "list_letters", "Letters to owners, the newest week first.", _list_of("letters", _LETTER), [_SHOP]
+        ),
+    }
+)
+"""Last part of the path -> the reading."""
