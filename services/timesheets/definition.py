@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,6 +11,7 @@ from services.core.errors import InputInvalid, describe_unknown
 from services.core.log_redaction import quote_value
 from services.jobs.definition import Covers
 from services.jobs.schedule import parse_schedule, period_bounds, period_of
+from services.timesheets.hours import find_day
 from services.timesheets.overtime import MONDAY, SUNDAY, OvertimeRule, get_rule
 from services.timesheets.report_files import FORMATS
 from services.timesheets.report_kinds import ReportKind, get_kind
@@ -60,8 +61,14 @@ class ReportDefinition:
 
     def period_at(self, slot: datetime, zone: ZoneInfo) -> str:
         """Return the period of a run due at ``slot``: the newest one that is over in ``zone``."""
-        local = slot.astimezone(zone)
-        return period_of(self.covers, local + timedelta(days=self._days_early), zone)
+        if self.covers is Covers.MOMENT:
+            return period_of(self.covers, slot, zone)
+        today = self.today(slot, zone) + timedelta(days=self._days_early)
+        return period_of(self.covers, datetime.combine(today, time(12), zone), zone)
+
+    def today(self, now: datetime, zone: ZoneInfo) -> date:
+        """Return the day that is not over at ``now``: it ends at the hour at which the next one begins."""
+        return find_day(now, zone, self.day_begins)
 
     def days_of(self, period: str, zone: ZoneInfo) -> tuple[date, date]:
         """Return the first and last day of ``period``; of a live report both are the day it is made.

@@ -181,7 +181,7 @@ def check_period(report: ReportDefinition, text: str, now: datetime, zone: ZoneI
         _, last = report.days_of(text, zone)
     except (ValueError, OverflowError):
         raise PeriodInvalid(f"period={text!r} should be a {report.covers} such as {newest}") from None
-    if last >= now.astimezone(zone).date() and report.covers is not Covers.MOMENT:
+    if last >= report.today(now, zone) and report.covers is not Covers.MOMENT:
         raise PeriodInvalid(f"period={text!r} is not over yet in {zone}: the newest one is {newest}")
     return text
 

@@ -16,6 +16,7 @@ from services.ledger.accept import record_work
 from services.timesheets.compose import MadeReport, make_report
 from services.timesheets.definition import ReportDefinition
 from services.timesheets.store import (
+    check_period,
     get_report,
     list_reports,
     record_due_reports,
@@ -198,6 +199,9 @@ def test_a_report_of_a_removed_shop_is_not_due(company: Company) -> None:
         ({"week_begins": "sunday"}, date(2026, 11, 15), date(2026, 11, 21), "2026-11-28T13:00Z"),
         ({"covers": Covers.DAY}, date(2026, 11, 22), date(2026, 11, 22), "2026-11-23T13:00Z"),
         ({"covers": Covers.MONTH}, date(2026, 10, 1), date(2026, 10, 31), "2026-11-23T13:00Z"),
+        # In Vancouver 04:59 and 05:00 on a Monday, where Sunday ends at 05:00.
+        ({"day_begins": 5}, date(2026, 11, 9), date(2026, 11, 15), "2026-11-23T11:59Z"),
+        ({"day_begins": 5}, date(2026, 11, 16), date(2026, 11, 22), "2026-11-23T12:00Z"),
     ],
 )
 def test_a_period_has_the_days_before_its_slot(
@@ -206,6 +210,14 @@ def test_a_period_has_the_days_before_its_slot(
     report = company.save(**changes)
     period = report.period_at(datetime.fromisoformat(slot), company.shop.zone)
     assert report.days_of(period, company.shop.zone) == (first, last)
+
+
+def test_a_period_whose_last_day_ends_in_the_morning_is_not_over_before(company: Company) -> None:
+    report, zone = company.save(day_begins=5), company.shop.zone
+    ends = datetime(2026, 11, 23, 5, tzinfo=zone)
+    with pytest.raises(PeriodInvalid, match="is not over yet"):
+        check_period(report, "2026-W47", ends - timedelta(minutes=1), zone)
+    assert check_period(report, "2026-W47", ends, zone) == "2026-W47"
 
 
 def test_a_period_that_is_not_over_or_not_readable_is_refused(company: Company) -> None:
