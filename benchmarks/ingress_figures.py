@@ -7,7 +7,7 @@ As a program, this module is the ingress without figures.
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -88,9 +88,12 @@ def _measure_turn(way: str, address: str, bodies: Path, *, seconds: float, clien
 
 def _read_cpu_seconds(way: str) -> float:
     """Return the processor time of the ingress of ``way`` until now, without the database's."""
-    processes = psutil.Process().children(recursive=True)
-    times = [process.cpu_times() for process in processes if MODULES[way] in process.cmdline()]
-    return sum(one.user + one.system for one in times)
+    spent = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one of PostgreSQL's that has ended
+            if MODULES[way] in process.cmdline():
+                spent += sum(process.cpu_times()[:2])
+    return spent
 
 
 def _check(servers: Servers) -> None:
