@@ -14,6 +14,7 @@ help: ## List the targets
 
 .venv/ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shopfleet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Makes .venv and installs the locked dependencies: a few minutes without output the first time."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

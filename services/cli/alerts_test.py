@@ -28,6 +28,7 @@ from services.ledger.tables import work_queue
 from services.mail.outbox import TOPIC as MAIL_SEND
 
 POLL_SECONDS = 0.1
+NOTE_SECONDS = 5.0
 NOT_SET = "not_set"
 """The status of a channel that is not set up in the settings of the worker."""
 
@@ -63,7 +64,7 @@ def test(
         results = [_plan(name) for name in wanted]
     else:
         work = _send(wanted, operator_label(actor), is_silent=as_json)
-        results = _wait(work, timedelta(seconds=wait_seconds))
+        results = _wait(work, timedelta(seconds=wait_seconds), is_silent=as_json)
     if as_json:
         print_json(results)
     else:
@@ -91,14 +92,22 @@ def _send(names: Sequence[str], by: str, *, is_silent: bool) -> dict[str, int]:
     return dict(zip(planned, sorted(ref.id for ref in refs), strict=True))
 
 
-def _wait(work: Mapping[str, int], longest: timedelta) -> list[dict[str, Any]]:
-    until = utc_now() + longest
+def _wait(work: Mapping[str, int], longest: timedelta, *, is_silent: bool) -> list[dict[str, Any]]:
+    """Return the results once all are final, or after ``longest``; meanwhile print what is waited for."""
+    begun = noted = utc_now()
+    until = begun + longest
     while True:
         with transaction() as tx:
             lines = {name: _find_last(tx, work_id) for name, work_id in work.items()}
         is_final = all(line.status != "pending" and line.locked_at is None for line in lines.values())
         if is_final or utc_now() >= until:
             return [_describe(name, line) for name, line in lines.items()]
+        if not is_silent and utc_now() >= noted + timedelta(seconds=NOTE_SECONDS):
+            noted = utc_now()
+            waited = f"waited {(noted - begun).seconds} s of {longest.total_seconds():g} s"
+            for one in (_describe(name, line) for name, line in lines.items()):
+                if one["status"] not in ("done", NOT_SET):
+                    click.echo(safe_text(f"{waited}: {one['channel']}: {one['message']}"), err=True)
         time.sleep(POLL_SECONDS)
 
 

@@ -1,8 +1,10 @@
 """``fleet incidents``: list and show incidents, and record who does what about them."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 from sqlalchemy import Connection
@@ -45,6 +47,7 @@ from services.cli.params import DURATION, INCIDENT, RULE, KnownType
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
+from services.core.settings import get_settings
 from services.core.times import format_moment, format_time
 from services.ledger.accept import WorkRef
 from services.shops.shops import find_slugs
@@ -109,7 +112,7 @@ def list_incidents(
         "status": "state",
         "shop": lambda line: format_shop(line, slugs),
         "rule": "rule",
-        "period": "period",
+        "period": lambda line: format_moment(line.period, get_settings().zone),
         "opened": "opened_at",
         "holder": "acknowledged_by",
         "summary": "summary",
@@ -145,7 +148,7 @@ def show(incident_id: int, as_json: bool) -> None:
     fields = {name: format_moment(value, zone) for name, value in document if name not in left_out}
     print_fields(f"Incident {line.id} (times: {zone})", {**fields, "shop": format_shop(line, slugs)})
     if line.detail:
-        print_fields("Detail", {name: format_moment(value, zone) for name, value in line.detail.items()})
+        print_fields("Detail", _list_detail(line.detail, zone))
     columns: Columns = {
         "at": lambda entry: format_moment(entry.at, zone),
         "what": lambda entry: f"{entry.kind} {entry.detail.get('outcome', '')}".rstrip(),
@@ -160,6 +163,14 @@ def show(incident_id: int, as_json: bool) -> None:
             click.echo(f"{name.capitalize():<8} {text}")
         click.echo("Most rules resolve their incidents when the cause is gone (docs/alerts.md).")
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
+
+
+def _list_detail(detail: Mapping[str, Any], zone: ZoneInfo) -> dict[str, object]:
+    """Return ``detail`` for people: addresses and statements once, as text."""
+    fields = {name: value for name, value in detail.items() if name != "statements"}
+    if addresses := fields.pop("addresses", ()):
+        fields["senders"] = ", ".join(addresses)
+    return {name: format_moment(value, zone) for name, value in fields.items()}
 
 
 @command.command("ack")

@@ -92,7 +92,10 @@ def add(slug: str, dry_run: bool, actor: str, as_json: bool, **options: str | No
     elif dry_run:
         print_fields(f"Would add shop {shop.slug}", fields)
     else:
-        click.echo(f"Added shop {shop.slug}. Next: fleet shops connect {shop.slug}")
+        click.echo(
+            f"Added shop {shop.slug}. Next, for a shop at Shopify: fleet shops connect {shop.slug}\n"
+            f"To try it without one: fleet shops secret {shop.slug} shopify-webhook --generate"
+        )
 
 
 @command.command("list")

@@ -8,6 +8,7 @@ from textwrap import fill
 from typing import NoReturn
 
 MAX_NAMED = 20
+MAX_LISTED = 60
 """Of more valid values than this, a message names only the closest ones."""
 _NEAR = 0.65
 """The least similarity of a name that a message lists."""
@@ -35,8 +36,8 @@ def describe_unknown(value: str, known: Iterable[str], command: str = "") -> str
 def suggest(value: str, known: Iterable[str], command: str = "") -> str:
     """Return what ``value`` should be instead: the names ``known``, and the closest one.
 
-    Of more than ``MAX_NAMED`` names only similar ones are listed, in lines; ``command``
-    lists all, or without one the value ``LIST_ALL`` does.
+    Of more than ``MAX_NAMED`` names only similar ones are listed, in lines; without any, up to ``MAX_LISTED``
+    are. ``command`` lists all, or without one the value ``LIST_ALL`` does.
     """
     names = list(dict.fromkeys(known))
     if not names:
@@ -48,6 +49,8 @@ def suggest(value: str, known: Iterable[str], command: str = "") -> str:
         return f"should be one of these {len(names)}:\n{_wrap(names)}"
     shown = get_close_matches(value, names, MAX_NAMED, _NEAR)
     how = f"`{command}` lists all" if command else f"the value {LIST_ALL!r} lists all"
+    if not shown and not command and len(names) <= MAX_LISTED:
+        return f"should be one of\n{_wrap(names)}{did_you_mean(value, names)}"
     if not shown:
         return f"is none of the {len(names)} known names: {how}{did_you_mean(value, names)}"
     more = f"or one of {len(names) - len(shown)} more: {how}"

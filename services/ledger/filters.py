@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, and_, true
 
 from services.core.errors import InputInvalid, describe_unknown
+from services.core.times import format_time
 from services.ledger.tables import STATUSES, inbound_events, work_queue
 from services.ledger.topics import COSTS, QUEUES, TOPICS
 
@@ -63,7 +64,7 @@ class EventFilter:
     def __post_init__(self) -> None:
         if self.since and self.until and self.since >= self.until:
             raise FilterInvalid(
-                f"until={self.until.isoformat()} should be after since={self.since.isoformat()}"
+                f"until={format_time(self.until)} should be after since={format_time(self.since)}"
             )
 
     @property

@@ -12,7 +12,7 @@ def no_stripe_key(tx: Connection, shop_id: int) -> Misconfigured:
     """Return the error for a shop without a key, with the command that records one."""
     command = f"fleet shops secret {get_shop_by_id(tx, shop_id).slug} stripe-key --stdin"
     may = "restricted key that may read charges, refunds, disputes, payouts, balance and events"
-    why = f"the shop has no stripe-key for calls to Stripe: `{command}` records a {may}; then requeue this"
+    why = f"the shop has no stripe-key for calls to Stripe: `{command}` records a {may}"
     return Misconfigured("stripe.no_key", why)
 
 

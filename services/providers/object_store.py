@@ -260,7 +260,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
     except PermissionError as fault:
         raise Misconfigured("archive.refused", f"{path}: {fault.strerror}; check ARCHIVE_URL") from None
     except OSError as fault:
-        raise RetryLater("archive.unavailable", f"{path}: {fault.strerror or fault}") from None
+        why = f"{path}: {fault.strerror or fault}; check ARCHIVE_URL"
+        raise RetryLater("archive.unavailable", why) from None
 
 
 def _sync_folder(folder: Path) -> None:

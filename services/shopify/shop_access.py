@@ -37,7 +37,7 @@ def _find_base_url(domain: str) -> str:
 
 
 SHOPIFY = TokenKind(endpoint=SHOPIFY_TOKENS, good_for=timedelta(minutes=5), find_base_url=_find_base_url)
-_MISSING = "the shop has no {}: `fleet shops connect {}` records it, then requeue this"
+_MISSING = "the shop has no {}: `fleet shops connect {}` records it"
 
 
 class ShopAccess(NamedTuple):

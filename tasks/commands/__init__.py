@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click_didyoumean import DYMGroup
 
-from services.cli.usage import HELP_NAMES, describe_no_command
+from services.cli.unknown_commands import describe_no_command
+from services.cli.usage import HELP_NAMES
 from tasks.commands.backlog import backlog
 from tasks.commands.backoff import backoff
 from tasks.commands.pause import pause, resume

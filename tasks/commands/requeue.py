@@ -25,6 +25,7 @@ from services.cli.output import Columns, print_json, print_lines
 from services.cli.params import DURATION
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.durations import format_seconds
 from services.ledger import requeue as ledger
 from services.ledger.accept import WorkRef
 from services.ledger.filters import WorkFilter
@@ -105,7 +106,8 @@ def unlock(_ctx: click.Context, older_than: timedelta, **options: Any) -> None:
     Example: celery -A tasks unlock --older-than 30m
     """
     find = partial(ledger.find_stuck, older_than=older_than, now=utc_now())
-    _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=older_than))
+    age = f", locked for more than {format_seconds(older_than.total_seconds())}"
+    _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=older_than), age)
 
 
 def _run(
@@ -114,6 +116,7 @@ def _run(
     options: dict[str, Any],
     find: Callable[[Connection, WorkFilter], AffectedRows],
     change: Callable[..., tuple[WorkRef, ...] | int],
+    which: str = "",
 ) -> None:
     """Show the rows of ``find``, ask for confirmation, ``change`` them, and notify the workers."""
     as_json = options["as_json"]
@@ -123,15 +126,15 @@ def _run(
         slugs = find_slugs(tx)
         why_none = "" if found.count else _explain_none(tx, wanted)
     if options["dry_run"]:
-        _print_found(f"would be {done}", found, slugs, as_json=as_json, why_none=why_none)
+        _print_found(f"would be {done}{which}", found, slugs, as_json=as_json, why_none=why_none)
         return
     if not found.count:
-        _print_done(done, 0, as_json=as_json, note=why_none)
+        _print_done(f"{done}{which}", 0, as_json=as_json, note=why_none)
         return
     if not options["force"]:
         if not as_json:
-            _print_found(f"to {verb}", found, slugs, as_json=False, why_none="")
-        confirm(f"{verb} {format_count(found.count, 'item')}?", force=False)
+            _print_found(f"to {verb}{which}", found, slugs, as_json=False, why_none="")
+        confirm(f"{verb} {format_count(found.count, 'item')}{which}?", force=False)
     author: dict[str, Any] = {"now": utc_now(), "reason": options["reason"], **audit_author(options["actor"])}
     with transaction() as tx:
         changed = change(tx, wanted, **author)

@@ -15,6 +15,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.alerts.notify import GATHER, record_alerts
 from services.alerts.own_figures import collect_figures
 from services.alerts.work_rules import record_dead_work
+from services.cli import alerts_test
 from services.cli.main import main
 from services.core.db import transaction
 from services.jobs.conditions import count_conditions
@@ -245,6 +246,18 @@ def test_a_test_message_that_no_worker_takes_says_so(engine: Engine, slack: Web)
 
     assert result.exit_code == 1
     assert "not sent yet: no worker of queue ops took it; see `fleet doctor`" in result.output
+
+
+def test_the_test_says_every_few_seconds_what_it_waits_for(
+    engine: Engine, slack: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_test, "NOTE_SECONDS", 0.1)
+    result = CliRunner().invoke(main, ("alerts", "test", "--channel", "slack", "--timeout", "1"))
+
+    assert result.exit_code == 1
+    waits = "waited 0 s of 1 s: slack: not sent yet: no worker of queue ops took it; see `fleet doctor`\n"
+    assert result.stderr.count(waits) >= 2
+    assert "waited" not in CliRunner().invoke(main, ("alerts", "test", "--timeout", "1", "--json")).output
 
 
 def test_a_channel_that_cannot_form_a_message_is_an_incident_on_the_others_until_one_gets_through(

@@ -9,7 +9,7 @@ from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
 from services.cli.main import main
-from services.cli.usage import MEANT
+from services.cli.unknown_commands import MEANT
 from tests.structure.test_examples import OPERATOR_COMMANDS
 
 
@@ -46,7 +46,7 @@ def test_command_of_a_newer_source_says_that_the_installation_is_older(
 ) -> None:
     project = tmp_path / "pyproject.toml"
     project.write_text('[project.entry-points."fleet.commands"]\nnovelty = "x:y"\n')
-    monkeypatch.setattr("services.cli.usage._PROJECT", project)
+    monkeypatch.setattr("services.cli.unknown_commands._PROJECT", project)
 
     refused = [invoke(f"{program} novelty") for program in ("fleet", "celery -A tasks")]
 

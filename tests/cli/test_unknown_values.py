@@ -50,6 +50,8 @@ def event(engine: Engine, harbour: str) -> None:
         ("events replay --topic typo -f", "'typo' is none of the "),
         ("events show 0", "'0' should be the number of a row"),
         ("events show 9223372036854775808", "should be the number of a row"),
+        ("events list --since 1h --until 2h", " should be after --since=2"),
+        ("work list --topic nope", "'nope' should be one of\n  alert_send, audit_anchor,"),
         ("work list -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
         ("work list --topic order_ingst", "did you mean 'order_ingest'?"),
         ("work list --status dead,eror", "'eror' should be one of pending, done, error"),
@@ -185,6 +187,7 @@ def test_of_many_valid_names_the_closest_are_listed_in_short_lines() -> None:
     assert suggest("xyz", names, "fleet jobs list") == (
         "is none of the 100 known names: `fleet jobs list` lists all"
     )
+    assert suggest("xyz", names[:60]).startswith("should be one of\n  topic_040, topic_041,")
     every = suggest("help", names).split(":", 1)[1].split(",")
     assert [name.strip() for name in every] == sorted(names)
 

@@ -17,6 +17,7 @@ import redis
 from services.core import broker
 from services.core.broker import BrokerUnreachable, Sender, connect, make_queue, queue_depths, task_message
 from services.fleet.embedded.servers import EmbeddedServers
+from tests.cli.programs import run_celery
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.fleet.waiting import run_within
 
@@ -75,6 +76,20 @@ def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> 
         sender.send("webhooks", "order_ingest", [[number]])
     assert queue_depths(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
     assert sender.count_messages(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
+
+
+def test_a_planned_purge_counts_the_messages_of_its_queues_and_deletes_none(broker_url: str) -> None:
+    sender = Sender(broker_url)
+    for queue in ("webhooks", "webhooks", "email", "ops"):
+        sender.send(queue, "canary", [queue])
+    every = run_celery("-A", "tasks", "purge", "--dry-run")
+    two = run_celery("-A", "tasks", "purge", "--dry-run", "-Q", "webhooks,email", "-X", "email")
+
+    assert (every.returncode, two.returncode) == (0, 0), every.stderr + two.stderr
+    assert "4 messages would be deleted" in every.stdout
+    assert "2 messages would be deleted" in " ".join(two.stdout.split())
+    assert "email" not in two.stdout
+    assert queue_depths(["webhooks", "email", "ops"]) == {"webhooks": 2, "email": 1, "ops": 1}
 
 
 def test_a_sender_that_lost_its_connection_counts_over_a_new_one(broker_url: str) -> None:

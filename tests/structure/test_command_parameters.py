@@ -1,10 +1,12 @@
 """Every option and argument of a command, also of one added later, refuses a value that does not exist."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from services.cli.base import SHOP_ARGUMENT, ReportingCommand
@@ -16,8 +18,10 @@ from services.cli.params import (
     KnownType,
     OutputPath,
     ParsedType,
+    RowType,
     StoredType,
 )
+from services.cli.usage import PlainCommand
 from services.core.errors import InputInvalid
 from tests.cli.conftest import harbour
 from tests.structure.test_examples import OPERATOR_COMMANDS, walk
@@ -106,6 +110,42 @@ def test_a_wrong_number_is_named_with_what_is_right(param: click.Parameter, valu
         return
     with pytest.raises(click.BadParameter, match=rf"^'{value}' should be a (whole )?number( from|$)"):
         param.type.convert(value, param, None)
+
+
+ARGUMENTS = [
+    (path, param)
+    for path, command, param in PARAMETERS
+    if isinstance(param, click.Argument) and isinstance(command, PlainCommand)
+]
+
+
+def test_an_error_names_an_argument_as_options_without_the_brackets_of_the_usage() -> None:
+    assert len(ARGUMENTS) > 40
+    hints = [param.get_error_hint(click.Context(click.Command("x"))) for _, param in ARGUMENTS]
+    assert [hint for hint in hints if re.search(r"[\[\]]|\.\.\.", hint)] == []
+
+
+ROWS = [path.rpartition(" ")[0] for path, param in ARGUMENTS if isinstance(param.type, RowType)]
+
+
+@pytest.mark.parametrize("path", ROWS)
+def test_a_number_below_zero_is_no_option(path: str) -> None:
+    refused = CliRunner().invoke(main, [*path.split()[1:], "-5"])
+
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("Error: -5 should be a number above 0\n")
+
+
+REASONS = [pytest.param(command, id=path) for path, command, param in PARAMETERS if param.name == "reason"]
+
+
+@pytest.mark.parametrize("command", REASONS)
+def test_a_reason_has_at_most_2000_characters(command: click.Command) -> None:
+    assert len(REASONS) > 20
+    ctx = click.Context(command)
+    ctx.params = {param.name or "": None for param in command.params} | {"reason": "x" * 2001}
+    with pytest.raises(click.ClickException, match=r"reason has 2,001 characters: .* at most 2,000"), ctx:
+        command.invoke(ctx)
 
 
 def test_a_wrong_choice_is_named_with_those_that_exist() -> None:
