@@ -117,7 +117,9 @@ def age_shops(tx: Connection, now: datetime) -> None:
 
 
 def _make_secrets() -> dict[str, str]:
-    return {kind.name: kind.generate() for kind in SECRET_KINDS.values() if kind.is_webhook} | {
+    return {
+        kind.name: kind.generate() for kind in SECRET_KINDS.values() if kind.is_webhook and kind.make_value
+    } | {
         "shopify-token": f"shpat_{secrets.token_hex(16)}",
         "stripe-key": f"sk_test_{secrets.token_hex(16)}",
     }
