@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from services.core.broker import BrokerUnreachable
 from services.core.clock import utc_now
 from services.core.db import get_engine, make_engine, transaction
+from services.core.locks import LEADER_LOCK
 from services.core.settings import get_settings
 from services.jobs.store import record_jobs
 from services.jobs.tick import (
@@ -38,7 +39,6 @@ from services.ledger.dispatch import get_sender, send_messages
 from services.ledger.heartbeats import record_beat, record_release
 from tasks.collectors import COLLECTORS, FOLLOWERS
 
-LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
 JOBS_SECONDS = 5.0
 STANDBY_SECONDS = 2.0

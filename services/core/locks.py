@@ -7,6 +7,9 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import arrays
 
+LEADER_LOCK = 0x5F1EE8
+"""The session lock of the beat that leads; the other locks are of two numbers."""
+
 
 class LockKind(IntEnum):
     """Kinds of locks, in the order in which every transaction takes them.

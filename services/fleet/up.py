@@ -93,6 +93,8 @@ def start_fleet(
         close_folders(home)
         reaper = Reaper()
         stack.callback(reaper.close)
+        if given.get("DATABASE_URL") and not given.get("BROKER_URL"):
+            refuse_other_fleet(os.environ | given)
         embedded = _find_embedded_ports(home, given)
         wanted = _find_wanted_ports(given, sandbox=sandbox)
         picked = pick_ports({**wanted, **embedded}, auto=auto_ports, hold=partial(hold_port, held=stack))
@@ -135,10 +137,28 @@ def start_fleet(
         yield RunningFleet(supervisor=supervisor, values=env, home=home)
 
 
-def migrate(env: dict[str, str]) -> None:
-    """Apply the migrations in another process: SQLAlchemy would stay in the supervisor's memory."""
+def migrate(env: Mapping[str, str]) -> None:
+    """Apply the migrations; raise ``ServerFailed`` with the reason."""
+    if fault := _run_step("services.cli.main", env, "migrate"):
+        raise ServerFailed(
+            f"the fleet of FLEET_HOME={env['FLEET_HOME']} cannot start: {fault}. To start an empty one, set "
+            "FLEET_HOME to another folder"
+        )
+
+
+def refuse_other_fleet(env: Mapping[str, str]) -> None:
+    """Raise ``ServerFailed`` if a beat leads on the given database: this fleet would have its own broker."""
+    if fault := _run_step("services.fleet.other_fleet", env):
+        raise ServerFailed(fault)
+
+
+def _run_step(module: str, env: Mapping[str, str], *arguments: str) -> str:
+    """Run ``module`` in another process: its libraries would stay in the supervisor's memory.
+
+    Returns its output if it failed, else an empty text.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "services.cli.main", "migrate"],
+        [sys.executable, "-m", module, *arguments],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -146,12 +166,7 @@ def migrate(env: dict[str, str]) -> None:
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        fault = done.stdout.strip().removeprefix("Error: ")
-        raise ServerFailed(
-            f"the fleet of FLEET_HOME={env['FLEET_HOME']} cannot start: {fault}. To start an empty one, set "
-            "FLEET_HOME to another folder"
-        )
+    return done.stdout.strip().removeprefix("Error: ") if done.returncode else ""
 
 
 def _find_embedded_ports(home: Path, given: dict[str, str]) -> dict[str, int]:
