@@ -1,4 +1,4 @@
-"""Runs ``celery`` in processes forked from one that has imported it: to import it takes 1.5 s of CPU.
+"""Runs ``celery`` and ``fleet`` in processes forked from one that has imported them: 1.5 s of CPU each.
 
 Modules that read the environment while they are imported have read that of the first process: a test of
 ``services.cli.base.IS_IT_UP`` needs a process of its own.
@@ -12,10 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _FORKS = get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["celery.bin.celery", "flower.command", "tasks.celery", "kombu.transport.redis"]
+    ["celery.bin.celery", "flower.command", "tasks.celery", "kombu.transport.redis", "services.cli.servers"]
 )
 
 
@@ -31,19 +32,23 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, outputs: S
     sys.exit(script.load()())
 
 
-def run_celery(
-    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+def run_celery(*arguments: str, **process: Any) -> CompletedProcess[str]:
+    """Return how ``celery`` ended."""
+    return run_program("celery", *arguments, **process)
+
+
+def run_program(
+    *line: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> CompletedProcess[str]:
-    """Return how ``celery`` ended; by default it has the environment and the folder of the test."""
+    """Return how the program ended; by default it has the environment and the folder of the test."""
     with TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        line = ["celery", *arguments]
         process = _FORKS.Process(
             target=_run, args=(line, dict(env or os.environ), cwd or Path.cwd(), outputs)
         )
         process.start()
-        process.join(60)
+        process.join(120)
         if process.exitcode is None:
             process.kill()
-            raise TimeoutError(f"{line} did not end within 60 s")
+            raise TimeoutError(f"{line} did not end within 120 s")
         return CompletedProcess(line, process.exitcode, *(path.read_text() for path in outputs))

@@ -1,8 +1,6 @@
 """``fleet migrate`` against an empty database, as a person runs it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -11,6 +9,7 @@ import pytest
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.errors import ServerFailed
 from services.fleet.up import migrate
+from tests.cli.programs import run_program
 
 
 def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> str:
@@ -23,8 +22,7 @@ def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> s
         "SECRET_KEY": "k" * 40,
         **more,
     }
-    command = [sys.executable, "-m", "services.cli.main", "migrate", *arguments]
-    done = subprocess.run(command, env=env, cwd=home.parent, capture_output=True, text=True, check=False)
+    done = run_program("fleet", "migrate", *arguments, env=env, cwd=home.parent)
     assert (done.returncode != 0) == bool(more), done.stderr
     return done.stderr if more else done.stdout
 
