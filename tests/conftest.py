@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.pool import QueuePool
 
 from services.core import db
+from services.core.clock import utc_now
 from services.core.crypto import get_sealer
 from services.core.settings import Settings, get_settings
 from services.fleet.embedded import postgres
@@ -129,6 +130,12 @@ def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def now(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set ``NOW`` of the module to the time of the test: that of the collection may be half an hour ago."""
+    monkeypatch.setattr(request.module, "NOW", utc_now())
+
+
+@pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
     """Settings of the test process."""
     return get_settings()
@@ -152,8 +159,7 @@ _FIND_USED = " union all ".join(
     for name in _TABLES
 )
 _RESTART_IDENTITIES = """
-select setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false) from pg_sequences
- where schemaname = 'public' and last_value is not null
+select setval(seqrelid, seqstart, false) from pg_sequence where pg_sequence_last_value(seqrelid) is not null
 """
 
 

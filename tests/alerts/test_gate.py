@@ -24,16 +24,11 @@ from services.core.settings import get_settings
 from tests.audit.chains import altering, append_chain, entry
 from tests.fakes.settings import settings_of
 
+pytestmark = pytest.mark.usefixtures("now")
 NOW = utc_now()
 NAME = entry(1, 2).staff_label
 MINUTE = timedelta(minutes=1)
 RENAME = "update audit_events set staff_label = :name where shop_id = 1 and seq = 2"
-
-
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of the test: that of the collection is too old when the suite takes long."""
-    monkeypatch.setitem(globals(), "NOW", utc_now())
 
 
 def run(*arguments: str) -> Result:

@@ -26,6 +26,7 @@ from tests.fakes.settings import settings_of
 
 URL = "/api/v1/deploy-gate"
 SECRET = "tests-only-cron-secret-" + "c" * 32
+pytestmark = pytest.mark.usefixtures("now")
 NOW = utc_now()
 
 

@@ -20,6 +20,7 @@ from tests.cli.commands import run
 from tests.console.fleet_of_shops import add_fine_shops, add_signals
 from tests.console.people import make_console, sign_in_as
 
+pytestmark = pytest.mark.usefixtures("now")
 NOW = utc_now()
 
 _RUN = """

@@ -21,6 +21,7 @@ from services.shops.shops import set_shop
 from tests.console.people import make_console, sign_in_as
 from tests.console.test_access import fill
 
+pytestmark = pytest.mark.usefixtures("now")
 NOW = utc_now()
 
 
