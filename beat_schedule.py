@@ -118,6 +118,14 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, outreach_sends, mail_outbox",
     ),
     Job(
+        name="read-bounces",
+        topic="bounce_read",
+        title="reads delivery reports of mail servers from a mailbox, if one is set",
+        schedule="*/15 * * * *",
+        covers=Covers.MOMENT,
+        evidence="job_runs, mail_events, mail_suppressions",
+    ),
+    Job(
         name="audit-verify",
         topic="audit_verify",
         title="recomputes every audit chain and compares it with its anchors",

@@ -14,6 +14,7 @@ from services.conversations.handler import ingest_interactions
 from services.costs.sms_usage import read_sms_costs
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
 from services.jobs.handler import JobHandler
+from services.jobs.read_bounces import read_bounces
 from services.jobs.sentry_monitors import SentryCheckinHandler
 from services.ledger.replay import review_events
 from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
@@ -106,6 +107,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "audit_archive": JobHandler(archive_events),
     "retention": JobHandler(delete_old),
     "due_reports": JobHandler(run_due_reports),
+    "bounce_read": JobHandler(read_bounces),
     "report_send": ReportSendHandler(),
     "outreach": JobHandler(start_series),
     "privacy_export": PrivacyExportHandler(),

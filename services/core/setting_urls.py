@@ -95,6 +95,15 @@ def parse_web_address(raw: str) -> str:
     return raw
 
 
+def parse_mailbox_address(raw: str) -> str:
+    """Return ``raw``, whose password its error does not show. ``imap`` is for this machine only."""
+    parts = _split(raw, with_port=True)
+    is_local = parts.scheme == "imap" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if raw and not ((parts.scheme == "imaps" or is_local) and parts.hostname and parts.username):
+        raise SettingsInvalid(" should be like imaps://user:password@host/INBOX")
+    return raw
+
+
 def parse_management_api(raw: str) -> str:
     parts = _split(raw, with_port=True)
     if raw and (parts.scheme not in ("https", "http") or not parts.hostname or not parts.path.strip("/")):

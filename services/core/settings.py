@@ -31,6 +31,7 @@ from services.core.setting_urls import (
     is_smtp,
     parse_archive_url,
     parse_issuer,
+    parse_mailbox_address,
     parse_management_api,
     parse_public_url,
     parse_web_address,
@@ -155,6 +156,7 @@ class Settings:
     sendgrid_webhook_key: str = _secret()
     resend_api_key: str = _secret()
     resend_webhook_secret: str = _secret()
+    bounce_mailbox_url: str = _secret(parse_mailbox_address)
     resend_api_base: str = _setting("https://api.resend.com", parse_public_url)
     archive_url: str = _setting(
         "", parse_archive_url, lambda given: (given["fleet_home"] / "archive").as_uri()

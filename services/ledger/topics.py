@@ -126,6 +126,7 @@ _ALL = (
     replace(_JOB, name="audit_archive", queue="reports"),
     replace(_JOB, name="retention", queue="reports"),
     replace(_JOB, name="due_reports", queue="reports"),
+    replace(_JOB, name="bounce_read", queue="email"),
     replace(_LONG, name="report_send", queue="reports", tries=8, backoff_base=timedelta(seconds=30)),
     replace(_JOB, name="outreach", queue="email"),
     Topic(

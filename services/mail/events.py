@@ -127,7 +127,7 @@ def ingest_mail_events(tx: Connection, items: Sequence[WorkItem], now: datetime)
             batches += (_read(item, event, now) for event in list_sendgrid_events(item.body))
         elif event := find_resend_event(item.body):
             singles.append(_read(item, event, now))
-    inserted = _insert_events(tx, [*singles, *batches])
+    inserted = insert_events(tx, [*singles, *batches])
     for one in batches:
         if one.key in inserted:
             inserted.discard(one.key)
@@ -207,7 +207,8 @@ def _read_payload(item: WorkItem) -> AccountEvent:
     return AccountEvent(item, None if item.shop_id == FLEET else item.shop_id, provider, event)
 
 
-def _insert_events(tx: Connection, events: Iterable[AccountEvent]) -> set[EventKey]:
+def insert_events(tx: Connection, events: Iterable[AccountEvent]) -> set[EventKey]:
+    """Store the ids of ``events``; return those that were never stored before."""
     rows = [(*one.key, one.event.kind, one.at, one.event.detail) for one in events]
     if not rows:
         return set()
