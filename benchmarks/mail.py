@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from smtplib import SMTP
@@ -71,9 +71,9 @@ def measure(servers: Servers, *, rounds: int, delay_ms: int, only: str = "") -> 
     for _ in range(rounds):
         for way in ways:
             try:
-                with _sink(delay_ms) as sink:
+                with open_sink(delay_ms) as sink:
                     count = COUNTS[way][delay_ms]
-                    rate = _rate(servers, sink, way, count)
+                    rate = find_rate(servers, sink, way, count)
                     mails, different, connections = sink.counts()
                 if (mails, different) != (count, count):
                     raise BenchmarkFailed(
@@ -85,11 +85,12 @@ def measure(servers: Servers, *, rounds: int, delay_ms: int, only: str = "") -> 
     return report
 
 
-def _rate(servers: Servers, sink: _Sink, way: str, count: int) -> float:
+def find_rate(servers: Servers, sink: _Sink, way: str, count: int) -> float:
+    """Return the mails per second of a way."""
     if way in BARE:
-        with _program(way, sink, count, {}) as program:
-            _start([program])
-            return count / float(_line(program))
+        with _open_way(way, sink, count, {}) as program:
+            start([program])
+            return count / float(read_line(program))
     name = f"mail_{time.monotonic_ns()}"
     url = create_database(servers, name, template=EMPTY)
     try:
@@ -104,10 +105,10 @@ def _rate(servers: Servers, sink: _Sink, way: str, count: int) -> float:
         }
         with ExitStack() as stack:
             names = ["outbox"] * OURS[way] if way in OURS else [way]
-            programs = [stack.enter_context(_program(name, sink, count, env)) for name in names]
-            _start(programs)
+            programs = [stack.enter_context(_open_way(name, sink, count, env)) for name in names]
+            start(programs)
             for program in programs:
-                _line(program)
+                read_line(program)
         return _read_rate(url, count, is_ours=way in OURS)
     finally:
         drop_database(servers, name)
@@ -145,19 +146,26 @@ def _read_rate(url: str, count: int, *, is_ours: bool) -> float:
 
 
 @contextmanager
-def _sink(delay_ms: int) -> Iterator[_Sink]:
+def open_sink(delay_ms: int) -> Iterator[_Sink]:
     argv = [sys.executable, "-m", "benchmarks.mail_sink", "--delay-ms", str(delay_ms)]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield _Sink(port=int(_line(process)))
+            yield _Sink(port=int(read_line(process)))
         finally:
             process.kill()
 
 
+def _open_way(
+    way: str, sink: _Sink, count: int, env: dict[str, str]
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return open_program("benchmarks.mail_ways", [way, str(sink.port), str(count)], env)
+
+
 @contextmanager
-def _program(way: str, sink: _Sink, count: int, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def open_program(module: str, words: Sequence[str], env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a module that prints ``ready`` and waits for a line."""
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.mail_ways", way, str(sink.port), str(count)],
+        [sys.executable, "-m", module, *words],
         cwd=ROOT,
         env={**os.environ, **env},
         stdin=subprocess.PIPE,
@@ -170,9 +178,9 @@ def _program(way: str, sink: _Sink, count: int, env: dict[str, str]) -> Iterator
             process.kill()
 
 
-def _start(programs: list[subprocess.Popen[str]]) -> None:
+def start(programs: list[subprocess.Popen[str]]) -> None:
     for program in programs:
-        if _line(program) != "ready":
+        if read_line(program) != "ready":
             raise BenchmarkFailed("a program did not become ready")
     for program in programs:
         assert program.stdin is not None
@@ -180,9 +188,15 @@ def _start(programs: list[subprocess.Popen[str]]) -> None:
         program.stdin.flush()
 
 
-def _line(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if not line:
         raise BenchmarkFailed(f"a program ended with {process.poll()}")
     return line
+
+
+def await_start() -> None:
+    """Print that this program is ready, and wait for its start."""
+    print("ready", flush=True)
+    sys.stdin.readline()

@@ -20,6 +20,7 @@ from benchmarks import (
     latency,
     mail,
     ours,
+    outreach,
     reconcile,
     retention,
     strangers,
@@ -106,6 +107,10 @@ def _mail(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return [mail.measure(servers, rounds=args.rounds, delay_ms=ms, only=args.only) for ms in (0, 10)]
 
 
+def _outreach(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [outreach.measure(servers, people=args.people)]
+
+
 def _reconcile(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return reconcile.measure(servers, rounds=args.rounds, rows=args.reconcile_rows)
 
@@ -135,6 +140,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "latency": _latency,
     "strangers": _strangers,
     "mail": _mail,
+    "outreach": _outreach,
     "audit-write": _audit_write,
     "audit-verify": _audit_verify,
     "reconcile": _reconcile,
@@ -175,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--work-rows", type=int, default=1_000_000, help="work (console); 10000000 takes half an hour"
     )
+    parser.add_argument("--people", type=int, default=100_000, help="people (outreach); 20000 is quick")
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")

@@ -38,6 +38,8 @@ class TransactionalRunner:
         try:
             with transaction(self._engine) as tx:
                 claim = claim_transactional(tx, topic, now, self._last_shop.get(topic.name, 0))
+                # Another worker may have locked all rows of these shops: the next claim begins after them.
+                self._last_shop[topic.name] = claim.last_shop_id
                 if not claim.items:
                     return BatchResult(none_claimable=claim.none_claimable)
                 ids = [item.id for item in claim.items]
@@ -51,7 +53,6 @@ class TransactionalRunner:
             for item_id in ids:
                 result.add(self.run_one(topic, handler, item_id, None))
             return result
-        self._last_shop[topic.name] = claim.last_shop_id
         result.more = claim.more
         return result
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert
 
+from services.core.pg_arrays import array_parameters, encode_rows
 from services.ledger.work import FLEET, NewWork
 from services.mail.message import Mail, MailInvalid, make_headers
 from services.mail.tables import mail_outbox, mail_parts
@@ -20,11 +20,16 @@ LARGEST_BYTES = 25 * 1024 * 1024
 
 # The key never expires, so a mail is stored once, sent or not. A transaction waits for another one's
 # uncommitted row with the same key.
-_RECORD = (
-    insert(mail_outbox)
-    .on_conflict_do_nothing(constraint="uq_mail_outbox_key")
-    .returning(mail_outbox.c.id, mail_outbox.c.shop_id, mail_outbox.c.dedupe_key)
-)
+_COLUMNS = (
+    "shop_id", "dedupe_key", "kind", "period", "recipient", "subject", "text", "html", "headers", "has_parts",
+    "is_commercial", "request_id", "created_at",
+)  # fmt: skip
+_RECORD = f"""
+insert into mail_outbox ({", ".join(_COLUMNS)})
+select * from unnest({array_parameters(mail_outbox, _COLUMNS)})
+    on conflict on constraint uq_mail_outbox_key do nothing
+returning id, shop_id, dedupe_key
+"""  # noqa: S608 - our own names
 
 
 def record_mails(
@@ -44,7 +49,9 @@ def record_mails(
     # Sorted, so that two transactions with the same mails do not deadlock.
     keys = sorted(first, key=lambda key: (key[0] or FLEET, key[1]))
     usual = {"request_id": request_id, "created_at": now}
-    stored = tx.execute(_RECORD, [_make_row(first[key], key[1]) | usual for key in keys]).all()
+    made = [_make_row(first[key], key[1]) | usual for key in keys]
+    rows = encode_rows(mail_outbox, _COLUMNS, [[row[name] for name in _COLUMNS] for row in made])
+    stored = tx.exec_driver_sql(_RECORD, rows).all()
     for mail_id, shop_id, key in stored:
         _record_parts(tx, mail_id, first[shop_id, key])
     return [make_send_work(shop_id, mail_id, "mail", request_id) for mail_id, shop_id, _ in sorted(stored)]

@@ -12,7 +12,7 @@ from services.outreach.plan import PersonPlan, plan_person
 from services.outreach.series import Series
 from services.shops.shops import Shop
 
-SEGMENT = 500
+SEGMENT = 200
 """People of one work item: all its mails are composed and committed together."""
 _RECENT = timedelta(days=4)
 """Sends of so many days count for the cap; older reminders are of other days."""
