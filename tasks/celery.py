@@ -66,6 +66,7 @@ def _make_config(settings: Settings) -> dict[str, Any]:
         # Workers wait for an unreachable broker without limit; publishers do not wait.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a quorum queue of a killed node has no leader for a moment
         broker_connection_timeout=4,
         broker_pool_acquire_timeout=5,
         task_publish_retry=False,

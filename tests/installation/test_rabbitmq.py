@@ -142,6 +142,28 @@ def test_after_a_fault_under_load_nothing_is_lost_and_everything_works_again(
     )
 
 
+def test_a_worker_outlives_a_broker_that_refuses_its_queue(chaos: Chaos, rabbitmq: RabbitMQ) -> None:
+    """RabbitMQ refuses a queue of another type, and for a moment each queue of a node that was killed."""
+    queue = f"{rabbitmq.management_url}queues/fleet/email"
+    other_type = {"durable": True, "arguments": {"x-queue-type": "classic"}}
+
+    def replace_queue() -> bool:
+        httpx.delete(queue)
+        return httpx.put(queue, json=other_type).is_success  # not if a process declared its own first
+
+    def inject(*_: object) -> None:
+        log = chaos.fleet.home / "fleet.log"
+        before = log.stat().st_size
+        wait_until(replace_queue, "the queue of another type")
+        wait_until(lambda: b"PRECONDITION_FAILED" in log.read_bytes()[before:], "the refusal")
+        httpx.delete(queue).raise_for_status()
+
+    outcome = chaos.run_fault(Fault("queue refused", inject, keeps_workers=True))
+
+    assert outcome.failed == []
+    assert (outcome.lost, outcome.applied_twice) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "fault", [each for each in FAULTS if "broker" not in each.name], ids=lambda fault: fault.name
 )
