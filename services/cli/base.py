@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 import click
-from psycopg.errors import InsufficientPrivilege, UndefinedTable
+from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -228,7 +228,7 @@ def describe_database_error(error: DBAPIError | PoolTimeout) -> str:
         return f"no free connection to the database at {server}: `fleet doctor` shows why"
     lines = str(error.orig).strip().splitlines()
     reason = lines[0] if lines else type(error.orig).__name__
-    if isinstance(error.orig, UndefinedTable):
+    if isinstance(error.orig, UndefinedTable | UndefinedColumn):
         return "the database has no tables yet, or older ones: run `fleet migrate`"
     if isinstance(error.orig, InsufficientPrivilege):
         return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"

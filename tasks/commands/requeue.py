@@ -106,7 +106,7 @@ def unlock(_ctx: click.Context, older_than: timedelta, **options: Any) -> None:
     Example: celery -A tasks unlock --older-than 30m
     """
     find = partial(ledger.find_stuck, older_than=older_than, now=utc_now())
-    age = f", locked for more than {format_seconds(older_than.total_seconds())}"
+    age = f" (locked for more than {format_seconds(older_than.total_seconds())})"
     _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=older_than), age)
 
 

@@ -7,8 +7,10 @@ import click
 import pytest
 from celery.bin.celery import celery
 from click.testing import CliRunner
+from psycopg import Error
 from psycopg import OperationalError as PsycopgError
-from sqlalchemy.exc import OperationalError
+from psycopg.errors import UndefinedColumn, UndefinedTable
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from services.cli.base import CommandGroup, describe_database_error
 from services.cli.main import main
@@ -70,6 +72,13 @@ def test_an_error_inside_a_command_has_the_form_of_its_exit_code(
     assert refused.exit_code == code
     assert form.fullmatch(refused.stderr), refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize("kind", [UndefinedTable, UndefinedColumn])
+def test_an_error_of_an_older_schema_names_the_migrations(kind: type[Error]) -> None:
+    fault = ProgrammingError("", {}, kind("column shop_config.x does not exist"))
+
+    assert describe_database_error(fault).endswith("has no tables yet, or older ones: run `fleet migrate`")
 
 
 @pytest.mark.parametrize(
