@@ -34,6 +34,19 @@ def acknowledge(tx: Connection, incident_id: int, **author: Unpack[Author]) -> R
     return _act(tx, incident_id, "acknowledge", change, text, **author)
 
 
+def release_incidents(tx: Connection, holder: str, why: str, **author: Unpack[Author]) -> list[int]:
+    """Take the open incidents of ``holder`` from that person; return their ids.
+
+    A P1 among them is sent again every 30 minutes until another person acknowledges it.
+    """
+    held = select(incidents.c.id).where(incidents.c.status == "open", incidents.c.acknowledged_by == holder)
+    ids = list(tx.execute(held.order_by(incidents.c.id)).scalars())
+    for incident_id in ids:
+        change = {"acknowledged_at": None, "acknowledged_by": None}
+        _act(tx, incident_id, "release", change, why, **author)
+    return ids
+
+
 def add_note(tx: Connection, incident_id: int, note: str, **author: Unpack[Author]) -> Row[Any]:
     """Add ``note`` to the timeline, also of a resolved incident; return the row before."""
     text = require_text(note, "text", "it should say what was seen or done")
@@ -175,6 +188,7 @@ def _act(
 
 _PAST = {
     "acknowledge": "acknowledged",
+    "release": "took the holder of",
     "note": "noted on",
     "snooze": "snoozed",
     "resolve": "resolved",

@@ -1,6 +1,7 @@
 """``fleet users``: people who sign in to the console."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ from services.accounts.people import (
     unlock_person,
 )
 from services.accounts.roles import ABOUT, ROLE_NAMES, Role, parse_role
+from services.alerts.people import release_incidents
 from services.cli.base import (
     CommandGroup,
     actor_option,
@@ -167,6 +169,8 @@ def set_role(email: str, role: str, shop: str, dry_run: bool, actor: str, as_jso
 def remove(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) -> None:
     """Remove a person: their sessions and API tokens end at once. Lists the secrets that they could read.
 
+    Open incidents that the person holds have no holder afterwards.
+
     \b
     Example: fleet users remove ada@example.com --dry-run
     """
@@ -175,10 +179,15 @@ def remove(email: str, force: bool, dry_run: bool, actor: str, as_json: bool) ->
         secrets = list_readable_secrets(tx, person)
     confirm(f"Remove {person.email}, {format_roles(person.roles)}?", force=force or dry_run)
     with transaction_or_plan(dry_run=dry_run) as tx:
-        remove_person(tx, person, now=utc_now(), **audit_author(actor))
+        author: dict[str, Any] = {"now": utc_now(), **audit_author(actor)}
+        remove_person(tx, person, **author)
+        released = release_incidents(tx, person.email, f"{person.email} was removed", **author)
     commands = [f"fleet shops secret {shop} {name}" for shop, name in secrets]
-    document = {"email": person.email, "rotate": commands, "changed": not dry_run}
+    document = {"email": person.email, "rotate": commands, "incidents": released, "changed": not dry_run}
     _report(f"{'Would remove' if dry_run else 'Removed'} {person.email}.", document, as_json=as_json)
+    if released and not as_json:
+        ids = " ".join(map(str, released))
+        click.echo(f"These incidents have no holder now. To take them: fleet incidents ack {ids}")
     if commands and not as_json:
         click.echo("They could read these secrets. Rotate each:")
         click.echo("\n".join(f"  {one}" for one in commands))

@@ -12,6 +12,8 @@ from services.accounts.people import find_access, get_person
 from services.accounts.roles import Role
 from services.accounts.sessions import find_session, start_session
 from services.accounts.sign_in_locks import MAX_FAILURES, Subject, count_failure, find_lock
+from services.alerts.incidents import Incident, record_incidents
+from services.alerts.people import acknowledge, resolve_by_person
 from services.core.clock import utc_now
 from services.core.db import transaction
 from tests.cli.commands import SECRET, run
@@ -167,6 +169,7 @@ def test_a_removal_ends_sessions_and_tokens_and_lists_what_to_rotate(harbour: st
     assert planned == {
         "email": BOB,
         "rotate": [f"fleet shops secret {harbour} shopify-webhook"],
+        "incidents": [],
         "changed": False,
         "dry_run": True,
     }
@@ -182,6 +185,27 @@ def test_a_removal_ends_sessions_and_tokens_and_lists_what_to_rotate(harbour: st
     with transaction() as tx:
         assert find_session(tx, session, now) is None
         assert find_token_access(tx, token, "", now) is None
+
+
+def test_the_incidents_of_a_person_who_is_removed_have_no_holder() -> None:
+    assert users("add", BOB, "--role", "operator").exit_code == 0
+    now = utc_now()
+    with transaction() as tx:
+        rules = ("secret_old", "heartbeat_old", "work_dead", "gap_healed")
+        record_incidents(tx, [Incident(None, rule, "2026-11-20", "P1", "x") for rule in rules], now)
+        ids = list(tx.execute(text("select id from incidents order by id")).scalars())
+        for incident_id, holder in zip(ids, (BOB, BOB, ADA, BOB), strict=True):
+            acknowledge(tx, incident_id, by=holder, now=now)
+        resolve_by_person(tx, ids[3], by=BOB, reason="done", now=now)
+    assert document("remove", BOB, "--dry-run")["incidents"] == ids[:2]
+    assert count("select count(*) from incidents where acknowledged_by is null") == 0
+
+    assert f"To take them: fleet incidents ack {ids[0]} {ids[1]}\n" in users("remove", BOB, "-f").output
+    with transaction() as tx:
+        rows = tx.execute(text("select acknowledged_by, acknowledged_at is null from incidents order by id"))
+        assert [tuple(row) for row in rows] == [(None, True), (None, True), (ADA, False), (BOB, False)]
+        entries = text("select text from incident_entries where kind = 'release'")
+        assert tx.execute(entries).scalars().all() == [f"{BOB} was removed"] * 2
 
 
 def test_a_removal_without_a_yes_removes_nobody() -> None:
