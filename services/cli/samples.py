@@ -97,11 +97,16 @@ def _quo(provider: str) -> Mapping[str, Maker]:
     }
 
 
+def _from_mail(topic: str) -> Maker:
+    return lambda rng, _, now: make("resend", topic, rng, at=now)
+
+
 SAMPLES: Mapping[str, Mapping[str, Maker]] = {
     "shopify": {**_COMPUTED, **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED}},
     "stripe": {topic: _event(topic) for topic in _STRIPE},
     "openphone": _quo("openphone"),
     "quo": _quo("quo"),
+    "resend": {topic: _from_mail(topic) for topic in load_templates("resend")["bodies"]},
 }
 """The first topic of each provider is the default."""
 

@@ -68,7 +68,8 @@ def read_standard_delivery(
 
 def standard_object_key(data: Mapping[str, Any]) -> str:
     """Return the id of the object in ``data``, from the first field that senders use for it."""
-    return id_text(data.get("id")) or id_text(data.get("object")) or id_text(data.get("resource"))
+    names = ("id", "object", "resource", "email_id")
+    return next(filter(None, (id_text(data.get(name)) for name in names)), "")
 
 
 def verify_standard(

@@ -83,6 +83,7 @@ def test_sent_sample_is_what_its_reader_accepts(
     ((path, headers, body),) = ingress.requests
     assert path == f"/webhooks/{provider.replace('quo', 'openphone')}/harbour"
     readers = {"shopify": read_shopify_delivery, "stripe": read_stripe_delivery}
+    readers["resend"] = read_standard_delivery
     delivery = readers.get(provider, read_openphone_delivery)(headers, body, keys(name), utc_now())
     assert (delivery.topic, delivery.readable) == (topic, True)
     assert delivery.key

@@ -218,6 +218,16 @@ def final_state(engine: Engine) -> tuple[Any, ...]:
     return mails, rows(engine, events), rows(engine, SUPPRESSED)
 
 
+@pytest.mark.parametrize("days", [(1, 3), (3, 1)])
+def test_the_first_time_of_a_kind_stays_in_any_order(engine: Engine, days: Sequence[int]) -> None:
+    (mail,) = send(engine)
+    for day in days:
+        at = int((AT + timedelta(days=day)).timestamp())
+        receive(engine, sendgrid_body(sendgrid_event(f"e{day}", "bounce", mail, timestamp=at)))
+
+    assert mails_of(engine)[0]["bounced_at"] == AT + timedelta(days=1)
+
+
 def test_bounces_count_in_the_alert_rule_and_suppressed_commercial_mail_does_not(engine: Engine) -> None:
     (mail, *_) = send(engine, 3)
     receive(engine, sendgrid_body(sendgrid_event("e1", "bounce", mail)))
@@ -235,8 +245,8 @@ def test_bounces_count_in_the_alert_rule_and_suppressed_commercial_mail_does_not
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["delivered", "deferred", "bounce", "blocked", "spamreport", "unsubscribe", "open"]),
-        st.integers(0, 3),
-        st.integers(0, 12),
+        st.integers(0, 2),
+        st.integers(0, 9),
     ),
     max_size=9,
 )
@@ -258,7 +268,7 @@ def test_any_split_order_and_repetition_gives_one_final_state(
             sendgrid_event(
                 f"e{n}",
                 event,
-                sent[which] if which < 3 else None,
+                sent[which] if which < 2 else None,
                 timestamp=int((AT + timedelta(days=day)).timestamp()),
             )
             for n, (event, which, day) in enumerate(facts)
