@@ -129,6 +129,15 @@ def check_letter(figures: Figures) -> Check:
     return Check("an owner letter goes out once approved", sent == 1, f"{sent} mailed", "fleet letters list")
 
 
+def check_reminders(figures: Figures, run: Mapping[str, Any], clicks: str, people: int) -> Check:
+    """Check that each person with consent got one reminder, and that one click unsubscribed."""
+    sent, exits = figures.mails.get("outreach_mail", 0), run["exit"]
+    holds = (sent, exits, clicks) == (people, 0, "200, then 200")
+    return Check("people with consent are reminded", holds,
+                 f"{sent} mails to {people} people, exit {exits}, unsubscribed with {clicks}",
+                 "fleet outreach preview reminders")  # fmt: skip
+
+
 def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id: int) -> list[Check]:
     """Check that the chains verify, and that verification names the altered row."""
     rows, chains = clean.get("rows", 0), clean.get("chains", ())

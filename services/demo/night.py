@@ -96,6 +96,13 @@ class Operator:
         self.stage.say(f"fleet jobs run {job}: exit {result['exit']}, {result.get('stats')}")
         return result
 
+    def send_reminders(self, ingress: str) -> dict[str, Any]:
+        """Run the job ``send-reminders`` as a process that knows the public address; return its result."""
+        self.stage.step("fleet jobs run send-reminders")
+        result = self._run("jobs", "run", "send-reminders", "--force", PUBLIC_URL=ingress)
+        self.stage.say(f"fleet jobs run send-reminders: exit {result['exit']}, {result.get('stats')}")
+        return result
+
     def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
         """Verify the chains, unchanged and with one altered row; return both outputs and the row's id."""
         self.stage.step("fleet audit verify")
@@ -117,11 +124,11 @@ class Operator:
         self.stage.say(f"one row altered by hand (shop {shop_id}, seq {seq}): verify exits {altered['exit']}")
         return clean, altered, event_id
 
-    def _run(self, *words: str) -> dict[str, Any]:
+    def _run(self, *words: str, **more: str) -> dict[str, Any]:
         """Return the JSON object that the command printed, with ``exit`` and the end of its ``output``."""
         done = subprocess.run(
             [sys.executable, "-m", "services.cli.main", *words],
-            env=self.fleet.values,
+            env={**self.fleet.values, **more},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

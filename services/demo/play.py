@@ -20,7 +20,7 @@ from services.core.db import transaction
 from services.core.files import open_private
 from services.core.ports import LOOPBACK
 from services.core.settings import Settings
-from services.demo import checks, hours, providers, report
+from services.demo import checks, hours, people, providers, report
 from services.demo.day import plan_day, plan_opening
 from services.demo.delivery import DayPlan
 from services.demo.directory import PORTS, clear_home, isolated_environment, use_fleet_settings
@@ -118,6 +118,7 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         providers.count_stock_levels(shops, now)
         providers.fill_pool(shops, now)
         hours.connect_company(shops[0], now, sender.control)
+        people.import_demo_people(shops[0], now)
         stage.say("harbour owns its stock figures and has counted; Shopify owns linden's")
         stage.say(f"{LEADER} and {FOLLOWER} share their stock: pool {POOL}")
         _play_day(stage, fleet, sender, shops, day)
@@ -198,9 +199,13 @@ def _play_night(
     operator.start_night(shops)
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
-    stage.begin("the morning", 3 + len(JOBS))
+    stage.begin("the morning", 4 + len(JOBS))
     operator.repair_breaks(shops[0])
     operator.send_report(shops[0], hours.REPORT)
+    ingress = f"http://{LOOPBACK}:{fleet.values['INGRESS_PORT']}"
+    reminders = operator.send_reminders(ingress)
+    clicks = people.unsubscribe_first(ingress)
+    stage.say(f"a person unsubscribes with one click: {clicks}")
     jobs = [operator.run_job(job) for job in JOBS]
     operator.approve_letter(shops[0])
     waiting = _settle(stage, "the last mails")
@@ -220,6 +225,7 @@ def _play_night(
         checks.check_jobs(jobs),
         checks.check_reports(figures, len(hours.RECIPIENTS)),
         checks.check_letter(figures),
+        checks.check_reminders(figures, reminders, clicks, people.REMINDED),
         *checks.check_proof(*proof),
     ]
     return sender.answers, figures, outside, checked

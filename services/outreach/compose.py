@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.core.errors import Misconfigured
-from services.core.settings import get_settings
 from services.mail.compose import compose_mail
 from services.mail.formatting import day
 from services.mail.message import Mail, MailType
@@ -19,8 +18,8 @@ from services.shops.shops import Shop
 _PLACE = re.compile(r"\{(name|shop|last_active)\}")
 
 
-def check_sender(shop: Shop) -> None:
-    """Raise ``Misconfigured`` naming what the shop lacks for commercial mail."""
+def check_sender(shop: Shop, public_url: str) -> None:
+    """Raise ``Misconfigured`` naming what the shop, or the fleet, lacks for commercial mail."""
     missing = [name for name in ("postal_address", "mail_contact") if not getattr(shop, name)]
     if missing:
         options = " ".join(f"--{name.replace('_', '-')} TEXT" for name in missing)
@@ -29,7 +28,7 @@ def check_sender(shop: Shop) -> None:
             f"commercial mail names its sender, and {shop.slug} has no {' and no '.join(missing)}: "
             f"`fleet shops set {shop.slug} {options}`",
         )
-    if not get_settings().public_url:
+    if not public_url:
         raise Misconfigured(
             "outreach.no_public_url",
             "PUBLIC_URL is not set, so no mail can have a link to unsubscribe: set it to the address of the "
@@ -38,7 +37,11 @@ def check_sender(shop: Shop) -> None:
 
 
 def compose(
-    series: Series, plan: PersonPlan, shop: Shop, texts: Mapping[tuple[str, str], OutreachText]
+    series: Series,
+    plan: PersonPlan,
+    shop: Shop,
+    texts: Mapping[tuple[str, str], OutreachText],
+    public_url: str,
 ) -> Mail:
     """Return the mail of a person's step. Pure."""
     person = plan.person
@@ -49,7 +52,7 @@ def compose(
         shop=shop,
         recipient=person.email,
         period=f"{series.name}/{plan.step}/{person.id}",
-        unsubscribe=get_settings().public_url + PATH + make_token(person.id, series.name, person.link_key),
+        unsubscribe=public_url + PATH + make_token(person.id, series.name, person.link_key),
     )
 
 

@@ -11,6 +11,7 @@ from services.audit.chain import AuditEntry, Mutation
 from services.core.errors import Refused, WorkError
 from services.core.log_redaction import quote_value
 from services.core.pg_arrays import arrays, text_array
+from services.core.settings import get_settings
 from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
 from services.mail.outbox import record_mails
 from services.outreach.audience import Segment, lock_people, plan_people
@@ -73,8 +74,9 @@ def _compose_one(tx: Connection, item: WorkItem, now: datetime) -> HandlerResult
     shop = get_shop_by_id(tx, item.shop_id)
     if shop.removed_at is not None:
         return HandlerResult([Done("removed")])
+    public_url = str(item.payload.get("public_url") or get_settings().public_url)
     try:
-        check_sender(shop)
+        check_sender(shop, public_url)
     except WorkError as fault:
         return HandlerResult([fault])
     segment = Segment(shop.id, first, last)
@@ -82,7 +84,7 @@ def _compose_one(tx: Connection, item: WorkItem, now: datetime) -> HandlerResult
     plans = plan_people(tx, series, shop, segment, now)
     due = [one for one in plans if not one.reason]
     texts = read_texts(tx, shop.id)
-    mails = [compose(series, one, shop, texts) for one in due]
+    mails = [compose(series, one, shop, texts, public_url) for one in due]
     work = record_mails(tx, mails, now, request_id=item.request_id)
     keys = text_array([mail.dedupe_key for mail in mails])
     found = tx.exec_driver_sql(_FIND_MAILS, {"shop_id": shop.id, "key": keys})

@@ -11,6 +11,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.pg_arrays import int_array
+from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.accept import record_work
 from services.ledger.work import FollowUp, NewWork
@@ -44,7 +45,7 @@ def start_series(run: JobRun) -> JobResult:
     faults: dict[int, WorkError] = {}
     for shop_id in {one.shop_id for one in segments} & shops.keys():
         try:
-            check_sender(shops[shop_id])
+            check_sender(shops[shop_id], get_settings().public_url)
         except WorkError as fault:
             faults[shop_id] = fault
     segments = [one for one in segments if one.shop_id in shops]
@@ -86,7 +87,13 @@ def _make_work(run: JobRun, series: Series, segment: Segment) -> NewWork:
         shop_id=segment.shop_id,
         topic=TOPIC,
         key=f"{run.id}:{segment.first}",
-        payload={"run": run.id, "series": series.name, "first": segment.first, "last": segment.last},
+        payload={
+            "run": run.id,
+            "series": series.name,
+            "first": segment.first,
+            "last": segment.last,
+            "public_url": get_settings().public_url,
+        },
         origin="job",
         request_id=run.request_id,
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.db import Page
 from services.core.errors import WorkError
+from services.core.settings import get_settings
 from services.outreach.audience import Segment, plan_people
 from services.outreach.compose import check_sender
 from services.outreach.plan import NOT_DUE, TOO_LATE, PersonPlan
@@ -45,7 +46,7 @@ def preview_series(tx: Connection, series: Series, shop: Shop, now: datetime, li
     People whom the series does not concern are counted as ``not_due`` and not listed.
     """
     try:
-        check_sender(shop)
+        check_sender(shop, get_settings().public_url)
         fault = ""
     except WorkError as found:
         fault = found.detail
