@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -54,6 +55,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     class ByScope(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
         def _split_scope(self, nodeid: str) -> str:
             return next((scope for start, scope in _SCOPES.items() if nodeid.startswith(start)), nodeid)
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            """Forget a complete scope: xdist counts all of the run again after each test, 20 s of CPU."""
+            scope = self._split_scope(self.registered_collections[node][item_index])
+            super().mark_test_complete(node, item_index, duration)
+            if all(self.assigned_work[node][scope].values()):
+                del self.assigned_work[node][scope]
 
     return ByScope(config, log) if config.getvalue("dist") == "loadgroup" else None
 
