@@ -19,21 +19,21 @@ _PLACE = re.compile(r"\{(name|shop|last_active)\}")
 
 
 def check_sender(shop: Shop, public_url: str) -> None:
-    """Raise ``Misconfigured`` naming what the shop, or the fleet, lacks for commercial mail."""
-    missing = [name for name in ("postal_address", "mail_contact") if not getattr(shop, name)]
-    if missing:
+    """Raise ``Misconfigured`` naming all that the shop and the fleet lack for commercial mail."""
+    faults = []
+    if missing := [name for name in ("postal_address", "mail_contact") if not getattr(shop, name)]:
         options = " ".join(f"--{name.replace('_', '-')} TEXT" for name in missing)
-        raise Misconfigured(
-            "outreach.no_sender",
+        faults.append(
             f"commercial mail names its sender, and {shop.slug} has no {' and no '.join(missing)}: "
-            f"`fleet shops set {shop.slug} {options}`",
+            f"`fleet shops set {shop.slug} {options}`"
         )
     if not public_url:
-        raise Misconfigured(
-            "outreach.no_public_url",
+        faults.append(
             "PUBLIC_URL is not set, so no mail can have a link to unsubscribe: set it to the address of the "
-            "ingress",
+            "ingress"
         )
+    if faults:
+        raise Misconfigured("outreach.no_sender", "; ".join(faults))
 
 
 def compose(

@@ -62,7 +62,8 @@ def preview_series(tx: Connection, series: Series, shop: Shop, now: datetime, li
         people.total += 1
         if len(people) < limit:
             one: Any = plan.person
-            people.append(PreviewedPerson(one.external_id, one.email, plan.step, result, plan.starts_at))
+            starts_at = plan.starts_at if result == DUE else None
+            people.append(PreviewedPerson(one.external_id, one.email, plan.step, result, starts_at))
     everybody = tx.exec_driver_sql(_COUNT, {"shop_id": shop.id}).scalar_one()
     counts[NOT_DUE] += everybody - counts.total()
     counts[TOO_LATE] = late

@@ -68,10 +68,13 @@ class RunResult(NamedTuple):
     @property
     def is_good(self) -> bool:
         """Whether the period is done, and nothing that the run counts as ``failed`` or ``waiting``."""
-        is_done = self.status in ("done", "already_done")
-        return is_done and not any(
+        return self.is_done and not any(
             self.line.stats.get(name) for name in ("failed", "failed_segments", "waiting")
         )
+
+    @property
+    def is_done(self) -> bool:
+        return self.status in ("done", "already_done")
 
     def document(self) -> dict[str, Any]:
         """Return the result for the last line of the output."""
@@ -242,8 +245,13 @@ def describe_result(result: RunResult, now: datetime) -> str:
     what = f"{line.job} for {line.period}" + (f" at {result.slug}" if result.slug else "")
     if result.is_good:
         took = "" if line.duration_seconds is None else f" in {line.duration_seconds:.1f} s"
-        before = " before: --force runs it again" if result.status == "already_done" else ""
+        before = " before: --again runs it again" if result.status == "already_done" else ""
         return f"{what} was done{before or took}; {format_stats(line.stats)}"
+    if result.is_done:
+        return (
+            f"{what} was done, but not every mail was sent; {format_stats(line.stats)}: `fleet incidents "
+            "list` and `fleet mail list --status refused` have the causes"
+        )
     if result.status == "waiting" and line.next_try_at is not None:
         seconds = max(0, round((line.next_try_at - now).total_seconds()))
         return f"{what} waits for another try in {seconds} s, which a worker makes: {line.error}"

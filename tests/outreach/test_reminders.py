@@ -1,14 +1,21 @@
 """Daily reminders, from the audience to the figures of the run."""
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
 from services.core.db import transaction
+from services.core.errors import Misconfigured
+from services.outreach.compose import check_sender
 from services.outreach.consents import withdraw
 from services.outreach.people import find_ids
-from services.shops.shops import set_shop
+from services.shops.shops import get_shop, set_shop
+from tasks.commands.jobs_run import RunResult, describe_result
 from tests.outreach.audience import DAY, MAILS, NINE, SENDS, TWO_PM, Audience
+from tests.shopify.sample_payloads import add_shop
 
 
 def test_a_person_without_activity_gets_one_mail_with_sender_and_link(audience: Audience) -> None:
@@ -154,3 +161,26 @@ def test_a_shop_without_a_sender_sends_nothing_and_says_what_is_missing(audience
         set_shop(tx, "harbour", {"postal_address": "Am Hafen 1, 20095 Hamburg"}, now=NINE)
     assert audience.run("send-reminders", NINE, force=True) == {"sent": 2}
     assert audience.rows("select status from incidents") == [("resolved",)]
+
+
+def test_all_that_a_shop_and_the_fleet_lack_is_named_at_once(engine: Engine) -> None:
+    add_shop(engine)
+    with transaction(engine) as tx:
+        shop = get_shop(tx, "harbour")
+    with pytest.raises(Misconfigured) as raised:
+        check_sender(shop, "")
+
+    for name in ("postal_address", "mail_contact", "PUBLIC_URL"):
+        assert name in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("stats", "words"),
+    [({"sent": 1, "failed": 2}, "was done, but not every mail was sent"), ({"sent": 1}, "was done in 1.0 s")],
+)
+def test_a_run_whose_mails_failed_says_so(stats: dict[str, int], words: str) -> None:
+    line: Any = SimpleNamespace(job="send-reminders", period="2026-11-19", stats=stats, duration_seconds=1.0)
+    result = RunResult(None, line, "done")
+
+    assert words in describe_result(result, NINE)
+    assert result.is_good is ("failed" not in stats)
