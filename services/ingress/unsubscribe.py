@@ -61,7 +61,9 @@ def _show(token: str) -> Any:
     if found is None:
         return _show_unknown()
     _, shop = found
-    lines = [f"You get no more mail of this kind from {shop.name} after a click on the button."]
+    lines = [
+        f"You get no more reminders or other commercial mail from {shop.name} after a click on the button."
+    ]
     return _render(f"No more mail from {shop.name}?", lines, has_button=True)
 
 
@@ -78,7 +80,7 @@ def _withdraw(token: str) -> Any:
     contact = (
         f"If this was a mistake, write to {shop.name}: {shop.mail_contact}." if shop.mail_contact else ""
     )
-    lines = [f"{shop.name} sends you no more mail of this kind.", *filter(None, [contact])]
+    lines = [f"{shop.name} sends you no more reminders or other commercial mail.", *filter(None, [contact])]
     return _render("You are unsubscribed", lines)
 
 

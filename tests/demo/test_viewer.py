@@ -41,7 +41,7 @@ def test_every_page_that_is_printed_opens(engine: Engine, tmp_path: Path) -> Non
     sign_in(client, viewer.email, viewer.password)
     words = [word for word in out.export_text().split() if word.startswith("http://localhost:8001/")]
 
-    assert len(words) == 6
+    assert len(words) == 7
     for word in words:
         answer = client.get(word.removeprefix("http://localhost:8001"), follow_redirects=True)
         assert answer.status_code == 200, word

@@ -46,7 +46,7 @@ def test_post_withdraws_once_and_stops_the_mail_in_the_outbox(
     for _ in range(3):
         answer = client.post(path, data={"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
-        assert "Harbour sends you no more mail" in answer.text
+        assert "Harbour sends you no more reminders or other commercial mail" in answer.text
         assert "hello@harbour.example" in answer.text
 
     audience.send()
