@@ -23,9 +23,10 @@ from services.providers.delivery import (
     select_headers,
 )
 from services.providers.mail_event_payload import OF_RESEND, parse_batch
-from services.providers.provider import PLAIN, Provider, SecretKind, WebhookSender, make_whsec
+from services.providers.provider import PLAIN, Provider, SecretKind, WebhookSender
 from services.providers.standard_webhooks import (
     IDENTIFYING_HEADERS,
+    make_secret_kind,
     read_standard_delivery,
     sign_standard,
 )
@@ -158,15 +159,7 @@ RESEND = Provider(
             prefixes=("re_",),
             needs_prefix=True,
         ),
-        SecretKind(
-            name="resend-webhook",
-            description="the signing secret of the Resend webhook, whsec_...",
-            expected="whsec_ and base64 of 24 to 64 bytes",
-            prefixes=("whsec_",),
-            is_base64=True,
-            is_webhook=True,
-            make_value=make_whsec,
-        ),
+        make_secret_kind("resend-webhook", "the signing secret of the Resend webhook, whsec_..."),
     ),
     read=read_standard_delivery,
     identifying_headers=IDENTIFYING_HEADERS,

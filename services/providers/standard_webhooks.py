@@ -111,19 +111,22 @@ def sign_with_id(
     return sign_standard(body, secret, webhook_id=f"msg_{webhook_id}", now=now)
 
 
+def make_secret_kind(name: str, description: str) -> SecretKind:
+    """Return the kind of a signing secret of Standard Webhooks."""
+    return SecretKind(
+        name=name,
+        description=description,
+        expected="whsec_ and base64 of 24 to 64 bytes",
+        prefixes=("whsec_",),
+        is_base64=True,
+        is_webhook=True,
+        make_value=make_whsec,
+    )
+
+
 STANDARD = Provider(
     name="standard",
-    secrets=(
-        SecretKind(
-            name="standard-webhook",
-            description="the whsec_... secret of {source}",
-            expected="whsec_ and base64 of 24 to 64 bytes",
-            prefixes=("whsec_",),
-            is_base64=True,
-            is_webhook=True,
-            make_value=make_whsec,
-        ),
-    ),
+    secrets=(make_secret_kind("standard-webhook", "the whsec_... secret of {source}"),),
     read=read_standard_delivery,
     identifying_headers=IDENTIFYING_HEADERS,
     has_sources=True,
