@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from services.core.errors import Misconfigured, RetryLater
+from services.core.log_redaction import quote_value
 
 TIMEOUT_SECONDS = 30
 LARGEST_READ = 262_144
@@ -112,4 +113,6 @@ def _sign_in(connection: imaplib.IMAP4, address: MailboxAddress) -> None:
     folder = address.folder.replace("\\", "\\\\").replace('"', '\\"')
     status, _ = connection.select(f'"{folder}"')
     if status != "OK":
-        raise Misconfigured("imap.folder_unknown", f"{address.host} has no folder {address.folder!r}")
+        raise Misconfigured(
+            "imap.folder_unknown", f"{address.host} has no folder {quote_value(address.folder)}"
+        )

@@ -44,7 +44,7 @@ def test_no_shops_yet_says_what_to_do(engine: Engine) -> None:
         (["set", "harbour"], "nothing to change"),
         (["set", "harbour", "colour=red"], "field 'colour' should be one of name, timezone"),
         (["set", "harbour", "currency"], "should be field=value"),
-        (["secret", "harbour", "shopify-secret", "--generate"], "should be one of shopify-webhook"),
+        (["secret", "harbour", "shopify-secret", "--generate"], "did you mean 'shopify-client-secret'"),
         (["secret", "harbour", "shopify-token", "--generate"], "cannot be generated"),
         (["secret", "harbour", "shopify-webhook"], "--stdin or --generate"),
         (

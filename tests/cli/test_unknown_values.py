@@ -41,7 +41,10 @@ def event(engine: Engine, harbour: str) -> None:
             "events list --provider stirpe",
             "should be one of shopify, stripe, openphone, sendgrid, resend; did you mean 'stripe'?",
         ),
-        ("events list --provider standard:nobody", "should be one of shopify, stripe, openphone, sendgrid, resend"),
+        (
+            "events list --provider standard:nobody",
+            "should be one of shopify, stripe, openphone, sendgrid, resend",
+        ),
         ("events list --shop harbor", "it should be one of harbour; did you mean 'harbour'?"),
         ("events list --since 2099-01-01", "'2099-01-01' is in the future"),
         ("events show 99999", "there is no event 99999: the newest is 2, `fleet events list` lists them"),
