@@ -233,6 +233,19 @@ def broker_url(servers: EmbeddedServers, environment: dict[str, str]) -> str:
     return servers.broker_url
 
 
+@pytest.fixture(autouse=True)
+def _forget_celery() -> Iterator[None]:
+    """Remove what Celery's command line writes into the environment, which later processes would inherit.
+
+    A beat with another ``CELERY_BROKER_URL`` than ``BROKER_URL`` refuses to start.
+    """
+    before = {name for name in os.environ if name.startswith("CELERY_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("CELERY_")]:
+        if name not in before:
+            del os.environ[name]
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """Folder of the providers' sample payloads, which are not part of the project."""

@@ -1,9 +1,12 @@
 """Rules of the suite: no test asserts how long something took, and only the count of files reads frames."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 TESTS = Path(__file__).parents[1]
 CLOCKS = {"monotonic", "perf_counter", "process_time", "time"}
@@ -60,3 +63,8 @@ def test_a_wait_for_a_thread_or_a_program_has_a_minute() -> None:
     ]
 
     assert found == []
+
+
+def test_no_test_leaves_settings_of_celery_to_the_next(request: pytest.FixtureRequest) -> None:
+    assert "_forget_celery" in request.fixturenames
+    assert [name for name in os.environ if name.startswith("CELERY_")] == []

@@ -58,6 +58,7 @@ def fleet(
             "STRIPE_API_BASE": f"{url}/stripe",
             "SLACK_WEBHOOK_URL": f"{slack.url}/services/T0/B0/journeys",
             "ALLOW_PRIVATE_URLS": "1",
+            "MAIL_TRANSPORT": "file",
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         programs = plan_programs({**os.environ, **env, **unused}, home, home, sandbox=True, mail_sink=False)
