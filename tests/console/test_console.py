@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,6 +21,8 @@ from services.fleet.ports import find_free_port
 from services.ledger.topics import QUEUES
 from tests.console.people import make_console, sign_in_as
 from tests.health.fleet_rows import add_heartbeats, add_work
+
+TEMPLATES = Path(str(files("services.console") / "templates"))
 
 
 def open_client(engine: Engine) -> FlaskClient:
@@ -82,6 +87,15 @@ def test_the_console_answers_health_as_ingress_does(engine: Engine) -> None:
 )
 def test_age_is_readable(seconds: float | None, expected: str) -> None:
     assert describe_age(seconds) == expected
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda one: one.name)
+def test_every_part_that_scrolls_is_reached_by_keys_and_has_a_name(template: Path) -> None:
+    parts = re.findall(r'<pre\b[^>]*>|<[a-z]+ class="(?:[^"]* )?wide[ "][^>]*>', template.read_text())
+
+    for part in parts:
+        assert 'tabindex="0"' in part
+        assert part.startswith("<pre") or re.search(r'role="region" aria-label="[^"]+"', part), part
 
 
 def test_weak_secret_is_a_warning_at_start_and_not_shown(

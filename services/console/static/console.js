@@ -15,15 +15,6 @@ document.addEventListener("keydown", (event) => {
   pending = event.key === "g" ? "g" : "";
 });
 
-// A table that is wider than the window is scrolled by keys too.
-function makeWideFocusable() {
-  for (const one of document.querySelectorAll(".wide, pre")) {
-    if (one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight) one.tabIndex = 0;
-    else one.removeAttribute("tabindex");
-  }
-}
-for (const event of ["DOMContentLoaded", "resize", "htmx:afterSettle"]) addEventListener(event, makeWideFocusable);
-
 document.addEventListener("htmx:beforeRequest", (event) => {
   const isPolling = event.detail.elt.matches("[data-poll]");
   if (isPolling && document.hidden) event.preventDefault();
