@@ -90,8 +90,8 @@ OUTREACH_MAIL = MailType(
     name="outreach_mail",
     package="services.outreach",
     about="a reminder, or a step of a sequence after the sign-up",
-    reader="people of a shop who consented",
-    why="You get this because you agreed to get mail from us. One click ends it.",
+    reader="people of a shop with a consent, express or implied",
+    why="You get this because you signed up with us. One click ends it.",
     sample=_sample,
     can_unsubscribe=True,
 )

@@ -20,7 +20,7 @@ USUAL: Mapping[tuple[str, str], OutreachText] = {
     ("reminders", ""): (
         "A reminder from {shop}",
         "Hello {name},\n\nthere was no activity in your account at {shop} yesterday or today. Your last "
-        "activity was on {last_active}.\n\nThis is the reminder that you agreed to get.",
+        "activity was on {last_active}.\n\nA reminder goes out at most once a day.",
     ),
     ("founder", "day1"): (
         "Thank you for signing up at {shop}",

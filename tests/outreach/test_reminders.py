@@ -12,6 +12,8 @@ from services.core.errors import Misconfigured
 from services.outreach.compose import check_sender
 from services.outreach.consents import withdraw
 from services.outreach.people import find_ids
+from services.outreach.series import BY_JOB
+from services.outreach.tables import BASES
 from services.shops.shops import get_shop, set_shop
 from tasks.commands.jobs_run import RunResult, describe_result
 from tests.outreach.audience import DAY, MAILS, NINE, SENDS, TWO_PM, Audience
@@ -81,6 +83,26 @@ def test_implied_consent_holds_until_its_end(audience: Audience) -> None:
 
     assert audience.run("send-reminders", NINE) == {"sent": 1}
     assert audience.run("send-reminders", NINE + DAY) == {"skipped": 1, "no_consent": 1}
+
+
+@pytest.mark.parametrize("basis", BASES)
+@pytest.mark.parametrize("job", BY_JOB)
+def test_the_reason_in_each_mail_is_true_for_each_basis(audience: Audience, basis: str, job: str) -> None:
+    """Implied consent is no agreement: every mail states the sign-up, which both series require."""
+    consent = {"consent": basis, "consent_expires_at": NINE + 30 * DAY}
+    signed_up_at = NINE - 2 * DAY
+    audience.add(
+        {"external_id": "ada", "signed_up_at": signed_up_at, **consent},
+        {"external_id": "never", "signed_up_at": "", **consent},
+    )
+
+    assert audience.run(job, TWO_PM)["sent"] == 1
+
+    ((recipient, text, html),) = audience.rows("select recipient, text, html from mail_outbox")
+    assert recipient == "ada@example.com"
+    for part in (text, html):
+        assert "You get this because you signed up with us." in part
+        assert "agree" not in part
 
 
 def test_a_consent_must_hold_when_the_mail_goes_out_after_quiet_hours(audience: Audience) -> None:
