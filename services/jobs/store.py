@@ -149,13 +149,13 @@ def resume_job(tx: Connection, job: Job, shop: Shop | None, **author: Unpack[Aut
 
     The shop follows the whole job again, unless the job is off and only this shop should run.
     """
-    wanted = None if shop is not None and not is_job_off(tx, job) else True
+    wanted = None if shop is not None and not is_job_off(tx, job.name) else True
     return change_job(tx, job, shop, {"enabled": wanted}, **author)
 
 
-def is_job_off(tx: Connection, job: Job) -> bool:
-    """Return whether ``job`` is switched off for all shops."""
-    whole = (job_overrides.c.job == job.name) & job_overrides.c.shop_id.is_(None)
+def is_job_off(tx: Connection, name: str) -> bool:
+    """Return whether the job ``name`` is switched off for all shops."""
+    whole = (job_overrides.c.job == name) & job_overrides.c.shop_id.is_(None)
     return tx.scalar(select(job_overrides.c.enabled).where(whole)) is False
 
 

@@ -1,15 +1,17 @@
 """Reads the people of a segment, with what decides whether they get a step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from services.core.pg_arrays import text_array
+from services.jobs.store import is_job_off
 from services.mail.suppressions import find_suppressed
 from services.outreach.plan import PersonPlan, plan_person
-from services.outreach.series import Series
+from services.outreach.series import Series, list_series_before
 from services.shops.shops import Shop
 
 SEGMENT = 200
@@ -33,7 +35,8 @@ select p.id from outreach_people p
 _READ = """
 select p.id, p.external_id, p.email, p.name, p.timezone, p.link_key, p.signed_up_at, p.last_active_at,
        c.given, c.expires, coalesce(c.has_withdrawn, false) as has_withdrawn,
-       coalesce(s.steps, '{{}}') as steps, coalesce(s.days, '{{}}') as days
+       coalesce(s.steps, '{{}}') as steps, coalesce(s.days, '{{}}') as days,
+       coalesce(s.before, '{{}}') as before
   from outreach_people p
   left join lateral (
     select array_agg(given_at) filter (where withdrawn_at is null) as given,
@@ -42,17 +45,21 @@ select p.id, p.external_id, p.email, p.name, p.timezone, p.link_key, p.signed_up
       from outreach_consents where person_id = p.id) c on true
   left join lateral (
     select array_agg(step) filter (where series = %(series)s) as steps,
-           array_agg(local_day) filter (where status <> 'skipped' and created_at > %(recent)s) as days
+           array_agg(local_day) filter (where status <> 'skipped' and created_at > %(recent)s) as days,
+           array_agg(array[series, step]) filter (where series = any(%(before)s::text[])) as before
       from outreach_sends
      where person_id = p.id
-       and (created_at > %(recent)s or (series = %(series)s and %(has_steps)s))) s on true
+       and (created_at > %(recent)s or series = any(%(stepped)s::text[]))) s on true
  where p.shop_id = %(shop_id)s and p.id between %(first)s and %(last)s and p.email <> '' and {audience}
  order by p.id limit %(limit)s
 """
 
 
 class AudiencePerson(NamedTuple):
-    """A person who may get a step. ``consents`` are (given, expires) of those that nobody withdrew."""
+    """A person who may get a step. ``consents`` are (given, expires) of those that nobody withdrew.
+
+    ``steps_before`` are the steps that have a row, of the series with a higher priority, by series.
+    """
 
     id: int
     external_id: str
@@ -66,6 +73,7 @@ class AudiencePerson(NamedTuple):
     has_withdrawn: bool
     steps: Sequence[str]
     days: Sequence[date]
+    steps_before: Mapping[str, Sequence[str]]
 
 
 class Segment(NamedTuple):
@@ -93,16 +101,18 @@ def plan_people(
     tx: Connection, series: Series, shop: Shop, segment: Segment, now: datetime, limit: int = SEGMENT
 ) -> list[PersonPlan]:
     """Return the plans of the first ``limit`` people of the segment, by id."""
+    before = [one for one in list_series_before(series) if not is_job_off(tx, one.job)]
     values = {
-        **segment._asdict(), "now": now, "series": series.name, "has_steps": bool(series.steps),
-        "recent": now - _RECENT, "limit": limit,
+        **segment._asdict(), "now": now, "series": series.name, "recent": now - _RECENT, "limit": limit,
+        "before": text_array([one.name for one in before]),
+        "stepped": text_array([one.name for one in (series, *before) if one.steps]),
     }  # fmt: skip
     rows = tx.exec_driver_sql(_READ.format(audience=series.audience), values)
     people = [_read_person(row) for row in rows]
     stops = find_suppressed(tx, [(shop.id, one.email) for one in people])
     cap = int(shop.mails_per_day)
     return [
-        plan_person(series, one, stops.get((shop.id, one.email), ()), cap, shop.timezone, now)
+        plan_person(series, one, stops.get((shop.id, one.email), ()), cap, shop.timezone, now, before)
         for one in people
     ]
 
@@ -110,4 +120,7 @@ def plan_people(
 def _read_person(row: Row[Any]) -> AudiencePerson:
     values = row._asdict()
     consents = list(zip(values.pop("given") or (), values.pop("expires") or (), strict=True))
-    return AudiencePerson(**values, consents=consents)
+    steps_before: dict[str, list[str]] = {}
+    for name, step in values.pop("before"):
+        steps_before.setdefault(name, []).append(step)
+    return AudiencePerson(**values, consents=consents, steps_before=steps_before)

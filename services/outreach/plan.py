@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from services.outreach.series import Series
 
 NO_CONSENT, UNSUBSCRIBED, BOUNCED = "no_consent", "unsubscribed", "bounced"
-CAPPED, TOO_LATE, ALREADY_SENT, NOT_DUE = "capped", "too_late", "already_sent", "not_due"
-SKIP_REASONS = (NO_CONSENT, UNSUBSCRIBED, BOUNCED, CAPPED, TOO_LATE, ALREADY_SENT)
+CAPPED, RESERVED, TOO_LATE = "capped", "reserved", "too_late"
+ALREADY_SENT, NOT_DUE = "already_sent", "not_due"
+SKIP_REASONS = (NO_CONSENT, UNSUBSCRIBED, BOUNCED, CAPPED, RESERVED, TOO_LATE, ALREADY_SENT)
 QUIET_FROM, QUIET_UNTIL = time(21), time(8)
 """No mail goes out in these hours of the person's zone; it waits for their end."""
 
@@ -35,10 +36,12 @@ def plan_person(
     mails_per_day: int,
     shop_zone: str,
     now: datetime,
+    before: Sequence[Series] = (),
 ) -> PersonPlan:
     """Return the plan of ``person``, a row of ``audience.read_people``.
 
-    ``stops`` are the reasons for which mail to the address is suppressed.
+    ``stops`` are the reasons for which mail to the address is suppressed; mails of the day are reserved for
+    the due steps of the series ``before`` this one.
     """
     zone = load_zone(person.timezone or shop_zone)
     starts_at = find_start(now, zone)
@@ -51,11 +54,20 @@ def plan_person(
         reason = ALREADY_SENT
     else:
         reason = _find_stop(person, stops, goes_at)
-        if not reason and sum(one == day for one in person.days) >= mails_per_day:
+        left = mails_per_day - sum(one == day for one in person.days)
+        if not reason and left <= 0:
             reason = CAPPED
+        elif not reason and before and left <= _count_due(before, person, goes_at, zone):
+            reason = RESERVED
     return PersonPlan(
         person=person, step=found.step, reason=reason, local_day=day, starts_at=starts_at, late=found.late
     )
+
+
+def _count_due(series: Sequence[Series], person: Any, at: datetime, zone: ZoneInfo) -> int:
+    """Return how many of ``series`` have a step for the person on the day of ``at`` that has no row."""
+    found = [one.find_step(person, person.steps_before.get(one.name, ()), at, zone) for one in series]
+    return sum(bool(one.step) and not one.is_sent for one in found)
 
 
 def _find_stop(person: Any, stops: Sequence[str], at: datetime) -> str:

@@ -28,11 +28,13 @@ class Series:
     """A series of commercial mails, started by ``job``.
 
     ``audience`` is SQL on ``outreach_people p`` that excludes only people without a step at ``%(now)s``, and
-    ``find_step`` decides for each of the others.
+    ``find_step`` decides for each of the others. If a person's mails of a day do not suffice, the series with
+    the least ``priority`` goes first: the others leave a mail for each of its due steps.
     """
 
     name: str
     job: str
+    priority: int
     about: str
     audience: str
     find_step: FindStep
@@ -85,6 +87,8 @@ _ALL = (
     Series(
         name="reminders",
         job="send-reminders",
+        # The reminder of tomorrow replaces the one of today; a step is lost after a day.
+        priority=2,
         about="people who signed up and were active neither today nor yesterday",
         # Yesterday begins at least 23 hours ago: a day in spring has 23.
         audience="""p.signed_up_at < %(now)s::timestamptz - interval '22 hours'
@@ -94,6 +98,7 @@ _ALL = (
     Series(
         name="founder",
         job="founder-sequence",
+        priority=1,
         about="people one, two and three days after their sign-up",
         audience=f"""p.signed_up_at < %(now)s::timestamptz
    and p.signed_up_at > %(now)s::timestamptz - interval '{COUNTED_DAYS + 2} days'""",
@@ -103,6 +108,11 @@ _ALL = (
 )
 SERIES: Mapping[str, Series] = {one.name: one for one in _ALL}
 BY_JOB: Mapping[str, Series] = {one.job: one for one in _ALL}
+
+
+def list_series_before(series: Series) -> list[Series]:
+    """Return the series whose mails go first where the mails of a day do not suffice."""
+    return [one for one in _ALL if one.priority < series.priority]
 
 
 def get_series(name: str) -> Series:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+import beat_schedule
 from services.core.db import transaction
 from services.core.errors import Misconfigured
+from services.jobs.store import change_job, get_job, record_jobs
 from services.outreach.compose import check_sender
 from services.outreach.consents import withdraw
 from services.outreach.people import find_ids
@@ -90,7 +92,7 @@ def test_implied_consent_holds_until_its_end(audience: Audience) -> None:
 def test_the_reason_in_each_mail_is_true_for_each_basis(audience: Audience, basis: str, job: str) -> None:
     """Implied consent is no agreement: every mail states the sign-up, which both series require."""
     consent = {"consent": basis, "consent_expires_at": NINE + 30 * DAY}
-    signed_up_at = NINE - 2 * DAY
+    signed_up_at = NINE - (20 if job == "send-reminders" else 2) * DAY
     audience.add(
         {"external_id": "ada", "signed_up_at": signed_up_at, **consent},
         {"external_id": "never", "signed_up_at": "", **consent},
@@ -131,14 +133,64 @@ def test_a_withdrawal_stops_a_mail_that_is_in_the_outbox(audience: Audience) -> 
     assert audience.run("send-reminders", NINE + DAY) == {"sent": 1, "skipped": 1, "unsubscribed": 1}
 
 
-def test_at_most_the_shops_number_of_mails_goes_to_a_person_in_a_day(audience: Audience) -> None:
+def test_the_mail_of_a_day_is_reserved_for_a_due_step_of_the_sequence(audience: Audience) -> None:
+    """A step is lost after a day; a reminder goes out on another day."""
     audience.add({"external_id": "ada", "signed_up_at": NINE - 2 * DAY})
+
+    assert audience.run("send-reminders", NINE) == {"skipped": 1, "reserved": 1}
+    assert audience.run("founder-sequence", TWO_PM) == {"sent": 1, "day1_sent": 1}
+    assert audience.run("send-reminders", TWO_PM, force=True) == {"skipped": 1, "capped": 1}
+    for day in (1, 2):
+        assert audience.run("send-reminders", NINE + day * DAY) == {"skipped": 1, "reserved": 1}
+        assert audience.run("founder-sequence", TWO_PM + day * DAY)["sent"] == 1
+    assert audience.run("send-reminders", NINE + 3 * DAY) == {"sent": 1}
+    assert len(audience.rows(MAILS)) == 4
+
+
+def test_a_higher_cap_leaves_a_mail_for_the_reminder(audience: Audience) -> None:
+    audience.add({"external_id": "ada", "signed_up_at": NINE - 2 * DAY})
+    with transaction(audience.engine) as tx:
+        set_shop(tx, "harbour", {"mails_per_day": "2"}, now=NINE)
+
+    assert audience.run("send-reminders", NINE) == {"sent": 1}
+    assert audience.run("founder-sequence", TWO_PM) == {"sent": 1, "day1_sent": 1}
+
+
+def test_nothing_is_reserved_for_a_sequence_that_is_paused(audience: Audience) -> None:
+    audience.add({"external_id": "ada", "signed_up_at": NINE - 2 * DAY})
+    with transaction(audience.engine) as tx:
+        record_jobs(tx, beat_schedule.JOBS, NINE)
+        change_job(tx, get_job(tx, "founder-sequence"), None, {"enabled": False}, by="ada", now=NINE)
 
     assert audience.run("send-reminders", NINE) == {"sent": 1}
     assert audience.run("founder-sequence", TWO_PM) == {"skipped": 1, "capped": 1}
-    with transaction(audience.engine) as tx:
-        set_shop(tx, "harbour", {"mails_per_day": "2"}, now=NINE)
-    assert audience.run("founder-sequence", TWO_PM, force=True) == {"sent": 1, "day1_sent": 1}
+
+
+def test_the_sequence_loses_no_step_to_reminders(audience: Audience) -> None:
+    """With the usual cap, in each zone, while reminders run each day."""
+    zones = ("Pacific/Pago_Pago", "America/Vancouver", "UTC", "Asia/Kathmandu", "Australia/Lord_Howe",
+             "Pacific/Auckland", "Pacific/Kiritimati")  # fmt: skip
+    people = [
+        {"external_id": f"p{hour}-{place}", "timezone": zone, "signed_up_at": NINE - timedelta(hours=hour)}
+        for hour in (1, 9, 17)
+        for place, zone in enumerate(zones)
+    ]
+    audience.add(*people)
+
+    for day in range(6):
+        for job, at in (("send-reminders", NINE), ("founder-sequence", TWO_PM)):
+            audience.start(job, at + day * DAY)
+            audience.compose(at + day * DAY)
+
+    steps = audience.rows(
+        "select step, count(*) from outreach_sends where series = 'founder' group by 1 order by 1"
+    )
+    assert steps == [(f"day{day}", len(people)) for day in (1, 2, 3)]
+    assert audience.rows("select 1 from outreach_sends where status = 'skipped'") == []
+    per_day = (
+        "select max(count) from (select count(*) from outreach_sends group by person_id, local_day) each"
+    )
+    assert audience.rows(per_day) == [(1,)]
 
 
 def test_a_mail_waits_for_the_end_of_quiet_hours(audience: Audience) -> None:

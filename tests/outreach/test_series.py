@@ -1,6 +1,6 @@
 """Which step is due for whom: zones, daylight saving time, missed runs; compared with a slow computation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -27,6 +27,7 @@ class Person(NamedTuple):
     days: Sequence[date] = ()
     consents: Sequence[tuple[datetime, datetime | None]] = ()
     has_withdrawn: bool = False
+    steps_before: Mapping[str, Sequence[str]] = {}
 
 
 MINUTES = st.integers(0, 365 * 24 * 60).map(
