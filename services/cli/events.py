@@ -1,4 +1,4 @@
-"""``fleet events``: list, show and replay webhook events."""
+"""``fleet events``: list, show, replay and edit webhook events."""
 
 import json
 import sys
@@ -25,6 +25,7 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
+from services.cli.events_edit import edit
 from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, safe_text
 from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
@@ -68,7 +69,7 @@ def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] =
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """List, show and replay webhook events.
+    """List, show, replay and edit webhook events.
 
     \b
     Example: fleet events list --shop harbour --since 24h
@@ -216,7 +217,7 @@ def replay(
         )
 
 
-_GROUP_COLUMNS = ("shop", "provider", "topic", "events", "work")
+command.add_command(edit)
 
 
 def _describe_group(

@@ -7,6 +7,7 @@ import click
 
 from services.cli.base import (
     CommandGroup,
+    add_options,
     find_shop_id,
     json_option,
     limit_option,
@@ -14,11 +15,20 @@ from services.cli.base import (
     since_option,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list
-from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
+from services.cli.params import QUEUE, TOPIC, UNTIL, WORK, WORK_STATUSES
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import WorkLine, get_work, list_work
 from services.shops.shops import find_slugs
+
+work_options = add_options(
+    click.option("--error-code", default="", help="Only this error code, such as shopify.throttled."),
+    click.option("--key", default="", help="Only this key, such as an order number."),
+    click.option("--origin", default="", help="Only this origin, such as webhook, beat or replay."),
+    since_option("created"),
+    click.option("--until", type=UNTIL, help="Created before, likewise."),
+)
+"""Filters of rows of work that the console's list has too."""
 
 
 @click.group(cls=CommandGroup)
@@ -37,7 +47,7 @@ def command() -> None:
 @click.option(
     "--status", type=WORK_STATUSES, default="", help="Comma-separated: pending, error, dead, done, discarded."
 )
-@since_option("created")
+@work_options
 @limit_option
 @json_option
 def work_list(shop: str, status: tuple[str, ...], limit: int, as_json: bool, **options: Any) -> None:

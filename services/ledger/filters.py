@@ -20,17 +20,22 @@ class FilterInvalid(InputInvalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFilter:
-    """Rows of ``work_queue``; an empty field matches all. ``since`` compares ``created_at``."""
+    """Rows of ``work_queue``; an empty field matches all. ``until`` is exclusive, on ``created_at``."""
 
     queue: str = ""
     topic: str = ""
     shop_id: int | None = None
     statuses: tuple[str, ...] = ()
+    error_code: str = ""
+    key: str = ""
+    origin: str = ""
     since: datetime | None = None
+    until: datetime | None = None
     ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_scope(self.queue, self.topic)
+        _check_times(self.since, self.until)
         for status in self.statuses:
             _check("status", status, STATUSES)
 
@@ -42,7 +47,11 @@ class WorkFilter:
             (column.topic, eq, self.topic),
             (column.shop_id, eq, self.shop_id),
             (column.status, _is_in, self.statuses),
+            (column.error_code, eq, self.error_code),
+            (column.key, eq, self.key),
+            (column.origin, eq, self.origin),
             (column.created_at, ge, self.since),
+            (column.created_at, lt, self.until),
             (column.id, _is_in, self.ids),
         )
 
@@ -62,10 +71,7 @@ class EventFilter:
     until: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.since and self.until and self.since >= self.until:
-            raise FilterInvalid(
-                f"until={format_time(self.until)} should be after since={format_time(self.since)}"
-            )
+        _check_times(self.since, self.until)
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +111,11 @@ def check_scope(queue: str, topic: str, cost: str = "") -> None:
         _check("topic", topic, tuple(TOPICS))
     if queue and topic and TOPICS[topic].queue != queue:
         raise FilterInvalid(f"topic={topic!r} runs on queue {TOPICS[topic].queue!r}, not on {queue!r}")
+
+
+def _check_times(since: datetime | None, until: datetime | None) -> None:
+    if since and until and since >= until:
+        raise FilterInvalid(f"until={format_time(until)} should be after since={format_time(since)}")
 
 
 def _check(field: str, value: str, allowed: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from services.cli.base import (
     force_option,
     json_option,
     shop_option,
-    since_option,
 )
 from services.cli.params import QUEUE, TOPIC, WORK, WORK_STATUSES
+from services.cli.work import work_options
 
 scope_options = add_options(
     click.option("-Q", "--queue", type=QUEUE, default="", help="Only this queue, such as inventory."),
@@ -28,7 +28,7 @@ filter_options = add_options(
     click.option(
         "--status", type=WORK_STATUSES, default="", help="Statuses, comma-separated (default: dead,error)."
     ),
-    since_option("created"),
+    work_options,
     click.option("--id", "ids", type=WORK, multiple=True, help="Only this row; may be repeated."),
 )
 act_options = add_options(actor_option, dry_run_option, force_option, json_option)

@@ -47,7 +47,9 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
         topic=options["topic"],
         shop_id=find_shop_id(tx, options["shop"]),
         statuses=options.get("status") or (),
+        **{name: options[name] for name in ("error_code", "key", "origin") if name in options},
         since=options.get("since"),
+        until=options.get("until"),
         ids=options.get("ids", ()),
     )
 
@@ -59,7 +61,7 @@ def requeue(_ctx: click.Context, **options: Any) -> None:
     Changes dead and error rows unless --status says otherwise; never a row that a worker has locked.
 
     \b
-    Example: celery -A tasks requeue -Q inventory --status dead --since 24h
+    Example: celery -A tasks requeue -Q inventory --error-code shopify.throttled --since 24h
     """
     _run("requeue", "requeued", options, ledger.find_requeueable, ledger.requeue)
 
@@ -146,8 +148,9 @@ def _run(
 
 
 def _describe_scope(options: dict[str, Any]) -> str:
-    """Return the filters of queue, topic, shop and rows as text; empty without one."""
-    parts = [f"{name} {options[name]}" for name in ("queue", "topic", "shop") if options[name]]
+    """Return the filters but those of status and time as text; empty without one."""
+    names = ("queue", "topic", "shop", "error_code", "key", "origin")
+    parts = [f"{name.replace('_', ' ')} {options[name]}" for name in names if options.get(name)]
     parts += [f"id {row_id}" for row_id in options.get("ids", ())]
     return f" ({', '.join(parts)})" if parts else ""
 

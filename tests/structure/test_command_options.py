@@ -45,7 +45,7 @@ NEEDS_REASON = frozenset(
     """
     alerts-quiet-add alerts-set alerts-unset audit-resolve incidents-resolve incidents-snooze mail-mark-sent
     mail-resend mail-suppressions-add mail-suppressions-remove privacy-confirm privacy-reject stock-adjust
-    discard""".split()  # noqa: SIM905 - shorter than a list
+    discard events-edit""".split()  # noqa: SIM905 - shorter than a list
 )
 """Commands with which a person drops, hides, overrules or decides something for good."""
 

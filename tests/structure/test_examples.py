@@ -72,7 +72,7 @@ FOUND = [
 def test_an_example_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for word in shlex.split(line):
-        if word.endswith((".csv", ".txt")):
+        if word.endswith((".csv", ".json", ".txt")):
             Path(word).touch()
 
     parse_line(line)
