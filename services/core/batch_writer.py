@@ -1,4 +1,4 @@
-"""Write combiner: threads that write at the same time share one transaction, which the first one runs."""
+"""Write combiner: threads that write at the same time share one transaction, which one of them runs."""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -9,37 +9,48 @@ Result = TypeVar("Result")
 
 
 class _Waiting(Generic[Value, Result]):
-    __slots__ = ("error", "is_done", "result", "value")
+    __slots__ = ("error", "is_done", "is_writer", "result", "value", "woken")
 
     def __init__(self, value: Value) -> None:
         self.value = value
-        self.is_done = False
+        self.is_done = self.is_writer = False
         self.result: list[Result] = []
         self.error: BaseException | None = None
+        self.woken = Lock()
+        self.woken.acquire()
 
 
 class BatchWriter(Generic[Value, Result]):
-    """Calls ``write`` with all waiting values. A single value is written without a delay."""
+    """Calls ``write`` with all waiting values. A single value is written without a delay.
+
+    A thread is woken once: with its result, or to write the values that came in the meantime.
+    """
 
     def __init__(self, write: Callable[[Sequence[Value]], Sequence[Result]]) -> None:
         self._write = write
         self._queue: list[_Waiting[Value, Result]] = []
-        self._queue_lock, self._turn = Lock(), Lock()
+        self._lock, self._is_writing = Lock(), False
 
     def submit(self, value: Value) -> Result:
         """Return the result of ``value`` once its batch is written; raise what ``write`` raised."""
         own: _Waiting[Value, Result] = _Waiting(value)
-        with self._queue_lock:
+        with self._lock:
             self._queue.append(own)
-        with self._turn:
-            if not own.is_done:
+            own.is_writer, self._is_writing = not self._is_writing, True
+        try:
+            if not own.is_writer:
+                own.woken.acquire()
+            if own.is_writer:
                 self._write_all()
+        except BaseException:
+            self._leave(own)  # a time limit of the task ended the wait: the others go on
+            raise
         if own.error is not None:
             raise own.error
         return own.result[0]
 
     def _write_all(self) -> None:
-        with self._queue_lock:
+        with self._lock:
             batch, self._queue = self._queue, []
         try:
             results = self._write([one.value for one in batch])
@@ -49,5 +60,21 @@ class BatchWriter(Generic[Value, Result]):
             for one in batch:
                 one.error = error
         finally:
+            self._wake_next()
             for one in batch:
                 one.is_done = True
+                one.woken.release()
+
+    def _wake_next(self) -> None:
+        with self._lock:
+            self._is_writing = bool(self._queue)
+            if self._queue:
+                self._queue[0].is_writer = True
+                self._queue[0].woken.release()
+
+    def _leave(self, own: _Waiting[Value, Result]) -> None:
+        with self._lock:
+            if own in self._queue:
+                self._queue.remove(own)
+        if own.is_writer and not own.is_done:
+            self._wake_next()

@@ -23,8 +23,9 @@ SUBJECT_CHARACTERS = 180
 _UNSUBSCRIBE = ("https://", "mailto:", "http://localhost", "http://127.0.0.1")
 """Beginnings of a way to unsubscribe; those without encryption are of this machine."""
 PREVIEW_CHARACTERS = 160
-_FILLER = "\N{COMBINING GRAPHEME JOINER}\N{ZERO WIDTH NON-JOINER}\N{NO-BREAK SPACE}" * 60
-"""Invisible characters that keep the mail's first words out of the mailbox's preview line."""
+_FILLER = ("&#847;&zwnj;&nbsp;" * 20 + "\n") * 3
+"""Invisible characters that keep the mail's first words out of the mailbox's preview line. As references, so
+that an English mail is ASCII, which needs no encoding."""
 
 
 class MailTemplates(NamedTuple):
@@ -56,6 +57,8 @@ def compose_mail(
     types that can be unsubscribed. Raises ``MailInvalid`` if a name of the context is missing or unknown,
     and for an image that the HTML does not show.
     """
+    from markupsafe import Markup
+
     templates = _load_templates(mail_type)
     _check(mail_type, templates, context, recipient, unsubscribe)
     inline = {
@@ -78,7 +81,7 @@ def compose_mail(
         "unsubscribe": unsubscribe,
         "image": show_image,
         "attachments": attachments,
-        "filler": _FILLER,
+        "filler": Markup(_FILLER),
     }
     subject = values["subject"] = _cut(templates.subject.render(values), SUBJECT_CHARACTERS)
     preview = values["preview"] = _cut(templates.preview.render(values), PREVIEW_CHARACTERS)
@@ -153,5 +156,6 @@ def _make_environment(*, autoescape: bool) -> "Environment":
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals.clear()  # each rendering would copy them, and no template uses one
     environment.filters.update(FILTERS, moment=pass_context(moment))
     return environment

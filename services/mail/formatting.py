@@ -1,8 +1,10 @@
 """Template filters: names, amounts, times and durations in English, the same in text and HTML. Pure."""
 
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from services.core.money import MoneyInvalid, format_minor
@@ -71,4 +73,10 @@ def span(value: timedelta) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-FILTERS = {"money": money, "change": change, "number": number, "day": day, "span": span}
+@lru_cache(maxsize=1024)
+def lines(text: str) -> Sequence[str]:
+    """Return ``text`` in lines of at most 72 characters; a longer word has a line of its own."""
+    return textwrap.wrap(one_line(text), 72, break_long_words=False, break_on_hyphens=False)
+
+
+FILTERS = {"money": money, "change": change, "number": number, "day": day, "span": span, "lines": lines}

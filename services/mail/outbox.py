@@ -123,4 +123,5 @@ def _check_size(mail: Mail) -> None:
 
 def make_storable(text: str) -> str:
     """Return ``text`` without characters that PostgreSQL cannot store: NUL and lone surrogates."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    text = text.replace("\0", "")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -56,7 +56,6 @@ def _render_multipart(subtype: str, boundary: str, parts: list[bytes], more: str
 def _render_text(subtype: str, text: str, token: str) -> bytes:
     """Return one text: 7bit if possible, quoted-printable if mostly ASCII, else base64."""
     content = "\r\n".join(text.splitlines()).encode(errors="replace") + b"\r\n"
-    is_mostly_ascii = len(text.encode(errors="replace")) < 1.25 * len(text)
     if (
         content.isascii()
         and token.encode() not in content
@@ -64,7 +63,7 @@ def _render_text(subtype: str, text: str, token: str) -> bytes:
         and _has_short_lines(content)
     ):
         encoding, charset = "7bit", "us-ascii"
-    elif is_mostly_ascii:
+    elif len(text.encode(errors="replace")) < 1.25 * len(text):  # mostly ASCII
         encoding, charset = "quoted-printable", "utf-8"
         content = binascii.b2a_qp(content, istext=True)
     else:
@@ -96,8 +95,8 @@ def _encode_base64(content: bytes) -> bytes:
 
 def _encode_text(text: str, name: str) -> str:
     """Return ``text`` as a header value: encoded if it is not ASCII, folded if it is long."""
-    if text.isascii() and len(text) + len(name) < 76:
-        return text
+    if text.isascii() and (len(text) + len(name) < 76 or (" " not in text and len(text) < LONGEST_LINE - 76)):
+        return text  # a long address has no place to fold
     charset = "us-ascii" if text.isascii() else "utf-8"
     return Header(text, charset, maxlinelen=76, header_name=name).encode(linesep="\r\n")
 
