@@ -59,6 +59,24 @@ def test_counts_are_read_back_by_name_and_add_up(engine: Engine) -> None:
     }
 
 
+@pytest.mark.usefixtures("shop_id")
+def test_requests_are_counted_in_their_own_minute_in_any_order(engine: Engine) -> None:
+    stats = RequestStats(engine)
+    for second in (0, 59.999, 60, 3, 119.999, 120, 60):
+        stats.count(MINUTE + timedelta(seconds=second), "acme", "shopify", "accepted", "/webhooks", 200, 1)
+    stats.flush()
+
+    with transaction(engine) as tx:
+        found = tx.execute(
+            text("select minute, count from request_counts where shop = 'acme' order by minute")
+        )
+        assert [(row.minute - MINUTE, row.count) for row in found] == [
+            (timedelta(0), 3),
+            (timedelta(minutes=1), 3),
+            (timedelta(minutes=2), 1),
+        ]
+
+
 def test_an_accepted_delivery_is_a_use_of_the_secret_that_signed_it(
     engine: Engine, client: Client, ingress: Ingress, shop_id: int
 ) -> None:
