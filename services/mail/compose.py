@@ -57,8 +57,6 @@ def compose_mail(
     types that can be unsubscribed. Raises ``MailInvalid`` if a name of the context is missing or unknown,
     and for an image that the HTML does not show.
     """
-    from markupsafe import Markup
-
     templates = _load_templates(mail_type)
     _check(mail_type, templates, context, recipient, unsubscribe)
     inline = {
@@ -81,7 +79,7 @@ def compose_mail(
         "unsubscribe": unsubscribe,
         "image": show_image,
         "attachments": attachments,
-        "filler": Markup(_FILLER),
+        "filler": _FILLER,
     }
     subject = values["subject"] = _cut(templates.subject.render(values), SUBJECT_CHARACTERS)
     preview = values["preview"] = _cut(templates.preview.render(values), PREVIEW_CHARACTERS)

@@ -1,12 +1,10 @@
 """Which transport a mail uses, faults in its settings, and threads that share a write."""
 
-import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, SettingsInvalid
@@ -194,45 +192,3 @@ def test_a_connection_stores_since_when_it_is_broken(engine: Engine) -> None:
     assert ([entry.action for entry in broken], again) == (["connection.broken"], [])
     assert (state.status, state.since, state.updated_at) == ("broken", first, first)
     assert [entry.action for entry in mended] == ["connection.mended"]
-
-
-def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
-    groups: list[list[int]] = []
-    begun, go = threading.Event(), threading.Event()
-
-    def write(values: list[int]) -> list[int]:
-        groups.append(sorted(values))
-        begun.set()
-        go.wait(60)
-        return [10 * one for one in values]
-
-    group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
-    answers: list[int] = []
-    threads = [threading.Thread(target=lambda n=n: answers.append(group.submit(n))) for n in range(5)]
-    threads[0].start()
-    begun.wait(60)
-    for thread in threads[1:]:
-        thread.start()
-    while len(group._queue) < 4:
-        assert all(thread.is_alive() for thread in threads)
-    go.set()
-    for thread in threads:
-        thread.join(60)
-
-    assert groups == [[0], [1, 2, 3, 4]]
-    assert sorted(answers) == [0, 10, 20, 30, 40]
-
-
-def test_a_failed_write_fails_for_its_group_only() -> None:
-    faults = [RuntimeError("away")]
-
-    def write(values: list[int]) -> list[int]:
-        if faults:
-            raise faults.pop()
-        return values
-
-    group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
-
-    with pytest.raises(RuntimeError, match="away"):
-        group.submit(1)
-    assert group.submit(2) == 2
