@@ -11,6 +11,7 @@ from services.sandbox.payloads.quo import make_call, make_message
 from services.sandbox.payloads.templates import Body, dump, load_templates, make, utc_text, uuid_text
 
 Maker = Callable[[random.Random, str, datetime], Body]
+SampleMaker = Callable[[random.Random, str, datetime], Body | list[Body]]
 
 _SHOPIFY = load_templates("shopify")
 DOMAIN = str(_SHOPIFY["defaults"]["domain"])
@@ -101,12 +102,20 @@ def _from_mail(topic: str) -> Maker:
     return lambda rng, _, now: make("resend", topic, rng, at=now)
 
 
-SAMPLES: Mapping[str, Mapping[str, Maker]] = {
+_MAIL_EVENTS = tuple(load_templates("sendgrid")["bodies"])
+
+
+def _mail_events(*events: str) -> SampleMaker:
+    return lambda rng, _, now: [make("sendgrid", event, rng, at=now) for event in events]
+
+
+SAMPLES: Mapping[str, Mapping[str, SampleMaker]] = {
     "shopify": {**_COMPUTED, **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED}},
     "stripe": {topic: _event(topic) for topic in _STRIPE},
     "openphone": _quo("openphone"),
     "quo": _quo("quo"),
     "resend": {topic: _from_mail(topic) for topic in load_templates("resend")["bodies"]},
+    "sendgrid": {"events": _mail_events(*_MAIL_EVENTS), **{one: _mail_events(one) for one in _MAIL_EVENTS}},
 }
 """The first topic of each provider is the default."""
 

@@ -84,7 +84,7 @@ def command(
 ) -> None:
     """Sign a sample webhook and post it. Exit code 1 unless every answer is 2xx.
 
-    PROVIDER is shopify, stripe, openphone, quo, resend, or standard:<source>.
+    PROVIDER is shopify, stripe, openphone, quo, resend, sendgrid, or standard:<source>.
 
     \b
     Example: fleet send shopify --shop harbour --topic orders/create --repeat 5

@@ -23,7 +23,7 @@ from services.providers.delivery import (
     select_headers,
 )
 from services.providers.mail_event_payload import OF_RESEND, parse_batch
-from services.providers.provider import PLAIN, Provider, SecretKind, WebhookSender
+from services.providers.provider import PLAIN, Provider, SecretInvalid, SecretKind, WebhookSender
 from services.providers.standard_webhooks import (
     IDENTIFYING_HEADERS,
     make_secret_kind,
@@ -32,7 +32,7 @@ from services.providers.standard_webhooks import (
 )
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 SIGNATURE = "x-twilio-email-event-webhook-signature"
 TIMESTAMP = "x-twilio-email-event-webhook-timestamp"
@@ -84,17 +84,39 @@ def _decode(text: bytes) -> bytes:
 
 @lru_cache(maxsize=256)
 def _load_key(secret: bytes) -> "EllipticCurvePublicKey | None":
-    """Return the P-256 key in ``secret``, or None."""
+    """Return the P-256 key in ``secret``, or None. A key pair of ``make_key_pair`` has one too."""
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+    pair = _load_pair(secret)
     try:
-        key = load_der_public_key(_decode(secret))
+        key = pair.public_key() if pair else load_der_public_key(_decode(secret))
     except (ValueError, TypeError):
         return None
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key
     return None
+
+
+def _load_pair(secret: bytes) -> "EllipticCurvePrivateKey | None":
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        key = load_der_private_key(_decode(secret), None)
+    except (ValueError, TypeError):
+        return None
+    return key if isinstance(key, EllipticCurvePrivateKey) else None
+
+
+def make_key_pair() -> str:
+    """Return a new key pair of P-256, base64 of DER, with which ``sign_sendgrid`` signs samples."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    pair = generate_private_key(SECP256R1())
+    der = pair.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return binascii.b2a_base64(der, newline=False).decode()
 
 
 def _verify(secret: bytes, signature: bytes, message: bytes) -> bool:
@@ -114,6 +136,23 @@ def _verify(secret: bytes, signature: bytes, message: bytes) -> bool:
 
 def _find_key_fault(text: str) -> str:
     return "" if _load_key(text.encode()) else "is not a public key of P-256"
+
+
+def sign_sendgrid(body: bytes, secret: bytes, *, now: datetime, **_unsigned: str) -> dict[str, str]:
+    """Return the headers that SendGrid sends with ``body``; raise ``SecretInvalid`` without a key pair."""
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    pair = _load_pair(secret)
+    if pair is None:
+        raise SecretInvalid(
+            "sendgrid-webhook-key is SendGrid's, which alone can sign with it: to try samples, "
+            "`fleet shops secret SHOP sendgrid-webhook-key --generate` makes a key pair of your own"
+        )
+    sent_at = str(int(now.timestamp()))
+    signature = pair.sign(sent_at.encode() + body, ECDSA(SHA256()))
+    encoded = binascii.b2a_base64(signature, newline=False).decode()
+    return {"Content-Type": "application/json", SIGNATURE: encoded, TIMESTAMP: sent_at}
 
 
 def sign_resend(
@@ -141,10 +180,12 @@ SENDGRID = Provider(
             prefixes=(),
             find_fault=_find_key_fault,
             is_webhook=True,
+            make_value=make_key_pair,
         ),
     ),
     read=read_sendgrid_delivery,
     identifying_headers=frozenset({SIGNATURE, TIMESTAMP}),
+    senders=(WebhookSender(name="sendgrid", sign=sign_sendgrid),),
     fleet_setting="sendgrid_webhook_key",
     edit_kinds=((PLAIN, BATCH),),
     topics=((BATCH, "mail_event"),),

@@ -12,12 +12,16 @@ from sqlalchemy import Engine
 from services.cli.samples import SAMPLES
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.providers.mail_event_payload import EVENT_KINDS, list_sendgrid_events
+from services.providers.mail_events import BATCH, read_sendgrid_delivery
 from services.providers.openphone import read_openphone_delivery
+from services.providers.registry import SENDERS
 from services.providers.shopify import read_shopify_delivery
 from services.providers.standard_webhooks import read_standard_delivery
 from services.providers.stripe import read_stripe_delivery
 from services.shops.secrets import list_webhook_keys
 from tests.cli.commands import run
+from tests.fakes.mail_events import SendGridAccount
 
 
 class Received(ThreadingHTTPServer):
@@ -65,13 +69,17 @@ def keys(name: str) -> list[bytes]:
     return [value.encode() for value in found.values]
 
 
+def get_webhook_secret(provider: str) -> str:
+    return SENDERS[provider].webhook_secret.name
+
+
 @pytest.mark.parametrize(
     ("provider", "topic"), [(provider, topic) for provider in SAMPLES for topic in SAMPLES[provider]]
 )
 def test_sent_sample_is_what_its_reader_accepts(
     engine: Engine, harbour: str, ingress: Received, provider: str, topic: str
 ) -> None:
-    name = f"{provider}-webhook".replace("quo", "openphone")
+    name = get_webhook_secret(provider)
     legacy = (
         ("--stdin", "c2VjcmV0IGtleSBvZiBvcGVucGhvbmU=") if provider == "openphone" else ("--generate", None)
     )
@@ -83,10 +91,31 @@ def test_sent_sample_is_what_its_reader_accepts(
     ((path, headers, body),) = ingress.requests
     assert path == f"/webhooks/{provider.replace('quo', 'openphone')}/harbour"
     readers = {"shopify": read_shopify_delivery, "stripe": read_stripe_delivery}
-    readers["resend"] = read_standard_delivery
+    readers |= {"resend": read_standard_delivery, "sendgrid": read_sendgrid_delivery}
     delivery = readers.get(provider, read_openphone_delivery)(headers, body, keys(name), utc_now())
-    assert (delivery.topic, delivery.readable) == (topic, True)
-    assert delivery.key
+    # A body of SendGrid has many events, each about another mail.
+    is_batch = provider == "sendgrid"
+    assert (delivery.topic, delivery.readable) == (BATCH if is_batch else topic, True)
+    assert bool(delivery.key) is not is_batch
+
+
+def test_a_sample_body_of_sendgrid_has_an_event_of_each_kind(harbour: str, ingress: Received) -> None:
+    run("shops", "secret", "harbour", "sendgrid-webhook-key", "--generate")
+
+    assert run("send", "sendgrid", "harbour", "--repeat", "2", "--url", ingress.url).exit_code == 0
+
+    first, second = (list_sendgrid_events(body) for *_, body in ingress.requests)
+    assert {one.kind for one in first} == set(EVENT_KINDS)
+    assert not {one.event_id for one in first} & {one.event_id for one in second}
+
+
+def test_with_a_key_that_sendgrid_alone_has_it_says_how_to_make_one(harbour: str, ingress: Received) -> None:
+    run("shops", "secret", "harbour", "sendgrid-webhook-key", "--stdin", answer=SendGridAccount().key)
+
+    result = run("send", "sendgrid", "harbour", "--url", ingress.url)
+
+    assert (result.exit_code, ingress.requests) == (2, [])
+    assert "fleet shops secret SHOP sendgrid-webhook-key --generate" in " ".join(result.output.split())
 
 
 def test_standard_sender_signs_with_its_sources_secret(harbour: str, ingress: Received) -> None:

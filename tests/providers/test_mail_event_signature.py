@@ -13,8 +13,10 @@ from services.providers.mail_events import (
     SENDGRID,
     SIGNATURE,
     TIMESTAMP,
+    make_key_pair,
     read_sendgrid_delivery,
     sign_resend,
+    sign_sendgrid,
 )
 from services.providers.provider import SecretInvalid
 from services.providers.registry import get_secret_kind
@@ -101,12 +103,22 @@ def test_resends_webhook_has_svix_headers() -> None:
         read_standard_delivery(headers, body + b" ", [secret], AT)
 
 
-def test_the_recorded_key_must_be_a_public_key() -> None:
+def test_a_key_pair_of_our_own_signs_and_verifies_like_sendgrids() -> None:
+    pair = make_key_pair()
+    headers = sign_sendgrid(BODY, pair.encode(), now=AT)
+    lower = {name.lower(): value for name, value in headers.items()}
+    assert read(BODY, lower, pair).readable
+    with pytest.raises(WebhookRejected):
+        read(BODY, lower, ACCOUNT.key, make_key_pair())
+    with pytest.raises(SecretInvalid, match="alone can sign"):
+        sign_sendgrid(BODY, ACCOUNT.key.encode(), now=AT)
+
+
+def test_the_recorded_key_must_be_a_key_of_p256() -> None:
     kind = get_secret_kind("sendgrid-webhook-key")
     assert kind == SENDGRID.webhook_secret
     assert kind.parse(f" {ACCOUNT.key}\n") == ACCOUNT.key
     for wrong in ("bm90IGEga2V5", "SG.abc", "whsec_abc", ACCOUNT.key[:-8]):
         with pytest.raises(SecretInvalid, match="verification key that SendGrid shows"):
             kind.parse(wrong)
-    with pytest.raises(SecretInvalid, match="issued by the provider"):
-        kind.generate()
+    assert kind.parse(generated := kind.generate()) == generated

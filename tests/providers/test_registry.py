@@ -56,6 +56,7 @@ def test_each_provider_reads_what_its_senders_sign(sender: str) -> None:
     assert provider.read is not None
     secret = provider.webhook_secret.generate()
     body = b'{"id": "e-1", "type": "call.completed"}'
+    body = b"[%s]" % body if sender == "sendgrid" else body
 
     headers = sign(sender, body, secret, topic="orders/create", webhook_id="w-1", domain="x", now=NOW)
     lower = {name.lower(): value for name, value in headers.items()}

@@ -185,12 +185,7 @@ def test_no_repr_state_or_audit_row_holds_a_value(tx: Connection, shop: Shop) ->
 
 
 @pytest.mark.parametrize(
-    "name",
-    # SendGrid makes the key pair, and shows the public key alone.
-    [
-        *(n for n, k in SECRET_KINDS.items() if k.is_webhook and n != "sendgrid-webhook-key"),
-        "standard-webhook:x",
-    ],
+    "name", [*(name for name, kind in SECRET_KINDS.items() if kind.is_webhook), "standard-webhook:x"]
 )
 def test_generated_webhook_secret_is_one_that_may_be_recorded(tx: Connection, shop: Shop, name: str) -> None:
     assert record_secret(tx, shop.id, name, get_secret_kind(name).generate(), NOW) is True

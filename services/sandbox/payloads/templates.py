@@ -119,7 +119,7 @@ def _token_shape(text: str) -> tuple[str, int]:
     return prefix, int(length or 24)
 
 
-def dump(payload: Body) -> bytes:
+def dump(payload: Body | list[Body]) -> bytes:
     return orjson.dumps(payload)
 
 
