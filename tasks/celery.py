@@ -81,7 +81,8 @@ def _make_config(settings: Settings) -> dict[str, Any]:
         worker_consumer="tasks.consumer:Consumer",
         worker_max_tasks_per_child=5000,
         worker_max_memory_per_child=400_000,
-        worker_soft_shutdown_timeout=5,
+        # Celery takes all of it while a task runs, and a second more for its pool.
+        worker_soft_shutdown_timeout=4,
         worker_enable_soft_shutdown_on_idle=False,
         # Flower turns events on while it runs.
         worker_send_task_events=False,

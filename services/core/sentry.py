@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 WEB_COMPONENTS = ("ingress", "console")
 HARMLESS_HEADERS = frozenset({"content-length", "content-type", "host", "user-agent", "x-request-id"})
 LONGEST_ERROR = 500
-SHUTDOWN_SECONDS = 2.0
-"""How long a stopping process waits for Sentry; the fleet has ten seconds to stop in all."""
+SHUTDOWN_SECONDS = 1.0
+"""How long a stopping process waits for Sentry; the fleet kills what has not ended after seven seconds."""
 
 Tag = str | Callable[[], str]
 """The value of a tag, or a function that finds it; the function is called only if a report is sent."""

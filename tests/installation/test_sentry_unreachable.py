@@ -1,0 +1,107 @@
+"""A fleet whose Sentry cannot be reached, or accepts connections and never answers."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.alerts.channels import TOPIC
+from services.alerts.incidents import Incident, record_incidents
+from services.core.clock import utc_now
+from services.core.errors import ShopfleetError
+from services.demo.sender import WebhookPoster
+from services.fleet.embedded.servers import EmbeddedServers
+from services.fleet.ports import find_free_port
+from services.fleet.processes import STOP_SECONDS
+from services.ledger.accept import record_work
+from services.ledger.work import FLEET, NewWork
+from tests.journeys.journey_fleet import JourneyFleet, wait_for
+from tests.journeys.start_fleet import start_journey_fleet
+from tests.journeys.test_alerts import texts_about
+
+pytestmark = pytest.mark.timeout(300)
+
+RULE = "volume_too_small"
+ERRORS = 150
+"""More than the queue of Sentry's SDK takes."""
+LONGEST_ANSWER_SECONDS = 2.0
+WORK = "select status, error_code from work_queue where topic = :topic and payload ->> 'channel' = :channel"
+LOCKED = "select 1 from work_queue where payload ->> 'channel' = 'sentry' and locked_at is not null"
+
+
+@contextmanager
+def listen(*, accepts: bool) -> Iterator[int]:
+    """Yield a port that accepts connections and never answers, or refuses them."""
+    if not accepts:
+        yield find_free_port()
+        return
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("accepts", [False, True], ids=["refuses connections", "never answers"])
+def test_the_fleet_works_and_stops_in_time(
+    servers: EmbeddedServers, environment: dict[str, str], tmp_path: Path, *, accepts: bool
+) -> None:
+    with listen(accepts=accepts) as port:
+        settings = {"SENTRY_DSN": f"http://key@127.0.0.1:{port}/1"}
+        name = f"sentry_{accepts}".lower()
+        with start_journey_fleet(servers, environment, tmp_path, name, settings) as fleet:
+            pids = fleet.supervisor.pids()
+            report_errors(fleet)
+            check_work(fleet)
+            assert fleet.supervisor.pids() == pids
+            seconds = stop(fleet, waits=accepts)
+        log = (tmp_path / "log").read_text()
+
+    assert seconds < STOP_SECONDS
+    assert "did not end in time" not in log
+
+
+def report_errors(fleet: JourneyFleet) -> None:
+    """Cause bugs in the ingress and in a worker, each of which is reported to Sentry."""
+    shop = fleet.shops[1]
+    delivery, _ = fleet.make_order(shop, fleet.reserve_item(shop))
+    items = [
+        NewWork(shop_id=FLEET, topic=TOPIC, key=f"wrong {number}", payload={"channel": "none"})
+        for number in range(ERRORS)
+    ]
+    with fleet.engine.begin() as tx:
+        record_work(tx, items, utc_now())
+    ingress_url = f"http://127.0.0.1:{fleet.env['INGRESS_PORT']}"
+    once = WebhookPoster(ingress_url, fleet.sandbox_url, fleet.shops, give_up_after_seconds=0)
+    with psycopg.connect(fleet.env["MIGRATE_DATABASE_URL"], autocommit=True) as owner:
+        owner.execute("alter table inbound_events rename to inbound_events_away")
+        try:
+            for _ in range(ERRORS):
+                started = time.monotonic()
+                with pytest.raises(ShopfleetError, match="was not accepted: 50"):
+                    once.send(delivery)
+                assert time.monotonic() - started < LONGEST_ANSWER_SECONDS
+        finally:
+            owner.execute("alter table inbound_events_away rename to inbound_events")
+
+
+def check_work(fleet: JourneyFleet) -> None:
+    """Check that orders are recorded, and that Slack gets an alert while Sentry's message waits."""
+    shop = fleet.shops[1]
+    orders = [fleet.sell(shop, fleet.reserve_item(shop)) for _ in range(5)]
+    with fleet.engine.begin() as tx:
+        record_incidents(tx, [Incident(None, RULE, "2026-11-28", "P3", "as planned")], utc_now())
+    wait_for(lambda: fleet.count_orders(orders) == len(orders), seconds=60)
+    wait_for(lambda: texts_about(fleet, RULE, "opened"), seconds=90)
+    waits = [("error", "sentry.unavailable")]
+    wait_for(lambda: fleet.select(WORK, topic=TOPIC, channel="sentry") == waits, seconds=90)
+
+
+def stop(fleet: JourneyFleet, *, waits: bool) -> float:
+    """Stop the fleet; ``waits``: while a worker waits for Sentry's answer. Return the seconds."""
+    fleet.execute("update work_queue set next_retry_at = now() where payload ->> 'channel' = 'sentry'")
+    wait_for(lambda: not waits or fleet.select(LOCKED), seconds=60)
+    started = time.monotonic()
+    fleet.supervisor.stop()
+    return time.monotonic() - started
