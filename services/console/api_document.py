@@ -32,6 +32,12 @@ DETAILS: Mapping[str, Document] = {
     "work": {"last_error": TEXT, "result": TEXT, "event_id": {"type": ["integer", "null"]}, "payload": {}},
     "events": {"headers": {"type": "object"}, "payload": {}, "work": {"type": "array"}},
     "incidents": {"entries": {"type": "array", "items": {"type": "object"}}},
+    "mails": {
+        "last_error": TEXT,
+        "is_stuck": {"type": "boolean", "description": "its outcome is unknown, and stays so"},
+        "work_id": {"type": ["integer", "null"]},
+        "events": {"type": "array", "items": {"type": "object"}},
+    },
     "bulk_actions": {
         "filters": {"type": "object"},
         "skipped": {

@@ -19,6 +19,7 @@ from services.console.list_page import MAX_CANDIDATES
 from services.console.list_reader import find_visible_slugs
 from services.console.list_views import make_document
 from services.console.lists import LISTS
+from services.console.mail_page import describe_mail, describe_result
 from services.console.masking import mask
 from services.console.row_actions import ROW_ACTIONS, RowAction, check_shop, find_row, run_action
 from services.console.saved_filters import list_links, save_request
@@ -26,6 +27,7 @@ from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.core.fields import LARGEST_COUNT
 from services.ledger.queries import get_event, get_work
+from services.mail.outbox_admin import get_mail
 
 _TYPES = {
     "reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int, "name": str,
@@ -42,6 +44,7 @@ def add_api_rows(blueprint: Blueprint) -> None:
         ("/events/<int:number>", "show_event", _show_event),
         ("/incidents/<int:number>", "show_incident", _show_incident),
         ("/bulk-actions/<int:number>", "show_bulk_action", _show_bulk_action),
+        ("/mails/<int:number>", "show_mail", _show_mail),
     ):
         blueprint.add_url_rule(path, endpoint, view)
     for action in ROW_ACTIONS:
@@ -149,6 +152,17 @@ def _find_state(row: Any) -> str:
     if row.snoozed_until and row.snoozed_until > g.at:
         return "snoozed"
     return "acknowledged" if row.acknowledged_at else "open"
+
+
+def _show_mail(number: int) -> Response:
+    with transaction() as tx:
+        row = find_row(lambda: get_mail(tx, number))
+        check_shop(row.shop_id)
+        slugs, more = find_visible_slugs(tx, g.access), describe_mail(tx, row)
+    names = [column.name for column in LISTS["mails"].columns if column.name != "shop_id"]
+    fields = {name: getattr(row, name, None) for name in names}
+    state = {"shop": slugs.get(row.shop_id), "state": describe_result(row)}
+    return _answer(fields | state | more)
 
 
 def _show_bulk_action(number: int) -> Response:

@@ -82,17 +82,21 @@ ACCOUNT_ROUTES: Final = frozenset(
 )
 """Endpoints for everybody who is signed in: they show and change this person's own account alone."""
 
+
+def _of(blueprint: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{blueprint}.{name}" for name in names.split())
+
+
 PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     {"bulk.confirm": Role.OPERATOR, "time_connection.show": Role.ADMIN}
     | dict.fromkeys(
         (
-            "pages.home", "pages.dead", "queues.index", "queues.show", "queues.plan",
-            "jobs.index", "jobs.show", "jobs.plan", "letters.index", "letters.show",
-            "shops.health", "shops.index", "shops.show", "reports.index", "reports.show",
-            *(f"lists.{name}" for name in LISTS), *(f"api.{name}" for name in LISTS),
-            "api.openapi", "details.work", "details.event", "details.error", "details.incident", "bulk.show",
-            "api.show_work", "api.show_event", "api.show_incident", "api.show_bulk_action", "api.show_scan",
-            "api.show_queues", "api.show_jobs", "api.list_filters", "api.list_reports", "api.list_letters",
+            *_of("pages", "home dead"), *_of("queues", "index show plan"), *_of("jobs", "index show plan"),
+            *_of("letters", "index show"), *_of("reports", "index show"), *_of("shops", "health index show"),
+            *_of("details", "work event error incident mail"), "bulk.show",
+            *_of("lists", " ".join(LISTS)), *_of("api", " ".join(LISTS)),
+            *_of("api", "openapi show_work show_event show_incident show_mail show_bulk_action show_scan"),
+            *_of("api", "show_queues show_jobs list_filters list_reports list_letters"),
         ),
         Role.VIEWER,
     )
@@ -100,29 +104,24 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
 """Endpoints that only read, and the least role for them."""
 
 CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            (
-                *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
-                "queues.change", "jobs.change", "reports.preview", "reports.send", "filters.share",
-                "letters.edit", "letters.approve", "letters.hold", "letters.plan", "letters.unplan",
-                "bulk.start", "bulk.stop", "api.start_bulk_action", "api.stop_bulk_action",
-                "api.save_filter", "api.share_filter", "api.import_people", "api.delete_filter",
-            ),
-            Role.OPERATOR,
+    dict.fromkeys(
+        (
+            *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
+            "queues.change", "jobs.change", "filters.share", "audit_pages.verify",
+            *_of("reports", "preview send"), *_of("letters", "edit approve hold plan unplan"),
+            *_of("bulk", "start stop"), *_of("api", "start_bulk_action stop_bulk_action import_people"),
+            *_of("api", "save_filter share_filter delete_filter"),
         ),
-        "audit_pages.verify": Role.OPERATOR,
-        "audit_pages.export": Role.ADMIN,
-        "details.unmask_work": Role.ADMIN,
-        "details.unmask_event": Role.ADMIN,
-        "event_edit.edit": Role.ADMIN,
-        **dict.fromkeys(
-            ("shop_changes.change_settings", "shop_changes.change_staff", "shop_changes.record_secret",
-             "shop_changes.download_month", "shop_changes.set_threshold", "reports.save", "reports.pause",
-             "time_connection.start", "time_connection.finish"),
-            Role.ADMIN,
+        Role.OPERATOR,
+    )
+    | dict.fromkeys(
+        (
+            "audit_pages.export", *_of("details", "unmask_work unmask_event unmask_mail"), "event_edit.edit",
+            *_of("shop_changes", "change_settings change_staff record_secret download_month set_threshold"),
+            *_of("reports", "save pause"), *_of("time_connection", "start finish"),
         ),
-    }
+        Role.ADMIN,
+    )
 )  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""
 

@@ -13,6 +13,7 @@ from services.alerts.runbook import find_steps
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
 from services.console.list_reader import is_text
+from services.console.mail_page import show_mail, unmask_mail
 from services.console.masking import is_masked, mask
 from services.console.row_actions import NOT_FOUND, ROW_ACTIONS, RowAction, check_shop, find_row, run_action
 from services.core.db import transaction
@@ -33,6 +34,8 @@ def details_blueprint() -> Blueprint:
         ("/events/<int:number>/unmask", "unmask_event", _unmask_event, ["POST"]),
         ("/errors/<request_id>", "error", _show_error, ["GET"]),
         ("/incidents/<int:number>", "incident", _show_incident, ["GET"]),
+        ("/mails/<int:number>", "mail", show_mail, ["GET"]),
+        ("/mails/<int:number>/unmask", "unmask_mail", unmask_mail, ["POST"]),
     ):
         blueprint.add_url_rule(path, endpoint, view, methods=methods)
     for action in ROW_ACTIONS:

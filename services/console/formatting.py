@@ -14,7 +14,7 @@ from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
 from services.console.event_edit import find_edit_role
 from services.console.line_pages import change_query
-from services.console.list_views import list_summaries
+from services.console.list_views import list_summaries, show_address
 from services.console.sign_in_texts import LABELS
 from services.core.db import transaction
 from services.core.settings import Settings
@@ -46,6 +46,7 @@ NAVIGATION = (
     ("Bulk actions", "lists.bulk_actions", "b"),
     ("Reports", "reports.index", "p"),
     ("Letters", "letters.index", "l"),
+    ("Mails", "lists.mails", "m"),
     ("Audit", "lists.audit", "a"),
 )
 """Label, endpoint and key."""
@@ -83,6 +84,7 @@ def add_helpers(app: Flask, settings: Settings) -> None:
             "has_people": has_people,
             "label_of": label_of,
             "summaries": list_summaries,
+            "show_address": show_address,
             "may": may,
             "find_edit_role": find_edit_role,
             "change_query": change_query,

@@ -24,6 +24,16 @@ _WORK_COLUMNS = (
 )
 
 
+def select_newest(tx: Connection, table: Table, values: Values, at: str) -> Select[Any]:
+    """Select the newest rows of the shops that are wanted; the table has an index by shop and id."""
+    found, shop = _newest(tx, table, values, at), table.c.shop_id
+    if "shop" in values:
+        found = found.where(shop == values["shop"])
+    elif "shops" in values:
+        found = found.where(shop.in_(values["shops"]))
+    return found
+
+
 def _newest(
     tx: Connection, table: Table, values: Values, at: str, *, is_in_order: bool = False
 ) -> Select[Any]:

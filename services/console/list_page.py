@@ -23,8 +23,8 @@ Choices = Callable[[Connection], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
-    """A column. ``kind`` is how a page shows it: text, number, time, seconds, shop (an id), shops, state
-    or code.
+    """A column. ``kind`` is how a page shows it: text, number, time, seconds, shop (an id), shops, state,
+    code, mail (an id) or address, which is masked.
     """
 
     name: str

@@ -89,6 +89,8 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
         return ids[text]
     if one.kind == "path":
         return _parse_path(tx, one.name, text)
+    if one.kind == "number":
+        return parse_whole(one.name, text, 0, LARGEST_ID)
     if one.choices is None:
         return text
     known = one.choices(tx)

@@ -26,6 +26,7 @@ from services.console.saved_filters import list_links, make_query
 from services.core.db import MAX_COUNTED, transaction
 from services.core.errors import InputInvalid
 from services.ledger.work import FLEET
+from services.providers.outgoing_mail import mask_address
 
 PAGE_ROWS = 50
 
@@ -134,8 +135,10 @@ def _read(page: ListPage, given: Mapping[str, str], limit: int) -> ListResult:
 def audit_search(tx: Connection, page: ListPage, given: Mapping[str, str], values: Values) -> None:
     """Record who searches what is masked, and where; never the text."""
     if any(one.role > Role.VIEWER and one.name in values for one in page.filters):
-        summary = f"searched payloads of {given['topic']} since {given['since']}"
         searched = {name: given[name] for name in ("shop", "topic", "since", "until") if name in given}
+        names = ", ".join(one.name for one in page.filters if one.role > Role.VIEWER and one.name in values)
+        where = ", ".join(f"{name} {value}" for name, value in searched.items())
+        summary = f"searched {names} of {page.name}: {where}"
         mutation = Mutation(page.table, "", summary, None, searched)
         append_change(tx, "payload.search", {values["shop"]: [mutation]}, **make_author())
 
@@ -150,7 +153,14 @@ def _plain(column: ListColumn, value: Any, slugs: Mapping[int, str]) -> Any:
         return [slugs.get(one) for one in value]
     if column.kind == "shop":
         return slugs.get(value)
+    if column.kind == "address":
+        return show_address(value)
     return list_summaries(value) if column.kind == "summaries" else value
+
+
+def show_address(value: str) -> str:
+    """Return a mail address masked, and any other text as it is."""
+    return mask_address(value) if "@" in value else value
 
 
 def list_summaries(mutations: str) -> list[str]:

@@ -30,6 +30,7 @@ from services.console.list_page import (
     by_time,
     by_value,
 )
+from services.console.mail_lists import MAILS, PEOPLE, SENDS
 from services.jobs.history import STATUSES as RUN_STATUSES
 from services.ledger.replay import COPIES
 from services.ledger.request_errors import list_recorded
@@ -259,6 +260,9 @@ BULK_ACTIONS = ListPage(
 )
 
 LISTS: Mapping[str, ListPage] = MappingProxyType(
-    {page.name: page for page in (WORK, EVENTS, INCIDENTS, ERRORS, AUDIT, RUNS, BULK_ACTIONS)}
+    {
+        page.name: page
+        for page in (WORK, EVENTS, INCIDENTS, ERRORS, AUDIT, RUNS, BULK_ACTIONS, MAILS, PEOPLE, SENDS)
+    }
 )
 """By name, which is the path of the page and of the API."""

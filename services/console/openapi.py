@@ -22,6 +22,8 @@ _TYPES: dict[str, dict[str, Any]] = {
         "items": {"type": ["string", "null"]},
         "description": "slugs; null: the fleet",
     },
+    "mail": {"type": ["integer", "null"], "format": "int64", "description": "the id of a mail"},
+    "address": {"type": "string", "description": "masked if it is a mail address"},
     "summaries": {"type": "array", "items": {"type": "string"}},
 }
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
@@ -133,6 +135,7 @@ def _parameter(one: ListFilter) -> dict[str, Any]:
         "time": "An age (24h), a day or a moment (2026-11-29T07:00Z).",
         "choice": "One or more values, separated by commas.",
         "shop": "A shop's slug.",
+        "number": "A whole number.",
         "path": 'A path or a predicate of PostgreSQL, such as `$.line_items[*].sku == "A-1"`.',
     }
     needs = f" Needs {', '.join(one.needs)}." if one.needs else ""

@@ -19,6 +19,7 @@ from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.queries import get_event, get_work
 from services.ledger.replay import replay_events
 from services.ledger.requeue import discard, requeue, unlock
+from services.mail.outbox_admin import MailDecision, get_mail, mark_mail_delivered, resend_mail
 
 NOT_FOUND = "There is no such row, or you have no role at its shop."
 
@@ -41,11 +42,11 @@ class RowAction(NamedTuple):
 
     @property
     def endpoint(self) -> str:
-        return f"{self.name}_{self.page}"
+        return f"{self.name.replace('-', '_')}_{self.page}"
 
     @property
     def page(self) -> str:
-        """The endpoint of the row's page: ``work``, ``event`` or ``incident``."""
+        """The endpoint of the row's page: ``work``, ``event``, ``incident`` or ``mail``."""
         return self.list.removesuffix("s")
 
 
@@ -82,6 +83,7 @@ _READERS: Mapping[str, Callable[[Connection, int], Any]] = {
     "work": get_work,
     "events": lambda tx, number: get_event(tx, number)[0],
     "incidents": get_incident,
+    "mails": get_mail,
 }
 
 
@@ -124,6 +126,21 @@ def _resolve(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChang
     return RowChange(f"Incident {number}: resolved.")
 
 
+def _resend(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    refs = resend_mail(tx, _make_decision(number, author), author["now"])
+    return RowChange(f"Mail {number} is sent again.", refs)
+
+
+def _mark_sent(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    refs = mark_mail_delivered(tx, _make_decision(number, author), author["now"])
+    return RowChange(f"Mail {number} counts as sent.", refs)
+
+
+def _make_decision(number: int, author: Mapping[str, Any]) -> MailDecision:
+    names = ("by", "reason", "request_id")
+    return MailDecision(mail_id=number, **{name: author[name] for name in names if name in author})
+
+
 ROW_ACTIONS = (
     RowAction("work", "requeue", "Make dead or failed work pending, with no tries counted.", _requeue),
     RowAction("work", "discard", "Drop work permanently.", _discard, needs_reason=True),
@@ -132,4 +149,8 @@ ROW_ACTIONS = (
     RowAction("incidents", "ack", "Take an incident.", _acknowledge),
     RowAction("incidents", "note", "Add the reason to the timeline as a note.", _note, needs_reason=True),
     RowAction("incidents", "resolve", "Resolve an incident.", _resolve, needs_reason=True),
+    RowAction("mails", "resend", "Send a mail once more, as a new one.", _resend, needs_reason=True),
+    RowAction(
+        "mails", "mark-sent", "Count a mail of unknown outcome as sent.", _mark_sent, needs_reason=True
+    ),
 )

@@ -39,7 +39,8 @@ select day, count(*) as breaks, count(*) filter (where closed_at is null) as ope
  where shop_id = %(shop_id)s and day >= %(first)s group by day
 """
 _FIND_MAILS = """
-select id, kind, subject, status, error_code, created_at, sent_at, delivered_at, bounced_at, complained_at
+select id, kind, case when is_commercial then '•••' else subject end as subject, status, error_code,
+       created_at, sent_at, delivered_at, bounced_at, complained_at
   from mail_outbox
  where shop_id = %(shop_id)s order by id desc limit %(limit)s
 """

@@ -25,7 +25,7 @@ RETRY_AFTER_SECONDS = "30"
 _BY = "link to unsubscribe"
 _STYLE = (
     "body{font:18px/1.5 system-ui,sans-serif;margin:0;padding:12vh 24px}main{max-width:34em;margin:auto}"
-    "h1{font-size:1.5em;line-height:1.25}"
+    "h1{font-size:1.5em;line-height:1.25}h1,p{overflow-wrap:anywhere}"
     "button{font:inherit;padding:.7em 1.4em;min-height:48px;cursor:pointer}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()

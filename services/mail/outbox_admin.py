@@ -1,9 +1,9 @@
 """Lists the outbox, and stores a person's decision about a mail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
@@ -24,7 +24,7 @@ BY_PERSON = "mail.settled_by_person"
 _SELECT = """
 select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.attempt, m.transport,
        m.message_id, m.provider_id, m.error_code, m.last_error, m.created_at, m.handed_over_at, m.sent_at,
-       m.delivered_at, m.bounced_at, m.complained_at, m.emptied_at,
+       m.is_commercial, m.delivered_at, m.bounced_at, m.complained_at, m.emptied_at,
        w.id as work_id, w.status as work_status, w.next_retry_at,
        m.status = 'unknown' or (m.status = 'sending'
          and coalesce(w.status, 'done') in ('dead', 'discarded', 'done')) as is_stuck
@@ -39,6 +39,12 @@ _FIND = f"""
 """
 
 _FIND_EVENTS = "select at, kind, provider, detail from mail_events where mail_id = %(id)s order by at, id"
+
+_FIND_CONTENT = "select text, headers from mail_outbox where id = %(id)s"
+_FIND_PARTS = """
+select name, content_type, is_inline, octet_length(content) from mail_parts where mail_id = %(id)s
+ order by place
+"""
 
 _LOCK = "select status from mail_outbox where id = %(id)s for update"
 
@@ -105,6 +111,30 @@ def get_mail(tx: Connection, mail_id: int) -> Row[Any]:
     if row is None:
         raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` lists the mails")
     return row
+
+
+class MailPart(NamedTuple):
+    """A file or picture of a mail, without its content."""
+
+    name: str
+    content_type: str
+    is_inline: bool
+    bytes: int
+
+
+class MailContent(NamedTuple):
+    """The plain text (empty after it was deleted by age), headers and parts of a mail."""
+
+    text: str
+    headers: Mapping[str, str]
+    parts: Sequence[MailPart]
+
+
+def find_mail_content(tx: Connection, mail_id: int) -> MailContent:
+    """Return the content of a mail without its HTML; empty for no mail."""
+    row = tx.exec_driver_sql(_FIND_CONTENT, {"id": mail_id}).first()
+    parts = [MailPart(*one) for one in tx.exec_driver_sql(_FIND_PARTS, {"id": mail_id})]
+    return MailContent(row.text, row.headers, parts) if row else MailContent("", {}, parts)
 
 
 def list_mail_events(tx: Connection, mail_id: int) -> list[dict[str, Any]]:

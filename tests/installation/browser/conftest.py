@@ -24,7 +24,7 @@ FLAGS = (
 )
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name of werkzeug
         """Write nothing."""
 
@@ -49,7 +49,7 @@ def app(engine: Engine) -> Flask:
 @pytest.fixture
 def console(app: Flask) -> Iterator[str]:
     """Serve the console; return its address. Passkeys work on ``localhost``, not on ``127.0.0.1``."""
-    server = make_server("localhost", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("localhost", 0, app, threaded=True, request_handler=QuietHandler)
     thread = Thread(target=server.serve_forever)
     thread.start()
     yield f"http://localhost:{server.port}"

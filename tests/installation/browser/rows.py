@@ -28,6 +28,30 @@ _ADD_ERROR = """
 insert into request_errors (request_id, at, shop_id, route, status, error_class, reason, staff_label, request)
 values ('1', now(), 1, '/webhooks/shopify', 503, 'OperationalError', '', '', '{"topic": "x"}')
 """
+_ADD_MAILS = (
+    """
+insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html, headers, status,
+                         error_code, last_error, is_commercial)
+values (1, 'a', 'outreach_mail', 'founder/day1/1', 'ada@example.com', :long, :long, '<p>a</p>',
+        '{"Auto-Submitted": "auto-generated"}', 'unknown', 'mail.no_answer', :long, true)
+""",
+    """
+insert into mail_events (shop_id, provider, event_id, kind, at, mail_id, detail)
+values (1, 'sendgrid', 'e', 'bounced', now(), 1, :long)
+""",
+    """
+insert into mail_parts (mail_id, place, name, content_type, is_inline, content)
+values (1, 0, :long, 'text/csv', false, 'a')
+""",
+    """
+insert into outreach_people (shop_id, external_id, email, timezone, created_at, changed_at)
+values (1, :long, 'ada@example.com', 'UTC', now(), now())
+""",
+    """
+insert into outreach_sends (person_id, shop_id, series, step, run_id, local_day, status, mail_id, created_at)
+values (1, 1, 'founder', 'day1', 1, current_date, 'mailed', 1, now())
+""",
+)
 VALUES = {
     "shop": "harbour",
     "slug": "harbour",
@@ -65,6 +89,8 @@ def add_rows(engine: Engine, email: str) -> None:
         create_token(tx, owner, "ci", Role.VIEWER, timedelta(days=1), by="tests", now=now)
         save_filter(tx, owner, "work", "dead work", "status=dead", by="tests", now=now)
         tx.execute(text(_ADD_ERROR))
+        for statement in _ADD_MAILS:
+            tx.execute(text(statement), {"long": LONG} if ":long" in statement else {})
         count_failure(tx, [Subject("account", email)], now)
         rows = [RowFacts(1, 1, "order_ingest", "dead"), RowFacts(2, 1, LONG, "done")]
         plan = plan_bulk_action(KINDS["requeue"], rows, ("dead",), None, now)

@@ -141,6 +141,19 @@ def test_every_page_of_an_edit_has_no_fault(
     page.get_by_text("is recorded as event").wait_for()
 
 
+def test_the_text_of_a_mail_has_no_fault_and_is_opened_by_keys(
+    page: Page, app: Flask, console: str, engine: Engine, faults: Faults
+) -> None:
+    open_session(page, app, console, engine)
+    page.goto("/")
+    page.keyboard.press("g")
+    page.keyboard.press("m")
+    page.get_by_role("link", name="1", exact=True).press("Enter")
+    page.get_by_role("button", name="Show unmasked").press("Enter")
+    page.get_by_text("The plain text.").wait_for()
+    faults.check("the text of a mail")
+
+
 def test_a_saved_filter_is_shared_and_deleted(
     page: Page, app: Flask, console: str, engine: Engine, faults: Faults
 ) -> None:
