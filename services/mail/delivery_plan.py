@@ -78,11 +78,13 @@ def plan_unknown_outcome(delivery: MailDelivery, why: str) -> Refused:
 
 def plan_suppressed(delivery: MailDelivery, reason: str) -> Refused:
     """Return the outcome of a mail that is not sent because its address is suppressed for ``reason``."""
-    mail_id = delivery.row.id
+    row = delivery.row
+    shop = "" if row.shop_id is None else " --shop SHOP"
     return Refused(
         SUPPRESSED,
         f"no mail goes to this address ({reason}): correct the address where it is set; or if it is right, "
-        f"`fleet mail suppressions remove ADDRESS`, then `fleet mail resend {mail_id}`",
+        f"`fleet mail suppressions remove ADDRESS{shop} --reason TEXT`, then "
+        f"`fleet mail resend {row.id} --reason TEXT`",
     )
 
 

@@ -1,7 +1,9 @@
 """An IMAP mailbox that gets delivery reports: reads unseen messages and marks them as seen."""
 
 import imaplib
+import re
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +40,17 @@ def parse_mailbox_url(url: str) -> MailboxAddress:
         password=unquote(parts.password or ""),
         folder=unquote(parts.path.strip("/")) or "INBOX",
     )
+
+
+def encode_folder(name: str) -> str:
+    r"""Return the name of a folder as the inside of a quoted string: UTF-7 as RFC 3501 (5.1.3) changes it."""
+
+    def encode(part: re.Match[str]) -> str:
+        encoded = b64encode(part[0].encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
+        return f"&{encoded}-"
+
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return re.sub(r"[^\x20-\x7e]+", encode, quoted.replace("&", "&-"))
 
 
 class BounceMailbox:
@@ -104,14 +117,17 @@ def _connect(address: MailboxAddress) -> imaplib.IMAP4:
 
 def _sign_in(connection: imaplib.IMAP4, address: MailboxAddress) -> None:
     try:
-        connection.login(address.user, address.password)
+        if (address.user + address.password).isascii():
+            connection.login(address.user, address.password)
+        else:  # LOGIN takes ASCII alone
+            words = f"\0{address.user}\0{address.password}"
+            connection.authenticate("PLAIN", lambda _challenge: words.encode())
     except imaplib.IMAP4.abort:
         raise
     except imaplib.IMAP4.error as fault:  # its text may contain the command
         fault_text = f"{address.host} refuses the user or the password of BOUNCE_MAILBOX_URL"
         raise Misconfigured("imap.credentials_refused", fault_text) from fault
-    folder = address.folder.replace("\\", "\\\\").replace('"', '\\"')
-    status, _ = connection.select(f'"{folder}"')
+    status, _ = connection.select(f'"{encode_folder(address.folder)}"')
     if status != "OK":
         raise Misconfigured(
             "imap.folder_unknown", f"{address.host} has no folder {quote_value(address.folder)}"

@@ -15,6 +15,7 @@ from services.jobs import read_bounces as job
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, JobRun
 from services.mail.delivery_report import parse_report
+from services.providers.bounce_mailbox import encode_folder
 from tests.fakes.imap import ImapServer
 from tests.mail.mails import NOW, audit_of, mail_settings, mails_of, new_mail, queue
 from tests.shopify.sample_payloads import rows
@@ -194,8 +195,23 @@ def test_a_refused_sign_in_or_folder_is_named_without_the_password(
     assert "pass" not in str(refused.value).replace("password of", "")
 
 
-def test_without_a_mailbox_the_job_does_nothing() -> None:
-    assert job.read_bounces(RUN).result == "off"
+@pytest.mark.parametrize(
+    ("name", "encoded"),
+    [
+        ("INBOX", "INBOX"),
+        ('a\\b "c"', 'a\\\\b \\"c\\"'),
+        ("R&D", "R&-D"),
+        ("Zurückgewiesen", "Zur&APw-ckgewiesen"),
+        ("~peter/mail/台北/日本語", "~peter/mail/&U,BTFw-/&ZeVnLIqe-"),  # the example of RFC 3501
+    ],
+)
+def test_a_folder_of_any_name_is_written_as_imap_wants_it(name: str, encoded: str) -> None:
+    assert encode_folder(name) == encoded
+
+
+def test_without_a_mailbox_the_job_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mail_settings(monkeypatch):
+        assert job.read_bounces(RUN).result == "off"
 
 
 @pytest.mark.parametrize(

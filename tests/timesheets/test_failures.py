@@ -3,11 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.definition import Covers
+from services.mail.suppressions import suppress
 from services.shops.connections import record_connection_ok
 from services.timesheets.figures import collect_figures
 from services.timesheets.store import start_report
@@ -116,6 +119,43 @@ def test_a_refused_refresh_breaks_the_connection_while_reports_go_out(
     assert company.rows(RUNS) == [("2026-W47", "sent", "")]
     of_time = "select status, resource from connections where provider = 'quickbooks-time'"
     assert company.rows(of_time) == [("broken", "token refresh")]
+
+
+def test_a_suppressed_recipient_is_named_with_what_to_do_and_the_run_heals_by_it(company: Company) -> None:
+    company.start(company.save(recipients=["pay@harbour.example", "ada@harbour.example"]))
+    with transaction(company.engine) as tx:
+        suppress(tx, company.shop.id, "Pay@Harbour.example", "bounced", "sendgrid event 1", DUE)
+        # Commercial mail only: a report is under contract.
+        suppress(tx, company.shop.id, "ada@harbour.example", "unsubscribed", "one click", DUE)
+    company.send()
+    company.follow(DUE)
+
+    assert company.rows(RUNS) == [("2026-W47", "failed", "mail.suppressed")]
+    assert company.rows(MAILS) == [("ada@harbour.example", "sent"), ("pay@harbour.example", "refused")]
+    ((number,),) = company.rows("select id from mail_outbox where status = 'refused'")
+    ((kind, notice),) = company.rows(NOTICES)
+    assert (kind, "mail.suppressed" in notice) == ("report_send_failed", True)
+    undo = (
+        "mail",
+        "suppressions",
+        "remove",
+        "pay@harbour.example",
+        "--shop",
+        "harbour",
+        "--reason",
+        "it works",
+    )
+    again = ("mail", "resend", str(number), "--reason", "it works", "-f")
+    for words, named in ((undo, "`fleet mail suppressions remove ADDRESS --shop SHOP --reason TEXT`"),
+                         (again, f"`fleet mail resend {number} --reason TEXT`")):  # fmt: skip
+        assert named in notice
+        done = CliRunner().invoke(main, [*words])
+        assert done.exit_code == 0, done.output
+
+    company.serve("mail_send")
+    company.follow(DUE)
+    assert company.rows(RUNS) == [("2026-W47", "sent", "")]
+    assert company.rows(MAILS) == [("ada@harbour.example", "sent"), ("pay@harbour.example", "sent")]
 
 
 def test_a_refused_recipient_is_named_and_the_run_heals_when_the_mail_is_sent(company: Company) -> None:
