@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 from services.bulk.kinds import KINDS
 from services.bulk.store import LONGEST_KEY
-from services.console.api_schemas import NUMBER, READINGS, STRING, TEXT, Document, make_object
+from services.console.api_schemas import (
+    CHANGES,
+    NUMBER,
+    READINGS,
+    STRING,
+    TEXT,
+    ApiChange,
+    Document,
+    make_object,
+)
 from services.console.list_page import MAX_CANDIDATES
 from services.console.row_actions import ROW_ACTIONS
 from services.core.fields import LONGEST_TEXT
@@ -112,6 +121,7 @@ _SHOP = {
     "description": "The shop's slug.",
     "schema": STRING,
 }
+_JOB = _SHOP | {"name": "job", "description": "The name of the job."}
 _FILTERS = {"type": "object", "additionalProperties": STRING}
 _SAVED: Document = make_object(
     {
@@ -175,7 +185,27 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     text = f"Import up to {MAX_PEOPLE:,} people who get reminders, with their activity and consents."
     imported = make_object({name: {"type": "integer"} for name in ImportCounts._fields})
     made = _operation("import_people", text, imported, [_SHOP], _PEOPLE)
-    return paths | {"/api/v1/shops/{shop}/people": {"post": made}} | _describe_saved()
+    paths |= {"/api/v1/shops/{shop}/people": {"post": made}} | _describe_saved()
+    return paths | {f"/api/v1{change.path}": {"post": _describe_change(change)} for change in CHANGES}
+
+
+def _describe_change(change: ApiChange) -> Document:
+    places = {"number": _ID, "job": _JOB}
+    parameters = [one for name, one in places.items() if f"{{{name}}}" in change.path]
+    body = {"type": "object", "properties": change.fields, "additionalProperties": False}
+    if change.required:
+        body["required"] = [*change.required]
+    made = _operation(
+        change.operation,
+        change.text,
+        change.answer or {},
+        parameters,
+        body,
+        is_required=bool(change.required),
+    )
+    if change.answer is None:
+        made["responses"]["200"] = {"description": "A file.", "content": {"application/gzip": {}}}
+    return made
 
 
 def detail_ref(name: str) -> Document:
@@ -219,7 +249,7 @@ def _response(text: str, schema: Document) -> Document:
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
     lines = [
-        "## Scan, queues, jobs, reports, letters, rows, actions and saved filters",
+        "## Scan, queues, jobs, audit, reports, letters, mails, rows, actions and saved filters",
         "",
         "| operation | does | body |",
         "| --- | --- | --- |",

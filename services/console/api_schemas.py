@@ -75,6 +75,99 @@ def _filter(name: str) -> Document:
     return {"name": name, "in": "query", "description": f"Only this {name}.", "schema": STRING}
 
 
+class ApiChange(NamedTuple):
+    """A change by POST. ``fields`` of the body and their schemas; an ``answer`` of None is a file."""
+
+    operation: str
+    path: str
+    text: str
+    fields: Document
+    answer: Document | None
+    required: tuple[str, ...] = ()
+
+
+_DONE = make_object({"result": STRING})
+_REASON = STRING | {"description": "for the audit"}
+_PLANNED = _DONE | {"properties": {"result": STRING, "lines": _STRINGS}}
+_DRY_RUN: Document = {"type": "boolean", "description": "answers with the effect, and changes nothing"}
+_OF_SHOP = {"shop": STRING | {"description": "a shop's slug; empty: the fleet"}}
+_HEADERS: Document = {"type": "object"}
+CHANGES = (
+    ApiChange(
+        "change_queues",
+        "/queues/change",
+        "`act`: `pause` (`what` such as queue:email, `mode`, `lasts`), `resume` (`pause`, `rate`) or "
+        "`backoff` (`topic`, `factor`).",
+        {
+            "act": {"enum": ["pause", "resume", "backoff"]},
+            **dict.fromkeys(("what", "mode", "lasts", "rate", "topic"), STRING),
+            **_OF_SHOP,
+            "pause": NUMBER,
+            "factor": {"type": "number"},
+            "reason": _REASON,
+            "dry_run": _DRY_RUN,
+        },
+        _PLANNED,
+        ("act",),
+    ),
+    ApiChange(
+        "change_job",
+        "/jobs/{job}/change",
+        "`act`: `run` (`period`, `again`), `pause`, `resume`, or `schedule` (admin).",
+        {
+            "act": {"enum": ["run", "pause", "resume", "schedule"]},
+            **_OF_SHOP,
+            "period": STRING,
+            "again": {"type": "boolean"},
+            "schedule": STRING,
+            "reason": _REASON,
+            "dry_run": _DRY_RUN,
+        },
+        _PLANNED,
+        ("act",),
+    ),
+    ApiChange(
+        "verify_audit",
+        "/audit/verify",
+        "Verify the chain of a shop from its last checkpoint on; without one, start the job for all chains.",
+        _OF_SHOP,
+        make_object({"result": STRING, "faults": _STRINGS}),
+    ),
+    ApiChange(
+        "export_audit",
+        "/audit/export",
+        "The chain of a shop, or all chains, as `fleet audit export` writes it (admin).",
+        _OF_SHOP,
+        None,
+    ),
+    ApiChange(
+        "send_report",
+        "/reports/{number}/send",
+        "Send a report of a period, once; without one, of the newest that is over.",
+        {"period": STRING},
+        _DONE,
+    ),
+    ApiChange(
+        "unmask_work", "/work/{number}/unmask", "The payload (admin).", {}, make_object({"payload": {}})
+    ),
+    ApiChange(
+        "unmask_event",
+        "/events/{number}/unmask",
+        "Headers and body (admin).",
+        {},
+        make_object({"headers": _HEADERS, "payload": {}}),
+    ),
+    ApiChange(
+        "unmask_mail",
+        "/mails/{number}/unmask",
+        "Address, subject, headers and plain text (admin).",
+        {},
+        make_object({**dict.fromkeys(("recipient", "subject", "text"), STRING), "headers": _HEADERS}),
+    ),
+)
+"""What a person changes or sees unmasked. Each is audited."""
+
+
 _SHOP, _JOB, _STATE = map(_filter, ("shop", "job", "state"))
 READINGS: Mapping[str, Reading] = MappingProxyType(
     {

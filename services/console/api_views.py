@@ -30,10 +30,10 @@ from services.ledger.queries import get_event, get_work
 from services.mail.outbox_admin import get_mail
 
 _TYPES = {
-    "reason": str, "list": str, "action": str, "filters": dict, "dry_run": bool, "at_most": int, "name": str,
+    "filters": dict, "dry_run": bool, "again": bool, "at_most": int, "pause": int, "factor": float,
     "people": list,
 }  # fmt: skip
-"""Type of each field of a body."""
+"""Type of each field of a body; of all others it is text."""
 
 
 def add_api_rows(blueprint: Blueprint) -> None:
@@ -77,8 +77,9 @@ def read_body(fields: tuple[str, ...]) -> dict[str, Any]:
     for name, value in body.items():
         if name not in fields:
             raise InputInvalid(f"field {describe_unknown(name, fields)}")
-        if type(value) is not _TYPES[name]:
-            raise InputInvalid(f"{name} should be of type {_TYPES[name].__name__}")
+        wanted = _TYPES.get(name, str)
+        if type(value) is not wanted and (type(value), wanted) != (int, float):
+            raise InputInvalid(f"{name} should be of type {wanted.__name__}")
     filters = body.get("filters", {})
     if not all(isinstance(one, str) for one in filters.values()):
         raise InputInvalid("each value of filters should be a text")
@@ -104,7 +105,7 @@ def _make_change(action: RowAction) -> Callable[[int], Any]:
     return change
 
 
-def _answer(document: Mapping[str, Any], status: int = 200) -> Response:
+def make_answer(document: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(document), status, mimetype="application/json")
 
 
@@ -114,7 +115,7 @@ def _show_work(number: int) -> Response:
         check_shop(row.shop_id)
         slugs = find_visible_slugs(tx, g.access)
     more = {"last_error": row.last_error, "result": row.result, "event_id": row.event_id}
-    return _answer(make_document(LISTS["work"], row, slugs) | more | {"payload": mask(row.payload)})
+    return make_answer(make_document(LISTS["work"], row, slugs) | more | {"payload": mask(row.payload)})
 
 
 def _show_event(number: int) -> Response:
@@ -131,7 +132,7 @@ def _show_event(number: int) -> Response:
         "payload": mask(content),
         "work": [make_document(LISTS["work"], one, slugs) for one in work],
     }
-    return _answer(make_document(LISTS["events"], row, slugs) | more)
+    return make_answer(make_document(LISTS["events"], row, slugs) | more)
 
 
 def _show_incident(number: int) -> Response:
@@ -143,7 +144,7 @@ def _show_incident(number: int) -> Response:
     columns = {column.name: fields[column.name] for column in LISTS["incidents"].columns}
     timeline = [{"at": one.at, "kind": one.kind, "by": one.by, "text": one.text} for one in entries]
     shop = {"shop": slugs.get(columns.pop("shop_id"))}
-    return _answer(columns | shop | {"entries": timeline})
+    return make_answer(columns | shop | {"entries": timeline})
 
 
 def _find_state(row: Any) -> str:
@@ -162,7 +163,7 @@ def _show_mail(number: int) -> Response:
     names = [column.name for column in LISTS["mails"].columns if column.name != "shop_id"]
     fields = {name: getattr(row, name, None) for name in names}
     state = {"shop": slugs.get(row.shop_id), "state": describe_result(row)}
-    return _answer(fields | state | more)
+    return make_answer(fields | state | more)
 
 
 def _show_bulk_action(number: int) -> Response:
@@ -174,7 +175,7 @@ def _answer_action(number: int, status: int = 200) -> Response:
         row = get_visible_action(tx, number)
         slugs = find_visible_slugs(tx, g.access)
     more = {"filters": row.query, "skipped": row.skipped, "ended_at": row.ended_at, "error": row.error}
-    return _answer(make_document(LISTS["bulk_actions"], row, slugs) | more, status)
+    return make_answer(make_document(LISTS["bulk_actions"], row, slugs) | more, status)
 
 
 def _start() -> Any:
@@ -189,13 +190,13 @@ def _start_or_plan() -> Response:
         with transaction() as tx:
             counts = count_plan(wanted.plan, find_visible_slugs(tx, g.access))
         skipped = {cause: len(ids) for cause, ids in wanted.plan.skipped.items()}
-        return _answer({"count": len(wanted.plan.rows), "counts": counts, "skipped": skipped})
+        return make_answer({"count": len(wanted.plan.rows), "counts": counts, "skipped": skipped})
     key = request.headers.get("Idempotency-Key") or uuid4().hex
     return _answer_action(start_request(wanted, body.get("reason", ""), key, at_most), 201)
 
 
 def _list_filters() -> Response:
-    return _answer({"saved_filters": [one for name in LISTS for one in _read_filters(name)]})
+    return make_answer({"saved_filters": [one for name in LISTS for one in _read_filters(name)]})
 
 
 def _read_filters(name: str) -> list[dict[str, Any]]:
@@ -221,7 +222,7 @@ def _save_filter() -> Any:
         if page is None:
             raise InputInvalid(f"list={describe_unknown(body.get('list', ''), LISTS)}")
         number = save_request(page, body.get("name", ""), body.get("filters", {}))
-        return _answer(next(one for one in _read_filters(page.name) if one["id"] == number), 201)
+        return make_answer(next(one for one in _read_filters(page.name) if one["id"] == number), 201)
 
     return answering(save)
 
@@ -233,7 +234,7 @@ def _make_filter_change(act: Callable[..., Any]) -> Callable[[int], Any]:
             if number > LARGEST_COUNT:
                 raise InputInvalid(f"you have no saved filter {number}")
             with transaction() as tx:
-                return _answer({"result": act(tx, g.access, number, **make_author()).name})
+                return make_answer({"result": act(tx, g.access, number, **make_author()).name})
 
         return answering(run)
 

@@ -9,6 +9,7 @@ from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
 from services.console.answers import json_error
+from services.console.api_changes import add_api_changes
 from services.console.api_people import add_api_people
 from services.console.api_readings import add_api_readings
 from services.console.api_views import add_api_rows
@@ -85,6 +86,7 @@ def make_app(
     scan = scan or ScanReader()
     add_api_readings(api, scan, queues, jobs)
     add_api_people(api)
+    add_api_changes(api)
     app.register_blueprint(api)
     app.register_blueprint(pages_blueprint(scan))
     app.register_blueprint(queues_blueprint(settings, queues))

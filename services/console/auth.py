@@ -107,16 +107,17 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     dict.fromkeys(
         (
             *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
-            "queues.change", "jobs.change", "filters.share", "audit_pages.verify",
-            *_of("reports", "preview send"), *_of("letters", "edit approve hold plan unplan"),
+            "queues.change", "jobs.change", "filters.share", "audit_pages.verify", "api.send_report",
+            *_of("reports", "preview send"), *_of("letters", "edit plan unplan"),
             *_of("bulk", "start stop"), *_of("api", "start_bulk_action stop_bulk_action import_people"),
-            *_of("api", "save_filter share_filter delete_filter"),
+            *_of("api", "save_filter share_filter delete_filter change_queues change_job verify_audit"),
         ),
         Role.OPERATOR,
     )
     | dict.fromkeys(
         (
             "audit_pages.export", *_of("details", "unmask_work unmask_event unmask_mail"), "event_edit.edit",
+            *_of("api", "export_audit unmask_work unmask_event unmask_mail"),
             *_of("shop_changes", "change_settings change_staff record_secret download_month set_threshold"),
             *_of("reports", "save pause"), *_of("time_connection", "start finish"),
         ),

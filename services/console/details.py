@@ -10,12 +10,18 @@ from services.accounts.roles import Role
 from services.alerts.incidents import find_zone, get_incident
 from services.alerts.people import list_entries
 from services.alerts.runbook import find_steps
-from services.audit.append import Mutation, append_change
-from services.console.account import make_author
 from services.console.list_reader import is_text
 from services.console.mail_page import show_mail, unmask_mail
 from services.console.masking import is_masked, mask
-from services.console.row_actions import NOT_FOUND, ROW_ACTIONS, RowAction, check_shop, find_row, run_action
+from services.console.row_actions import (
+    NOT_FOUND,
+    ROW_ACTIONS,
+    RowAction,
+    audit_unmask,
+    check_shop,
+    find_row,
+    run_action,
+)
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.core.times import format_moment
@@ -94,21 +100,15 @@ def _format(value: Any, *, is_open: bool) -> str:
 def _unmask_work(number: int) -> str:
     with transaction() as tx:
         row = find_row(lambda: get_work(tx, number))
-        _audit_unmask(tx, row.shop_id, "work_queue", number)
+        audit_unmask(tx, row.shop_id, "work_queue", number)
     return _show_work(number, is_open=True)
 
 
 def _unmask_event(number: int) -> str:
     with transaction() as tx:
         event = find_row(lambda: get_event(tx, number))[0]
-        _audit_unmask(tx, event.shop_id, "inbound_events", number)
+        audit_unmask(tx, event.shop_id, "inbound_events", number)
     return _show_event(number, is_open=True)
-
-
-def _audit_unmask(tx: Any, shop_id: int, table: str, number: int) -> None:
-    check_shop(shop_id, Role.ADMIN)
-    mutation = Mutation(table, str(number), f"showed the payload of {table} {number} unmasked")
-    append_change(tx, "payload.unmask", {shop_id: [mutation]}, **make_author())
 
 
 def _show_error(request_id: str) -> str:
@@ -163,6 +163,6 @@ def _make_change(action: RowAction) -> Callable[[int], Any]:
             flash(run_action(action, number, request.form.get("reason", "")))
         except ShopfleetError as fault:
             flash(str(fault), "error")
-        return redirect(url_for(f"details.{action.page}", number=number))
+        return redirect(url_for(action.page_endpoint, number=number))
 
     return change

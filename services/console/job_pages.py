@@ -154,13 +154,16 @@ def _change(job: str) -> Any:
 
 
 def _find(name: str) -> tuple[Job, Shop | None]:
-    """Return the job, and the shop of the request; answer 404 for one that a person may not see."""
+    return find_place(name, request.values.get("shop", ""))
+
+
+def find_place(name: str, slug: str) -> tuple[Job, Shop | None]:
+    """Return the job, and the shop unless ``slug`` is empty; answer 404 for one that a person may not see."""
     try:
         with transaction() as tx:
             job = get_job(tx, name)
     except JobUnknown as fault:
         abort(404, str(fault))
-    slug = request.values.get("shop", "")
     if slug and not job.per_shop:
         abort(404, f"{name} runs once for the whole fleet")
     if not job.per_shop and not g.access.may(Role.VIEWER):

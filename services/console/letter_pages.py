@@ -1,22 +1,19 @@
 """``/letters``: the weekly letters to owners, which a person changes, approves or holds; planned changes."""
 
-from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from services.accounts.roles import Role
 from services.closing.letters import (
     LONGEST_BODY,
     add_planned,
-    approve_letter,
     describe_state,
     edit_letter,
     get_letter,
     get_planned,
-    hold_letter,
     list_letters,
     list_planned,
     remove_planned,
@@ -27,8 +24,6 @@ from services.console.planned_change import check_role
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.settings import get_settings
-from services.ledger.accept import record_work
-from services.ledger.dispatch import send_messages
 from services.mail.compose import SUBJECT_CHARACTERS
 from services.shops.shops import find_slugs
 
@@ -42,8 +37,6 @@ def letters_blueprint() -> Blueprint:
         ("/letters", "index", _show_all, "GET"),
         ("/letters/<int:number>", "show", _show, "GET"),
         ("/letters/<int:number>/edit", "edit", _edit, "POST"),
-        ("/letters/<int:number>/approve", "approve", _approve, "POST"),
-        ("/letters/<int:number>/hold", "hold", _hold, "POST"),
         ("/letters/planned", "plan", _plan, "POST"),
         ("/letters/planned/<int:number>/delete", "unplan", _unplan, "POST"),
     ):
@@ -110,45 +103,16 @@ def _show(number: int) -> str:
     )
 
 
-def _change(number: int, act: Callable[[Connection], str]) -> Any:
+def _edit(number: int) -> Any:
     _find(number, Role.OPERATOR)
+    form = request.form
     try:
         with transaction() as tx:
-            done = act(tx)
-        flash(done)
+            edit_letter(tx, number, form.get("subject", ""), form.get("body", ""), **make_author())
+        flash("The letter is changed.")
     except ShopfleetError as fault:
         flash(str(fault), "error")
     return redirect(url_for("letters.show", number=number))
-
-
-def _edit(number: int) -> Any:
-    def act(tx: Connection) -> str:
-        form = request.form
-        edit_letter(tx, number, form.get("subject", ""), form.get("body", ""), **make_author())
-        return "The letter is changed."
-
-    return _change(number, act)
-
-
-def _approve(number: int) -> Any:
-    sent: list[Any] = []
-
-    def act(tx: Connection) -> str:
-        letter, work = approve_letter(tx, number, **make_author())
-        sent.extend(record_work(tx, [work], g.at))
-        return f"The letter to the owner of {letter.slug} is mailed by the workers now."
-
-    answer = _change(number, act)
-    send_messages(sent)
-    return answer
-
-
-def _hold(number: int) -> Any:
-    def act(tx: Connection) -> str:
-        hold_letter(tx, number, **make_author(request.form.get("reason", "").strip()))
-        return "The letter is held until a person approves it."
-
-    return _change(number, act)
 
 
 def _plan() -> Any:

@@ -33,7 +33,10 @@ class PlannedChange(NamedTuple):
     """More of the effect, such as the next runs."""
 
 
-def make_change(plan: Callable[[Connection, Given], PlannedChange], given: Given) -> str:
+Planner = Callable[[Connection, Given], PlannedChange]
+
+
+def make_change(plan: Planner, given: Given) -> str:
     """Plan the change again and make it, in one transaction; return what was done. Raises ``InputInvalid``.
 
     ``given`` has a reason, for the audit.

@@ -126,17 +126,24 @@ def _read_period(report: ReportDefinition, shop: Shop) -> str:
     return request.form.get("period", "").strip() or report.period_at(g.at, shop.zone)
 
 
-def _send(number: int) -> Any:
+def send_report(number: int, period: str) -> str:
+    """Send the report of ``period``, if empty of the newest, once; return what was done.
+
+    Raises ``InputInvalid``; answers 404 and 403 by the role.
+    """
     report, shop = _find(number, Role.OPERATOR)
+    with transaction() as tx:
+        period = period.strip() or report.period_at(g.at, shop.zone)
+        started = start_report(tx, report, shop, period, origin="console", **make_author())
+    if started.ref is None:
+        return f"{report.name} for {started.period} is {started.status} already: it does not go again."
+    send_messages([started.ref])
+    return f"{report.name} for {started.period} is sent by the workers."
+
+
+def _send(number: int) -> Any:
     try:
-        with transaction() as tx:
-            period = _read_period(report, shop)
-            started = start_report(tx, report, shop, period, origin="console", **make_author())
-        if started.ref is None:
-            flash(f"{report.name} for {started.period} is {started.status} already: it does not go again.")
-        else:
-            send_messages([started.ref])
-            flash(f"{report.name} for {started.period} is sent by the workers.")
+        flash(send_report(number, request.form.get("period", "")))
     except InputInvalid as fault:
         flash(str(fault), "error")
     return redirect(url_for("reports.show", number=number))

@@ -9,11 +9,13 @@ from sqlalchemy import Connection
 from services.accounts.roles import Role
 from services.alerts.incidents import get_incident
 from services.alerts.people import acknowledge, add_note, resolve_by_person
+from services.audit.append import Mutation, append_change
 from services.bulk.kinds import LOCKED_FOR
+from services.closing.letters import approve_letter, get_letter, hold_letter
 from services.console.account import make_author
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
-from services.ledger.accept import WorkRef
+from services.ledger.accept import WorkRef, record_work
 from services.ledger.dispatch import send_messages
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.queries import get_event, get_work
@@ -46,8 +48,12 @@ class RowAction(NamedTuple):
 
     @property
     def page(self) -> str:
-        """The endpoint of the row's page: ``work``, ``event``, ``incident`` or ``mail``."""
+        """The last part of the endpoint of the row's page: ``work``, ``event``, ``incident`` or ``mail``."""
         return self.list.removesuffix("s")
+
+    @property
+    def page_endpoint(self) -> str:
+        return "letters.show" if self.list == "letters" else f"details.{self.page}"
 
 
 def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
@@ -56,6 +62,13 @@ def check_shop(shop_id: int | None, role: Role = Role.VIEWER) -> None:
         abort(404, NOT_FOUND)
     if not g.access.may(role, shop_id):
         abort(403, f"this needs the role {role.title} at the shop")
+
+
+def audit_unmask(tx: Connection, shop_id: int | None, table: str, number: int) -> None:
+    """Record that this person sees a row unmasked; answer as ``check_shop`` does for who is no admin."""
+    check_shop(shop_id, Role.ADMIN)
+    mutation = Mutation(table, str(number), f"showed the payload of {table} {number} unmasked")
+    append_change(tx, "payload.unmask", {shop_id or None: [mutation]}, **make_author())
 
 
 def find_row(read: Callable[[], Any]) -> Any:
@@ -84,6 +97,7 @@ _READERS: Mapping[str, Callable[[Connection, int], Any]] = {
     "events": lambda tx, number: get_event(tx, number)[0],
     "incidents": get_incident,
     "mails": get_mail,
+    "letters": get_letter,
 }
 
 
@@ -141,6 +155,17 @@ def _make_decision(number: int, author: Mapping[str, Any]) -> MailDecision:
     return MailDecision(mail_id=number, **{name: author[name] for name in names if name in author})
 
 
+def _approve(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    letter, work = approve_letter(tx, number, **author)
+    text = f"The letter to the owner of {letter.slug} is mailed by the workers now."
+    return RowChange(text, record_work(tx, [work], author["now"]))
+
+
+def _hold(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    hold_letter(tx, number, **author)
+    return RowChange("The letter is held until a person approves it.")
+
+
 ROW_ACTIONS = (
     RowAction("work", "requeue", "Make dead or failed work pending, with no tries counted.", _requeue),
     RowAction("work", "discard", "Drop work permanently.", _discard, needs_reason=True),
@@ -153,4 +178,6 @@ ROW_ACTIONS = (
     RowAction(
         "mails", "mark-sent", "Count a mail of unknown outcome as sent.", _mark_sent, needs_reason=True
     ),
+    RowAction("letters", "approve", "Mail a letter now.", _approve),
+    RowAction("letters", "hold", "Keep a letter until a person approves it.", _hold),
 )
