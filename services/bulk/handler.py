@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -10,16 +11,29 @@ from sqlalchemy import Connection, select
 from services.accounts.people import find_access
 from services.accounts.roles import Role
 from services.audit.append import Author
-from services.bulk.kinds import GONE, KINDS, LOCKED, LOCKED_FOR, RowFacts, find_cause_to_skip, group_skipped
+from services.bulk.kinds import (
+    GONE,
+    JOBS,
+    KINDS,
+    LOCKED,
+    LOCKED_FOR,
+    RowFacts,
+    find_cause_to_skip,
+    group_skipped,
+)
+from services.bulk.runs_of_jobs import describe_places
 from services.bulk.store import lock_chunk, make_chunk, record_chunk, stop_bulk_action
 from services.core.errors import Refused
+from services.jobs.runs import StartOutcome, list_run_states, trigger_job
+from services.jobs.store import get_job
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.replay import replay_events
 from services.ledger.requeue import discard, requeue, unlock
 from services.ledger.tables import inbound_events, work_queue
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
+from services.shops.shops import find_slugs
 
-CHUNK_ROWS = MappingProxyType({"work": 500, "events": 100})
+CHUNK_ROWS = MappingProxyType({"work": 500, "events": 100, JOBS: 20})
 """Rows of one transaction, by list: the body of an event may have 5 MiB."""
 REMOVED = "{} has no role any more, or was removed"
 
@@ -76,7 +90,7 @@ def _change(
     statuses = kind.choose_statuses(action.query.get(kind.field, "").split(","))
 
     def find_causes(wanted: Collection[int]) -> dict[int, str]:
-        rows = {row.id: row for row in _read_facts(tx, kind.list, wanted)}
+        rows = {row.id: row for row in _read_facts(tx, action, wanted, now)}
         return {
             one: find_cause_to_skip(kind, rows[one], statuses, shops, now) if one in rows else GONE
             for one in wanted
@@ -85,14 +99,19 @@ def _change(
     causes = find_causes(ids)
     taken = tuple(one for one, cause in causes.items() if not cause)
     # An empty filter would match every row.
-    changed = frozenset(_ACTS[kind.name](tx, taken, statuses, author)) if taken else frozenset()
+    act = _ACTS[kind.name] if kind.name in _ACTS else partial(_run_job, action.query)
+    changed = frozenset(act(tx, taken, statuses, author)) if taken else frozenset()
     # Another transaction changed or locked the others meanwhile.
     missed = {one: cause or LOCKED for one, cause in find_causes(set(taken) - changed).items()}
     return changed, group_skipped((cause, one) for one, cause in (causes | missed).items())
 
 
-def _read_facts(tx: Connection, list_name: str, ids: Collection[int]) -> list[RowFacts]:
-    if list_name == "events":
+def _read_facts(tx: Connection, action: Any, ids: Collection[int], now: datetime) -> list[RowFacts]:
+    if action.list == JOBS:
+        job = get_job(tx, action.query["job"])
+        found = list_run_states(tx, job, action.query["period"], now)
+        return [row for row in describe_places(job, found) if row.id in ids]
+    if action.list == "events":
         event = inbound_events.c
         wanted = select(event.id, event.shop_id, event.topic, event.origin).where(event.id.in_(ids))
     else:
@@ -118,6 +137,18 @@ def _unlock(tx: Connection, ids: Ids, statuses: Statuses, author: Author) -> Col
 
 def _replay(tx: Connection, ids: Ids, _statuses: Statuses, author: Author) -> Collection[int]:
     return replay_events(tx, EventFilter(ids=ids), **author).original_ids
+
+
+def _run_job(
+    query: Mapping[str, str], tx: Connection, ids: Ids, statuses: Statuses, author: Author
+) -> Collection[int]:
+    """Start the job at the shops ``ids``, in their order, as "run now" at one shop does."""
+    job, slugs = get_job(tx, query["job"]), find_slugs(tx)
+    options: dict[str, Any] = {"origin": "console", "force": "done" in statuses}
+    period = query["period"] or None
+    started = [trigger_job(tx, job, slugs[one], period, **options, **author) for one in sorted(ids)]
+    places = [(place.found, place.shop) for (place,) in started]
+    return [shop.id for found, shop in places if shop and found is StartOutcome.STARTED]
 
 
 _ACTS: Mapping[str, Act] = MappingProxyType(

@@ -21,7 +21,7 @@ OWN_WORK = "work of a bulk action, which is stopped on its page"
 
 class RowFacts(NamedTuple):
     """What decides whether a row is taken. Events have the topic of their provider, and no status; work
-    has no origin here.
+    has no origin here. A shop of ``jobs`` has its id, the job as topic, and the status of the period's run.
     """
 
     id: int
@@ -37,6 +37,7 @@ class BulkKind:
     """An action on rows of ``list``. It takes ``statuses`` unless the filters name others of ``allowed``.
 
     Of events it takes those that are no replay or edit, and others of ``allowed`` if ``origin`` names them.
+    The rows of ``jobs`` are shops, which no filter chooses.
     """
 
     name: str
@@ -55,21 +56,30 @@ class BulkKind:
         return tuple(one for one in wanted if one in self.allowed) or self.statuses
 
 
+JOBS = "jobs"
+NO_RUN = "none"
+STARTED = (NO_RUN, "failed", "skipped")
+"""A run of the period starts where there is none, or one of these ended."""
 _OPEN = ("pending", "error")
 _KINDS = (
     BulkKind("requeue", "work", "requeued", DEFAULT_STATUSES, MAY_REQUEUE),
     BulkKind("discard", "work", "discarded", DEFAULT_STATUSES, MAY_DISCARD),
     BulkKind("unlock", "work", "unlocked", _OPEN, _OPEN),
     BulkKind("replay", "events", "replayed", (), COPIES),
+    BulkKind("run", JOBS, "started", STARTED, (*STARTED, "done")),
 )
 KINDS: Mapping[str, BulkKind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+BY_FILTERS: Mapping[str, BulkKind] = MappingProxyType(
+    {kind.name: kind for kind in _KINDS if kind.list != JOBS}
+)
+"""Those whose rows are chosen by the filters of a list."""
 
 
 def get_kind(name: str, list_name: str) -> BulkKind:
     """Return the kind ``name`` of a list; raise ``InputInvalid`` for another name or list."""
-    kinds = {one.name: one for one in KINDS.values() if one.list == list_name}
+    kinds = {one.name: one for one in BY_FILTERS.values() if one.list == list_name}
     if not kinds:
-        raise InputInvalid(f"list={describe_unknown(list_name, {one.list for one in KINDS.values()})}")
+        raise InputInvalid(f"list={describe_unknown(list_name, {one.list for one in BY_FILTERS.values()})}")
     if name not in kinds:
         raise InputInvalid(f"action={describe_unknown(name, kinds)}")
     return kinds[name]
@@ -83,6 +93,8 @@ def find_cause_to_skip(
         return NO_ROLE
     if kind.list == "work":
         return _find_cause_of_work(kind, row, statuses, now)
+    if kind.list == JOBS:
+        return "" if row.status in statuses else f"its run is {row.status}"
     return f"its origin is {row.origin}" if row.origin in COPIES and row.origin not in statuses else ""
 
 

@@ -10,7 +10,7 @@ from services.audit.append import Author, Mutation, append_change
 from services.closing.letter_tables import owner_letters, planned_changes
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, ShopfleetError
-from services.core.fields import LONGEST_TEXT
+from services.core.fields import LARGEST_COUNT, LONGEST_TEXT
 from services.ledger.work import NewWork
 from services.mail.compose import SUBJECT_CHARACTERS
 from services.mail.tables import mail_outbox
@@ -136,7 +136,9 @@ def list_planned(tx: Connection, since: date, shop_id: int | None = None) -> lis
 
 def get_planned(tx: Connection, number: int) -> Row[Any]:
     """Return a planned change; raise ``InputInvalid`` for an unknown id."""
-    row = tx.execute(select(planned_changes).where(planned_changes.c.id == number)).first()
+    row = tx.execute(
+        select(planned_changes).where(planned_changes.c.id == min(number, LARGEST_COUNT))
+    ).first()
     if row is None:
         raise InputInvalid(f"no planned change has the id {number}: `fleet letters planned` shows them")
     return row

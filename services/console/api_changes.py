@@ -48,7 +48,7 @@ def _change(plan: Planner, body: Body) -> Any:
     """Make the change, or with ``dry_run`` return what it would do."""
     given = {name: _format(value) for name, value in body.items() if name != "dry_run"}
     if not body.get("dry_run"):
-        return {"result": make_change(plan, given)}
+        return {"result": make_change(plan, given).text}
     with transaction() as tx:
         planned = plan(tx, given)
     return {"result": f"{planned.title}: {planned.effect}", "lines": [*planned.lines]}

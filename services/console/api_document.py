@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.bulk.kinds import KINDS
+from services.bulk.kinds import BY_FILTERS
 from services.bulk.store import LONGEST_KEY
 from services.console.api_schemas import (
     CHANGES,
@@ -66,8 +66,8 @@ _START = {
     "required": ["list", "action", "filters"],
     "additionalProperties": False,
     "properties": {
-        "list": {"enum": sorted({kind.list for kind in KINDS.values()})},
-        "action": {"enum": list(KINDS)},
+        "list": {"enum": sorted({kind.list for kind in BY_FILTERS.values()})},
+        "action": {"enum": list(BY_FILTERS)},
         "filters": {"type": "object", "additionalProperties": {"type": "string"}},
         "reason": _REASON,
         "dry_run": _DRY_RUN,

@@ -163,9 +163,8 @@ SECURITY_HEADERS: Final = {
 
 def control_access(app: Flask, settings: Settings) -> None:
     """Close every route that is in no table, find who calls, and set security headers on every response."""
-    csrf = CSRFProtect()
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the check is below: machines and tokens need none
-    csrf.init_app(app)
+    csrf = CSRFProtect(app)
 
     @app.before_request
     def find_address() -> None:
@@ -190,7 +189,8 @@ def control_access(app: Flask, settings: Settings) -> None:
         is_token = _find_caller()
         if is_token and request.blueprint in PERSONAL_BLUEPRINTS:
             return json_error(403, "forbidden", f"{request.path} needs a person: open it in a browser")
-        if not is_token and request.method not in SAFE_METHODS:
+        is_form = not is_token and not (g.access is None and request.path.startswith("/api/"))
+        if is_form and request.method not in SAFE_METHODS:
             csrf.protect()
         refusal = None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
         return refusal or needs_fresh_sign_in(endpoint)

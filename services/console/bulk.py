@@ -9,7 +9,7 @@ from flask import Blueprint, abort, flash, g, redirect, render_template, request
 from sqlalchemy import Connection, Row
 
 from services.accounts.roles import Role
-from services.bulk.kinds import RowFacts, get_kind
+from services.bulk.kinds import JOBS, RowFacts, get_kind
 from services.bulk.store import (
     BulkPlan,
     find_bulk_action,
@@ -189,9 +189,15 @@ def _show(number: int) -> str:
         row=action,
         slugs=slugs,
         given_up=given_up,
-        link=url_for(f"lists.{action.list}", **{name: text for name, text in action.query.items() if text}),
+        link=_link_rows(action),
         may_stop=all(g.access.may(Role.OPERATOR, shop) for shop in action.shop_ids),
     )
+
+
+def _link_rows(action: Row[Any]) -> str:
+    if action.list == JOBS:
+        return url_for("jobs.show", job=action.query["job"])
+    return url_for(f"lists.{action.list}", **{name: text for name, text in action.query.items() if text})
 
 
 def _stop(number: int) -> Any:

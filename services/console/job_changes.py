@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask import g
+from flask import g, url_for
 from sqlalchemy import Connection
 
 from services.accounts.roles import Role
+from services.bulk.runs_of_jobs import plan_run_everywhere, start_run_everywhere
 from services.console.planned_change import ChangeResult, Given, PlannedChange, check_role, choose
 from services.core.clock import utc_now
 from services.core.db import rolled_back
-from services.core.errors import InputInvalid
 from services.core.settings import get_settings
 from services.core.times import format_time
 from services.jobs.definition import Job
@@ -53,20 +53,14 @@ def list_next_runs(job: Job, schedule: str, zone: str) -> list[str]:
     ]
 
 
-def list_acts(job: Job, shop: Shop | None) -> list[str]:
-    """Return the changes that this person may make of ``job``, at ``shop`` or everywhere."""
-    can_run = shop is not None or not job.per_shop
-    return [
-        act
-        for act, (role, _) in PLANS.items()
-        if g.access.may(role, shop.id if shop else None) and (can_run or act != "run")
-    ]
+def list_acts(shop: Shop | None) -> list[str]:
+    """Return the changes that this person may make at ``shop`` or everywhere."""
+    return [act for act, (role, _) in PLANS.items() if g.access.may(role, shop.id if shop else None)]
 
 
 def _plan_run(tx: Connection, job: Job, shop: Shop | None, given: Given) -> PlannedChange:
     if shop is None and job.per_shop:
-        # A thousand shops take longer than a page may.
-        raise InputInvalid(f"shop is empty: choose one; `fleet jobs run {job.name}` runs it at all shops")
+        return _plan_run_everywhere(tx, job, given.get("period", "").strip(), again=given.get("again") == "1")
     start = partial(
         trigger_job,
         job=job,
@@ -84,6 +78,24 @@ def _plan_run(tx: Connection, job: Job, shop: Shop | None, given: Given) -> Plan
         return ChangeResult(f"{job.name}: {_describe_start(result)}", refs)
 
     return PlannedChange(f"Run {_name(job, shop)} now", _describe_start(planned), act)
+
+
+def _plan_run_everywhere(tx: Connection, job: Job, period: str, *, again: bool) -> PlannedChange:
+    """Plan a bulk action: a thousand shops take longer than a page may."""
+    plan = plan_run_everywhere(tx, job, period, g.at, again=again)
+    left_out = [
+        f"{cause}: {len(ids):,} {'shop' if len(ids) == 1 else 'shops'}" for cause, ids in plan.skipped.items()
+    ]
+
+    def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
+        number, refs = start_run_everywhere(tx, job, period, plan, g.access.user_id, again=again, **author)
+        text = f"Bulk action {number} starts {job.name} at {len(plan.rows):,} shops."
+        return ChangeResult(text, refs, url_for("bulk.show", number=number))
+
+    count = len(plan.rows)
+    of_period = f"for {period}" if period else "for the newest period that is over in its zone"
+    effect = f"A run starts at {count:,} {'shop' if count == 1 else 'shops'}, {of_period}, as a bulk action."
+    return PlannedChange(f"Run {_name(job, None)} now", effect, act, left_out)
 
 
 def _describe_start(result: StartResult) -> str:

@@ -104,7 +104,7 @@ def _show_job(job: str) -> Any:
         zone=one.zone if one else "",
         slugs=slugs,
         chart=_plan_durations(runs, one.zone) if one else None,
-        acts=list_acts(found, shop),
+        acts=list_acts(shop),
     )
 
 
@@ -139,7 +139,7 @@ def _show_plan(job: str) -> Any:
         given=given,
         planned=planned,
         fault=fault,
-        acts=list_acts(found, shop),
+        acts=list_acts(shop),
     ), (422 if fault else 200)
 
 
@@ -147,7 +147,10 @@ def _change(job: str) -> Any:
     given = request.form.to_dict()
     found, shop = _find(job)
     try:
-        flash(make_change(partial(plan_job_change, found, shop), given))
+        result = make_change(partial(plan_job_change, found, shop), given)
+        flash(result.text)
+        if result.page:
+            return redirect(result.page)
     except InputInvalid as fault:
         flash(str(fault), "error")
     return redirect(url_for("jobs.show", job=job, shop=shop.slug if shop else None))

@@ -17,10 +17,11 @@ Given = Mapping[str, str]
 
 
 class ChangeResult(NamedTuple):
-    """What was done, in words, and the work to send messages for."""
+    """What was done, in words, the work to send messages for, and the page that shows the progress."""
 
     text: str
     sent: Sequence[WorkRef] = ()
+    page: str = ""
 
 
 class PlannedChange(NamedTuple):
@@ -36,8 +37,8 @@ class PlannedChange(NamedTuple):
 Planner = Callable[[Connection, Given], PlannedChange]
 
 
-def make_change(plan: Planner, given: Given) -> str:
-    """Plan the change again and make it, in one transaction; return what was done. Raises ``InputInvalid``.
+def make_change(plan: Planner, given: Given) -> ChangeResult:
+    """Plan the change again and make it, in one transaction; return its result. Raises ``InputInvalid``.
 
     ``given`` has a reason, for the audit.
     """
@@ -48,7 +49,7 @@ def make_change(plan: Planner, given: Given) -> str:
             raise InputInvalid("reason is empty: say why, for the audit and for other operators")
         result = planned.run(tx, make_author(reason))
     send_messages(result.sent)
-    return result.text
+    return result
 
 
 def choose(name: str, value: str, allowed: Sequence[str]) -> str:

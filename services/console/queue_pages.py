@@ -145,7 +145,7 @@ def _show_plan(given: Given) -> Any:
 
 def _change(given: Given) -> Any:
     try:
-        flash(make_change(plan_change, given))
+        flash(make_change(plan_change, given).text)
     except InputInvalid as fault:
         flash(str(fault), "error")
     return redirect(url_for("queues.index"))

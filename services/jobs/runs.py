@@ -38,6 +38,11 @@ select r.id, r.status, r.work_id, w.status as work_status
    for update of r
 """
 
+_FIND_STATES = """
+select r.shop_id, r.status from unnest(%(shop_id)s::int[], %(period)s::text[]) as v(shop_id, period)
+  join job_runs r on r.job = %(job)s and r.shop_id = v.shop_id and r.period = v.period
+"""
+
 _AGAIN = """
 update job_runs set status = 'pending', due_at = %(now)s, started_at = null, ended_at = null, stats = '{}',
        error = null, origin = %(origin)s, started_by = %(by)s, request_id = %(request_id)s, work_id = null
@@ -125,6 +130,22 @@ def list_scope_shops(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
         return [get_shop(tx, slug)]
     # By id, so that all transactions lock the rows in one order.
     return [*sorted(list_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
+
+
+def list_run_states(tx: Connection, job: Job, period: str, now: datetime) -> list[tuple[Shop, str]]:
+    """Return each shop, by id, with the status of the job's run for ``period``; empty if there is none.
+
+    An empty ``period`` is the newest that is over in the shop's zone. Raises ``PeriodInvalid``.
+    """
+    places = [
+        (shop, parse_period(job.covers, period, now, zone) if period else period_of(job.covers, now, zone))
+        for shop in sorted(list_shops(tx), key=lambda one: one.id)
+        for zone in [_zone_of(job, shop)]
+    ]
+    values = arrays("shop_id period", [(shop.id, of_shop) for shop, of_shop in places])
+    found = tx.exec_driver_sql(_FIND_STATES, {**values, "job": job.name})
+    statuses = {row.shop_id: row.status for row in found}
+    return [(shop, statuses.get(shop.id, "")) for shop, _ in places]
 
 
 def start_run(

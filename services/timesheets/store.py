@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.audit.append import Author, Mutation, append_change
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, describe_unknown
+from services.core.fields import LARGEST_COUNT
 from services.jobs.definition import Covers
 from services.jobs.schedule import PeriodInvalid, find_slots, period_bounds
 from services.ledger.accept import WorkRef, record_work
@@ -109,7 +110,7 @@ def find_report(tx: Connection, shop_id: int, name: str) -> ReportDefinition | N
 
 
 def find_report_by_id(tx: Connection, report_id: int) -> ReportDefinition | None:
-    row = tx.execute(select(reports).where(reports.c.id == report_id)).first()
+    row = tx.execute(select(reports).where(reports.c.id == min(report_id, LARGEST_COUNT))).first()
     return _read(row) if row else None
 
 

@@ -70,6 +70,15 @@ def test_nobody_opens_a_page_without_sign_in(engine: Engine) -> None:
             assert is_closed or is_sent_to_sign_in or method == "OPTIONS", (method, rule.rule, answer.status)
 
 
+def test_a_change_by_the_api_without_a_token_is_not_authorized(engine: Engine) -> None:
+    client = make_console(engine)
+
+    rules = [rule for rule in list_rules(client) if rule.endpoint.startswith("api.")]
+    changes = [fill(rule) for rule in rules if "POST" in (rule.methods or ())]
+    assert len(changes) > 20
+    assert {path for path in changes if client.post(path, json={}).status_code != 401} == set()
+
+
 def test_a_viewer_can_change_nothing_by_any_route_and_method(engine: Engine) -> None:
     client = sign_in_as(make_console(engine), Role.VIEWER)
     token = read_csrf_token(client)

@@ -14,6 +14,7 @@ from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, CatchUp
 from services.jobs.store import change_job, get_job, list_schedules
 from services.shops.shops import get_shop
+from tests.bulk.test_chunks import run as run_chunks
 from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.health.fleet_rows import add_run
 from tests.jobs.job_rows import add_jobs, add_shops, make_job, run_tick, runs
@@ -125,8 +126,6 @@ def test_a_run_starts_after_its_effect_was_shown(engine: Engine) -> None:
     assert "is open already: nothing changes" in post(client, **wanted)
     assert list_audited() == [("job.run", 1)]
 
-    assert "shop is empty: choose one" in post(client, act="run")
-    assert "Run now" not in client.get(PAGE).text
     assert len(runs(engine)) == 1
     assert f"{VERIFY}: The run for" in post(client, VERIFY, act="run")
 
@@ -241,3 +240,26 @@ def test_catch_up_is_what_beat_does_next(engine: Engine, catch_up: CatchUp, expe
     assert expected in describe_catch_up(one, now)
     started = run_tick(engine, now)
     assert f"it starts {started} run" in describe_catch_up(one, now)
+
+
+def test_a_job_is_run_at_all_shops_as_a_bulk_action(engine: Engine) -> None:
+    client = sign_in(engine)
+    page = client.get(f"{PAGE}/change?act=run").text
+    assert "A run starts at 2 shops" in page
+
+    followed = post(client, act="run")
+    assert "Bulk action 1" in followed
+    assert JOB in followed
+    run_chunks(engine)
+    assert runs(engine, "select shop_id, origin from job_runs order by 1") == [(1, "console"), (2, "console")]
+    assert f'href="/jobs/{JOB}"' in client.get("/bulk-actions/1").text
+    assert "no row can be started" in post(client, act="run"), "a second submit"
+    assert client.get("/bulk-actions/new?list=jobs&action=run&shop=harbour").status_code == 422
+
+
+def test_an_operator_of_one_shop_runs_a_job_at_it_alone(engine: Engine) -> None:
+    client = sign_in(engine, Role.VIEWER, shops={1: Role.OPERATOR})
+
+    assert client.get(f"{PAGE}/change?act=run").status_code in (302, 403)
+    post(client, act="run")
+    assert runs(engine, "select shop_id from job_runs") == []

@@ -13,7 +13,7 @@ from services.console.auth import ACCOUNT_ROUTES, PAGE_ROUTES
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.pause import PauseScope, record_pause
-from tests.console.people import make_console, sign_in_as
+from tests.console.people import make_console, read_csrf_token, sign_in_as
 from tests.console.test_lists import add_rows
 
 OTHER = "linden"
@@ -115,6 +115,8 @@ def test_a_person_of_one_shop_reads_the_name_of_no_other_one(engine: Engine) -> 
     assert sum(OTHER in everybody.get(path).text for path in paths) > 20
 
 
+OTHER_NUMBERS = (str(2**31), str(2**63 - 1))
+"""Numbers that a row may have, but has not; the first is larger than an ``integer``."""
 LARGE = ("0", str(2**63), "99999999999999999999", "9" * 5000, "%C2%B2", "-1")
 ODD_QUERIES = (
     "q=%00&state=x", "page=-1", "page=%C2%B2", "page=" + "9" * 30, "since=999999999999d", "since=0001-01-01",
@@ -129,7 +131,7 @@ def test_no_address_of_a_page_is_an_error_of_ours(engine: Engine) -> None:
 
     for rule in list_reads(client.application):
         start, has_argument, _ = str(rule).partition("<")
-        values = ("%00", "%ED%A0%80", "a" * 9000, *LARGE) if has_argument else ()
+        values = ("%00", "%ED%A0%80", "a" * 9000, *LARGE, *OTHER_NUMBERS) if has_argument else ()
         for path in [f"{start}{value}" for value in values] or [f"{start}?{query}" for query in ODD_QUERIES]:
             answer = client.get(path)
             assert answer.status_code in ((404,) if has_argument else (200, 302, 422)), path[:80]
@@ -140,3 +142,19 @@ def test_a_number_beyond_those_of_rows_is_not_found(engine: Engine, path: str) -
     client = sign_in_as(make_console(engine), Role.OWNER)
 
     assert [client.post(path.format(number)).status_code for number in LARGE] == [404] * len(LARGE)
+
+
+def test_no_change_of_a_row_that_is_not_there_is_an_error_of_ours(engine: Engine) -> None:
+    client = sign_in_as(make_console(engine), Role.OWNER)
+    client.application.config["PROPAGATE_EXCEPTIONS"] = False
+    form = {"csrf_token": read_csrf_token(client), "reason": "x", "body": "{}"}
+    rules = [one for one in client.application.url_map.iter_rules() if "POST" in (one.methods or ())]
+    paths = [
+        str(rule).replace("<int:number>", number)
+        for rule in rules
+        if "<int:number>" in str(rule)
+        for number in OTHER_NUMBERS
+    ]
+
+    assert len(paths) > 50
+    assert {path for path in paths if client.post(path, data=form).status_code >= 500} == set()
