@@ -155,7 +155,7 @@ def unsubscribe(email: str, shop: str, dry_run: bool, actor: str, as_json: bool)
         document = {"shop": shop, "email": email, "people": len(ids), "consents": count}
         print_json(document | {"changed": not dry_run})
     elif not count:
-        print_unchanged(f"{email} has no consent that holds.")
+        print_unchanged(f"{email} has no consent that holds. No commercial mail goes to it.")
     else:
         click.echo(f"{'Would withdraw' if dry_run else 'Withdrew'} {count} consents of {email}.")
 

@@ -60,28 +60,38 @@ def describe_state(letter: Row[Any]) -> str:
     return str(letter.mail_status or letter.status)
 
 
+def find_version(letter: Row[Any]) -> str:
+    """Return a text that differs after each change and decision of a person."""
+    return f"{letter.status} {letter.edited_at or ''} {letter.decided_at or ''}"
+
+
 def edit_letter(
-    tx: Connection, letter_id: int, subject: str, body: str, **author: Unpack[Author]
+    tx: Connection, letter_id: int, subject: str, body: str, *, seen: str = "", **author: Unpack[Author]
 ) -> Row[Any]:
-    """Replace the text of a letter that is not mailed yet; return it as stored. Raises ``InputInvalid``."""
+    """Replace the text of a letter that is not mailed yet; return it as stored. Raises ``InputInvalid``.
+
+    ``seen`` is the version that the person read: another one is not changed, approved or held.
+    """
     subject = " ".join(subject.split())
     body = "\n\n".join(part.strip() for part in body.replace("\r\n", "\n").split("\n\n") if part.strip())
     for name, text, most in (("subject", subject, SUBJECT_CHARACTERS), ("body", body, LONGEST_BODY)):
         if not text or len(text) > most:
             raise InputInvalid(f"{name} has {len(text)} characters: it should have 1 to {most:,}")
     change = {"subject": subject, "body": body, "edited_by": author["by"], "edited_at": author["now"]}
-    return _change(tx, letter_id, "letter.edit", "text changed", change, **author)
+    return _change(tx, letter_id, "letter.edit", "text changed", change, seen, **author)
 
 
-def approve_letter(tx: Connection, letter_id: int, **author: Unpack[Author]) -> tuple[Row[Any], NewWork]:
+def approve_letter(
+    tx: Connection, letter_id: int, *, seen: str = "", **author: Unpack[Author]
+) -> tuple[Row[Any], NewWork]:
     """Release a letter; return it, and the work that sends it now."""
-    letter = _change(tx, letter_id, "letter.approve", "approved", {"status": "approved"}, **author)
+    letter = _change(tx, letter_id, "letter.approve", "approved", {"status": "approved"}, seen, **author)
     return letter, make_send_work(letter.id, letter.shop_id, None, author.get("request_id", ""))
 
 
-def hold_letter(tx: Connection, letter_id: int, **author: Unpack[Author]) -> Row[Any]:
+def hold_letter(tx: Connection, letter_id: int, *, seen: str = "", **author: Unpack[Author]) -> Row[Any]:
     """Keep a letter until a person approves it; return it."""
-    return _change(tx, letter_id, "letter.hold", "held", {"status": "held"}, **author)
+    return _change(tx, letter_id, "letter.hold", "held", {"status": "held"}, seen, **author)
 
 
 def make_send_work(letter_id: int, shop_id: int, at: datetime | None, request_id: str) -> NewWork:
@@ -102,9 +112,18 @@ def _change(
     action: str,
     what: str,
     change: Mapping[str, Any],
+    seen: str,
     **author: Unpack[Author],
 ) -> Row[Any]:
+    # Two people at once: the second reads what the first decided.
+    tx.execute(select(_column.id).where(_column.id == letter_id).with_for_update())
     before = get_letter(tx, letter_id)
+    if seen and seen != find_version(before):
+        person = before.edited_by if what == "text changed" else before.decided_by or before.edited_by
+        raise ShopfleetError(
+            f"nothing was changed: since you opened this letter, {person or 'another person'} changed it or "
+            f"decided about it, and it is {describe_state(before)} now. Read it again"
+        )
     values = dict(change)
     if "status" in change:
         decided = {"decided_by": author["by"], "decided_at": author["now"]}

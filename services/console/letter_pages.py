@@ -12,6 +12,7 @@ from services.closing.letters import (
     add_planned,
     describe_state,
     edit_letter,
+    find_version,
     get_letter,
     get_planned,
     list_letters,
@@ -97,6 +98,7 @@ def _show(number: int) -> str:
         is_red=_is_bad(letter),
         letter=letter,
         state=describe_state(letter),
+        version=find_version(letter),
         paragraphs=letter.body.split("\n\n"),
         subject_characters=SUBJECT_CHARACTERS,
         body_characters=LONGEST_BODY,
@@ -108,7 +110,8 @@ def _edit(number: int) -> Any:
     form = request.form
     try:
         with transaction() as tx:
-            edit_letter(tx, number, form.get("subject", ""), form.get("body", ""), **make_author())
+            text = (form.get("subject", ""), form.get("body", ""))
+            edit_letter(tx, number, *text, seen=form.get("seen", ""), **make_author())
         flash("The letter is changed.")
     except ShopfleetError as fault:
         flash(str(fault), "error")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flask import abort, g
+from flask import abort, g, request
 from sqlalchemy import Connection
 
 from services.accounts.roles import Role
@@ -156,13 +156,13 @@ def _make_decision(number: int, author: Mapping[str, Any]) -> MailDecision:
 
 
 def _approve(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
-    letter, work = approve_letter(tx, number, **author)
+    letter, work = approve_letter(tx, number, seen=request.form.get("seen", ""), **author)
     text = f"The letter to the owner of {letter.slug} is mailed by the workers now."
     return RowChange(text, record_work(tx, [work], author["now"]))
 
 
 def _hold(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
-    hold_letter(tx, number, **author)
+    hold_letter(tx, number, seen=request.form.get("seen", ""), **author)
     return RowChange("The letter is held until a person approves it.")
 
 

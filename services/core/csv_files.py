@@ -9,7 +9,6 @@ import csv
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from io import StringIO
 from typing import TypeVar
 
 from services.core.errors import ShopfleetError
@@ -25,6 +24,7 @@ BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 _QUOTED = frozenset(',"\r\n')
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def csv_line(cells: Iterable[object]) -> bytes:
@@ -78,7 +78,8 @@ def parse_csv(
     ``parse`` gets the cells by column, stripped, empty for a missing one, and the number of the line; it
     raises ``ValueError`` for a wrong cell. Raises ``refusal`` naming the first ``max_faults`` wrong lines.
     """
-    reader = csv.DictReader(StringIO(text.removeprefix("\ufeff")), strict=True)
+    lines = (line[0] for line in _LINE.finditer(text, text.startswith("\ufeff")))
+    reader = csv.DictReader(lines, strict=True)
     parsed: list[T] = []
     faults: list[str] = []
     try:

@@ -1,6 +1,7 @@
 """Imports people and their consents, and reads them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, Unpack
 
@@ -10,6 +11,7 @@ from services.audit.append import Author, Mutation, append_change
 from services.core.csv_files import parse_csv
 from services.core.db import Page, fetch_page
 from services.core.pg_arrays import arrays, text_array
+from services.mail.suppressions import normalize_address
 from services.outreach.person import COLUMNS, MAX_PEOPLE, REQUIRED, NewPerson, PeopleInvalid, PersonParser
 
 # In the order of their ids, as a step's composition locks them.
@@ -132,7 +134,12 @@ def list_consents(tx: Connection, shop_id: int | None, *, email: str = "", limit
 
 
 def find_ids(tx: Connection, shop_id: int, email: str) -> list[int]:
-    """Return the ids of the people who have the address."""
+    """Return the ids of the people who have the address, in either form of its domain (``xn--`` or not)."""
+    typed = email.strip().lower()
+    local, _, domain = normalize_address(typed).rpartition("@")
+    with suppress(UnicodeError):
+        domain = domain.encode().decode("idna")
     found = "select id from outreach_people where shop_id = %(shop_id)s and email = any(%(email)s::text[])"
-    values = {"shop_id": shop_id, "email": text_array([email.strip().lower()])}
+    forms = sorted({typed, normalize_address(typed), f"{local}@{domain}"})
+    values = {"shop_id": shop_id, "email": text_array(forms)}
     return list(tx.exec_driver_sql(f"{found} order by id", values).scalars())

@@ -84,7 +84,7 @@ def find_resend_event(body: bytes) -> MailEvent | None:
         kind = SOFT_BOUNCED
     tags, to = data.get("tags"), data.get("to")
     if isinstance(tags, list):
-        tags = {one.get("name"): one.get("value") for one in tags if isinstance(one, dict)}
+        tags = {_text(one.get("name")): one.get("value") for one in tags if isinstance(one, dict)}
     own = tags if isinstance(tags, dict) else {}
     return MailEvent(
         event_id=hash_body(body),

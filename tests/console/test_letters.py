@@ -1,5 +1,6 @@
 """``/letters``: a person reads, changes, approves and holds the letters of their shops; planned changes."""
 
+import re
 from html import unescape
 
 import pytest
@@ -58,6 +59,33 @@ def test_a_letter_is_shown_as_text_changed_held_and_mailed(operator: FlaskClient
     assert "mailed by the workers now" in post(operator, "/letters/1/approve")
     assert rows(engine, STATE)[0][0] == "approved"
     assert rows(engine, "select topic, status from work_queue") == [("letter_send", "pending")]
+
+
+def test_a_page_that_is_not_the_newest_changes_nothing(operator: FlaskClient, engine: Engine) -> None:
+    """Two people read one draft: what the second sends is about a letter that the first changed."""
+
+    def read() -> str:
+        found = re.search(r'name="seen" value="([^"]*)"', operator.get("/letters/1").text)
+        assert found
+        return unescape(found[1])
+
+    drafted = read()
+    assert "held until" in post(operator, "/letters/1/hold", reason="a wrong figure", seen=drafted)
+    for act, form in (
+        ("approve", {}),
+        ("edit", {"subject": "Old", "body": "Old"}),
+        ("hold", {"reason": "x"}),
+    ):
+        answer = post(operator, f"/letters/1/{act}", seen=drafted, **form)
+        assert "nothing was changed: since you opened this letter" in answer
+        assert "it is held now" in answer
+    assert rows(engine, STATE)[0][:3] == ("held", "a wrong figure", "Harbour's week")
+    assert rows(engine, "select 1 from work_queue") == []
+
+    held = read()
+    assert "The letter is changed" in post(operator, "/letters/1/edit", subject="New", body="New", seen=held)
+    assert "nothing was changed" in post(operator, "/letters/1/approve", seen=held)
+    assert "mailed by the workers now" in post(operator, "/letters/1/approve", seen=read())
 
 
 def test_planned_changes_of_all_owners_need_a_role_in_the_whole_fleet(

@@ -21,6 +21,7 @@ SINGLE = {
     "services/alerts/incidents.py",
     "services/bulk/store.py",
     "services/alerts/thresholds.py",
+    "services/closing/letters.py",
     "services/closing/tax_profile.py",
     "services/costs/store.py",
     "services/jobs/scheduler.py",

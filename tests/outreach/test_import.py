@@ -83,6 +83,71 @@ def test_a_wrong_line_is_named_with_its_field_and_value(
     assert audience.rows(PEOPLE) == []
 
 
+QUOTED = '"u-1","Ada@Example.com","Ada ""the first"", Countess","America/Vancouver",,,,,,'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\n\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_file_is_read_as_spreadsheets_write_it(
+    audience: Audience, tmp_path: Path, start: str, end: str
+) -> None:
+    """listmonk 65: after a byte order mark the first column was unknown."""
+    file = tmp_path / "people.csv"
+    head = ",".join(f'"{name.title()}"' for name in COLUMNS)
+    file.write_bytes(start.encode() + end.join([head, QUOTED, ""]).encode())
+    result = CliRunner().invoke(main, ["outreach", "import", "--shop", "harbour", "--csv", str(file)])
+
+    assert result.exit_code == 0, result.output
+    assert [row[:4] for row in audience.rows(PEOPLE)] == [
+        ("u-1", "ada@example.com", 'Ada "the first", Countess', "America/Vancouver")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_refused(audience: Audience, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "people.csv"
+    file.write_bytes("external_id,email,name\nu-1,ada@example.com,Zoë\n".encode(encoding))
+    result = CliRunner().invoke(main, ["outreach", "import", "--shop", "harbour", "--csv", str(file)])
+
+    assert (result.exit_code, "save it as CSV in UTF-8" in " ".join(result.output.split())) == (2, True)
+    assert audience.rows(PEOPLE) == []
+
+
+@pytest.mark.parametrize("typed", ["ADA@Müller.example", "ada@xn--mller-kva.example", " ada@müller.example "])
+@pytest.mark.parametrize("stored", ["Ada@MÜLLER.example", "ada@xn--mller-kva.example"])
+def test_a_person_with_a_unicode_domain_is_found_in_each_form(
+    audience: Audience, stored: str, typed: str
+) -> None:
+    audience.add({"external_id": "ada", "email": stored}, {"external_id": "bo"})
+
+    result = CliRunner().invoke(main, ["outreach", "unsubscribe", typed, "--shop", "harbour"])
+
+    assert "Withdrew 1" in result.output
+    assert audience.run("send-reminders", NINE) == {"sent": 1, "skipped": 1, "unsubscribed": 1}
+    assert audience.rows("select address from mail_suppressions") == [("ada@xn--mller-kva.example",)]
+
+
+def test_a_nightly_file_with_a_newer_consent_does_not_end_an_unsubscription(audience: Audience) -> None:
+    """Mailtrain 325, listmonk 2192: an import subscribed people again who had left."""
+    audience.add({"external_id": "ada"})
+    CliRunner().invoke(main, ["outreach", "unsubscribe", "ada@example.com", "--shop", "harbour"])
+    audience.add({"external_id": "ada", "consent_given_at": NINE - DAY})
+
+    assert audience.run("send-reminders", NINE) == {"skipped": 1, "unsubscribed": 1}
+    words = [
+        "mail",
+        "suppressions",
+        "remove",
+        "ada@example.com",
+        "--shop",
+        "harbour",
+        "--reason",
+        "she came back",
+    ]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert audience.run("send-reminders", NINE, force=True) == {"sent": 1}
+
+
 def test_a_person_twice_in_a_file_is_refused(audience: Audience, tmp_path: Path) -> None:
     assert "external_id='u-1' is in line 2 already" in run_import(tmp_path, HEAD, ADA, ADA, code=2, more=())
 

@@ -25,6 +25,7 @@ def read_path(audience: Audience, recipient: str = "ada@example.com") -> str:
 
 
 def test_get_shows_a_button_and_changes_nothing(audience: Audience, client: FlaskClient) -> None:
+    """Mautic 14916: a HEAD request of a mailbox that checks links unsubscribed people."""
     for method in (client.get, client.head, client.options):
         assert method(read_path(audience)).status_code == 200
     page = client.get(read_path(audience))

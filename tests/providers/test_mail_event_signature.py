@@ -1,11 +1,16 @@
 """Signatures of SendGrid's and Resend's event webhooks."""
 
 from datetime import timedelta
+from json import dumps
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.core.errors import WebhookRejected
 from services.providers.delivery import UNREADABLE, WebhookDelivery
+from services.providers.mail_event_payload import MAIL_KEY, find_resend_event, list_sendgrid_events
 from services.providers.mail_events import (
     BATCH,
     RESEND,
@@ -41,6 +46,38 @@ def test_a_body_of_many_events_is_verified_as_the_bytes_that_came() -> None:
     assert read().delivery_key == read(after=600).delivery_key
     with pytest.raises(WebhookRejected):
         read(BODY.replace(b"\r\n", b""), ACCOUNT.sign(BODY, AT))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "12", "Bounced Address"]),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.lists(st.fixed_dictionaries({"name": inner, "value": inner}), min_size=1, max_size=2)
+    | st.dictionaries(st.sampled_from(["name", "value", "type", "message"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+SENDGRID_FIELDS = ("email", "timestamp", "sg_event_id", "sg_message_id", "reason", "status", "type", MAIL_KEY)
+RESEND_FIELDS = ("email_id", "to", "tags", "bounce")
+
+
+@given(
+    one=st.fixed_dictionaries(dict.fromkeys(SENDGRID_FIELDS, ANY_JSON) | {"event": st.just("bounce")}),
+    data=st.fixed_dictionaries(dict.fromkeys(RESEND_FIELDS, ANY_JSON)) | ANY_JSON,
+    created_at=ANY_JSON,
+)
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_a_field_makes_an_event_that_can_be_stored(one: Any, data: Any, created_at: Any) -> None:
+    resend = {"type": "email.bounced", "created_at": created_at, "data": data}
+    found = [*list_sendgrid_events(dumps([one]).encode()), find_resend_event(dumps(resend).encode())]
+
+    assert len(found) == 2
+    for event in found:
+        assert event is not None
+        values = (event.event_id, event.address, event.mail_key, event.provider_id, event.detail)
+        assert all("\0" not in value and value.encode() is not None for value in values)
+        assert 0 <= event.mail_id < 2**63
+        assert event.at is None or event.at.isoformat()
 
 
 def test_the_second_key_of_a_rotation_verifies_too() -> None:
@@ -118,7 +155,9 @@ def test_the_recorded_key_must_be_a_key_of_p256() -> None:
     kind = get_secret_kind("sendgrid-webhook-key")
     assert kind == SENDGRID.webhook_secret
     assert kind.parse(f" {ACCOUNT.key}\n") == ACCOUNT.key
-    for wrong in ("bm90IGEga2V5", "SG.abc", "whsec_abc", ACCOUNT.key[:-8]):
+    # listmonk 1270 and 2911: a key in another form was accepted, and all bounces were lost.
+    pem = f"-----BEGIN PUBLIC KEY-----\n{ACCOUNT.key}\n-----END PUBLIC KEY-----"
+    for wrong in ("bm90IGEga2V5", "SG.abc", "whsec_abc", ACCOUNT.key[:-8], pem, pem.replace("\n", "")):
         with pytest.raises(SecretInvalid, match="verification key that SendGrid shows"):
             kind.parse(wrong)
     assert kind.parse(generated := kind.generate()) == generated
