@@ -22,7 +22,7 @@ LINES = (
 
 
 def list_charts(tx: Connection, queue: str, span_name: str, now: datetime, zone: ZoneInfo) -> list[Chart]:
-    """Return the charts of ``queue`` (empty: all) up to the last whole minute before ``now``."""
+    """Return the charts of ``queue`` (see ``list_points``) up to the last whole minute before ``now``."""
     span = SPANS[span_name]
     until = now.replace(second=0, microsecond=0)
     points = list_points(tx, queue, until - span.length, until - timedelta(minutes=1), span.step)

@@ -23,6 +23,7 @@ from services.core.settings import Settings
 from services.ledger.backoff import MAX_FACTOR, list_backoffs
 from services.ledger.health import age_seconds, classify_health, sum_conditions
 from services.ledger.pause import describe_scope
+from services.ledger.queue_samples import TOPIC_PREFIX
 from services.ledger.topics import COSTS, QUEUES, TOPICS
 
 HEADLINES = {
@@ -53,9 +54,12 @@ def queues_blueprint(settings: Settings, reader: QueueReader) -> Blueprint:
 
     @blueprint.get("/<queue>")
     def show(queue: str) -> Any:
+        topic = request.args.get("topic", "")
         if queue not in QUEUES:
             abort(404, f"there is no queue {queue}")
-        return _show_queues(reader, queue, settings)
+        if topic and (topic not in TOPICS or TOPICS[topic].queue != queue):
+            abort(404, f"the queue {queue} has no such topic")
+        return _show_queues(reader, queue, settings, topic)
 
     @blueprint.get("/change")
     def plan() -> Any:
@@ -68,7 +72,7 @@ def queues_blueprint(settings: Settings, reader: QueueReader) -> Blueprint:
     return blueprint
 
 
-def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
+def _show_queues(reader: QueueReader, queue: str, settings: Settings, topic: str = "") -> Any:
     reading = reader.read()
     if reading is None:
         detail = "The queues could not be read in time. The console's log has the cause."
@@ -80,7 +84,8 @@ def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
         is_whole = "HX-Request" not in request.headers
         span = request.args.get("span", "")
         span = span if span in SPANS else next(iter(SPANS))
-        charts = list_charts(tx, queue, span, g.at, settings.zone) if is_whole else []
+        charted = TOPIC_PREFIX + topic if topic else queue
+        charts = list_charts(tx, charted, span, g.at, settings.zone) if is_whole else []
     health, now = reading.health, reading.at
     status, is_down, failing = classify_health(health, now)
     lines = list_queue_lines(reading)
@@ -89,6 +94,7 @@ def _show_queues(reader: QueueReader, queue: str, settings: Settings) -> Any:
         title=f"Queue {queue}" if queue else "Queues",
         is_red=is_down,
         queue=queue,
+        topic_of_charts=topic,
         now=now,
         status=status,
         headline=HEADLINES[status],

@@ -1,5 +1,6 @@
 """Samples of the queues for charts: one row a minute and queue, and one of all queues (``queue`` is empty).
 
+A topic has a row (``queue`` is ``topic:`` and its name) while it is not idle: without one nothing happened.
 Counters are totals since the first work: two samples give what happened between them.
 """
 
@@ -16,6 +17,7 @@ from services.ledger.topics import QUEUES, TOPICS
 
 KEPT = timedelta(days=8)
 ALL_QUEUES = ""
+TOPIC_PREFIX = "topic:"
 SHARE = 0.95
 _MINUTE = timedelta(minutes=1)
 
@@ -47,6 +49,11 @@ select s.*, e.open_items, e.dead, e.done_total, e.dead_total, e.effects_total
  order by s.at
 """
 
+_FIND_TIMES = """
+select distinct date_bin(%(step)s, minute, %(since)s) as at from queue_samples
+ where queue = '' and minute >= %(since)s::timestamptz - %(step)s and minute <= %(until)s order by 1
+"""
+
 
 class QueuePoint(NamedTuple):
     """One step of a chart. Counts are means over its samples; ``oldest`` is the highest, in seconds.
@@ -68,13 +75,17 @@ class QueuePoint(NamedTuple):
 
 def record_samples(tx: Connection, topics: Sequence[Row[Any]], now: datetime) -> None:
     """Record ``topics`` (see ``list_topic_figures``) by queue for this minute, once; delete old samples."""
-    names = [ALL_QUEUES, *QUEUES]
-    tx.exec_driver_sql(_DELETE_OLD, {"until": now - KEPT, "queue": names})
+    active = [TOPIC_PREFIX + row.topic for row in topics if row.topic in TOPICS and not _is_idle(row)]
+    names = [ALL_QUEUES, *QUEUES, *active]
+    every = [ALL_QUEUES, *QUEUES, *(TOPIC_PREFIX + topic for topic in TOPICS)]
+    tx.exec_driver_sql(_DELETE_OLD, {"until": now - KEPT, "queue": every})
     totals = tx.exec_driver_sql(_FIND_TOTALS, {"total": TOTAL}).all()
     samples = []
     for name in names:
-        rows = [row for row in topics if name in (ALL_QUEUES, row.queue)]
-        of_queue = [row for row in totals if name == ALL_QUEUES or _find_queue(row.topic) == name]
+        rows = [row for row in topics if name in (ALL_QUEUES, row.queue, TOPIC_PREFIX + row.topic)]
+        of_queue = [
+            row for row in totals if name in (ALL_QUEUES, _find_queue(row.topic), TOPIC_PREFIX + row.topic)
+        ]
         due = [row.due_since for row in rows if row.due_since]
         effects = [sum(counts) for counts in zip(*_list_effects(of_queue), strict=True)]
         samples.append(
@@ -98,25 +109,37 @@ def record_samples(tx: Connection, topics: Sequence[Row[Any]], now: datetime) ->
 def list_points(
     tx: Connection, queue: str, since: datetime, until: datetime, step: timedelta
 ) -> list[QueuePoint]:
-    """Return the points of ``queue`` (empty: all), from ``since`` on; a step without samples has none."""
+    """Return the points of ``queue`` (empty: all), from ``since`` on; a step without samples has none.
+
+    A ``queue`` that begins with ``TOPIC_PREFIX`` is a topic: it was idle in a step that only the fleet has.
+    """
     values = {"queue": queue, "since": since, "until": until, "step": step}
-    points = []
+    is_topic = queue.startswith(TOPIC_PREFIX)
+    sampled = set(tx.exec_driver_sql(_FIND_TIMES, values).scalars()) if is_topic else set()
+    idle = QueuePoint(since, 0, 0, 0, 0, 0, 0, 0, None)
+    points = {at: idle._replace(at=at) for at in sampled if at >= since}
     before: Row[Any] | None = None
     for row in tx.exec_driver_sql(_FIND, values):
         rates: Mapping[str, float | None] = {"in_rate": None, "out_rate": None, "effect": None}
-        if before is not None and row.at - before.at == step:
-            rates = _compare(before, row)
+        if before is not None and (row.at - before.at == step or row.at - step in sampled):
+            # A topic's counters stand still while it is idle: the difference is of this step.
+            between = min(row.last - before.last, step) if is_topic else row.last - before.last
+            rates = _compare(before, row, max(1.0, between / _MINUTE))
         before = row
         if row.at >= since:
-            points.append(
-                QueuePoint(row.at, row.ready, row.locked, row.retrying, row.dead, row.oldest, **rates)
+            points[row.at] = QueuePoint(
+                row.at, row.ready, row.locked, row.retrying, row.dead, row.oldest, **rates
             )
-    return points
+    return [points[at] for at in sorted(points)]
 
 
-def _compare(before: Row[Any], after: Row[Any]) -> Mapping[str, float | None]:
+def _is_idle(topic: Row[Any]) -> bool:
+    counts = (topic.waiting, topic.locked, topic.error, topic.dead)
+    return not any((*counts, topic.done_per_minute, topic.failed_per_minute))
+
+
+def _compare(before: Row[Any], after: Row[Any], minutes: float) -> Mapping[str, float | None]:
     """Return what came, what left (done or dead), and the time to the effect, between two samples."""
-    minutes = max(1.0, (after.last - before.last) / _MINUTE)
     left = after.done_total - before.done_total + after.dead_total - before.dead_total
     came = after.open_items - before.open_items + left
     old = before.effects_total or [0] * len(after.effects_total)

@@ -162,7 +162,8 @@ work_stats = Table(
     *columns("timings", ARRAY(BigInteger), NO_JSON),
 )
 
-# Figures of each queue, a row a minute; ``queue`` is empty for all. The totals are counters.
+# Figures of each queue, a row a minute; ``queue`` is empty for all, and ``topic:NAME`` for a topic that is
+# not idle. The totals are counters.
 queue_samples = Table(
     "queue_samples",
     metadata,

@@ -201,3 +201,15 @@ def test_an_operator_of_one_shop_pauses_it_alone(engine: Engine) -> None:
 
     assert "Paused shop harbour (hold)." in post(client, act="pause", shop="harbour")
     assert [one.scope.shop_id for one in read_pauses()] == [None, 2, 1]
+
+
+def test_a_topic_leads_to_its_own_charts(engine: Engine) -> None:
+    client = sign_in_as(make_console(engine), Role.VIEWER)
+    path = "/queues/inventory?topic=inventory_push"
+
+    page = client.get(f"{path}&span=24h").text
+    assert "Charts of inventory_push" in page
+    assert page.count("topic=inventory_push&amp;span=") >= 2, "the other spans keep the topic"
+    assert f'href="{path}#charts"' in client.get("/queues/inventory").text
+    for wrong in ("mail_send", "nothing", "%00"):
+        assert client.get(f"/queues/inventory?topic={wrong}").status_code == 404

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from services.ledger.backlog import list_topic_figures
-from services.ledger.queue_samples import ALL_QUEUES, KEPT, list_points, record_samples
+from services.ledger.queue_samples import ALL_QUEUES, KEPT, TOPIC_PREFIX, list_points, record_samples
 from services.ledger.settle import BatchResult, record_stats
 from services.ledger.timings import count_timings, estimate_percentile
 from services.ledger.topics import QUEUES, TOPICS
@@ -85,3 +85,48 @@ def test_a_percentile_is_within_its_bucket() -> None:
     assert estimate_percentile([0] * 16, 0.95) is None
     assert estimate_percentile([10, 0, 0], 0.5) == 0.005
     assert estimate_percentile([0] * 15 + [1], 0.95) == 3600
+
+
+TOPIC = f"{TOPIC_PREFIX}{PUSH.name}"
+
+
+def test_a_topic_has_samples_while_it_is_not_idle_and_points_of_zero_between(tx: Connection) -> None:
+    add_work(tx, PUSH.name, count=2, created_at=NOW)
+    sample(tx, 0)
+    finish(tx, 2, 2.0)
+    for minutes in (1, 9, 10, 11):
+        sample(tx, minutes)
+    add_work(tx, PUSH.name, count=3, created_at=NOW + 12 * MINUTE)
+    sample(tx, 12)
+
+    found = tx.scalars(
+        text("select minute from queue_samples where queue = :name order by 1"), {"name": TOPIC}
+    )
+    assert [(at - NOW) // MINUTE for at in found] == [0, 1, 12]
+    points = list_points(tx, TOPIC, NOW, NOW + 12 * MINUTE, MINUTE)
+    rates = [((one.at - NOW) // MINUTE, one.ready, one.in_rate, one.out_rate) for one in points]
+    assert rates == [
+        (0, 2, None, None), (1, 0, 0, 2), (9, 0, 0, 0), (10, 0, 0, 0), (11, 0, 0, 0), (12, 3, 3, 0),
+    ]  # fmt: skip
+
+
+def test_the_points_of_topics_are_those_of_their_queue(tx: Connection) -> None:
+    for minutes in range(8):
+        add_work(tx, PUSH.name, count=1 + minutes % 3, created_at=NOW + minutes * MINUTE)
+        if minutes % 2:
+            finish(tx, 2, 2.0)
+        sample(tx, minutes)
+
+    of_topic, of_queue = (
+        list_points(tx, name, NOW, NOW + 9 * MINUTE, 2 * MINUTE) for name in (TOPIC, "inventory")
+    )
+    assert of_topic == of_queue
+
+
+def test_old_samples_of_topics_are_deleted(tx: Connection) -> None:
+    add_work(tx, PUSH.name)
+    sample(tx, 0)
+    tx.execute(text("delete from work_queue"))
+    sample(tx, (KEPT + MINUTE) / MINUTE)
+
+    assert tx.scalar(text("select count(*) from queue_samples where queue = :name"), {"name": TOPIC}) == 0

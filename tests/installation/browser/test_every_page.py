@@ -114,8 +114,10 @@ def test_every_page_has_no_fault(
     changes = ("pause&shop=harbour", "resume&pause=1", "backoff&topic=mail_send&factor=4")
     paths = [f"/queues/change?act={change}" for change in changes]
     paths += ["/bulk-actions/new?list=work&action=discard&status=dead,pending"]
+    paths += ["/queues/inventory?topic=inventory_push"]
     job = "/jobs/daily-reconciliation"
     paths += [f"{job}?shop=harbour", f"{job}/change?shop=harbour&act=run", f"{job}/change?act=schedule"]
+    paths += [f"{job}/change?act=run"]
     for path in [*list_paths(app, {*PAGE_ROUTES, *ACCOUNT_ROUTES} - NEED_A_STATE), *paths]:
         answer = page.request.get(path)
         assert answer.status == 200, path
