@@ -10,6 +10,8 @@ BROKER_SCHEMES = ("redis", "rediss", SENTINEL, "amqp", "amqps")
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
+_BUCKET = re.compile(r"[\w.-]{1,255}", re.ASCII)
+
 _NOT_A_URL = (
     " is not a URL: its port is a number up to 65535; in a user or a password write %23 for #, %2F for /, "
     "%3F for ?, %5B for [ and other special characters likewise"
@@ -63,9 +65,15 @@ def is_smtp(raw: str) -> bool:
 
 
 def parse_archive_url(raw: str) -> str:
+    """Return ``raw``. The error does not show a URL with a user, because it may contain a secret key."""
     parts = _split(raw)
+    if "@" in parts.netloc:
+        raise SettingsInvalid(
+            " contains a user or a password: should be s3://bucket/prefix, with AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
     is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+    if not is_folder and not (parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc)):
         raise SettingsInvalid(f"={raw!r} should be file:///folder or s3://bucket/prefix")
     if parts.query or parts.fragment or raw.endswith(("?", "#")):
         raise SettingsInvalid(f"={raw!r} contains ? or #, which end its path: write %3F or %23 for them")

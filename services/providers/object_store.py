@@ -257,6 +257,9 @@ def _unless_unsupported() -> Iterator[None]:
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except (FileExistsError, NotADirectoryError):
+        why = f"{path}: a file is in the place of one of its folders; check ARCHIVE_URL"
+        raise Misconfigured("archive.refused", why) from None
     except PermissionError as fault:
         raise Misconfigured("archive.refused", f"{path}: {fault.strerror}; check ARCHIVE_URL") from None
     except OSError as fault:

@@ -215,7 +215,7 @@ def test_over_http_an_unreachable_store_is_reported(
 
     answer = client.get(URL, headers=secret)
 
-    assert (answer.status_code, answer.json and answer.json["error"]) == (503, "archive.unavailable")
+    assert (answer.status_code, answer.json and answer.json["error"]) == (503, "archive.refused")
     assert "archive" in answer.text
 
 

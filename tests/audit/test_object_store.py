@@ -13,6 +13,7 @@ from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, SettingsInvalid
 from services.core.settings import read_settings
+from services.fleet.doctor import examine
 from services.fleet.doctor_accounts import check_archive
 from services.providers.object_store import BucketStore, FolderStore, open_store
 from tests.audit.seaweed import LOCKED, PLAIN, make_client
@@ -187,10 +188,28 @@ def test_archive_is_in_the_home_for_any_name_of_the_home(tmp_path: Path) -> None
     assert open_store(store.describe().partition(",")[0]).get("anchors/1") == b"a head"
 
 
-@pytest.mark.parametrize("url", ["ftp://a/b", "file://relative/b", "file:relative", "s3:///prefix", "/a/b"])
-def test_any_other_url_is_refused_at_start(url: str) -> None:
-    with pytest.raises(SettingsInvalid, match=r"ARCHIVE_URL=.* should be file:///folder or s3://bucket"):
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a/b", "file://relative/b", "file:relative", "s3:///prefix", "/a/b", "s3://a b/c", "s3://a:1/b"],
+)
+def test_any_other_url_is_refused_with_what_is_right_at_start_and_by_doctor(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
         read_settings(NEEDED | {"ARCHIVE_URL": url})
+    (named,) = [
+        one.seen for one in examine(NEEDED | {"ARCHIVE_URL": url}, tmp_path) if one.check == "settings"
+    ]
+
+    fault = f"- ARCHIVE_URL={url!r} should be file:///folder or s3://bucket/prefix"
+    assert str(refused.value) == named == f"settings are wrong:\n  {fault}"
+
+
+@pytest.mark.parametrize("url", ["s3://key:hidden@bucket/p", "s3://hidden@bucket", "ftp://a:hidden@b/c"])
+def test_a_url_with_a_secret_key_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    (fault,) = [one for one in examine(NEEDED | {"ARCHIVE_URL": url}, tmp_path) if one.check == "settings"]
+
+    assert not fault.ok
+    assert "ARCHIVE_URL contains a user or a password: should be s3://bucket/prefix, with AWS_" in fault.seen
+    assert "hidden" not in str(fault)
 
 
 def test_doctor_tries_a_store_and_says_whether_it_keeps_the_probe(tmp_path: Path, s3: dict[str, str]) -> None:
@@ -218,8 +237,14 @@ def create_keeping_bucket(client: Any) -> str:
 
 def test_doctor_names_a_store_that_cannot_be_used(tmp_path: Path, s3: dict[str, str]) -> None:
     (tmp_path / "file").touch()
-    for url in (f"file://{tmp_path}/file", "s3://no-such-bucket/p"):
+    is_a_file = "a file is in the place of one of its folders; check ARCHIVE_URL"
+    for url, why in (
+        (f"file://{tmp_path}/file", is_a_file),
+        (f"file://{tmp_path}/file/below", is_a_file),
+        ("s3://no-such-bucket/p", "NoSuchBucket"),
+    ):
         (found,) = check_archive(read_settings(NEEDED | {"ARCHIVE_URL": url}))
         assert not found.ok
+        assert why in found.seen
         assert "ARCHIVE_URL" in found.remedy
         assert s3["AWS_SECRET_ACCESS_KEY"] not in found.seen + found.remedy
