@@ -10,11 +10,8 @@ import logging
 import os
 import sys
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import wraps
-from ipaddress import ip_address, ip_network
-from math import ceil
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +24,7 @@ from services.core.ports import check_port
 from services.core.rabbitmq import API_NEEDED, find_api_fault, management_api, quoted_vhost
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
+from tasks.sign_in_limiter import FAILURE_WINDOW_SECONDS, SignInLimiter
 
 SIGN_IN_NEEDED = (
     "Flower needs a sign-in and has none. Set FLOWER_BASIC_AUTH=user:password (in the environment or in "
@@ -36,52 +34,14 @@ SIGN_IN_NEEDED = (
 SHORTEST_PASSWORD = 8
 MAX_TASKS = 10_000
 """Tasks in Flower's memory, a tenth of its default: the whole history is in the ledger."""
-MAX_FAILURES = 10
-FAILURE_WINDOW_SECONDS = 300.0
-"""An address with ``MAX_FAILURES`` wrong sign-ins in this time gets 429 until the time is over."""
-MAX_ADDRESSES = 10_000
 SILENCE_SECONDS = 20.0
 """Every worker sends an event every 2 s: after this time without any, the connection is opened again."""
 LONGEST_WAIT_SECONDS = 10.0
 """Until Flower tries a lost broker again."""
+START_SECONDS = 30.0
+"""Workers that start at the same time as Flower answer within this time."""
 
 log = logging.getLogger(__name__)
-
-
-class SignInLimiter:
-    """Counts the wrong sign-ins of each address in this process.
-
-    A successful sign-in does not reset the count, because behind a proxy many clients share one address. An
-    IPv6 address counts as its /64 network.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait_seconds(self, address: str) -> int:
-        """Return how long ``address`` is refused; 0 if it may try."""
-        times = self._failures.get(_to_network(address))
-        if times is None or len(times) < MAX_FAILURES:
-            return 0
-        return max(0, ceil(times[0] + FAILURE_WINDOW_SECONDS - self._clock()))
-
-    def add(self, address: str) -> bool:
-        """Count a wrong sign-in of ``address``; return whether it is refused from now on."""
-        times = self._failures.setdefault(_to_network(address), deque(maxlen=MAX_FAILURES))
-        self._failures.move_to_end(_to_network(address))
-        times.append(self._clock())
-        while len(self._failures) > MAX_ADDRESSES:
-            self._failures.popitem(last=False)
-        return self.wait_seconds(address) > 0
-
-
-def _to_network(address: str) -> str:
-    try:
-        parsed = ip_address(address)
-    except ValueError:  # a unix socket has no address
-        return address
-    return str(ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
 
 
 def guard_flower() -> None:
@@ -213,6 +173,7 @@ def _reach_broker() -> None:
     broker.RabbitMQ = RabbitMQ
     events.time = SimpleNamespace(**vars(time) | {"sleep": sleep})
     events.logger.addFilter(name_real_wait)
+    logging.getLogger("flower.inspector").addFilter(is_not_of_start)
 
 
 def name_real_wait(record: logging.LogRecord) -> bool:
@@ -222,6 +183,11 @@ def name_real_wait(record: logging.LogRecord) -> bool:
         if isinstance(seconds, int):
             record.args = (*others, min(seconds, int(LONGEST_WAIT_SECONDS)))
     return True
+
+
+def is_not_of_start(record: logging.LogRecord) -> bool:
+    """Return False for Flower's warning that no worker answers, while the workers still start with it."""
+    return record.msg != "Inspect method %s failed" or record.relativeCreated > 1000 * START_SECONDS
 
 
 def _check_broker_api(api: str) -> None:

@@ -20,19 +20,12 @@ from typing import Any
 
 import click
 import pytest
-from flower import events
+from flower import events, inspector
 
 from services.core.broker import Sender, queue_depths
 from services.ledger.topics import QUEUES
-from tasks.flower import (
-    FAILURE_WINDOW_SECONDS,
-    MAX_ADDRESSES,
-    MAX_FAILURES,
-    SignInLimiter,
-    check_sign_in,
-    guard_flower,
-    name_real_wait,
-)
+from tasks.flower import START_SECONDS, check_sign_in, guard_flower, is_not_of_start, name_real_wait
+from tasks.sign_in_limiter import FAILURE_WINDOW_SECONDS, MAX_ADDRESSES, MAX_FAILURES, SignInLimiter
 
 LOGIN = "ada:correct-horse"
 OPEN_BY_DESIGN = ("/healthcheck", "/metrics")
@@ -279,3 +272,19 @@ def test_the_log_names_the_real_wait_for_a_lost_broker() -> None:
     assert lines == ["in 2 seconds.", "in 8 seconds.", "in 10 seconds."]
     flower_text = Path(inspect.getfile(events)).read_text()
     assert "trying again in %s seconds" in flower_text
+
+
+def test_the_log_does_not_warn_of_workers_that_start_with_flower() -> None:
+    shown = []
+    for text, *more in (("Inspect method %s failed",), ("Inspect method %s failed: %s", "refused")):
+        for seconds in (1, START_SECONDS + 1):
+            record = logging.LogRecord(
+                "flower.inspector", logging.WARNING, "", 1, text, ("conf", *more), None
+            )
+            record.relativeCreated = 1000 * seconds
+            shown += [(record.getMessage(), seconds)] if is_not_of_start(record) else []
+
+    late = START_SECONDS + 1
+    of_fault = "Inspect method conf failed: refused"
+    assert shown == [("Inspect method conf failed", late), (of_fault, 1), (of_fault, late)]
+    assert '"Inspect method %s failed"' in Path(inspect.getfile(inspector)).read_text()
