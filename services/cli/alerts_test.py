@@ -38,7 +38,7 @@ NOT_SET = "not_set"
 @click.option(
     "--timeout",
     "wait_seconds",
-    type=click.FloatRange(0, 600),
+    type=click.FloatRange(0, 600, min_open=True),
     default=30,
     show_default=True,
     help="Most seconds to wait.",

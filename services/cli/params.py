@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from services.alerts.rules import RULES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import explain_date, parse_duration, parse_moment, parse_time
+from services.core.durations import explain_date, parse_moment, parse_positive_duration, parse_time
 from services.core.errors import InputInvalid, describe_unknown, did_you_mean
 from services.core.fields import LARGEST_ID
 from services.core.times import format_time
@@ -228,9 +228,9 @@ class PeriodType(StoredType):
 
 
 def _parse_since(text: str) -> datetime:
-    now = utc_now()
-    if (at := parse_moment(text, now)) > now:
-        raise InputInvalid(f"{text!r} is in the future: it should be before {format_time(now, UTC)}")
+    if (at := parse_moment(text, now := utc_now())) >= now:
+        when = "in the future" if at > now else "now"
+        raise InputInvalid(f"{text!r} is {when}: it should be before {format_time(now, UTC)}")
     return at
 
 
@@ -274,7 +274,7 @@ WORK_STATUSES = KnownType("statuses", lambda: STATUSES, is_list=True)
 INPUT_FILE = InputFile()
 OUTPUT_FILE, OUTPUT_FOLDER = OutputPath("file"), OutputPath("folder")
 SECRET = ParsedType("secret", get_secret_kind)
-DURATION = ParsedType("duration", parse_duration)
+DURATION = ParsedType("duration", parse_positive_duration)
 SINCE = ParsedType("time", _parse_since)
 TIME = ParsedType("time", parse_time)
 UNTIL = ParsedType("time", lambda text: parse_moment(text, utc_now()))

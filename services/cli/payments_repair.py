@@ -19,6 +19,7 @@ from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, safe_text
 from services.cli.params import DAY
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.runs import trigger_job
@@ -43,7 +44,11 @@ MAX_BREAKS = 5_000
 @click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
 @click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
 @click.option(
-    "--timeout", type=click.FloatRange(0, 3600), default=120, show_default=True, help="Most seconds to wait."
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=120,
+    show_default=True,
+    help="Most seconds to wait.",
 )
 @incident_option
 @dry_run_option
@@ -112,7 +117,8 @@ def repair(
              "waiting": left, "left_to_you": len(plan.left), "rerun": run}
         )  # fmt: skip
     else:
-        click.echo(f"{result.recorded} events entered, {result.requeued} items of work requeued")
+        requeued = format_count(result.requeued, "item of work")
+        click.echo(f"{format_count(result.recorded, 'event')} entered, {requeued} requeued")
         if notice:
             click.echo(notice)
         if result.gone:
@@ -120,7 +126,7 @@ def repair(
         _print_left(plan)
         if left:
             todo = "`fleet work list --status pending,error` lists them"
-            click.echo(f"{left} items of work are not done: {todo}")
+            click.echo(f"not done: {format_count(left, 'item of work')}: {todo}")
         if run:
             click.echo(f"{run} has started: `fleet jobs history` shows its result")
         else:
@@ -139,7 +145,7 @@ def _wait(
         with transaction() as tx:
             left, counts = count_unfinished_work(tx, work, utc_now())
         if left != reported:
-            report(f"{len(work) - left} of {len(work)} items of work done")
+            report(f"{len(work) - left} of {format_count(len(work), 'item of work')} done")
             reported = left
         if not left or time.monotonic() >= until:
             return left, counts
@@ -160,9 +166,13 @@ def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:
         objects = [{"subject": subject, "id": provider_id} for subject, provider_id in plan.objects]
         print_json({"events": plan.events, "work": plan.work_ids, "objects": objects, "left_to_you": left})
         return
-    click.echo(f"would fetch {len(plan.events)} lost events: {_first_ten(plan.events)}")
-    click.echo(f"would requeue {len(plan.work_ids)} items of work: {_first_ten(plan.work_ids)}")
-    click.echo(f"would fetch {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
+    click.echo(f"would fetch {format_count(len(plan.events), 'lost event')}: {_first_ten(plan.events)}")
+    click.echo(
+        f"would requeue {format_count(len(plan.work_ids), 'item of work')}: {_first_ten(plan.work_ids)}"
+    )
+    click.echo(
+        f"would fetch {format_count(len(plan.objects), 'object')}: {_first_ten(i for _, i in plan.objects)}"
+    )
     _print_left(plan)
 
 

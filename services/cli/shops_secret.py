@@ -18,9 +18,10 @@ from services.cli.base import (
 )
 from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json, to_document
-from services.cli.params import DURATION, INPUT_FILE, SECRET
+from services.cli.params import INPUT_FILE, SECRET, ParsedType
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
+from services.core.durations import parse_duration
 from services.core.times import format_time
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS
@@ -50,8 +51,8 @@ _GENERATED = ", ".join(
     "--previous-valid-for",
     "--keep-previous",
     "previous_valid_for",
-    type=DURATION,
-    help="How long the replaced secret stays valid: 24h, 0.",
+    type=ParsedType("duration", parse_duration),
+    help="How long the replaced secret stays valid, such as 24h; 0: not at all.",
 )
 @incident_option
 @dry_run_option

@@ -16,9 +16,11 @@ from services.console.event_edit import find_edit_role
 from services.console.line_pages import change_query
 from services.console.list_views import list_summaries, show_address
 from services.console.sign_in_texts import LABELS
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.core.times import format_time
+from services.ledger.pause import format_rate
 
 _COMMAND = re.compile(r"`([^`]+)`")
 
@@ -55,6 +57,8 @@ NAVIGATION = (
 def add_helpers(app: Flask, settings: Settings) -> None:
     """Add filters and functions for templates."""
     app.add_template_filter(describe_age, "age")
+    app.add_template_filter(format_count)
+    app.add_template_filter(format_rate)
 
     @app.template_filter("commands")
     def show_commands(text: str) -> Markup:

@@ -10,10 +10,11 @@ from services.accounts.roles import Role
 from services.console.list_reader import find_visible_slugs, parse_whole
 from services.console.planned_change import ChangeResult, Given, PlannedChange, check_role, choose
 from services.core.db import MAX_COUNTED
+from services.core.durations import parse_positive_duration
 from services.core.errors import InputInvalid
 from services.core.fields import LARGEST_ID
 from services.core.times import format_time
-from services.ledger.backoff import MAX_FACTOR, list_backoffs, set_backoff
+from services.ledger.backoff import MAX_FACTOR, format_factor, list_backoffs, set_backoff
 from services.ledger.filters import check_scope
 from services.ledger.pause import (
     Pause,
@@ -21,8 +22,8 @@ from services.ledger.pause import (
     check_mode,
     clear_pauses,
     describe_scope,
+    format_rate,
     list_pauses,
-    parse_pause_duration,
     parse_rate,
     record_pause,
 )
@@ -66,7 +67,7 @@ def _plan_pause(tx: Connection, given: Given) -> PlannedChange:
     check_role(Role.OPERATOR, scope.shop_id)
     mode = given.get("mode") or "hold"
     check_mode(scope, mode)
-    lasts = parse_pause_duration(given["lasts"]) if given.get("lasts") else None
+    lasts = parse_positive_duration(given["lasts"]) if given.get("lasts") else None
     ends_at = g.at + lasts if lasts else None
     named = describe_scope(scope, {one: slug for slug, one in shops.items()})
     before = next((one for one in list_pauses(tx) if one.scope == scope), None)
@@ -95,7 +96,7 @@ def _plan_resume(tx: Connection, given: Given) -> PlannedChange:
     check_role(Role.OPERATOR, scope.shop_id)
     named = describe_scope(scope, find_visible_slugs(tx, g.access))
     rate = parse_rate(given["rate"]) if given.get("rate") else None
-    how = f"at {rate:g} a second" if rate else "at once"
+    how = f"at {format_rate(rate)}" if rate else "at once"
 
     def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         cleared = clear_pauses(tx, [scope], rate, **author)
@@ -120,7 +121,7 @@ def _plan_backoff(tx: Connection, given: Given) -> PlannedChange:
             f"factor={given.get('factor', '')!r} should be a number from 1 (normal) to {MAX_FACTOR:g}"
         )
     before = next((one.factor for one in list_backoffs(tx) if one.topic == topic), 1.0)
-    title = f"Retries of {topic} wait {f'{factor:g} times as long' if factor > 1 else 'as long as usual'}"
+    title = f"Retries of {topic} wait {format_factor(factor)}"
 
     def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         set_backoff(tx, topic, factor, **author)

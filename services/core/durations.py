@@ -5,6 +5,7 @@ from calendar import month_name, monthrange
 from datetime import UTC, date, datetime, timedelta
 
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -35,6 +36,13 @@ def parse_duration(text: str) -> timedelta:
     return total
 
 
+def parse_positive_duration(text: str) -> timedelta:
+    """Return the duration in ``text`` as ``parse_duration`` does, except that 0 is invalid too."""
+    if not (duration := parse_duration(text)):
+        raise TimeInvalid(f"{text!r} should be longer than 0, such as 15m or 2h")
+    return duration
+
+
 def parse_time(text: str) -> datetime:
     """Return the ISO time in ``text``, aware, in UTC.
 
@@ -59,11 +67,11 @@ def explain_date(text: str) -> str:
         return ""
     year, week, month, day = (int(part or 1) for part in found.groups())
     if not 1 <= week <= (weeks := date(year, 12, 28).isocalendar().week):
-        return f": {year} has {weeks} weeks, 01 to {weeks}"
+        return f": {year} has {format_count(weeks, 'week')}, 01 to {weeks}"
     if not 1 <= month <= 12:
         return ": a year has the months 01 to 12"
     if not 1 <= day <= (days := monthrange(year, month)[1]):
-        return f": {month_name[month]} {year} has {days} days"
+        return f": {month_name[month]} {year} has {format_count(days, 'day')}"
     return ""
 
 

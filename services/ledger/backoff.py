@@ -13,15 +13,20 @@ MAX_FACTOR = 100.0
 
 BACKOFF_LINES = """
 select 'pauses' as kind, 'backoff' as label,
-       'topic ' || topic || ', retries wait ' || factor || ' times longer' as name, null::int as shop_id,
+       'topic ' || topic || ', retries wait ' || factor || ' times as long' as name, null::int as shop_id,
        created_at as since, null::timestamptz as until, created_by as by, reason as why
   from topic_backoffs
 """
 """Every longer backoff as a condition: see ``services.jobs.conditions``."""
 
 
+def format_factor(factor: float) -> str:
+    """Return how long retries wait, such as ``4 times as long``."""
+    return f"{factor:g} times as long" if factor > 1 else "as long as usual"
+
+
 def set_backoff(tx: Connection, topic: str, factor: float, **author: Unpack[Author]) -> float:
-    """Make tries of ``topic`` that fail from now on wait ``factor`` times longer; return the factor before.
+    """Make tries of ``topic`` that fail from now on wait ``factor`` times as long; return the factor before.
 
     ``settle`` applies it to what the retry policy and the provider ask for. 1 is normal. Raises
     ``FilterInvalid``.
@@ -41,7 +46,7 @@ def set_backoff(tx: Connection, topic: str, factor: float, **author: Unpack[Auth
         row["reason"] = author.get("reason", "")
         upsert = insert(topic_backoffs).values(topic=topic, **row)
         tx.execute(upsert.on_conflict_do_update(index_elements=["topic"], set_=row))
-    summary = f"retries of {topic} wait {factor:g} times as long (before: {before:g})"
+    summary = f"retries of {topic} wait {format_factor(factor)} (before: {before:g})"
     after = {"factor": str(factor), "reason": author.get("reason", "")}
     mutation = Mutation("topic_backoffs", topic, summary, {"factor": str(before)}, after)
     append_change(tx, "topic.backoff", {None: [mutation]}, **author)

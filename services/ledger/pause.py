@@ -3,14 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Author, Mutation, append_change
-from services.core.durations import parse_duration
 from services.core.times import format_time
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
@@ -98,20 +97,19 @@ def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
     )
 
 
-def parse_pause_duration(text: str) -> timedelta:
-    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
-    duration = parse_duration(text)
-    if not duration:
-        raise FilterInvalid(f"{text!r} should be longer than 0, such as 2h")
-    return duration
-
-
 def parse_rate(text: str) -> float:
     """Return items a second from ``20/s``, ``300/m`` or ``20``; raise ``FilterInvalid``. Pure."""
     match = _RATE.fullmatch(text.strip())
     if match is None or not float(match[1]):
-        raise FilterInvalid(f"{text!r} should be a number above 0 such as 20/s, 300/m or 0.5/s")
+        raise FilterInvalid(
+            f"{text!r} should be a number of items above 0 such as 20/s, 300/m or 0.5/s (no unit: a second)"
+        )
     return float(match[1]) / (60 if match[2] == "m" else 1)
+
+
+def format_rate(rate: float) -> str:
+    """Return ``rate`` in items a second, or a minute if it is lower than 1: ``50 items/s``."""
+    return f"{rate:g} items/s" if rate >= 1 else f"{60 * rate:g} items/min"
 
 
 def check_mode(scope: PauseScope, mode: str) -> None:
@@ -201,7 +199,7 @@ def _clear(
         draining = {"mode": "drain", "rate_per_second": rate, "drain_tokens": 0.0, "ends_at": None}
         began = {"drained_at": author["now"], "created_at": author["now"]}
         tx.execute(update(pauses).where(these).values(**draining, **began))
-    how = "" if rate is None else f" at {rate:g} a second"
+    how = "" if rate is None else f" at {format_rate(rate)}"
     after = {"mode": None if rate is None else "drain", "reason": author.get("reason", "")}
     for pause in held:
         scope = pause.scope

@@ -10,7 +10,7 @@ from services.cli.output import print_json
 from services.cli.params import TOPIC
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
-from services.ledger.backoff import MAX_FACTOR, list_backoffs, set_backoff
+from services.ledger.backoff import MAX_FACTOR, format_factor, list_backoffs, set_backoff
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import count_work
 from tasks.commands.options import act_options, celery_command, reason_option
@@ -50,7 +50,7 @@ def backoff(
     with transaction() as tx:
         before = next((one.factor for one in list_backoffs(tx) if one.topic == topic), 1.0)
         retrying = count_work(tx, WorkFilter(topic=topic, statuses=("error",)))
-    what = f"retries of {topic} wait {f'{factor:g} times as long' if factor > 1 else 'as long as usual'}"
+    what = f"retries of {topic} wait {format_factor(factor)}"
     fields = {"topic": topic, "factor": factor, "before": before, "retrying": retrying}
     if before == factor:
         _report(f"Nothing was changed: {what}.", fields, as_json=as_json)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.cli.base import audit_author, confirm, find_shop_id
 from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import print_json
-from services.cli.params import COST, ParsedType
+from services.cli.params import COST, DURATION, ParsedType
 from services.cli.pauses import describe_pause
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -20,8 +20,8 @@ from services.ledger.pause import (
     PauseScope,
     clear_pauses,
     describe_scope,
+    format_rate,
     list_pauses,
-    parse_pause_duration,
     parse_rate,
     record_pause,
 )
@@ -46,7 +46,7 @@ cost_option = click.option(
     click.option(
         "--for",
         "lasts",
-        type=ParsedType("duration", parse_pause_duration),
+        type=DURATION,
         help="End after this time, such as 2h or 1h30m.",
     ),
     click.option("--reason", default="", help="Why, for the audit and for other operators."),
@@ -97,7 +97,7 @@ def pause(
     click.option(
         "--rate",
         type=ParsedType("rate", parse_rate),
-        help="Drain the backlog at this rate, such as 20/s or 300/m.",
+        help="Drain the backlog at this rate of items, such as 20/s or 300/m (without unit: a second).",
     ),
     reason_option,
     incident_option,
@@ -119,7 +119,7 @@ def resume(
     \b
     Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
     """
-    how = f"at {rate:g}/s" if rate else "at once"
+    how = f"at {format_rate(rate)}" if rate else "at once"
     with transaction() as tx:
         wanted = _read_scope(tx, options)
         in_force = [pause.scope for pause in list_pauses(tx)]

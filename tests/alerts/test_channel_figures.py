@@ -242,7 +242,7 @@ def test_two_tests_in_one_second_send_two_mails(engine: Engine) -> None:
 
 
 def test_a_test_message_that_no_worker_takes_says_so(engine: Engine, slack: Web) -> None:
-    result = CliRunner().invoke(main, ("alerts", "test", "--timeout", "0"))
+    result = CliRunner().invoke(main, ("alerts", "test", "--timeout", "0.01"))
 
     assert result.exit_code == 1
     assert "not sent yet: no worker of queue ops took it; see `fleet doctor`" in result.output

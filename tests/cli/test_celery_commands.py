@@ -170,7 +170,7 @@ def test_paused_queue_shows_in_the_backlog_until_resumed(engine: Engine, harbour
     shown = json.loads(run(backlog, "--json").output)["pauses"]
     assert [(row["mode"], row["reason"]) for row in shown] == [("refuse", "counting stock")]
 
-    assert "at 0.5/s" in run(resume, *place, "--rate", "30/m", "-f").output
+    assert "at 30 items/min" in run(resume, *place, "--rate", "30/m", "-f").output
     assert "at once" in run(resume, *place, "-f").output
     assert json.loads(run(backlog, "--json").output)["pauses"] == []
 
@@ -181,10 +181,10 @@ def test_resume_without_a_filter_resumes_all_that_is_paused(engine: Engine, harb
     for scope in ([], ["--topic", "inventory_push"], ["--shop", "harbour"]):
         run(pause, *scope, "-f")
 
-    result = run(resume, "--rate", "50/s", "-f")
+    result = run(resume, "--rate", "50", "-f")
 
     assert result.exit_code == 0
-    resumed = "Resumed everything; topic inventory_push; shop harbour at 50/s: 5 waiting."
+    resumed = "Resumed everything; topic inventory_push; shop harbour at 50 items/s: 5 waiting."
     assert resumed in result.output
     assert {row["mode"] for row in json.loads(run(backlog, "--json").output)["pauses"]} == {"drain"}
     run(resume, "-f")
@@ -263,7 +263,7 @@ def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: 
         (requeue, ["--shop", "nowhere"], "there is no shop 'nowhere'"),
         (unlock, ["--older-than", "soon"], "'--older-than': 'soon' should be a duration such as"),
         (pause, ["-Q", "email", "--topic", "inventory_push"], "runs on queue 'inventory'"),
-        (resume, ["--rate", "fast"], "should be a number above 0"),
+        (resume, ["--rate", "fast"], "should be a number of items above 0"),
     ],
 )
 def test_wrong_usage_exits_2_and_says_what_is_right(

@@ -124,7 +124,7 @@ def test_a_pause_is_resumed_at_once_or_at_a_rate(engine: Engine) -> None:
 
     assert "slow" in client.get("/queues").text
     assert "3 items of work will start at once." in client.get(f"{CHANGE}?act=resume&pause={number}").text
-    assert "Resumed topic mail_send at 5 a second." in post(client, act="resume", pause=number, rate="300/m")
+    assert "Resumed topic mail_send at 5 items/s." in post(client, act="resume", pause=number, rate="300/m")
     assert [(one.mode, one.rate_per_second) for one in read_pauses()] == [("drain", 5)]
     assert "Resumed topic mail_send at once." in post(client, act="resume", pause=number)
     assert "this pause has ended" in post(client, act="resume", pause=number)

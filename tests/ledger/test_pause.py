@@ -114,7 +114,7 @@ def test_pause_and_resume_are_audited_on_the_chain_they_concern(tx: Connection) 
     )
     assert [tuple(row) for row in recorded] == [
         (shop, "ada", "queue.pause", "paused queue inventory, shop mill (hold)"),
-        (shop, "ben", "queue.resume", "resumed queue inventory, shop mill at 20 a second"),
+        (shop, "ben", "queue.resume", "resumed queue inventory, shop mill at 20 items/s"),
         (None, "ada", "queue.pause", "paused everything (refuse)"),
     ]
 

@@ -241,13 +241,13 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
     for arguments in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet payments repair"):
         assert arguments in shown.output
     planned = fleet("repair", "--shop", "harbour", "--day", day, "--dry-run")
-    assert "would fetch 1 lost events: evt_1" in planned.output
+    assert "would fetch 1 lost event: evt_1" in planned.output
     assert rows(shop, "select count(*) from inbound_events") == [(1,)]
 
     healed = fleet("repair", "--shop", "harbour", "--day", day, "--no-wait", *LINK)
     assert list_actions(shop) == [("ada", f"repairs payments of {day} at harbour")]
     assert healed.exit_code == 0, healed.output
-    assert "2 events entered, 1 items of work requeued" in healed.output
+    assert "2 events entered, 1 item of work requeued" in healed.output
     assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --again" in healed.output
     work_off(shop)
     reconcile(shop)

@@ -201,3 +201,28 @@ def test_the_shop_is_named_in_one_way() -> None:
             assert is_argument == path.startswith("fleet shops "), path
             assert param.name == SHOP_ARGUMENT if is_argument else "--shop" in param.opts, path
             assert isinstance(command, ReportingCommand), path
+
+
+def test_a_duration_or_a_rate_of_nothing_is_refused_and_the_help_names_a_unit() -> None:
+    """Zero seconds would be an act on everything, or on nothing; only a replaced secret may end at once."""
+    timed = [(path, p) for path, _, p in PARAMETERS if p.type.name in {"duration", "rate"}]
+    may_be_zero = {"fleet shops secret previous_valid_for"}
+    for path, param in timed:
+        assert re.search(r"\d[smhd/]", getattr(param, "help", "")), (
+            f"{path}: its help needs a value with a unit"
+        )
+        if path not in may_be_zero:
+            with pytest.raises(click.BadParameter, match=r"'0' should be .* such as"):
+                param.type.convert("0", param, None)
+
+    assert len(timed) > 5
+
+
+def test_a_number_of_seconds_is_above_zero_and_its_help_names_the_unit() -> None:
+    seconds = [(path, p) for path, _, p in PARAMETERS if "--timeout" in p.opts]
+    for path, param in seconds:
+        assert "seconds" in getattr(param, "help", ""), path
+        with pytest.raises(click.BadParameter):
+            param.type.convert("0", param, None)
+
+    assert len(seconds) > 2

@@ -65,7 +65,7 @@ ADDRESS = ParsedType("address", _parse_address)
     "--timeout",
     "--wait",
     "wait_seconds",
-    type=click.FloatRange(0, 600),
+    type=click.FloatRange(0, 600, min_open=True),
     default=30,
     show_default=True,
     help="Most seconds to wait.",
