@@ -15,6 +15,7 @@ from services.accounts.sessions import end_sessions
 from services.accounts.sign_in_locks import Subject, clear_failures, count_failure
 from services.accounts.tables import api_tokens, user_passkeys, user_roles, users
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 
 # Two removals of the last two owners run one after the other: the second one finds the last owner.
@@ -205,16 +206,14 @@ def list_readable_secrets(tx: Connection, person: Person) -> list[tuple[str, str
 
 def format_ended(ended: EndedAccess) -> str:
     """Return a text such as ``1 session and 2 API tokens end``."""
-    counts = {"session": ended.sessions, "API token": ended.tokens}
-    text = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
-    return f"{text} end"
+    return f"{format_count(ended.sessions, 'session')} and {format_count(ended.tokens, 'API token')} end"
 
 
 def format_roles(roles: Mapping[int | None, Role]) -> str:
     """Return roles such as ``operator`` or ``viewer at 2 shops``."""
     counts = Counter(role for shop, role in roles.items() if shop is not None)
     parts = [roles[None].title] if None in roles else []
-    parts += [f"{role.title} at {count} shop{'s' if count > 1 else ''}" for role, count in counts.items()]
+    parts += [f"{role.title} at {format_count(count, 'shop')}" for role, count in counts.items()]
     return ", ".join(parts) or "no role"
 
 

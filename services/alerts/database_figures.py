@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from services.alerts.figures import CollectFigures, Figure, Figures
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.thresholds import load_thresholds
+from services.core.counts import format_count
 from services.core.latency import BOUNDS_MS, BUCKETS, estimate_percentile_ms
 from services.ledger.statement_stats import WEB
 from services.ledger.table_sizes import list_table_sizes
@@ -37,7 +38,8 @@ class StatementLatency(NamedTuple):
     p95_ms: float
 
     def __str__(self) -> str:
-        return f"{self.statement}: {self.p95_ms:.0f} ms, {self.slow_calls} of {self.calls} calls slow"
+        slow = f"{self.slow_calls} of {format_count(self.calls, 'call')} slow"
+        return f"{self.statement}: {self.p95_ms:.0f} ms, {slow}"
 
 
 def measure_statements(tx: Connection, now: datetime) -> Figures:

@@ -16,6 +16,7 @@ from services.alerts.decide import Change
 from services.alerts.messages import MAX_NAMED, Notice, describe_escalation, list_steps
 from services.alerts.recorded_rules import AUDIT_FAILED, JOB_FAILED, NOT_RUN
 from services.alerts.runbook import find_command
+from services.core.counts import format_count
 from services.core.settings import Settings, get_settings
 from services.core.times import format_moment
 from services.ledger.work import NewWork
@@ -115,7 +116,7 @@ def _plan_late(rows: Sequence[Notice], settings: Settings) -> tuple[MailType, di
         return None
     first = min(rows, key=lambda row: str(row.detail["due_at"]))
     names = [row.shop for row in rows]
-    many = "1 shop" if len(names) == 1 else f"{len(names)} shops"
+    many = format_count(len(names), "shop")
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     shops = "" if names == ["fleet"] else f" at {many}: {', '.join(names[:MAX_NAMED])}{more}"
     started_at = first.detail.get("started_at")

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from services.alerts.decide import Change
 from services.alerts.rules import RULES
 from services.alerts.runbook import Steps, find_steps
+from services.core.counts import format_count
 from services.core.log_redaction import redact
 from services.core.times import format_time
 from services.mail.formatting import span
@@ -134,7 +135,9 @@ def format_slack(message: Message, zone: tzinfo) -> dict[str, Any]:
     head = f"*{message['severity']} {change}*: {_escape(message['about'])} (`{message['rule']}`)"
     # A phone shows the first line alone.
     head += (
-        f", {message['count']} incidents" if message["count"] > 1 else f", {message['incidents'][0]['shop']}"
+        f", {format_count(message['count'], 'incident')}"
+        if message["count"] > 1
+        else f", {message['incidents'][0]['shop']}"
     )
     lines = [f"• {_escape(_describe(one, zone))}" for one in message["incidents"]]
     if more := message["count"] - len(message["incidents"]):
@@ -190,7 +193,7 @@ def describe_escalation(row: Notice, now: datetime) -> str:
     if row.change != Change.ESCALATED:
         return ""
     if len(row.failed_actions) > 1:
-        return f"{len(row.failed_actions)} actions failed: {'; '.join(row.failed_actions)}"
+        return f"{format_count(len(row.failed_actions), 'action')} failed: {'; '.join(row.failed_actions)}"
     holder = f"{row.acknowledged_by} holds it" if row.acknowledged_by else "nobody acknowledged it"
     return f"it is a P1 and open for {span(now - (row.reopened_at or row.opened_at))}; {holder}"
 

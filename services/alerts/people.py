@@ -11,6 +11,7 @@ from services.alerts.recorded_rules import AUDIT_FAILED
 from services.alerts.tables import incident_entries, incidents
 from services.audit.append import Author, Mutation, append_change
 from services.audit.verifications import find_chains, is_owner, list_broken, resolve_chain
+from services.core.counts import format_count
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError
 from services.core.fields import LONGEST_TEXT
 from services.core.times import format_time
@@ -206,5 +207,7 @@ def require_text(value: str, name: str, wanted: str) -> str:
     if not value.strip():
         raise InputInvalid(f"{name} is empty: {wanted}")
     if len(value) > LONGEST_TEXT:
-        raise InputInvalid(f"{name} has {len(value):,} characters: it should have at most {LONGEST_TEXT:,}")
+        raise InputInvalid(
+            f"{name} has {format_count(len(value), 'character')}: it should have at most {LONGEST_TEXT:,}"
+        )
     return value.strip()

@@ -19,6 +19,7 @@ from services.audit.diagnose import AuditFinding, FindingKind
 from services.audit.queries import find_ends, list_chains
 from services.audit.signing import Signer, canonical_json, read_signed, sign_document
 from services.audit.store import ObjectMissing, ObjectStore
+from services.core.counts import format_count
 
 ANCHOR_ACTION = "audit.anchor"
 ANCHOR_FORMAT = "shopfleet-anchor/1"
@@ -64,7 +65,7 @@ def make_anchor(
 def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> AuditEntry:
     """Return the entry of the fleet's own chain about a stored ``anchor``."""
     after = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
-    summary = f"anchored {anchor.heads} heads as {anchor.key}"
+    summary = f"anchored {format_count(anchor.heads, 'head')} as {anchor.key}"
     return AuditEntry(
         None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, after)]
     )

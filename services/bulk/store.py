@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.audit.append import Author, Mutation, append_change
 from services.bulk.kinds import TOPIC, BulkKind, RowFacts, find_cause_to_skip, group_skipped
 from services.bulk.tables import bulk_actions
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
@@ -46,7 +47,7 @@ class BulkPlan:
             if shown := [one for one in ids if one not in self.hidden]:
                 found[cause] = id_ranges(shown)
             if count := len(ids) - len(shown):
-                found[f"{cause}, at other shops"] = f"{count} rows"
+                found[f"{cause}, at other shops"] = format_count(count, "row")
         return found
 
     def count_by(self, field: str) -> dict[Any, int]:
@@ -101,8 +102,8 @@ def start_bulk_action(
         raise InputInvalid(f"no row can be {plan.kind.past}" + (f" ({causes})" if causes else ""))
     if at_most is not None and len(plan.rows) > at_most:
         raise InputInvalid(
-            f"{len(plan.rows):,} rows would be {plan.kind.past} now, not the {at_most:,} shown: "
-            "check and confirm again"
+            f"{format_count(len(plan.rows), 'row')} would be {plan.kind.past} now, not the {at_most:,} "
+            "shown: check and confirm again"
         )
     row = {
         "list": plan.kind.list,
@@ -127,7 +128,8 @@ def start_bulk_action(
         return _find_same(tx, user_id, request_key, request_hash), ()
     mutations: dict[int | None, list[Mutation]] = {}
     for shop_id, count in plan.count_by("shop_id").items():
-        text = f"started bulk action {number}: {plan.kind.name} {count} rows of {plan.kind.list}: {reason}"
+        rows = f"{format_count(count, 'row')} of {plan.kind.list}"
+        text = f"started bulk action {number}: {plan.kind.name} {rows}: {reason}"
         after = {"rows": count, "filters": dict(query)}
         mutations[shop_id or None] = [Mutation("bulk_actions", str(number), text, None, after)]
     append_change(tx, "bulk.start", mutations, **author)
@@ -207,7 +209,8 @@ def stop_bulk_action(tx: Connection, number: int, why: str, **author: Unpack[Aut
     row = tx.execute(stopped.returning(_column.shop_ids, _column.done_count, _column.total_count)).first()
     if row is None:
         return False
-    text = f"stopped bulk action {number} after {row.done_count} of {row.total_count} rows: {why}"
+    done = f"{row.done_count} of {format_count(row.total_count, 'row')}"
+    text = f"stopped bulk action {number} after {done}: {why}"
     mutation = Mutation("bulk_actions", str(number), text)
     append_change(tx, "bulk.stop", {shop_id or None: [mutation] for shop_id in row.shop_ids}, **author)
     return True

@@ -21,6 +21,7 @@ from services.cli.base import CommandGroup, json_option
 from services.cli.output import Columns, print_list, to_document
 from services.cli.params import OUTPUT_FILE, SHOP
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.shops.shops import find_slugs
 
@@ -150,4 +151,4 @@ def export(prometheus: bool, out: Path | None) -> None:  # noqa: ARG001 - the on
         raise click.ClickException(
             f"{out}: {fault.strerror}: name a file that this user can write"
         ) from fault
-    click.echo(f"Wrote {len(RULES)} rules to {out}.")
+    click.echo(f"Wrote {format_count(len(RULES), 'rule')} to {out}.")

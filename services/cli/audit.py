@@ -25,7 +25,6 @@ from services.cli.base import (
     audit_author,
     dry_run_option,
     find_shop_id,
-    format_count,
     json_option,
     limit_option,
     shop_option,
@@ -34,6 +33,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_fields, print_json, print_lines, print_list, safe_text
 from services.cli.params import OUTPUT_FILE, KnownType
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import (
@@ -172,7 +172,8 @@ def export(shop: str, out: Path | None) -> None:
         raise click.ClickException(f"{path}: {fault.strerror or fault}") from fault
     rows = sum(chain["last_seq"] - chain["first_seq"] + 1 for chain in written)
     chains_text = format_count(len(written), "chain")
-    click.echo(f"{rows} events of {chains_text} written to {path}, {path.stat().st_size} bytes")
+    size = format_count(path.stat().st_size, "byte")
+    click.echo(f"{format_count(rows, 'event')} of {chains_text} written to {path}, {size}")
     click.echo(f"Verify it: python -m services.audit.offline {path} --public-key {signer.public_key}")
 
 
@@ -255,10 +256,10 @@ def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> No
     print_lines("", columns, report.chains, "No chains yet: no change was made.")
     for found in report.findings:
         click.secho(safe_text(str(found)), fg="red", bold=True)
-    speed = f"{report.rows} rows in {report.seconds:.2f} s, {report.rows_per_second} rows/s"
+    speed = f"{format_count(report.rows, 'row')} in {report.seconds:.2f} s, {report.rows_per_second} rows/s"
     click.echo(
         f"{format_count(len(report.chains), 'chain')}, {speed}; text version {report.text_version}, "
-        f"compared with {report.anchors} anchors in {store}"
+        f"compared with {format_count(report.anchors, 'anchor')} in {store}"
     )
 
 
@@ -269,6 +270,6 @@ def _progress(slugs: dict[int, str]) -> Callable[[int | None, int], None] | None
 
     def report(shop_id: int | None, rows: int) -> None:
         if rows % 100_000 == 0:
-            click.echo(f"{find_slug(shop_id, slugs) or 'the fleet'}: {rows} rows", err=True)
+            click.echo(f"{find_slug(shop_id, slugs) or 'the fleet'}: {format_count(rows, 'row')}", err=True)
 
     return report

@@ -28,6 +28,7 @@ from services.cli.usage import (
     name_options,
     usage_shown,
 )
+from services.core.counts import format_count
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID, LONGEST_TEXT
@@ -137,7 +138,8 @@ def _check_text(options: Mapping[str, object]) -> None:
                 fault = f"{name}={quote_value(text, name)} should be text in UTF-8"
                 raise click.UsageError(name_options(fault))
             if name == "reason" and len(str(text)) > LONGEST_TEXT:
-                fault = f"reason has {len(str(text)):,} characters: it should have at most {LONGEST_TEXT:,}"
+                length = format_count(len(str(text)), "character")
+                fault = f"reason has {length}: it should have at most {LONGEST_TEXT:,}"
                 raise click.UsageError(name_options(fault))
 
 
@@ -291,8 +293,3 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
         return ""
     server = describe_server(get_settings().broker_url)
     return f"The broker at {server} is not reachable: the sweep sends them later."
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return such as ``1 event`` or ``3 events``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -18,7 +18,6 @@ from services.cli.base import (
     dry_run_option,
     find_shop_id,
     force_option,
-    format_count,
     json_option,
     limit_option,
     notify_workers,
@@ -30,6 +29,7 @@ from services.cli.output import Columns, print_fields, print_json, print_lines, 
 from services.cli.params import EVENT, EVENT_TOPIC, PROVIDER, UNTIL
 from services.cli.work import print_work
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.core.times import format_time

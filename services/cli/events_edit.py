@@ -13,13 +13,13 @@ from services.cli.base import (
     confirm,
     dry_run_option,
     force_option,
-    format_count,
     json_option,
     notify_workers,
 )
 from services.cli.output import Columns, print_json, print_lines
 from services.cli.params import EVENT, INPUT_FILE
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import rolled_back, transaction
 from services.ledger.event_edit import check_edit, find_edit_kind, hash_body, record_edit
 from services.ledger.queries import get_event

@@ -6,6 +6,7 @@ from services.alerts.incidents import get_incident
 from services.cli.base import ReportingCommand, json_option
 from services.cli.output import print_json
 from services.cli.params import INCIDENT
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.ledger.statement_plans import explain_statements
@@ -37,6 +38,6 @@ def explain(incident_id: int, as_json: bool) -> None:
         return
     for number, one in enumerate(plans, 1):
         latency = named[one.statement]
-        slow = f"{latency['slow_calls']} of {latency['calls']} calls slow"
+        slow = f"{latency['slow_calls']} of {format_count(latency['calls'], 'call')} slow"
         click.secho(f"{number}. {one.statement}: p95 {latency['p95_ms']:.0f} ms, {slow}", bold=True)
         click.echo(f"{one.text}\n\n{one.plan}\n" if one.text else f"{one.plan}\n")

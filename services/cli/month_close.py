@@ -39,6 +39,7 @@ from services.closing.profit_and_loss import (
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.core.settings import get_settings
 from services.core.times import format_time
@@ -138,7 +139,7 @@ def preview(shop: str, period: str, folder: Path, as_json: bool) -> None:
         print_json(document | {"files": package.files})
         return
     for file in package.files:
-        click.echo(f"{folder / file['name']}  {file['size']} bytes")
+        click.echo(f"{folder / file['name']}  {format_count(file['size'], 'byte')}")
     click.echo(f"{folder / MANIFEST_NAME}")
     for note in list_count_notes(package.figures["counts"]):
         click.echo(note)
@@ -165,7 +166,8 @@ def verify(shop: str, period: str, as_json: bool) -> None:
         for fault in faults:
             click.secho(fault, fg="red", bold=True)
         state = "not as it was closed" if faults else "as it was closed"
-        click.echo(f"{period}: {len(closed.files)} files and their manifest, {state}; in {store.describe()}")
+        files = format_count(len(closed.files), "file")
+        click.echo(f"{period}: {files} with their manifest, {state}; in {store.describe()}")
     if faults:
         raise click.exceptions.Exit(1)
 

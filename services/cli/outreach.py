@@ -22,6 +22,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_json, print_lines, print_list, print_unchanged, warn_if_cut
 from services.cli.params import INPUT_FILE, KnownType
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid
 from services.core.times import format_time
@@ -69,7 +70,7 @@ def import_file(shop: str, file: Path, dry_run: bool, actor: str, as_json: bool)
     would = "Would import" if dry_run else "Imported"
     click.echo(
         f"{would} {len(people):,} people of {shop}: {found.new:,} new, {found.changed:,} changed, "
-        f"{found.unchanged:,} unchanged, {found.consents:,} new consents."
+        f"{found.unchanged:,} unchanged, {format_count(found.consents, 'new consent')}."
     )
 
 
@@ -157,7 +158,9 @@ def unsubscribe(email: str, shop: str, dry_run: bool, actor: str, as_json: bool)
     elif not count:
         print_unchanged(f"{email} has no consent that holds. No commercial mail goes to it.")
     else:
-        click.echo(f"{'Would withdraw' if dry_run else 'Withdrew'} {count} consents of {email}.")
+        click.echo(
+            f"{'Would withdraw' if dry_run else 'Withdrew'} {format_count(count, 'consent')} of {email}."
+        )
 
 
 @command.command("text")

@@ -14,6 +14,7 @@ from services.console.scan import describe_causes
 from services.console.scan_facts import STATES, ShopScan
 from services.console.scan_reading import read_scan
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.costs.month import AI, SMS, MonthCosts
 from services.costs.store import list_month_costs
@@ -80,8 +81,8 @@ def command(state: tuple[str, ...], as_json: bool) -> None:
     print_list("", columns, lines, documents, empty, as_json=as_json)
     for slug, count in ignored.items():
         click.echo(
-            f"{slug} was removed, but {count:,} webhooks of it came in {_format_duration(WEBHOOKS_SINCE)} "
-            "and were ignored: delete its endpoint at the provider",
+            f"{slug} was removed, but {format_count(count, 'webhook was', 'webhooks were')} received "
+            f"in {_format_duration(WEBHOOKS_SINCE)} and ignored: delete its endpoint at the provider",
             err=True,
         )
     counts = [(one.waiting + one.error, one.dead) for one in figures.values()]

@@ -23,6 +23,7 @@ from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_list
 from services.cli.params import PRIVACY_REQUEST
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.privacy.store import list_requests, record_decision
 from services.shops.shops import find_slugs
@@ -133,5 +134,5 @@ def _decide(
 
 def _result(line: Row[Any]) -> str:
     if "key" in line.result:
-        return f"{line.result['records']} records at {line.result['key']}"
-    return f"{sum(line.result['rows'].values())} rows" if "rows" in line.result else ""
+        return f"{format_count(line.result['records'], 'record')} at {line.result['key']}"
+    return format_count(sum(line.result["rows"].values()), "row") if "rows" in line.result else ""

@@ -8,6 +8,7 @@ from services.cli.base import CommandGroup, find_shop_id, json_option
 from services.cli.output import Columns, print_list, to_document
 from services.cli.params import SHOP
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.table_sizes import list_table_sizes
@@ -44,7 +45,7 @@ def show(as_json: bool) -> None:
     columns: Columns = {
         "table": lambda line: line["table"],
         "rows": lambda line: line["rows"],
-        "after": lambda line: f"{line['days']} days" if line["days"] else "never",
+        "after": lambda line: format_count(line["days"], "day") if line["days"] else "never",
         "setting": lambda line: line["setting"],
         "are": lambda line: line["done"],
         "old now": lambda line: line["old_rows"],
@@ -107,7 +108,9 @@ def verify(shop: str, as_json: bool) -> None:
     documents = [line._asdict() for line in lines]
     print_list("", columns, lines, documents, "No archived events.", as_json=as_json)
     if faulty := [line for line in lines if line.fault]:
-        raise click.ClickException(f"{len(faulty)} of {len(lines)} archives are missing or altered")
+        raise click.ClickException(
+            f"missing or altered: {len(faulty)} of {format_count(len(lines), 'archive')}"
+        )
 
 
 def _document(line: OldRows, days: int) -> dict[str, Any]:

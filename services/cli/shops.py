@@ -24,6 +24,7 @@ from services.cli.shops_import import import_shops
 from services.cli.shops_remove import remove
 from services.cli.shops_secret import secret
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.mail.connection_lines import list_shop_lines
 from services.shopify.shop_changes import change_shop, compare_domain
@@ -203,7 +204,7 @@ def set_fields(
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))
         if released:
-            what = f"{released} level" + (" follows" if released == 1 else "s follow")
+            what = format_count(released, "level follows", "levels follow")
             click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
     if as_json:
         print_json(to_document(shop))

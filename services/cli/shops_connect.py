@@ -17,7 +17,6 @@ from services.cli.base import (
     confirm,
     dry_run_option,
     force_option,
-    format_count,
     json_option,
     shop_argument,
 )
@@ -27,6 +26,7 @@ from services.cli.params import INPUT_FILE
 from services.cli.progress import ListProgress
 from services.cli.wait_for_workers import wait_for_workers
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import Deferred, Misconfigured, RetryLater, did_you_mean, join_faults
 from services.core.settings import get_settings
@@ -171,13 +171,13 @@ def _print_end(
         click.echo(f"{format_count(dead, 'object')} could not be processed: {command}", err=True)
     if waiting:
         raise click.ClickException(
-            f"{format_count(waiting, 'object')} of {shop.slug} wait for a worker of the queue webhooks, and "
-            "none was settled in the last minute: start one (celery -A tasks backlog shows the queues). "
-            "Nothing is lost, and no command is needed then"
+            f"{format_count(waiting, 'object waits', 'objects wait')} for a worker of the queue webhooks at "
+            f"{shop.slug}; none was settled in the last minute: start one (celery -A tasks backlog shows the "
+            "queues). Nothing is lost, and no command is needed then"
         )
     if as_json:
         return
-    products, levels = (f"{counts[name]:,} {name[: -1 if counts[name] == 1 else None]}" for name in counts)
+    products, levels = (format_count(count, name.removesuffix("s")) for name, count in counts.items())
     click.echo(f"complete: {products}, {levels}")
     if limit := state.describe_limit(shop.slug, shop.zone):
         click.echo(limit)

@@ -9,13 +9,13 @@ from services.cli.base import (
     actor_option,
     audit_author,
     dry_run_option,
-    format_count,
     json_option,
     read_csv_file,
 )
 from services.cli.output import print_json
 from services.cli.params import INPUT_FILE
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.shops.shop_import import add_shops, parse_shops_csv
 

@@ -21,6 +21,7 @@ from services.cli.output import print_json, print_table
 from services.cli.params import OUTPUT_FOLDER
 from services.cli.progress import ListProgress
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import NothingToDo, WorkError
 from services.privacy.shop_removal import (
@@ -136,7 +137,7 @@ def remove(
         print_json({"shop": slug, "exported": exported, "deleted": counts, "kept": kept})
         return
     where = f"; its data is in {folder}" if exported else ""
-    click.echo(f"removed {slug}: {sum(counts.values()):,} rows deleted{where}")
+    click.echo(f"removed {slug}: {format_count(sum(counts.values()), 'row')} deleted{where}")
     click.echo(
         f"Its late webhooks are ignored for {WEBHOOKS_IGNORED_FOR.days} days. Remove the app in the shop's "
         "admin at Shopify, and delete the shop's webhook endpoints at Stripe and Quo."
@@ -172,4 +173,4 @@ def _unsubscribe(shop: Shop) -> None:
             return
         click.echo(f"no webhook subscription was deleted at Shopify: {fault.code}: {fault.detail}", err=True)
         return
-    click.echo(f"{count} webhook subscriptions deleted at Shopify", err=True)
+    click.echo(f"{format_count(count, 'webhook subscription')} deleted at Shopify", err=True)

@@ -14,7 +14,6 @@ from services.cli.base import (
     audit_author,
     csv_option,
     dry_run_option,
-    format_count,
     json_option,
     one_shop_option,
     read_csv_file,
@@ -23,6 +22,7 @@ from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_lines, print_list, print_table
 from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid, WorkError, describe_unknown
 from services.shopify.shop_access import open_admin

@@ -13,13 +13,13 @@ from services.cli.base import (
     audit_author,
     csv_option,
     dry_run_option,
-    format_count,
     json_option,
     read_csv_file,
 )
 from services.cli.output import print_json, print_table
 from services.cli.params import POOL, SHOP
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.csv_files import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
@@ -201,5 +201,5 @@ def _print(name: str, done: dict[str, Any]) -> None:
         keeps = "keeps" if is_done else "would keep"
         click.echo(f"Pool {name} {keeps} {done['safety_buffer']} of each sku from sale.")
     if done.get("pushes"):
-        pushes = f"{done['pushes']} push" + (" is" if done["pushes"] == 1 else "es are")
+        pushes = format_count(done["pushes"], "push is", "pushes are")
         click.echo(f"{pushes} planned: fleet work list --topic inventory_push")

@@ -36,6 +36,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_json, print_list
 from services.cli.params import PERSON, SHOP
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.shops.shops import find_slugs
 
@@ -260,5 +261,5 @@ def _plain_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> 
 
 
 def _name_factors(one: Person) -> str:
-    passkeys = f"{one.passkeys} passkey{'s' if one.passkeys > 1 else ''}" if one.passkeys else ""
+    passkeys = format_count(one.passkeys, "passkey") if one.passkeys else ""
     return ", ".join(filter(None, ["codes" if one.has_codes else "", passkeys])) or "none"

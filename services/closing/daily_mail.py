@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from services.audit.diagnose import AuditFinding
+from services.core.counts import format_count
 from services.core.csv_files import CSV_TYPE, csv_file
 from services.jobs.handler import JobRun
 from services.ledger.work import NewWork
@@ -133,9 +134,9 @@ def _headline(payments: int, low: int, *, is_altered: bool) -> str:
     """Return the day in one line: "2 payments differ, 1 SKU runs low"."""
     parts = []
     if payments:
-        parts.append(f"{payments:,} {'payment differs' if payments == 1 else 'payments differ'}")
+        parts.append(format_count(payments, "payment differs", "payments differ"))
     if low:
-        parts.append(f"{low:,} {'SKU runs' if low == 1 else 'SKUs run'} low")
+        parts.append(format_count(low, "SKU runs low", "SKUs run low"))
     if is_altered:
         parts.append("the audit record needs a check")
     text = ", ".join(parts)
@@ -149,7 +150,7 @@ def _cover(one: LowStock) -> str:
     if one.available <= 0:
         return f"none left, {one.sold_30d:,} sold in 30 days"
     days = int(one.days_cover)
-    return "lasts less than a day" if days < 1 else f"lasts about {days:,} {'day' if days == 1 else 'days'}"
+    return "lasts less than a day" if days < 1 else f"lasts about {format_count(days, 'day')}"
 
 
 def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.errors import Misconfigured, RetryLater, WorkError
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FollowUp
@@ -82,9 +83,11 @@ def describe_backfill(results: Sequence[BackfillResult], reason: str = "") -> Mu
     topics = _join_topics(results)
     if not (entered := sum(topics.values())):
         return None
-    summary = f"recorded {entered} events without a webhook" + (f": {reason}" if reason else "")
+    summary = f"recorded {format_count(entered, 'event')} without a webhook" + (
+        f": {reason}" if reason else ""
+    )
     after = topics | ({"reason": reason} if reason else {})
-    return Mutation("inbound_events", f"{entered} rows", summary, None, after)
+    return Mutation("inbound_events", format_count(entered, "row"), summary, None, after)
 
 
 def _join_topics(results: Sequence[BackfillResult]) -> dict[str, Any]:

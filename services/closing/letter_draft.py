@@ -12,6 +12,7 @@ from services.closing.sale_items import SalesPeriod
 from services.closing.sales import sum_sales
 from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import stream_taxed
+from services.core.counts import format_count
 from services.mail.formatting import day, moment, money, one_line, span
 from services.shopify.backfill.state import count_unread_days
 from services.shops.shops import Shop
@@ -110,18 +111,18 @@ def write_letter(record: WeekRecord) -> tuple[str, str]:
     large = [one for one in record.problems if one.severity < "P3"]
     small = len(record.problems) - len(large)
     week = f"the week of {day(record.first)}"
-    count = f"{len(large)} {'problem' if len(large) == 1 else 'problems'}"
+    count = format_count(len(large), "problem")
     opening = f"{count} in {week}." if large else f"A quiet week: no problems in {week}."
     paragraphs = [f"{opening} {_describe_sales(record)}"]
     paragraphs += [_describe_problem(one, record.zone) for one in large[:MOST_INCIDENTS]]
     notes = []
     if more := len(large[MOST_INCIDENTS:]):
-        notes.append(f"There {'was' if more == 1 else 'were'} {more} more {_plural(more, 'problem')}.")
+        notes.append(f"There {'was' if more == 1 else 'were'} {format_count(more, 'more problem')}.")
     if small:
-        notes.append(f"{small} smaller {_plural(small, 'notice')} needed no action from you.")
+        notes.append(f"{format_count(small, 'smaller notice')} needed no action from you.")
     if record.breaks_found or record.breaks_open:
         still = f"{record.breaks_open} not solved yet" if record.breaks_open else "all solved"
-        found = f"{record.breaks_found} {_plural(record.breaks_found, 'difference')}"
+        found = format_count(record.breaks_found, "difference")
         notes.append(f"Payments: {found} to Stripe found, {still}.")
     paragraphs += [" ".join(notes)] if notes else []
     if record.planned:
@@ -137,9 +138,9 @@ def _describe_sales(record: WeekRecord) -> str:
         text = "There were no orders."
     else:
         sums = ", ".join(money(cents, currency) for currency, cents in sorted(record.sold.items()))
-        text = f"Your shop had {record.orders:,} {_plural(record.orders, 'order')}, {sums} net."
+        text = f"Your shop had {format_count(record.orders, 'order')}, {sums} net."
     if record.unread_days:
-        days = f"{record.unread_days} {_plural(record.unread_days, 'day')}"
+        days = format_count(record.unread_days, "day")
         text += f" The orders of {days} were not read from Shopify and are missing in these figures."
     return text
 
@@ -162,7 +163,3 @@ def _minutes(lasted: timedelta) -> timedelta:
 
 def _sentence(text: str) -> str:
     return text.rstrip(". ") + "."
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"

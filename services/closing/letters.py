@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, delete, insert, or_, select, upd
 
 from services.audit.append import Author, Mutation, append_change
 from services.closing.letter_tables import owner_letters, planned_changes
+from services.core.counts import format_count
 from services.core.db import Page, fetch_page
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.fields import LARGEST_COUNT, LONGEST_TEXT
@@ -76,7 +77,9 @@ def edit_letter(
     body = "\n\n".join(part.strip() for part in body.replace("\r\n", "\n").split("\n\n") if part.strip())
     for name, text, most in (("subject", subject, SUBJECT_CHARACTERS), ("body", body, LONGEST_BODY)):
         if not text or len(text) > most:
-            raise InputInvalid(f"{name} has {len(text)} characters: it should have 1 to {most:,}")
+            raise InputInvalid(
+                f"{name} has {format_count(len(text), 'character')}: it should have 1 to {most:,}"
+            )
     change = {"subject": subject, "body": body, "edited_by": author["by"], "edited_at": author["now"]}
     return _change(tx, letter_id, "letter.edit", "text changed", change, seen, **author)
 
@@ -169,7 +172,9 @@ def add_planned(
     """Add a change that letters announce until its day is over; return its id. Raises ``InputInvalid``."""
     text = " ".join(text.split())
     if not text or len(text) > LONGEST_TEXT:
-        raise InputInvalid(f"text has {len(text)} characters: it should have 1 to {LONGEST_TEXT:,}")
+        raise InputInvalid(
+            f"text has {format_count(len(text), 'character')}: it should have 1 to {LONGEST_TEXT:,}"
+        )
     if planned_on < today:
         raise InputInvalid(f"on={planned_on} is over: it should be {today} or later")
     values = {"shop_id": shop_id, "planned_on": planned_on, "text": text}

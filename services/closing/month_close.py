@@ -33,6 +33,7 @@ from services.closing.month_package import ClosePackage, build_package, find_cos
 from services.closing.profit_and_loss import net_sales
 from services.closing.totals import Costs
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
@@ -172,7 +173,7 @@ def _describe_closed(period: str, currency: str, package: ClosePackage) -> Mutat
     sales = net_sales(package.figures["accounts"].get(currency, {}))
     summary = (
         f"closed {period}: net sales {format_money(sales, currency)}, "
-        f"{len(package.files)} files, manifest {package.sha256[:12]}"
+        f"{format_count(len(package.files), 'file')}, manifest {package.sha256[:12]}"
     )
     after = {"manifest_sha256": package.sha256, "files": package.files}
     return Mutation("closed_periods", period, summary, None, after)
@@ -192,5 +193,7 @@ def _describe_each(found: Sequence[Correction], found_in: str) -> list[Mutation]
         for c in found[:MAX_AUDITED]
     ]
     if (left := len(found) - MAX_AUDITED) > 0:
-        mutations.append(Mutation(table, found_in, f"and {left} more corrections", None, None))
+        mutations.append(
+            Mutation(table, found_in, f"and {format_count(left, 'more correction')}", None, None)
+        )
     return mutations

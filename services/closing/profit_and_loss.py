@@ -8,6 +8,7 @@ from services.closing.corrections import Correction, shift_month
 from services.closing.tax_files import amount, find_amount
 from services.closing.tax_rates import COLUMNS
 from services.closing.totals import UNKNOWN_FEES, UNREAD_DAYS, Accounts
+from services.core.counts import format_count
 
 CSV_NAME = "profit-and-loss.csv"
 
@@ -52,21 +53,46 @@ _NOTES = (
 )
 UNREAD_DAYS_BEFORE = "days of the month before whose orders were not read"
 _NOTES_OF_COUNTS = {
-    "pieces without cost": "INCOMPLETE: {count:,} pieces sold have no recorded cost (see "
-    "cost-of-goods.csv), so the cost of goods is too low.",
-    UNKNOWN_FEES: "INCOMPLETE: the fee of {count:,} payments is not known yet, so payment fees are too low. "
-    "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation.",
-    "orders not paid": "{count:,} orders are not paid yet; their sales have a separate line.",
-    "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they are counted "
-    "without tax.",
-    UNREAD_DAYS: "INCOMPLETE: the orders of the first {count:,} days of the month were not read from "
-    "Shopify, which shows an app without the scope read_all_orders the last 60 days only. Orders that are "
-    "read later are corrections.",
-    UNREAD_DAYS_BEFORE: "INCOMPLETE: the orders of the first {count:,} days of the month before were not "
-    "read from Shopify, so its column is too low.",
-    "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that are not recorded.",
+    "pieces without cost": (
+        "piece sold",
+        "pieces sold",
+        "INCOMPLETE: no cost is recorded for {} (see cost-of-goods.csv), so the cost of goods is too low.",
+    ),
+    UNKNOWN_FEES: (
+        "payment",
+        "",
+        "INCOMPLETE: the fee of {} is not known yet, so payment fees are too low. The nightly reconciliation "
+        "reads it from Stripe: fleet jobs run daily-reconciliation.",
+    ),
+    "orders not paid": (
+        "order is",
+        "orders are",
+        "{} not paid yet; unpaid sales have a separate line.",
+    ),
+    "orders without tax detail": (
+        "order",
+        "",
+        "INCOMPLETE: Shopify sent {} without tax, which is counted without tax.",
+    ),
+    UNREAD_DAYS: (
+        "day",
+        "",
+        "INCOMPLETE: the orders of the first {} of the month were not read from Shopify, which shows an app "
+        "without the scope read_all_orders the last 60 days only. Orders read later are corrections.",
+    ),
+    UNREAD_DAYS_BEFORE: (
+        "day",
+        "",
+        "INCOMPLETE: the orders of the first {} of the month before were not read from Shopify, so its "
+        "column is too low.",
+    ),
+    "refunds without order": (
+        "refund",
+        "",
+        "INCOMPLETE: the order of {} is not recorded.",
+    ),
 }
-"""What is missing or incomplete, by the name of its count."""
+"""What is missing or incomplete, by the name of its count: the counted noun, its plural, and the note."""
 
 
 class StatementLine(NamedTuple):
@@ -126,7 +152,11 @@ def plan_statement(
 
 def list_count_notes(counts: Mapping[str, int]) -> list[str]:
     """Return a note for each of ``counts`` that makes the month incomplete or needs an explanation."""
-    return [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
+    return [
+        note.format(format_count(counts[name], noun, plural))
+        for name, (noun, plural, note) in _NOTES_OF_COUNTS.items()
+        if counts.get(name)
+    ]
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:

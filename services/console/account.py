@@ -14,6 +14,7 @@ from services.accounts.sessions import end_sessions, hash_token, list_sessions
 from services.audit.append import Author, Mutation, append_change
 from services.console.list_reader import parse_whole
 from services.console.sign_in import SESSION_KEY
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.durations import LONGEST
 from services.core.errors import InputInvalid
@@ -82,9 +83,11 @@ def _end_sessions(one: str = "") -> Response:
         token_hash = b""
     with transaction() as tx:
         ended = end_sessions(tx, g.access.user_id, token_hash)
-        mutation = Mutation("user_sessions", str(g.access.user_id), f"ended {ended} own sessions")
+        mutation = Mutation(
+            "user_sessions", str(g.access.user_id), f"ended {format_count(ended, 'own session')}"
+        )
         append_change(tx, "user.end_sessions", {None: [mutation]}, **make_author())
-    flash(f"{ended} session{'s' if ended != 1 else ''} ended.")
+    flash(f"{format_count(ended, 'session')} ended.")
     return redirect(url_for("account.show"))
 
 

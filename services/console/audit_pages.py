@@ -17,6 +17,7 @@ from services.audit.verifications import list_broken
 from services.audit.verify import VerifyOptions, verify_audit
 from services.console.account import make_author
 from services.console.shop_pages import get_visible_shop
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import ShopfleetError, WorkError
 from services.core.settings import get_settings
@@ -102,13 +103,14 @@ def _verify_chain(shop: Shop) -> tuple[str, list[str]]:
         record_findings(tx, report.findings, f"{g.at:%Y-%m-%d}", g.at)
         unresolved = list_open_findings(tx, shop.id)
         record_checkpoints(tx, find_signable(report, unresolved), signer, g.at)
-        summary = f"verified the chain of {shop.slug}: {report.rows:,} rows"
+        rows = format_count(report.rows, "row")
+        summary = f"verified the chain of {shop.slug}: {rows}"
         mutation = Mutation("audit_events", shop.slug, summary)
         append_change(tx, "audit.verify", {shop.id: [mutation]}, **make_author())
     faults = [*map(str, report.findings), *map(describe_open, [] if report.findings else unresolved)]
     if faults:
         return "", [f"{shop.slug}: {fault}" for fault in faults]
-    text = f"{shop.slug} is verified from its last checkpoint on: {report.rows:,} rows, unaltered."
+    text = f"{shop.slug} is verified from its last checkpoint on: {rows}, unaltered."
     return text, []
 
 

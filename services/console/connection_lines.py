@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.console.scan_facts import FINE, RED, STATES, UNKNOWN, WARN
+from services.core.counts import format_count
 from services.core.pg_arrays import int_array
 from services.providers.registry import PROVIDERS
 from services.shops.connections import ENDS_AT, IN_USE
@@ -136,7 +137,7 @@ def classify_connection(row: Any, secrets: Collection[SecretAge], now: datetime)
     if ends_at is None or ends_at - now >= ENDS_WITHIN:
         return FINE, "accepted"
     days = (ends_at - now) // timedelta(days=1)
-    return WARN, f"accepted, ends in {days} days" if days >= 0 else "accepted, past its end"
+    return WARN, f"accepted, ends in {format_count(days, 'day')}" if days >= 0 else "accepted, past its end"
 
 
 def find_run_figures(tx: Connection, shop_ids: Collection[int], now: datetime) -> Mapping[int, RunFigures]:

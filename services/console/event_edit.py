@@ -10,6 +10,7 @@ from services.accounts.roles import Role
 from services.audit.append import Mutation, append_change
 from services.console.account import make_author
 from services.console.row_actions import check_shop, find_row
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.ledger.dispatch import send_messages
@@ -70,7 +71,7 @@ def _edit(number: int) -> Any:
 def _open(tx: Connection, event: Any, body: bytes) -> Any:
     """Show the body unmasked, which is audited."""
     if len(body) > MAX_BYTES:
-        flash(f"The body has {len(body):,} bytes: an edit has at most {MAX_BYTES:,}.", "error")
+        flash(f"The body has {format_count(len(body), 'byte')}: an edit has at most {MAX_BYTES:,}.", "error")
         return redirect(url_for("details.event", number=event.id))
     mutation = Mutation("inbound_events", str(event.id), f"opened the body of event {event.id} for an edit")
     append_change(tx, "payload.unmask", {event.shop_id: [mutation]}, **make_author())

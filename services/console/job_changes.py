@@ -13,6 +13,7 @@ from services.accounts.roles import Role
 from services.bulk.runs_of_jobs import plan_run_everywhere, start_run_everywhere
 from services.console.planned_change import ChangeResult, Given, PlannedChange, check_role, choose
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import rolled_back
 from services.core.settings import get_settings
 from services.core.times import format_time
@@ -83,18 +84,16 @@ def _plan_run(tx: Connection, job: Job, shop: Shop | None, given: Given) -> Plan
 def _plan_run_everywhere(tx: Connection, job: Job, period: str, *, again: bool) -> PlannedChange:
     """Plan a bulk action: a thousand shops take longer than a page may."""
     plan = plan_run_everywhere(tx, job, period, g.at, again=again)
-    left_out = [
-        f"{cause}: {len(ids):,} {'shop' if len(ids) == 1 else 'shops'}" for cause, ids in plan.skipped.items()
-    ]
+    left_out = [f"{cause}: {format_count(len(ids), 'shop')}" for cause, ids in plan.skipped.items()]
 
     def act(tx: Connection, author: Mapping[str, Any]) -> ChangeResult:
         number, refs = start_run_everywhere(tx, job, period, plan, g.access.user_id, again=again, **author)
-        text = f"Bulk action {number} starts {job.name} at {len(plan.rows):,} shops."
+        text = f"Bulk action {number} starts {job.name} at {format_count(len(plan.rows), 'shop')}."
         return ChangeResult(text, refs, url_for("bulk.show", number=number))
 
     count = len(plan.rows)
     of_period = f"for {period}" if period else "for the newest period that is over in its zone"
-    effect = f"A run starts at {count:,} {'shop' if count == 1 else 'shops'}, {of_period}, as a bulk action."
+    effect = f"A run starts at {format_count(count, 'shop')}, {of_period}, as a bulk action."
     return PlannedChange(f"Run {_name(job, None)} now", effect, act, left_out)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 from services.console.formatting import describe_age
 from services.console.shared_reader import DEADLINE_SECONDS, KEEP_SECONDS, QUICK_SECONDS, SharedReader
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.pg_arrays import arrays
 from services.jobs.conditions import FAILED_LINES, OVERDUE_LINES
@@ -134,8 +135,7 @@ def describe_catch_up(one: EffectiveSchedule, now: datetime) -> str:
     starts, skips = plan_catch_up(job.catch_up, missed, now, job.grace)
     left = len(missed) - len(starts) - len(skips)
     dropped = f" and leaves {left} out" if left else ""
-    noun = "run" if len(starts) == 1 else "runs"
     return (
-        f"{text} Missed times: {len(missed)}. When beat plans them, it starts {len(starts)} {noun}, "
-        f"skips {len(skips)}{dropped}."
+        f"{text} Missed times: {len(missed)}. When beat plans them, it starts "
+        f"{format_count(len(starts), 'run')}, skips {len(skips)}{dropped}."
     )

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.accounts.roles import Access, Role
 from services.console.list_page import MAX_CANDIDATES, MAX_SEARCHED_BYTES, ListFilter, ListPage, Values
+from services.core.counts import format_count
 from services.core.db import MAX_COUNTED, is_connection_fault
 from services.core.durations import parse_moment, parse_time
 from services.core.errors import InputInvalid, describe_unknown, join_faults
@@ -104,7 +105,9 @@ def _parse(tx: Connection, one: ListFilter, text: str, access: Access, now: date
 def _parse_path(tx: Connection, name: str, text: str) -> str:
     """Return the JSON path ``text``, which PostgreSQL parses; raise ``InputInvalid``."""
     if len(text) > LONGEST_PATH:
-        raise InputInvalid(f"{name} has {len(text)} characters: it should have at most {LONGEST_PATH}")
+        raise InputInvalid(
+            f"{name} has {format_count(len(text), 'character')}: it should have at most {LONGEST_PATH}"
+        )
     if cause := _find_cost(text):
         raise InputInvalid(f"{name}={text!r} {cause}")
     try:

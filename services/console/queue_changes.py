@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from services.accounts.roles import Role
 from services.console.list_reader import find_visible_slugs, parse_whole
 from services.console.planned_change import ChangeResult, Given, PlannedChange, check_role, choose
+from services.core.counts import format_count
 from services.core.db import MAX_COUNTED
 from services.core.durations import parse_positive_duration
 from services.core.errors import InputInvalid
@@ -140,5 +141,4 @@ PLANS: Mapping[str, Callable[[Connection, Given], PlannedChange]] = {
 
 def _count(tx: Connection, scope: PauseScope) -> str:
     found = count_waiting(tx, [scope], MAX_COUNTED + 1)
-    shown = f"More than {MAX_COUNTED:,}" if found > MAX_COUNTED else f"{found:,}"
-    return f"{shown} {'item' if found == 1 else 'items'}"
+    return f"More than {MAX_COUNTED:,} items" if found > MAX_COUNTED else format_count(found, "item")

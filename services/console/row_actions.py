@@ -13,6 +13,7 @@ from services.audit.append import Mutation, append_change
 from services.bulk.kinds import LOCKED_FOR
 from services.closing.letters import approve_letter, get_letter, hold_letter
 from services.console.account import make_author
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError
 from services.ledger.accept import WorkRef, record_work
@@ -122,7 +123,7 @@ def _changed(number: int, past: str, refs: Sequence[WorkRef]) -> RowChange:
 
 def _replay(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
     work = replay_events(tx, EventFilter(ids=(number,)), **author).work
-    return RowChange(f"Event {number} is replayed, with {len(work)} work items.", work)
+    return RowChange(f"Event {number} is replayed, with {format_count(len(work), 'work item')}.", work)
 
 
 def _acknowledge(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:

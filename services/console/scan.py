@@ -17,6 +17,7 @@ from services.console.scan_facts import (
     Sources,
     describe_missing,
 )
+from services.core.counts import format_count
 from services.costs.month import AI, SMS
 from services.jobs.definition import Covers
 from services.jobs.schedule import find_slots, period_of
@@ -109,5 +110,5 @@ def plan_verdict(
     states = [scan.state for scan in scans] + ([fleet.state] if fleet else [])
     state = min([*states, *([UNKNOWN] if missing else [])], key=STATES.index)
     fine = sum(scan.state == FINE for scan in scans)
-    text = f"{fine:,} of {len(scans):,} shop{'s' if len(scans) != 1 else ''} fine"
+    text = f"{fine:,} of {format_count(len(scans), 'shop')} fine"
     return Verdict(state, text, why)

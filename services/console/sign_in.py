@@ -51,6 +51,7 @@ from services.console.sign_in_settings import console_url, sign_in_settings
 from services.console.sign_in_texts import HAS_SECOND_FACTOR, SECOND_STEP_LATE
 from services.console.user_store import ConsoleUser, lock_console_user, make_user_store, orm_connection
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings
 
@@ -229,7 +230,7 @@ def record_events(app: Flask) -> None:
 
     @signals.password_changed.connect_via(app)
     def changed(_app: Flask, user: ConsoleUser, **_: Any) -> None:
-        ended = "1 other session ends" if g.ended_sessions == 1 else f"{g.ended_sessions} other sessions end"
+        ended = format_count(g.ended_sessions, "other session ends", "other sessions end")
         _audit(user, "user.change_password", f"{user.email} changed the password; {ended}")
 
     @signals.tf_profile_changed.connect_via(app)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.core.counts import format_count
+
 HIDDEN = "[hidden]"
 DEEPEST = 6
 """Levels of nesting that are searched; deeper values are hidden as a whole."""
@@ -79,9 +81,9 @@ def quote_value(value: object, name: str = "") -> str:
             text = _LONG_NUMBER.sub("[number]", redact_text(value[:_LONGEST_READ]))
             return repr(text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 3]}...")
         case bytes() | bytearray() | memoryview():
-            return f"{len(value)} bytes"
+            return format_count(len(value), "byte")
         case Mapping():
-            return f"an object of {len(value)} fields"
+            return f"an object of {format_count(len(value), 'field')}"
         case list() | tuple():
             return f"a list of {len(value)}"
     return repr(value)[:LONGEST_QUOTE]

@@ -4,6 +4,7 @@ import re
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 
+from services.core.counts import format_count
 from services.core.errors import ShopfleetError
 from services.core.log_redaction import quote_value
 
@@ -65,9 +66,8 @@ def to_minor(amount: str, currency: str) -> int:
         raise _not_decimal(amount)
     sign, whole, fraction = match[1], match[2], match[3] or ""
     if fraction[exponent:].strip("0"):
-        raise MoneyInvalid(
-            f"amount {quote_value(amount)} has more than the {exponent} decimals of {currency}"
-        )
+        most = f"the {format_count(exponent, 'decimal')} of {currency}"
+        raise MoneyInvalid(f"amount {quote_value(amount)} has more than {most}")
     return _check_size(int(sign + whole + fraction[:exponent].ljust(exponent, "0")), amount, currency)
 
 

@@ -93,7 +93,7 @@ _archive_role = partial(
 _secret_key = partial(
     check,
     lambda raw: len(raw) >= SHORTEST_SECRET,
-    f" has {{length}} characters: it needs at least {SHORTEST_SECRET}",
+    f" is too short ({{length}}): it needs at least {SHORTEST_SECRET} characters",
 )
 _smtp = partial(check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
 _sender = partial(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from services.core.counts import format_count
 from services.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
 from services.demo.expected import ExpectedState
 from services.demo.figures import Figures, SandboxFigures
@@ -30,7 +31,8 @@ def check_accounts(answers: Answers, figures: Figures) -> Check:
         f"{account.get(name, 0)} {name}" for name in ("done", "waiting", "dead")
     )
     if lost or unanswered:
-        seen += f"; {len(lost)} acknowledged without a row, {len(unanswered)} rows without an answer"
+        seen += f"; {len(lost)} acknowledged without a row"
+        seen += f", {format_count(len(unanswered), 'row')} without an answer"
     holds = not lost and not unanswered and sum(account.values()) == len(answers.ids)
     return Check("accepted = accounted", holds, seen, "fleet events list")
 
@@ -46,8 +48,8 @@ def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
         Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
               seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
         Check("each webhook stored once", len(answers.ids) == accepted and duplicates >= repeated,
-              f"{len(answers.ids)} stored of {accepted} sent, {duplicates} duplicates recognized",
-              "fleet events list"),
+              f"{len(answers.ids)} stored of {accepted} sent, "
+              f"{format_count(duplicates, 'duplicate')} recognized", "fleet events list"),
     ]  # fmt: skip
 
 
@@ -70,8 +72,8 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
         _compare("messages stored", dict.fromkeys(expected.interactions), dict.fromkeys(state.interactions),
                  "interactions"),
         Check("no effect twice", not twice,
-              f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
-              "the sandbox's /_control/log"),
+              f"{format_count(len(outside.applied), 'change')} at Shopify, "
+              f"{format_count(len(twice), 'key')} applied twice", "the sandbox's /_control/log"),
     ]  # fmt: skip
 
 
@@ -84,7 +86,8 @@ def check_incidents(figures: Figures) -> Check:
 
 def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
     backfilled, lost = figures.counts["backfilled"], len(plan.lost) + len(plan.lost_until_night)
-    seen = f"{lost} webhooks lost; {backfilled} events backfilled, with those of objects that sent none"
+    seen = f"{format_count(lost, 'webhook')} lost; {format_count(backfilled, 'event')} backfilled"
+    seen += ", with those of objects that sent none"
     return Check("lost webhooks backfilled", backfilled > 0, seen, "fleet backfill status")
 
 
@@ -99,11 +102,12 @@ def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> 
     mailed = morning.mails.get("daily_anomalies", 0)
     return [
         Check("the night finds the breaks", night.breaks == plan.breaks and closed == shops,
-              f"{found}, {closed} of {shops} shops closed", "fleet payments breaks, fleet jobs history"),
+              f"{found}, {closed} of {format_count(shops, 'shop')} closed",
+              "fleet payments breaks, fleet jobs history"),
         Check("breaks of lost webhooks are repaired", morning.breaks == lasting,
               f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet payments breaks"),
         Check("a mail to each shop with breaks", mailed == with_breaks,
-              f"{mailed} of {with_breaks} mails", "fleet mail list"),
+              f"{mailed} of {format_count(with_breaks, 'mail')}", "fleet mail list"),
         Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,
               list_counts(morning.mails.items()), "the folder mail"),
     ]  # fmt: skip
@@ -119,8 +123,8 @@ def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
 def check_reports(figures: Figures, recipients: int) -> Check:
     """Check that the report, which was started three times, was sent once to each recipient."""
     sent = figures.mails.get("timesheet_report", 0)
-    return Check("a report goes out once", sent == recipients, f"{sent} mails to {recipients} recipients",
-                 "fleet reports history")  # fmt: skip
+    seen = f"{format_count(sent, 'mail')} to {format_count(recipients, 'recipient')}"
+    return Check("a report goes out once", sent == recipients, seen, "fleet reports history")
 
 
 def check_letter(figures: Figures) -> Check:
@@ -134,7 +138,7 @@ def check_reminders(figures: Figures, run: Mapping[str, Any], clicks: str, peopl
     sent, exits = figures.mails.get("outreach_mail", 0), run["exit"]
     holds = (sent, exits, clicks) == (people, 0, "200, then 200")
     return Check("people with consent are reminded", holds,
-                 f"{sent} mails to {people} people, exit {exits}, unsubscribed with {clicks}",
+                 f"{format_count(sent, 'mail')} to {people} people, exit {exits}, unsubscribed with {clicks}",
                  "fleet outreach preview reminders")  # fmt: skip
 
 
@@ -145,7 +149,8 @@ def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id
     seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
     return [
         Check("every chain verifies", clean["exit"] == 0 and rows > 0,
-              f"{rows} audit events in {len(chains)} chains", "fleet audit verify"),
+              f"{format_count(rows, 'audit event')} in {format_count(len(chains), 'chain')}",
+              "fleet audit verify"),
         Check("an altered row is named", altered["exit"] == 1
               and (found.get("kind"), found.get("event_id")) == ("altered", altered_id),
               seen, "fleet audit verify"),
@@ -153,7 +158,8 @@ def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id
 
 
 def check_settled(waiting: int) -> Check:
-    return Check("no work left", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
+    seen = format_count(waiting, "item waits", "items wait")
+    return Check("no work left", waiting == 0, seen, "celery -A tasks backlog")
 
 
 def _compare(name: str, wanted: Mapping[Any, Any], found: Mapping[Any, Any], look: str) -> Check:

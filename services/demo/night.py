@@ -12,6 +12,7 @@ import httpx
 from sqlalchemy import create_engine, text
 
 from services.closing.letters import list_letters
+from services.core.counts import format_count
 from services.core.db import driver_url, transaction
 from services.core.ports import LOOPBACK
 from services.demo.report import Stage
@@ -87,7 +88,7 @@ class Operator:
             )
             if answer.status_code not in (200, 202):  # 200: beat has run it already
                 raise FleetError(f"POST {path} answered {answer.status_code}: {answer.text[:300]}")
-        self.stage.say(f"POST {path}: {len(shops)} shops close their day")
+        self.stage.say(f"POST {path}: {format_count(len(shops), 'shop')} close their day")
 
     def run_job(self, job: str) -> dict[str, Any]:
         """Run ``job`` as a process; return the last JSON object of its output, and ``exit``."""
@@ -107,9 +108,8 @@ class Operator:
         """Verify the chains, unchanged and with one altered row; return both outputs and the row's id."""
         self.stage.step("fleet audit verify")
         clean = self._run("audit", "verify", "--full", "--json")
-        self.stage.say(
-            f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"
-        )
+        rows = format_count(int(clean.get("rows", 0)), "row")
+        self.stage.say(f"fleet audit verify: {rows} in {format_count(len(clean.get('chains', ())), 'chain')}")
         owner = create_engine(driver_url(self.fleet.values["MIGRATE_DATABASE_URL"]))
         try:
             with owner.begin() as tx:

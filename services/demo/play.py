@@ -16,6 +16,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.files import open_private
 from services.core.ports import LOOPBACK
@@ -131,7 +132,7 @@ def _play_day(
 ) -> None:
     """Post the day's webhooks; meanwhile kill workers, flush the broker and make Shopify fail."""
     providers.load_providers(shops, [*day.accepted, *day.lost], sender.control)
-    stage.say(f"{len(day.lost)} webhooks will be lost")
+    stage.say(f"{format_count(len(day.lost), 'webhook')} will be lost")
     throttled, failing, slow = (shop.domain for shop in (shops[3], shops[0], shops[2]))
     sender.control({"shop": throttled, "bucket": _SMALL_BUCKET})
     stage.say(f"{throttled} throttles from now on")
@@ -146,14 +147,18 @@ def _play_day(
 
     def kill_outbound() -> None:
         locked = kill_with_locked_work(fleet.supervisor, "worker-outbound", "inventory_push")
-        stage.say(f"worker-outbound killed with SIGKILL; it had locked {locked} calls to Shopify")
+        stage.say(
+            f"worker-outbound killed with SIGKILL; it had locked {format_count(locked, 'call')} to Shopify"
+        )
 
     def kill_webhooks() -> None:
         fleet.supervisor.kill("worker-webhooks")
         stage.say("worker-webhooks killed with SIGKILL")
 
     def flush() -> None:
-        stage.say(f"the broker flushed: {flush_broker(fleet.values['BROKER_URL'])} keys deleted")
+        stage.say(
+            f"the broker flushed: {format_count(flush_broker(fleet.values['BROKER_URL']), 'key')} deleted"
+        )
 
     faults = {total // 6: kill_outbound, total // 3: kill_webhooks, total * 2 // 3: flush}
     running: list[threading.Thread] = []

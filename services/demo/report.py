@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from services.core.counts import format_count
 from services.core.ports import LOOPBACK
 from services.demo.checks import Check, list_counts
 from services.demo.figures import Figures, SandboxFigures
@@ -71,9 +72,10 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: S
         ("accepted", len(answers.ids), ""),
         ("duplicate", answers.duplicates, "recognized, nothing done twice"),
         ("refused", answers.refused.total(), list_counts(sorted(answers.refused.items()))),
-        ("done", account.get("done", 0), f"events; {counts['work_done']} items of work, with those of"
-                                         f" backfill and jobs, {counts['work_stale']} of them stale"),
-        ("retried", counts["work_retried"], f"items, {counts['failed_tries']} failed tries"),
+        ("done", account.get("done", 0),
+         f"events; {format_count(counts['work_done'], 'item of work')}, with those of backfill and jobs, "
+         f"{counts['work_stale']} of them stale"),
+        ("retried", counts["work_retried"], f"items, {format_count(counts['failed_tries'], 'failed try')}"),
         ("sent again", counts["sent_again"], "items whose message was lost or late, by the sweep"),
         ("backfilled", counts["backfilled"], "events from the providers' lists: lost, or sent by no webhook"),
         ("dead", account.get("dead", 0), list_counts(figures.dead.items())),

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from services.core.counts import format_count
 from services.core.errors import SettingsInvalid
 from services.core.settings import SHORTEST_SECRET, Settings, read_settings
 from services.fleet.doctor_accounts import check_archive, check_mail, check_shops
@@ -49,7 +50,9 @@ def examine(environ: Mapping[str, str], home: Path, on_wait: OnWait | None = Non
     except SettingsInvalid as error:
         remedy = "set the named settings in the environment or in .env; in an embedded fleet, " + UP
         return [*findings, DoctorCheck("settings", False, str(error), remedy)]
-    short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
+    short = [
+        f"{name} has {format_count(length, 'character')}" for name, length in settings.short_secrets.items()
+    ]
     seen = "; ".join(short) or "long enough, or not set"
     remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
     findings.append(DoctorCheck("settings", True, "complete"))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from services.core.counts import format_count
 from services.core.errors import Misconfigured, WorkError
 from services.core.settings import Settings
 from services.core.times import format_time
@@ -213,5 +214,5 @@ def _describe_order_limits(tx: "Connection") -> DoctorCheck:
 
 
 def _join(texts: list[str], separator: str) -> str:
-    more = f"{separator}and {len(texts) - _SHOWN} more shops" if len(texts) > _SHOWN else ""
+    more = f"{separator}and {format_count(len(texts) - _SHOWN, 'more shop')}" if len(texts) > _SHOWN else ""
     return separator.join(texts[:_SHOWN]) + more

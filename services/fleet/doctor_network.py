@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from services.core.counts import format_count
 from services.core.ports import LOOPBACK, find_listener, is_free
 from services.core.settings import Settings
 from services.fleet.doctor_check import DoctorCheck, describe_fault
@@ -110,7 +111,9 @@ def _check_certificate(name: str, parts: SplitResult) -> DoctorCheck:
         remedy = "check the DNS entry, the firewall and the proxy; a network may hide its own public address"
         return DoctorCheck(name, False, seen, remedy)
     days = int((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // 86_400)
-    return DoctorCheck(name, days >= LEAST_DAYS, f"valid for {host}, {days} more days", _RENEW)
+    return DoctorCheck(
+        name, days >= LEAST_DAYS, f"valid for {host}, {format_count(days, 'more day')}", _RENEW
+    )
 
 
 def _check_reaches(check: str, url: str, path: str, wanted: tuple[int, str]) -> DoctorCheck:

@@ -19,6 +19,7 @@ from services.audit.signing import make_signer
 from services.audit.verifications import AGAIN, find_repaired, record_verification
 from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
@@ -194,10 +195,10 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
         WORK_ID_INCIDENT,
         day.isoformat(),
         "P2",
-        f"{count} changes of {day} were appended to the audit without their work_id, because the chain "
-        f"already had different events with this work_id; row {seq} describes the newest. Only the password "
-        "of the application role allows such an event: compare both events of each item (docs/audit.md has "
-        "the query), and change the password.",
+        f"{format_count(count, 'change')} of {day} appended to the audit without the work_id, because the "
+        f"chain already had different events with this work_id; row {seq} describes the newest. Only the "
+        "password of the application role allows such an event: compare both events of each item "
+        "(docs/audit.md has the query), and change the password.",
         {"count": count, "seq": seq},
     )
 

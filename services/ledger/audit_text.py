@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from services.audit.chain import AuditEntry, Mutation
+from services.core.counts import format_count
 from services.core.money import MoneyInvalid, format_minor
 from services.ledger.work import WorkItem
 from services.providers.registry import find_provider
@@ -47,7 +48,7 @@ def format_money(minor: int, currency: str) -> str:
     try:
         return format_minor(minor, currency)
     except MoneyInvalid:
-        return f"{minor} minor units of {currency or 'no currency'}"
+        return f"{format_count(minor, 'minor unit')} of {currency or 'no currency'}"
 
 
 def format_money_change(before: int, after: int, currency: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Unpack
 from sqlalchemy import Connection
 
 from services.audit.append import Author
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 from services.core.locks import lock_bodies
 from services.ledger.queries import get_event
@@ -63,7 +64,9 @@ def check_edit(original: bytes, edited: str) -> list[ValueChange]:
     """
     body = edited.encode(errors="surrogatepass")
     if len(body) > MAX_BYTES:
-        raise InputInvalid(f"the body has {len(body):,} bytes: an edit has at most {MAX_BYTES:,}")
+        raise InputInvalid(
+            f"the body has {format_count(len(body), 'byte')}: an edit has at most {MAX_BYTES:,}"
+        )
     if not is_readable(body):
         raise InputInvalid("the body should be a JSON object")
     try:

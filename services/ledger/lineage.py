@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from services.audit.queries import per_chain, query_chain
+from services.core.counts import format_count
 from services.core.pg_arrays import int_array
 from services.ledger.tables import inbound_events, work_queue
 
@@ -96,7 +97,7 @@ def _describe_event(row: Row[Any]) -> Iterator[LineageStep]:
         return
     if row.occurred_at and row.occurred_at <= row.received_at:
         yield LineageStep(row.occurred_at, "received", f"happened at {row.provider}", event_id=row.id)
-    copies = f", then {row.duplicate_count} times again" if row.duplicate_count else ""
+    copies = f", then {format_count(row.duplicate_count, 'more time')}" if row.duplicate_count else ""
     text = f"event {row.id}, {row.provider} {row.topic}, delivery {row.delivery_key} ({row.origin}){copies}"
     yield LineageStep(row.received_at, "received", text, event_id=row.id)
 
@@ -113,7 +114,7 @@ def _describe_work(row: Row[Any]) -> Iterator[LineageStep]:
         yield LineageStep(row.next_retry_at, "work", text, work_id=row.id)
     if row.finished_at:
         outcome = row.error_code if row.status == "dead" else row.result
-        tries = f" after {row.retry_count} failed tries" if row.retry_count else ""
+        tries = f" after {format_count(row.retry_count, 'failed try')}" if row.retry_count else ""
         text = f"{name}: {row.status}{tries}" + (f" ({outcome})" if outcome else "")
         yield LineageStep(row.finished_at, "work", text, work_id=row.id)
 

@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.core.errors import InputInvalid, Refused
 from services.core.locks import lock_bodies
 from services.ledger.accept import NewEvent, WorkRef, record_events
@@ -104,13 +105,13 @@ def record_replays(
             work += accepted.work
     mutations: dict[int | None, list[Mutation]] = {}
     for shop_id, new_ids in sorted(replays.items()):
-        what = f"replayed {len(new_ids)} events"
+        what = f"replayed {format_count(len(new_ids), 'event')}"
         if edit:
             (old, new), *_ = new_ids.items()
             what = f"recorded event {new}, an edit of event {old} that changes {edit.changes}"
         summary = what + (f": {reason}" if reason else "")
         after = {"originals": id_ranges(new_ids), "replays": id_ranges(new_ids.values()), "reason": reason}
-        row_id = str(*new_ids) if len(new_ids) == 1 else f"{len(new_ids)} rows"
+        row_id = str(*new_ids) if len(new_ids) == 1 else format_count(len(new_ids), "row")
         mutations[shop_id] = [Mutation("inbound_events", row_id, summary, None, after)]
     append_change(tx, "event.edit" if edit else "event.replay", mutations, **author)
     event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())

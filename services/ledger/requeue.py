@@ -13,6 +13,7 @@ from typing import Any, Unpack
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.tables import work_queue
@@ -172,7 +173,7 @@ def _change(
     for (shop_id, topic, was), ids in sorted(groups.items()):
         summary = f"{done} {len(ids)} of {topic} that were {was}" + (f": {reason}" if reason else "")
         after = {"ids": id_ranges(ids), "reason": reason, **after_status}
-        row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
+        row_id = str(ids[0]) if len(ids) == 1 else format_count(len(ids), "row")
         mutation = Mutation("work_queue", row_id, summary, {"status": was}, after)
         mutations.setdefault(shop_id or None, []).append(mutation)
     append_change(tx, action, mutations, **author)

@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine
 
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.ledger.claim import claim_leased, claim_transactional
@@ -99,7 +100,7 @@ class TransactionalRunner:
         claimed_at: datetime,
     ) -> BatchResult:
         if len(handled.outcomes) != len(items):
-            counts = f"{len(items)} items, {len(handled.outcomes)} outcomes"
+            counts = f"{format_count(len(items), 'item')}, {format_count(len(handled.outcomes), 'outcome')}"
             raise WorkError("bug.outcomes", f"{topic.name}: {counts}")
         follow_up = FollowUp(handled.new_work, handled.audit)
         now = utc_now()

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.audit.append import append_all
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.latency import add_sql
@@ -132,7 +133,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
             tries = min(tries, BUG_TRIES)
     failed = item.retry_count + 1
     if failed >= tries:
-        detail = f"{GAVE_UP} {failed} tries: {outcome.detail}"
+        detail = f"{GAVE_UP} {format_count(failed, 'try')}: {outcome.detail}"
         return Settlement(item, "dead", error_code=outcome.code, last_error=detail)
     due = plan_next_try(topic, failed, wait, now, rng)
     return Settlement(item, "error", error_code=outcome.code, last_error=outcome.detail, next_retry_at=due)

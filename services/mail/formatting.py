@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from services.core.counts import format_count
 from services.core.money import MoneyInvalid, format_minor
 from services.core.times import format_offset
 
@@ -37,7 +38,7 @@ def money(minor: int, currency: str) -> str:
     try:
         digits, _, code = format_minor(abs(minor), currency).rpartition(" ")
     except MoneyInvalid:
-        return f"{minor:,} minor units of {currency}"
+        return f"{format_count(minor, 'minor unit')} of {currency}"
     whole, point, cents = digits.partition(".")
     return f"{MINUS if minor < 0 else ''}{int(whole):,}{point}{cents} {code}"
 
@@ -79,4 +80,12 @@ def lines(text: str) -> Sequence[str]:
     return textwrap.wrap(one_line(text), 72, break_long_words=False, break_on_hyphens=False)
 
 
-FILTERS = {"money": money, "change": change, "number": number, "day": day, "span": span, "lines": lines}
+FILTERS = {
+    "money": money,
+    "change": change,
+    "number": number,
+    "format_count": format_count,
+    "day": day,
+    "span": span,
+    "lines": lines,
+}

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from services.core.counts import format_count
 from services.core.pg_arrays import array_parameters, encode_rows
 from services.ledger.work import FLEET, NewWork
 from services.mail.message import Mail, MailInvalid, make_headers
@@ -116,8 +117,8 @@ def _check_size(mail: Mail) -> None:
     size = len(mail.text) + len(mail.html) + sum(len(p.content) for p in (*mail.attachments, *mail.inline))
     if size > LARGEST_BYTES:
         raise MailInvalid(
-            f"mail {mail.kind} of {mail.period} has {size} bytes: at most {LARGEST_BYTES} can be sent, "
-            "so link to the file instead"
+            f"mail {mail.kind} of {mail.period} has {format_count(size, 'byte')}: at most {LARGEST_BYTES:,} "
+            "can be sent, so link to the file instead"
         )
 
 

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from services.core.counts import format_count
 from services.mail.message import MailInvalid
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def _compare_shapes(name: str, before: str, after: str) -> None:
                 "every tag, and put only rows and cells into tables"
             )
     if len(wanted) != len(got):
-        raise MailInvalid(f"{name}.html is not valid HTML: it has {len(wanted)} tags, read as {len(got)}")
+        raise MailInvalid(
+            f"{name}.html is not valid HTML: it has {format_count(len(wanted), 'tag')}, read as {len(got)}"
+        )
 
 
 class _HtmlShape(HTMLParser):

@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.chain import AuditEntry, Mutation
+from services.core.counts import format_count
 from services.core.errors import Refused, WorkError
 from services.core.log_redaction import quote_value
 from services.core.pg_arrays import arrays, text_array
@@ -96,7 +97,7 @@ def _compose_one(tx: Connection, item: WorkItem, now: datetime) -> HandlerResult
         tx.exec_driver_sql(_ADD_SKIPPED, {"run": run, "counts": orjson.dumps(counts).decode()})
     entries = [_describe(item, series, run, len(due))] if due else []
     new_work = [_delay(one, by_mail[int(one.key)]) for one in work]
-    return HandlerResult([Done(f"{len(due)} mails")], new_work, entries)
+    return HandlerResult([Done(format_count(len(due), "mail"))], new_work, entries)
 
 
 def _delay(work: NewWork, plan: PersonPlan) -> NewWork:
@@ -105,7 +106,11 @@ def _delay(work: NewWork, plan: PersonPlan) -> NewWork:
 
 def _describe(item: WorkItem, series: Series, run: int, count: int) -> AuditEntry:
     mutation = Mutation(
-        "outreach_runs", str(run), f"{series.name}: {count} mails composed", None, {"mails": count}
+        "outreach_runs",
+        str(run),
+        f"{series.name}: {format_count(count, 'mail')} composed",
+        None,
+        {"mails": count},
     )
     return AuditEntry(item.shop_id, "outreach", "outreach.compose", item.request_id, [mutation], item.id)
 

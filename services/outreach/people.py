@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 from sqlalchemy import Connection, Row
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.core.csv_files import parse_csv
 from services.core.db import Page, fetch_page
 from services.core.pg_arrays import arrays, text_array
@@ -92,7 +93,8 @@ def import_people(
             counts[index] += count
     found = ImportCounts(*counts)
     if found.new or found.changed or found.consents:
-        summary = f"people imported: {found.new} new, {found.changed} changed, {found.consents} consents"
+        consents = format_count(found.consents, "consent")
+        summary = f"people imported: {found.new} new, {found.changed} changed, {consents}"
         mutation = Mutation("outreach_people", str(shop_id), summary, None, found._asdict())
         append_change(tx, "outreach.import", {shop_id: [mutation]}, **author)
     return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 from services.core.fields import Unreadable, as_instant
 from services.core.log_redaction import quote_value
@@ -116,7 +117,7 @@ def _check_text(cells: Mapping[str, str], name: str, most: int) -> None:
         raise ValueError(f"{name} is empty: each person needs one")
     if len(value) > most or not value.isprintable():
         shown = quote_value(value)
-        raise ValueError(f"{name}={shown} should have at most {most} printable characters")
+        raise ValueError(f"{name}={shown} should have at most {format_count(most, 'printable character')}")
 
 
 def _read_consent(

@@ -6,6 +6,7 @@ from typing import Unpack
 from sqlalchemy import Connection
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 from services.outreach.series import Series
 from services.shops.shops import Shop
@@ -67,7 +68,9 @@ def save_text(
     if not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
         raise InputInvalid(f"subject should have 1 to {LONGEST_SUBJECT} printable characters")
     if not 1 <= len(body) <= LONGEST_BODY or "\0" in body:
-        raise InputInvalid(f"the text has {len(body):,} characters: it should have 1 to {LONGEST_BODY:,}")
+        raise InputInvalid(
+            f"the text has {format_count(len(body), 'character')}: it should have 1 to {LONGEST_BODY:,}"
+        )
     before = read_texts(tx, shop.id)[series.name, step]
     values = {"shop_id": shop.id, "series": series.name, "step": step, "subject": subject, "body": body}
     tx.exec_driver_sql(_SAVE, values | {"now": author["now"]})

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
@@ -190,7 +191,7 @@ def _join_events(key: str, base_url: str, day: DayComparison, values: Mapping[st
                 return f"cut off after {MAX_EVENTS} events"
     except (Misconfigured, Refused) as fault:
         return f"refused: {fault.code}"
-    return f"{MAX_EVENTS - left} events read"
+    return f"{format_count(MAX_EVENTS - left, 'event')} read"
 
 
 def _make_arrays(events: Sequence[dict[str, Any]]) -> dict[str, str]:

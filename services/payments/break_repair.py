@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.pg_arrays import int_array
@@ -130,19 +131,19 @@ def repair_day(
             refs = requeue(tx, dead, now=utc_now(), by=by, reason=reason, request_id=request_id)
         result.requeued = len(refs)
         result.work += refs
-        report(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
+        report(f"{len(refs)} of {format_count(len(plan.work_ids), 'item of work')} requeued")
     for ids in batched(plan.events, BATCH_SIZE):
         sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
             record(tx, plan_events(shop_id, sources, utc_now(), request_id))
-        report(f"{result.recorded} events entered")
+        report(f"{format_count(result.recorded, 'event')} entered")
     for objects in batched(plan.objects, BATCH_SIZE):
         requested_at = utc_now()
         sources = fetch(f"/v1/{subject}s/{quote(provider_id, safe='')}" for subject, provider_id in objects)
         with transaction() as tx:
             changed, _ = find_changed_objects(tx, shop_id, sources, requested_at, utc_now(), request_id)
             record(tx, changed)
-        report(f"{result.recorded} events and states entered")
+        report(f"{format_count(result.recorded, 'event')} and states entered")
     return result
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
+from services.core.counts import format_count
 from services.core.db import Page, fetch_page
 from services.core.locks import lock_objects
 from services.ledger.audit_text import format_money
@@ -251,9 +252,9 @@ def _describe_changes(rows: Sequence[Row[Any]], change: str, day: date, table: s
     more = Counter(rows[0].counts if rows else {}) - Counter(row.kind for row in rows)
     if left := more.total():
         counts = {"day": day, **dict(sorted(more.items()))}
-        summary = f"and {left} more breaks {change} on {day.isoformat()}"
+        summary = f"and {format_count(left, 'more break')} {change} on {day.isoformat()}"
         before, after = (None, counts) if change == "found" else (counts, None)
-        mutations.append(Mutation(table, f"{left} rows", summary, before, after))
+        mutations.append(Mutation(table, format_count(left, "row"), summary, before, after))
     return mutations
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import AuditEntry
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.core.times import format_time
@@ -121,7 +122,8 @@ def _record(day: DayComparison, tx: Connection) -> FollowUp:
     if counts:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         summary = (
-            f"{sum(counts.values())} payments of {period} do not agree with Stripe: {kinds}. "
+            f"{format_count(sum(counts.values()), 'difference')} between the payments of {period} and "
+            f"Stripe: {kinds}. "
             f"`fleet payments breaks --day {period}` lists them, `fleet payments repair` repairs what it can"
         )
         record_incidents(tx, [Incident(day.shop_id, BREAK_RULE, period, "P2", summary, counts)], day.now)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from services.alerts.incidents import resolve_incident
 from services.audit.chain import Mutation
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.locks import lock_bodies
@@ -105,16 +106,13 @@ def _record(task: PrivacyTask, counts: Counter[str], exports: int, tx: Connectio
         )
     who = f"customer {task.subject.customer_id}" if task.subject.customer_id else "the whole shop"
     mutations = [
-        Mutation(table, who, f"{who} redacted: {_rows(count)}", None, {"rows": count})
+        Mutation(table, who, f"{who} redacted: {format_count(count, 'row')}", None, {"rows": count})
         for table, count in sorted(counts.items())
         if count
     ]
     total = counts.total()
-    summary = f"{who} redacted: {_rows(total)}, {exports} export{'' if exports == 1 else 's'} deleted"
+    deleted = f"{format_count(exports, 'export')} deleted"
+    summary = f"{who} redacted: {format_count(total, 'row')}, {deleted}"
     after = {"status": "done", "rows": total, "exports": exports}
     mutations.append(Mutation("privacy_requests", str(task.row.id), summary, {"status": "open"}, after))
     return FollowUp(audit=[task.make_entry("privacy.redact", mutations)])
-
-
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"

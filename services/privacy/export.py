@@ -14,6 +14,7 @@ from services.audit.chain import Mutation
 from services.audit.queries import use_snapshot
 from services.audit.store import ObjectExists
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
@@ -142,7 +143,7 @@ def _record(task: PrivacyTask, shop: Shop, key: str, data: bytes, count: int, tx
     mutation = Mutation(
         "privacy_requests",
         str(task.row.id),
-        f"customer {number} exported: {count} records, {len(data)} bytes",
+        f"customer {number} exported: {format_count(count, 'record')}, {format_count(len(data), 'byte')}",
         {"status": "open"},
         {"status": "done", "bytes": len(data), "records": count},
     )

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
 from services.audit.queries import use_snapshot
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.core.files import make_private_folder, open_private
@@ -245,7 +246,7 @@ def record_removed(tx: Connection, shop: Shop, now: datetime, *, by: str, reques
     if counts is None:
         return {}
     tx.exec_driver_sql(_DROP_COUNTS, {"shop_id": shop.id})
-    summary = f"deleted {sum(counts.values())} rows of the removed shop {shop.slug}"
+    summary = f"deleted {format_count(sum(counts.values()), 'row')} of the removed shop {shop.slug}"
     mutations = [Mutation("shops", str(shop.id), summary, None, {"rows": dict(sorted(counts.items()))})]
     append_all(tx, [AuditEntry(shop.id, by, "shop.remove", request_id, mutations)], now)
     return counts

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from services.core.counts import format_count
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
 from services.providers.http import find_json, parse_retry_after, post
@@ -80,7 +81,10 @@ class GraphTransport(MailTransport):
         sender = format_sender(parse_sender(mail.sender)[0], mailbox)
         content = base64.b64encode(render_mime(replace(mail, sender=sender)))
         if len(content) > LARGEST_BYTES:
-            raise Refused("graph.too_large", f"{len(content)} bytes: Graph takes at most {LARGEST_BYTES}")
+            raise Refused(
+                "graph.too_large",
+                f"{format_count(len(content), 'byte')}: Graph takes at most {LARGEST_BYTES}",
+            )
         with self._calls:
             # Graph may have requested a pause while this mail waited for a free call.
             seconds = self._paused_until - time.monotonic()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from services.core.counts import format_count
 from services.core.errors import InputInvalid
 from services.providers.delivery import WebhookDelivery
 
@@ -92,7 +93,7 @@ class SecretKind:
         if not (text.isascii() and text.isprintable()) or " " in text:
             return "contains white space or unprintable characters"
         if len(text) > _LONGEST_SECRET:
-            return f"has {len(text)} characters"
+            return f"has {format_count(len(text), 'character')}"
         if self.prefixes is not None:
             for prefix, meaning in _MEANINGS.items():
                 if text.startswith(prefix) and prefix not in self.prefixes:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row
 
 from services.audit.append import AuditEntry, Mutation, append_all
 from services.audit.store import ObjectMissing, ObjectStore
+from services.core.counts import format_count
 from services.core.errors import Refused
 from services.core.pg_arrays import int_array
 from services.ledger.archive_keys import ensure_keys
@@ -274,7 +275,8 @@ def _finish(
             "object_key": archive.object_key, "object_sha256": sha256, "object_bytes": len(data),
             "events": count, "first_id": min(deleted), "last_id": max(deleted),
         }  # fmt: skip
-        summary = f"archived and deleted {count} events and their {len(work_ids)} items of work"
+        with_work = format_count(len(work_ids), "item of work")
+        summary = f"archived and deleted {format_count(count, 'event')} with {with_work}"
         mutation = Mutation("event_archives", str(archive.id), summary, None, after)
         append_all(tx, [AuditEntry(archive.shop_id, run.by, ARCHIVED, run.request_id, [mutation])], run.now)
     run.events += count

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.store import ObjectStore
+from services.core.counts import format_count
 from services.ledger.event_archive import (
     ArchiveBroken,
     Begin,
@@ -64,7 +65,7 @@ def verify_archives(begin: Begin, store: ObjectStore, shop_id: int | None) -> It
         sealed = [event for event in found if isinstance(event, SealedEvent)]
         faults = [event.why for event in sealed if not event.is_destroyed]
         if len(found) != events:
-            faults.insert(0, f"it has {len(found)} events, it was stored with {events}")
+            faults.insert(0, f"it has {format_count(len(found), 'event')}, it was stored with {events}")
         yield archive._replace(
             readable=len(found) - len(sealed),
             destroyed=len(sealed) - sum(not event.is_destroyed for event in sealed),

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import AuditEntry, Mutation, append_all
+from services.core.counts import format_count
 from services.core.errors import join_faults
 from services.core.pg_arrays import int_array
 from services.core.setting_urls import is_full_address
@@ -154,4 +155,4 @@ def _is_address(address: str) -> bool:
 
 def _redact(value: str) -> str:
     """Return the length of ``value``, not its text: it may be a secret, pasted by mistake."""
-    return f"({len(value)} characters)"
+    return f"({format_count(len(value), 'character')})"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from services.core.counts import format_count
 from services.core.times import format_time
 from services.mail.compose import compose_mail
 from services.mail.formatting import day
@@ -42,7 +43,7 @@ def make_report(report: ReportDefinition, shop: Shop, period: str, now: datetime
     given, unreadable = read_input(report, shop, period, now)
     table = make_table(report.report_kind, given)
     if unreadable:
-        note = f"INCOMPLETE: {unreadable} rows of QuickBooks Time cannot be read."
+        note = f"INCOMPLETE: {format_count(unreadable, 'row')} of QuickBooks Time cannot be read."
         table = ReportTable(
             title=table.title, columns=table.columns, rows=table.rows, notes=[note, *table.notes]
         )

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from services.accounts.emails import parse_email
+from services.core.counts import format_count
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.log_redaction import quote_value
 from services.jobs.definition import Covers
@@ -123,7 +124,9 @@ def parse_recipients(given: Sequence[str]) -> list[str]:
     """Return 1 to 50 different mail addresses, sorted; raise ``InputInvalid``."""
     found = sorted({parse_email(text) for text in given})
     if not 1 <= len(found) <= _MOST_RECIPIENTS:
-        raise InputInvalid(f"recipients: {len(found)} addresses, should be 1 to {_MOST_RECIPIENTS}")
+        raise InputInvalid(
+            f"recipients: {format_count(len(found), 'address')}, should be 1 to {_MOST_RECIPIENTS}"
+        )
     return found
 
 

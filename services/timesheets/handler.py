@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import AuditEntry, Mutation
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.errors import Refused, WorkError
 from services.core.log_redaction import quote_value
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
@@ -88,7 +89,7 @@ def _record(run_id: int, made: MadeReport, shop: Shop, item: WorkItem, tx: Conne
     stats = {**made.stats, "mails": len(mails)}
     values = {"id": run_id, "stats": orjson.dumps(stats).decode(), "mail_ids": mails}
     tx.exec_driver_sql(_STORE, values)
-    summary = f"report {made.report.name!r} for {made.period}: {len(mails)} mails"
+    summary = f"report {made.report.name!r} for {made.period}: {format_count(len(mails), 'mail')}"
     mutation = Mutation("report_runs", str(run_id), summary, None, {"status": "mailed", **stats})
     entry = AuditEntry(shop.id, "report", "report.mail", item.request_id, [mutation], item.id)
     return FollowUp(work, [entry])

@@ -10,6 +10,7 @@ from io import BytesIO, StringIO
 from types import MappingProxyType
 from typing import Any
 
+from services.core.counts import format_count
 from services.core.pdf import GREEN, INK, PALE, RULE, SHADE, encodable, paragraph, write_pages
 from services.timesheets.report_table import Column, ReportTable, Row, Unit
 
@@ -162,7 +163,7 @@ def _describe_cut(rows: int) -> list[Any]:
     """Return a line for a table of more than ``PDF_ROWS``; its sums are of all rows."""
     if rows <= PDF_ROWS:
         return []
-    text = f"Only the first {PDF_ROWS:,} of {rows:,} rows are here; the total is of all. "
+    text = f"Here are the first {PDF_ROWS:,} of {format_count(rows, 'row')}; the total is of all. "
     return [paragraph(f"{text}CSV and XLSX files have every row: set them as formats.", 10, bold=True)]
 
 

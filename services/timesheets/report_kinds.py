@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from types import MappingProxyType
 
+from services.core.counts import format_count
 from services.core.errors import InputInvalid, describe_unknown
 from services.core.times import format_time
 from services.timesheets.hours import HoursKind, Timesheet, find_day
@@ -57,15 +58,15 @@ def _list_notes(kind: ReportKind, given: ReportInput) -> list[str]:
         notes.append("Hours are rounded once to 0.01 h; a total is rounded from its seconds.")
         ended = [one for one in known if one.is_open]
         if ended:
-            notes.append(f"Not counted: {_count(len(ended), 'shift')} still open, {_name_all(ended, given)}.")
+            shifts = format_count(len(ended), "shift")
+            notes.append(f"Not counted: {shifts} still open, {_name_all(ended, given)}.")
     wrong = [one for one in known if one.start and one.end and one.end <= one.start]
     if wrong:
-        notes.append(
-            f"Not counted: {_count(len(wrong), 'shift')} ending before they start, {_name_all(wrong, given)}."
-        )
+        shifts = format_count(len(wrong), "shift ends before it starts", "shifts end before they start")
+        notes.append(f"Not counted: {shifts}, {_name_all(wrong, given)}.")
     long = [one for one in known if one.start and one.end and one.end - one.start > _LONGEST_SHIFT]
     if long:
-        notes.append(f"Check: {_count(len(long), 'shift')} longer than 24 h, {_name_all(long, given)}.")
+        notes.append(f"Check: {format_count(len(long), 'shift')} longer than 24 h, {_name_all(long, given)}.")
     return notes
 
 
@@ -73,10 +74,6 @@ def _is_begun(sheet: Timesheet, given: ReportInput) -> bool:
     """Return whether the sheet begins on the report's last day or before."""
     day = find_day(sheet.start, given.zone, given.day_begins) if sheet.start else sheet.day
     return day <= given.last
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _name_all(sheets: Sequence[Timesheet], given: ReportInput) -> str:

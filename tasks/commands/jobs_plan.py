@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from services.cli.output import Columns
 from services.cli.params import NameType
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.times import format_time
 from services.jobs.definition import START_WITHIN, Job
 from services.jobs.history import RunLine, find_last_runs
@@ -223,7 +224,7 @@ def format_local(at: datetime, zone: str) -> str:
 
 def format_shops(slugs: Sequence[str]) -> str:
     """Return the names of up to three shops, or the number of more shops."""
-    return ", ".join(slugs) if len(slugs) <= MAX_NAMED_SHOPS else f"{len(slugs)} shops"
+    return ", ".join(slugs) if len(slugs) <= MAX_NAMED_SHOPS else format_count(len(slugs), "shop")
 
 
 def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[EffectiveSchedule]:

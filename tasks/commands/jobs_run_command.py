@@ -12,7 +12,6 @@ from services.cli.base import (
     ReportingCommand,
     actor_option,
     dry_run_option,
-    format_count,
     json_option,
     new_request_id,
     operator_label,
@@ -21,6 +20,7 @@ from services.cli.incident_link import incident_option
 from services.cli.output import print_json
 from services.cli.params import SHOP
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.log import STDERR_FD, STDOUT_FD
 from services.jobs.definition import Job

@@ -9,11 +9,12 @@ import click
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from services.cli.base import IS_IT_UP, dry_run_option, format_count, report_errors, require_terminal
+from services.cli.base import IS_IT_UP, dry_run_option, report_errors, require_terminal
 from services.cli.output import print_table
 from services.cli.params import KnownType
 from services.cli.usage import FORCE_NAMES
 from services.core.broker import BrokerUnreachable, queue_depths
+from services.core.counts import format_count
 from services.core.errors import describe_server, describe_unknown
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES

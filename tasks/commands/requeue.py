@@ -17,13 +17,13 @@ from services.cli.base import (
     audit_author,
     confirm,
     find_shop_id,
-    format_count,
     notify_workers,
 )
 from services.cli.incident_link import incident_option, link_incident
 from services.cli.output import Columns, print_json, print_lines
 from services.cli.params import DURATION
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.durations import format_seconds
 from services.ledger import requeue as ledger

@@ -78,7 +78,7 @@ def test_the_slow_statement_of_a_dropped_index_is_named_and_the_ping_is_quiet(en
     assert "Seq Scan on audit_events" in plans[slow["statement"]]["plan"]
     assert plans[found[0]["statement"]]["plan"] == "no plan: PostgreSQL has none for copy"
     shown = run("incidents", "explain", str(incident.id)).output
-    assert "Seq Scan on audit_events" in shown and "1 of 1 calls slow" in shown
+    assert "Seq Scan on audit_events" in shown and "1 of 1 call slow" in shown
     probe = HealthCheck(count_conditions, ping=lambda _: 0.2, keep_seconds=0)
     pings_ms = [ping for _ in range(9) if (ping := probe.read().database_latency_ms) is not None]
     assert min(pings_ms) < LIMIT_MS

@@ -95,7 +95,7 @@ def test_a_doubled_figure_is_sent_once(engine: Engine, web: Web) -> None:
         texts += notify(engine, web, NOW + minute * MINUTE)
 
     assert [text.partition(":")[0] for text in texts] == ["*P2 opened*", "*P2 worsened*"]
-    assert "7 stripe webhooks with a wrong signature" in texts[1]
+    assert "stripe webhooks with a wrong signature in an hour: 7 " in texts[1]
 
 
 def test_an_incident_that_opens_again_is_sent_again(engine: Engine, web: Web) -> None:

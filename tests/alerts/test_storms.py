@@ -23,7 +23,8 @@ def shops(engine: Engine) -> None:
 def heads(texts: list[str]) -> list[str]:
     """Return the change and the shop or the number of incidents of each message."""
     return [
-        f"{line.split('*')[1]}:{line.rpartition(',')[2]}" for line in (text.splitlines()[0] for text in texts)
+        f"{line.split('*')[1]}:{line.rpartition('),')[2] or line.rpartition(',')[2]}"
+        for line in (text.splitlines()[0] for text in texts)
     ]
 
 
@@ -96,7 +97,7 @@ def test_five_thousand_shops_are_one_message_that_slack_takes(engine: Engine, we
     fire(engine, *(failure(number)._replace(summary="<!channel>|&\n" * 99) for number in range(52, 5052)))
 
     (text,) = notify(engine, web, NOW)
-    assert heads([text]) == ["P2 opened: 5000 incidents"]
+    assert heads([text]) == ["P2 opened: 5,000 incidents"]
     assert "and 4990 more" in text
     assert len(text) < 10_000  # Slack cuts a text after 40,000 characters
     assert "<!channel>" not in text

@@ -98,7 +98,7 @@ def list_skipped(number: int) -> dict[int, str]:
     skipped = read(number).skipped
     counted = {cause: rows for cause, rows in skipped.items() if cause.endswith(", at other shops")}
     pairs = [(one, cause) for cause in skipped.keys() - counted for one in parse_ranges(skipped[cause])]
-    count = sum(int(rows.removesuffix(" rows")) for rows in counted.values())
+    count = sum(int(rows.partition(" ")[0]) for rows in counted.values())
     assert len(dict(pairs)) == len(pairs) == read(number).skipped_count - count
     return dict(pairs)
 

@@ -199,7 +199,7 @@ def test_ignored_webhooks_of_a_removed_shop_are_named_below_the_table(
 
     shown = run("overview")
 
-    assert "gone was removed, but 2 webhooks of it came in 7 d and were ignored" in shown.stderr
+    assert "gone was removed, but 2 webhooks were received in 7 d and ignored" in shown.stderr
     assert "gone" not in shown.stdout
 
 

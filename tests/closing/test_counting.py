@@ -88,7 +88,7 @@ def test_an_order_that_is_not_paid_counts_as_its_invoice_does_and_its_sales_have
     assert accounts(shop) == {**SOLD, "shipping": 800, "unpaid_sales": 10_800}
     assert shown(shop)["Net sales"] == "108.00"
     assert shown(shop)["Of net sales: orders not paid yet"] == "108.00"
-    assert "1 orders are not paid yet; their sales have a separate line." in statement(shop).notes
+    assert "1 order is not paid yet; unpaid sales have a separate line." in statement(shop).notes
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
@@ -190,7 +190,7 @@ def test_unknown_fees_are_incomplete_and_never_zero(shop: Engine) -> None:
 
     assert shown(shop)["Payment fees (Stripe): INCOMPLETE"] == "INCOMPLETE"
     assert "Payment fees (Stripe)" not in shown(shop)
-    assert any(note.startswith("INCOMPLETE: the fee of 1 payments") for note in statement(shop).notes)
+    assert any(note.startswith("INCOMPLETE: the fee of 1 payment ") for note in statement(shop).notes)
 
     with transaction(shop) as tx:
         insert(tx, "transactions", provider_id="ch_3", fee_cents=175, **charge)

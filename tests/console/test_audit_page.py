@@ -66,7 +66,7 @@ def test_an_operator_of_a_shop_verifies_its_chain_and_no_other(engine: Engine, i
     post(client, "/audit/verify", shop="harbour")
 
     page = client.get("/audit").text
-    assert "harbour is verified from its last checkpoint on: 1 rows, unaltered" in page
+    assert "harbour is verified from its last checkpoint on: 1 row, unaltered" in page
     assert "<option>linden" not in page
     assert post(client, "/audit/verify", shop="linden").status_code == 404
     with transaction() as tx:

@@ -69,11 +69,11 @@ def test_a_confirmed_action_runs_and_shows_its_result(engine: Engine) -> None:
     assert answer.location == "/bulk-actions/1"
     page = client.get("/bulk-actions/1").text
     assert 'hx-trigger="every 2s"' in page
-    assert "0 of 4 rows are done" in page
+    assert "Done: 0 of 4 rows" in page
     run(engine)
 
     page = client.get("/bulk-actions/1").text
-    assert "4 of 4 rows are done: 4 changed, 4 skipped" in page
+    assert "Done: 4 of 4 rows: 4 changed, 4 skipped" in page
     assert "hx-trigger" not in page
     assert "its status is done" in page
     assert "provider is back" in client.get("/bulk-actions").text
@@ -282,5 +282,5 @@ def test_a_result_counts_rows_of_shops_where_it_changes_nothing(engine: Engine) 
     for path in ("/bulk-actions/1", "/api/v1/bulk-actions/1"):
         page = reader.get(path).text
         assert "the person is no operator at the shop, at other shops" in page
-        assert "1 rows" in page
+        assert "1 row" in page
     assert select_all("select skipped_count from bulk_actions") == [(1,)]

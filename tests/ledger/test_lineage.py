@@ -88,7 +88,7 @@ def test_an_event_has_its_deliveries_copies_work_effects_mails_and_acts_in_order
     texts = list_texts(steps)
     assert texts[:2] == [
         ("received", "happened at shopify"),
-        ("received", "event 1, shopify orders/create, delivery delivery-1 (webhook), then 1 times again"),
+        ("received", "event 1, shopify orders/create, delivery delivery-1 (webhook), then 1 more time"),
     ]
     assert ("edit", "event 3, an edit of event 1") in texts
     assert ("replay", "event 5, a replay of event 1") in texts

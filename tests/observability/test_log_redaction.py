@@ -172,7 +172,7 @@ def test_a_quoted_value_is_short_and_holds_nothing_personal(secret: str, before:
         (None, "email", "None"),
         ("Ada", "customer.first_name", HIDDEN),
         (6045550199, "phone", HIDDEN),
-        ({"email": "ada@example.com"}, "customer", "an object of 1 fields"),
+        ({"email": "ada@example.com"}, "customer", "an object of 1 field"),
         (["Ada"], "line_items", "a list of 1"),
         (b'{"email": "ada@exam', "the body", "19 bytes"),
     ],

@@ -80,7 +80,7 @@ def test_a_day_has_one_incident_that_ends_when_it_is_clean(shop: Engine) -> None
     ((rule, period, severity, status, summary, detail),) = rows(shop, INCIDENT)
     assert (rule, period, severity, status) == ("reconciliation_break", "2026-11-20", "P2", "open")
     assert summary.startswith(
-        "2 payments of 2026-11-20 do not agree with Stripe: 1 missing_here, 1 missing_there."
+        "2 differences between the payments of 2026-11-20 and Stripe: 1 missing_here, 1 missing_there."
     )
     assert detail == {"missing_here": 1, "missing_there": 1}
 
@@ -88,7 +88,7 @@ def test_a_day_has_one_incident_that_ends_when_it_is_clean(shop: Engine) -> None
 
     ((*_, status, summary, _),) = rows(shop, INCIDENT)
     assert status == "resolved"
-    assert summary.startswith("The day agrees with Stripe now. Before: 2 payments of 2026-11-20")
+    assert summary.startswith("The day agrees with Stripe now. Before: 2 differences between the payments")
 
 
 def close_month(engine: Engine) -> None:

@@ -51,7 +51,7 @@ def test_stale_copied_and_kept_events_are_not_audited(engine: Engine) -> None:
 
 def test_amount_of_an_invalid_currency_is_in_minor_units(engine: Engine) -> None:
     assert summaries(engine, refund(currency="odd1")) == [
-        "refund re_1 recorded: succeeded, 1500 minor units of ODD1"
+        "refund re_1 recorded: succeeded, 1,500 minor units of ODD1"
     ]
 
 

@@ -114,7 +114,7 @@ def test_the_request_is_done_and_audited_by_number(shop: Engine, archive: Folder
         " join audit_mutations m on m.event_id = e.id where e.action like 'privacy%'",
     )
     assert (who, action) == ("shopify webhook", "privacy.export")
-    assert audited == f"customer {JOHN} exported: {result['records']} records, {result['bytes']} bytes"
+    assert audited == f"customer {JOHN} exported: {result['records']} records, {result['bytes']:,} bytes"
 
 
 def test_retry_after_a_crash_sends_the_stored_file(

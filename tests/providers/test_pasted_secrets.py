@@ -51,7 +51,7 @@ def test_correct_secret_is_returned_without_surrounding_space(name, pasted):
         ("standard-webhook:x", "whsec_", "not base64"),
         ("shopify-webhook", " \n", "empty"),
         ("shopify-webhook", "a\x00b", "unprintable"),
-        ("stripe-webhook", "whsec_" + "x" * 5000, "5006 characters"),
+        ("stripe-webhook", "whsec_" + "x" * 5000, "5,006 characters"),
     ],
 )
 def test_wrong_secret_is_described_with_the_correct_form(name, pasted, meaning):

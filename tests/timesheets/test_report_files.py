@@ -60,9 +60,9 @@ def test_a_pdf_that_leaves_rows_out_says_so_and_adds_all_of_them_up(monkeypatch:
     monkeypatch.setattr("services.timesheets.report_files.PDF_ROWS", 1)
     cut = write("payroll", "pdf").decode("latin-1")
 
-    assert "Only the first 1 of 3 rows are here" in cut
+    assert "Here are the first 1 of 3 rows" in cut
     assert "Dana Ruiz" not in cut
-    assert "Only the first" not in whole
+    assert "Here are the first" not in whole
     assert "40.83" in cut, "the total of all rows"
 
 

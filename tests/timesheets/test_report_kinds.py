@@ -70,7 +70,7 @@ def test_the_notes_name_the_rule_and_what_is_not_counted() -> None:
     notes = notes_of("payroll", given)
     assert "British Columbia: overtime over 8 h a day and over 40 h a week" in notes
     assert "1 shift still open, Zoë Łuczak on 2026-11-20" in notes
-    assert "1 shift ending before they start, =SUM(A1) on 2026-11-16" in notes
+    assert "1 shift ends before it starts, =SUM(A1) on 2026-11-16" in notes
     assert "1 shift longer than 24 h" in notes
     assert "A day begins at midnight" in notes
     assert "The last week ends" not in notes
@@ -85,7 +85,7 @@ def test_the_notes_name_no_shift_after_the_last_day() -> None:
     assert "Not counted" not in notes_of("payroll", given)
     of_the_night = notes_of("payroll", replace(given, day_begins=5))
     assert "1 shift still open" in of_the_night
-    assert "1 shift ending before" in of_the_night
+    assert "1 shift ends before" in of_the_night
 
 
 def test_a_week_that_began_before_the_period_counts_its_earlier_days() -> None:

@@ -13,6 +13,7 @@ from itertools import count as count_from
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Deferred, Refused, RetryLater
 from services.core.fields import find_object
@@ -109,7 +110,9 @@ def _run_bulk(reader: "ShopBackfill", name: str, parts: str, bulk: dict[str, str
             break
         reader.on_progress(f"{name} at Shopify", count, None)
         wait = min(look * POLL_EVERY, POLL_LATER)
-        reader.pager.wait(wait, f"Shopify runs the bulk operation of {name}: {count} objects so far")
+        reader.pager.wait(
+            wait, f"Shopify runs the bulk operation of {name}: {format_count(count, 'object')} so far"
+        )
     url = str(found.get("url") or "")
     if status != "COMPLETED" or (count and not url):
         _forget(reader, name, bulk)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.audit.chain import Mutation
+from services.core.counts import format_count
 from services.ledger.audit_text import FigureChange, format_money, format_money_change
 from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import Order
@@ -83,7 +84,7 @@ def _describe_new_order(order: Order, refunded: FigureChange | None) -> Mutation
     label = order_label(order.name, order.order_gid)
     total = format_money(order.total_cents, order.currency)
     status = order.financial_status or "no status"
-    summary = f"{label} recorded: {total}, {status}, {_format_count(len(order.lines))}"
+    summary = f"{label} recorded: {total}, {status}, {format_count(len(order.lines), 'line')}"
     if order.cancelled_at:
         after["cancelled_at"] = order.cancelled_at
         summary += ", cancelled"
@@ -114,7 +115,7 @@ def describe_refund(
     if is_new:
         summary = (
             f"{label} recorded: {format_money(now.amount_cents, change.currency)}, "
-            f"{_format_count(new_lines)}{'' if now.status == SUCCESS else f', {now.status}'}"
+            f"{format_count(new_lines, 'line')}{'' if now.status == SUCCESS else f', {now.status}'}"
         )
         after = {
             "amount_cents": now.amount_cents,
@@ -126,7 +127,7 @@ def describe_refund(
     texts = [f"{before.status} -> {now.status}"] if before.status != now.status else []
     if before.amount_cents != now.amount_cents:
         texts.append(format_money_change(before.amount_cents, now.amount_cents, change.currency))
-    texts += [f"{_format_count(new_lines)} added"] if new_lines else []
+    texts += [f"{format_count(new_lines, 'line')} added"] if new_lines else []
     changed = [name for name in now._fields if getattr(before, name) != getattr(now, name)]
     was, after = ({name: getattr(state, name) for name in changed} for state in (before, now))
     after |= {"new_lines": new_lines} if new_lines else {}
@@ -146,11 +147,7 @@ def _count_lines(lines: Mapping[int, LineChange]) -> list[str]:
     added = sum(line.old is None for line in lines.values())
     removed = sum(line.new is None for line in lines.values())
     counts = {"added": added, "removed": removed, "changed": len(lines) - added - removed}
-    return [f"{_format_count(count)} {what}" for what, count in counts.items() if count]
-
-
-def _format_count(lines: int) -> str:
-    return f"{lines} line{'' if lines == 1 else 's'}"
+    return [f"{format_count(count, 'line')} {what}" for what, count in counts.items() if count]
 
 
 def _line_document(line: OrderLine | None) -> dict[str, Any] | None:

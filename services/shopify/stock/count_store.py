@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.chain import AuditEntry, Mutation
+from services.core.counts import format_count
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays
 from services.ledger.audit_text import FigureChange
@@ -82,7 +83,7 @@ def record_counts(
     rows: list[Mutation] = []
     for level, change in zip(levels, changes, strict=True):
         after = figures.get(level.key, change.before)
-        counted = f"{change.pieces} pieces counted, {change.held_back} held back"
+        counted = f"{format_count(change.pieces, 'piece')} counted, {change.held_back} held back"
         summary = f"{level.label}: {counted}, {change.before} -> {after}"
         new = {"available": after, "pieces": change.pieces, "held_back": change.held_back}
         rows.append(level_mutation(level, summary, {"available": change.before}, new))

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
+from services.core.counts import format_count
 from services.core.errors import Deferred, Refused, WorkError
 from services.ledger.work import Done, Outcome, WorkItem
 from services.providers.shopify_answers import (
@@ -182,8 +183,8 @@ def _settle_read(push: LevelPush, level: "ShopifyLevel | None") -> Outcome:
         push.is_void = True
         return Refused(
             "shopify.stock_contended",
-            f"the shop's stock changed {push.moves} times in a row before a push of {push.quantity}: "
-            "find the other system that sets this level, then requeue",
+            f"the shop's stock changed {format_count(push.moves, 'time')} in a row before a push of "
+            f"{push.quantity}: find the other system that sets this level, then requeue",
         )
     is_lost = not is_moved and may_have_been_sent(push.item)
     if is_lost:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.append import AuditEntry, append_all
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
@@ -246,8 +247,8 @@ def _plan_wrong(shop_id: int, diff: SubscriptionDiff, zone: ZoneInfo, now: datet
         f"{entry.topic} as {'JSON' if entry.is_json else 'XML'} to {entry.uri}" for entry in diff.wrong
     )
     summary = (
-        f"{len(diff.wrong)} webhook subscriptions have another address, or are not JSON: {entries}. "
-        "Delete them."
+        f"{format_count(len(diff.wrong), 'webhook subscription')} with another address, or not in JSON: "
+        f"{entries}. Delete what is not yours."
     )
     detail = {"subscriptions": [entry.gid for entry in diff.wrong]}
     return [Incident(shop_id, WRONG, _format_day(now, zone), "P3", summary, detail)]

@@ -93,7 +93,7 @@ def test_an_owner_ends_a_red_morning(page: Page, engine: Engine) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Bulk action 1")
 
     run_everything(engine)
-    expect(page.get_by_text(f"{DEAD} of {DEAD} rows are done: {DEAD} changed, 0 skipped")).to_be_visible()
+    expect(page.get_by_text(f"Done: {DEAD} of {DEAD} rows: {DEAD} changed, 0 skipped")).to_be_visible()
 
     page.goto("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("3 of 3 shops fine")

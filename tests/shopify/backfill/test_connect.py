@@ -245,7 +245,7 @@ def test_shop_without_workers_names_what_waits(shop: Shops, tmp_path: Path) -> N
         done = connect("holed", "--from-file", write(tmp_path))
 
     assert done.exit_code == 1
-    assert "142 objects of holed wait for a worker of the queue webhooks" in done.output
+    assert "142 objects wait for a worker of the queue webhooks at holed" in done.output
     with workers(shop):
         assert "complete: 20 products, 80 levels" in connect("holed").output
 
