@@ -107,7 +107,7 @@ def test_every_name_in_a_sentence_of_the_page_is_one_of_the_product() -> None:
     assert spans - known == NOT_OURS
 
 
-NOT_OURS = {"maxmemory", "used_memory", "--dry-run", "unlock", "bug."}
+NOT_OURS = {"runuser", "maxmemory", "used_memory", "--dry-run", "unlock", "bug."}
 """Names of Redis, options, commands, and the beginning of codes."""
 
 
