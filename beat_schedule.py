@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.schedules import schedule
 
+from services.core.clock import steady_now
 from services.jobs.definition import SHOP_ZONE, CatchUp, Covers, Job
 from services.ledger.topics import QUEUES
 
@@ -174,7 +175,9 @@ JOBS: tuple[Job, ...] = (
 def _entry(task: str, seconds: int, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
     # A message that waited longer than two periods is dropped, because newer ones replace it.
     options = {"queue": queue, "expires": max(seconds * 2.0, 10)}
-    return {"task": task, "schedule": schedule(timedelta(seconds=seconds)), "args": args, "options": options}
+    # With the clock of the day, Celery sends nothing for an hour after that is set back by an hour.
+    every = schedule(timedelta(seconds=seconds), nowfun=steady_now)
+    return {"task": task, "schedule": every, "args": args, "options": options}
 
 
 SCHEDULE: dict[str, dict[str, Any]] = {

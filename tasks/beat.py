@@ -23,7 +23,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from services.core.broker import BrokerUnreachable
-from services.core.clock import utc_now
+from services.core.clock import steady_now, utc_now
 from services.core.db import get_engine, make_engine, transaction
 from services.core.locks import LEADER_LOCK
 from services.core.settings import get_settings
@@ -86,7 +86,7 @@ class LeaderScheduler(Scheduler):
 
         self.update_from_dict(SCHEDULE)
         for entry in self.schedule.values():
-            entry.last_run_at = utc_now() - timedelta(days=1)
+            entry.last_run_at = steady_now() - timedelta(days=1)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send due messages if this beat is the leader; otherwise try again in 2 s to become it."""

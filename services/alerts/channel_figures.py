@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.alerts.figures import Figure, Figures
+from services.alerts.figures import CLOCKS_APART, Figure, Figures
 from services.core.settings import get_settings
 
 CHANNEL_FAILED = "alert_channel_failed"
@@ -22,6 +22,8 @@ NOT_PLANNED = "alert.not_planned"
 _OF_ALERTS = "origin = 'alert' and shop_id = 0 and topic in ('alert_send', 'mail_send')"
 _COLUMNS = "topic, payload ->> 'channel' as channel, error_code, created_at"
 _RETRIED = f"{_OF_ALERTS} and status in ('pending', 'error') and status = 'error' and created_at <= %(since)s"
+# By the clock that writes ``sent_at``.
+_LATEST = f"clock_timestamp() + interval '{CLOCKS_APART.total_seconds():.0f} s'"
 _FAILING = f"""
 with failed as (
   select {_COLUMNS}, finished_at as failed_at from work_queue
@@ -39,20 +41,21 @@ with failed as (
 select distinct on (f.channel) f.channel as subject, f.error_code as code,
        f.created_at as since
   from found f left join alert_channels c on c.name = f.channel
- where (c.sent_at is null or c.sent_at < f.failed_at)
+ where (c.sent_at is null or c.sent_at < f.failed_at or c.sent_at > {_LATEST})
    and (f.channel <> 'mail' or not exists (
      select from mail_outbox m
       where m.emptied_at is null and m.created_at > f.created_at - interval '1 day' and m.shop_id is null
-        and m.recipient = %(recipient)s and m.status = 'sent' and m.sent_at > f.failed_at))
+        and m.recipient = %(recipient)s and m.status = 'sent' and m.sent_at > f.failed_at
+       and m.sent_at <= {_LATEST}))
  order by f.channel, f.failed_at
 """  # noqa: S608 - constants only
 
 _SENT = """
-insert into alert_channels as c (name, sent_at) values (%(name)s, clock_timestamp())
-on conflict (name) do update set sent_at = greatest(c.sent_at, excluded.sent_at)
+insert into alert_channels (name, sent_at) values (%(name)s, clock_timestamp())
+on conflict (name) do update set sent_at = excluded.sent_at
 """
 _NOT_PLANNED = """
-insert into alert_channels as c (name, not_planned_at) values (%(name)s, clock_timestamp())
+insert into alert_channels (name, not_planned_at) values (%(name)s, clock_timestamp())
 on conflict (name) do update set not_planned_at = excluded.not_planned_at
 """
 

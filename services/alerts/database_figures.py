@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.alerts.figures import CollectFigures, Figure, Figures
+from services.alerts.figures import CLOCKS_APART, CollectFigures, Figure, Figures
 from services.alerts.rules import FIGURE_RULES
 from services.alerts.thresholds import load_thresholds
 from services.core.counts import format_count
@@ -23,7 +23,7 @@ SLOW, LARGE = "database_slow", "database_large"
 _STATEMENTS = """
 select statement, number, sum(calls)::bigint as calls
   from statement_stats cross join lateral unnest(latency) with ordinality as histogram(calls, number)
- where minute > %(since)s and process = any(%(process)s::text[])
+ where minute > %(since)s and minute <= %(latest)s and process = any(%(process)s::text[])
  group by statement, number
 """
 _SIZE = "select pg_database_size(current_database())"
@@ -48,8 +48,9 @@ def measure_statements(tx: Connection, now: datetime) -> Figures:
     Without a statement nobody knows whether the database is slow.
     """
     rule = FIGURE_RULES[SLOW]
+    values = {"since": now - rule.window, "latest": now + CLOCKS_APART, "process": list(WEB)}
     found: dict[str, list[int]] = {}
-    for row in tx.exec_driver_sql(_STATEMENTS, {"since": now - rule.window, "process": list(WEB)}):
+    for row in tx.exec_driver_sql(_STATEMENTS, values):
         found.setdefault(row.statement, [0] * BUCKETS)[row.number - 1] = row.calls
     if not found:
         return {}

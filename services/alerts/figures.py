@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from time import monotonic
 from typing import Any, NamedTuple
@@ -15,6 +15,9 @@ from services.core.db import is_connection_fault
 from services.core.sentry import capture_bug
 from services.ledger.work import FLEET
 
+CLOCKS_APART = timedelta(minutes=2)
+"""What has a later time than this from now is of a clock that was wrong: it counts for no figure, and a
+message of such a time holds no other back."""
 EVALUATION_SECONDS = 20.0
 """Figures that are not collected by then are left out: an evaluation holds the lock of the rules."""
 

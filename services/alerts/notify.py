@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from services.alerts.channel_figures import record_not_planned
 from services.alerts.channels import Channel, list_channels
 from services.alerts.decide import Change
+from services.alerts.figures import CLOCKS_APART
 from services.alerts.messages import Notice
 from services.alerts.quiet import list_windows
 from services.core.locks import lock_objects
@@ -28,8 +29,6 @@ from services.ledger.work import FLEET, NewWork
 GATHER = timedelta(minutes=5)
 REPEAT_AFTER = timedelta(minutes=30)
 """A P1 that nobody acknowledged is sent again after this time; else its holder is reminded without a note."""
-CLOCKS_APART = timedelta(minutes=2)
-"""A message of a later time than this from now is of a clock that was wrong, and holds nothing back."""
 ESCALATE_AFTER = timedelta(hours=2)
 """A P1 that is open for so long is sent once more, with two failed actions any incident is.
 

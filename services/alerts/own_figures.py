@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.alerts import database_figures, work_figures
 from services.alerts.channel_figures import CHANNEL_FAILED, collect_channel_figures
 from services.alerts.channels import list_channels
-from services.alerts.figures import CollectFigures, Figure, Figures, collect_each, make_figure
+from services.alerts.figures import CLOCKS_APART, CollectFigures, Figure, Figures, collect_each, make_figure
 from services.alerts.rules import FIGURE_RULES
 from services.ledger.health import list_components_down, read_heartbeats, read_leases
 from services.ledger.request_errors import NO_FAULT
@@ -27,18 +27,18 @@ select 100.0 * failed / requests as value, shop_id, route as subject, route, req
   from (select s.id as shop_id, c.route, sum(c.count)::int as requests,
                sum(c.count) filter (where c.status >= 500)::int as failed
           from request_counts c left join shops s on s.slug = c.shop
-         where c.minute > %(since)s and c.outcome <> all(%(no_fault)s)
+         where c.minute > %(since)s and c.minute <= %(latest)s and c.outcome <> all(%(no_fault)s)
          group by s.id, c.route) counted
  where failed > 0
 union all
 select notified_value, nullif(shop_id, 0), subject, subject, 0, 0 from alert_states
  where rule = 'requests_failed' and opened_at is not null
-   and not exists (select from request_counts where minute > %(since)s)
+   and not exists (select from request_counts where minute > %(since)s and minute <= %(latest)s)
 """
 _SIGNATURE_FAILURES = r"""
 with counted as (
   select shop, provider, address, sum(count) as count from webhook_senders
-   where hour > %(since)s::timestamptz - interval '1 hour' group by 1, 2, 3
+   where hour > %(since)s::timestamptz - interval '1 hour' and hour <= %(latest)s group by 1, 2, 3
 ), senders as (
   select shop, provider, array_agg(address || ' (' || count || ')' order by count desc, address) as list
     from counted group by 1, 2
@@ -48,7 +48,7 @@ select sum(c.count) as value, s.id as shop_id, c.provider as subject, c.provider
        coalesce(array_to_string(a.list[:3], ', '), 'unknown addresses') as senders, a.list[:10] as addresses
   from request_counts c join shops s on s.slug = c.shop
   left join senders a on (a.shop, a.provider) = (c.shop, c.provider)
- where c.minute > %(since)s and c.outcome = %(invalid_signature)s
+ where c.minute > %(since)s and c.minute <= %(latest)s and c.outcome = %(invalid_signature)s
  group by s.id, c.provider, a.list
 """
 _LOCKS_STUCK = """
@@ -137,6 +137,7 @@ def bind_values(rule: str, now: datetime) -> dict[str, object]:
     return {
         "now": now,
         "since": now - FIGURE_RULES[rule].window,
+        "latest": now + CLOCKS_APART,
         "stuck": now - STUCK_AFTER,
         "invalid_signature": INVALID_SIGNATURE,
         "no_fault": list(NO_FAULT),

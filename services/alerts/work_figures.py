@@ -24,7 +24,7 @@ insert into topic_backlogs (minute, topic, ready)
 select %(minute)s, v.topic, v.ready from unnest(%(topic)s::text[], %(ready)s::int[]) as v(topic, ready)
 on conflict do nothing
 """
-_DELETE_OLD = "delete from topic_backlogs where minute < %(until)s"
+_DELETE_OLD = "delete from topic_backlogs where minute < %(until)s or minute > %(now)s"
 # The newest sample that is old enough.
 _FIND_EARLIER = """
 select topic, ready from topic_backlogs
@@ -65,7 +65,7 @@ def _collect_backlog(tx: Connection, now: datetime) -> Figures:
 def _find_growing(tx: Connection, topics: Sequence[Row[Any]], now: datetime) -> list[Figure]:
     """Return a figure for each topic with more ready work than 15 minutes ago: minutes past its limit."""
     minute = now.replace(second=0, microsecond=0)
-    tx.exec_driver_sql(_DELETE_OLD, {"until": now - KEPT})
+    tx.exec_driver_sql(_DELETE_OLD, {"until": now - KEPT, "now": now})
     earlier = {row.topic: row.ready for row in tx.exec_driver_sql(_FIND_EARLIER, {"until": now - GROWS_FOR})}
     samples = [(row.topic, row.due) for row in topics]
     tx.exec_driver_sql(_SAMPLE, {**arrays("topic ready", samples), "minute": minute})

@@ -7,11 +7,13 @@ from sqlalchemy import Connection
 from services.audit.append import Mutation, append_change
 from services.ledger.health import HEARTBEAT_LIMIT
 
+_LIMIT = f"{HEARTBEAT_LIMIT.seconds} s"
 _SENT = f"""
 insert into heartbeats as h (name, at, detail)
 values ('beat', %(now)s, jsonb_build_object('since', %(now)s::timestamptz))
 on conflict (name) do update set at = excluded.at, detail =
-  case when excluded.at - h.at <= interval '{HEARTBEAT_LIMIT.seconds} s' and h.detail ? 'since'
+  case when h.at between excluded.at - interval '{_LIMIT}' and excluded.at + interval '{_LIMIT}'
+            and h.detail ? 'since'
        then h.detail - 'refused_at' else excluded.detail end
 """  # noqa: S608 - constants only
 _REFUSED = """

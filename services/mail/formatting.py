@@ -67,8 +67,8 @@ def moment(context: Mapping[str, Any], value: datetime) -> str:
 
 
 def span(value: timedelta) -> str:
-    """Return a duration in its two largest units: "45 min", "2 h 10 min"."""
-    whole = int(value.total_seconds())
+    """Return a duration in its two largest units: "45 min", "2 h 10 min"; a negative one is "0 s"."""
+    whole = max(0, int(value.total_seconds()))
     units = ((whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
     parts = [f"{count:,} {unit}" for count, unit in units if count]
     return " ".join(parts[:2]) or "0 s"

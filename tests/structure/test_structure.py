@@ -67,14 +67,16 @@ def test_every_planned_topic_exists_and_every_ingest_is_planned() -> None:
     assert {name for name in TOPICS if name.endswith("_ingest")} <= planned
 
 
-def test_every_beat_entry_names_a_task_and_a_queue_that_exist() -> None:
+def test_every_beat_entry_names_a_task_and_a_queue_that_exist_and_a_clock_that_is_not_set() -> None:
     from beat_schedule import SCHEDULE
+    from services.core.clock import steady_now
     from tasks.celery import app
 
     app.loader.import_default_modules()
     for name, entry in SCHEDULE.items():
         assert entry["task"] in app.tasks, name
         assert entry["options"]["queue"] in QUEUES, name
+        assert entry["schedule"].nowfun is steady_now, name
     assert {entry["args"][0] for name, entry in SCHEDULE.items() if name.startswith("canary-")} == set(QUEUES)
 
 
