@@ -15,7 +15,7 @@ from services.core.pg_arrays import arrays, text_array
 from services.mail.suppressions import normalize_address
 from services.outreach.person import COLUMNS, MAX_PEOPLE, REQUIRED, NewPerson, PeopleInvalid, PersonParser
 
-# In the order of their ids, as a step's composition locks them.
+# All at once in the order of their ids, as a step's composition locks them.
 _LOCK = """
 select id from outreach_people where shop_id = %(shop_id)s and external_id = any(%(external_id)s::text[])
  order by id for update
@@ -88,6 +88,8 @@ def import_people(
     """Insert or change ``people``, and insert their consents; a repeated import changes nothing."""
     counts = [0] * len(ImportCounts._fields)
     ordered = sorted(people, key=lambda one: one.external_id)
+    ids = text_array([one.external_id for one in ordered])
+    tx.exec_driver_sql(_LOCK, {"shop_id": shop_id, "external_id": ids})
     for part in _split(ordered):
         for index, count in enumerate(_import_part(tx, shop_id, part, author["now"])):
             counts[index] += count
@@ -111,7 +113,6 @@ def _import_part(
     usual = {"shop_id": shop_id, "now": now}
     names = "external_id email name timezone signed_up_at last_active_at"
     values = arrays(names, [[getattr(one, name) for name in names.split()] for one in people])
-    tx.exec_driver_sql(_LOCK, usual | {"external_id": values["external_id"]})
     is_new = [bool(found) for found in tx.exec_driver_sql(_UPSERT, usual | values).scalars()]
     consents = [
         (one.external_id, given.basis, given.source, given.given_at, given.expires_at)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from threading import Thread
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.core.db import transaction
+from services.outreach.audience import Segment, lock_people
+from services.outreach.people import ImportCounts
 from services.outreach.plan import find_start, plan_person
 from services.outreach.series import SERIES
 from tests.outreach.audience import DAY, NINE, TWO_PM, Audience
@@ -129,8 +133,6 @@ def test_a_missed_run_sends_its_step_a_day_late_and_loses_older_ones(audience: A
 
 
 def test_two_runs_at_once_send_each_step_once(audience: Audience) -> None:
-    from threading import Thread
-
     audience.add(*[{"external_id": f"u-{n}", "signed_up_at": NINE - 2 * DAY} for n in range(40)])
     audience.start("send-reminders", NINE)
     audience.start("send-reminders", NINE, force=True)
@@ -146,3 +148,26 @@ def test_two_runs_at_once_send_each_step_once(audience: Audience) -> None:
     assert found == [(40, 40)]
     assert audience.rows("select count(*) from outreach_sends where status = 'mailed'") == [(40,)]
     assert len(audience.smtp.mails) == 40
+
+
+def test_an_import_of_several_statements_locks_people_in_the_order_of_their_ids(
+    audience: Audience, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As composition does: in another order the two wait for each other."""
+    audience.add({"external_id": "b"})
+    audience.add({"external_id": "a"})
+    monkeypatch.setattr("services.outreach.people.MAX_PEOPLE", 1)
+    changed = [{"external_id": "a", "name": "Ada"}, {"external_id": "b", "name": "Bo"}, {"external_id": "c"}]
+    found: list[Any] = []
+    other = Thread(target=lambda: found.append(audience.add(*changed)))
+    series, shop_id = SERIES["reminders"], audience.shop.id
+    waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    with transaction(audience.engine) as tx:
+        lock_people(tx, series, Segment(shop_id, 1, 1), NINE)
+        other.start()
+        while not audience.rows(waits):
+            assert other.is_alive()
+        lock_people(tx, series, Segment(shop_id, 2, 2), NINE)
+    other.join()
+
+    assert found == [ImportCounts(new=1, changed=2, unchanged=0, consents=1)]
