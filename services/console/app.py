@@ -8,14 +8,14 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import IntegerConverter, Map
 
 from services.console.account import account_blueprint
-from services.console.answers import json_error
+from services.console.answers import has_cron_secret, json_error
 from services.console.api_changes import add_api_changes
 from services.console.api_people import add_api_people
 from services.console.api_readings import add_api_readings
 from services.console.api_views import add_api_rows
 from services.console.audit import audit_blueprint
 from services.console.audit_pages import audit_pages_blueprint
-from services.console.auth import control_access, has_cron_secret
+from services.console.auth import control_access
 from services.console.bulk import bulk_blueprint
 from services.console.cron import cron_blueprint
 from services.console.details import details_blueprint

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from hmac import compare_digest
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, current_app, g, redirect, render_template, request, session, url_for
 from flask_security import current_user, logout_user
@@ -12,13 +12,18 @@ from flask_security.utils import check_and_update_authn_fresh
 from flask_wtf.csrf import CSRFProtect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.datastructures import Headers
 
 from services.accounts.api_tokens import PREFIX, find_token_access
 from services.accounts.people import find_access
 from services.accounts.roles import WITHOUT_SECOND_FACTOR, Access, Role
 from services.accounts.sessions import find_session
-from services.console.answers import RETRY_AFTER_SECONDS, database_unavailable, json_error
+from services.console.answers import (
+    RETRY_AFTER_SECONDS,
+    database_unavailable,
+    has_cron_secret,
+    json_error,
+    read_bearer,
+)
 from services.console.lists import LISTS
 from services.console.rates import limit_rates
 from services.console.row_actions import ROW_ACTIONS
@@ -29,8 +34,6 @@ from services.core.settings import Settings
 from services.ingress.connections import find_client
 from services.ingress.page_stats import note_fault
 
-SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
-_BEARER = "bearer "
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PUBLIC_ROUTES: Final = frozenset(
@@ -189,7 +192,8 @@ def control_access(app: Flask, settings: Settings) -> None:
         is_token = _find_caller()
         if is_token and request.blueprint in PERSONAL_BLUEPRINTS:
             return json_error(403, "forbidden", f"{request.path} needs a person: open it in a browser")
-        is_form = not is_token and not (g.access is None and request.path.startswith("/api/"))
+        # Without access nothing but the public routes changes anything: such a caller is sent to sign in.
+        is_form = not is_token and (g.access is not None or endpoint in PUBLIC_ROUTES)
         if is_form and request.method not in SAFE_METHODS:
             csrf.protect()
         refusal = None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
@@ -229,8 +233,7 @@ def _find_caller() -> bool:
     A request with an API token is not that of a browser: its cookie gives no access. A cookie whose session
     ended is signed out in each request, because Flask-Security reads the cookie too.
     """
-    given = request.headers.get("Authorization", "")
-    token = given[len(_BEARER) :].strip() if given[: len(_BEARER)].lower() == _BEARER else ""
+    token = read_bearer(request.headers)
     is_token = token.startswith(PREFIX)
     access = _find_session_access() if current_user.is_authenticated else None
     if is_token:
@@ -257,7 +260,7 @@ def _check_role(endpoint: str) -> Any:
     is_page = not request.path.startswith("/api/")
     if g.access is None:
         if is_page:
-            return redirect(url_for("security.login", next=request.full_path.rstrip("?")))
+            return redirect(url_for("security.login", next=_find_page()))
         return json_error(401, "unauthorized", "send an API token as Authorization: Bearer sf_...")
     needed = PAGE_ROUTES.get(endpoint) or CHANGE_ROUTES.get(endpoint)
     if endpoint in ACCOUNT_ROUTES or (needed and g.access.highest >= needed):
@@ -268,6 +271,14 @@ def _check_role(endpoint: str) -> Any:
     if is_page:
         return render_template("error.html", title="Not allowed", detail=detail), 403
     return json_error(403, "forbidden", detail)
+
+
+def _find_page() -> str:
+    """Return the page to open after the sign-in: this one, or the one whose form was sent."""
+    if request.method in SAFE_METHODS:
+        return request.full_path.rstrip("?")
+    sender = urlsplit(request.referrer or "")
+    return f"{sender.path}?{sender.query}".rstrip("?") if sender.netloc == request.host else "/"
 
 
 def needs_fresh_sign_in(endpoint: str) -> Any:
@@ -281,20 +292,3 @@ def needs_fresh_sign_in(endpoint: str) -> Any:
     values = {name: value for name, value in (request.view_args or {}).items() if name in wanted}
     page = url_for(page, **values)
     return redirect(url_for("security.verify", next=page))
-
-
-def has_cron_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
-    """Return, in constant time, whether one of the three headers has one of ``cron_secrets``.
-
-    An empty secret matches nothing.
-    """
-    given = [headers.get(name, "") for name in SECRET_HEADERS]
-    authorization = headers.get("Authorization", "")
-    if authorization[: len(_BEARER)].lower() == _BEARER:
-        given.append(authorization[len(_BEARER) :].strip())
-    found = False
-    for wanted in filter(None, cron_secrets):
-        for candidate in given:
-            # Bytes, because ``compare_digest`` does not accept text that is not ASCII.
-            found |= compare_digest(candidate.encode("latin-1", "replace"), wanted.encode())
-    return found

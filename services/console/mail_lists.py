@@ -64,12 +64,21 @@ def find_people(tx: Connection, values: Values) -> Select[Any]:
         else_="none",
     )
     of_person = select(consent).where(one.person_id == outreach_people.c.id).scalar_subquery()
-    found = select_newest(tx, outreach_people, values, "created_at")
+    found, person = select_newest(tx, outreach_people, values, "created_at"), outreach_people.c
+    if "shop" in values:  # by the indexes that begin with the shop
+        if "external_id" in values:
+            found = found.where(person.external_id == values["external_id"])
+        if "address" in values:
+            found = found.where(person.email == values["address"].lower())
     return found.add_columns(of_person.label("consent"))
 
 
 def find_sends(tx: Connection, values: Values) -> Select[Any]:
-    return select_newest(tx, outreach_sends, values, "created_at")
+    found = select_newest(tx, outreach_sends, values, "created_at")
+    for name in ("person", "run"):
+        if name in values:
+            found = found.where(outreach_sends.c[f"{name}_id"] == values[name])
+    return found
 
 
 def _is_shown_id(rows: FromClause, value: Any) -> ColumnElement[bool]:

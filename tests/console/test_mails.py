@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
 from services.cli.mail.preview import MAIL_TYPES, SAMPLE_SHOP
+from services.console import list_candidates
 from services.console.lists import LISTS
 from services.console.mail_page import SECRET_KINDS
 from services.core.clock import utc_now
@@ -29,6 +30,10 @@ values (:id, :shop, cast(:id as text), :kind, 'p', :address, :subject, :text, '<
 _PERSON = """
 insert into outreach_people (id, shop_id, external_id, email, name, timezone, created_at, changed_at)
 overriding system value values (:id, 1, :own, :address, 'Grace', 'UTC', now(), now())
+"""
+_SEND = """
+insert into outreach_sends (person_id, shop_id, series, step, run_id, local_day, status, created_at)
+values (:id, 1, 'founder', 'day1', :id, '2026-11-20', 'mailed', now())
 """
 _CONSENT = """
 insert into outreach_consents (person_id, shop_id, basis, source, given_at, created_at, expires_at,
@@ -233,3 +238,27 @@ def test_the_rows_of_a_shop_are_read_by_its_index(engine: Engine, name: str) -> 
             plan = "\n".join(tx.execute(text(f"explain {statement}")).scalars())
             assert "_shop_id on" in plan
             assert "Sort" not in plan.partition("SubPlan")[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sends?person=1",
+        "sends?run=1",
+        "people?shop=harbour&external_id=own-1",
+        f"people?shop=harbour&address=1{ADDRESS}",
+    ],
+)
+def test_one_person_or_run_is_found_among_more_rows_than_are_searched(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(list_candidates, "MOST", 3)
+    add_shops(engine)
+    with transaction() as tx:
+        for number in range(1, 9):
+            values = {"id": number, "own": f"own-{number}", "address": f"{number}{ADDRESS}"}
+            tx.execute(text(_PERSON), values)
+            tx.execute(text(_SEND), values)
+    admin = sign_in_as(make_console(engine), Role.ADMIN)
+
+    assert ask(admin, f"/api/v1/{path}")["count"] == 1

@@ -7,8 +7,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from werkzeug.datastructures import Headers
 
-from services.console import auth
-from services.console.auth import has_cron_secret
+from services.console import answers
+from services.console.answers import has_cron_secret
 from services.core.settings import Settings
 from tests.jobs.cron_client import RUNS, SECRET, open_client, open_client_with_jobs
 from tests.jobs.job_rows import runs
@@ -80,13 +80,13 @@ def test_previous_secret_is_accepted_until_it_is_removed(client: FlaskClient, se
 
 def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    real = auth.compare_digest
+    real = answers.compare_digest
 
     def compare(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
         return real(one, other)
 
-    monkeypatch.setattr(auth, "compare_digest", compare)
+    monkeypatch.setattr(answers, "compare_digest", compare)
     headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
 
     assert has_cron_secret(headers, ["right"])
