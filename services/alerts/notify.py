@@ -1,6 +1,8 @@
 """Notifies the channels of what changed: an incident opened, got worse, has no person yet, is open
 for long, or ended.
 
+The end of an incident that opened again waits until ``GATHER`` after that: one that comes and goes is open.
+
 The first message of a rule leaves at once. Changes of the same rule at more shops wait ``GATHER`` and leave
 as one message, so fifty shops with one fault are two messages. Quiet hours and maintenance windows hold
 changes back; what is due when they end leaves then. A P1 waits only for a P1 of its rule,
@@ -46,6 +48,8 @@ _FAILED = f"""
 _FIND_DUE = f"""
 with changed as (
   select i.*, split_part(i.rule, ':', 1) as base, case
+      when i.status = 'resolved' and i.resolved_by is null and i.reopened_at > %(gathered)s
+           and i.reopened_at <= %(latest)s then null
       when i.status = 'resolved' then 'recovered'
       when i.notified_change in ('', 'recovered') then 'opened'
       when i.worsened_at > i.notified_at then 'worsened'

@@ -16,7 +16,7 @@ from sentry_sdk.envelope import Envelope, Item, PayloadRef
 from sentry_sdk.utils import BadDsn, Dsn
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.providers.http import parse_retry_after
+from services.providers.http import parse_retry_after, post
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 WAIT_UNSTATED = timedelta(seconds=60)
@@ -50,10 +50,16 @@ def _send(http: httpx.Client, dsn: str, envelope: Envelope, category: str, refus
     except BadDsn as fault:
         raise Misconfigured("sentry.dsn_unreadable", f"SENTRY_DSN cannot be read: {fault}") from None
     headers = {"Content-Type": "application/x-sentry-envelope", "X-Sentry-Auth": auth.to_header()}
-    try:
-        answer = http.post(auth.get_api_url(), content=envelope.serialize(), headers=headers, timeout=TIMEOUT)
-    except httpx.HTTPError as fault:
-        raise RetryLater("sentry.unavailable", f"no answer from Sentry: {type(fault).__name__}") from fault
+    answer = post(
+        "sentry",
+        auth.get_api_url(),
+        headers,
+        http=http,
+        is_repeatable=True,
+        is_cut=True,
+        content=envelope.serialize(),
+        timeout=TIMEOUT,
+    )
     if not answer.is_success:
         raise _make_error(answer, category, refused)
 

@@ -74,7 +74,8 @@ def test_an_address_that_hangs_is_tried_again(engine: Engine, web: Web, impatien
     assert state(engine) == ("error", "slack.no_answer")
 
 
-def test_an_answer_that_never_ends_is_read_in_part(engine: Engine) -> None:
+@pytest.mark.parametrize("setting", ["SLACK_WEBHOOK_URL", "ALERT_WEBHOOK_URL", "SENTRY_DSN"])
+def test_an_answer_that_never_ends_is_read_in_part(engine: Engine, setting: str) -> None:
     """Each byte comes in time, so no read times out."""
     server, stop = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
@@ -87,10 +88,10 @@ def test_an_answer_that_never_ends_is_read_in_part(engine: Engine) -> None:
                 connection.sendall(b"x")
 
     threading.Thread(target=drip, daemon=True).start()
-    address = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    address = f"http://key@127.0.0.1:{server.getsockname()[1]}/1"
     fire(engine, failure())
     try:
-        with settings_of(SLACK_WEBHOOK_URL=address, ALLOW_PRIVATE_URLS="1"), Web() as web:
+        with settings_of(**{setting: address, "ALLOW_PRIVATE_URLS": "1"}), Web() as web:
             sender = threading.Thread(target=notify, args=(engine, web, NOW), daemon=True)
             sender.start()
             sender.join(60)

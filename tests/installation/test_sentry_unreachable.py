@@ -53,7 +53,7 @@ def test_the_fleet_works_and_stops_in_time(
         with start_journey_fleet(servers, environment, tmp_path, name, settings) as fleet:
             pids = fleet.supervisor.pids()
             report_errors(fleet)
-            check_work(fleet)
+            check_work(fleet, "sentry.no_answer" if accepts else "sentry.unavailable")
             assert fleet.supervisor.pids() == pids
             seconds = stop(fleet, waits=accepts)
         log = (tmp_path / "log").read_text()
@@ -86,15 +86,15 @@ def report_errors(fleet: JourneyFleet) -> None:
             owner.execute("alter table inbound_events_away rename to inbound_events")
 
 
-def check_work(fleet: JourneyFleet) -> None:
-    """Check that orders are recorded, and that Slack gets an alert while Sentry's message waits."""
+def check_work(fleet: JourneyFleet, code: str) -> None:
+    """Check that orders are recorded, and that Slack gets an alert while Sentry's message has ``code``."""
     shop = fleet.shops[1]
     orders = [fleet.sell(shop, fleet.reserve_item(shop)) for _ in range(5)]
     with fleet.engine.begin() as tx:
         record_incidents(tx, [Incident(None, RULE, "2026-11-28", "P3", "as planned")], utc_now())
     wait_for(lambda: fleet.count_orders(orders) == len(orders), seconds=60)
     wait_for(lambda: texts_about(fleet, RULE, "opened"), seconds=90)
-    waits = [("error", "sentry.unavailable")]
+    waits = [("error", code)]
     wait_for(lambda: fleet.select(WORK, topic=TOPIC, channel="sentry") == waits, seconds=90)
 
 

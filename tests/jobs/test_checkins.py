@@ -158,7 +158,7 @@ def test_checkin_is_posted_to_the_dsn_with_its_key(web: Web) -> None:
     ("answer", "fault", "code", "wait_seconds"),
     [
         (Answer(500), RetryLater, "sentry.unavailable", None),
-        (HANGS_UP, RetryLater, "sentry.unavailable", None),
+        (HANGS_UP, RetryLater, "sentry.no_answer", None),
         (Answer(429), RetryLater, "sentry.rate_limited", 60),
         (Answer(429, {"Retry-After": "7"}), RetryLater, "sentry.rate_limited", 7),
         (
