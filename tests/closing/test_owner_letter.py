@@ -189,6 +189,19 @@ def test_a_late_draft_leaves_two_hours_to_read_it(now: str, sent: str) -> None:
     assert planned.replace(tzinfo=None).isoformat("T", "minutes") == sent
 
 
+def test_another_zone_after_the_draft_moves_no_letter_and_makes_no_second_one(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft(shop, monkeypatch)
+    with transaction(shop) as tx:
+        set_shop(tx, "harbour", {"timezone": "Asia/Tokyo"}, now=DRAFTED)
+    draft(shop, monkeypatch, now=DRAFTED + timedelta(hours=7))
+
+    assert work(shop, monkeypatch, TUESDAY - timedelta(minutes=1)) == [None]
+    assert work(shop, monkeypatch, TUESDAY) == ["mailed"]
+    assert rows(shop, MAILS) == [("owner@example.com", "2026-W47")]
+
+
 def test_a_person_changes_holds_and_approves_a_letter(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     draft(shop, monkeypatch)
 

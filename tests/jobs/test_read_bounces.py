@@ -131,6 +131,7 @@ def test_a_report_is_stored_with_the_mail_whose_headers_it_returns(
 def test_other_mail_and_reports_of_unknown_mails_change_nothing_and_are_not_read_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, server: ImapServer
 ) -> None:
+    """Mautic 2761: an automatic reply counted as a refusal of all mail."""
     (mail,) = send(engine)
     broken = report(mail["message_id"]).replace(b"message/delivery-status", b"text/plain")
     server.messages = [
