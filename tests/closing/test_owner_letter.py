@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from random import Random
-from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +16,7 @@ from services.alerts.people import add_note, resolve_by_person
 from services.cli.main import main
 from services.closing.letter_draft import CLOSING, MOST_INCIDENTS, Problem, WeekRecord, write_letter
 from services.closing.letter_job import draft_owner_letter, plan_send_time, send_letters
-from services.closing.letters import add_planned, approve_letter, hold_letter
+from services.closing.letters import add_planned
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobRun
@@ -189,19 +188,6 @@ def test_a_late_draft_leaves_two_hours_to_read_it(now: str, sent: str) -> None:
     assert planned.replace(tzinfo=None).isoformat("T", "minutes") == sent
 
 
-def test_another_zone_after_the_draft_moves_no_letter_and_makes_no_second_one(
-    shop: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draft(shop, monkeypatch)
-    with transaction(shop) as tx:
-        set_shop(tx, "harbour", {"timezone": "Asia/Tokyo"}, now=DRAFTED)
-    draft(shop, monkeypatch, now=DRAFTED + timedelta(hours=7))
-
-    assert work(shop, monkeypatch, TUESDAY - timedelta(minutes=1)) == [None]
-    assert work(shop, monkeypatch, TUESDAY) == ["mailed"]
-    assert rows(shop, MAILS) == [("owner@example.com", "2026-W47")]
-
-
 def test_a_person_changes_holds_and_approves_a_letter(shop: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     draft(shop, monkeypatch)
 
@@ -227,32 +213,6 @@ def test_a_person_changes_holds_and_approves_a_letter(shop: Engine, monkeypatch:
         "letter.approve",
         "letter.mail",
     ]
-
-
-@pytest.mark.parametrize(("second", "status"), [(approve_letter, "approved"), (hold_letter, "held")])
-def test_of_two_people_at_once_the_second_decides_about_what_the_first_left(
-    shop: Engine, monkeypatch: pytest.MonkeyPatch, second: Any, status: str
-) -> None:
-    draft(shop, monkeypatch)
-
-    def decide() -> None:
-        with transaction(shop) as tx:
-            second(tx, 1, by="bo", now=LATER)
-
-    other = Thread(target=decide)
-    with transaction(shop) as tx:
-        hold_letter(tx, 1, by="ada", now=LATER)
-        other.start()
-        waits = (
-            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        )
-        while not rows(shop, waits):
-            assert other.is_alive()
-    other.join()
-
-    assert rows(shop, LETTERS)[0][1] == status
-    states = "select before ->> 'status', after ->> 'status' from audit_mutations"
-    assert rows(shop, f"{states} where table_name = 'owner_letters'") == [("draft", "held"), ("held", status)]
 
 
 def test_a_letter_without_an_address_is_held_and_mailed_once_there_is_one(

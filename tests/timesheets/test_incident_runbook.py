@@ -92,3 +92,25 @@ def test_an_expired_graph_secret_is_named_and_the_report_goes_out_with_a_new_one
         sent: list[Any] = service.mails
     assert company.rows(RUNS) == [("2026-W47", "sent", "")]
     assert any("Payroll" in str(mail) for mail in sent)
+
+
+def test_a_client_secret_that_was_rotated_is_recorded_in_the_app_and_the_company_connects_again(
+    company: Company, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.save()
+    company.control(client_secrets=["s-2"], expire_tokens=True)
+    fire(company, admin, monkeypatch)
+    assert company.rows(RUNS) == [("2026-W47", "failed", "quickbooks_time.client_refused")]
+    assert "refused: quickbooks_time.client_refused" in admin.get("/platform/health").text
+
+    secret = {"name": "quickbooks-time-client-secret", "value": "s-2"}
+    assert "quickbooks-time-client-secret is recorded" in post(admin, "/shops/harbour/secrets", **secret)
+    url, _ = begin(admin)
+    post(admin, "/oauth/quickbooks-time/callback", **come_back(admin, url))
+    assert "refused: quickbooks_time" not in admin.get("/platform/health").text
+
+    # The next cycle sends the report; no person starts it.
+    fire(company, admin, monkeypatch)
+    fire(company, admin, monkeypatch)
+    assert company.rows(RUNS) == [("2026-W47", "sent", "")]
+    assert company.rows(MAILS) == [("pay@harbour.example", "sent")]
