@@ -249,7 +249,7 @@ def _response(text: str, schema: Document) -> Document:
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
     lines = [
-        "## Scan, queues, jobs, audit, reports, letters, mails, rows, actions and saved filters",
+        "## Scan, connections, queues, jobs, audit, reports, letters, rows, actions and saved filters",
         "",
         "| operation | does | body |",
         "| --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""``/api/v1/scan``, ``queues``, ``jobs``, ``reports`` and ``letters``: what the pages show, as JSON."""
+"""``/api/v1/scan``, ``queues``, ``connections`` ...: what the pages show that are no list, as JSON."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,8 +9,10 @@ from flask import Blueprint, Response, g, request
 from services.accounts.roles import Role
 from services.closing.letters import describe_state, list_letters
 from services.console.answers import Answer, json_error
+from services.console.connection_lines import list_company_lines
 from services.console.job_lines import STATES as JOB_STATES
 from services.console.job_lines import JobPlaceLine, JobsReader
+from services.console.list_page import MAX_CANDIDATES
 from services.console.list_reader import find_visible_slugs
 from services.console.openapi import MAX_ROWS
 from services.console.queue_reading import QueueLine, QueueReader, list_queue_lines
@@ -19,6 +21,7 @@ from services.console.scan_facts import STATES, ShopScan
 from services.console.scan_reading import ScanReader
 from services.core.db import transaction
 from services.core.errors import describe_unknown
+from services.ledger.dead_groups import list_dead_groups
 from services.timesheets.definition import describe
 from services.timesheets.store import list_reports, list_runs
 
@@ -28,6 +31,8 @@ def add_api_readings(blueprint: Blueprint, scan: ScanReader, queues: QueueReader
     blueprint.add_url_rule("/scan", "show_scan", lambda: _show_scan(scan))
     blueprint.add_url_rule("/reports", "list_reports", _list_reports)
     blueprint.add_url_rule("/letters", "list_letters", _list_letters)
+    blueprint.add_url_rule("/connections", "list_connections", _list_connections)
+    blueprint.add_url_rule("/dead", "list_dead", _list_dead)
     blueprint.add_url_rule("/queues", "show_queues", lambda: _show_queues(queues))
     blueprint.add_url_rule("/jobs", "show_jobs", lambda: _show_jobs(jobs))
 
@@ -84,6 +89,34 @@ def _list_letters() -> Response | Answer:
     ]
     found = _choose(lines, {})
     return _answer({"at": g.at, "letters": found}) if isinstance(found, list) else found
+
+
+def _list_connections() -> Response | Answer:
+    visible = g.access.shops_with(Role.VIEWER)
+    with transaction() as tx:
+        every = [one for one in list_company_lines(tx, g.at) if visible is None or one.shop_id in visible]
+    names = ("provider", "state", "text", "since", "ends_at")
+    lines = [
+        {"shop": one.slug or None, "secrets": [secret._asdict() for secret in one.secrets]}
+        | {name: getattr(one, name) for name in names}
+        for one in every
+    ]
+    found = _choose(lines, {"state": STATES})
+    return _answer({"at": g.at, "connections": found}) if isinstance(found, list) else found
+
+
+def _list_dead() -> Response | Answer:
+    with transaction() as tx:
+        groups = list_dead_groups(tx, g.access.shops_with(Role.VIEWER), MAX_CANDIDATES, MAX_ROWS)
+        slugs = find_visible_slugs(tx, g.access)
+    names = ("topic", "error_code", "count", "oldest", "newest")
+    lines = [
+        {"shop": slugs.get(one.shop_id) if one.shop_id else None}
+        | {name: getattr(one, name) for name in names}
+        for one in groups
+    ]
+    found = _choose(lines, {})
+    return _answer({"at": g.at, "dead": found}) if isinstance(found, list) else found
 
 
 def _show_queues(reader: QueueReader) -> Response | Answer:

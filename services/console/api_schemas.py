@@ -60,6 +60,18 @@ _LETTER: Document = {
     **dict.fromkeys(("shop", "state", "week", "subject", "body", "reason", "drafted_at", "send_at"), STRING),
     **dict.fromkeys(("sent_at", "error_code"), TEXT),
 }
+_TIMES = dict.fromkeys(("recorded_at", "previous_until", "used_at", "previous_used_at"), TEXT)
+_CONNECTION: Document = {
+    "shop": TEXT | {"description": "the shop's slug; null: the fleet"},
+    **dict.fromkeys(("provider", "state", "text"), STRING),
+    **dict.fromkeys(("since", "ends_at"), TEXT),
+    "secrets": {"type": "array", "items": make_object({"name": STRING, **_TIMES})},
+}
+_DEAD: Document = {
+    "shop": TEXT | {"description": "the shop's slug; null: the fleet"},
+    **dict.fromkeys(("topic", "error_code", "oldest", "newest"), STRING),
+    "count": {"type": "integer"},
+}
 
 
 class Reading(NamedTuple):
@@ -191,6 +203,18 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
         ),
         "reports": Reading(
             "list_reports", "Scheduled reports and their last result.", _list_of("reports", _REPORT), [_SHOP]
+        ),
+        "connections": Reading(
+            "list_connections",
+            "Each shop's providers and the ages of its secrets, never a value; the worst first.",
+            _list_of("connections", _CONNECTION),
+            [_SHOP, _STATE],
+        ),
+        "dead": Reading(
+            "list_dead",
+            "Dead work in groups by topic, shop and error code, the largest first.",
+            _list_of("dead", _DEAD),
+            [_SHOP],
         ),
         "letters": Reading(
             "list_letters", "Letters to owners, the newest week first.", _list_of("letters", _LETTER), [_SHOP]

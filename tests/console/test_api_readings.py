@@ -6,8 +6,10 @@ from sqlalchemy import Engine, text
 
 from beat_schedule import JOBS
 from services.accounts.roles import Role
+from services.core.db import transaction
 from services.ledger.topics import QUEUES, TOPICS
 from tests.console.people import make_console, sign_in_as
+from tests.console.test_other_shops import add_both_shops
 
 ADD_REPORT = """
 insert into reports (shop_id, name, kind, covers, schedule, recipients, formats, overtime, week_begins,
@@ -17,6 +19,9 @@ values (:shop_id, 'Payroll', 'payroll', 'week', '0 6 * * 1', '{}', '{}', 'CA-BC'
 ADD_LETTER = """
 insert into owner_letters (shop_id, week, subject, body, drafted_at, send_at)
 values (:shop_id, '2026-W47', 'a', 'b', now(), now())
+"""
+ADD_SECRET = """
+insert into shop_secrets (shop_id, name, sealed, created_at) values (1, 'stripe-key', 'x', now())
 """
 
 
@@ -79,3 +84,24 @@ def test_reports_and_letters_are_those_of_the_persons_shops(engine: Engine, ids:
     assert (letter["shop"], letter["state"], letter["body"]) == ("harbour", "draft", "b")
     for path in ("reports", "letters"):
         assert person.get(f"/api/v1/{path}?shop=orchard").status_code == 422
+
+
+def test_connections_and_dead_groups_are_those_of_the_pages(engine: Engine) -> None:
+    add_both_shops(engine)
+    with transaction() as tx:
+        tx.execute(text(ADD_SECRET))
+    everybody = sign_in_as(make_console(engine), Role.VIEWER)
+    one = sign_in_as(make_console(engine), Role.VIEWER, email="one@example.com", shops={1: Role.VIEWER})
+
+    dead = [(line["shop"], line["count"]) for line in everybody.get("/api/v1/dead").json["dead"]]
+    assert dead == [("harbour", 3), ("linden", 1)]
+    assert {line["shop"] for line in one.get("/api/v1/dead").json["dead"]} == {"harbour"}
+    shown = one.get("/api/v1/connections").json["connections"]
+    assert [(line["shop"], line["provider"], line["state"]) for line in shown] == [
+        ("harbour", "stripe", "unknown")
+    ]
+    assert shown[0]["secrets"][0]["name"] == "stripe-key"
+    assert "sealed" not in shown[0]["secrets"][0]
+    assert len(everybody.get("/api/v1/connections").json["connections"]) > 1
+    assert everybody.get("/api/v1/connections?state=red").json["connections"] == []
+    assert one.get("/api/v1/dead?shop=linden").status_code == 422
