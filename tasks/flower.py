@@ -92,6 +92,9 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(text, click.get_current_context()) from fault
         check_sign_in(module.options, os.environ)
         if not module.options.unix_socket:
+            if not 0 < module.options.port < 65_536:
+                text = f"--port={module.options.port} should be a whole number from 1 to 65535"
+                raise click.UsageError(text, click.get_current_context())
             check_port("FLOWER_PORT", module.options.port, module.options.address)
         _list_every_queue()
         _count_messages()

@@ -17,6 +17,7 @@ from services.cli.params import DAY
 from services.cli.payments_repair import repair
 from services.cli.usage import hidden_alias
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import InputInvalid
 from services.jobs.schedule import find_due_day
@@ -135,7 +136,7 @@ def trace(reference: str, shop: str, as_json: bool) -> None:
         counts = {} if steps else count_traceable(tx, stored.id)
         missing = find_missing_access(tx, stored)
     if not steps:
-        searched = " and ".join(f"{count:,} {name}" for name, count in counts.items())
+        searched = " and ".join(format_count(count, noun) for noun, count in counts.items())
         hints = [f"{provider}: {lack}" for provider, lack in missing.items()] or [
             f"`fleet backfill run --shop {shop} --since 30d` reads what is missing from their lists"
         ]

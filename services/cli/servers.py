@@ -105,7 +105,8 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         for finding in findings:
             mark, color = ("note ", "yellow") if finding.is_note else ("ok   ", "green")
             mark, color = (mark, color) if finding.ok else ("fault", "red")
-            click.echo(f"{click.style(mark, fg=color)} {finding.check:<{width}} {finding.seen}")
+            seen = finding.seen.replace("\n", f"\n      {'':<{width}} ")
+            click.echo(f"{click.style(mark, fg=color)} {finding.check:<{width}} {seen}")
             if finding.is_note or not finding.ok:
                 click.echo(f"      {'':<{width}} remedy: {finding.remedy}")
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)

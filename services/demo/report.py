@@ -65,7 +65,7 @@ class Stage(Progress):
 
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
     counts, account = figures.counts, figures.account
-    names = {"throttled": "throttled", "failed_503": "failed", "dropped": "answers lost"}
+    names = {"throttled": "throttled", "failed_503": "failed", "dropped": "unanswered"}
     faults = [(label, outside.answers[name]) for name, label in names.items() if outside.answers[name]]
     rows: list[tuple[str, int, str]] = [
         ("received", answers.posts, f"{answers.tried_again} sent again after no or a 5xx answer"),

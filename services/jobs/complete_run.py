@@ -79,7 +79,7 @@ def complete_run(
     mutation = Mutation(
         "job_runs",
         str(run.id),
-        f"{run.job} for {run.period} done: {format_stats(stats)}",
+        f"{run.job} for {run.period} done; {format_stats(stats)}",
         None,
         {"status": "done", "stats": exact, "origin": run.origin},
     )
@@ -143,15 +143,15 @@ def _plan_analytics(run: Row[Any], stats: Mapping[str, Any], now: datetime) -> l
 
 
 def format_stats(stats: Mapping[str, Any]) -> str:
-    """Return ``stats`` as text: "120 ours, 2 breaks, 31.00 CAD charge" (``charge_cad_cents``)."""
+    """Return ``stats`` as text: "ours: 120, breaks: 2, charge: 31.00 CAD" (``charge_cad_cents``)."""
     return ", ".join(_format_figure(name, value) for name, value in stats.items()) or "no figures"
 
 
 def _format_figure(name: str, value: Any) -> str:
     money = _CENTS.fullmatch(name)
     if money is None or type(value) is not int:
-        return f"{value} {name.replace('_', ' ')}"
-    return f"{format_money(value, money[2].upper())} {money[1].replace('_', ' ')}"
+        return f"{name.replace('_', ' ')}: {value}"
+    return f"{money[1].replace('_', ' ')}: {format_money(value, money[2].upper())}"
 
 
 def _find_anomalies(tx: Connection, run: Row[Any], stats: Mapping[str, Any]) -> Sequence[Incident]:
@@ -186,7 +186,7 @@ def _check_duration(seconds: float, min_seconds: float, past_seconds: Sequence[f
 def _check_volume(name: str, volume: float, past_volumes: Sequence[float]) -> str:
     usual = median(past_volumes) if len(past_volumes) >= MIN_HISTORY else 0.0
     if usual >= SMALL_MIN_VOLUME and volume < usual * SMALL_SHARE:
-        return f"has only {volume:g} {name}, but usually {usual:g}"
+        return f"has only {name}: {volume:g}, but usually {usual:g}"
     return ""
 
 

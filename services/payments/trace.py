@@ -75,13 +75,13 @@ select what, id, source, status, amount_cents, currency, at, detail from steps o
 
 
 _COUNT = """
-select (select count(*) from orders where shop_id = %(shop_id)s) as "orders of Shopify",
-       (select count(*) from transactions where shop_id = %(shop_id)s) as "transactions of Stripe"
+select (select count(*) from orders where shop_id = %(shop_id)s) as "order of Shopify",
+       (select count(*) from transactions where shop_id = %(shop_id)s) as "transaction of Stripe"
 """
 
 
 def count_traceable(tx: Connection, shop_id: int) -> dict[str, int]:
-    """Return how many records of each kind ``trace_payment`` searches, by name."""
+    """Return how many records of each kind ``trace_payment`` searches, by their noun."""
     return dict(tx.exec_driver_sql(_COUNT, {"shop_id": shop_id}).mappings().one())
 
 

@@ -75,6 +75,15 @@ def test_a_note_is_printed_with_its_remedy_and_does_not_change_the_exit_code(
     assert [one["is_note"] for one in json.loads(as_json.output)][:2] == [False, True]
 
 
+def test_each_line_of_a_finding_begins_below_its_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [DoctorCheck("settings", False, "settings are wrong:\n  - X is missing", "set X")]
+    monkeypatch.setattr("services.fleet.doctor.examine", lambda *_: found)
+
+    first, second, _ = CliRunner().invoke(main, ["doctor"]).output.splitlines()
+
+    assert second.index("  - X") == first.index("settings are wrong")
+
+
 def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
     with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
         findings = {f.check: f for f in examine(environ(DATABASE_URL=servers.database_url), home)}

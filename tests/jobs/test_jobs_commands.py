@@ -156,6 +156,6 @@ def test_history_shows_the_stats_of_runs(engine: Engine, shops: None) -> None:
     )  # fmt: skip
     assert run["duration_seconds"] >= 0
     shown = re.sub(r"\s+", " ", fleet("history").output)
-    assert "0 ours" in shown
+    assert "ours: 0" in shown
     assert "ada (cli)" in shown
     assert fleet("history", "audit-verify").output.strip() == "No runs match."

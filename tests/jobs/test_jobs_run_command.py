@@ -74,7 +74,7 @@ def test_a_terminal_gets_text_for_the_last_line(engine: Engine, shops: None) -> 
     assert process.wait(90) == 0, shown
     for line, shop in ((first, "west"), (last, "east")):
         assert re.match(rf"daily-reconciliation for {PERIOD} at {shop} was done in \d+\.\d", line), line
-        assert "0 ours" in line
+        assert "ours: 0" in line
     assert not any(line.startswith("{") for line in logs)
 
 

@@ -67,7 +67,7 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     assert runs(shop, WORK) == [("reconcile", "done", "clean", None)]
     query = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"
     assert sorted(runs(shop, query), reverse=True) == [
-        ("job daily-reconciliation", "daily-reconciliation for 2026-11-20 done: 3 ours"),
+        ("job daily-reconciliation", "daily-reconciliation for 2026-11-20 done; ours: 3"),
         ("ada", "daily-reconciliation for 2026-11-20 started manually"),
     ]
 
@@ -220,7 +220,7 @@ def test_run_that_did_far_less_than_usual_is_a_warning(shop: Engine) -> None:
 
     ((rule, period, severity, summary),) = runs(shop, "select rule, period, severity, summary from incidents")
     assert (rule, period, severity) == ("volume_too_small:daily-reconciliation", "2026-11-16", "P3")
-    assert "has only 3 ours, but usually 100" in summary
+    assert "has only ours: 3, but usually 100" in summary
 
 
 def test_run_that_ended_too_soon_is_a_warning(shop: Engine) -> None:

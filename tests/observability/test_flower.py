@@ -148,6 +148,11 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
         ((f"--basic_auth={LOGIN}",), {"FLOWER_UNAUTHENTICATED_API": "true"}, "Unset it"),
         (("--max_tasks=abc",), {}, "--max_tasks=abc: invalid literal for int()"),
         (("--nope=1",), {}, "Warning: Flower has no option --nope=1"),
+        (
+            ("--port=70000", f"--basic_auth={LOGIN}"),
+            {},
+            "--port=70000 should be a whole number from 1 to 65535",
+        ),
     ],
 )
 def test_flower_without_a_login_or_with_a_wrong_option_says_what_to_do(
