@@ -91,9 +91,10 @@ def _plan_run_everywhere(tx: Connection, job: Job, period: str, *, again: bool) 
         text = f"Bulk action {number} starts {job.name} at {format_count(len(plan.rows), 'shop')}."
         return ChangeResult(text, refs, url_for("bulk.show", number=number))
 
-    count = len(plan.rows)
     of_period = f"for {period}" if period else "for the newest period that is over in its zone"
-    effect = f"A run starts at {format_count(count, 'shop')}, {of_period}, as a bulk action."
+    effect = f"A run starts at {format_count(len(plan.rows), 'shop')}, {of_period}, as a bulk action."
+    if not plan.rows:
+        effect = "No run starts at any shop: nothing changes."
     return PlannedChange(f"Run {_name(job, None)} now", effect, act, left_out)
 
 

@@ -253,6 +253,7 @@ def test_a_job_is_run_at_all_shops_as_a_bulk_action(engine: Engine) -> None:
     run_chunks(engine)
     assert runs(engine, "select shop_id, origin from job_runs order by 1") == [(1, "console"), (2, "console")]
     assert f'href="/jobs/{JOB}"' in client.get("/bulk-actions/1").text
+    assert "No run starts at any shop" in client.get(f"{PAGE}/change?act=run").text
     assert "no row can be started" in post(client, act="run"), "a second submit"
     assert client.get("/bulk-actions/new?list=jobs&action=run&shop=harbour").status_code == 422
 

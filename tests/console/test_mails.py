@@ -262,3 +262,17 @@ def test_one_person_or_run_is_found_among_more_rows_than_are_searched(
     admin = sign_in_as(make_console(engine), Role.ADMIN)
 
     assert ask(admin, f"/api/v1/{path}")["count"] == 1
+
+
+def test_the_work_of_a_mail_leads_to_it(engine: Engine) -> None:
+    add_shops(engine)
+    add_mail()
+    with transaction() as tx:
+        columns = "insert into work_queue (shop_id, queue, topic, key, status)"
+        added = f"{columns} values (1, 'email', 'mail_send', :key, 'dead')"
+        for key in ("1", "x"):
+            tx.execute(text(added), {"key": key})
+    viewer = sign_in_as(make_console(engine), Role.VIEWER)
+
+    assert 'href="/mails/1"' in viewer.get("/work/1").text
+    assert "/mails/x" not in viewer.get("/work/2").text
