@@ -1,8 +1,8 @@
 """Which channels fail: the figures of the rule ``alert_channel_failed``.
 
 A channel fails while nothing got through since one of its messages became dead, since one was recorded that
-is retried for ``RETRIED``, or since one could not be formed. Mails get through if the outbox has a sent mail
-to ``OPERATOR_EMAIL``.
+waits for ``WAITED`` (it is retried, paused, or no worker takes it), or since one could not be formed. Mails
+get through if the outbox has a sent mail to ``OPERATOR_EMAIL``.
 """
 
 from collections.abc import Collection
@@ -14,14 +14,18 @@ from services.alerts.figures import CLOCKS_APART, Figure, Figures
 from services.core.settings import get_settings
 
 CHANNEL_FAILED = "alert_channel_failed"
-RETRIED = timedelta(minutes=15)
+WAITED = timedelta(minutes=15)
+NOT_SENT = "alert.not_sent"
+"""The code of a message that no worker has tried."""
 NOT_PLANNED = "alert.not_planned"
 """The code of a message that could not be formed; the log event ``alert_not_planned`` has the error."""
 
 # Three parts of the work, one for each partial index.
 _OF_ALERTS = "origin = 'alert' and shop_id = 0 and topic in ('alert_send', 'mail_send')"
-_COLUMNS = "topic, payload ->> 'channel' as channel, error_code, created_at"
-_RETRIED = f"{_OF_ALERTS} and status in ('pending', 'error') and status = 'error' and created_at <= %(since)s"
+_COLUMNS = (
+    f"topic, payload ->> 'channel' as channel, coalesce(error_code, '{NOT_SENT}') as error_code, created_at"
+)
+_WAITING = f"{_OF_ALERTS} and status in ('pending', 'error') and created_at <= %(since)s"
 # By the clock that writes ``sent_at``.
 _LATEST = f"clock_timestamp() + interval '{CLOCKS_APART.total_seconds():.0f} s'"
 _FAILING = f"""
@@ -29,9 +33,9 @@ with failed as (
   select {_COLUMNS}, finished_at as failed_at from work_queue
    where {_OF_ALERTS} and status in ('dead', 'discarded') and status = 'dead'
   union all
-  select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is null
+  select {_COLUMNS}, created_at from work_queue where {_WAITING} and locked_at is null
   union all
-  select {_COLUMNS}, created_at from work_queue where {_RETRIED} and locked_at is not null
+  select {_COLUMNS}, created_at from work_queue where {_WAITING} and locked_at is not null
   union all
   select 'alert_send', name, '{NOT_PLANNED}', not_planned_at, not_planned_at from alert_channels
    where not_planned_at is not null
@@ -72,6 +76,6 @@ def record_sent(tx: Connection, channel: str) -> None:
 
 def collect_channel_figures(tx: Connection, now: datetime, channels: Collection[str]) -> Figures:
     """Return a figure for each of ``channels`` that fails."""
-    values = {"since": now - RETRIED, "recipient": get_settings().operator_email}
+    values = {"since": now - WAITED, "recipient": get_settings().operator_email}
     found = [row._asdict() for row in tx.exec_driver_sql(_FAILING, values) if row.subject in channels]
     return {CHANNEL_FAILED: [Figure(1.0, subject=one["subject"], detail=one) for one in found]}

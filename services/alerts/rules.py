@@ -211,7 +211,7 @@ _EVALUATED = (
     FigureRule(
         name="alert_channel_failed",
         severity="P2",
-        about="a channel of the alerts is refused, retried for 15 min, or cannot form a message",
+        about="a channel of the alerts is refused, sends nothing for 15 min, or cannot form a message",
         summary="{subject} gets no alerts since {since}: {code}",
         unit="channels",
         threshold=0,

@@ -4,10 +4,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
+from services.alerts.channel_figures import CHANNEL_FAILED, collect_channel_figures
 from services.alerts.work_rules import LIMIT, record_long_pauses
+from services.core.db import transaction
 from services.ledger.pause import PauseScope, clear_pauses, end_pauses, record_pause
+from tests.alerts.slack import MINUTE, NOW, failure, fire, notify
+from tests.fakes.web import Web
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LONG_AFTER = BEGAN + LIMIT + timedelta(seconds=1)
@@ -100,3 +104,18 @@ def test_drift_task_records_the_incident(engine: Any, broker_url: str) -> None:
 
     with engine.connect() as tx:
         assert [row[1] for row in incidents(tx)] == ["pause_long:inventory_push"]
+
+
+def test_a_pause_that_holds_the_alerts_for_15_minutes_is_a_channel_that_fails(
+    engine: Engine, web: Web
+) -> None:
+    """Nobody reads of a P1 while everything is paused."""
+    with transaction(engine) as tx:
+        record_pause(tx, PauseScope(), "hold", now=NOW, by="ada", request_id="r", reason="maintenance")
+    fire(engine, failure(severity="P1"), now=NOW)
+    assert notify(engine, web, NOW) == []
+
+    for minutes, codes in ((14, []), (15, ["alert.not_sent"])):
+        with transaction(engine) as tx:
+            found = collect_channel_figures(tx, NOW + minutes * MINUTE, ["slack"])[CHANNEL_FAILED]
+        assert [one.detail["code"] for one in found] == codes
