@@ -96,7 +96,7 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
         (
             *_of("pages", "home dead"), *_of("queues", "index show plan"), *_of("jobs", "index show plan"),
             *_of("letters", "index show"), *_of("reports", "index show"), *_of("shops", "health index show"),
-            *_of("details", "work event error incident mail"), "bulk.show",
+            *_of("details", "work event error incident postmortem mail"), "bulk.show",
             *_of("lists", " ".join(LISTS)), *_of("api", " ".join(LISTS)),
             *_of("api", "openapi show_work show_event show_incident show_mail show_bulk_action show_scan"),
             *_of("api", "show_queues show_jobs list_filters list_reports list_letters list_dead"),

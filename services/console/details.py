@@ -1,14 +1,16 @@
 """Pages of a single row: work, event, incident. Payloads are masked until an admin unmasks them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
-from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, flash, g, redirect, render_template, request, url_for
 
 from services.accounts.roles import Role
 from services.alerts.incidents import find_zone, get_incident
 from services.alerts.people import list_entries
+from services.alerts.postmortem import format_postmortem, read_record
 from services.alerts.runbook import find_steps
 from services.console.list_reader import is_text
 from services.console.mail_page import show_mail, unmask_mail
@@ -40,6 +42,7 @@ def details_blueprint() -> Blueprint:
         ("/events/<int:number>/unmask", "unmask_event", _unmask_event, ["POST"]),
         ("/errors/<request_id>", "error", _show_error, ["GET"]),
         ("/incidents/<int:number>", "incident", _show_incident, ["GET"]),
+        ("/incidents/<int:number>/postmortem", "postmortem", _show_postmortem, ["GET"]),
         ("/mails/<int:number>", "mail", show_mail, ["GET"]),
         ("/mails/<int:number>/unmask", "unmask_mail", unmask_mail, ["POST"]),
     ):
@@ -155,6 +158,15 @@ def _show_incident(number: int) -> str:
         entries=entries,
         is_red=row.status == "open" and row.severity != "P3",
     )
+
+
+def _show_postmortem(number: int) -> Response:
+    """Send what ``fleet incidents postmortem`` writes, without changes that this person may not see."""
+    with transaction() as tx:
+        check_shop(find_row(lambda: get_incident(tx, number)).shop_id)
+        record = read_record(tx, number, g.at)
+    visible = [one for one in record.changes if g.access.may(Role.VIEWER, one.shop_id)]
+    return Response(format_postmortem(replace(record, changes=visible)), mimetype="text/plain")
 
 
 def _make_change(action: RowAction) -> Callable[[int], Any]:

@@ -1,6 +1,7 @@
 """Changes of one row by a person: the same for the pages and the API."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from flask import abort, g, request
@@ -8,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.accounts.roles import Role
 from services.alerts.incidents import get_incident
-from services.alerts.people import acknowledge, add_note, resolve_by_person
+from services.alerts.people import acknowledge, add_note, resolve_by_person, snooze
 from services.audit.append import Mutation, append_change
 from services.bulk.kinds import LOCKED_FOR
 from services.closing.letters import approve_letter, get_letter, hold_letter
@@ -24,6 +25,7 @@ from services.ledger.replay import replay_events
 from services.ledger.requeue import discard, requeue, unlock
 from services.mail.outbox_admin import MailDecision, get_mail, mark_mail_delivered, resend_mail
 
+SNOOZED_FOR = timedelta(hours=4)
 NOT_FOUND = "There is no such row, or you have no role at its shop."
 
 
@@ -136,6 +138,12 @@ def _note(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
     return RowChange(f"Incident {number}: the note is recorded.")
 
 
+def _snooze(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
+    snooze(tx, number, author["now"] + SNOOZED_FOR, **author)
+    hours = SNOOZED_FOR // timedelta(hours=1)
+    return RowChange(f"Incident {number}: snoozed, no message for {hours} h.")
+
+
 def _resolve(tx: Connection, number: int, author: Mapping[str, Any]) -> RowChange:
     resolve_by_person(tx, number, **author)
     return RowChange(f"Incident {number}: resolved.")
@@ -174,6 +182,9 @@ ROW_ACTIONS = (
     RowAction("events", "replay", "Record an event again, with work planned by the current code.", _replay),
     RowAction("incidents", "ack", "Take an incident.", _acknowledge),
     RowAction("incidents", "note", "Add the reason to the timeline as a note.", _note, needs_reason=True),
+    RowAction(
+        "incidents", "snooze", "Send no message about an incident for 4 h.", _snooze, needs_reason=True
+    ),
     RowAction("incidents", "resolve", "Resolve an incident.", _resolve, needs_reason=True),
     RowAction("mails", "resend", "Send a mail once more, as a new one.", _resend, needs_reason=True),
     RowAction(

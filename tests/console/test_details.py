@@ -165,7 +165,11 @@ def test_an_incident_is_taken_noted_and_resolved(engine: Engine) -> None:
             assert refused not in client.get("/incidents/1").text
     assert post(client, "/work/1/discard", reason="x" * 2001) == 200
     assert "discarded" not in client.get("/work/1").text
+    assert post(client, "/incidents/1/snooze", reason="Shopify works on it") == 200
+    assert client.get("/api/v1/incidents/1").get_json()["state"] == "snoozed"
     assert post(client, "/incidents/1/resolve", reason="replayed") == 200
+    draft = client.get("/incidents/1/postmortem")
+    assert (draft.mimetype, "Shopify works on it" in draft.text) == ("text/plain", True)
     with transaction() as tx:
         assert tx.execute(text("select status from incidents")).scalar_one() == "resolved"
 
@@ -214,3 +218,21 @@ def test_what_does_not_exist_is_json_under_the_api(engine: Engine) -> None:
         404,
         {"error": "not_found", "detail": "There is no such page."},
     )
+
+
+def test_a_postmortem_has_no_change_that_the_person_may_not_see(engine: Engine) -> None:
+    add_rows(engine)
+    now = utc_now()
+    with transaction() as tx:
+        for shop_id, what in ((1, "of harbour"), (None, "of the fleet")):
+            append_change(tx, "shop.set", {shop_id: [Mutation("shops", "1", what)]}, by="ada", now=now)
+        record_incidents(tx, [Incident(1, "work_dead:order_ingest", "2026-11-29", "P2", "x")], now)
+    everybody = sign_in_as(make_console(engine), Role.VIEWER)
+    one = sign_in_as(make_console(engine), Role.VIEWER, email="o@example.com", shops={1: Role.VIEWER})
+    other = sign_in_as(make_console(engine), Role.VIEWER, email="x@example.com", shops={2: Role.VIEWER})
+
+    path = "/incidents/1/postmortem"
+    assert "of the fleet" in everybody.get(path).text
+    assert "of harbour" in one.get(path).text
+    assert "of the fleet" not in one.get(path).text
+    assert other.get(path).status_code == 404
