@@ -59,8 +59,9 @@ def explain_type(kind: click.ParamType[Any]) -> click.ParamType[Any]:
 def _describe_number(value: str, kind: Any) -> str:
     noun = "a whole number" if isinstance(kind, click.types.IntParamType) else "a number"
     least, most = getattr(kind, "min", None), getattr(kind, "max", None)
+    words = ("above", "and at most") if getattr(kind, "min_open", False) else ("from", "to")
     limits = "".join(
-        f" {word} {one:,.10g}" for word, one in (("from", least), ("to", most)) if one is not None
+        f" {word} {one:,.10g}" for word, one in zip(words, (least, most), strict=True) if one is not None
     )
     return f"{value!r} should be {noun}{limits}"
 

@@ -108,7 +108,7 @@ NUMBERS = [
 def test_a_wrong_number_is_named_with_what_is_right(param: click.Parameter, value: str) -> None:
     if value.startswith("-") and getattr(param.type, "min", None) is None:
         return
-    with pytest.raises(click.BadParameter, match=rf"^'{value}' should be a (whole )?number( from|$)"):
+    with pytest.raises(click.BadParameter, match=rf"^'{value}' should be a (whole )?number( from| above|$)"):
         param.type.convert(value, param, None)
 
 
@@ -222,7 +222,7 @@ def test_a_number_of_seconds_is_above_zero_and_its_help_names_the_unit() -> None
     seconds = [(path, p) for path, _, p in PARAMETERS if "--timeout" in p.opts]
     for path, param in seconds:
         assert "seconds" in getattr(param, "help", ""), path
-        with pytest.raises(click.BadParameter):
+        with pytest.raises(click.BadParameter, match="'0' should be a number above 0 and at most"):
             param.type.convert("0", param, None)
 
     assert len(seconds) > 2
