@@ -3,8 +3,9 @@
 import random
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+from services.providers.mail_event_payload import MAIL_KEY, MAIL_REFERENCE
 from services.sandbox.payloads import orders, stripe
 from services.sandbox.payloads.catalogue import make_product, make_sample_items, make_shopify_body
 from services.sandbox.payloads.quo import make_call, make_message
@@ -120,10 +121,34 @@ SAMPLES: Mapping[str, Mapping[str, SampleMaker]] = {
 """The first topic of each provider is the default."""
 
 
-def make_sample(provider: str, topic: str, currency: str, rng: random.Random, now: datetime) -> bytes | None:
-    """Return the body of a sample webhook, or None if the topic has none."""
+class SampleMail(NamedTuple):
+    """A mail of the outbox, with its idempotency key."""
+
+    id: int
+    recipient: str
+    key: str
+
+
+def make_sample(
+    provider: str,
+    topic: str,
+    currency: str,
+    rng: random.Random,
+    now: datetime,
+    mail: SampleMail | None = None,
+) -> bytes | None:
+    """Return the body of a sample webhook, about ``mail`` if one is given; None if the topic has none."""
     if provider not in SAMPLES:
         data: dict[str, Any] = {"id": uuid_text(rng), "note": "a sample"}
         return dump({"type": topic, "timestamp": utc_text(now), "data": data})
     maker = SAMPLES[provider].get(topic)
-    return dump(maker(rng, currency, now)) if maker else None
+    if maker is None:
+        return None
+    body = maker(rng, currency, now)
+    if mail is not None:
+        own = {MAIL_REFERENCE: str(mail.id), MAIL_KEY: mail.key}
+        if isinstance(body, list):
+            body = [one | {"email": mail.recipient} | own for one in body]
+        else:
+            body["data"] |= {"to": [mail.recipient], "tags": own}
+    return dump(body)

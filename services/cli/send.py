@@ -11,19 +11,23 @@ from uuid import uuid4
 
 import click
 import httpx
+from sqlalchemy import Connection
 
 from services.cli.base import ReportingCommand, json_option, one_shop_option
 from services.cli.output import print_json, print_table
-from services.cli.params import INPUT_FILE, ParsedType
-from services.cli.samples import DOMAIN, SAMPLES, make_sample
+from services.cli.params import INPUT_FILE, MAIL, ParsedType
+from services.cli.samples import DOMAIN, SAMPLES, SampleMail, make_sample
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.core.settings import get_settings
+from services.mail.outbox import KEY_PREFIX
 from services.providers.provider import Provider
 from services.providers.registry import SENDERS, get_secret_kind, sign
 from services.shops.secrets import get_secret
 from services.shops.shops import Shop, get_shop
+
+_FIND_MAIL = "select id, recipient, token from mail_outbox where id = %(id)s and shop_id = %(shop_id)s"
 
 
 class SampleSender(NamedTuple):
@@ -67,6 +71,9 @@ URL = ParsedType("url", _parse_url)
 @click.argument("provider", type=ParsedType("provider", _check_sender))
 @one_shop_option
 @click.option("--topic", default="", help="The provider's topic, such as orders/create or charge.refunded.")
+@click.option(
+    "--mail-id", type=MAIL, help="The mail of the outbox that the event is about (resend, sendgrid)."
+)
 @click.option("--file", "file", type=INPUT_FILE, help="Send these bytes; - reads standard input.")
 @click.option("--url", type=URL, default="", help="Where ingress listens (default: this fleet's).")
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
@@ -76,6 +83,7 @@ def command(
     provider: str,
     shop: str,
     topic: str,
+    mail_id: int | None,
     file: Path | None,
     url: str,
     repeat: int,
@@ -93,6 +101,7 @@ def command(
     with transaction() as tx:
         stored = get_shop(tx, shop)
         secret = get_secret(tx, stored.id, sender.secret_name)
+        about = _find_mail(tx, sender.name, stored, mail_id) if mail_id else None
     if secret is None:
         raise ShopfleetError(
             f"{shop} has no {sender.secret_name}: record it with "
@@ -111,7 +120,7 @@ def command(
         for number in range(repeat):
             now = utc_now()
             if not (same and number):
-                body = given if file else _make_body(name, topic, stored, now)
+                body = given if file else _make_body(name, topic, stored, now, about)
                 webhook_id = str(uuid4())
             headers = sign(name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now)
             try:
@@ -126,8 +135,19 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _make_body(name: str, topic: str, shop: Shop, now: datetime) -> bytes:
-    body = make_sample(name, topic, shop.currency, random.SystemRandom(), now)
+def _find_mail(tx: Connection, sender: str, shop: Shop, mail_id: int) -> SampleMail:
+    if sender not in ("resend", "sendgrid"):
+        raise InputInvalid(f"mail_id={mail_id}: {sender} reports nothing about mails")
+    row = tx.exec_driver_sql(_FIND_MAIL, {"id": mail_id, "shop_id": shop.id}).first()
+    if row is None:
+        raise InputInvalid(
+            f"mail_id={mail_id}: {shop.slug} has no such mail, see `fleet mail list --shop {shop.slug}`"
+        )
+    return SampleMail(row.id, row.recipient, KEY_PREFIX + row.token)
+
+
+def _make_body(name: str, topic: str, shop: Shop, now: datetime, mail: SampleMail | None) -> bytes:
+    body = make_sample(name, topic, shop.currency, random.SystemRandom(), now, mail)
     if body is None:
         fault = f"topic={describe_unknown(topic, SAMPLES[name])}"
         raise InputInvalid(f"{fault}. These have samples; --file sends any other body")

@@ -22,6 +22,9 @@ from services.providers.stripe import read_stripe_delivery
 from services.shops.secrets import list_webhook_keys
 from tests.cli.commands import run
 from tests.fakes.mail_events import SendGridAccount
+from tests.mail.mails import new_mail, queue
+from tests.mail.test_mail_events import receive
+from tests.shopify.sample_payloads import rows
 
 
 class Received(ThreadingHTTPServer):
@@ -107,6 +110,31 @@ def test_a_sample_body_of_sendgrid_has_an_event_of_each_kind(harbour: str, ingre
     first, second = (list_sendgrid_events(body) for *_, body in ingress.requests)
     assert {one.kind for one in first} == set(EVENT_KINDS)
     assert not {one.event_id for one in first} & {one.event_id for one in second}
+
+
+@pytest.mark.parametrize(("provider", "topic"), [("sendgrid", "bounce"), ("resend", "email.bounced")])
+def test_a_sample_about_a_mail_of_the_outbox_marks_it_as_bounced(
+    engine: Engine, harbour: str, ingress: Received, provider: str, topic: str
+) -> None:
+    queue(engine, new_mail(shop_id=1))
+    queue(engine, new_mail(2))
+    run("shops", "secret", "harbour", get_webhook_secret(provider), "--generate")
+    words = ("send", provider, "harbour", "--topic", topic, "--url", ingress.url, "--mail-id")
+
+    sent = run(*words, "1")
+    assert sent.exit_code == 0, sent.output
+    receive(engine, ingress.requests[0][2], shop_id=1, topic="events" if provider == "sendgrid" else topic)
+
+    mail = json.loads(run("mail", "show", "1", "--json").stdout)
+    assert mail["bounced_at"] is not None
+    assert rows(engine, "select shop_id, address, mail_id from mail_suppressions") == [
+        (1, "owner@example.com", 1)
+    ]
+    refused = run(*words, "2")
+    assert (refused.exit_code, "harbour has no such mail" in " ".join(refused.output.split())) == (2, True)
+    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
+    other = run("send", "shopify", "harbour", "--mail-id", "1", "--url", ingress.url)
+    assert (other.exit_code, "shopify reports nothing about mails" in other.output) == (2, True)
 
 
 def test_with_a_key_that_sendgrid_alone_has_it_says_how_to_make_one(harbour: str, ingress: Received) -> None:
