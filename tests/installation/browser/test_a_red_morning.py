@@ -85,7 +85,7 @@ def test_an_owner_ends_a_red_morning(page: Page, engine: Engine) -> None:
 
     page.goto("/")
     orchard.locator("td.red a[href*='status=dead']").press("Enter")
-    expect(page.get_by_role("contentinfo")).to_contain_text(f"{DEAD} match")
+    expect(page.get_by_role("contentinfo")).to_contain_text(f"{DEAD} rows match")
     page.get_by_role("button", name="Requeue…").click()
     expect(page.get_by_text(f"{DEAD} rows will be requeued")).to_be_visible()
     page.get_by_label("Why?").fill("Shopify answers again")
