@@ -6,6 +6,7 @@ only. If it moves a tag or a placeholder, as HTML parsers do in tables, the temp
 """
 
 import re
+from collections.abc import Container
 from functools import cache
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -23,6 +24,8 @@ _JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _PLACEHOLDER = re.compile(r"<!--jinja(\d+)-->|jinja(\d+)end")
 _STATEMENT_IN_TAG = re.compile(r"<[a-z][^<>]*(?=<!--jinja)")
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_CLASSES = re.compile(r'class="([^"]*)"')
+_WORD = re.compile(r"[\w-]+")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
@@ -30,7 +33,8 @@ def load_source(package: str, name: str) -> tuple[str, str, str, str]:
     """Return subject, preview, text and HTML of a mail type as Jinja templates. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")
-    html = _read(_PACKAGE, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
+    html = _read(_PACKAGE, "layout.html").replace(_SLOT, body.strip())
+    html = html.replace("<!-- dark -->", _dark_css(set(_WORD.findall(" ".join(_CLASSES.findall(html))))))
     layout = _read(_PACKAGE, "layout.txt")
     return subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html)
 
@@ -106,14 +110,14 @@ def _read(package: str, file: str) -> str:
         raise MailInvalid(f"{package} has no templates/{file}") from None
 
 
-@cache
-def _dark_css() -> str:
-    """Return the dark colours twice: as a media query, and for Outlook.com and Outlook's mobile apps, which
-    set ``data-ogsc`` and ``data-ogsb`` on the mail.
+def _dark_css(classes: Container[str]) -> str:
+    """Return the dark colours of ``classes`` twice: as a media query, and for Outlook.com and Outlook's
+    mobile apps, which set ``data-ogsc`` and ``data-ogsb`` on the mail.
     """
     rules = [
         (selector.strip(), body.strip().replace(";", " !important;"))
         for selector, body in _RULE.findall(_COMMENT.sub("", _read(_PACKAGE, "dark.css")))
+        if selector.strip().removeprefix(".") in classes
     ]
     preferred = "\n".join(f"  {selector} {{ {body} }}" for selector, body in rules)
     marked = "\n".join(

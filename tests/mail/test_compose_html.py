@@ -183,6 +183,21 @@ def test_every_dark_colour_belongs_to_a_class_of_the_sheet() -> None:
     assert names["dark.css"] <= names["mail.css"]
 
 
+def test_a_mail_has_the_dark_colours_of_all_its_classes(mail: Mail) -> None:
+    dark = set(re.findall(r"^\.([\w-]+)", (ROOT / "services/mail/templates/dark.css").read_text(), re.M))
+    used = {name for _, fields in Page(mail.html).tags for name in fields.get("class", "").split()}
+    written = re.findall(r"^\[data-ogsc\] \.([\w-]+)", mail.html, re.M)
+
+    assert used & dark <= set(written)
+
+
+def test_a_mail_has_no_dark_colours_of_other_mails() -> None:
+    html = sample_mail("outreach_mail").html
+
+    assert ".card {" in html
+    assert ".chart-day" not in html
+
+
 def test_every_template_is_installed_with_the_package() -> None:
     root = Path(__file__).parents[2]
     shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
