@@ -2,6 +2,8 @@
 
 -- Bodies are stored as received: compressing 4 KB of JSON costs more than the insert around it.
 alter table inbound_events alter column body set storage external, set (toast_tuple_target = 8160);
+-- A mail is updated before and after it is sent: its text is out of line, so that no update copies it.
+alter table mail_outbox set (toast_tuple_target = 256);
 -- Rows of the queue are updated several times and finish soon, so vacuum must run often.
 alter table work_queue set (
   fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05,
