@@ -58,7 +58,7 @@ def test_a_run_starts_where_none_is_open_or_done(engine: Engine, again: bool, st
     found = read(number)
     assert (found.status, found.changed_count) == ("done", len(started))
     causes = ["its run is running", *([] if again else ["its run is done"])]
-    assert found.skipped == {f"{cause}, at other shops": "1 rows" for cause in causes}
+    assert found.skipped == {f"{cause}, at other shops": "1 row" for cause in causes}
     run(engine)
     assert len(runs(engine, "select id from job_runs")) == 5, "a second delivery starts nothing"
     with pytest.raises(InputInvalid, match="no row can be started"):

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from services.cli.samples import SAMPLES, make_sample
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import HandlerMode, plan_topic
+from services.providers.mail_events import BATCH
 from tests.ledger_rows import accept, new_event
 from tests.shopify.sample_payloads import add_shop
 
@@ -23,11 +24,14 @@ def test_sample_becomes_its_effect(
     from tasks.handlers import HANDLERS
 
     add_shop(engine, domain="sample.myshopify.com")
-    plan = plan_topic("openphone" if provider == "quo" else provider, topic)
+    event_topic = BATCH if provider == "sendgrid" else topic
+    plan = plan_topic("openphone" if provider == "quo" else provider, event_topic)
     assert plan is not None
     body = make_sample(provider, topic, "CAD", random.Random(1), NOW)
     assert body is not None
-    event = new_event(1, provider="openphone" if provider == "quo" else provider, topic=topic, body=body)
+    event = new_event(
+        1, provider="openphone" if provider == "quo" else provider, topic=event_topic, body=body
+    )
     accept(engine, event)
     if plan.mode is HandlerMode.EXTERNAL:
         return

@@ -41,4 +41,4 @@ def test_what_a_person_backfills_is_in_the_audit_with_who_and_why(shops: Shops) 
 
     assert done.exit_code == 0, done.output
     assert [by for by, _ in entries] == ["ada"]
-    assert entries[0][1].endswith("events without a webhook: an outage")
+    assert entries[0][1].endswith("1 event without a webhook: an outage")

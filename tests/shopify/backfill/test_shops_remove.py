@@ -92,7 +92,7 @@ def test_removed_shop_leaves_only_proofs_and_nothing_of_another_shop_changes(
     after = {table for table, rows in rows_of(shop, shop.holed).items() if rows}
     assert after == {"audit_events", "closed_periods", "shop_config", "shop_secrets"}
     assert report["exported"]["orders"] == report["deleted"]["orders"] == len(before["orders"])
-    assert "1 webhook subscriptions deleted at Shopify" in done.stderr
+    assert "1 webhook subscription deleted at Shopify" in done.stderr
     with transaction(shop.engine) as tx:
         names = tx.exec_driver_sql(
             "select name, expires_at from shop_secrets where shop_id = %(id)s", {"id": shop.holed}
