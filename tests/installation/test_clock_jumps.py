@@ -107,7 +107,7 @@ def count_runs(fleet: JourneyFleet) -> int:
 
 def test_a_machine_whose_clock_is_set_ahead_and_back(fleet: JourneyFleet, clocks: MovedClocks) -> None:
     """celery/celery 3685, 4920 and 6742: beat sent nothing until the old time came again."""
-    runs = count_runs(fleet)
+    runs, incidents = count_runs(fleet), fleet.select(P1)
     clocks.move(2 * HOUR)
     check_works(fleet)
     wait_for(lambda: count_runs(fleet) > runs)
@@ -118,7 +118,7 @@ def test_a_machine_whose_clock_is_set_ahead_and_back(fleet: JourneyFleet, clocks
     check_works(fleet)
     check_alert(fleet, fleet.shops[2].slug)
     assert count_runs(fleet) == runs
-    assert fleet.select(P1) == []
+    assert fleet.select(P1) == incidents
 
 
 def test_processes_whose_clock_differs_from_the_databases(fleet: JourneyFleet, clocks: MovedClocks) -> None:
