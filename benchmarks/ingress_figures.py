@@ -2,6 +2,7 @@
 
 Both ingresses run all the time, each on a database of its own, and get their load in turns of a few seconds:
 the machine's speed is the same for both turns of a pair. The result is the median of the ratios of the pairs.
+The processor time of the figures alone is among the settings, as ``own_cpu_us_a_request``.
 As a program, this module is the ingress without figures.
 """
 
@@ -21,6 +22,7 @@ from benchmarks.rows import EMPTY
 from benchmarks.servers import Servers, create_database, drop_database, empty_brokers
 from benchmarks.ways import Bench, in_turn
 from services.core import db
+from services.core.clock import utc_now
 from services.core.errors import run_process
 from services.ingress import app, serve
 from services.ingress.request_stats import RequestStats
@@ -37,6 +39,8 @@ COLUMNS = {
     "errors": "errors",
 }
 PAIRS_A_ROUND = 5
+FLUSHES, REQUESTS_A_FLUSH = 10, 3000
+"""About the load of one process at 1,500 requests/s."""
 
 
 def measure(servers: Servers, *, rounds: int, seconds: float, clients: int) -> Report:
@@ -64,6 +68,7 @@ def measure(servers: Servers, *, rounds: int, seconds: float, clients: int) -> R
             stack.callback(drop_database, servers, DATABASES[way])
             bench = Bench(servers=servers, database_url=url, logs=servers.home)
             addresses[way] = stack.enter_context(ours.serve(bench, module=module))
+        report.settings["own_cpu_us_a_request"] = _measure_own_cost(servers)
         for number in range(-1, pairs):  # the first pair is the warm-up
             turns = {
                 way: _measure_turn(way, addresses[way], bodies, seconds=turn, clients=clients)
@@ -84,6 +89,25 @@ def _measure_turn(way: str, address: str, bodies: Path, *, seconds: float, clien
         raise BenchmarkFailed("no request was accepted")
     spent = _read_cpu_seconds(way) - before
     return {"cpu_us": round(spent / load.answered * 1e6, 1), **load.figures()}
+
+
+def _measure_own_cost(servers: Servers) -> float:
+    """Return the processor time of counting and flushing alone, in microseconds a request.
+
+    A pair of turns differs by more than a tenth on a small machine, which hides a few microseconds.
+    """
+    engine = db.make_engine(servers.database_url(DATABASES[WITH]), application="bench-figures", pool_size=1)
+    stats, now = RequestStats(engine), utc_now()
+    stats.flush()
+    began = time.thread_time()
+    for _ in range(FLUSHES):
+        for number in range(REQUESTS_A_FLUSH):
+            stats.count(now, "shop", "shopify", "accepted", "/webhooks/shopify", 200, number % 120, "", 1)
+        if not stats.flush():
+            raise BenchmarkFailed("the counts could not be stored")
+    spent = time.thread_time() - began
+    engine.dispose()
+    return round(spent / (FLUSHES * REQUESTS_A_FLUSH) * 1e6, 2)
 
 
 def _read_cpu_seconds(way: str) -> float:
