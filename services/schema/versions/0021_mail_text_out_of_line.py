@@ -1,4 +1,4 @@
-"""Texts of mails are stored beside their rows"""
+"""Texts of mails are stored out of line"""
 
 from alembic import op
 
