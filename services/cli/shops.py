@@ -60,6 +60,7 @@ _FIELD_HELP = {
     "postal_address": "The sender's postal address, which the law requires in commercial mail.",
     "mail_contact": "How readers reach the sender: a mail address, telephone number or web address.",
     "mails_per_day": "Most commercial mails for one person in a day (default 1).",
+    "notion_data_source": "The id of the data source at Notion with a page for each merchant.",
 }
 
 

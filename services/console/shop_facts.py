@@ -66,6 +66,7 @@ SETTINGS: Mapping[str, str] = {
     "postal_address": "Postal address in mails",
     "mail_contact": "Contact in mails",
     "mails_per_day": "Mails for one person in a day",
+    "notion_data_source": "Notion data source",
 }
 """Field of a shop -> label."""
 LIMITS: Mapping[str, str] = {

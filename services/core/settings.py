@@ -172,6 +172,7 @@ class Settings:
     twilio_api_base: str = _setting("https://api.twilio.com", parse_public_url)
     quickbooks_time_api_base: str = _setting("https://rest.tsheets.com", parse_public_url)
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
+    notion_api_base: str = _setting("https://api.notion.com", parse_public_url)
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     log_format: str = _setting(
         "json", choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"

@@ -195,10 +195,31 @@ def _call_twilio(settings: Settings, _shop: "Shop", secret: str) -> list[str]:
     return []
 
 
+def _call_notion(settings: Settings, shop: "Shop", secret: str) -> list[str]:
+    from services.conversations.access import no_data_source
+    from services.providers.call_outcomes import noted_call
+    from services.providers.notion import PROVIDER, Notion
+
+    if not shop.notion_data_source:
+        with noted_call(PROVIDER, "data_sources"):
+            raise no_data_source(shop)
+    Notion(settings.notion_api_base, secret).fetch_data_source(shop.notion_data_source)
+    return []
+
+
+def _call_quo(settings: Settings, _shop: "Shop", secret: str) -> list[str]:
+    from services.providers.quo_api import Quo
+
+    next(Quo(settings.quo_api_base, secret).list_phone_numbers(), None)
+    return []
+
+
 _CALLS: Mapping[str, Callable[[Settings, "Shop", str], list[str]]] = {
     "shopify-token": _call_shopify,
     "stripe-key": _call_stripe,
     "twilio-credentials": _call_twilio,
+    "notion-key": _call_notion,
+    "quo-key": _call_quo,
 }
 """The credentials that authorize calls, each with one call that changes nothing."""
 

@@ -44,6 +44,19 @@ REMEDIES: Mapping[str, str] = {
         "disputes, payouts, balance and events"
     ),
     "stripe.no_key": "fleet shops secret {shop} stripe-key --stdin",
+    "notion.key_refused": "fleet shops secret {shop} notion-key --stdin",
+    "notion.no_key": "fleet shops secret {shop} notion-key --stdin",
+    "notion.key_unreadable": "fleet shops secret {shop} notion-key --stdin",
+    "notion.access_denied": "give the connection at Notion read, insert and update of content",
+    "notion.no_data_source": "fleet shops set {shop} --notion-data-source ID",
+    "notion.data_source_not_shared": (
+        "open the data source of fleet shops show {shop} at Notion and add the connection to it under "
+        "Connections, or fleet shops set {shop} --notion-data-source ID"
+    ),
+    "quo.key_refused": "fleet shops secret {shop} quo-key --stdin",
+    "quo.no_key": "fleet shops secret {shop} quo-key --stdin",
+    "quo.key_unreadable": "fleet shops secret {shop} quo-key --stdin",
+    "quo.access_denied": "fleet shops secret {shop} quo-key --stdin, with a key that may read {resource}",
     "twilio.credentials_refused": "fleet shops secret {shop} twilio-credentials --stdin",
     "twilio.account_unknown": "fleet shops secret {shop} twilio-credentials --stdin",
     "twilio.access_denied": "fleet shops secret {shop} twilio-credentials --stdin, with the auth token",

@@ -33,7 +33,12 @@ def _find_id_fault(value: str) -> str:
 
 
 _CALLED_ONLY = {
-    "notion": SecretKind(name="notion-token", description="the Notion integration token"),
+    "notion": SecretKind(
+        name="notion-key",
+        description="the access token of the connection in Notion",
+        expected="the connection's access token, which begins with ntn_ (older ones with secret_)",
+        prefixes=(),
+    ),
     "twilio": SecretKind(
         name="twilio-credentials",
         description="the Twilio account's SID and its auth token, AC...:TOKEN",
@@ -104,7 +109,7 @@ SOURCE_KINDS: Mapping[str, SecretKind] = MappingProxyType(
 """Every secret that exists once for each source, by the prefix of its name."""
 
 
-_OTHER_NAMES = {"quo-webhook": "openphone-webhook"}
+_OTHER_NAMES = {"quo-webhook": "openphone-webhook", "notion-token": "notion-key"}
 
 
 def find_provider(name: str) -> Provider | None:

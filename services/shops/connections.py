@@ -191,10 +191,11 @@ def _plan_state(before: _PlannedState | None, calls: CallOutcomes) -> _PlannedSt
     ]
     whole = [state for state in refused if state.resource == EVERYTHING]
     known = before is not None and before.status == "broken" and before.resource
-    if not whole and known and known not in worked:
+    again = [state for state in refused if state.resource == known]
+    if not whole and known and known not in worked and not again:
         return None
     if refused:
-        state = (whole or refused)[-1]
+        state = (whole or again or refused)[-1]
         same = before is not None and before[:3] == state[:3]
         return None if same else state
     return None if before is not None and before.status == "ok" else _PlannedState("ok")

@@ -8,6 +8,7 @@ from services.core.errors import did_you_mean
 from services.core.money import CURRENCIES, is_amount
 from services.core.setting_urls import is_full_address
 from services.core.zone_names import is_zone, suggest_zones
+from services.providers.notion import is_object_id
 
 OF_POOL = "pool:"
 """Prefix of the name of a pool, which owns the stock levels of several shops together."""
@@ -25,6 +26,10 @@ def _is_contact(value: str) -> bool:
         return True
     is_phone = re.fullmatch(r"\+?[0-9][0-9 ().-]{6,24}", value)
     return bool(is_phone or re.fullmatch(r"https://[!-~]{4,200}", value))
+
+
+def _is_object_id_or_empty(value: str) -> bool:
+    return not value or is_object_id(value)
 
 
 def _is_limit(value: str) -> bool:
@@ -97,6 +102,10 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         "a mail address, a telephone number or a web address, such as hello@example.com",
     ),
     "mails_per_day": (re.compile("[1-9]").fullmatch, "a whole number from 1 to 9"),
+    "notion_data_source": (
+        _is_object_id_or_empty,
+        "the id of a data source at Notion, 32 hexadecimal digits with or without dashes",
+    ),
 }
 """By field, the check of a value and a description of a right one."""
 

@@ -31,6 +31,7 @@ DEFAULTS = {
     "postal_address": "",
     "mail_contact": "",
     "mails_per_day": "1",
+    "notion_data_source": "",
 }
 """The fields with a default."""
 
@@ -71,6 +72,8 @@ class Shop:
     mail_contact: str = ""
     mails_per_day: str = "1"
     """Most commercial mails for one person in a day."""
+    notion_data_source: str = ""
+    """The id of the data source at Notion that has a page for each merchant."""
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
     removed_at: datetime | None = None

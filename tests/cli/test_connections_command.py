@@ -15,6 +15,7 @@ from services.core.db import transaction
 from services.fleet.doctor import examine
 from services.fleet.doctor_check import DoctorCheck
 from services.mail.remedies import REMEDIES
+from services.providers.notion import REFUSALS as NOTION_REFUSALS
 from services.providers.quickbooks_time import MISCONFIGURED
 from services.providers.quickbooks_time_oauth import QUICKBOOKS_TIME_TOKENS
 from services.providers.shopify_oauth import SHOPIFY_TOKENS
@@ -70,11 +71,12 @@ def test_doctor_shows_the_broken_connection_until_it_is_ok(west: Engine, environ
 
 def test_every_error_code_of_a_shops_provider_has_a_remedy() -> None:
     codes = set()
-    for name in ("shopify_admin", "shopify_answers", "stripe_api", "twilio"):
+    for name in ("shopify_admin", "shopify_answers", "stripe_api", "twilio", "notion", "quo_api"):
         source = (ROOT / "services" / "providers" / f"{name}.py").read_text()
         codes |= set(re.findall(r'Misconfigured\(\s*"([\w.]+)"', source))
         codes |= set(re.findall(r'[:=] \("(shopify\.\w+)", "', source))
     codes |= {f"quickbooks_time.{name}" for name, _ in MISCONFIGURED.values()}
+    codes |= {f"notion.{name}" for name, _ in NOTION_REFUSALS.values()}
     for path in ("providers/oauth.py", "shops/tokens.py"):
         source = (ROOT / "services" / path).read_text()
         names = re.findall(r'f"\{[\w.]*code\}\.(\w+)"', source)

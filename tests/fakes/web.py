@@ -15,6 +15,7 @@ class Request(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = ""
 
     @property
     def json(self) -> Any:
@@ -78,10 +79,16 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self.do_POST()
 
+        def do_PATCH(self) -> None:
+            self.do_POST()
+
+        def do_DELETE(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = web.take(Request(self.path, headers, body))
+            answer = web.take(Request(self.path, headers, body, self.command))
             if not answer.status:
                 self.close_connection = True
                 return

@@ -15,6 +15,7 @@ from services.core.settings import get_settings, read_settings
 from services.fleet.doctor_accounts import check_mail, check_shops
 from services.fleet.doctor_check import DoctorCheck
 from services.shops.secrets import record_secret
+from services.shops.shops import set_shop
 from tests.fakes.mail_services import Graph, Resend, SendGrid, Service, aadsts
 from tests.fakes.settings import settings_of
 from tests.fakes.smtp import Sink, smtp_server
@@ -168,6 +169,41 @@ def test_twilios_credentials_are_tried_with_a_call_that_changes_nothing(engine: 
         assert [request.path.partition("?")[0].rpartition("/")[2] for request in web.requests] == [
             "Daily.json"
         ] * 2
+
+
+def test_a_data_source_that_is_not_shared_with_the_connection_is_named_with_the_remedy(
+    engine: Engine,
+) -> None:
+    add_shops(engine, utc_now(), acme="America/Vancouver")
+    data_source = "fda15287-e019-4869-80aa-2a72e8485dd0"
+    with transaction(engine) as tx:
+        record_secret(tx, 1, "notion-key", "ntn_s3cret", utc_now())
+    with Web(Answer(404), Answer(401), Answer(200)) as web, settings_of(NOTION_API_BASE=web.url):
+        fault = find_shops()["connection"]
+        assert "notion of acme is broken" in fault.seen
+        assert "notion.no_data_source" in fault.seen
+        assert fault.remedy.startswith("fleet shops set acme --notion-data-source ID; then ")
+        with transaction(engine) as tx:
+            set_shop(tx, "acme", {"notion_data_source": data_source}, now=utc_now())
+        fault = find_shops()["connection"]
+        assert "notion.data_source_not_shared" in fault.seen
+        assert "add the connection to it under Connections" in fault.remedy
+        fault = find_shops()["connection"]
+        assert fault.remedy.startswith("fleet shops secret acme notion-key --stdin; then ")
+        assert "s3cret" not in fault.seen + fault.remedy
+        assert find_shops()["connection"].ok
+        assert {request.path for request in web.requests} == {f"/v1/data_sources/{data_source}"}
+
+
+def test_the_key_of_quo_is_tried_with_a_list_of_phone_numbers(engine: Engine) -> None:
+    add_shops(engine, utc_now(), acme="America/Vancouver")
+    with transaction(engine) as tx:
+        record_secret(tx, 1, "quo-key", "quo-s3cret", utc_now())
+    with Web(Answer(401), Answer(200, {}, b'{"data": []}')) as web, settings_of(QUO_API_BASE=web.url):
+        fault = find_shops()["connection"]
+        assert fault.remedy.startswith("fleet shops secret acme quo-key --stdin; then ")
+        assert find_shops()["connection"].ok
+        assert {request.path for request in web.requests} == {"/phone-numbers?limit=50"}
 
 
 def test_a_secret_of_another_key_is_a_fault(engine: Engine) -> None:

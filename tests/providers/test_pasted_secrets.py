@@ -25,7 +25,7 @@ BASE64 = base64.b64encode(b"k" * 32).decode()
         ("openphone-webhook", BASE64),
         ("openphone-webhook", "whsec_" + BASE64),
         ("standard-webhook:billing", "whsec_" + BASE64.rstrip("=")),
-        ("notion-token", "ntn_1"),
+        ("notion-key", "ntn_1"),
     ],
 )
 def test_correct_secret_is_returned_without_surrounding_space(name, pasted):

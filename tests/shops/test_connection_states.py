@@ -53,6 +53,21 @@ def test_a_connection_is_as_the_newest_calls_found_it(
     assert tuple(tx.execute(text("select status, resource from connections")).one()) == state
 
 
+def test_a_resource_that_is_refused_for_another_reason_has_the_newest_reason(tx: Connection) -> None:
+    tx.execute(text("insert into shops (slug, name, timezone, currency) values ('west', 'W', 'UTC', 'CAD')"))
+    shop_id = tx.scalar(text("select id from shops"))
+    assert isinstance(shop_id, int)
+    found = []
+    other = Misconfigured("stripe.other", "", is_partial=True)
+    for faults in ({"payouts": PARTIAL}, {"payouts": other, "events": PARTIAL}):
+        calls = CallOutcomes()
+        for resource, fault in faults.items():
+            calls.note("stripe", resource, fault)
+        record_provider_calls(tx, [(shop_id, calls)], NOW)
+        found.append(tuple(tx.execute(text("select code, resource from connections")).one()))
+    assert found == [("stripe.key_refused", "payouts"), ("stripe.other", "payouts")]
+
+
 @pytest.mark.parametrize(
     ("fault", "notes"),
     [

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "TWILIO_API_BASE": "a stand-in",
     "QUICKBOOKS_TIME_API_BASE": "a stand-in",
     "QUO_API_BASE": "a stand-in",
+    "NOTION_API_BASE": "a stand-in",
 }
 OF_BOTO3 = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
 

@@ -154,6 +154,7 @@ select relname, reloptions from pg_class
  where relnamespace = 'public'::regnamespace and relkind = 'r' and reloptions is not null order by relname
 """
 _TO_S0003 = (
+    "alter table shop_config drop column notion_data_source",
     "alter table mail_outbox reset (toast_tuple_target)",
     "drop table mail_suppressions, mail_events",
     "alter table mail_outbox drop column delivered_at, drop column bounced_at, drop column complained_at",
