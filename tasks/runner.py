@@ -17,6 +17,7 @@ from services.ledger.dispatch import send_messages
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import BatchResult, report_dead_work
+from services.ledger.steps import log_steps
 from services.ledger.topics import TOPICS, HandlerMode, Topic
 from tasks.celery import app
 from tasks.handlers import EXTERNAL, TRANSACTIONAL
@@ -115,6 +116,7 @@ def _log_batch(topic: Topic, report: BatchResult, worker: str, duration_ms: floa
         request_ids=report.request_ids,
         worker=worker,
     )
+    log_steps(report.steps)
     report_dead_work(report)
 
 

@@ -14,11 +14,12 @@ from services.cli.base import (
     shop_option,
     since_option,
 )
-from services.cli.output import Columns, print_fields, print_json, print_list
+from services.cli.output import Columns, print_fields, print_json, print_list, print_table
 from services.cli.params import QUEUE, TOPIC, UNTIL, WORK, WORK_STATUSES
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import WorkLine, get_work, list_work
+from services.ledger.steps import list_steps
 from services.shops.shops import find_slugs
 
 work_options = add_options(
@@ -67,19 +68,22 @@ def work_list(shop: str, status: tuple[str, ...], limit: int, as_json: bool, **o
 @click.argument("work_id", type=WORK)
 @json_option
 def show(work_id: int, as_json: bool) -> None:
-    """Show all fields of a row of work.
+    """Show all fields of a row of work, and the steps of its workflow.
 
     \b
     Example: fleet work show 1042
     """
     with transaction() as tx:
         line = get_work(tx, work_id)
-        slugs = find_slugs(tx)
+        slugs, steps = find_slugs(tx), list_steps(tx, line)
     if as_json:
-        print_json(_document(line, slugs))
+        print_json(_document(line, slugs) | {"steps": [step._asdict() for step in steps]})
         return
     fields = {name: value for name, value in _fields(line).items() if name != "shop_id"}
     print_fields(f"Work {line.id}", {"shop": slugs.get(line.shop_id, line.shop_id), **fields})
+    if steps:
+        names = ("work", "step", "status", "start", "end", "error")
+        print_table("Steps of its workflow", names, steps, "")
     if line.event_id is not None:
         click.echo(f"Its event: fleet events show {line.event_id}")
 

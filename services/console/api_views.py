@@ -27,6 +27,7 @@ from services.core.db import transaction
 from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.core.fields import LARGEST_COUNT
 from services.ledger.queries import get_event, get_work
+from services.ledger.steps import list_steps
 from services.mail.outbox_admin import get_mail
 
 _TYPES = {
@@ -113,8 +114,13 @@ def _show_work(number: int) -> Response:
     with transaction() as tx:
         row = find_row(lambda: get_work(tx, number))
         check_shop(row.shop_id)
-        slugs = find_visible_slugs(tx, g.access)
-    more = {"last_error": row.last_error, "result": row.result, "event_id": row.event_id}
+        slugs, steps = find_visible_slugs(tx, g.access), list_steps(tx, row)
+    more = {
+        "last_error": row.last_error,
+        "result": row.result,
+        "event_id": row.event_id,
+        "steps": [step._asdict() for step in steps],
+    }
     return make_answer(make_document(LISTS["work"], row, slugs) | more | {"payload": mask(row.payload)})
 
 

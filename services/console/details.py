@@ -30,6 +30,7 @@ from services.core.times import format_moment
 from services.ledger.lineage import list_lineage
 from services.ledger.queries import get_event, get_work
 from services.ledger.request_errors import find_later_event, get_error, list_mutations
+from services.ledger.steps import list_steps
 from services.shops.shops import find_slugs
 
 
@@ -58,6 +59,7 @@ def _show_work(number: int, *, is_open: bool = False) -> str:
         row = find_row(lambda: get_work(tx, number))
         check_shop(row.shop_id)
         slugs, lineage = find_slugs(tx), list_lineage(tx, row.shop_id, work=row)
+        steps = list_steps(tx, row)
     facts = {name: value for name, value in row._asdict().items() if name not in ("payload", "shop_id")}
     return render_template(
         "work.html",
@@ -65,6 +67,7 @@ def _show_work(number: int, *, is_open: bool = False) -> str:
         row=row,
         shop=slugs.get(row.shop_id, ""),
         facts=facts,
+        steps=steps,
         lineage=lineage,
         payload=_format(row.payload, is_open=is_open),
         is_masked=not is_open and is_masked(row.payload),

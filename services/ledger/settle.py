@@ -19,6 +19,7 @@ from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
 from services.core.sentry import capture_bug, capture_dead_work
 from services.ledger.accept import WorkRef, record_work
+from services.ledger.steps import StepEnd, list_step_ends, plan_next_steps
 from services.ledger.tables import TOTAL
 from services.ledger.timings import count_timings
 from services.ledger.topics import Topic, plan_next_try
@@ -59,6 +60,8 @@ class BatchResult:
     refs: list[WorkRef] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     """Request ids of the first ten items, for the log."""
+    steps: list[StepEnd] = field(default_factory=list)
+    """Items that are steps of workflows, for the log."""
     more: bool = False
     none_claimable: bool = False
 
@@ -71,6 +74,7 @@ class BatchResult:
         self.lost += other.lost
         self.refs += other.refs
         self.request_ids += other.request_ids[: 10 - len(self.request_ids)]
+        self.steps += other.steps
         self.more = self.more or other.more
 
 
@@ -186,11 +190,15 @@ def settle(
     record: Callable[[set[int]], FollowUp],
     claimed_at: datetime,
 ) -> BatchResult:
-    """Write ``settlements``, the result of ``record`` for the settled ids, and the topic's stats."""
+    """Write ``settlements``, the result of ``record`` for the settled ids, and the topic's stats.
+
+    Plans the next step of each item that is a step of a workflow and is done.
+    """
     settled_ids = settle_batch(tx, settlements, now, token)
     follow_up = record(settled_ids)
-    refs = record_work(tx, follow_up.new_work, now)
     settled = [s for s in settlements if s.item.id in settled_ids]
+    next_steps = plan_next_steps([s.item for s in settled if s.status == "done"])
+    refs = record_work(tx, [*follow_up.new_work, *next_steps], now)
     result = BatchResult(
         claimed=len(settlements),
         done=sum(s.status == "done" for s in settled),
@@ -199,6 +207,11 @@ def settle(
         lost=len(settlements) - len(settled),
         refs=refs,
         request_ids=[s.item.request_id for s in settlements[:10]],
+        steps=list_step_ends(
+            [(s.item, s.status, s.result or "", s.error_code or "") for s in settled],
+            follow_up.new_work,
+            (now - claimed_at).total_seconds(),
+        ),
     )
     record_stats(tx, topic, worker, result, now, _measure(settled, claimed_at, now))
     append_all(tx, follow_up.audit, now)
