@@ -113,6 +113,7 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         f"http://{LOOPBACK}:{fleet.values[name]}" for name in ("INGRESS_PORT", "SANDBOX_PORT")
     )
     with contextlib.closing(WebhookPoster(ingress, sandbox, shops)) as sender:
+        providers.open_workspaces(shops, sender.control)
         stage.begin("the shops open", len(opening.posts))
         sender.send_all(opening.posts, stage.go)
         _settle(stage, "the shops open")

@@ -19,6 +19,7 @@ from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
 
 _BATCH = 100
+NOTION_REQUESTS = 6_000
 _STOCK = ("inventory_levels/", "products/")
 
 Control = Callable[[dict[str, Any]], None]
@@ -38,6 +39,13 @@ def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], co
             control({"shop": shop.domain, "webhooks": webhooks[start : start + _BATCH]})
         for start in range(0, len(events), _BATCH):
             control({"stripe_key": shop.secrets["stripe-key"], "events": events[start : start + _BATCH]})
+
+
+def open_workspaces(shops: Sequence[DemoShop], control: Control) -> None:
+    """Open each shop's workspace at Notion. Its budget fits a day that is played in a minute."""
+    for shop in shops:
+        limit = {"requests": NOTION_REQUESTS, "seconds": 60}
+        control({"notion_key": shop.secrets["notion-key"], "limit": limit})
 
 
 def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:

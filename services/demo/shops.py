@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from services.jobs.schedule import day_bounds, find_due_day
 from services.providers.registry import SECRET_KINDS
+from services.sandbox.notion.connection import SAMPLE_DATA_SOURCE
 from services.sandbox.payloads.catalogue import Item, make_items
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
@@ -97,6 +98,7 @@ def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[s
             shopify_domain=shop.domain,
             stock_location_id=str(LOCATION_ID),
             stock_owner=shop.stock_owner,
+            notion_data_source=SAMPLE_DATA_SOURCE,
             now=now,
             by="demo",
         )
@@ -122,4 +124,6 @@ def _make_secrets() -> dict[str, str]:
     } | {
         "shopify-token": f"shpat_{secrets.token_hex(16)}",
         "stripe-key": f"sk_test_{secrets.token_hex(16)}",
+        "notion-key": f"ntn_{secrets.token_hex(16)}",
+        "quo-key": secrets.token_hex(16),
     }

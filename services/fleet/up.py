@@ -200,7 +200,7 @@ def _choose_values(home: Path, given: dict[str, str], ports: Mapping[str, int]) 
         extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{ports['MAIL_SINK_PORT']}"
     if "SANDBOX_PORT" in ports:
         url = f"http://{LOOPBACK}:{ports['SANDBOX_PORT']}"
-        for name in ("SHOPIFY", "STRIPE", "QUO", "QUICKBOOKS_TIME"):
+        for name in ("SHOPIFY", "STRIPE", "QUO", "NOTION", "QUICKBOOKS_TIME"):
             extra[f"{name}_API_BASE"] = f"{url}/{name.lower().replace('_', '-')}"
     chosen = {name: value for name, value in extra.items() if not given.get(name)}
     return {name: str(port) for name, port in ports.items()} | chosen | {"FLEET_HOME": str(home)}
@@ -226,5 +226,5 @@ def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
     for label, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
         write("fleet", f"{label:<9} http://{LOOPBACK}:{fleet.values[name]}/")
     if "SANDBOX_PORT" in fleet.values:
-        write("fleet", "simulated Shopify and Stripe: fleet shops connect SHOP (docs/sandbox.md)")
+        write("fleet", "simulated providers: fleet shops connect SHOP (docs/sandbox.md)")
     write("fleet", 'ready. To use it in another terminal: eval "$(fleet env)"')

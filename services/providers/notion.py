@@ -34,6 +34,7 @@ NOT_FOUND = "notion.object_not_found"
 _WAIT_LONGEST = timedelta(hours=1)
 _WAIT_UNSTATED = timedelta(seconds=10)
 _SHARE = "open it in Notion, choose Connections in its menu, and add the connection of the shop's notion-key"
+_IN_TRASH = re.compile("validation_error: .*(in the trash|archived)")
 _CODE = re.compile(r"[a-z_]{1,60}")
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -91,7 +92,7 @@ class Notion:
         try:
             self._send("DELETE", "blocks", block_id)
         except Refused as fault:
-            if fault.code != NOT_FOUND:
+            if fault.code != NOT_FOUND and not _IN_TRASH.search(fault.detail):
                 raise
 
     def _list(

@@ -1,8 +1,8 @@
 """The provider sandbox as a process: ``python -m services.sandbox.serve --port 9000``. Loopback only.
 
-Point ``SHOPIFY_API_BASE`` at ``http://127.0.0.1:9000/shopify``, ``STRIPE_API_BASE`` at
-``http://127.0.0.1:9000/stripe`` and ``QUICKBOOKS_TIME_API_BASE`` at
-``http://127.0.0.1:9000/quickbooks-time``. State is in memory and ends with the process.
+Point ``SHOPIFY_API_BASE`` at ``http://127.0.0.1:9000/shopify``, ``STRIPE_API_BASE``, ``NOTION_API_BASE``,
+``QUO_API_BASE`` and ``QUICKBOOKS_TIME_API_BASE`` at ``/stripe``, ``/notion``, ``/quo`` and
+``/quickbooks-time`` there. State is in memory and ends with the process.
 
 POST ``/_control`` takes a JSON object: ``{"reset": true}``, or one of these.
 
@@ -29,6 +29,15 @@ A ``time_company`` (its OAuth client id) with any of ``client_secrets`` [valid o
 ``expire_tokens``, ``revoke``, ``users``, ``jobcodes`` and ``timesheets`` (objects with an id; the other
 fields have defaults), and ``delete_timesheets`` [ids].
 
+A ``notion_key`` (it begins with ``ntn_``) with any of ``workspace`` (its name, at the first request),
+``data_sources`` [{id, title, properties {name: type}}], ``shared`` [ids of data sources], ``limit`` and
+``workspace_limit`` {requests, seconds}, ``index_delay_seconds`` (queries do not find newer pages), and
+``every`` {overload, conflict, rate_limit, drop_write: n} (each so many-th request, or write, has the fault;
+``drop_write`` loses the answer after the write). GET ``/_control/notion?key=`` lists pages with their texts.
+
+A ``quo_key`` with any of ``phone_numbers``, ``conversations``, ``calls`` (also with ``recordings`` and
+``transcripts``), ``messages`` and ``contacts``, each [objects with ids], and ``limit`` (requests a second).
+
 All take faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
 applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/log?shop=`` lists every applied
 change with its idempotency key, GET ``/_control`` the state.
@@ -46,6 +55,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from services.core.clock import utc_now
+from services.providers.delivery import parse_object
 from services.sandbox.faults import ControlInvalid
 from services.sandbox.process import run_server
 from services.sandbox.state import SandboxReply, SandboxState
@@ -86,7 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, query = self._target()
         state = self.server.state
-        if path[:1] == ["stripe"]:
+        if path[:2] == ["notion", "v1"]:
+            self._answer_notion()
+        elif path[:1] == ["quo"]:
+            version = self.headers.get("Quo-Api-Version", "")
+            key = self.headers.get("Authorization", "")
+            self._reply(state.answer_quo(key, path[1:], dict(query), version))
+        elif path[:1] == ["stripe"]:
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
             self._reply(state.answer_stripe(key, "/" + "/".join(path[1:]), query))
         elif path == ["quickbooks-time", "api", "v1", "authorize"]:
@@ -94,10 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path[:3] == ["quickbooks-time", "api", "v1"] and len(path) == 4:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             self._reply(state.answer_time(token, path[3], dict(query)))
-        elif path == ["_control", "log"]:
-            self._answer(200, state.log(dict(query).get("shop", "")))
-        elif path in (["_control"], ["_control", "state"]):
-            self._answer(200, state.state())
+        elif path[:1] == ["_control"] and (found := self._find_control(path[1:], dict(query))) is not None:
+            self._answer(200, found)
         elif path[:1] == ["shopify"] and path[2:3] == ["bulk"] and len(path) == 4:
             data = state.find_bulk_file(path[1], path[3])
             if data is None:
@@ -109,11 +123,20 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"errors": f"the sandbox has no {self.path}"})
 
+    def do_PATCH(self) -> None:
+        self._answer_notion()
+
+    def do_DELETE(self) -> None:
+        self._answer_notion()
+
     def do_POST(self) -> None:
+        path, _ = self._target()
+        if path[:2] == ["notion", "v1"]:
+            self._answer_notion()
+            return
         request = self._read_body()
         if request is None:
             return
-        path, _ = self._target()
         state = self.server.state
         try:
             match path:
@@ -131,6 +154,29 @@ class _Handler(BaseHTTPRequestHandler):
         except (ControlInvalid, TypeError, ValueError, KeyError, AttributeError) as wrong:
             self._answer(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
 
+    def _answer_notion(self) -> None:
+        data = self._read_bytes()
+        if data is None:
+            return
+        path, query = self._target()
+        if path[:2] != ["notion", "v1"]:
+            self._answer(404, {"errors": f"the sandbox has no {self.path}"})
+            return
+        body = parse_object(data) if data else {}
+        state, headers = self.server.state, {name.lower(): text for name, text in self.headers.items()}
+        self._reply(state.answer_notion(self.command, path[2:], dict(query), body, headers))
+
+    def _find_control(self, path: list[str], query: dict[str, str]) -> dict[str, Any] | None:
+        state = self.server.state
+        match path:
+            case ["log"]:
+                return state.log(query.get("shop", ""))
+            case ["notion"]:
+                return state.list_notion(query.get("key", ""))
+            case [] | ["state"]:
+                return state.state()
+        return None
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         """Log nothing: a line per call would hide the fleet's own lines."""
 
@@ -138,23 +184,25 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         return [unquote(part) for part in parts.path.split("/") if part], parse_qsl(parts.query)
 
-    def _read_body(self) -> dict[str, Any] | None:
-        """Return the JSON object or the form that was posted, or answer 400 or 413 and return None."""
-        length = self.headers.get("Content-Length", "")
+    def _read_bytes(self) -> bytes | None:
+        """Return the body, or answer 413 and return None."""
+        length = self.headers.get("Content-Length", "" if self.command == "POST" else "0")
         if not length.isdecimal() or int(length) > LONGEST_BODY_BYTES:
             self.close_connection = True
             self._answer(413, {"errors": f"Content-Length={length!r} should be 0 to {LONGEST_BODY_BYTES}"})
             return None
-        body = self.rfile.read(int(length))
+        return self.rfile.read(int(length))
+
+    def _read_body(self) -> dict[str, Any] | None:
+        """Return the JSON object or the form that was posted, or answer 400 or 413 and return None."""
+        body = self._read_bytes()
+        if body is None:
+            return None
         if self.headers.get_content_type() == "application/x-www-form-urlencoded" and body[:1] != b"{":
             return dict(parse_qsl(body.decode("utf-8", "replace")))
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            parsed = None
-        if not isinstance(parsed, dict):
+        parsed = parse_object(body)
+        if parsed is None:
             self._answer(400, {"errors": "the body should be a JSON object"})
-            return None
         return parsed
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:

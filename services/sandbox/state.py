@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from services.sandbox.faults import HTML, ControlInvalid, Faults
+from services.sandbox.notion.connection import NotionSandbox
 from services.sandbox.quickbooks_time.company import TimeCompany
+from services.sandbox.quo.workspace import QuoWorkspace
 from services.sandbox.shopify.shop import ShopifyShop
 from services.sandbox.stripe.account import StripeAccount, refuse_key
 
@@ -44,9 +46,12 @@ class SandboxState:
         self._shops: dict[str, ShopifyShop] = {}
         self._accounts: dict[str, StripeAccount] = {}
         self._companies: dict[str, TimeCompany] = {}
+        self._notion = NotionSandbox(clock)
+        self._quo: dict[str, QuoWorkspace] = {}
 
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Change a shop (``shop``: its domain), an account (``stripe_key``) or a company (``time_company``).
+        """Change a shop (``shop``: its domain), an account (``stripe_key``), a company (``time_company``),
+        a connection (``notion_key``) or a workspace (``quo_key``).
 
         A company is named by its client id. ``reset`` removes all.
         """
@@ -55,14 +60,21 @@ class SandboxState:
                 self._shops.clear()
                 self._accounts.clear()
                 self._companies.clear()
+                self._notion = NotionSandbox(self._clock)
+                self._quo.clear()
             elif "shop" in request:
                 self._shop(str(request["shop"])).control(request)
             elif "stripe_key" in request:
                 self._account(str(request["stripe_key"])).control(request)
             elif "time_company" in request:
                 self._company(str(request["time_company"])).control(request)
+            elif "notion_key" in request:
+                self._notion.control(request)
+            elif "quo_key" in request:
+                self._workspace(str(request["quo_key"])).control(request)
             else:
-                raise ControlInvalid("name a shop (its domain), a stripe_key, a time_company, or reset")
+                known = "shop (its domain), stripe_key, time_company, notion_key, quo_key or reset"
+                raise ControlInvalid(f"name one of {known}")
         return {"status": "ok"}
 
     def answer_shopify(
@@ -113,6 +125,38 @@ class SandboxState:
                     return _apply_faults(*company.answer(name, query), company.faults)
         return SandboxReply(401, {"error": {"code": 401, "message": "The access token is not valid."}})
 
+    def answer_notion(
+        self,
+        method: str,
+        path: Sequence[str],
+        query: Mapping[str, str],
+        body: dict[str, Any] | None,
+        headers: Mapping[str, str],
+    ) -> SandboxReply:
+        """Answer a request of Notion's ``path`` after ``/v1``; ``body`` None: it is no JSON object."""
+        with self._lock:
+            found = self._notion.answer(method, path, query, body, headers)
+        return SandboxReply(found.status, found.body, found.slow_seconds, found.is_lost, found.headers)
+
+    def list_notion(self, key: str) -> dict[str, Any]:
+        """Return every page of the workspace of ``key`` with the texts of its blocks."""
+        with self._lock:
+            return {"pages": self._notion.list_contents(key)}
+
+    def answer_quo(
+        self, key: str, path: Sequence[str], query: Mapping[str, str], version: str
+    ) -> SandboxReply:
+        """Answer GET ``path`` of Quo. An unknown key is an empty workspace, no key is refused."""
+        if not key:
+            body = {"message": "Unauthorized", "docs": "https://quo.com/docs", "title": "Unauthorized"}
+            return SandboxReply(401, body)
+        with self._lock:
+            workspace = self._workspace(key)
+            status, found = workspace.answer(path, query, version)
+            faults = workspace.faults
+            is_lost = status == 200 and faults.take("drop_next")
+            return SandboxReply(status, found, faults.slow_seconds, is_lost, faults.fail_headers)
+
     def log(self, domain: str = "") -> dict[str, Any]:
         """Return the applied changes in order: of the shop ``domain``, or shop by shop."""
         with self._lock:
@@ -120,9 +164,13 @@ class SandboxState:
             return {"changes": [change for shop in shops for change in shop.log]}
 
     def state(self) -> dict[str, Any]:
-        """Return levels, counters and faults of every shop."""
+        """Return levels and counters of every shop, and the counters of Notion's and Quo's requests."""
         with self._lock:
-            return {"shops": {domain: _describe(shop) for domain, shop in self._shops.items()}}
+            return {
+                "shops": {domain: _describe(shop) for domain, shop in self._shops.items()},
+                "notion": self._notion.describe(),
+                "quo": {key: dict(workspace.counts) for key, workspace in self._quo.items()},
+            }
 
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:
@@ -134,6 +182,9 @@ class SandboxState:
 
     def _company(self, client_id: str) -> TimeCompany:
         return self._companies.setdefault(client_id, TimeCompany(client_id, self._clock))
+
+    def _workspace(self, key: str) -> QuoWorkspace:
+        return self._quo.setdefault(key, QuoWorkspace(self._clock))
 
     def _account(self, key: str) -> StripeAccount:
         return self._accounts.setdefault(key, StripeAccount(key))

@@ -3,10 +3,16 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from services.providers.notion import Notion
+from services.sandbox.serve import SandboxServer
+from services.sandbox.state import SandboxState
+from tests.sandbox.notion import KEY, Clock
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., tuple[subprocess.Popen[str], int]]
@@ -35,3 +41,23 @@ def start() -> Iterator[Start]:
         process.wait(90)
         assert process.stderr is not None
         process.stderr.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server(clock: Clock) -> Iterator[SandboxServer]:
+    with SandboxServer(0, SandboxState(clock=clock)) as started:
+        thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield started
+        started.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def notion(server: SandboxServer) -> Notion:
+    return Notion(f"{server.url}/notion", KEY)
