@@ -64,10 +64,10 @@ def test_errors_have_the_form_and_the_code_of_the_samples(server: SandboxServer)
 
 
 def test_a_page_is_found_by_our_property_updated_and_put_in_the_trash(notion: Notion) -> None:
-    given = title("Ada") | {"Shopfleet ID": {"rich_text": text("u-1")}}
+    given = title("Ada") | {"Merchant UUID": {"rich_text": text("u-1")}}
     page = notion.create_page(SOURCE, given)
-    notion.create_page(SOURCE, title("Ben") | {"Shopfleet ID": {"rich_text": text("u-2")}})
-    condition = {"property": "Shopfleet ID", "rich_text": {"equals": "u-1"}}
+    notion.create_page(SOURCE, title("Ben") | {"Merchant UUID": {"rich_text": text("u-2")}})
+    condition = {"property": "Merchant UUID", "rich_text": {"equals": "u-1"}}
     assert [one["id"] for one in notion.list_pages(SOURCE, condition)] == [page["id"]]
     notion.update_page(page["id"], properties=title("Ada L."))
     assert notion.fetch_page(page["id"])["properties"]["Name"]["title"][0]["plain_text"] == "Ada L."

@@ -21,9 +21,9 @@ SAMPLE_DATA_SOURCE = "5a3b0c00-0000-4000-8000-000000000001"
 """Every new workspace has it."""
 SAMPLE_PROPERTIES = {
     "Name": "title",
-    "Shopfleet ID": "rich_text",
-    "Phones": "rich_text",
-    "Mails": "rich_text",
+    "Merchant UUID": "rich_text",
+    "Phone": "phone_number",
+    "Email": "email",
 }
 
 _EVERY = ("overload", "conflict", "drop_write", "rate_limit")
