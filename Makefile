@@ -7,6 +7,10 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
+# A misspelled variable is an error: make itself would ignore it.
+VARIABLES := PYTHON EXIT AUTO_PORTS SANDBOX JOBS
+UNKNOWN := $(filter-out $(VARIABLES),$(foreach each,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(each)))))
+$(if $(UNKNOWN),$(error $(UNKNOWN): no such variable. There are $(VARIABLES)))
 .PHONY: help setup demo up test test-installation lint format types trace bench chaos lock clean
 
 help: ## List the targets

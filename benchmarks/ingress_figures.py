@@ -1,14 +1,18 @@
 """Cost of the figures that an ingress keeps: webhooks per second with them and without.
 
-Both ingresses run all the time, each on a database of its own, and get their load in turns of a few seconds:
-the machine's speed is the same for both turns of a pair. The result is the median of the ratios of the pairs.
-The processor time of the figures alone is among the settings, as ``own_cpu_us_a_request``.
+All ingresses run all the time, each on a database of its own, and get their load in turns of a few seconds:
+the machine's speed is nearly the same for the turns of a round. The result is the median of the ratios of the
+rounds. The third ingress has no figures either: its ratio shows by how much two equal ingresses differ.
+The processor time of the figures alone is among the settings, as ``own_cpu_us_a_request``: it is measured in
+one thread, which shows parts of a microsecond.
 As a program, this module is the ingress without figures.
 """
 
 import sys
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,26 +31,28 @@ from services.core.errors import run_process
 from services.ingress import app, serve
 from services.ingress.request_stats import RequestStats
 
-WITH, WITHOUT = "with figures", "without figures"
-MODULES = {WITH: "services.ingress.serve", WITHOUT: "benchmarks.ingress_figures"}
-DATABASES = {WITH: "bench_figures", WITHOUT: "bench_no_figures"}
+WITH, WITHOUT, CONTROL = "with figures", "without figures", "without figures, second"
+_NONE = "benchmarks.ingress_figures"
+MODULES = {WITH: "services.ingress.serve", WITHOUT: _NONE, CONTROL: _NONE}
+DATABASES = {WITH: "bench_figures", WITHOUT: "bench_no_figures", CONTROL: "bench_no_figures_2"}
 COLUMNS = {
-    "pair_ratio": "median of pairs",
+    "turn_ratio": "median of turns",
+    "cpu_ratio": "of CPU",
     "per_second": "requests/s",
     "cpu_us": "its CPU us a request",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "errors": "errors",
 }
-PAIRS_A_ROUND = 5
+TURNS_A_ROUND = 5
 FLUSHES, REQUESTS_A_FLUSH = 10, 3000
 """About the load of one process at 1,500 requests/s."""
 
 
 def measure(servers: Servers, *, rounds: int, seconds: float, clients: int) -> Report:
-    """Return the report of ``rounds`` times ``PAIRS_A_ROUND`` pairs, with ``seconds`` of load a round."""
-    turn = seconds / PAIRS_A_ROUND
-    pairs = rounds * PAIRS_A_ROUND
+    """Return the report of ``rounds`` times ``TURNS_A_ROUND`` turns, with ``seconds`` of load a round."""
+    seconds_a_turn = seconds / TURNS_A_ROUND
+    turns = rounds * TURNS_A_ROUND
     report = Report(
         name="ingress-figures",
         title=f"Ingress: signed Shopify orders accepted with figures and without, {clients} clients",
@@ -54,47 +60,57 @@ def measure(servers: Servers, *, rounds: int, seconds: float, clients: int) -> R
         baseline=WITHOUT,
         settings={
             "clients": clients,
-            "pairs": pairs,
-            "seconds_a_turn": turn,
+            "turns": turns,
+            "seconds_a_turn": seconds_a_turn,
             "client": "wrk" if has_wrk() else "python",
         },
     )
     bodies = write_bodies(servers.home / "bodies.tsv")
     empty_brokers(servers)
     with ExitStack() as stack:
-        addresses = {}
+        loads = {}
         for way, module in MODULES.items():
             url = create_database(servers, DATABASES[way], template=EMPTY)
             stack.callback(drop_database, servers, DATABASES[way])
-            bench = Bench(servers=servers, database_url=url, logs=servers.home)
-            addresses[way] = stack.enter_context(ours.serve(bench, module=module))
+            bench, others = Bench(servers=servers, database_url=url, logs=servers.home), _list_pids(module)
+            address = stack.enter_context(ours.serve(bench, module=module))
+            loads[way] = partial(
+                _measure_turn,
+                address,
+                _list_pids(module) - others,
+                bodies,
+                seconds=seconds_a_turn,
+                clients=clients,
+            )
         report.settings["own_cpu_us_a_request"] = _measure_own_cost(servers)
-        for number in range(-1, pairs):  # the first pair is the warm-up
-            turns = {
-                way: _measure_turn(way, addresses[way], bodies, seconds=turn, clients=clients)
-                for way in in_turn([*MODULES], number % 2, 2)
-            }
-            for way, figures in turns.items() if number >= 0 else ():
-                ratio = round(figures["per_second"] / turns[WITHOUT]["per_second"], 4)
-                report.add(way, {"pair_ratio": ratio, **figures})
-            print(f"pair {number + 1}/{pairs}: {turns}", file=sys.stderr)
+        for number in range(-1, turns):  # the first turn of each is the warm-up
+            found = {way: loads[way]() for way in in_turn([*MODULES], number % 3, 3)}
+            for way, figures in found.items() if number >= 0 else ():
+                ratios = {
+                    name: round(figures[of] / found[WITHOUT][of], 4)
+                    for name, of in (("turn_ratio", "per_second"), ("cpu_ratio", "cpu_us"))
+                }
+                report.add(way, {**ratios, **figures})
+            print(f"turn {number + 1}/{turns}: {found}", file=sys.stderr)
         _check(servers)
     return report
 
 
-def _measure_turn(way: str, address: str, bodies: Path, *, seconds: float, clients: int) -> Figures:
-    before = _read_cpu_seconds(way)
+def _measure_turn(
+    address: str, pids: Collection[int], bodies: Path, *, seconds: float, clients: int
+) -> Figures:
+    before = _read_cpu_seconds(pids)
     load = post_for(address, bodies, clients=clients, seconds=seconds, ids=f"{time.time_ns():x}")
     if not load.answered:
         raise BenchmarkFailed("no request was accepted")
-    spent = _read_cpu_seconds(way) - before
+    spent = _read_cpu_seconds(pids) - before
     return {"cpu_us": round(spent / load.answered * 1e6, 1), **load.figures()}
 
 
 def _measure_own_cost(servers: Servers) -> float:
     """Return the processor time of counting and flushing alone, in microseconds a request.
 
-    A pair of turns differs by more than a tenth on a small machine, which hides a few microseconds.
+    Two turns differ by more than a tenth on a small machine, which hides a few microseconds.
     """
     engine = db.make_engine(servers.database_url(DATABASES[WITH]), application="bench-figures", pool_size=1)
     stats, now = RequestStats(engine), utc_now()
@@ -110,14 +126,19 @@ def _measure_own_cost(servers: Servers) -> float:
     return round(spent / (FLUSHES * REQUESTS_A_FLUSH) * 1e6, 2)
 
 
-def _read_cpu_seconds(way: str) -> float:
-    """Return the processor time of the ingress of ``way`` until now, without the database's."""
-    spent = 0.0
+def _list_pids(module: str) -> set[int]:
+    """Return the processes of this one's children that run ``module``."""
+    found = set()
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # one of PostgreSQL's that has ended
-            if MODULES[way] in process.cmdline():
-                spent += sum(process.cpu_times()[:2])
-    return spent
+            if module in process.cmdline():
+                found.add(process.pid)
+    return found
+
+
+def _read_cpu_seconds(pids: Collection[int]) -> float:
+    """Return the processor time of an ingress until now, without the database's."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
 
 
 def _check(servers: Servers) -> None:

@@ -21,7 +21,7 @@ def main() -> int:
     kinds.add_parser("flower", help="show workers and tasks in a browser")
     worker = kinds.add_parser("worker", help="run work; example: python -m tasks worker -Q webhooks -c 2")
     worker.add_argument("-Q", "--queues", required=True, type=_queues, help="queues, comma-separated")
-    worker.add_argument("-c", "--concurrency", type=int, default=1, help="child processes")
+    worker.add_argument("-c", "--concurrency", type=_children, default=1, help="child processes")
     worker.add_argument("-n", "--hostname", default="", help="node name, such as webhooks@%%h")
     options = parser.parse_args()
     if options.kind != "worker":
@@ -29,9 +29,7 @@ def main() -> int:
     if options.kind == "flower":
         return run_flower(app)
     if options.kind == "beat":
-        from tasks.beat import StoppableBeat
-
-        StoppableBeat(app=app, loglevel="WARNING", quiet=True).run()
+        app.Beat(loglevel="WARNING", quiet=True).run()
         return 0
     node = app.Worker(
         hostname=host_format(default_nodename(options.hostname)),
@@ -44,6 +42,12 @@ def main() -> int:
     )
     node.start()
     return int(node.exitcode or 0)
+
+
+def _children(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of child processes, 1 or more")
+    return int(text)
 
 
 def _queues(text: str) -> str:

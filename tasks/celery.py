@@ -3,14 +3,18 @@
 import gc
 import os
 import sys
+import warnings
+from functools import cached_property
 from typing import Any
 
 import click
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
 from services.core.broker import is_redis, kombu_url, make_queue, transport_options
-from services.core.db import check_database_url, drop_engine
+from services.core.database_url import check_database_at_start
+from services.core.db import drop_engine
 from services.core.errors import SettingsInvalid
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
@@ -18,11 +22,21 @@ from services.core.settings import Settings, get_settings
 from services.ledger.topics import QUEUES, TOPICS
 from tasks.flower import guard_flower
 
+# Celery warns because of pickle: no process here accepts it. fleet doctor names the user.
+warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
+
 TASK_MODULES = ("tasks.runner", "tasks.ops")
 
 
 class ShopfleetApp(Celery):
     """An app that reads the settings when ``conf`` is first used: a help text needs none."""
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """The beat that stops also while it starts."""
+        from tasks.beat import StoppableBeat
+
+        return self.subclass_with_self(StoppableBeat)
 
     # A method, because Celery only logs the errors of a signal's receivers.
     def on_configure(self) -> None:  # type: ignore[override]
@@ -113,8 +127,9 @@ def _setup_logging(**_: Any) -> None:
 @worker_init.connect
 @beat_init.connect
 def _report_errors(**_: Any) -> None:
+    _setup_logging()  # a worker sends this signal before the one of its logs
     try:
-        check_database_url()
+        check_database_at_start()
     except SettingsInvalid as fault:
         raise SystemExit(str(fault)) from None  # Celery logs any other exception of a signal and starts
     init_sentry(get_settings(), process_name())
@@ -147,4 +162,4 @@ def _after_fork(**_: Any) -> None:
 
 def process_name() -> str:
     """Return this process's name in logs and in Sentry."""
-    return os.environ.get("FLEET_PROCESS", "worker")
+    return os.environ.get("FLEET_PROCESS") or ("beat" if "beat" in sys.argv[1:] else "worker")

@@ -8,7 +8,8 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
 from services.console.app import make_app
-from services.core.db import check_database_url, get_engine
+from services.core.database_url import check_database_at_start
+from services.core.db import get_engine
 from services.core.errors import run_process
 from services.core.log import configure_logging, granian_log_config
 from services.core.ports import LOOPBACK, check_port
@@ -56,7 +57,7 @@ def main() -> None:
     """
     settings = get_settings()
     configure_logging(settings, "console")
-    check_database_url()
+    check_database_at_start()
     check_port("CONSOLE_PORT", settings.console_port)
     gc.collect()
     gc.freeze()  # the server process is a fork and shares these memory pages

@@ -1,7 +1,7 @@
 """The database: one engine per process, and the only module that commits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -137,17 +137,6 @@ def get_engine() -> Engine:
     if _engine is None:
         _engine = make_app_engine("shopfleet")
     return _engine
-
-
-def check_database_url(settings: Settings | None = None) -> None:
-    """Raise ``SettingsInvalid`` if ``DATABASE_URL`` is a pooler that the settings do not fit.
-
-    A database that cannot be reached raises nothing.
-    """
-    engine = make_app_engine("shopfleet-start", settings)
-    with suppress(DBAPIError), engine.connect():
-        pass
-    engine.dispose()
 
 
 def drop_engine() -> None:

@@ -1,9 +1,11 @@
 """``fleet doctor``: checks the requirements of a fleet, with a remedy for each fault."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
+from getpass import getuser
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -41,7 +43,7 @@ def examine(environ: Mapping[str, str], home: Path, on_wait: OnWait | None = Non
     """Return every finding. ``environ`` is the environment merged with ``.env``."""
     owner = find_owner(home)
     seen = f"fleet up runs on {home}, pid {owner}" if owner else f"no fleet up runs on {home}"
-    findings = [*_packages(), _disk("disk", home), DoctorCheck("fleet", True, seen)]
+    findings = [*_packages(), _user(), _disk("disk", home), DoctorCheck("fleet", True, seen)]
     given = read_env(home) | dict(environ)
     try:
         read_settings(given)  # as every other command reads them
@@ -110,6 +112,12 @@ def _find_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _user() -> DoctorCheck:
+    """Name the user; root is not a fault, because a container has often no other."""
+    own = ", which no process needs: docs/production.md makes a user" if os.geteuid() == 0 else ""
+    return DoctorCheck("user", True, f"{getuser()}{own}")
 
 
 def _disk(check: str, home: Path) -> DoctorCheck:

@@ -82,7 +82,7 @@ def check_database(settings: Settings) -> Iterator[DoctorCheck]:
 
 def check_pooler(settings: Settings) -> Iterator[DoctorCheck]:
     """A pooler needs ``DATABASE_DIRECT_URL``, and a database with the settings of our sessions."""
-    from services.core.db import check_database_url
+    from services.core.database_url import check_database_url
 
     try:
         check_database_url(settings)

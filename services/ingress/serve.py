@@ -9,9 +9,9 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from services.core.crypto import SEALING
-from services.core.db import check_database_url
+from services.core.database_url import check_database_at_start
 from services.core.errors import run_process
-from services.core.log import granian_log_config
+from services.core.log import configure_logging, granian_log_config
 from services.core.ports import check_port
 from services.core.settings import get_settings
 
@@ -22,7 +22,8 @@ OTHER_DESCRIPTORS = 256
 def main() -> None:
     """Serve until stopped; running requests are finished."""
     settings = get_settings()
-    check_database_url()
+    configure_logging(settings, "ingress")
+    check_database_at_start()
     check_port("INGRESS_PORT", settings.ingress_port, settings.bind_address)
     _allow_descriptors(settings.ingress_requests)
     # Imported before the fork and frozen, so that the workers share these memory pages.

@@ -78,7 +78,7 @@ def guard_commands(app: Celery) -> None:
 
     queue, queues = (KnownType("queue", lambda: QUEUES, is_list=is_list) for is_list in (False, True))
     types: dict[str, dict[str, click.ParamType[Any]]] = {
-        "worker": {"queues": queues, "exclude_queues": queues},
+        "worker": {"queues": queues, "exclude_queues": queues, "concurrency": click.IntRange(1)},
         "purge": {"queues": queues, "exclude_queues": queues},
         "call": {"name": KnownType("task", find_tasks), "queue": queue},
     }

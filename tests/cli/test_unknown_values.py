@@ -156,6 +156,7 @@ def test_an_unknown_value_of_a_command_added_to_celery_is_refused(line: str, mes
         ("purge -f -X emial", f"'emial' {QUEUES}; did you mean 'email'?"),
         ("worker -Q webhook", f"'webhook' {QUEUES}; did you mean 'webhooks'?"),
         ("worker -Q webhooks,emial", f"'emial' {QUEUES}"),
+        ("worker -Q webhooks -c 0", "0 is not in the range x>=1"),
         ("call order_ingst", "did you mean 'order_ingest'?"),
         ("call sweep --queue emial", f"'emial' {QUEUES}"),
         ("control add_consumer emial", f"queue='emial' {QUEUES}"),
@@ -170,12 +171,32 @@ def test_an_unknown_value_of_celery_is_refused(line: str, message: str) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_a_worker_of_the_fleet_refuses_an_unknown_queue(environment: dict[str, str]) -> None:
-    command = [str(BIN / "python"), "-m", "tasks", "worker", "-Q", "webhook"]
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-Q webhook", f"'webhook' {QUEUES}"),
+        ("-Q webhooks -c 0", "-c/--concurrency: 0: a whole number of child processes, 1 or more"),
+        ("-Q webhooks -c two", "-c/--concurrency: two: a whole number of child processes, 1 or more"),
+    ],
+)
+def test_a_worker_of_the_fleet_refuses_an_unknown_value(
+    line: str, message: str, environment: dict[str, str]
+) -> None:
+    command = [str(BIN / "python"), "-m", "tasks", "worker", *line.split()]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert refused.returncode == 2
-    assert f"'webhook' {QUEUES}" in refused.stderr
+    assert message in refused.stderr
+
+
+def test_make_refuses_an_unknown_variable() -> None:
+    refused = subprocess.run(
+        ["make", "-n", "up", "AUTO_PORT=1"],
+        cwd=BIN.parents[1], capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert refused.returncode == 2
+    assert "AUTO_PORT: no such variable. There are PYTHON EXIT AUTO_PORTS SANDBOX JOBS" in refused.stderr
 
 
 def test_of_many_valid_names_the_closest_are_listed_in_short_lines() -> None:
