@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 
+from services.accounts.roles import Role
 from services.bulk.kinds import BY_FILTERS
 from services.bulk.store import LONGEST_KEY
+from services.console.api_change_schemas import CHANGES, ApiChange
 from services.console.api_schemas import (
-    CHANGES,
     NUMBER,
     READINGS,
+    SHOP,
     STRING,
     TEXT,
-    ApiChange,
     Document,
+    describe_place,
     make_object,
 )
 from services.console.list_page import MAX_CANDIDATES
@@ -94,7 +96,7 @@ _FAULTS = {
     "404": "there is no such row, or no role at its shop",
     "409": "the state of the row does not allow it",
     "422": "a value is wrong",
-    "503": "the database cannot be reached",
+    "503": "the database, a provider or a store cannot be reached",
 }
 _BULK = "/api/v1/bulk-actions"
 
@@ -114,14 +116,12 @@ _PEOPLE = {
         "dry_run": _DRY_RUN,
     },
 }
-_SHOP = {
-    "name": "shop",
-    "in": "path",
-    "required": True,
-    "description": "The shop's slug.",
-    "schema": STRING,
+_PLACES = {
+    "number": _ID,
+    "shop": SHOP,
+    "job": describe_place("job", "The name of the job."),
+    "period": describe_place("period", "The month, such as 2026-10."),
 }
-_JOB = _SHOP | {"name": "job", "description": "The name of the job."}
 _FILTERS = {"type": "object", "additionalProperties": STRING}
 _SAVED: Document = make_object(
     {
@@ -184,27 +184,28 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     paths[f"{_BULK}/{{number}}/stop"] = {"post": stop}
     text = f"Import up to {MAX_PEOPLE:,} people who get reminders, with their activity and consents."
     imported = make_object({name: {"type": "integer"} for name in ImportCounts._fields})
-    made = _operation("import_people", text, imported, [_SHOP], _PEOPLE)
+    made = _operation("import_people", text, imported, [SHOP], _PEOPLE)
     paths |= {"/api/v1/shops/{shop}/people": {"post": made}} | _describe_saved()
-    return paths | {f"/api/v1{change.path}": {"post": _describe_change(change)} for change in CHANGES}
+    for change in CHANGES:
+        paths.setdefault(f"/api/v1{change.path}", {})["post"] = _describe_change(change)
+    return paths
 
 
 def _describe_change(change: ApiChange) -> Document:
-    places = {"number": _ID, "job": _JOB}
-    parameters = [one for name, one in places.items() if f"{{{name}}}" in change.path]
+    parameters = [one for name, one in _PLACES.items() if f"{{{name}}}" in change.path]
     body = {"type": "object", "properties": change.fields, "additionalProperties": False}
     if change.required:
         body["required"] = [*change.required]
     made = _operation(
         change.operation,
-        change.text,
+        change.text if change.role == Role.OPERATOR else f"{change.text} Needs the role {change.role.title}.",
         change.answer or {},
         parameters,
         body,
         is_required=bool(change.required),
     )
     if change.answer is None:
-        made["responses"]["200"] = {"description": "A file.", "content": {"application/gzip": {}}}
+        made["responses"]["200"] = {"description": "A file.", "content": {"application/octet-stream": {}}}
     return made
 
 
@@ -249,7 +250,7 @@ def _response(text: str, schema: Document) -> Document:
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
     lines = [
-        "## Scan, connections, queues, jobs, audit, reports, letters, rows, actions and saved filters",
+        "## Everything else",
         "",
         "| operation | does | body |",
         "| --- | --- | --- |",

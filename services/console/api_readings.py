@@ -5,23 +5,31 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, g, request
+from sqlalchemy import Row
 
 from services.accounts.roles import Role
-from services.closing.letters import describe_state, list_letters
+from services.closing.letters import describe_state, find_version, list_letters
 from services.console.answers import Answer, json_error
 from services.console.connection_lines import list_company_lines
+from services.console.details import read_error
 from services.console.job_lines import STATES as JOB_STATES
 from services.console.job_lines import JobPlaceLine, JobsReader
+from services.console.letter_pages import list_visible_planned
 from services.console.list_page import MAX_CANDIDATES
 from services.console.list_reader import find_visible_slugs
 from services.console.openapi import MAX_ROWS
+from services.console.queue_changes import list_visible_pauses
 from services.console.queue_reading import QueueLine, QueueReader, list_queue_lines
 from services.console.scan import plan_verdict
 from services.console.scan_facts import STATES, ShopScan
 from services.console.scan_reading import ScanReader
+from services.console.shop_facts import read_shop_facts
+from services.console.shop_pages import get_visible_shop
 from services.core.db import transaction
 from services.core.errors import describe_unknown
+from services.ledger.backoff import list_backoffs
 from services.ledger.dead_groups import list_dead_groups
+from services.ledger.pause import Pause
 from services.timesheets.definition import describe
 from services.timesheets.store import list_reports, list_runs
 
@@ -31,6 +39,9 @@ def add_api_readings(blueprint: Blueprint, scan: ScanReader, queues: QueueReader
     blueprint.add_url_rule("/scan", "show_scan", lambda: _show_scan(scan))
     blueprint.add_url_rule("/reports", "list_reports", _list_reports)
     blueprint.add_url_rule("/letters", "list_letters", _list_letters)
+    blueprint.add_url_rule("/letters/planned", "list_planned", _list_planned)
+    blueprint.add_url_rule("/shops/<shop>", "show_shop", _show_shop)
+    blueprint.add_url_rule("/errors/<request_id>", "show_error", _show_error)
     blueprint.add_url_rule("/connections", "list_connections", _list_connections)
     blueprint.add_url_rule("/dead", "list_dead", _list_dead)
     blueprint.add_url_rule("/queues", "show_queues", lambda: _show_queues(queues))
@@ -84,11 +95,72 @@ def _list_letters() -> Response | Answer:
         letters = list_letters(tx, shop_ids=sorted(find_visible_slugs(tx, g.access)), limit=MAX_ROWS)
     names = ("id", "week", "subject", "body", "reason", "drafted_at", "send_at", "sent_at", "error_code")
     lines = [
-        {"shop": one.slug, "state": describe_state(one)} | {name: getattr(one, name) for name in names}
+        {"shop": one.slug, "state": describe_state(one), "version": find_version(one)}
+        | {name: getattr(one, name) for name in names}
         for one in letters
     ]
     found = _choose(lines, {})
     return _answer({"at": g.at, "letters": found}) if isinstance(found, list) else found
+
+
+def _list_planned() -> Response | Answer:
+    with transaction() as tx:
+        planned = list_visible_planned(tx)
+    names = ("id", "planned_on", "text", "added_by")
+    lines = [{"shop": one.slug} | {name: getattr(one, name) for name in names} for one in planned]
+    found = _choose(lines, {})
+    return _answer({"at": g.at, "planned": found}) if isinstance(found, list) else found
+
+
+def _show_shop(shop: str) -> Response:
+    """Answer what the page of the shop has and no list."""
+    own = get_visible_shop(shop)
+    with transaction() as tx:
+        facts = read_shop_facts(tx, own, g.at)
+    rows = {name: [_describe_row(one) for one in facts[name]] for name in ("connections", "secrets")}
+    kept = {name: facts[name] for name in ("schedules", "last_run")}
+    budgets = ("kind", "month", "spent", "limit", "percent", "not_converted", "is_at_limit")
+    return _answer(
+        {
+            "at": g.at,
+            "shop": own.slug,
+            "created_at": own.created_at,
+            "settings": {name: str(value) for name, _, value in (*facts["settings"], *facts["limits"])},
+            "staff": dict(facts["staff"]) if g.access.may(Role.ADMIN, own.id) else {},
+            "days": [
+                one | {"breaks": _describe_row(one["breaks"]) if one["breaks"] else None}
+                for one in facts["days"]
+            ],
+            "budgets": [{name: getattr(one, name) for name in budgets} for one in facts["budgets"]],
+            "thresholds": [
+                one | {"rule": one["rule"].name, "unit": one["rule"].unit} for one in facts["thresholds"]
+            ],
+            "months": [
+                {"period": one.period, "closed_at": one.closed_at, "files": one.files}
+                for one in facts["months"]
+            ],
+            "failed_runs": facts["runs"].failed,
+            **rows,
+            **kept,
+        }
+    )
+
+
+def _describe_row(row: Row[Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in row._mapping.items()}
+
+
+def _show_error(request_id: str) -> Response:
+    error, mutations, event_id = read_error(request_id)
+    with transaction() as tx:
+        slugs = find_visible_slugs(tx, g.access)
+    names = ("request_id", "at", "route", "status", "error_class", "reason", "staff_label", "request")
+    done = ("at", "staff_label", "action", "table_name", "row_id", "summary")
+    return _answer(
+        {name: getattr(error, name) for name in names}
+        | {"shop": slugs.get(error.shop_id) if error.shop_id else None, "event_id": event_id}
+        | {"mutations": [{name: getattr(one, name) for name in done} for one in mutations]}
+    )
 
 
 def _list_connections() -> Response | Answer:
@@ -129,7 +201,25 @@ def _show_queues(reader: QueueReader) -> Response | Answer:
         | {"has_worker": line.has_worker, "topics": [_describe_queue(topic) for topic in topics]}
         for line, topics in lines
     ]
-    return _answer({"at": reading.at, "queues": documents})
+    with transaction() as tx:
+        pauses, backoffs = list_visible_pauses(tx), list_backoffs(tx)
+        slugs = find_visible_slugs(tx, g.access)
+    in_force = {
+        "pauses": [_describe_pause(one, slugs) for one in pauses],
+        "backoffs": [
+            {"topic": one.topic, "factor": one.factor}
+            | {"since": one.created_at, "by": one.created_by, "reason": one.reason}
+            for one in backoffs
+        ],
+    }
+    return _answer({"at": reading.at, "queues": documents, **in_force})
+
+
+def _describe_pause(pause: Pause, slugs: Mapping[int, str]) -> dict[str, Any]:
+    scope = {"queue": pause.scope.queue, "topic": pause.scope.topic, "cost": pause.scope.cost}
+    shop = slugs.get(pause.scope.shop_id) if pause.scope.shop_id else None
+    author = {"since": pause.created_at, "by": pause.created_by, "reason": pause.reason}
+    return {"id": pause.id, "shop": shop, "mode": pause.mode, "until": pause.ends_at} | scope | author
 
 
 def _show_jobs(reader: JobsReader) -> Response | Answer:

@@ -37,7 +37,7 @@ _PLACE: Document = {
     "next_due_at": TEXT,
 }
 _TOPICS = {"type": "array", "items": make_object(_FIGURES)}
-_STRINGS = {"type": "array", "items": STRING}
+STRINGS = {"type": "array", "items": STRING}
 _VERDICT = make_object(dict.fromkeys(("state", "text", "why"), STRING))
 _CELL = make_object({"state": STRING, "text": STRING, "since": TEXT, "path": STRING})
 _SCAN: Document = {
@@ -48,8 +48,8 @@ _SCAN: Document = {
 _REPORT: Document = {
     "id": NUMBER,
     **dict.fromkeys(("shop", "name", "kind", "schedule", "covers", "overtime", "week_begins"), STRING),
-    "recipients": _STRINGS,
-    "formats": _STRINGS,
+    "recipients": STRINGS,
+    "formats": STRINGS,
     "filters": {"type": "object"},
     "day_begins": {"type": "integer"},
     "is_paused": {"type": "boolean"},
@@ -57,7 +57,9 @@ _REPORT: Document = {
 }
 _LETTER: Document = {
     "id": NUMBER,
-    **dict.fromkeys(("shop", "state", "week", "subject", "body", "reason", "drafted_at", "send_at"), STRING),
+    **dict.fromkeys(
+        ("shop", "version", "state", "week", "subject", "body", "reason", "drafted_at", "send_at"), STRING
+    ),
     **dict.fromkeys(("sent_at", "error_code"), TEXT),
 }
 _TIMES = dict.fromkeys(("recorded_at", "previous_until", "used_at", "previous_used_at"), TEXT)
@@ -74,8 +76,45 @@ _DEAD: Document = {
 }
 
 
+_PLANNED_CHANGE: Document = {
+    "id": NUMBER,
+    "shop": TEXT | {"description": "the shop's slug; null: the letters of all shops"},
+    **dict.fromkeys(("planned_on", "text", "added_by"), STRING),
+}
+_PAUSE: Document = {
+    "id": NUMBER,
+    **dict.fromkeys(("queue", "topic", "cost", "mode", "since", "by", "reason"), STRING),
+    "shop": TEXT | {"description": "the shop's slug; null: all shops"},
+    "until": TEXT,
+}
+_BACKOFF: Document = {
+    **dict.fromkeys(("topic", "since", "by", "reason"), STRING),
+    "factor": {"type": "number"},
+}
+_OBJECT: Document = {"type": "object"}
+_OBJECTS: Document = {"type": "array", "items": _OBJECT}
+_SHOP_DETAIL: Document = {
+    **dict.fromkeys(("at", "shop", "created_at"), STRING),
+    "settings": {"type": "object", "additionalProperties": STRING},
+    "last_run": _OBJECT,
+    "staff": _OBJECT | {"description": "name by number at Shopify; empty without the role admin"},
+    **dict.fromkeys(
+        ("days", "budgets", "connections", "secrets", "schedules", "thresholds", "months"), _OBJECTS
+    ),
+    "failed_runs": {"type": "integer", "description": "in 7 days"},
+}
+_ERROR_DETAIL: Document = {
+    **dict.fromkeys(("request_id", "at", "route", "error_class", "reason", "staff_label"), STRING),
+    "shop": TEXT | {"description": "the shop's slug; null: the fleet"},
+    "status": {"type": "integer"},
+    "request": _OBJECT,
+    "mutations": _OBJECTS | {"description": "changes under this request id that were committed"},
+    "event_id": {"type": ["integer", "null"], "description": "the webhook, if it came again"},
+}
+
+
 class Reading(NamedTuple):
-    """An answer to GET without a list of rows. ``filters``: parameters of the query."""
+    """An answer to GET without a list of rows. ``filters``: its parameters."""
 
     operation: str
     text: str
@@ -83,101 +122,16 @@ class Reading(NamedTuple):
     filters: list[Document]
 
 
+def describe_place(name: str, text: str) -> Document:
+    """Return the parameter ``{name}`` of a path."""
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": STRING}
+
+
+SHOP = describe_place("shop", "The shop's slug.")
+
+
 def _filter(name: str) -> Document:
     return {"name": name, "in": "query", "description": f"Only this {name}.", "schema": STRING}
-
-
-class ApiChange(NamedTuple):
-    """A change by POST. ``fields`` of the body and their schemas; an ``answer`` of None is a file."""
-
-    operation: str
-    path: str
-    text: str
-    fields: Document
-    answer: Document | None
-    required: tuple[str, ...] = ()
-
-
-_DONE = make_object({"result": STRING})
-_REASON = STRING | {"description": "for the audit"}
-_PLANNED = _DONE | {"properties": {"result": STRING, "lines": _STRINGS}}
-_DRY_RUN: Document = {"type": "boolean", "description": "answers with the effect, and changes nothing"}
-_OF_SHOP = {"shop": STRING | {"description": "a shop's slug; empty: the fleet"}}
-_HEADERS: Document = {"type": "object"}
-CHANGES = (
-    ApiChange(
-        "change_queues",
-        "/queues/change",
-        "`act`: `pause` (`what` such as queue:email, `mode`, `lasts`), `resume` (`pause`, `rate`) or "
-        "`backoff` (`topic`, `factor`).",
-        {
-            "act": {"enum": ["pause", "resume", "backoff"]},
-            **dict.fromkeys(("what", "mode", "lasts", "rate", "topic"), STRING),
-            **_OF_SHOP,
-            "pause": NUMBER,
-            "factor": {"type": "number"},
-            "reason": _REASON,
-            "dry_run": _DRY_RUN,
-        },
-        _PLANNED,
-        ("act",),
-    ),
-    ApiChange(
-        "change_job",
-        "/jobs/{job}/change",
-        "`act`: `run` (`period`, `again`), `pause`, `resume`, or `schedule` (admin).",
-        {
-            "act": {"enum": ["run", "pause", "resume", "schedule"]},
-            **_OF_SHOP,
-            "period": STRING,
-            "again": {"type": "boolean"},
-            "schedule": STRING,
-            "reason": _REASON,
-            "dry_run": _DRY_RUN,
-        },
-        _PLANNED,
-        ("act",),
-    ),
-    ApiChange(
-        "verify_audit",
-        "/audit/verify",
-        "Verify the chain of a shop from its last checkpoint on; without one, start the job for all chains.",
-        _OF_SHOP,
-        make_object({"result": STRING, "faults": _STRINGS}),
-    ),
-    ApiChange(
-        "export_audit",
-        "/audit/export",
-        "The chain of a shop, or all chains, as `fleet audit export` writes it (admin).",
-        _OF_SHOP,
-        None,
-    ),
-    ApiChange(
-        "send_report",
-        "/reports/{number}/send",
-        "Send a report of a period, once; without one, of the newest that is over.",
-        {"period": STRING},
-        _DONE,
-    ),
-    ApiChange(
-        "unmask_work", "/work/{number}/unmask", "The payload (admin).", {}, make_object({"payload": {}})
-    ),
-    ApiChange(
-        "unmask_event",
-        "/events/{number}/unmask",
-        "Headers and body (admin).",
-        {},
-        make_object({"headers": _HEADERS, "payload": {}}),
-    ),
-    ApiChange(
-        "unmask_mail",
-        "/mails/{number}/unmask",
-        "Address, subject, headers and plain text (admin).",
-        {},
-        make_object({**dict.fromkeys(("recipient", "subject", "text"), STRING), "headers": _HEADERS}),
-    ),
-)
-"""What a person changes or sees unmasked. Each is audited."""
 
 
 _SHOP, _JOB, _STATE = map(_filter, ("shop", "job", "state"))
@@ -185,8 +139,16 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
     {
         "queues": Reading(
             "show_queues",
-            "Figures of each queue and topic.",
-            _list_of("queues", {**_FIGURES, "has_worker": {"type": "boolean"}, "topics": _TOPICS}),
+            "Figures of each queue and topic, pauses and longer backoffs.",
+            make_object(
+                {
+                    **_list_of("queues", {**_FIGURES, "has_worker": {"type": "boolean"}, "topics": _TOPICS})[
+                        "properties"
+                    ],
+                    "pauses": {"type": "array", "items": make_object(_PAUSE)},
+                    "backoffs": {"type": "array", "items": make_object(_BACKOFF)},
+                }
+            ),
             [],
         ),
         "jobs": Reading(
@@ -218,6 +180,25 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
         ),
         "letters": Reading(
             "list_letters", "Letters to owners, the newest week first.", _list_of("letters", _LETTER), [_SHOP]
+        ),
+        "letters/planned": Reading(
+            "list_planned",
+            "Planned changes of today and later, which letters announce.",
+            _list_of("planned", _PLANNED_CHANGE),
+            [_SHOP],
+        ),
+        "shops/{shop}": Reading(
+            "show_shop",
+            "One shop: settings, last night, figures of 7 days, budgets, connections, ages of secrets, "
+            "schedules, thresholds and closed months. Its incidents, mails and reports are in their lists.",
+            make_object(_SHOP_DETAIL),
+            [SHOP],
+        ),
+        "errors/{request_id}": Reading(
+            "show_error",
+            "One request that was answered with 5xx, and the changes that it made.",
+            make_object(_ERROR_DETAIL),
+            [describe_place("request_id", "The X-Request-Id of the answer.")],
         ),
     }
 )

@@ -24,15 +24,16 @@ from services.console.masking import mask
 from services.console.row_actions import ROW_ACTIONS, RowAction, check_shop, find_row, run_action
 from services.console.saved_filters import list_links, save_request
 from services.core.db import transaction
-from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
+from services.core.errors import InputInvalid, RetryLater, ShopfleetError, WorkError, describe_unknown
 from services.core.fields import LARGEST_COUNT
 from services.ledger.queries import get_event, get_work
 from services.ledger.steps import list_steps
 from services.mail.outbox_admin import get_mail
 
 _TYPES = {
-    "filters": dict, "dry_run": bool, "again": bool, "at_most": int, "pause": int, "factor": float,
-    "people": list,
+    "filters": dict, "people": list, "recipients": list, "formats": list, "dry_run": bool, "again": bool,
+    "force": bool, "generate": bool, "is_paused": bool, "at_most": int, "pause": int, "hours": int,
+    "day_begins": int, "factor": float, "threshold": float,
 }  # fmt: skip
 """Type of each field of a body; of all others it is text."""
 
@@ -81,18 +82,24 @@ def read_body(fields: tuple[str, ...]) -> dict[str, Any]:
         wanted = _TYPES.get(name, str)
         if type(value) is not wanted and (type(value), wanted) != (int, float):
             raise InputInvalid(f"{name} should be of type {wanted.__name__}")
-    filters = body.get("filters", {})
-    if not all(isinstance(one, str) for one in filters.values()):
-        raise InputInvalid("each value of filters should be a text")
+    for name in ("filters", "recipients", "formats"):
+        given = body.get(name, ())
+        if not all(isinstance(one, str) for one in (given.values() if isinstance(given, dict) else given)):
+            raise InputInvalid(f"each value of {name} should be a text")
     return body
 
 
 def answering(act: Callable[[], Any]) -> Any:
-    """Return the result of ``act``, or its error as JSON: 422 for a wrong value, 409 for a wrong state."""
+    """Return the result of ``act``, or its error as JSON.
+
+    422 for a wrong value, 409 for a wrong state, 503 for a provider or a store that does not answer.
+    """
     try:
         return act()
     except InputInvalid as fault:
         return json_error(422, "invalid", str(fault))
+    except WorkError as fault:
+        return json_error(503 if isinstance(fault, RetryLater) else 409, fault.code, fault.detail)
     except ShopfleetError as fault:
         return json_error(409, "conflict", str(fault))
 

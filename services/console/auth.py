@@ -24,6 +24,8 @@ from services.console.answers import (
     json_error,
     read_bearer,
 )
+from services.console.api_change_schemas import CHANGES
+from services.console.api_schemas import READINGS
 from services.console.lists import LISTS
 from services.console.rates import limit_rates
 from services.console.row_actions import ROW_ACTIONS
@@ -98,9 +100,8 @@ PAGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
             *_of("letters", "index show"), *_of("reports", "index show"), *_of("shops", "health index show"),
             *_of("details", "work event error incident postmortem mail"), "bulk.show",
             *_of("lists", " ".join(LISTS)), *_of("api", " ".join(LISTS)),
-            *_of("api", "openapi show_work show_event show_incident show_mail show_bulk_action show_scan"),
-            *_of("api", "show_queues show_jobs list_filters list_reports list_letters list_dead"),
-            "api.list_connections",
+            *_of("api", "openapi show_work show_event show_incident show_mail show_bulk_action list_filters"),
+            *(f"api.{one.operation}" for one in READINGS.values()),
         ),
         Role.VIEWER,
     )
@@ -111,22 +112,22 @@ CHANGE_ROUTES: Final[Mapping[str, Role]] = MappingProxyType(
     dict.fromkeys(
         (
             *(f"{name}.{action.endpoint}" for name in ("details", "api") for action in ROW_ACTIONS),
-            "queues.change", "jobs.change", "filters.share", "audit_pages.verify", "api.send_report",
+            "queues.change", "jobs.change", "filters.share", "audit_pages.verify",
             *_of("reports", "preview send"), *_of("letters", "edit plan unplan"),
             *_of("bulk", "start stop"), *_of("api", "start_bulk_action stop_bulk_action import_people"),
-            *_of("api", "save_filter share_filter delete_filter change_queues change_job verify_audit"),
+            *_of("api", "save_filter share_filter delete_filter"),
         ),
         Role.OPERATOR,
     )
     | dict.fromkeys(
         (
             "audit_pages.export", *_of("details", "unmask_work unmask_event unmask_mail"), "event_edit.edit",
-            *_of("api", "export_audit unmask_work unmask_event unmask_mail"),
             *_of("shop_changes", "change_settings change_staff record_secret download_month set_threshold"),
             *_of("reports", "save pause"), *_of("time_connection", "start finish"),
         ),
         Role.ADMIN,
     )
+    | {f"api.{one.operation}": one.role for one in CHANGES}
 )  # fmt: skip
 """Endpoints that change something, and the least role for them; each checks the shop too."""
 
@@ -134,7 +135,7 @@ DANGEROUS_ROUTES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "account.create_token": "account.show",
         "account.end_all_sessions": "account.show",
-        "shop_changes.record_secret": "shops.show",
+        **dict.fromkeys(("shop_changes.record_secret", "api.record_secret"), "shops.show"),
         "time_connection.start": "shops.show",
         "time_connection.finish": "shops.index",
         "security.two_factor_setup": "security.two_factor_setup",
@@ -198,7 +199,8 @@ def control_access(app: Flask, settings: Settings) -> None:
         if is_form and request.method not in SAFE_METHODS:
             csrf.protect()
         refusal = None if endpoint in PUBLIC_ROUTES else _check_role(endpoint)
-        return refusal or needs_fresh_sign_in(endpoint)
+        # The token of an admin was made with a fresh sign-in.
+        return refusal or (None if is_token and request.blueprint == "api" else needs_fresh_sign_in(endpoint))
 
     @app.errorhandler(DBAPIError)
     @app.errorhandler(PoolTimeout)
@@ -288,6 +290,8 @@ def needs_fresh_sign_in(endpoint: str) -> Any:
         return None
     if check_and_update_authn_fresh(FRESH_FOR, timedelta(0)):
         return None
+    if request.blueprint == "api":
+        return json_error(403, "forbidden", "this needs a sign-in of the last 30 minutes, or an API token")
     page = DANGEROUS_ROUTES[endpoint]
     wanted = {name for rule in current_app.url_map.iter_rules(page) for name in rule.arguments}
     values = {name: value for name, value in (request.view_args or {}).items() if name in wanted}

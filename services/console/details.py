@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, abort, flash, g, redirect, render_template, request, url_for
+from sqlalchemy import Row
 
 from services.accounts.roles import Role
 from services.alerts.incidents import find_zone, get_incident
@@ -117,14 +118,24 @@ def _unmask_event(number: int) -> str:
     return _show_event(number, is_open=True)
 
 
-def _show_error(request_id: str) -> str:
+def read_error(request_id: str) -> tuple[Row[Any], list[Row[Any]], int | None]:
+    """Return a failed request, the changes of it that this person may see, and its later event.
+
+    Answers 404 as ``check_shop`` does.
+    """
     if not is_text(request_id):
         abort(404, NOT_FOUND)
     with transaction() as tx:
         error = find_row(lambda: get_error(tx, request_id))
         check_shop(error.shop_id)
-        slugs, event_id = find_slugs(tx), find_later_event(tx, error)
         mutations = [one for one in list_mutations(tx, error) if g.access.may(Role.VIEWER, one.shop_id)]
+        return error, mutations, find_later_event(tx, error)
+
+
+def _show_error(request_id: str) -> str:
+    error, mutations, event_id = read_error(request_id)
+    with transaction() as tx:
+        slugs = find_slugs(tx)
     return render_template(
         "error_page.html",
         title=f"Request {request_id}",

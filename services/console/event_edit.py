@@ -55,28 +55,46 @@ def find_edit_role(provider: str, topic: str) -> str:
     return role.title if role else ""
 
 
+def find_editable(tx: Connection, number: int) -> tuple[Any, bytes]:
+    """Return the event and its body; answer 404 or 403 to a person who may not edit it."""
+    event, _, body, _ = find_row(lambda: get_event(tx, number))
+    check_shop(event.shop_id)
+    role = EDIT_ROLES.get(find_edit_kind(event.provider, event.topic))
+    if role is None:
+        abort(403, f"events of {event.provider} {event.topic} are not edited")
+    check_shop(event.shop_id, role)
+    return event, body
+
+
+def open_body(tx: Connection, event: Any, body: bytes) -> str:
+    """Return the body unmasked, which is audited; raise ``InputInvalid`` for one that is too large."""
+    if len(body) > MAX_BYTES:
+        raise InputInvalid(
+            f"The body has {format_count(len(body), 'byte')}: an edit has at most {MAX_BYTES:,}."
+        )
+    mutation = Mutation("inbound_events", str(event.id), f"opened the body of event {event.id} for an edit")
+    append_change(tx, "payload.unmask", {event.shop_id: [mutation]}, **make_author())
+    return body.decode(errors="replace")
+
+
 def _edit(number: int) -> Any:
     with transaction() as tx:
-        event, _, body, _ = find_row(lambda: get_event(tx, number))
-        check_shop(event.shop_id)
-        role = EDIT_ROLES.get(find_edit_kind(event.provider, event.topic))
-        if role is None:
-            abort(403, f"events of {event.provider} {event.topic} are not edited")
-        check_shop(event.shop_id, role)
+        event, body = find_editable(tx, number)
         if "body" not in request.form:
-            return _open(tx, event, body)
+            try:
+                text = open_body(tx, event, body)
+            except InputInvalid as fault:
+                flash(str(fault), "error")
+                return redirect(url_for("details.event", number=event.id))
+            return _render(event, EditForm(text, opened=hash_body(body), token=uuid4().hex))
     return _check(event, body)
 
 
-def _open(tx: Connection, event: Any, body: bytes) -> Any:
-    """Show the body unmasked, which is audited."""
-    if len(body) > MAX_BYTES:
-        flash(f"The body has {format_count(len(body), 'byte')}: an edit has at most {MAX_BYTES:,}.", "error")
-        return redirect(url_for("details.event", number=event.id))
-    mutation = Mutation("inbound_events", str(event.id), f"opened the body of event {event.id} for an edit")
-    append_change(tx, "payload.unmask", {event.shop_id: [mutation]}, **make_author())
-    form = EditForm(body.decode(errors="replace"), opened=hash_body(body), token=uuid4().hex)
-    return _render(event, form)
+def check_opened(body: bytes, opened: str, edited: str) -> list[ValueChange]:
+    """Return what ``edited`` changes; raise ``InputInvalid``, also if the body was redacted since then."""
+    if opened != hash_body(body):
+        raise InputInvalid("the body was changed since you opened it, by a redaction: open it again")
+    return check_edit(body, edited)
 
 
 def _check(event: Any, body: bytes) -> Any:
@@ -86,9 +104,7 @@ def _check(event: Any, body: bytes) -> Any:
     form = EditForm(**given | {"body": given["body"].replace("\r\n", "\n")})
     changes: list[ValueChange] = []
     try:
-        if form.opened != hash_body(body):
-            raise InputInvalid("the body was changed since you opened it, by a redaction: open it again")
-        changes = check_edit(body, form.body)
+        changes = check_opened(body, form.opened, form.body)
         shown = hash_body(form.body.encode())
         if "record" in request.form and form.checked == shown:
             return _record(event, form)
@@ -99,13 +115,19 @@ def _check(event: Any, body: bytes) -> Any:
     return _render(event, form, changes)
 
 
-def _record(event: Any, form: EditForm) -> Any:
+def record_opened(event: Any, form: EditForm) -> tuple[int, str]:
+    """Record the edit, once for each token; return the id of the new event and what was done."""
     author = make_author(form.reason)
     with transaction() as tx:
         result = record_edit(tx, event.id, form.body, opened=form.opened, token=form.token, **author)
     send_messages(result.work)
     (new,) = result.event_ids
-    flash(f"The edit is recorded as event {new}. New work: {len(result.work)}.")
+    return new, f"The edit is recorded as event {new}. New work: {len(result.work)}."
+
+
+def _record(event: Any, form: EditForm) -> Any:
+    new, done = record_opened(event, form)
+    flash(done)
     return redirect(url_for("details.event", number=new))
 
 

@@ -1,10 +1,11 @@
 """``/letters``: the weekly letters to owners, which a person changes, approves or holds; planned changes."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from services.accounts.roles import Role
 from services.closing.letters import (
@@ -49,7 +50,7 @@ def _show_all() -> str:
     with transaction() as tx:
         slugs = find_visible_slugs(tx, g.access)
         letters = list_letters(tx, shop_ids=sorted(slugs), limit=LETTERS)
-        planned = [one for one in list_planned(tx, _today()) if one.shop_id is None or one.shop_id in slugs]
+        planned = list_visible_planned(tx)
     lines = [(one, describe_state(one)) for one in letters]
     return render_template(
         "letters.html",
@@ -105,31 +106,48 @@ def _show(number: int) -> str:
     )
 
 
-def _edit(number: int) -> Any:
+def change_letter(number: int, given: Mapping[str, str]) -> str:
+    """Replace subject and body of a letter; return what was done. Raises as ``edit_letter``."""
     _find(number, Role.OPERATOR)
-    form = request.form
+    with transaction() as tx:
+        text = (given.get("subject", ""), given.get("body", ""))
+        edit_letter(tx, number, *text, seen=given.get("seen", ""), **make_author())
+    return "The letter is changed."
+
+
+def _edit(number: int) -> Any:
     try:
-        with transaction() as tx:
-            text = (form.get("subject", ""), form.get("body", ""))
-            edit_letter(tx, number, *text, seen=form.get("seen", ""), **make_author())
-        flash("The letter is changed.")
+        flash(change_letter(number, request.form))
     except ShopfleetError as fault:
         flash(str(fault), "error")
     return redirect(url_for("letters.show", number=number))
 
 
+def list_visible_planned(tx: Connection) -> list[Row[Any]]:
+    """Return the planned changes of today and later, of the fleet and of this person's shops."""
+    return [
+        one
+        for one in list_planned(tx, _today())
+        if one.shop_id is None or g.access.may(Role.VIEWER, one.shop_id)
+    ]
+
+
+def add_planned_change(given: Mapping[str, str]) -> str:
+    """Add a change that the letters of ``shop``, or of all shops, announce; return what was done."""
+    with transaction() as tx:
+        slug = given.get("shop", "")
+        shop_id = {name: number for number, name in find_slugs(tx).items()}.get(slug) if slug else None
+        if slug and (shop_id is None or not g.access.may(Role.VIEWER, shop_id)):
+            raise InputInvalid(f"shop={slug!r} should be one of your shops, or empty for all owners")
+        check_role(Role.OPERATOR, shop_id)
+        planned_on = _parse_day(given.get("planned_on", ""))
+        add_planned(tx, given.get("text", ""), planned_on, _today(), shop_id, **make_author())
+    return "The planned change is announced in each letter that is drafted until its day is over."
+
+
 def _plan() -> Any:
-    form = request.form
     try:
-        with transaction() as tx:
-            slug = form.get("shop", "")
-            shop_id = {name: number for number, name in find_slugs(tx).items()}.get(slug) if slug else None
-            if slug and (shop_id is None or not g.access.may(Role.VIEWER, shop_id)):
-                raise InputInvalid(f"shop={slug!r} should be one of your shops, or empty for all owners")
-            check_role(Role.OPERATOR, shop_id)
-            planned_on = _parse_day(form.get("planned_on", ""))
-            add_planned(tx, form.get("text", ""), planned_on, _today(), shop_id, **make_author())
-        flash("The planned change is announced in each letter that is drafted until its day is over.")
+        flash(add_planned_change(request.form))
     except InputInvalid as fault:
         flash(str(fault), "error")
     return redirect(url_for("letters.index", _anchor="planned"))
@@ -142,7 +160,8 @@ def _parse_day(text: str) -> date:
         raise InputInvalid(f"planned_on={text!r} should be a day such as 2026-12-07") from None
 
 
-def _unplan(number: int) -> Any:
+def delete_planned_change(number: int) -> str:
+    """Delete a planned change; return what was done. Answers 404 and 403 by the role."""
     with transaction() as tx:
         try:
             row = get_planned(tx, number)
@@ -152,5 +171,9 @@ def _unplan(number: int) -> Any:
             abort(404, "There is no such planned change, or you have no role at its shop.")
         check_role(Role.OPERATOR, row.shop_id)
         remove_planned(tx, number, **make_author())
-    flash("The planned change is deleted: no further letter announces it.")
+    return "The planned change is deleted: no further letter announces it."
+
+
+def _unplan(number: int) -> Any:
+    flash(delete_planned_change(number))
     return redirect(url_for("letters.index", _anchor="planned"))

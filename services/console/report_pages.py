@@ -95,35 +95,34 @@ def _show(number: int, preview: Mapping[str, Any] | None = None) -> str:
     )
 
 
-def _preview(number: int) -> Any:
-    """Make the report and show it; nothing is stored or sent."""
+def preview_report(number: int, period: str) -> dict[str, Any]:
+    """Make the report of ``period``, if empty of the newest; nothing is stored or sent.
+
+    Raises ``InputInvalid``, and ``WorkError`` for what its provider does not answer.
+    """
     report, shop = _find(number, Role.OPERATOR)
+    period = period.strip() or report.period_at(g.at, shop.zone)
+    with recorded_calls(shop.id):
+        made = make_report(report, shop, check_period(report, period, g.at, shop.zone), g.at)
+    table = made.table
+    return {
+        "period": made.head.period,
+        "titles": [one.title for one in table.columns],
+        "rows": [format_row(row, table) for row in table.rows[:PREVIEW_ROWS]],
+        "totals": format_row(table.totals, table),
+        "notes": table.notes,
+        "hidden": max(0, len(table.rows) - PREVIEW_ROWS),
+    }
+
+
+def _preview(number: int) -> Any:
     try:
-        period = check_period(report, _read_period(report, shop), g.at, shop.zone)
-        with recorded_calls(shop.id):
-            made = make_report(report, shop, period, g.at)
+        return _show(number, preview_report(number, request.form.get("period", "")))
     except InputInvalid as fault:
         flash(str(fault), "error")
-        return redirect(url_for("reports.show", number=number))
     except WorkError as fault:
         flash(f"{fault.code}: {fault.detail}", "error")
-        return redirect(url_for("reports.show", number=number))
-    table = made.table
-    return _show(
-        number,
-        {
-            "period": made.head.period,
-            "titles": [one.title for one in table.columns],
-            "rows": [format_row(row, table) for row in table.rows[:PREVIEW_ROWS]],
-            "totals": format_row(table.totals, table),
-            "notes": table.notes,
-            "hidden": max(0, len(table.rows) - PREVIEW_ROWS),
-        },
-    )
-
-
-def _read_period(report: ReportDefinition, shop: Shop) -> str:
-    return request.form.get("period", "").strip() or report.period_at(g.at, shop.zone)
+    return redirect(url_for("reports.show", number=number))
 
 
 def send_report(number: int, period: str) -> str:
@@ -149,45 +148,63 @@ def _send(number: int) -> Any:
     return redirect(url_for("reports.show", number=number))
 
 
-def _pause(number: int) -> Any:
+def pause_report(number: int, *, is_paused: bool | None = None) -> str:
+    """Pause the report, or send it again from its next time on; None: the other of both."""
     report, shop = _find(number, Role.ADMIN)
-    paused_at = None if report.paused_at else g.at
-    with transaction() as tx:
-        save_report(tx, replace(report, paused_at=paused_at), **make_author())
-    flash(
-        f"{report.name} of {shop.slug} is {'paused' if paused_at else 'sent again, from its next time on'}."
-    )
+    wanted = report.paused_at is None if is_paused is None else is_paused
+    if wanted != (report.paused_at is not None):
+        with transaction() as tx:
+            save_report(tx, replace(report, paused_at=g.at if wanted else None), **make_author())
+    return f"{report.name} of {shop.slug} is {'paused' if wanted else 'sent again, from its next time on'}."
+
+
+def _pause(number: int) -> Any:
+    flash(pause_report(number))
     return redirect(url_for("reports.show", number=number))
 
 
-def _save(slug: str) -> Any:
-    """Add a report, or change the one of this name."""
-    shop, form = get_visible_shop(slug), request.form
+def save_own_report(slug: str, given: Mapping[str, Any]) -> tuple[int, str]:
+    """Add a report, or change the one of this name; return its id and what was done.
+
+    A field that ``given`` lacks has its default, ``recipients`` and ``formats`` are lists.
+    """
+    shop = get_visible_shop(slug)
     check_role(Role.ADMIN, shop.id)
+    wanted = ReportDefinition(
+        name=given.get("name", ""),
+        kind=given.get("kind", ""),
+        schedule=given.get("schedule", ""),
+        covers=_parse_covers(given.get("covers", "")),
+        recipients=given.get("recipients", ()),
+        formats=given.get("formats", ()),
+        overtime=given.get("overtime", "none"),
+        week_begins=given.get("week_begins", "monday"),
+        day_begins=_parse_hour(str(given.get("day_begins", 0))),
+        shop_id=shop.id,
+    )
+    with transaction() as tx:
+        known = {one.name: one for one in list_reports(tx, shop.id)}
+        before = known.get(" ".join(wanted.name.split()))
+        if before:
+            wanted = replace(wanted, filters=before.filters, paused_at=before.paused_at)
+        report = save_report(tx, wanted, **make_author())
+    done = f"{report.name} is {'changed' if before else 'added'}: {explain_schedule(report.schedule)}."
+    return report.id, done
+
+
+def _save(slug: str) -> Any:
+    form = request.form
+    lists = {
+        "recipients": [part.strip() for part in form.get("recipients", "").split(",") if part.strip()],
+        "formats": form.getlist("formats"),
+    }
     try:
-        given = ReportDefinition(
-            name=form.get("name", ""),
-            kind=form.get("kind", ""),
-            schedule=form.get("schedule", ""),
-            covers=_parse_covers(form.get("covers", "")),
-            recipients=[part.strip() for part in form.get("recipients", "").split(",") if part.strip()],
-            formats=form.getlist("formats"),
-            overtime=form.get("overtime", "none"),
-            week_begins=form.get("week_begins", "monday"),
-            day_begins=_parse_hour(form.get("day_begins", "0")),
-            shop_id=shop.id,
-        )
-        with transaction() as tx:
-            known = {one.name: one for one in list_reports(tx, shop.id)}
-            before = known.get(" ".join(given.name.split()))
-            if before:
-                given = replace(given, filters=before.filters, paused_at=before.paused_at)
-            report = save_report(tx, given, **make_author())
-        flash(f"{report.name} is {'changed' if before else 'added'}: {explain_schedule(report.schedule)}.")
+        number, done = save_own_report(slug, {**form, **lists})
+        flash(done)
     except InputInvalid as fault:
         flash(str(fault), "error")
         return redirect(url_for("shops.show", slug=slug, _anchor="reports"))
-    return redirect(url_for("reports.show", number=report.id))
+    return redirect(url_for("reports.show", number=number))
 
 
 def _parse_covers(text: str) -> Covers:

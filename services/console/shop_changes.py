@@ -1,10 +1,11 @@
 """Changes on ``/shops/<shop>``: settings, staff, secrets, thresholds; and the package of a closed month."""
 
 import zipfile
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from flask import Blueprint, abort, flash, g, redirect, request, send_file, url_for
 
@@ -42,15 +43,40 @@ _IN_MEMORY = 8 << 20
 
 def shop_changes_blueprint() -> Blueprint:
     blueprint = Blueprint("shop_changes", __name__, url_prefix="/shops/<slug>")
-    for path, endpoint, view in (
-        ("/settings", "change_settings", _change_settings),
-        ("/staff", "change_staff", _change_staff),
-        ("/secrets", "record_secret", _record_secret),
-        ("/thresholds", "set_threshold", _set_threshold),
-        ("/months/<period>", "download_month", _download_month),
+    blueprint.add_url_rule("/secrets", "record_secret", _record_secret, methods=["POST"])
+    blueprint.add_url_rule("/months/<period>", "download_month", _download_month, methods=["POST"])
+    for section, endpoint, act in (
+        ("settings", "change_settings", _change_settings),
+        ("staff", "change_staff", lambda slug: [change_staff(slug, request.form)]),
+        ("thresholds", "set_threshold", lambda slug: [change_threshold(slug, request.form)]),
     ):
-        blueprint.add_url_rule(path, endpoint, view, methods=["POST"])
+        view = _make_view(section, act)
+        blueprint.add_url_rule(f"/{section}", endpoint, view, methods=["POST"])
     return blueprint
+
+
+def _make_view(section: str, act: Callable[[str], list[str]]) -> Callable[[str], Any]:
+    def view(slug: str) -> Any:
+        try:
+            for text in act(slug):
+                flash(text)
+        except ShopfleetError as fault:
+            flash(str(fault), "error")
+        return _back(slug, section)
+
+    return view
+
+
+def _change_settings(slug: str) -> list[str]:
+    return change_settings(slug, request.form, is_forced="force" in request.form)
+
+
+def _download_month(slug: str, period: str) -> Any:
+    try:
+        return send_month(slug, period)
+    except ShopfleetError as fault:
+        flash(str(fault), "error")
+        return _back(slug, "months")
 
 
 def _get_own_shop(slug: str) -> Shop:
@@ -61,86 +87,90 @@ def _get_own_shop(slug: str) -> Shop:
     return shop
 
 
-def _change_settings(slug: str) -> Any:
-    """Set the fields that differ from what the form showed: changes of others in between stay."""
-    shop, form = _get_own_shop(slug), request.form
-    wanted = {field: form[field].strip() for field in FIELDS if field in form}
-    wanted = {field: value for field, value in wanted.items() if value != form.get(f"was_{field}")}
-    try:
-        if not wanted:
-            raise InputInvalid("nothing is changed: no field has another value")
-        if wanted.get("shopify_domain") and (warning := compare_domain(slug, wanted["shopify_domain"])):
-            flash(warning)
-        if "exchange_rates" in wanted:
-            wanted["exchange_rates"] = replace_rates(form["was_exchange_rates"], wanted["exchange_rates"])
+def change_settings(slug: str, given: Mapping[str, str], *, is_forced: bool) -> list[str]:
+    """Set the fields that differ from what the person saw, ``was_FIELD``: changes of others in between stay.
+
+    Returns what was done, after a warning. ``is_forced``: also if costs count against no limit any more.
+    """
+    shop = _get_own_shop(slug)
+    wanted = {field: given[field].strip() for field in FIELDS if field in given}
+    wanted = {field: value for field, value in wanted.items() if value != given.get(f"was_{field}")}
+    if not wanted:
+        raise InputInvalid("nothing is changed: no field has another value")
+    warning = compare_domain(slug, wanted["shopify_domain"]) if wanted.get("shopify_domain") else ""
+    if "exchange_rates" in wanted:
+        before = given.get("was_exchange_rates", shop.exchange_rates)
+        wanted["exchange_rates"] = replace_rates(before, wanted["exchange_rates"])
+    with transaction() as tx:
+        change = change_shop(tx, slug, wanted, g.at, by=g.access.email, request_id=g.request_id)
+        if change.left and not is_forced:
+            raise InputInvalid(
+                f"{'; '.join(change.left)}: no rate would be stated. State a rate, or allow it"
+            )
+    if change.after.stock_owner != change.before.stock_owner:
         with transaction() as tx:
-            change = change_shop(tx, slug, wanted, g.at, by=g.access.email, request_id=g.request_id)
-            if change.left and "force" not in form:
-                raise InputInvalid(
-                    f"{'; '.join(change.left)}: no rate would be stated. State a rate, or allow it"
-                )
-        if change.after.stock_owner != change.before.stock_owner:
-            with transaction() as tx:
-                release_levels(tx, shop.id, g.at, by=g.access.email, request_id=g.request_id)
-        flash(f"Changed: {', '.join(wanted)}.")
-    except ShopfleetError as fault:
-        flash(str(fault), "error")
-    return _back(slug, "settings")
+            release_levels(tx, shop.id, g.at, by=g.access.email, request_id=g.request_id)
+    return [*([warning] if warning else []), f"Changed: {', '.join(wanted)}."]
 
 
-def _change_staff(slug: str) -> Any:
+def change_staff(slug: str, given: Mapping[str, str]) -> str:
+    """Set the name of a staff number, or without ``name`` remove it; return what was done."""
     _get_own_shop(slug)
-    number, name = request.form.get("number", "").strip(), request.form.get("name", "").strip()
-    try:
-        with transaction() as tx:
-            record_staff(tx, slug, {number: name}, g.at, by=g.access.email, request_id=g.request_id)
-        flash(f"Staff {number} {'has a name' if name else 'has no name any more'}.")
-    except ShopfleetError as fault:
-        flash(str(fault), "error")
-    return _back(slug, "staff")
+    number, name = given.get("number", "").strip(), given.get("name", "").strip()
+    with transaction() as tx:
+        record_staff(tx, slug, {number: name}, g.at, by=g.access.email, request_id=g.request_id)
+    return f"Staff {number} {'has a name' if name else 'has no name any more'}."
+
+
+class RecordedSecret(NamedTuple):
+    """What was done; and the name and value of a secret that was generated, to show it once."""
+
+    text: str
+    generated: tuple[str, str] | None = None
+
+
+def record_own_secret(slug: str, given: Mapping[str, str]) -> RecordedSecret:
+    """Record the secret ``name``, generate it, or with ``restore`` use a retired one again."""
+    shop, is_generated = _get_own_shop(slug), bool(given.get("generate"))
+    if "restore" in given:
+        return RecordedSecret(_restore_secret(shop, given["restore"]))
+    kind = _parse_kind(given.get("name", "").strip())
+    value = kind.generate() if is_generated else given.get("value", "")
+    if len(value) > _LONGEST_SECRET:
+        raise InputInvalid(f"the value of {kind.name} is longer than {_LONGEST_SECRET:,} characters")
+    hours = given.get("hours", "").strip()
+    keep = timedelta(hours=parse_whole("hours", hours, 0, MOST_HOURS)) if hours else None
+    with transaction() as tx:
+        is_new = record_secret(
+            tx, shop.id, kind.name, value, g.at, keep, by=g.access.email, request_id=g.request_id
+        )
+        states = {state.name: state for state in list_secret_states(tx, shop.id, g.at)}
+    text = f"{kind.name} is recorded." if is_new else f"{kind.name} has this value already."
+    if until := states[kind.name].previous_until:
+        text += f" The previous one is valid until {format_time(until)}."
+    return RecordedSecret(text, (kind.name, value) if is_generated else None)
 
 
 def _record_secret(slug: str) -> Any:
     """Record a secret. A generated one is in this answer alone; no value is in a flash, which is a cookie."""
-    shop, form = _get_own_shop(slug), request.form
-    is_generated = "generate" in form
-    if "restore" in form:
-        return _restore_secret(shop, form["restore"])
     try:
-        kind = _parse_kind(form.get("name", "").strip())
-        value = kind.generate() if is_generated else form.get("value", "")
-        if len(value) > _LONGEST_SECRET:
-            raise InputInvalid(f"the value of {kind.name} is longer than {_LONGEST_SECRET:,} characters")
-        hours = form.get("hours", "").strip()
-        keep = timedelta(hours=parse_whole("hours", hours, 0, MOST_HOURS)) if hours else None
-        with transaction() as tx:
-            is_new = record_secret(
-                tx, shop.id, kind.name, value, g.at, keep, by=g.access.email, request_id=g.request_id
-            )
-            states = {state.name: state for state in list_secret_states(tx, shop.id, g.at)}
+        recorded = record_own_secret(slug, request.form)
     except ShopfleetError as fault:
         flash(str(fault), "error")
         return _back(slug, "secrets")
-    text = f"{kind.name} is recorded." if is_new else f"{kind.name} has this value already."
-    if until := states[kind.name].previous_until:
-        text += f" The previous one is valid until {format_time(until)}."
-    flash(text)
-    return show_shop(slug, new_secret=(kind.name, value)) if is_generated else _back(slug, "secrets")
+    flash(recorded.text)
+    return show_shop(slug, new_secret=recorded.generated) if recorded.generated else _back(slug, "secrets")
 
 
-def _restore_secret(shop: Shop, name: str) -> Any:
+def _restore_secret(shop: Shop, name: str) -> str:
     """Use a retired secret again, while it is kept and nothing has replaced it."""
-    try:
-        kind = _parse_kind(name)
-        with transaction() as tx:
-            if not restore_secret(tx, shop.id, kind.name, g.at, by=g.access.email, request_id=g.request_id):
-                raise InputInvalid(f"there is no retired {kind.name}, or a current one has replaced it")
-            if kind.name == "shopify-token":
-                record_installed(tx, shop.id, g.at)
-        flash(f"{kind.name} is in use again.")
-    except ShopfleetError as fault:
-        flash(str(fault), "error")
-    return _back(shop.slug, "secrets")
+    kind = _parse_kind(name)
+    with transaction() as tx:
+        if not restore_secret(tx, shop.id, kind.name, g.at, by=g.access.email, request_id=g.request_id):
+            raise InputInvalid(f"there is no retired {kind.name}, or a current one has replaced it")
+        if kind.name == "shopify-token":
+            record_installed(tx, shop.id, g.at)
+    return f"{kind.name} is in use again."
 
 
 def _parse_kind(name: str) -> SecretKind:
@@ -151,23 +181,19 @@ def _parse_kind(name: str) -> SecretKind:
         raise InputInvalid("name should be that of a secret, as in the list") from None
 
 
-def _set_threshold(slug: str) -> Any:
-    """Set the shop's own threshold of a rule; an empty one is removed."""
-    shop, form = _get_own_shop(slug), request.form
-    try:
-        rule = FIGURE_RULES.get(form.get("rule", "").strip())
-        if rule is None:
-            raise InputInvalid("rule should be one of those in the list")
-        threshold = _parse_threshold(form.get("threshold", "").strip())
-        with transaction() as tx:
-            before = load_thresholds(tx).find(rule, shop.id)
-            author = make_author(form.get("reason", "").strip())
-            set_threshold(tx, rule.name, shop.id, threshold, **author)
-            after = load_thresholds(tx).find(rule, shop.id)
-        flash(f"The threshold of {rule.name} was {before:g} and is {after:g} {rule.unit}.")
-    except ShopfleetError as fault:
-        flash(str(fault), "error")
-    return _back(slug, "thresholds")
+def change_threshold(slug: str, given: Mapping[str, str]) -> str:
+    """Set the shop's own threshold of a rule, or without ``threshold`` remove it; return what was done."""
+    shop = _get_own_shop(slug)
+    rule = FIGURE_RULES.get(given.get("rule", "").strip())
+    if rule is None:
+        raise InputInvalid("rule should be one of those that `fleet alerts list` shows")
+    threshold = _parse_threshold(given.get("threshold", "").strip())
+    with transaction() as tx:
+        before = load_thresholds(tx).find(rule, shop.id)
+        author = make_author(given.get("reason", "").strip())
+        set_threshold(tx, rule.name, shop.id, threshold, **author)
+        after = load_thresholds(tx).find(rule, shop.id)
+    return f"The threshold of {rule.name} was {before:g} and is {after:g} {rule.unit}."
 
 
 def _parse_threshold(typed: str) -> float | None:
@@ -177,20 +203,22 @@ def _parse_threshold(typed: str) -> float | None:
         raise InputInvalid("threshold should be a number, such as 2.5, or empty") from None
 
 
-def _download_month(slug: str, period: str) -> Any:
-    """Send the files of a closed month as one ZIP file, after each was compared with its hash."""
+def send_month(slug: str, period: str) -> Any:
+    """Send the files of a closed month as one ZIP file, after each was compared with its hash.
+
+    Raises ``ShopfleetError`` for a file that differs.
+    """
     shop = _get_own_shop(slug)
     with transaction() as tx:
         closed = find_closed_month(tx, shop.id, period) if is_storable(period) else None
     if closed is None:
-        abort(404)
+        abort(404, f"{period} is not closed")
     package = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the response closes it
     try:
         _write_package(open_store(get_settings().archive_url), closed, package)
-    except ShopfleetError as fault:
+    except ShopfleetError:
         package.close()
-        flash(str(fault), "error")
-        return _back(slug, "months")
+        raise
     mutation = Mutation("closed_periods", f"{shop.id}/{period}", f"downloaded the package of {period}")
     with transaction() as tx:
         append_change(tx, "month.download", {shop.id: [mutation]}, **make_author())

@@ -79,6 +79,9 @@ def test_every_dangerous_route_needs_a_new_sign_in_and_refuses_a_token(engine: E
         methods = (rules[endpoint].methods or set()) - {"OPTIONS", "HEAD"}
         for method in methods:
             answer = client.open(fill(rules[endpoint]), method=method, headers={"X-CSRFToken": token})
+            if endpoint.startswith("api."):
+                assert (answer.status_code, "30 minutes" in answer.text) == (403, True), endpoint
+                continue
             assert answer.status_code == 302, (method, endpoint)
             assert answer.location.startswith("/sign-in/again?next=/"), (method, endpoint)
 
