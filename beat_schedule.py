@@ -93,6 +93,16 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, metered_costs",
     ),
     Job(
+        name="conversations-backfill",
+        topic="conversation_backfill",
+        title="imports calls and messages of Quo for which no webhook arrived",
+        schedule="40 4 * * *",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        grace=timedelta(hours=2),
+        evidence="job_runs, sync_cursors, inbound_events with origin backfill",
+    ),
+    Job(
         name="run-due-reports",
         topic="due_reports",
         title="sends the scheduled reports that are due, and renews tokens of QuickBooks Time",

@@ -10,6 +10,7 @@ from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
 from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
+from services.conversations.backfill_job import backfill_nightly
 from services.conversations.handler import ingest_interactions
 from services.costs.sms_usage import read_sms_costs
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
@@ -102,6 +103,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "owner_letter": JobHandler(draft_owner_letter),
     "month_close": JobHandler(close_month),
     "sms_cost_read": JobHandler(read_sms_costs),
+    "conversation_backfill": JobHandler(backfill_nightly),
     "audit_verify": JobHandler(verify_chains),
     "audit_anchor": JobHandler(anchor_heads),
     "audit_archive": JobHandler(archive_events),

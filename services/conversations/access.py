@@ -1,5 +1,7 @@
 """Access to a shop's Notion and Quo: its keys, and the data source at Notion that has its merchants."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
@@ -58,11 +60,11 @@ def find_quo_key(tx: Connection, shop_id: int) -> str:
     return _find_key(tx, shop_id, "quo")
 
 
-def open_quo(key: str) -> "Quo":
-    """Return the workspace of ``key`` at Quo, or the one of ``QUO_API_BASE``."""
+def open_quo(key: str, pause: Callable[[timedelta], object] | None = None) -> "Quo":
+    """Return the workspace of ``key`` at Quo, or the one of ``QUO_API_BASE``; ``pause`` as in ``Quo``."""
     from services.providers.quo_api import Quo
 
-    return Quo(get_settings().quo_api_base, key)
+    return Quo(get_settings().quo_api_base, key, pause=pause)
 
 
 def _find_key(tx: Connection, shop_id: int, name: str) -> str:

@@ -17,6 +17,13 @@ def find_cursor(tx: Connection, shop_id: int, provider: str, stream: str) -> dat
     return tx.scalar(select(cursors.c.synced_until).where(key))
 
 
+def list_cursors(tx: Connection, shop_id: int, provider: str, prefix: str) -> dict[str, datetime]:
+    """Return the times of the streams whose names begin with ``prefix``, by name."""
+    is_wanted = cursors.c.stream.startswith(prefix, autoescape=True)
+    key = (cursors.c.shop_id == shop_id) & (cursors.c.provider == provider) & is_wanted
+    return {row.stream: row.synced_until for row in tx.execute(select(cursors).where(key))}
+
+
 def upsert_cursor(
     tx: Connection, shop_id: int, provider: str, stream: str, synced_until: datetime, now: datetime
 ) -> None:

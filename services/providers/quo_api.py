@@ -6,7 +6,7 @@ sorted by creation, newest first; recordings and transcripts are sorted by start
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ PAGE_SIZE = 50
 MOST_PAGES = 2_000
 """100,000 objects; a list that is longer repeats itself."""
 NOT_FOUND = "quo.not_found"
+MARGIN = timedelta(seconds=1)
+MOST_PAUSES, LONGEST_PAUSE = 30, timedelta(minutes=1)
 
 _WAIT_LONGEST = timedelta(hours=1)
 _WAIT_UNSTATED = timedelta(seconds=1)
@@ -34,10 +36,21 @@ _OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class Quo:
-    """A workspace. Objects are the JSON of Quo."""
+    """A workspace. Objects are the JSON of Quo.
 
-    def __init__(self, base_url: str, key: str, *, http: "httpx.Client | None" = None) -> None:
-        self._url, self._key, self._http = base_url.rstrip("/"), key, http
+    ``pause`` waits for a given time, after which a request that the rate limit refused is made again; without
+    it ``Deferred`` is raised.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        http: "httpx.Client | None" = None,
+        pause: Callable[[timedelta], object] | None = None,
+    ) -> None:
+        self._url, self._key, self._http, self._pause = base_url.rstrip("/"), key, http, pause
 
     def list_calls(self, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
         """Yield the calls created in [``since``, ``until``), newest first, with summary and voicemail."""
@@ -76,8 +89,11 @@ class Quo:
         return list(self._list("calls", call_id, "/transcripts"))
 
     def _list_created(self, kind: str, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
-        """Filter by time here too: an ignored parameter must not read a whole history."""
-        bounds = {"createdAfter": _format(since), "createdBefore": _format(until)}
+        """Filter by time here too: an ignored parameter must not read a whole history.
+
+        The requested window is a little longer, because Quo does not state whether its bounds belong to it.
+        """
+        bounds = {"createdAfter": _format(since - MARGIN), "createdBefore": _format(until + MARGIN)}
         for one in self._list(kind, **bounds):
             created_at = find_instant(one.get("createdAt"))
             if created_at is not None and created_at < since:
@@ -101,6 +117,16 @@ class Quo:
         raise RetryLater("quo.unavailable", f"the list of {kind} has more than {MOST_PAGES} pages")
 
     def _get(self, kind: str, object_id: str = "", path: str = "", **params: Any) -> dict[str, Any]:
+        for _ in range(MOST_PAUSES if self._pause else 0):
+            try:
+                return self._get_once(kind, object_id, path, **params)
+            except Deferred as fault:
+                if self._pause is None or fault.wait is None or fault.wait > LONGEST_PAUSE:
+                    raise
+                self._pause(fault.wait)
+        return self._get_once(kind, object_id, path, **params)
+
+    def _get_once(self, kind: str, object_id: str, path: str, **params: Any) -> dict[str, Any]:
         if object_id and not _OBJECT_ID.fullmatch(object_id):
             raise Refused("quo.id_invalid", f"{object_id!r} should be an id of Quo, such as AC123abc")
         url = f"{self._url}/{kind}" + (f"/{object_id}" if object_id else "") + path

@@ -42,7 +42,7 @@ def test_a_window_is_read_page_by_page_with_the_raw_key(web: Web, quo: Quo, name
     assert web.requests[0].headers["quo-api-version"] == "2026-03-30"
     assert {urlsplit(one.path).path for one in web.requests} == {path}
     assert parse_qs(urlsplit(web.requests[1].path).query) == {
-        "createdAfter": ["2026-11-01T00:00:00.000Z"], "createdBefore": ["2026-11-21T00:00:00.000Z"],
+        "createdAfter": ["2026-10-31T23:59:59.000Z"], "createdBefore": ["2026-11-21T00:00:01.000Z"],
         "limit": ["50"], "after": ["c-1"],
     }  # fmt: skip
 

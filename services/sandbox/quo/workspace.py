@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from services.providers.delivery import find_instant
 from services.sandbox.faults import Faults
 
 API_VERSION = "2026-03-30"
@@ -90,10 +91,13 @@ def _read(name: str, one: Json) -> str:
 
 
 def _is_in_window(one: Json, query: Mapping[str, str]) -> bool:
-    """Compare times as text: both have the form 2026-11-01T00:00:00.000Z, fractions are optional."""
-    at = str(one.get("createdAt", "")).rstrip("Z")
-    return query.get("createdAfter", "").rstrip("Z") <= at and (
-        "createdBefore" not in query or at < query["createdBefore"].rstrip("Z")
+    """Return whether the object was created between both bounds, which do not belong to the window."""
+    at, after, before = (
+        find_instant(text)
+        for text in (one.get("createdAt"), *map(query.get, ("createdAfter", "createdBefore")))
+    )
+    return (after is None or (at is not None and at > after)) and (
+        before is None or (at is not None and at < before)
     )
 
 
