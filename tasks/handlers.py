@@ -11,7 +11,11 @@ from services.closing.gap_backfill import backfill_gaps
 from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
 from services.conversations.backfill_job import backfill_nightly
+from services.conversations.fetch_step import InteractionFetchHandler
+from services.conversations.find_step import NotionFindHandler
 from services.conversations.handler import ingest_interactions
+from services.conversations.note_steps import note_pages, skip_enrichment
+from services.conversations.write_step import NotionWriteHandler
 from services.costs.sms_usage import read_sms_costs
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
 from services.jobs.handler import JobHandler
@@ -82,6 +86,8 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "location_ingest": ingest_locations,
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
+    "interaction_enrich": skip_enrichment,
+    "interaction_note": note_pages,
     "mail_event": ingest_mail_events,
     "event_review": review_events,
     "bulk_action": run_bulk_actions,
@@ -96,6 +102,9 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "mail_send": MailSendHandler(),
     "event_fetch": EventFetchHandler(),
     "uninstall_confirm": UninstallConfirmHandler(),
+    "notion_find": NotionFindHandler(),
+    "interaction_fetch": InteractionFetchHandler(),
+    "notion_write": NotionWriteHandler(),
     "sentry_checkin": SentryCheckinHandler(),
     "posthog_capture": PosthogCaptureHandler(),
     "alert_send": AlertSendHandler(),

@@ -27,10 +27,11 @@ class NotionAccess(NamedTuple):
         return f"NotionAccess(data_source_id={self.data_source_id!r})"
 
     def open(self) -> "Notion":
-        """Return the shop's Notion, or the one of ``NOTION_API_BASE``."""
+        """Return the shop's Notion, or the one of ``NOTION_API_BASE``; its requests take from the budget."""
+        from services.conversations.budget import get_notion_client
         from services.providers.notion import Notion
 
-        return Notion(get_settings().notion_api_base, self.key)
+        return Notion(get_settings().notion_api_base, self.key, http=get_notion_client())
 
 
 def find_notion_access(tx: Connection, shop_id: int) -> NotionAccess | None:

@@ -7,6 +7,7 @@ Source: Quo's webhook payload reference of both versions.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from services.conversations.addresses import normalize_phone
 from services.core.fields import Unreadable, find_instant, find_text, read_instant, read_object, read_text
 from services.ledger.work import WorkItem
 
@@ -20,14 +21,24 @@ PARTS = {
 }
 """Event types of a part of a call. Legacy events may have the name of their object as type."""
 
-_PROGRESS = {"call.ringing": 0, "call.answered": 1, "call.completed": 2}
+_PROGRESS = {
+    "call.ringing": 0,
+    "call.answered": 1,
+    "call.missed": 2,
+    "call.forwarded": 2,
+    "call.completed": 2,
+}
 
 
 class InteractionUpdate(NamedTuple):
-    """The row of an event; ``part`` is empty for an event of the call or message itself."""
+    """The row of an event; ``part`` is empty for an event of the call or message itself.
+
+    ``address`` is the phone number of the other side; empty if the event has none.
+    """
 
     part: str
     row: dict[str, Any]
+    address: str
 
     @property
     def key(self) -> tuple[int, str]:
@@ -58,10 +69,49 @@ def parse_update(item: WorkItem) -> InteractionUpdate:
             "occurred_at": created_at if part else find_instant(source, "createdAt") or created_at,
             "detail": detail,
             "event_id": item.event_id,
+            "merchant_id": None,
+            "page_id": "",
+            "page_state": "",
         }
     except Unreadable as fault:
         raise fault.within("data") from None
-    return InteractionUpdate(part, row)
+    return InteractionUpdate(part, row, find_address(source, context, row["direction"]))
+
+
+def find_address(source: Mapping[str, Any], context: Mapping[str, Any], direction: str) -> str:
+    """Return the phone number of the other side, the first one of a group; empty without one.
+
+    The newer format lists it as external. In the older one a call has the other side as its only participant,
+    a message ``from`` and ``to``.
+    """
+    groups = context.get("participants")
+    external = groups.get("external") if isinstance(groups, dict) else None
+    sender = [source.get("from"), context.get("senderIdentifier")]
+    recipients = [source.get("to"), context.get("recipientIdentifiers")]
+    sides = {"incoming": [sender], "outgoing": [recipients]}.get(direction, [])
+    participants = source.get("participants")
+    is_single = isinstance(participants, list) and len(participants) == 1
+    for candidates in (external, *sides, participants if is_single else None):
+        for one in _flatten(candidates):
+            if number := normalize_phone(one):
+                return number
+    return ""
+
+
+def find_row_address(row: Mapping[str, Any]) -> str:
+    """Return the address of the other side from a row of ``interactions``; empty while no event has it."""
+    detail = row["detail"]
+    for event in (detail, *(detail.get(name) for name in sorted(set(PARTS.values())))):
+        source, context = (event.get(name) for name in ("object", "context")) if event else (None, None)
+        if isinstance(source, dict):
+            context = context if isinstance(context, dict) else {}
+            if address := find_address(source, context, row["direction"]):
+                return address
+    return ""
+
+
+def _flatten(value: object) -> list[object]:
+    return [one for entry in value for one in _flatten(entry)] if isinstance(value, list) else [value]
 
 
 def _find_source(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

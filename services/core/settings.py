@@ -173,6 +173,7 @@ class Settings:
     quickbooks_time_api_base: str = _setting("https://rest.tsheets.com", parse_public_url)
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
     notion_api_base: str = _setting("https://api.notion.com", parse_public_url)
+    notion_requests_per_minute: int = _setting(180, partial(parse_whole, 10, 1_000_000))
     log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
     log_format: str = _setting(
         "json", choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"

@@ -44,6 +44,40 @@ update rate_limits set updated_at = %(now)s, available =
 """
 
 
+_ENSURE = """
+insert into rate_limits (owner_id, bucket, available, maximum, restore_per_second, updated_at)
+values (%(owner_id)s, %(bucket)s, %(maximum)s, %(maximum)s, %(restore)s, %(now)s)
+on conflict (owner_id, bucket) do update
+   set maximum = excluded.maximum, restore_per_second = excluded.restore_per_second
+ where (rate_limits.maximum, rate_limits.restore_per_second)
+       <> (excluded.maximum, excluded.restore_per_second)
+"""
+
+
+def ensure_bucket(
+    tx: Connection, owner_id: int, bucket: str, *, maximum: float, restore_per_second: float, now: datetime
+) -> None:
+    """Make a full bucket, or set the limits of the one that exists, for a limit that no response reports."""
+    values = {
+        "owner_id": owner_id, "bucket": bucket, "maximum": maximum, "restore": restore_per_second, "now": now,
+    }  # fmt: skip
+    tx.exec_driver_sql(_ENSURE, values)
+
+
+_FIND_LEVEL = """
+select available + extract(epoch from %(now)s - updated_at)::float8 * restore_per_second as available,
+       restore_per_second from rate_limits where owner_id = %(owner_id)s and bucket = %(bucket)s
+"""
+
+
+def find_wait(tx: Connection, owner_id: int, bucket: str, now: datetime) -> timedelta:
+    """Return the time until the bucket has a token; nothing is taken or locked."""
+    row = tx.exec_driver_sql(_FIND_LEVEL, {"owner_id": owner_id, "bucket": bucket, "now": now}).one_or_none()
+    if row is None or row.available >= 1:
+        return timedelta()
+    return timedelta(seconds=(1 - row.available) / max(row.restore_per_second, 0.001))
+
+
 def apply_rate_limit(
     tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime
 ) -> tuple[list[WorkItem], list[tuple[WorkItem, datetime]]]:

@@ -36,7 +36,12 @@ def make_workflows(*workflows: Workflow) -> Mapping[str, Workflow]:
     return MappingProxyType({workflow.name: workflow for workflow in workflows})
 
 
-WORKFLOWS: Mapping[str, Workflow] = make_workflows()
+_TO_NOTION = ("notion_find", "interaction_fetch", "interaction_enrich", "notion_write", "interaction_note")
+
+WORKFLOWS: Mapping[str, Workflow] = make_workflows(
+    Workflow("call", ("interaction_ingest", *_TO_NOTION), "call*"),
+    Workflow("message", ("interaction_ingest", *_TO_NOTION), "message*"),
+)
 """All workflows by name."""
 
 

@@ -103,6 +103,9 @@ _CALL = Topic(
     max_age=timedelta(hours=1),
 )
 
+# A call waits for the request budget of its workspace: few at a time of a shop, and a thread for each.
+_NOTION = Topic(queue="sync", batch_size=32, shop_cap=8, calls_at_once=32, max_age=timedelta(hours=1))
+
 _ALL = (
     *(replace(_INGEST, name=name) for name in _INGESTS),
     Topic(name="bulk_action", queue="ops", mode=HandlerMode.TRANSACTIONAL, batch_size=1),
@@ -138,6 +141,11 @@ _ALL = (
         soft_time_limit_seconds=60,
         time_limit_seconds=90,
     ),
+    replace(_NOTION, name="notion_find"),
+    Topic(name="interaction_fetch", queue="sync", batch_size=64, shop_cap=32),
+    replace(_INGEST, name="interaction_enrich", queue="sync"),
+    replace(_NOTION, name="notion_write"),
+    replace(_INGEST, name="interaction_note", queue="sync"),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
     replace(_CALL, name="alert_send", queue="ops", max_age=timedelta(minutes=5)),

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from services.privacy.archived_data import ARCHIVED_EVENTS
 from services.privacy.mail_data import MAIL_SUPPRESSIONS, MAILS
+from services.privacy.merchant_data import MERCHANTS
 from services.privacy.outreach_data import OUTREACH
 from services.privacy.subject import DataSubject, PersonalDataRows, PersonalDataSource
 from services.privacy.text_data import EVENTS, INTERACTIONS, WORK
@@ -135,6 +136,7 @@ DATA_SOURCES = (
     MAILS,
     MAIL_SUPPRESSIONS,
     OUTREACH,
+    MERCHANTS,
     ORDERS,
     PersonalDataSource(name="privacy requests", tables=("privacy_requests",)),
     PersonalDataSource(

@@ -71,6 +71,10 @@ WITHOUT_ROWS = {
     "mail_event": "tests/mail/test_mail_events.py reads its audit entries: its mails are sent first",
     "letter_send": "it has no event; tests/closing/test_owner_letter.py reads its audit entries",
     "outreach_compose": "it has no event; each of its mails is audited when it is sent",
+    **dict.fromkeys(
+        ("interaction_enrich", "interaction_note"),
+        "steps of a run; tests/conversations/test_notion_journey.py reads its audit entries",
+    ),
     "bulk_action": "it has no event; tests/bulk reads the audit entries of its changes",
 }
 

@@ -1,0 +1,159 @@
+"""The page of a merchant at Notion: found by the merchant's UUID, or by a number or address, or created."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from services.conversations.access import NotionAccess
+from services.conversations.merchants import Merchant
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Deferred, Misconfigured, Refused, RetryLater
+
+if TYPE_CHECKING:
+    from services.providers.notion import Notion
+
+UUID_PROPERTY, PHONE_PROPERTY, MAIL_PROPERTY = "Merchant UUID", "Phone", "Email"
+_TYPES = {UUID_PROPERTY: "rich_text", PHONE_PROPERTY: "phone_number", MAIL_PROPERTY: "email"}
+MOST_ADDRESSES = 20
+"""Addresses of one search, and the longest list of a merchant that is compared."""
+_SCHEMA_SECONDS = 600.0
+INDEX_DELAY = timedelta(seconds=60)
+"""After this time a search finds a new page, if there is one."""
+
+_BEGIN_CREATION = "update merchants set page_attempted_at = %(now)s where id = %(id)s"
+_END_CREATION = "update merchants set page_attempted_at = null where id = %(id)s"
+
+_schemas: dict[tuple[str, str], tuple[float, "PageSchema"]] = {}
+_reading = Lock()
+
+
+class PageSchema(NamedTuple):
+    """The names of a data source's properties; ``phone`` and ``mail`` are empty if it has none."""
+
+    title: str
+    uuid: str
+    phone: str
+    mail: str
+
+
+class FoundPage(NamedTuple):
+    """The page of a merchant. ``values``: the digest of the properties that it has now."""
+
+    page_id: str
+    values: str
+    outcome: str
+    """``found``, ``adopted`` (found by address, and given the UUID) or ``created``."""
+
+
+def fetch_schema(notion: "Notion", access: NotionAccess) -> PageSchema:
+    """Return the properties of the shop's data source, as they were at most ten minutes ago.
+
+    Raises ``Misconfigured`` if it lacks the UUID property.
+    """
+    key = access.key, access.data_source_id
+    with _reading:
+        read_at, schema = _schemas.get(key, (0.0, None))
+        if schema is None or time.monotonic() > read_at + _SCHEMA_SECONDS:
+            schema = read_schema(notion.fetch_data_source(access.data_source_id))
+            _schemas[key] = time.monotonic(), schema
+    return schema
+
+
+def read_schema(data_source: Mapping[str, Any]) -> PageSchema:
+    """Return the properties by which pages are found; raise ``Misconfigured`` without the UUID property."""
+    properties = data_source.get("properties")
+    types = {
+        name: one.get("type")
+        for name, one in (properties if isinstance(properties, dict) else {}).items()
+        if isinstance(one, dict)
+    }
+    title = next((name for name, kind in types.items() if kind == "title"), "")
+    known = {name: name if types.get(name) == kind else "" for name, kind in _TYPES.items()}
+    if not (title and known[UUID_PROPERTY]):
+        why = f"the data source has no text property {UUID_PROPERTY!r}: add it, then requeue this work"
+        raise Misconfigured("notion.property_missing", why, is_partial=True)
+    return PageSchema(title, known[UUID_PROPERTY], known[PHONE_PROPERTY], known[MAIL_PROPERTY])
+
+
+def make_properties(schema: PageSchema, merchant: Merchant) -> dict[str, Any]:
+    """Return the properties of the merchant's page; a redacted merchant has its UUID alone."""
+    phone, mail = (next(iter(each), None) for each in (merchant.phones, merchant.mails))
+    name = merchant.name or phone or mail or str(merchant.uuid)
+    found: dict[str, Any] = {
+        schema.title: {"title": [{"type": "text", "text": {"content": name[:200]}}]},
+        schema.uuid: {"rich_text": [{"type": "text", "text": {"content": str(merchant.uuid)}}]},
+    }
+    if schema.phone:
+        found[schema.phone] = {"phone_number": phone}
+    if schema.mail:
+        found[schema.mail] = {"email": mail}
+    return found
+
+
+def hash_values(merchant: Merchant) -> str:
+    """Return the digest of what the properties of the page are made from."""
+    values = [merchant.name, merchant.phones[:1], merchant.mails[:1]]
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:12]
+
+
+def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Merchant) -> FoundPage:
+    """Return the merchant's page: the oldest with its UUID, else one of an address of it, else a new one.
+
+    A page that has the UUID of another merchant is not taken. After a creation without an
+    answer nothing is created until a search would find the page: ``Deferred``.
+    """
+    schema = fetch_schema(notion, access)
+    pages = [*notion.list_pages(access.data_source_id, _make_filter(schema, merchant))]
+    pages.sort(key=lambda page: str(page.get("created_time", "")))
+    uuids = [_read_uuid(schema, page) for page in pages]
+    if (uuid := str(merchant.uuid)) in uuids:
+        return FoundPage(str(pages[uuids.index(uuid)]["id"]), merchant.page_values, "found")
+    properties, digest = make_properties(schema, merchant), hash_values(merchant)
+    if "" in uuids:
+        page_id = str(pages[uuids.index("")]["id"])
+        notion.update_page(page_id, properties={schema.uuid: properties[schema.uuid]})
+        # A person made this page: its title and its other properties stay.
+        return FoundPage(page_id, digest, "adopted")
+    attempted_at, now = merchant.page_attempted_at, utc_now()
+    if attempted_at is not None and now < attempted_at + INDEX_DELAY:
+        why = "the page may have been created, and Notion's search may not find it yet"
+        raise Deferred("notion.page_in_doubt", why, wait=attempted_at + INDEX_DELAY - now)
+    with transaction() as tx:
+        tx.exec_driver_sql(_BEGIN_CREATION, {"id": merchant.id, "now": now})
+    try:
+        page = notion.create_page(access.data_source_id, properties)
+    except (RetryLater, Refused, Misconfigured):
+        with transaction() as tx:
+            tx.exec_driver_sql(_END_CREATION, {"id": merchant.id})
+        raise
+    return FoundPage(str(page["id"]), digest, "created")
+
+
+def _make_filter(schema: PageSchema, merchant: Merchant) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = [
+        {"property": schema.uuid, "rich_text": {"equals": str(merchant.uuid)}}
+    ]
+    if schema.phone:
+        conditions += [
+            {"property": schema.phone, "phone_number": {"equals": phone}}
+            for phone in merchant.phones[:MOST_ADDRESSES]
+        ]
+    if schema.mail:
+        conditions += [
+            {"property": schema.mail, "email": {"equals": mail}} for mail in merchant.mails[:MOST_ADDRESSES]
+        ]
+    return {"or": conditions}
+
+
+def _read_uuid(schema: PageSchema, page: Mapping[str, Any]) -> str:
+    properties = page.get("properties")
+    value = properties.get(schema.uuid) if isinstance(properties, dict) else None
+    texts = value.get("rich_text") if isinstance(value, dict) else None
+    parts = [one.get("plain_text") for one in texts or () if isinstance(one, dict)]
+    return "".join(part for part in parts if isinstance(part, str)).strip()

@@ -1,0 +1,141 @@
+"""Notion answers late, refuses or loses an answer: each block is on its page once."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from services.conversations import budget
+from services.core.db import transaction
+from services.providers.notion import Notion
+from tests.conversations.notion_shop import NotionShop, shop_with_notion
+from tests.conversations.quo_events import make_call, make_message, make_part
+
+
+@pytest.fixture
+def acme(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotionShop]:
+    # Work that waits for a blocked budget returns to the queue, and ``pass_time`` makes it ready.
+    monkeypatch.setattr(budget, "LONGEST_PAUSE", timedelta(seconds=0.2))
+    with shop_with_notion(engine) as one:
+        yield one
+
+
+def test_an_append_without_an_answer_is_found_on_the_page(acme: NotionShop) -> None:
+    acme.receive(make_message("M1"))
+    acme.run_to_the_end()
+    acme.control(drop_next=2)
+    acme.receive(make_message("M2"), make_message("M3"))
+    acme.run_to_the_end()
+
+    (page,) = acme.pages()
+    assert len(page["texts"]) == len(set(page["texts"])) == 3
+    assert ("notion.no_answer", 1) in acme.rows(
+        "select error_code, retry_count from work_queue where topic = 'notion_write'"
+    )
+
+
+def test_a_creation_without_an_answer_is_not_repeated_before_a_search_would_find_the_page(
+    acme: NotionShop,
+) -> None:
+    acme.control(index_delay_seconds=50)
+    acme.receive(make_message("M1"))
+    acme.run("interaction_ingest")
+    acme.control(every={"drop_write": 1})
+    acme.run("notion_find")
+    acme.control(every={"drop_write": 0})
+    with transaction(acme.engine) as tx:
+        tx.exec_driver_sql("update work_queue set next_retry_at = null where status = 'error'")
+    acme.run("notion_find")
+
+    assert len(acme.pages()) == 1
+    assert acme.rows("select error_code from work_queue where status = 'error'") == [
+        ("notion.page_in_doubt",)
+    ]
+    acme.run_to_the_end()
+    assert [len(page["texts"]) for page in acme.pages()] == [1]
+
+
+def test_a_version_whose_append_had_no_answer_is_removed_when_a_newer_one_is_written(
+    acme: NotionShop,
+) -> None:
+    acme.receive(make_call())
+    acme.run_to_the_end()
+    acme.receive(make_part("summary", text="A first draft."))
+    acme.run("interaction_ingest", "notion_find", "interaction_fetch", "interaction_enrich")
+    acme.control(every={"drop_write": 1})
+    acme.run("notion_write")
+    acme.control(every={"drop_write": 0})
+    acme.receive(make_part("summary", text="The weather.", seconds=120))
+    acme.run_to_the_end()
+
+    assert sorted(acme.titles()[0])[1:] == ["2026-11-20 18:02 UTC · Summary of the call"]
+
+
+def test_a_refusal_for_the_rate_stops_all_requests_with_the_key(acme: NotionShop) -> None:
+    acme.receive(*(make_message(f"M{n}", number=f"+1555000100{n}") for n in range(8)))
+    acme.run("interaction_ingest")
+    acme.control(fail_next={"status": 429, "count": 1, "headers": {"Retry-After": "30"}})
+    acme.run("notion_find")
+
+    assert acme.requests() <= 1 + 8  # those that were under way
+    before = acme.requests()
+    with transaction(acme.engine) as tx:
+        tx.exec_driver_sql("update work_queue set next_retry_at = null where status <> 'done'")
+    acme.run("notion_find")
+    assert acme.requests() == before
+    assert acme.rows("select max(retry_count) from work_queue") == [(0,)]
+    acme.run_to_the_end()
+    assert len(acme.pages()) == 8
+
+
+def test_a_page_that_was_deleted_is_made_again_with_everything(acme: NotionShop) -> None:
+    acme.receive(make_call(), make_part("summary"))
+    acme.run_to_the_end()
+    (page,) = acme.pages()
+    Notion(f"{acme.server.url}/notion", "ntn_acme").update_page(page["id"], in_trash=True)
+    acme.receive(make_message("M1"))
+    acme.run_to_the_end()
+
+    (other,) = acme.pages()
+    assert other["id"] != page["id"]
+    assert len(acme.titles()[0]) == 3
+
+
+def test_a_thousand_shuffled_and_repeated_events_make_fifty_pages_with_each_block_once(
+    acme: NotionShop,
+) -> None:
+    rng = random.Random(18)
+    events: list[dict[str, Any]] = []
+    expected: Counter[int] = Counter()
+    for n in range(50):
+        number, call_id = f"+1555000{n:04}", f"AC{n}"
+        own = [
+            make_call(call_id, number, "call.ringing", 5),
+            make_call(call_id, number),
+            *(make_part(name, call_id, number) for name in ("summary", "transcript", "recording")),
+            *(make_message(f"M{n}-{m}", number, f"text {m}") for m in range(5)),
+        ]
+        events += own + rng.choices(own, k=10)
+        expected[9] += 1
+    rng.shuffle(events)
+    assert len(events) == 1000
+    acme.control(every={"overload": 23, "rate_limit": 29, "conflict": 17, "drop_write": 7})
+    for start in range(0, 1000, 100):
+        acme.receive(*events[start : start + 100])
+        acme.run()
+    acme.run_to_the_end()
+
+    pages = acme.pages()
+    assert len(pages) == 50
+    assert {page["properties"]["Phone"]["phone_number"] for page in pages} == {
+        f"+1555000{n:04}" for n in range(50)
+    }
+    for page in pages:
+        assert len(page["texts"]) == len(set(page["texts"])) == 9
+    assert acme.rows("select distinct page_state from interactions") == [("written",)]
+    assert acme.rows("select 1 from page_parts where wanted <> written or attempted_at is not null") == []
+    assert acme.counts()["lost_answers"] > 5
