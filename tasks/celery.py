@@ -25,7 +25,7 @@ from tasks.flower import guard_flower
 # Celery warns because of pickle: no process here accepts it. fleet doctor names the user.
 warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
-TASK_MODULES = ("tasks.runner", "tasks.ops")
+TASK_MODULES = ("tasks.runner", "tasks.ops", "tasks.log_level")
 
 
 class ShopfleetApp(Celery):

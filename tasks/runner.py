@@ -1,5 +1,6 @@
 """Registers a Celery task for every topic. A message only wakes a worker, which runs all ready work."""
 
+import logging
 import os
 import socket
 import time
@@ -21,6 +22,8 @@ from services.ledger.steps import log_steps
 from services.ledger.topics import TOPICS, HandlerMode, Topic
 from tasks.celery import app
 from tasks.handlers import EXTERNAL, TRANSACTIONAL
+
+log = logging.getLogger(__name__)
 
 BUDGET_SECONDS = 2.0
 """How long one message runs a backlog before it sends another message and lets other queues run."""
@@ -117,7 +120,24 @@ def _log_batch(topic: Topic, report: BatchResult, worker: str, duration_ms: floa
         worker=worker,
     )
     log_steps(report.steps)
+    _log_failed(report)
     report_dead_work(report)
+
+
+def _log_failed(report: BatchResult) -> None:
+    """Write a line of level debug for each item of ``report`` that is not done."""
+    for one in [*report.retried, *report.dead] if log.isEnabledFor(logging.DEBUG) else ():
+        item = one.item
+        fields = {
+            "id": item.id,
+            "topic": item.topic,
+            "status": one.status,
+            "error_code": one.error_code,
+            "last_error": one.last_error,
+            "next_retry_at": one.next_retry_at,
+            "request_id": item.request_id,
+        }
+        log.debug("item_failed", extra={"fields": fields})
 
 
 @lru_cache(maxsize=1)

@@ -36,7 +36,9 @@ _NOISY_LOGGERS = (
 )
 
 _Render = Callable[[MutableMapping[str, Any]], bytes]
-_write_event: Callable[[dict[str, Any]], None] | None = None
+_write: Callable[[dict[str, Any]], None] | None = None
+_write_event = _write
+"""``_write`` while the level is info or debug, else None."""
 
 
 def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) -> None:
@@ -45,20 +47,26 @@ def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) 
     ``process`` is in every line (``ingress``, ``worker-webhooks``, ``beat``). May be called again, for
     instance in a forked child. Request and batch lines are not written before the first call.
     """
-    global _write_event  # noqa: PLW0603 - one log per process
-    level = getattr(logging, settings.log_level.upper())
+    global _write  # noqa: PLW0603 - one log per process
     render = _make_render(settings.log_format, process, coloured=os.isatty(fd))
 
     def write(fields: MutableMapping[str, Any]) -> None:
         _write_line(fd, render(fields))
 
-    handler = LineHandler(fd=fd, process=process, log_format=settings.log_format)
-    logging.root.handlers[:] = [handler]
-    logging.root.setLevel(level)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    logging.root.handlers[:] = [LineHandler(fd=fd, process=process, log_format=settings.log_format)]
     logging.captureWarnings(capture=True)
-    _write_event = write if level <= logging.INFO else None
+    _write = write
+    set_level(settings.log_level)
+
+
+def set_level(name: str) -> None:
+    """Write lines of level ``name`` (one of ``LOG_LEVELS``) and above from now on."""
+    global _write_event  # noqa: PLW0603 - one log per process
+    level = getattr(logging, name.upper())
+    logging.root.setLevel(level)
+    for noisy in _NOISY_LOGGERS:
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    _write_event = _write if level <= logging.INFO else None
 
 
 def log_request(

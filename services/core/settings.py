@@ -53,6 +53,7 @@ MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
 _FLEET_HOME = Path(".fleet")
 EXPORTED = "FLEET_ENV_NAMES"
 """What ``fleet env`` printed, as ``NAME:CHECKSUM`` of each value: it is right only while that fleet runs."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
 SHORTEST_SECRET = 32
 """Characters that a secret for HTTP requests needs against guessing."""
 MAIL_NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -174,7 +175,7 @@ class Settings:
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
     notion_api_base: str = _setting("https://api.notion.com", parse_public_url)
     notion_requests_per_minute: int = _setting(180, partial(parse_whole, 10, 1_000_000))
-    log_level: str = _setting("info", choice("debug", "info", "warning", "error"))
+    log_level: str = _setting("info", choice(*LOG_LEVELS))
     log_format: str = _setting(
         "json", choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
+from services.core.log_redaction import quote_value
 from services.providers.call_outcomes import noted_call
 from services.providers.http import find_json, parse_retry_after, request
 
@@ -122,9 +123,8 @@ class Notion:
         """Return the answer. ``is_change``: without a response it may have happened; default: no GET."""
         changes = method != "GET" if is_change is None else is_change
         if object_id and not is_object_id(object_id):
-            raise Refused(
-                "notion.id_invalid", f"{object_id!r} should be an id of Notion: 32 hexadecimal digits"
-            )
+            shown = quote_value(object_id)
+            raise Refused("notion.id_invalid", f"{shown} should be an id of Notion: 32 hexadecimal digits")
         url = f"{self._url}/v1/{kind}" + (f"/{object_id}" if object_id else "") + path
         headers = {
             "Authorization": f"Bearer {self._key}",

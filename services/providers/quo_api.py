@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Deferred, Misconfigured, Refused, RetryLater, WorkError
 from services.core.fields import find_object
+from services.core.log_redaction import quote_value
 from services.providers.call_outcomes import noted_call
 from services.providers.delivery import find_instant
 from services.providers.http import find_json, get, parse_retry_after
@@ -128,7 +129,8 @@ class Quo:
 
     def _get_once(self, kind: str, object_id: str, path: str, **params: Any) -> dict[str, Any]:
         if object_id and not _OBJECT_ID.fullmatch(object_id):
-            raise Refused("quo.id_invalid", f"{object_id!r} should be an id of Quo, such as AC123abc")
+            shown = quote_value(object_id)
+            raise Refused("quo.id_invalid", f"{shown} should be an id of Quo, such as AC123abc")
         url = f"{self._url}/{kind}" + (f"/{object_id}" if object_id else "") + path
         headers = {"Authorization": self._key, "Quo-Api-Version": API_VERSION, "Accept": "application/json"}
         with noted_call(PROVIDER, kind):

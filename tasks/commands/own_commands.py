@@ -16,10 +16,17 @@ from services.cli.usage import FORCE_NAMES
 from services.core.broker import BrokerUnreachable, queue_depths
 from services.core.counts import format_count
 from services.core.errors import describe_server, describe_unknown
-from services.core.settings import get_settings
+from services.core.settings import LOG_LEVELS, get_settings
 from services.ledger.topics import QUEUES
+from tasks.log_level import log_level
 
-_ARGUMENTS = {"add_consumer": "queue", "cancel_consumer": "queue", "rate_limit": "task", "time_limit": "task"}
+_ARGUMENTS = {
+    "add_consumer": "queue",
+    "cancel_consumer": "queue",
+    "rate_limit": "task",
+    "time_limit": "task",
+    log_level.__name__: "level",
+}
 """What the first argument of a command of ``celery control`` names."""
 
 
@@ -98,7 +105,11 @@ def guard_commands(app: Celery) -> None:
     def send_checked(*args: Any, command: str, **options: Any) -> Any:
         ctx = click.get_current_context()
         noun = _ARGUMENTS.get(command, "")
-        known = {"queue": lambda: list(QUEUES), "task": find_tasks}
+        known: dict[str, Callable[[], list[str]]] = {
+            "queue": lambda: list(QUEUES),
+            "task": find_tasks,
+            "level": lambda: list(LOG_LEVELS),
+        }
         if noun and ctx.args and ctx.args[0] not in (names := known[noun]()):
             raise click.UsageError(f"{noun}={describe_unknown(ctx.args[0], names)}", ctx)
         return send(*args, command=command, **options)

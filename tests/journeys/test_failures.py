@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import psutil
@@ -69,6 +71,36 @@ def test_purge_and_flush_lose_nothing(fleet: JourneyFleet) -> None:
 
     wait_for(lambda: fleet.count_orders(purged + flushed) == 10)
     wait_for(lambda: not fleet.count_open_work())
+
+
+def test_the_log_level_of_one_worker_changes_while_it_runs(fleet: JourneyFleet) -> None:
+    shop = fleet.shops[0]
+    log, place = Path(fleet.env["FLEET_HOME"]) / "log", fleet.reserve_item(shop)
+
+    def set_level(level: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "tasks", "control", "-t", "60",
+             "-d", f"webhooks@{socket.gethostname()}", "log_level", level],
+            env={**os.environ, **fleet.env}, capture_output=True, timeout=120, check=True, text=True,
+        ).stdout  # fmt: skip
+
+    def count_lines(worker: str) -> int:
+        lines = [line for line in log.read_text().splitlines() if '"batch_settled"' in line]
+        return sum(f'"process":"{worker}"' in line for line in lines)
+
+    before = count_lines("worker-webhooks"), count_lines("worker-outbound")
+    assert "log level is info until the worker restarts" in set_level("info")
+    try:
+        fleet.sell(shop, place)
+        wait_for(lambda: count_lines("worker-webhooks") > before[0])
+        wait_for(lambda: not fleet.count_open_work())
+        assert count_lines("worker-outbound") == before[1]
+    finally:
+        set_level("warning")
+    after = count_lines("worker-webhooks")
+    assert fleet.count_orders([fleet.sell(shop, place)]) <= 1
+    wait_for(lambda: not fleet.count_open_work())
+    assert count_lines("worker-webhooks") == after
 
 
 def test_busy_worker_survives_a_broker_outage(fleet: JourneyFleet) -> None:

@@ -116,7 +116,14 @@ def test_any_value_can_be_redacted_and_redacting_twice_changes_nothing(value: ob
     assert redact(once) == once
 
 
-PERSONAL = ("ada.lovelace+shop@mail.example.com", "+1 (604) 555-0199", "604-555-0199", "+4915112345678")
+PERSONAL = (
+    "ada.lovelace+shop@mail.example.com",
+    "+1 (604) 555-0199",
+    "604-555-0199",
+    "+4915112345678",
+    "%2B16045550199",
+    "ada%40example.com",
+)
 
 
 @pytest.mark.parametrize("value", PERSONAL)
