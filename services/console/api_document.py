@@ -32,7 +32,7 @@ _ID = {
 _KEY: Document = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A second start with the same key answers with the first action.",
+    "description": "A second request with the same key and body gets the first answer, for 10 minutes.",
     "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST_KEY}}}$"},
 }
 _REASON = {"type": "string", "maxLength": LONGEST_TEXT, "description": "for the audit"}
@@ -42,7 +42,7 @@ _DONE = {"type": "object", "required": ["result"], "properties": {"result": {"ty
 DETAILS: Mapping[str, Document] = {
     "work": {"last_error": TEXT, "result": TEXT, "event_id": {"type": ["integer", "null"]}, "payload": {}},
     "events": {"headers": {"type": "object"}, "payload": {}, "work": {"type": "array"}},
-    "incidents": {"entries": {"type": "array", "items": {"type": "object"}}},
+    "incidents": {"snoozed_until": TEXT, "entries": {"type": "array", "items": {"type": "object"}}},
     "mails": {
         "last_error": TEXT,
         "is_stuck": {"type": "boolean", "description": "its outcome is unknown, and stays so"},
@@ -168,7 +168,8 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     for action in ROW_ACTIONS:
         body = {
             "type": "object",
-            "properties": {"reason": _REASON},
+            "properties": {"reason": _REASON}
+            | {name: {"enum": [*values]} if values else STRING for name, values in action.fields.items()},
             "additionalProperties": False,
             **({"required": ["reason"]} if action.needs_reason else {}),
         }
@@ -177,7 +178,7 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
         )
         paths[f"/api/v1/{action.list}/{{number}}/{action.name}"] = {"post": made}
     result = detail_ref("bulk_actions")
-    start = _operation("start_bulk_action", "Start an action on all rows that match.", _PLAN, [_KEY], _START)
+    start = _operation("start_bulk_action", "Start an action on all rows that match.", _PLAN, [], _START)
     start["responses"]["201"] = _response("The action.", result)
     paths[_BULK] = {"post": start}
     stop = _operation("stop_bulk_action", "Stop a running action; what it changed stays.", result, [_ID])
@@ -188,6 +189,9 @@ def describe_paths(rows: Mapping[str, str]) -> dict[str, Document]:
     paths |= {"/api/v1/shops/{shop}/people": {"post": made}} | _describe_saved()
     for change in CHANGES:
         paths.setdefault(f"/api/v1{change.path}", {})["post"] = _describe_change(change)
+    for methods in paths.values():
+        if "post" in methods:
+            methods["post"]["parameters"] = [*methods["post"]["parameters"], _KEY]
     return paths
 
 

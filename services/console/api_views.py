@@ -106,9 +106,8 @@ def answering(act: Callable[[], Any]) -> Any:
 
 def _make_change(action: RowAction) -> Callable[[int], Any]:
     def change(number: int) -> Any:
-        return answering(
-            lambda: {"result": run_action(action, number, read_body(("reason",)).get("reason", ""))}
-        )
+        fields = ("reason", *action.fields)
+        return answering(lambda: {"result": run_action(action, number, read_body(fields))})
 
     return change
 
@@ -157,7 +156,7 @@ def _show_incident(number: int) -> Response:
     columns = {column.name: fields[column.name] for column in LISTS["incidents"].columns}
     timeline = [{"at": one.at, "kind": one.kind, "by": one.by, "text": one.text} for one in entries]
     shop = {"shop": slugs.get(columns.pop("shop_id"))}
-    return make_answer(columns | shop | {"entries": timeline})
+    return make_answer(columns | shop | {"snoozed_until": row.snoozed_until, "entries": timeline})
 
 
 def _find_state(row: Any) -> str:

@@ -30,6 +30,7 @@ from services.console.oidc import oidc_blueprint
 from services.console.pages import pages_blueprint
 from services.console.queue_pages import queues_blueprint
 from services.console.queue_reading import QueueReader
+from services.console.repeats import answer_repeats
 from services.console.report_pages import reports_blueprint
 from services.console.saved_filters import saved_filters_blueprint
 from services.console.scan_reading import ScanReader
@@ -66,6 +67,7 @@ def make_app(
     app.url_map.converters["int"] = IdConverter
     count_pages(app, stats)
     control_access(app, settings)
+    answer_repeats(app)
     init_sign_in(app, settings)
     record_events(app)
     app.register_blueprint(oidc_blueprint(app, settings))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from tempfile import TemporaryFile
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Blueprint, abort, flash, g, redirect, request, send_file, url_for
 from sqlalchemy import Connection
@@ -61,16 +62,18 @@ def read_audit_panel(tx: Connection, slugs: Mapping[int, str]) -> dict[str, Any]
 
 
 def _verify() -> Any:
+    given: dict[str, Any] = dict(parse_qsl(request.args.get("back", "")))
+    page = url_for("lists.audit", **{name: value for name, value in given.items() if name[0] != "_"})
     try:
         text, faults = verify(request.form.get("shop", ""))
     except (ShopfleetError, WorkError) as fault:
         flash(str(fault), "error")
-        return redirect(url_for("lists.audit"))
+        return redirect(page)
     for fault_text in faults:
         flash(fault_text, "error")
     if text:
         flash(text)
-    return redirect(url_for("lists.audit"))
+    return redirect(page)
 
 
 def verify(slug: str) -> tuple[str, list[str]]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from flask import Blueprint, abort, flash, g, redirect, render_template, request, url_for
 from sqlalchemy import Connection, Row
@@ -158,7 +157,6 @@ def _show_confirmation(given: Mapping[str, str], fault: str = "") -> Any:
         plan=wanted.plan if wanted else None,
         filters=sent,
         reason=given.get("reason", ""),
-        request_key=uuid4().hex,
         counts=count_plan(wanted.plan, slugs) if wanted else {},
         fault=fault,
         max_candidates=MAX_CANDIDATES,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 from flask import Blueprint, Response, abort, flash, g, redirect, render_template, request, url_for
@@ -10,24 +11,27 @@ from sqlalchemy import Row
 
 from services.accounts.roles import Role
 from services.alerts.incidents import find_zone, get_incident
-from services.alerts.people import list_entries
+from services.alerts.people import LONGEST_SNOOZE_OF_P1, list_entries
 from services.alerts.postmortem import format_postmortem, read_record
 from services.alerts.runbook import find_steps
 from services.console.list_reader import is_text
+from services.console.list_views import find_back_url
 from services.console.mail_page import show_mail, unmask_mail
 from services.console.masking import is_masked, mask
 from services.console.row_actions import (
     NOT_FOUND,
     ROW_ACTIONS,
+    SNOOZES,
     RowAction,
     audit_unmask,
     check_shop,
     find_row,
+    find_snooze_end,
     run_action,
 )
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
-from services.core.times import format_moment
+from services.core.times import format_moment, format_time
 from services.ledger.lineage import list_lineage
 from services.ledger.queries import get_event, get_work
 from services.ledger.request_errors import find_later_event, get_error, list_mutations
@@ -169,9 +173,21 @@ def _show_incident(number: int) -> str:
         period=format_moment(row.period, zone),
         zone=str(zone),
         steps=steps._asdict() if steps else {},
+        snoozes=_list_snoozes(row.severity, zone),
         entries=entries,
         is_red=row.status == "open" and row.severity != "P3",
     )
+
+
+def _list_snoozes(severity: str, zone: ZoneInfo) -> dict[str, str]:
+    """Return for each snooze that such an incident may have when it ends."""
+    ends = {lasts: find_snooze_end(lasts, g.at, zone) for lasts in SNOOZES}
+    latest = g.at + LONGEST_SNOOZE_OF_P1
+    return {
+        lasts: format_time(until, zone)
+        for lasts, until in ends.items()
+        if severity != "P1" or until <= latest
+    }
 
 
 def _show_postmortem(number: int) -> Response:
@@ -185,10 +201,12 @@ def _show_postmortem(number: int) -> Response:
 
 def _make_change(action: RowAction) -> Callable[[int], Any]:
     def change(number: int) -> Any:
+        page = url_for(action.page_endpoint, number=number, back=request.args.get("back"))
         try:
-            flash(run_action(action, number, request.form.get("reason", "")))
+            flash(run_action(action, number, request.form))
         except ShopfleetError as fault:
             flash(str(fault), "error")
-        return redirect(url_for(action.page_endpoint, number=number))
+            return redirect(page)
+        return redirect((not action.stays and find_back_url(action.list)) or page)
 
     return change

@@ -3,9 +3,11 @@
 import re
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from flask import Flask, g, request, url_for
+from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup, escape
 from sqlalchemy import exists, select
 
@@ -14,7 +16,8 @@ from services.accounts.tables import users
 from services.console.auth import PAGE_ROUTES
 from services.console.event_edit import find_edit_role
 from services.console.line_pages import change_query
-from services.console.list_views import list_summaries, show_address
+from services.console.list_views import find_back_url, list_summaries, show_address
+from services.console.repeats import FIELD as REQUEST_KEY
 from services.console.sign_in_texts import LABELS
 from services.core.counts import format_count
 from services.core.db import transaction
@@ -73,6 +76,12 @@ def add_helpers(app: Flask, settings: Settings) -> None:
     def show_local_time(at: datetime, zone: str = "", *, with_seconds: bool = False) -> str:
         return format_time(at, ZoneInfo(zone) if zone else settings.zone, with_seconds=with_seconds)
 
+    @app.template_global()
+    def form_fields() -> Markup:
+        """Return the hidden fields of each form that changes something."""
+        field = Markup('<input type="hidden" name="{}" value="{}">')
+        return field.format("csrf_token", generate_csrf()) + field.format(REQUEST_KEY, uuid4().hex)
+
     @app.template_global("since")
     def show_since(at: datetime | None, now: datetime, zone: str) -> Markup:
         """Return how long ago ``at`` was; its time is in the title."""
@@ -92,6 +101,7 @@ def add_helpers(app: Flask, settings: Settings) -> None:
             "may": may,
             "find_edit_role": find_edit_role,
             "change_query": change_query,
+            "back_url": find_back_url(),
         }
 
 

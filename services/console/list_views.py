@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 from flask import Blueprint, Response, g, render_template, request, url_for
@@ -53,6 +54,7 @@ def api_blueprint() -> Blueprint:
 def _make_view(page: ListPage) -> Callable[[], Any]:
     def show() -> Any:
         given, fault, status = request.args.to_dict(), "", 200
+        back = urlencode([(name, value) for name, value in given.items() if value])
         with transaction() as tx:
             slugs = find_visible_slugs(tx, g.access)
             saved = list_links(tx, page, given, slugs.values())
@@ -80,12 +82,33 @@ def _make_view(page: ListPage) -> Callable[[], Any]:
             max_counted=MAX_COUNTED,
             max_candidates=MAX_CANDIDATES,
             link=_make_link(page, given),
-            page_of=lambda row: url_for(page.detail, **{page.detail_key: row[page.columns[0].name]}),
+            page_of=lambda row: url_for(
+                page.detail, **{page.detail_key: row[page.columns[0].name]}, back=back or None
+            ),
+            back=back,
             panel=panel,
             is_red=bool(panel and panel["broken"]),
         ), status
 
     return show
+
+
+_LIST_OF_PAGE = {page.detail: page.name for page in LISTS.values() if page.detail}
+"""Endpoint of a row's page -> its list."""
+
+
+def find_back_url(name: str = "") -> str:
+    """Return the address of the list, with its filters and page, from which this request came, or "".
+
+    ``name`` is the list; if not given, that of the row whose page this is.
+    """
+    name = name or _LIST_OF_PAGE.get((request.endpoint or "").replace("unmask_", ""), "")
+    if name not in LISTS or "back" not in request.args:
+        return ""
+    known = {one.name for one in LISTS[name].filters} | {"after"}
+    given: dict[str, Any] = dict(parse_qsl(request.args["back"]))
+    given = {field: value for field, value in given.items() if field in known}
+    return url_for(f"lists.{name}", **given)
 
 
 def _make_link(page: ListPage, given: Mapping[str, str]) -> Callable[..., str]:

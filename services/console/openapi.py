@@ -165,8 +165,11 @@ Send an API token of [your account](sign-in.md#sessions-and-tokens): `Authorizat
 error has `error` (a stable code) and `detail`: {faults}. A token with the role viewer reads, one with the
 role operator acts.
 
-An answer has the rows, `next` (the value for `after`, or null), `count`, `is_counted`, `too_large` and
-`counts`.
+A `POST` with the header `Idempotency-Key` is made once: the same request with the same key gets the first
+answer, for 10 minutes.
+
+The answer of a list has the rows, `next` (the value for `after`, or null), `count`, `is_counted`,
+`too_large` and `counts`.
 """
 
 
