@@ -36,7 +36,7 @@ from services.core.times import format_time
 from services.ledger.event_archive import ArchivedEvent, SealedEvent, list_archives
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, RowUnknown, describe_origin, get_event, list_events
-from services.ledger.replay import count_copies, count_replayable, replay_events
+from services.ledger.replay import ORIGINS, count_copies, count_replayable, replay_events
 from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
 from services.ledger.topics import plan_topic
 from services.providers.object_store import open_store
@@ -51,19 +51,21 @@ _filter_options = add_options(
     click.option(
         "--topic", type=EVENT_TOPIC, default="", help="The provider's topic, such as orders/create."
     ),
+    click.option("--delivery-key", default="", help="Only this delivery, the provider's id of a webhook."),
+    click.option("--origin", default="", help=f"Only this origin: {', '.join(ORIGINS)}."),
+    click.option("--request-id", default="", help="Only what this request recorded."),
     since_option("received"),
     click.option("--until", type=UNTIL, help="Received before, likewise."),
 )
+
+_FIELDS = ("provider", "topic", "delivery_key", "origin", "request_id", "since", "until")
 
 
 def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] = ()) -> EventFilter:
     return EventFilter(
         ids=ids,
         shop_id=find_shop_id(tx, options["shop"]),
-        provider=options["provider"],
-        topic=options["topic"],
-        since=options["since"],
-        until=options["until"],
+        **{name: options[name] for name in _FIELDS},
     )
 
 
@@ -105,7 +107,7 @@ def print_events(limit: int, as_json: bool, **options: Any) -> None:
         ),
     }
     documents = [_document(event, slugs) for event in events]
-    print_list("", columns, events, documents, "No events match.", as_json=as_json)
+    print_list("", columns, events, documents, "No event matches.", as_json=as_json)
     if archives and not as_json:
         newest = max(archive.last_received_at for archive in archives)
         click.echo(
@@ -168,8 +170,9 @@ def replay(
 ) -> None:
     """Record events again: one by id, or all that match the filters.
 
-    Effects that an event already had are not repeated. Archived events are read from the archive store; one
-    whose customer was redacted cannot be replayed (exit code 1).
+    Effects that an event already had are not repeated. Replays and edits are left out unless --origin or an
+    id names them. Archived events are read from the archive store; one whose customer was redacted cannot be
+    replayed (exit code 1).
 
     \b
     Example: fleet events replay --shop harbour --since 2h
@@ -193,7 +196,7 @@ def replay(
         if copies:
             click.echo(f"Left out: {format_count(copies, 'event')} that a replay or an edit made.")
     if dry_run or not count:
-        note = f"{format_count(count, 'event')} would be replayed." if count else "No events match."
+        note = f"{format_count(count, 'event')} would be replayed." if count else "No event matches."
         note = "" if sealed and not count else note
     else:
         confirm(f"replay {format_count(count, 'event')}?", force=force)

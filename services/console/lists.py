@@ -32,7 +32,7 @@ from services.console.list_page import (
 )
 from services.console.mail_lists import MAILS, PEOPLE, SENDS
 from services.jobs.history import STATUSES as RUN_STATUSES
-from services.ledger.replay import COPIES
+from services.ledger.replay import ORIGINS
 from services.ledger.request_errors import list_recorded
 from services.ledger.tables import STATUSES
 from services.ledger.topics import QUEUES, TOPICS
@@ -111,7 +111,7 @@ EVENTS = ListPage(
         by_value("provider", "Provider", _list_providers),
         by_value("topic", "Topic"),
         by_value("delivery_key", "Delivery"),
-        by_value("origin", "Origin", _fixed(("webhook", "backfill", *COPIES))),
+        by_value("origin", "Origin", _fixed(ORIGINS)),
         by_value("request_id", "Request id"),
         *by_time("received_at"),
         *by_content(

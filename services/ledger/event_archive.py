@@ -166,7 +166,10 @@ def is_wanted(line: Line, wanted: EventFilter) -> bool:
     return (
         (not wanted.ids or line["id"] in wanted.ids)
         and wanted.provider in ("", line["provider"])
-        and wanted.topic in ("", line["topic"])
+        and all(
+            getattr(wanted, name) in ("", line[name])
+            for name in ("topic", "delivery_key", "origin", "request_id")
+        )
         and (wanted.since is None or at >= wanted.since)
         and (wanted.until is None or at < wanted.until)
     )

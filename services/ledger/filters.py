@@ -1,7 +1,7 @@
 """Filters for rows of the ledger. Values are checked, so that a typing error cannot match more rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import eq, ge, lt
 from typing import Any
@@ -67,6 +67,9 @@ class EventFilter:
     shop_id: int | None = None
     provider: str = ""
     topic: str = ""
+    delivery_key: str = ""
+    origin: str = ""
+    request_id: str = ""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -76,7 +79,7 @@ class EventFilter:
     @property
     def is_open(self) -> bool:
         """Whether the filter matches every event."""
-        return not (self.ids or self.shop_id or self.provider or self.topic or self.since or self.until)
+        return not any(getattr(self, field.name) for field in fields(self))
 
     def where(self) -> ColumnElement[bool]:
         """Return the SQL condition."""
@@ -86,6 +89,9 @@ class EventFilter:
             (column.shop_id, eq, self.shop_id),
             (column.provider, eq, self.provider),
             (column.topic, eq, self.topic),
+            (column.delivery_key, eq, self.delivery_key),
+            (column.origin, eq, self.origin),
+            (column.request_id, eq, self.request_id),
             (column.received_at, ge, self.since),
             (column.received_at, lt, self.until),
         )

@@ -27,6 +27,7 @@ SET_SIZE = 100
 """Events read at a time, because a body may have 5 MiB."""
 _COPIED = ("shop_id", "provider", "topic", "headers", "request_id", "key")
 COPIES = ("replay", "edit")
+ORIGINS = ("webhook", "backfill", *COPIES)
 """Origins of events that were recorded from another one: a filter without ids leaves them out."""
 
 
@@ -59,7 +60,11 @@ def count_replayable(tx: Connection, wanted: EventFilter) -> Counter[EventGroup]
 
 def count_copies(tx: Connection, wanted: EventFilter) -> int:
     """Return how many replays and edits match, which ``replay_events`` leaves out."""
-    return 0 if wanted.ids else _count(tx, wanted.where() & inbound_events.c.origin.in_(COPIES)).total()
+    return (
+        0
+        if wanted.ids or wanted.origin
+        else _count(tx, wanted.where() & inbound_events.c.origin.in_(COPIES)).total()
+    )
 
 
 def _count(tx: Connection, condition: ColumnElement[bool]) -> Counter[EventGroup]:
@@ -71,9 +76,9 @@ def _count(tx: Connection, condition: ColumnElement[bool]) -> Counter[EventGroup
 def replay_events(tx: Connection, wanted: EventFilter, **author: Unpack[Author]) -> ReplayResult:
     """Record each event of ``wanted`` again, with work planned by the current code.
 
-    Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
-    earlier replays and edits. A replay keeps the request id of its event; one of an edit is an edit. Bodies
-    are read under the lock of ``lock_bodies``: a redaction waits, and then finds their copies.
+    Effects have unique keys, so an effect that exists is not repeated. A filter without ids and origin
+    leaves out earlier replays and edits. A replay keeps the request id of its event; one of an edit is an
+    edit. Bodies are read under the lock of ``lock_bodies``: a redaction waits, and then finds their copies.
     """
     columns = select(inbound_events.c.id, inbound_events.c.shop_id)
     found = tx.execute(columns.where(_to_condition(wanted)).order_by(inbound_events.c.id)).all()
@@ -120,8 +125,8 @@ def record_replays(
 
 def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:
     if wanted.is_open:
-        raise FilterInvalid("the filter is empty: name ids, a shop, a provider, a topic, or since or until")
-    if wanted.ids:
+        raise FilterInvalid("the filter is empty: give ids, a shop, a provider, a topic or another filter")
+    if wanted.ids or wanted.origin:
         return wanted.where()
     return wanted.where() & inbound_events.c.origin.not_in(COPIES)
 

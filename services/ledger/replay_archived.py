@@ -41,7 +41,8 @@ class ArchivedReplay(NamedTuple):
 def read_archived(begin: Begin, store: ObjectStore, wanted: EventFilter) -> Iterator[ArchivedMatch]:
     """Yield the archived events of ``wanted``, oldest first, object by object.
 
-    Without ids earlier replays and edits are left out. Raises ``ArchiveBroken`` for an altered object.
+    Without ids and origin earlier replays and edits are left out. Raises ``ArchiveBroken`` for an altered
+    object.
     """
     for archive, lines in _read_lines(begin, store, wanted):
         with begin() as tx:
@@ -60,7 +61,7 @@ def _read_lines(
             [
                 line
                 for line in read_object(store, archive)
-                if is_wanted(line, wanted) and (wanted.ids or line["origin"] not in COPIES)
+                if is_wanted(line, wanted) and (wanted.ids or wanted.origin or line["origin"] not in COPIES)
             ],
         )
 

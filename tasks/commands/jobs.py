@@ -149,7 +149,7 @@ def history(job: str, shop: str, status: tuple[str, ...], limit: int, as_json: b
         "error": _describe_error,
     }
     documents = [line._asdict() | {"shop": shop_of(line)} for line in lines]
-    print_list("", columns, lines, documents, "No runs match.", as_json=as_json)
+    print_list("", columns, lines, documents, "No run matches.", as_json=as_json)
 
 
 def _describe_error(line: RunLine) -> str:

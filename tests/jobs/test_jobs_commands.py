@@ -158,4 +158,4 @@ def test_history_shows_the_stats_of_runs(engine: Engine, shops: None) -> None:
     shown = re.sub(r"\s+", " ", fleet("history").output)
     assert "ours: 0" in shown
     assert "ada (cli)" in shown
-    assert fleet("history", "audit-verify").output.strip() == "No runs match."
+    assert fleet("history", "audit-verify").output.strip() == "No run matches."

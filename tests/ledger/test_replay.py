@@ -83,6 +83,10 @@ def test_window_replayed_twice_does_not_grow(engine: Engine) -> None:
         (EventFilter(topic="orders/create"), 2),
         (EventFilter(ids=(1, 99)), 1),
         (EventFilter(until=NOW), 0),
+        (EventFilter(delivery_key="delivery-2"), 1),
+        (EventFilter(request_id="request-3"), 1),
+        (EventFilter(origin="webhook"), 3),
+        (EventFilter(origin="replay"), 0),
         (EventFilter(since=NOW, until=NOW + timedelta(seconds=1)), 3),
     ],
 )

@@ -145,7 +145,16 @@ def test_a_replay_of_archived_events_yields_the_same_figures(shop: Engine, archi
 
 @pytest.mark.parametrize(
     "wanted",
-    [{"topic": "orders/create"}, {"provider": "stripe"}, {"ids": (3, 4)}, {"since": "cut"}, {"until": "cut"}],
+    [
+        {"topic": "orders/create"},
+        {"provider": "stripe"},
+        {"ids": (3, 4)},
+        {"since": "cut"},
+        {"until": "cut"},
+        {"delivery_key": "delivery-3"},
+        {"request_id": "request-3"},
+        {"origin": "webhook"},
+    ],
 )
 def test_filters_choose_the_same_events_in_the_archive_as_in_the_table(
     shop: Engine, wanted: dict[str, Any]

@@ -35,7 +35,7 @@ FREE_TEXTS = frozenset(
     slug changes names schedule period url sku skus point reference amount source
     file confirmed text by ai_cap sms_budget exchange_rates email
     postal_address mail_contact mails_per_day notion_data_source step subject
-    error_code key origin recipients formats user_ids jobcode_ids group_ids""".split()  # noqa: SIM905 - shorter than a list
+    error_code key origin delivery_key request_id recipients formats user_ids jobcode_ids group_ids""".split()  # noqa: SIM905 - shorter than a list
 )
 """Names of parameters with any text, or whose text the command parses and refuses itself.
 
@@ -66,7 +66,14 @@ def test_every_text_has_a_type_that_refuses_or_is_free() -> None:
 
 def test_every_number_of_a_row_has_a_type_that_looks_for_it() -> None:
     ids = [(path, p) for path, _, p in PARAMETERS if (p.name or "").removesuffix("s").endswith("_id")]
-    elsewhere = {"stock_location_id", "inventory_item_id", "location_id", "client_id", "tenant_id"}
+    elsewhere = {
+        "stock_location_id",
+        "inventory_item_id",
+        "location_id",
+        "client_id",
+        "tenant_id",
+        "request_id",
+    }
     elsewhere |= {"user_ids", "jobcode_ids", "group_ids"}  # of QuickBooks Time
 
     assert len(ids) > 6
