@@ -11,6 +11,7 @@ from services.closing.gap_backfill import backfill_gaps
 from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
 from services.conversations.backfill_job import backfill_nightly
+from services.conversations.contacts import ingest_contacts
 from services.conversations.fetch_step import InteractionFetchHandler
 from services.conversations.find_step import NotionFindHandler
 from services.conversations.handler import ingest_interactions
@@ -86,6 +87,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "location_ingest": ingest_locations,
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
+    "contact_ingest": ingest_contacts,
     "interaction_enrich": skip_enrichment,
     "interaction_note": note_pages,
     "mail_event": ingest_mail_events,

@@ -119,7 +119,8 @@ def _log_batch(topic: Topic, report: BatchResult, worker: str, duration_ms: floa
         request_ids=report.request_ids,
         worker=worker,
     )
-    log_steps(report.steps)
+    if report.step_ends:
+        log_steps(report.step_ends)
     _log_failed(report)
     report_dead_work(report)
 

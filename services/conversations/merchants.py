@@ -22,18 +22,20 @@ select c.shop_id from shop_config c
 """
 
 _FIND_BY_ADDRESS = """
-select id, shop_id, phones || mails as addresses from merchants
+select id, shop_id, phones || mails as addresses, used_addresses from merchants
  where (phones && %(address)s::text[] or mails && %(address)s::text[]) and shop_id = any(%(shop_id)s::int[])
  order by id
 """
 
 _INSERT = """
-insert into merchants (shop_id, phones, mails, created_at, changed_at)
+insert into merchants (shop_id, phones, mails, used_addresses, created_at, changed_at)
 select shop_id, case when address like '%%@%%' then '{}' else array[address] end,
-       case when address like '%%@%%' then array[address] else '{}' end, %(now)s, %(now)s
+       case when address like '%%@%%' then array[address] else '{}' end, array[address], %(now)s, %(now)s
   from unnest(%(shop_id)s::int[], %(address)s::text[]) as v(shop_id, address) order by shop_id, address
 returning shop_id, (phones || mails)[1] as address, id
 """
+
+_ADD_USED = "update merchants set used_addresses = used_addresses || %(address)s::text where id = %(id)s"
 
 _FIND = """
 select id, shop_id, uuid, name, phones, mails, page_id, page_values, page_attempted_at,
@@ -84,9 +86,11 @@ def assign_merchants(
         "address": text_array(sorted({address for _, address in addresses})),
     }
     found: dict[Address, int] = {}
-    for row in tx.exec_driver_sql(_FIND_BY_ADDRESS, values):
+    for row in tx.exec_driver_sql(_FIND_BY_ADDRESS, values).all():
         for address in row.addresses:
-            found.setdefault((row.shop_id, address), row.id)
+            is_first = found.setdefault((row.shop_id, address), row.id) == row.id
+            if is_first and (row.shop_id, address) in addresses and address not in row.used_addresses:
+                tx.exec_driver_sql(_ADD_USED, {"id": row.id, "address": address})
     missing = sorted(set(addresses) - set(found))
     new = {}
     if missing:

@@ -25,7 +25,8 @@ interactions = Table(
 )
 
 # Who a shop has calls, messages and mails with: one row, and one page at Notion, for all phone numbers and
-# mail addresses of one contact. ``page_values`` is the digest of the properties that the page has.
+# mail addresses of one contact. ``used_addresses`` had a call, message or mail; the others are
+# only in the contact. ``page_values`` is the digest of the properties that the page has.
 merchants = Table(
     "merchants",
     metadata,
@@ -33,11 +34,11 @@ merchants = Table(
     *columns("shop_id", Integer),
     *columns("uuid", sa.Uuid, text("gen_random_uuid()")),
     *columns("name contact_id", Text, EMPTY),
-    *columns("phones mails", ARRAY(Text), NO_JSON),
+    *columns("phones mails used_addresses", ARRAY(Text), NO_JSON),
     *columns("page_id page_values", Text, EMPTY),
     *columns("created_at changed_at", AT),
     # Set before the page is created, until the outcome is known: a search finds new pages after a while.
-    *optional("page_attempted_at redacted_at", AT),
+    *optional("page_attempted_at contact_at redacted_at", AT),
     sa.UniqueConstraint("uuid", name="uq_merchants_uuid"),
     Index("ix_merchants_shop_id", "shop_id", "id"),
     Index("ix_merchants_phones", "phones", postgresql_using="gin"),

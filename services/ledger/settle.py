@@ -18,8 +18,8 @@ from services.core.latency import add_sql
 from services.core.log_redaction import redact_text
 from services.core.pg_arrays import int_array
 from services.core.sentry import capture_bug, capture_dead_work
+from services.ledger import steps
 from services.ledger.accept import WorkRef, record_work
-from services.ledger.steps import StepEnd, list_step_ends, plan_next_steps
 from services.ledger.tables import TOTAL
 from services.ledger.timings import count_timings
 from services.ledger.topics import Topic, plan_next_try
@@ -60,7 +60,7 @@ class BatchResult:
     refs: list[WorkRef] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     """Request ids of the first ten items, for the log."""
-    steps: list[StepEnd] = field(default_factory=list)
+    step_ends: list[steps.StepEnd] = field(default_factory=list)
     """Items that are steps of workflows, for the log."""
     more: bool = False
     none_claimable: bool = False
@@ -74,7 +74,7 @@ class BatchResult:
         self.lost += other.lost
         self.refs += other.refs
         self.request_ids += other.request_ids[: 10 - len(self.request_ids)]
-        self.steps += other.steps
+        self.step_ends += other.step_ends
         self.more = self.more or other.more
 
 
@@ -197,7 +197,8 @@ def settle(
     settled_ids = settle_batch(tx, settlements, now, token)
     follow_up = record(settled_ids)
     settled = [s for s in settlements if s.item.id in settled_ids]
-    next_steps = plan_next_steps([s.item for s in settled if s.status == "done"])
+    is_step = topic.name in steps.FIRST_STEPS or any("workflow" in s.item.payload for s in settled)
+    next_steps = steps.plan_next_steps([s.item for s in settled if s.status == "done"]) if is_step else []
     refs = record_work(tx, [*follow_up.new_work, *next_steps], now)
     result = BatchResult(
         claimed=len(settlements),
@@ -207,12 +208,11 @@ def settle(
         lost=len(settlements) - len(settled),
         refs=refs,
         request_ids=[s.item.request_id for s in settlements[:10]],
-        steps=list_step_ends(
-            [(s.item, s.status, s.result or "", s.error_code or "") for s in settled],
-            follow_up.new_work,
-            (now - claimed_at).total_seconds(),
-        ),
     )
+    if is_step:
+        ends = [(s.item, s.status, s.result or "", s.error_code or "") for s in settled]
+        seconds = (now - claimed_at).total_seconds()
+        result.step_ends = steps.list_step_ends(ends, follow_up.new_work, seconds)
     record_stats(tx, topic, worker, result, now, _measure(settled, claimed_at, now))
     append_all(tx, follow_up.audit, now)
     return result

@@ -43,6 +43,7 @@ WORKFLOWS: Mapping[str, Workflow] = make_workflows(
     Workflow("message", ("interaction_ingest", *_TO_NOTION), "message*"),
 )
 """All workflows by name."""
+FIRST_STEPS = frozenset(workflow.steps[0] for workflow in WORKFLOWS.values())
 
 
 class StepLine(NamedTuple):

@@ -72,7 +72,7 @@ _INGESTS = (
     "fulfillment_event_ingest", "return_ingest", "reverse_fulfillment_order_ingest", "order_notice_ingest",
     "tender_transaction_ingest", "shopify_dispute_ingest", "variant_stock_ingest",
     "inventory_transfer_ingest", "inventory_shipment_ingest", "customer_ingest", "storefront_ingest",
-    "transaction_ingest", "interaction_ingest", "event_review",
+    "transaction_ingest", "interaction_ingest", "contact_ingest", "event_review",
 )  # fmt: skip
 _INGEST = Topic(
     queue="webhooks",

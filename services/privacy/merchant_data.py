@@ -20,7 +20,8 @@ m.shop_id = %(shop_id)s and (%(whole_shop)s or m.mails && %(mails)s::text[] or e
 _FIND = f"select m.name, m.phones, m.mails, m.created_at from merchants m where {_WHO} order by m.id"  # noqa: S608
 # The row stays with the id of the page until the page is in the trash.
 _EMPTY = f"""
-update merchants m set name = '', contact_id = '', phones = '{{}}', mails = '{{}}', page_values = '',
+update merchants m set name = '', contact_id = '', phones = '{{}}', mails = '{{}}',
+       used_addresses = '{{}}', page_values = '',
        changed_at = %(now)s, redacted_at = %(now)s
  where {_WHO} and m.redacted_at is null returning m.id, m.shop_id, m.page_id <> '' as has_page
 """  # noqa: S608

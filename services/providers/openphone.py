@@ -36,14 +36,20 @@ IDENTIFYING_HEADERS = STANDARD_HEADERS | {"openphone-signature"}
 EVENT_TYPES = (
     "message.received",
     "message.delivered",
+    "message.failed",
     "call.ringing",
     "call.answered",
     "call.completed",
+    "call.forwarded",
+    "call.missed",
     "call.recording.completed",
     "call.voicemail.completed",
     "call.summary.completed",
     "call.transcript.completed",
+    "contact.updated",
+    "contact.deleted",
 )
+"""All of the newer system; the older one has most of them."""
 # The documentation of the older system uses both names of these topics.
 _TOPIC_NAMES = {"callSummary": "call.summary.completed", "callTranscript": "call.transcript.completed"}
 
@@ -145,6 +151,10 @@ OPENPHONE = Provider(
         WebhookSender(name="openphone", sign=sign_openphone),
         WebhookSender(name="quo", sign=sign_with_id, secret_prefix="whsec_"),  # noqa: S106 - no secret
     ),
-    edit_kinds=((REFUSED, "*deleted*"), (PLAIN, "call* message*")),
-    topics=(("call*", "interaction_ingest"), ("message*", "interaction_ingest")),
+    edit_kinds=((REFUSED, "*deleted*"), (PLAIN, "call* message* contact*")),
+    topics=(
+        ("call*", "interaction_ingest"),
+        ("message*", "interaction_ingest"),
+        ("contact*", "contact_ingest"),
+    ),
 )

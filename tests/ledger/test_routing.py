@@ -28,7 +28,8 @@ from services.ledger.topics import plan_topic
         ("stripe", "customer.created", None),
         ("openphone", "message.received", "interaction_ingest"),
         ("openphone", "call.summary.completed", "interaction_ingest"),
-        ("openphone", "contact.updated", None),
+        ("openphone", "contact.updated", "contact_ingest"),
+        ("openphone", "task.assigned", None),
         ("standard:till", "orders/create", None),
     ],
 )

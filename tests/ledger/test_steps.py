@@ -34,6 +34,7 @@ TRIAL = Workflow("trial", (FIRST, SECOND, THIRD))
 @pytest.fixture(autouse=True)
 def _workflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "WORKFLOWS", make_workflows(TRIAL))
+    monkeypatch.setattr(steps, "FIRST_STEPS", {FIRST})
 
 
 def receive(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -210,12 +211,12 @@ def test_each_try_of_a_step_is_logged_with_workflow_step_and_status(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     accept(engine, new_event(1), new_event(2, topic="orders/cancelled"))
-    ends = [*run_first(engine).steps]
-    ends += run_second(engine, RetryLater("notion.unavailable", wait=timedelta())).steps
+    ends = [*run_first(engine).step_ends]
+    ends += run_second(engine, RetryLater("notion.unavailable", wait=timedelta())).step_ends
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set next_retry_at = null where status = 'error'"))
-    ends += run_second(engine, Done("skipped"), is_call=False).steps
-    ends += run_second(engine, Misconfigured("notion.token_refused")).steps
+    ends += run_second(engine, Done("skipped"), is_call=False).step_ends
+    ends += run_second(engine, Misconfigured("notion.token_refused")).step_ends
 
     with caplog.at_level(logging.INFO, logger="services.ledger.steps"):
         log_steps(ends)
@@ -238,4 +239,4 @@ def test_work_outside_a_workflow_has_no_steps_and_no_log_line(engine: Engine) ->
     )
     with transaction(engine) as tx:
         assert list_steps(tx, get_work(tx, int(str(rows_of(tx)[0]["id"])))) == []
-    assert result.steps == []
+    assert result.step_ends == []
