@@ -103,6 +103,16 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, sync_cursors, inbound_events with origin backfill",
     ),
     Job(
+        name="canvas-refresh",
+        topic="canvas_refresh",
+        title="copies the canvas cache to Valkey and reads Notion before its entries expire",
+        schedule="7 * * * *",
+        per_shop=True,
+        covers=Covers.MOMENT,
+        grace=timedelta(hours=2),
+        evidence="job_runs, canvas_cache",
+    ),
+    Job(
         name="run-due-reports",
         topic="due_reports",
         title="sends the scheduled reports that are due, and renews tokens of QuickBooks Time",

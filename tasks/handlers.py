@@ -11,6 +11,7 @@ from services.closing.gap_backfill import backfill_gaps
 from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
 from services.conversations.backfill_job import backfill_nightly
+from services.conversations.cache_refresh import refresh_hourly
 from services.conversations.contacts import ingest_contacts
 from services.conversations.fetch_step import InteractionFetchHandler
 from services.conversations.find_step import NotionFindHandler
@@ -115,6 +116,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "month_close": JobHandler(close_month),
     "sms_cost_read": JobHandler(read_sms_costs),
     "conversation_backfill": JobHandler(backfill_nightly),
+    "canvas_refresh": JobHandler(refresh_hourly),
     "audit_verify": JobHandler(verify_chains),
     "audit_anchor": JobHandler(anchor_heads),
     "audit_archive": JobHandler(archive_events),

@@ -16,6 +16,7 @@ from services.cli.base import (
     json_option,
     shop_option,
 )
+from services.cli.conversations_cache import cache
 from services.cli.output import print_json, print_table
 from services.cli.progress import ListProgress
 from services.conversations.access import find_quo_key
@@ -86,6 +87,9 @@ def backfill(shop: str, days: int, batch_size: int, dry_run: bool, actor: str, a
         raise faults[0]
     if any(one["failed"] for one in documents):
         raise click.exceptions.Exit(1)
+
+
+command.add_command(cache)
 
 
 def _list_shops_with_quo(slug: str) -> list[Shop]:

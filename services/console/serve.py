@@ -8,6 +8,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
 from services.console.app import make_app
+from services.conversations.figures import collect_figures as collect_conversations
 from services.core.database_url import check_database_at_start
 from services.core.db import get_engine
 from services.core.errors import run_process
@@ -21,7 +22,7 @@ from services.jobs.tick import COLLECTORS as OF_JOBS
 from services.jobs.tick import OverdueMonitor
 from services.timesheets.figures import collect_figures as collect_reports
 
-COLLECTORS = (*OF_JOBS, collect_costs, collect_reports)
+COLLECTORS = (*OF_JOBS, collect_costs, collect_conversations, collect_reports)
 """As in ``tasks.collectors``, which the console does not import."""
 
 GC_THRESHOLD = (20_000, 20, 10)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.conversations.access import NotionAccess, find_notion_access
 from services.conversations.budget import check_budget
-from services.conversations.cache import find_fresh
+from services.conversations.cache_lookup import find_fresh
 from services.conversations.merchants import Merchant, find_merchants, read_merchant_id
 from services.conversations.page_store import record_page
 from services.conversations.pages import FoundPage, find_or_create_page

@@ -105,6 +105,20 @@ def find_merchants(tx: Connection, ids: Collection[int]) -> Mapping[int, Merchan
     return {row.id: Merchant._make(row) for row in rows}
 
 
+def find_by_addresses(tx: Connection, addresses: Collection[Address]) -> dict[Address, Merchant]:
+    """Return the merchant of each address that has one."""
+    values = {
+        "shop_id": int_array(sorted({shop_id for shop_id, _ in addresses})),
+        "address": text_array(sorted({address for _, address in addresses})),
+    }
+    ids: dict[Address, int] = {}
+    for row in tx.exec_driver_sql(_FIND_BY_ADDRESS, values):
+        for address in row.addresses:
+            ids.setdefault((row.shop_id, address), row.id)
+    found = find_merchants(tx, set(ids.values()))
+    return {address: found[ids[address]] for address in addresses if address in ids}
+
+
 def make_key(merchant_id: int) -> str:
     """Return the key of work that only one worker at a time may do for a merchant."""
     return f"merchant:{merchant_id}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from services.conversations.access import NotionAccess
-from services.conversations.merchants import Merchant
+from services.conversations.merchants import Merchant, split_addresses
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, Refused, RetryLater
@@ -109,8 +109,8 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     answer nothing is created until a search would find the page: ``Deferred``.
     """
     schema = fetch_schema(notion, access)
-    pages = [*notion.list_pages(access.data_source_id, _make_filter(schema, merchant))]
-    pages.sort(key=lambda page: str(page.get("created_time", "")))
+    condition = _make_filter(schema, merchant.phones, merchant.mails, str(merchant.uuid))
+    pages = _list_oldest_first(notion, access, condition)
     uuids = [_read_uuid(schema, page) for page in pages]
     if (uuid := str(merchant.uuid)) in uuids:
         return FoundPage(str(pages[uuids.index(uuid)]["id"]), merchant.page_values, "found")
@@ -135,19 +135,43 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     return FoundPage(str(page["id"]), digest, "created")
 
 
-def _make_filter(schema: PageSchema, merchant: Merchant) -> dict[str, Any]:
-    conditions: list[dict[str, Any]] = [
-        {"property": schema.uuid, "rich_text": {"equals": str(merchant.uuid)}}
-    ]
+def find_page(notion: "Notion", access: NotionAccess, address: str, merchant: Merchant | None) -> str:
+    """Return the id of the page that the merchant has, or without one of a page with ``address``; or ``""``.
+
+    Nothing is created, and no page gets a UUID.
+    """
+    schema = fetch_schema(notion, access)
+    phones, mails = split_addresses([address])
+    uuid = str(merchant.uuid) if merchant else ""
+    if merchant is not None:
+        phones, mails = merchant.phones, merchant.mails
+    condition = _make_filter(schema, phones, mails, uuid)
+    pages = _list_oldest_first(notion, access, condition) if condition["or"] else []
+    wanted = [page for page in pages if not uuid or _read_uuid(schema, page) in ("", uuid)]
+    wanted.sort(key=lambda page: _read_uuid(schema, page) != uuid)
+    return str(wanted[0]["id"]) if wanted else ""
+
+
+def _list_oldest_first(
+    notion: "Notion", access: NotionAccess, condition: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    pages = notion.list_pages(access.data_source_id, condition)
+    return sorted(pages, key=lambda page: str(page.get("created_time", "")))
+
+
+def _make_filter(
+    schema: PageSchema, phones: Sequence[str], mails: Sequence[str], uuid: str
+) -> dict[str, Any]:
+    """Return the filter of pages with the UUID or one of the addresses; an empty ``uuid`` is left out."""
+    conditions: list[dict[str, Any]] = []
+    if uuid:
+        conditions.append({"property": schema.uuid, "rich_text": {"equals": uuid}})
     if schema.phone:
         conditions += [
-            {"property": schema.phone, "phone_number": {"equals": phone}}
-            for phone in merchant.phones[:MOST_ADDRESSES]
+            {"property": schema.phone, "phone_number": {"equals": one}} for one in phones[:MOST_ADDRESSES]
         ]
     if schema.mail:
-        conditions += [
-            {"property": schema.mail, "email": {"equals": mail}} for mail in merchant.mails[:MOST_ADDRESSES]
-        ]
+        conditions += [{"property": schema.mail, "email": {"equals": one}} for one in mails[:MOST_ADDRESSES]]
     return {"or": conditions}
 
 

@@ -36,6 +36,8 @@ OF_SHOPS = {
     if re.search("^(ai|sms|shop|webhook|stripe|credential|connection|refresh|secret)_", rule)
 } | {
     "break_old",
+    "canvas_invalidated",
+    "canvas_stale",
     "cost_not_converted",
     "gap_healed",
     "reconciliation_break",

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, insert
 from services.alerts.incidents import Incident, record_incidents
 from services.cli.main import main
 from services.cli.usage import FORCE_NAMES, HELP_NAMES, name_options
+from services.conversations.cache import store_entry
 from services.core.db import MAX_COUNTED, transaction
 from services.mail.suppressions import suppress
 from services.mail.tables import mail_outbox
@@ -265,6 +266,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
             tx.exec_driver_sql(TWO_PEOPLE, {"id": number})
             suppress(tx, 1, f"ada{number}@example.com", "bounced", "sendgrid event 1", NOW)
             tx.exec_driver_sql(A_LETTER, {"week": number})
+            store_entry(tx, (1, f"+1555000000{number}"), 0, "a-page", NOW)
         record_breaks(tx, FIRST)
     return harbour
 
