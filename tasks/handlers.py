@@ -10,13 +10,14 @@ from services.closing.digest import record_owner_digest
 from services.closing.gap_backfill import backfill_gaps
 from services.closing.letter_job import draft_owner_letter, send_letters
 from services.closing.month_close import close_month
+from services.conversations.ai_steps import EmbedHandler, SummarizeHandler, plan_ai_work
 from services.conversations.backfill_job import backfill_nightly
 from services.conversations.cache_refresh import refresh_hourly
 from services.conversations.contacts import ingest_contacts
 from services.conversations.fetch_step import InteractionFetchHandler
 from services.conversations.find_step import NotionFindHandler
 from services.conversations.handler import ingest_interactions
-from services.conversations.note_steps import note_pages, skip_enrichment
+from services.conversations.note_steps import note_pages
 from services.conversations.write_step import NotionWriteHandler
 from services.costs.sms_usage import read_sms_costs
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
@@ -89,7 +90,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
     "contact_ingest": ingest_contacts,
-    "interaction_enrich": skip_enrichment,
+    "interaction_enrich": plan_ai_work,
     "interaction_note": note_pages,
     "mail_event": ingest_mail_events,
     "event_review": review_events,
@@ -106,6 +107,8 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "event_fetch": EventFetchHandler(),
     "uninstall_confirm": UninstallConfirmHandler(),
     "notion_find": NotionFindHandler(),
+    "interaction_summarize": SummarizeHandler(),
+    "interaction_embed": EmbedHandler(),
     "interaction_fetch": InteractionFetchHandler(),
     "notion_write": NotionWriteHandler(),
     "sentry_checkin": SentryCheckinHandler(),

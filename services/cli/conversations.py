@@ -17,6 +17,7 @@ from services.cli.base import (
     shop_option,
 )
 from services.cli.conversations_cache import cache
+from services.cli.conversations_search import search
 from services.cli.output import print_json, print_table
 from services.cli.progress import ListProgress
 from services.conversations.access import find_quo_key
@@ -134,3 +135,6 @@ def _backfill_shop(
             found = describe_backfill(counts)
             append_change(tx, "conversations.backfill", {shop.id: [found]}, now=utc_now(), **author)
     return fault
+
+
+command.add_command(search)

@@ -61,6 +61,7 @@ _FIELD_HELP = {
     "mail_contact": "How readers reach the sender: a mail address, telephone number or web address.",
     "mails_per_day": "Most commercial mails for one person in a day (default 1).",
     "notion_data_source": "The id of the data source at Notion with a page for each merchant.",
+    "ai_uses": "What AI may read calls, messages and mails for: 'summaries,vectors', one of them, or ''.",
 }
 
 

@@ -67,6 +67,7 @@ SETTINGS: Mapping[str, str] = {
     "mail_contact": "Contact in mails",
     "mails_per_day": "Mails for one person in a day",
     "notion_data_source": "Notion data source",
+    "ai_uses": "AI reads conversations for",
 }
 """Field of a shop -> label."""
 LIMITS: Mapping[str, str] = {

@@ -19,7 +19,8 @@ from services.providers.notion import LONGEST_TEXT, MOST_BLOCKS
 
 Block = dict[str, Any]
 
-PARTS = ("recording", "voicemail", "transcript", "summary")
+AI_SUMMARY = "ai_summary"
+PARTS = ("recording", "voicemail", "transcript", "summary", AI_SUMMARY)
 """Parts of a call, in the order in which they are written with it."""
 _OPEN = ("call.ringing", "call.answered")
 """A call in progress has no block: the event of its end follows."""
@@ -37,7 +38,8 @@ def render_parts(row: Mapping[str, Any]) -> dict[str, list[Block]]:
         if isinstance(part := detail.get(name), dict):
             source = part.get("object")
             lines = [*_RENDER[name](source if isinstance(source, dict) else {})]
-            title = _make_title(f"{name.capitalize()} of the call", find_instant(part.get("at")))
+            label = "Summary by AI" if name == AI_SUMMARY else name.capitalize()
+            title = _make_title(f"{label} of the call", find_instant(part.get("at")))
             parts[name] = _make_toggles(title, lines) if any(lines) else []
     return parts
 
@@ -133,6 +135,7 @@ _RENDER = {
     "voicemail": _render_voicemail,
     "transcript": _render_transcript,
     "summary": _render_summary,
+    AI_SUMMARY: _render_summary,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.chain import AuditEntry, Mutation
+from services.conversations.blocks import AI_SUMMARY
 from services.conversations.merchants import (
     Address,
     assign_merchants,
@@ -131,7 +132,7 @@ def _find_versions(update: InteractionUpdate, known: InteractionRow | None) -> l
 def _merge_base(known: InteractionRow | None, update: InteractionUpdate) -> InteractionRow:
     if known is None:
         return update.row
-    parts = {name: part for name, part in known["detail"].items() if name in PARTS.values()}
+    parts = {name: part for name, part in known["detail"].items() if name in (*PARTS.values(), AI_SUMMARY)}
     of_page = {name: known[name] for name in _OF_PAGE}
     return {**update.row, **of_page, "detail": {**update.row["detail"], **parts}}
 

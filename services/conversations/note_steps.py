@@ -1,4 +1,4 @@
-"""Topics ``interaction_enrich``, which does nothing yet, and ``interaction_note``, which ends each run."""
+"""Topic ``interaction_note``, which ends each run."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,12 +32,6 @@ update interactions i set page_id = v.page_id, page_state = v.page_state
        as v(shop_id, provider_id, page_id, page_state)
  where i.shop_id = v.shop_id and i.provider_id = v.provider_id
 """
-
-
-def skip_enrichment(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Settle each item as skipped: no summary is made by AI."""
-    del tx, now
-    return HandlerResult([Done(SKIPPED)] * len(items))
 
 
 def note_pages(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:

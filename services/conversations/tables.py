@@ -89,3 +89,15 @@ page_parts = Table(
     Index("ix_page_parts_merchant_id", "merchant_id"),
     Index("ix_page_parts_pending", "merchant_id", postgresql_where=text("wanted <> written")),
 )
+
+# The embedding of an interaction's text, of length 1, by ``model``; ``digest`` is that of the text. An array,
+# which needs no extension; the search casts it to pgvector's type where the extension is installed.
+interaction_vectors = Table(
+    "interaction_vectors",
+    metadata,
+    *keys("shop_id", Integer),
+    *keys("interaction_id", Text),
+    *columns("model digest", Text),
+    *columns("embedding", ARRAY(sa.REAL)),
+    *columns("created_at", AT),
+)

@@ -5,6 +5,7 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 """
 
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -107,6 +108,11 @@ _claim = partial(
     lambda raw: not raw or all(raw.partition("=")),
     "={raw} should be a claim of the ID token and its value, such as amr=mfa",
 )
+_prices = partial(
+    check,
+    lambda raw: not raw or re.fullmatch(r"\d+(\.\d+)?(/\d+(\.\d+)?){2} [A-Z]{3}", raw) is not None,
+    "={raw} should be what a million tokens of input, output and embeddings cost: '0.15/0.60/0.02 USD'",
+)
 _address = partial(
     check, is_mail_address_or_empty, "={raw} should be one mail address such as ops@example.com"
 )
@@ -175,6 +181,11 @@ class Settings:
     quo_api_base: str = _setting("https://api.quo.com", parse_public_url)
     notion_api_base: str = _setting("https://api.notion.com", parse_public_url)
     notion_requests_per_minute: int = _setting(180, partial(parse_whole, 10, 1_000_000))
+    ai_api_base: str = _setting("https://api.openai.com/v1", parse_public_url)
+    ai_api_key: str = _secret()
+    ai_model: str = _setting("")
+    ai_embedding_model: str = _setting("")
+    ai_prices: str = _setting("", _prices)
     log_level: str = _setting("info", choice(*LOG_LEVELS))
     log_format: str = _setting(
         "json", choice("json", "console"), lambda _: "console" if sys.stdout.isatty() else "json"

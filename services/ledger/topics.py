@@ -145,6 +145,8 @@ _ALL = (
     replace(_NOTION, name="notion_find"),
     Topic(name="interaction_fetch", queue="sync", batch_size=64, shop_cap=32),
     replace(_INGEST, name="interaction_enrich", queue="sync"),
+    Topic(name="interaction_summarize", queue="sync", batch_size=32, shop_cap=8, cost="ai"),
+    Topic(name="interaction_embed", queue="sync", batch_size=32, shop_cap=8, cost="ai"),
     replace(_NOTION, name="notion_write"),
     replace(_INGEST, name="interaction_note", queue="sync"),
     replace(_CALL, name="sentry_checkin"),

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, bindparam, update
 
 from services.conversations.tables import interactions
+from services.conversations.vectors import delete_vectors
 from services.ledger.tables import inbound_events, work_queue
 from services.privacy.body_redaction import (
     HIDDEN,
@@ -224,6 +225,7 @@ def redact_interactions(tx: Connection, subject: DataSubject, _now: datetime) ->
     """Remove participants and content; the call or message stays, with its times."""
 
     def redact(row: Row[Any]) -> Mapping[str, Any]:
+        delete_vectors(tx, [(row.shop_id, row.provider_id)])
         changed = {
             "participants": [HIDDEN] * len(row.participants),
             "body": "",
@@ -253,7 +255,7 @@ WORK = PersonalDataSource(
 )
 INTERACTIONS = PersonalDataSource(
     name="calls and messages",
-    tables=("interactions",),
+    tables=("interactions", "interaction_vectors"),
     find=find_interaction_rows,
     redact=redact_interactions,
 )

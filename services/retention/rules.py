@@ -254,6 +254,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         ),
         "canvas_cache": "a row for each phone number and mail address; the next read of Notion replaces it",
         "canvas_invalidations": "a row each time that a person invalidated an entry of the cache",
+        "interaction_vectors": "the search by meaning; redaction deletes the vectors of a person",
         "page_parts": "what is on the page of each merchant, so that no block is written twice",
         "archive_keys": "one small row for each shop and person: its secret is destroyed by a redaction",
         "audit_archives": "the index of the audit's archives; the application may not delete it",

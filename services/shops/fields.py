@@ -106,6 +106,10 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         _is_object_id_or_empty,
         "the id of a data source at Notion, 32 hexadecimal digits with or without dashes",
     ),
+    "ai_uses": (
+        re.compile("((summaries)?(,?vectors)?)?").fullmatch,
+        "summaries, vectors, both with a comma, or empty",
+    ),
 }
 """By field, the check of a value and a description of a right one."""
 

@@ -32,6 +32,7 @@ DEFAULTS = {
     "mail_contact": "",
     "mails_per_day": "1",
     "notion_data_source": "",
+    "ai_uses": "",
 }
 """The fields with a default."""
 
@@ -74,6 +75,8 @@ class Shop:
     """Most commercial mails for one person in a day."""
     notion_data_source: str = ""
     """The id of the data source at Notion that has a page for each merchant."""
+    ai_uses: str = ""
+    """What AI may read calls, messages and mails for: ``summaries``, ``vectors``, both, or nothing."""
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
     removed_at: datetime | None = None

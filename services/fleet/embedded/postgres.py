@@ -143,6 +143,7 @@ def ensure_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
     """
     import psycopg
     from psycopg import sql
+    from psycopg.conninfo import make_conninfo
 
     with psycopg.connect(admin_url, autocommit=True, connect_timeout=5) as admin:
         for name, role in ROLES.items():
@@ -157,5 +158,8 @@ def ensure_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
         database, owner, app, archive = map(sql.Identifier, (DATABASE, *ROLES.values()))
         if not admin.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
             admin.execute(sql.SQL("create database {} owner {}").format(database, owner))
+            # For the search in conversations; only a superuser may create it.
+            with psycopg.connect(make_conninfo(admin_url, dbname=DATABASE), autocommit=True) as own:
+                own.execute("create extension if not exists vector")
         admin.execute(sql.SQL("revoke all on database {} from public").format(database))
         admin.execute(sql.SQL("grant connect on database {} to {}, {}").format(database, app, archive))
