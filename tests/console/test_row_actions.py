@@ -81,3 +81,20 @@ def test_a_person_chooses_how_long_an_incident_is_snoozed_and_a_p1_at_most_a_day
     with transaction() as tx:
         tx.execute(text("update incidents set severity = 'P1'"))
     assert "(3d)" not in client.get("/incidents/1").text
+
+
+def test_a_page_whose_last_row_is_gone_leads_to_the_newest_rows(engine: Engine) -> None:
+    add_rows(engine)
+    client = sign_in_as(make_console(engine), Role.OPERATOR)
+    with transaction() as tx:
+        dead = tx.execute(text("select id from work_queue where status = 'dead' order by id")).scalars().all()
+    after = client.get(f"/api/v1/work?status=dead&limit={len(dead) - 1}").get_json()["next"]
+    assert f"/work/{dead[0]}?" in client.get(f"/work?status=dead&after={after}").text
+
+    query = urlencode({"back": f"status=dead&after={after}"})
+    form = {"csrf_token": read_csrf_token(client), "reason": "x"}
+    page = client.post(f"/work/{dead[0]}/discard?{query}", data=form, follow_redirects=True).text
+
+    assert f"Work {dead[0]} is discarded" in page
+    assert "Nothing matches" not in page
+    assert '<a class="button" href="/work?status=dead">Newest</a>' in page
