@@ -29,6 +29,7 @@ from services.console.row_actions import (
     find_snooze_end,
     run_action,
 )
+from services.console.scan_cells import find_evidence
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.core.times import format_moment, format_time
@@ -173,6 +174,7 @@ def _show_incident(number: int) -> str:
         period=format_moment(row.period, zone),
         zone=str(zone),
         steps=steps._asdict() if steps else {},
+        evidence=find_evidence(row.rule, shop),
         snoozes=_list_snoozes(row.severity, zone),
         entries=entries,
         is_red=row.status == "open" and row.severity != "P3",

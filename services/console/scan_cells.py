@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from services.console.scan_facts import (
+    COLUMNS,
     FINE,
     RED,
     STATES,
@@ -49,6 +50,26 @@ _COLUMN_OF_RULE: Mapping[str, str] = {
     "refresh_failing": "connections",
 }
 """Rule -> the column that an open incident of it also changes. Every incident is in ``incidents``."""
+
+
+def find_evidence(rule: str, slug: str) -> tuple[str, str]:
+    """Return heading and address of the figures behind an incident of ``rule``; both empty if it has none.
+
+    ``slug`` is the incident's shop, empty for the fleet.
+    """
+    name, _, part = rule.partition(":")
+    column = _COLUMN_OF_RULE.get(name, "")
+    topic = f"&topic={part}" if name == "work_dead" and part else ""
+    urls = {
+        "requests": _link("errors", slug),
+        "reconciliation": f"/shops/{slug}#figures",
+        "audit": _link("audit", slug),
+        "jobs": _link("runs", slug, "status=failed"),
+        **dict.fromkeys(("ai", "sms"), f"/shops/{slug}#budgets"),
+        "work": _link("work", slug, f"status=dead{topic}"),
+        "connections": _link("platform/health", "", f"q={slug}" if slug else ""),
+    }
+    return (COLUMNS[column], urls[column]) if column else ("", "")
 
 
 def raise_by_incidents(cell: Cell, facts: ShopFacts) -> Cell:

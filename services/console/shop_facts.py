@@ -11,11 +11,11 @@ from services.alerts.rules import FIGURE_RULES
 from services.alerts.thresholds import load_thresholds
 from services.closing.corrections import list_closed_months
 from services.console.connection_lines import find_run_figures
-from services.core.money import format_minor
 from services.core.pg_arrays import arrays
 from services.costs.store import list_month_costs
 from services.jobs.schedule import day_bounds, explain_schedule
 from services.jobs.store import list_schedules
+from services.mail.formatting import money
 from services.shops.connections import ENDS_AT
 from services.shops.secrets import list_secret_states
 from services.shops.shops import Shop
@@ -142,7 +142,7 @@ def _list_days(tx: Connection, shop: Shop, now: datetime) -> list[dict[str, Any]
         {
             "day": day,
             "orders": sum(row.orders for row in sales.get(day, ())),
-            "revenue": ", ".join(format_minor(row.cents, row.currency) for row in sales.get(day, ())),
+            "revenue": ", ".join(money(row.cents, row.currency) for row in sales.get(day, ())),
             "breaks": breaks.get(day),
         }
         for day in days

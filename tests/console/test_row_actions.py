@@ -98,3 +98,27 @@ def test_a_page_whose_last_row_is_gone_leads_to_the_newest_rows(engine: Engine) 
     assert f"Work {dead[0]} is discarded" in page
     assert "Nothing matches" not in page
     assert '<a class="button" href="/work?status=dead">Newest</a>' in page
+
+
+@pytest.mark.parametrize(
+    ("rule", "evidence"),
+    [
+        ("work_dead:order_ingest", "/work?shop=harbour&amp;status=dead&amp;topic=order_ingest"),
+        ("requests_failed", "/errors?shop=harbour"), ("audit_chain_failed", "/audit?shop=harbour"),
+        ("job_failed:sms-costs", "/runs?shop=harbour&amp;status=failed"),
+        ("sms_over_budget", "/shops/harbour#budgets"), ("connection_broken", "/platform/health?q=harbour"),
+        ("signature_failures:stripe", ""),
+    ],
+)  # fmt: skip
+def test_an_incident_leads_to_its_shop_and_its_evidence(engine: Engine, rule: str, evidence: str) -> None:
+    add_rows(engine)
+    with transaction() as tx:
+        record_incidents(tx, [Incident(1, rule, "2026-11-29", "P2", "run `fleet x`")], utc_now())
+    client = sign_in_as(make_console(engine), Role.VIEWER)
+    page = client.get("/incidents/1").text
+
+    assert '<a href="/shops/harbour">harbour</a>' in page
+    assert ("Evidence:" in page, f'href="{evidence}"' in page) == (bool(evidence), bool(evidence))
+    assert not evidence or client.get(unescape(evidence)).status_code == 200
+    for path in ("/incidents/1", "/incidents"):
+        assert "run <code>fleet x</code>" in client.get(path).text
