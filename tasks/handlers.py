@@ -17,6 +17,7 @@ from services.conversations.contacts import ingest_contacts
 from services.conversations.fetch_step import InteractionFetchHandler
 from services.conversations.find_step import NotionFindHandler
 from services.conversations.handler import ingest_interactions
+from services.conversations.mails import ingest_mails
 from services.conversations.note_steps import note_pages
 from services.conversations.write_step import NotionWriteHandler
 from services.costs.sms_usage import read_sms_costs
@@ -90,6 +91,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "transaction_ingest": ingest_transactions,
     "interaction_ingest": ingest_interactions,
     "contact_ingest": ingest_contacts,
+    "mail_ingest": ingest_mails,
     "interaction_enrich": plan_ai_work,
     "interaction_note": note_pages,
     "mail_event": ingest_mail_events,

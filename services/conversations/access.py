@@ -61,6 +61,11 @@ def find_quo_key(tx: Connection, shop_id: int) -> str:
     return _find_key(tx, shop_id, "quo")
 
 
+def find_resend_key(tx: Connection, shop_id: int) -> str:
+    """Return the shop's resend-key; empty without one. Raises ``Misconfigured`` if it does not open."""
+    return _find_key(tx, shop_id, "resend")
+
+
 def open_quo(key: str, pause: Callable[[timedelta], object] | None = None) -> "Quo":
     """Return the workspace of ``key`` at Quo, or the one of ``QUO_API_BASE``; ``pause`` as in ``Quo``."""
     from services.providers.quo_api import Quo

@@ -54,7 +54,7 @@ def parse_update(item: WorkItem) -> InteractionUpdate:
     source, context = _find_source(data if isinstance(data, dict) else {})
     part = PARTS.get(event_type, "")
     created_at = read_instant(event, "createdAt")
-    detail = _remove_zero_characters({"type": event_type, "object": source, "context": context})
+    detail = remove_zero_characters({"type": event_type, "object": source, "context": context})
     detail |= {"at": created_at.isoformat()} if part else {"progress": _PROGRESS.get(event_type, 1)}
     try:
         row = {
@@ -138,12 +138,12 @@ def _list_participants(source: Mapping[str, Any], context: Mapping[str, Any]) ->
     return list(dict.fromkeys(one.replace("\0", "") for one in flat if isinstance(one, str) and one))
 
 
-def _remove_zero_characters(value: Any) -> Any:
+def remove_zero_characters(value: Any) -> Any:
     """Return ``value`` without zero characters, which PostgreSQL's jsonb cannot store."""
     if isinstance(value, str):
         return value.replace("\0", "")
     if isinstance(value, list):
-        return [_remove_zero_characters(entry) for entry in value]
+        return [remove_zero_characters(entry) for entry in value]
     if isinstance(value, dict):
-        return {key.replace("\0", ""): _remove_zero_characters(entry) for key, entry in value.items()}
+        return {key.replace("\0", ""): remove_zero_characters(entry) for key, entry in value.items()}
     return value

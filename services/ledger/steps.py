@@ -41,6 +41,7 @@ _TO_NOTION = ("notion_find", "interaction_fetch", "interaction_enrich", "notion_
 WORKFLOWS: Mapping[str, Workflow] = make_workflows(
     Workflow("call", ("interaction_ingest", *_TO_NOTION), "call*"),
     Workflow("message", ("interaction_ingest", *_TO_NOTION), "message*"),
+    Workflow("mail", ("mail_ingest", *_TO_NOTION)),
 )
 """All workflows by name."""
 FIRST_STEPS = frozenset(workflow.steps[0] for workflow in WORKFLOWS.values())

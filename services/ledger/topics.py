@@ -72,7 +72,8 @@ _INGESTS = (
     "fulfillment_event_ingest", "return_ingest", "reverse_fulfillment_order_ingest", "order_notice_ingest",
     "tender_transaction_ingest", "shopify_dispute_ingest", "variant_stock_ingest",
     "inventory_transfer_ingest", "inventory_shipment_ingest", "customer_ingest", "storefront_ingest",
-    "transaction_ingest", "interaction_ingest", "contact_ingest", "event_review",
+    "transaction_ingest", "interaction_ingest", "contact_ingest",
+    "mail_ingest", "event_review",
 )  # fmt: skip
 _INGEST = Topic(
     queue="webhooks",
@@ -174,10 +175,12 @@ def plan_topic(provider: str, topic: str) -> Topic | None:
     None is not an error: providers send topics that have no handler, and the event is stored.
     """
     found = find_provider(provider)
-    for pattern, name in found.topics if found else ():
-        if fnmatchcase(topic, pattern):
-            return TOPICS[name]
-    return None
+    if found is None:
+        return None
+    source = provider.partition(":")[2]
+    if source in found.source_topics:
+        return TOPICS[found.source_topics[source]]
+    return next((TOPICS[name] for pattern, name in found.topics if fnmatchcase(topic, pattern)), None)
 
 
 def plan_next_try(

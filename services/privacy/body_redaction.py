@@ -33,10 +33,10 @@ _CONVERSATION = frozenset(
     {
         "from", "to", "participants", "senderidentifier", "recipientidentifiers", "external", "workspace",
         "body", "text", "content", "dialogue", "summary", "nextsteps", "media", "url", "transcript",
-        "identifier", "contactids",
+        "identifier", "contactids", "subject",
     }
 )  # fmt: skip
-"""Fields of a Quo event with the participants or the content."""
+"""Fields of an event of Quo or of a mail with the participants or the content."""
 
 _PEOPLE = frozenset(
     {

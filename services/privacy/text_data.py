@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, update
 from services.conversations.tables import interactions
 from services.conversations.vectors import delete_vectors
 from services.ledger.tables import inbound_events, work_queue
+from services.ledger.topics import plan_topic
 from services.privacy.body_redaction import (
     HIDDEN,
     blank_personal_fields,
@@ -156,9 +157,12 @@ def parse_body(body: bytes) -> Any:
         return bytes(body).decode("utf-8", "replace")
 
 
-def _has_conversations(name: str) -> bool:
-    provider = find_provider(name)
-    return provider is not None and provider.has_conversations
+def _has_conversations(name: str, topic: str) -> bool:
+    """Whether the bodies are calls, messages or mails, whose content a redaction removes."""
+    provider, work = find_provider(name), plan_topic(name, topic)
+    return (provider is not None and provider.has_conversations) or (
+        work is not None and work.name == "mail_ingest"
+    )
 
 
 def redact_body(event: Any, subject: DataSubject, at: str) -> bytes | None:
@@ -167,7 +171,7 @@ def redact_body(event: Any, subject: DataSubject, at: str) -> bytes | None:
     if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
     redacted = blank_personal_fields(
-        body, subject, topic=event.topic, conversation=_has_conversations(event.provider)
+        body, subject, topic=event.topic, conversation=_has_conversations(event.provider, event.topic)
     )
     return None if redacted == body else json.dumps(redacted, separators=(",", ":")).encode()
 

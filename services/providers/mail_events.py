@@ -207,5 +207,5 @@ RESEND = Provider(
     senders=(WebhookSender(name="resend", sign=sign_resend),),
     fleet_setting="resend_webhook_secret",
     edit_kinds=((PLAIN, "email.*"),),
-    topics=tuple((name, "mail_event") for name in OF_RESEND),
+    topics=(*((name, "mail_event") for name in OF_RESEND), ("email.received", "mail_ingest")),
 )

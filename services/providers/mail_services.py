@@ -9,10 +9,12 @@ mail/send; Resend's OpenAPI; error names: resend-python 2.52.0; the key's lifeti
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.call_outcomes import noted_call
 from services.providers.http import find_json, get, parse_retry_after, post
 from services.providers.mail_event_payload import MAIL_KEY, MAIL_REFERENCE
 from services.providers.outgoing_mail import (
@@ -61,6 +63,9 @@ class SendGridTransport(MailTransport):
         return "SendGrid accepts the key, which may send"
 
 
+MAIL_UNKNOWN = "resend.mail_unknown"
+
+
 class ResendTransport(MailTransport):
     """Sends through one team of Resend."""
 
@@ -75,6 +80,16 @@ class ResendTransport(MailTransport):
         if response.status_code != 200:
             raise _make_resend_error(response)
         return str((find_json(response) or {}).get("id") or "")
+
+    def fetch_received(self, email_id: str) -> dict[str, Any]:
+        """Return a mail that Resend received, with its ``text``; raise ``Refused`` with ``MAIL_UNKNOWN``."""
+        with noted_call("resend", "receiving"):
+            response = get("resend", f"{self._url}/receiving/{quote(email_id, safe='')}", self._headers)
+            if response.status_code == 404:
+                raise Refused(MAIL_UNKNOWN, "HTTP 404: Resend has no such received mail")
+            if response.status_code != 200:
+                raise _make_resend_error(response)
+        return find_json(response) or {}
 
     def check(self) -> str:
         """List the domains; a key that may only send is refused by name, and works."""

@@ -142,6 +142,8 @@ class Provider:
     senders: tuple[WebhookSender, ...] = ()
     topics: tuple[tuple[str, str], ...] = ()
     """(pattern of an event topic, work topic). The first match counts; without one no work is planned."""
+    source_topics: Mapping[str, str] = field(default_factory=dict)
+    """Work topic of all events of a source: see ``has_sources``."""
     edit_kinds: tuple[tuple[str, str], ...] = ()
     """(``REFUSED``, ``MONEY`` or ``PLAIN``, patterns of event topics). The first match counts; without one an
     event cannot be edited."""

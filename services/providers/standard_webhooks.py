@@ -130,5 +130,6 @@ STANDARD = Provider(
     read=read_standard_delivery,
     identifying_headers=IDENTIFYING_HEADERS,
     has_sources=True,
+    source_topics={"mail": "mail_ingest"},
     senders=(WebhookSender(name="standard", sign=sign_with_id),),
 )

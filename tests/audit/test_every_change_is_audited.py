@@ -75,6 +75,7 @@ WITHOUT_ROWS = {
         ("interaction_enrich", "interaction_note"),
         "steps of a run; tests/conversations/test_notion_journey.py reads its audit entries",
     ),
+    "mail_ingest": "as interaction_ingest; tests/conversations/test_mails.py reads its audit entries",
     "contact_ingest": "it changes merchants; tests/conversations/test_contacts.py reads its audit entries",
     "bulk_action": "it has no event; tests/bulk reads the audit entries of its changes",
 }

@@ -31,6 +31,9 @@ from services.ledger.topics import plan_topic
         ("openphone", "contact.updated", "contact_ingest"),
         ("openphone", "task.assigned", None),
         ("standard:till", "orders/create", None),
+        ("standard:mail", "untyped", "mail_ingest"),
+        ("resend", "email.received", "mail_ingest"),
+        ("resend", "email.opened", None),
     ],
 )
 def test_an_event_plans_its_work_or_none(provider: str, topic: str, work: str | None) -> None:
