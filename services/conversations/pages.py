@@ -14,6 +14,8 @@ from services.conversations.merchants import Merchant, split_addresses
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Deferred, Misconfigured, Refused, RetryLater
+from services.providers.call_outcomes import noted_call
+from services.providers.notion import PROVIDER
 
 if TYPE_CHECKING:
     from services.providers.notion import Notion
@@ -60,9 +62,15 @@ def fetch_schema(notion: "Notion", access: NotionAccess) -> PageSchema:
     with _reading:
         read_at, schema = _schemas.get(key, (0.0, None))
         if schema is None or time.monotonic() > read_at + _SCHEMA_SECONDS:
-            schema = read_schema(notion.fetch_data_source(access.data_source_id))
+            schema = load_schema(notion, access.data_source_id)
             _schemas[key] = time.monotonic(), schema
     return schema
+
+
+def load_schema(notion: "Notion", data_source_id: str) -> PageSchema:
+    """Return the properties as they are; a missing one is noted as a refusal, as its error is."""
+    with noted_call(PROVIDER, "data_sources"):
+        return read_schema(notion.fetch_data_source(data_source_id))
 
 
 def read_schema(data_source: Mapping[str, Any]) -> PageSchema:

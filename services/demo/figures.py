@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +126,28 @@ def _read(tx: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class SandboxFigures:
-    """Levels at the sandbox's Shopify, and the number of changes of each per idempotency key."""
+    """Levels at the sandbox's Shopify, and the number of changes of each per idempotency key.
+
+    ``blocks``: how often each title is on a page at the sandbox's Notion; each has its own marker.
+    """
 
     levels: dict[Key, int]
     applied: Counter[str]
     answers: Counter[str]
+    pages: int = 0
+    blocks: Counter[str] = field(default_factory=Counter)
 
 
 def read_outside(sandbox_url: str) -> SandboxFigures:
     with httpx.Client(timeout=10) as http:
-        state = http.get(f"{sandbox_url}/_control").json()["shops"]
+        found = http.get(f"{sandbox_url}/_control").json()
+        pages = [
+            page
+            for key in found["notion"]
+            for page in http.get(f"{sandbox_url}/_control/notion", params={"key": key}).json()["pages"]
+        ]
         changes = http.get(f"{sandbox_url}/_control/log").json()["changes"]
-    answers: Counter[str] = Counter()
+    state, answers = found["shops"], Counter[str]()
     for shop in state.values():
         answers.update(shop["counts"])
     return SandboxFigures(
@@ -148,4 +158,6 @@ def read_outside(sandbox_url: str) -> SandboxFigures:
         },
         applied=Counter(f"{change['idempotency_key']} {change['inventory_item_id']}" for change in changes),
         answers=answers,
+        pages=len(pages),
+        blocks=Counter(title for page in pages for title in page["texts"]),
     )

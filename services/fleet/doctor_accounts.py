@@ -197,13 +197,14 @@ def _call_twilio(settings: Settings, _shop: "Shop", secret: str) -> list[str]:
 
 def _call_notion(settings: Settings, shop: "Shop", secret: str) -> list[str]:
     from services.conversations.access import no_data_source
+    from services.conversations.pages import load_schema
     from services.providers.call_outcomes import noted_call
     from services.providers.notion import PROVIDER, Notion
 
     if not shop.notion_data_source:
         with noted_call(PROVIDER, "data_sources"):
             raise no_data_source(shop)
-    Notion(settings.notion_api_base, secret).fetch_data_source(shop.notion_data_source)
+    load_schema(Notion(settings.notion_api_base, secret), shop.notion_data_source)
     return []
 
 

@@ -49,6 +49,7 @@ REMEDIES: Mapping[str, str] = {
     "notion.key_unreadable": "fleet shops secret {shop} notion-key --stdin",
     "notion.access_denied": "give the connection at Notion read, insert and update of content",
     "notion.no_data_source": "fleet shops set {shop} --notion-data-source ID",
+    "notion.property_missing": "add the text property 'Merchant UUID' to the data source at Notion",
     "notion.data_source_not_shared": (
         "open the data source of fleet shops show {shop} at Notion and add the connection to it under "
         "Connections, or fleet shops set {shop} --notion-data-source ID"

@@ -26,6 +26,19 @@ def test_every_event_in_one_class_adds_up() -> None:
     assert check.seen == "3 accepted = 1 done + 1 waiting + 1 dead"
 
 
+def test_a_block_that_is_missing_or_twice_is_named() -> None:
+    expected = ExpectedState(interactions={("harbour", "AC1"), ("harbour", "AC2")})
+    for blocks, holds in (
+        ({"a": 1, "b": 1}, True),
+        ({"a": 1}, False),
+        ({"a": 2, "b": 1}, False),
+        ({"a": 2}, False),
+    ):
+        outside = SandboxFigures({}, Counter(), Counter(), 1, Counter(blocks))
+        found = {check.name: check for check in check_effects(expected, expected, outside)}
+        assert found["each message on its page once"].holds == holds
+
+
 def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:
     expected = ExpectedState(levels={("harbour", "7"): 4})
     state = ExpectedState(levels={("harbour", "7"): 3})

@@ -1,5 +1,6 @@
 """``fleet doctor`` tries mail and the shops' credentials: a fault names the command that corrects it."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -178,7 +179,10 @@ def test_a_data_source_that_is_not_shared_with_the_connection_is_named_with_the_
     data_source = "fda15287-e019-4869-80aa-2a72e8485dd0"
     with transaction(engine) as tx:
         record_secret(tx, 1, "notion-key", "ntn_s3cret", utc_now())
-    with Web(Answer(404), Answer(401), Answer(200)) as web, settings_of(NOTION_API_BASE=web.url):
+    types = {"Name": "title", "Merchant UUID": "rich_text"}
+    whole = json.dumps({"properties": {name: {"type": kind} for name, kind in types.items()}}).encode()
+    answers = (Answer(404), Answer(200), Answer(401), Answer(200, {}, whole))
+    with Web(*answers) as web, settings_of(NOTION_API_BASE=web.url):
         fault = find_shops()["connection"]
         assert "notion of acme is broken" in fault.seen
         assert "notion.no_data_source" in fault.seen
@@ -188,6 +192,8 @@ def test_a_data_source_that_is_not_shared_with_the_connection_is_named_with_the_
         fault = find_shops()["connection"]
         assert "notion.data_source_not_shared" in fault.seen
         assert "add the connection to it under Connections" in fault.remedy
+        fault = find_shops()["connection"]
+        assert fault.remedy.startswith("add the text property 'Merchant UUID'")
         fault = find_shops()["connection"]
         assert fault.remedy.startswith("fleet shops secret acme notion-key --stdin; then ")
         assert "s3cret" not in fault.seen + fault.remedy

@@ -92,6 +92,7 @@ def test_blocks_keep_their_order_over_pages_of_a_list_and_deletions(notion: Noti
     [
         ([paragraph("x" * 2001)],
          "[1].paragraph.rich_text[0].text.content.length should be ≤ `2000`, instead was `2001`"),
+        ([paragraph("🙂" * 1001)], "content.length should be ≤ `2000`, instead was `2002`"),
         ([paragraph("x")] * 100, "body.children.length should be ≤ `100`, instead was `101`"),
         ([{"type": "paragraph", "paragraph": {"rich_text": text("x") * 101}}],
          "body.children[1].paragraph.rich_text.length should be ≤ `100`"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.sandbox.notion.errors import NotionError, invalid
 
+# Notion counts UTF-16 units: an emoji has two.
 LONGEST_TEXT, LONGEST_ARRAY, MOST_BLOCKS = 2_000, 100, 1_000
 _TEXT_TYPES = (
     "paragraph", "heading_1", "heading_2", "heading_3", "bulleted_list_item", "numbered_list_item", "to_do",
@@ -27,8 +28,9 @@ def read_rich_text(value: Any, path: str) -> list[dict[str, Any]]:
         content = text.get("content") if isinstance(text, dict) else None
         if not isinstance(content, str):
             raise invalid(at, "defined", "undefined")
-        if len(content) > LONGEST_TEXT:
-            raise invalid(f"{at}.content.length", f"≤ `{LONGEST_TEXT}`", str(len(content)))
+        length = len(content.encode("utf-16-le", "surrogatepass")) // 2
+        if length > LONGEST_TEXT:
+            raise invalid(f"{at}.content.length", f"≤ `{LONGEST_TEXT}`", str(length))
         link = text.get("link") if isinstance(text, dict) else None
         found.append(
             {
