@@ -254,12 +254,12 @@ def _response(text: str, schema: Document) -> Document:
 def render_operations(paths: Mapping[str, Document]) -> list[str]:
     """Return the lines of ``docs/api.md`` about these operations."""
     lines = [
-        "## Everything else",
+        "## Single rows, figures and changes",
         "",
         "| operation | does | body |",
         "| --- | --- | --- |",
     ]
-    for path, methods in paths.items():
+    for path, methods in sorted(paths.items()):
         for method, made in methods.items():
             schema = (
                 made.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})

@@ -163,7 +163,12 @@ Lists, single rows and actions under `/api/v1`, with the rows, filters and acces
 
 Send an API token of [your account](sign-in.md#sessions-and-tokens): `Authorization: Bearer sf_...`. Every
 error has `error` (a stable code) and `detail`: {faults}. A token with the role viewer reads, one with the
-role operator acts.
+role operator acts; what needs admin or owner says so. The role at the shop counts too.
+
+```sh
+curl -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: work-42-1" \\
+  -d '{{"reason": "the provider is back"}}' http://localhost:8001/api/v1/work/42/requeue
+```
 
 A `POST` with the header `Idempotency-Key` is made once: the same request with the same key gets the first
 answer, for 10 minutes.

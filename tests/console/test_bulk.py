@@ -54,7 +54,7 @@ def test_a_list_offers_its_actions_for_what_a_filter_matches(engine: Engine) -> 
     operator = sign_in_as(make_console(engine), Role.OPERATOR)
 
     page = operator.get("/work?status=dead&shop=harbour").text
-    assert "All 3 that match" in page
+    assert "On all rows that match (3)" in page
     assert re.findall(r'name="action" value="(\w+)"', page) == ["requeue", "discard", "unlock"]
     for client, path in ((operator, "/work"), (operator, "/work?shop=harbour&status=pending"),
                          (viewer, "/work?status=dead"), (operator, "/runs?status=done")):  # fmt: skip

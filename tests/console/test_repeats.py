@@ -140,3 +140,13 @@ def test_a_request_of_the_api_with_its_key_makes_one_change(engine: Engine) -> N
 
     assert answers[0].get_json() == answers[1].get_json()
     assert select_all(RESENDS) == [(1,)]
+
+
+def test_a_key_does_not_change_how_a_body_is_read(engine: Engine) -> None:
+    add_rows(engine)
+    api = TokenClient(engine, Role.OPERATOR)
+    headers = {**api.headers, "Idempotency-Key": "a-1", "Content-Type": "application/x-www-form-urlencoded"}
+
+    answer = api.client.post("/api/v1/work/1/discard", data=b'{"reason": "as curl -d"}', headers=headers)
+
+    assert answer.get_json() == {"result": "Work 1 is discarded."}
