@@ -61,6 +61,14 @@ def test_a_call_from_another_number_of_the_contact_is_on_the_same_page(acme: Not
     assert [len(page["texts"]) for page in acme.pages()] == [2]
 
 
+def test_a_number_with_a_message_stays_after_the_contact_is_deleted(acme: NotionShop) -> None:
+    receive(acme, contact(ADA, "+15550000009", "+15550000010"))
+    acme.receive(make_message("M1", number="+15550000009"))
+    acme.run_to_the_end()
+    found = receive(acme, contact(seconds=200, kind="contact.deleted"))
+    assert found == ["done", ("", [ADA, "+15550000009"], [])]
+
+
 def test_a_number_of_another_merchant_stays_there(acme: NotionShop) -> None:
     acme.receive(make_message("M1", number="+15550000009"))
     acme.run_to_the_end()

@@ -92,6 +92,22 @@ def test_a_refusal_for_the_rate_stops_all_requests_with_the_key(acme: NotionShop
     assert len(acme.pages()) == 8
 
 
+def test_a_part_that_notion_does_not_take_keeps_no_other_part_from_the_page(acme: NotionShop) -> None:
+    acme.receive(make_message("M1"))
+    acme.run_to_the_end()
+    acme.receive(make_message("M2"), make_message("M3"), make_message("M4"))
+    acme.run("interaction_ingest", "notion_find", "interaction_fetch", "interaction_enrich")
+    # The append of all three, the question whether the page is in the trash, and the append of M2 alone.
+    acme.control(fail_next={"status": 400, "count": 3})
+    acme.run_to_the_end()
+
+    assert acme.rows("select error_code from work_queue where status = 'dead'") == [
+        ("notion.request_refused",)
+    ]
+    (page,) = acme.pages()
+    assert len(page["texts"]) == 4, "the runs of the others write what waits"
+
+
 def test_a_page_that_was_deleted_is_made_again_with_everything(acme: NotionShop) -> None:
     acme.receive(make_call(), make_part("summary"))
     acme.run_to_the_end()
