@@ -12,6 +12,7 @@ from services.alerts.rule import MINUTES_2, MINUTES_10, AlertRule, FigureRule
 
 MINUTES_15, MINUTES_30 = timedelta(minutes=15), timedelta(minutes=30)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+_CACHE_SHARES = (("canvas_expiring", "have less than 6 h left", 30), ("canvas_stale", "have expired", 20))
 
 _EVALUATED = (
     FigureRule(
@@ -169,14 +170,17 @@ _EVALUATED = (
         window=timedelta(days=30),
         clears=MINUTES_2,
     ),
-    FigureRule(
-        name="canvas_stale",
-        severity="P3",
-        about="many entries of the canvas cache have expired",
-        summary="stale entries of the canvas cache: {stale} of {entries}, {value:.0f}% (limit {limit:g}%)",
-        unit="% of the entries",
-        threshold=20,
-        lasts=MINUTES_15,
+    *(
+        FigureRule(
+            name=name,
+            severity="P3",
+            about=f"many entries of the canvas cache {about}",
+            summary=f"{name}: {{value:.0f}}% of {{entries}} (limit {{limit:g}}%)",
+            unit="% of the entries",
+            threshold=threshold,
+            lasts=MINUTES_15,
+        )
+        for name, about, threshold in _CACHE_SHARES
     ),
     FigureRule(
         name="secret_old",

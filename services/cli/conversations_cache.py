@@ -30,7 +30,13 @@ from services.conversations.cache import (
 )
 from services.conversations.cache_copies import delete_copies, read_copies
 from services.conversations.cache_lookup import find_cached, get_page, refresh_entry
-from services.conversations.cache_refresh import CacheRefresh, describe_refresh, invalidate, refresh_cache
+from services.conversations.cache_refresh import (
+    CacheRefresh,
+    describe_refresh,
+    find_ratios,
+    invalidate,
+    refresh_cache,
+)
 from services.conversations.merchants import Address
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan
@@ -209,7 +215,7 @@ def refresh(
     """Read Notion again for the KEYs, or without one do what the job canvas-refresh does every hour.
 
     That copies all entries to Valkey, refreshes those of active merchants that expire within 8 h, and
-    deletes unused expired ones. --dry-run counts the latter.
+    deletes unused ones. --dry-run counts the latter two.
 
     \b
     Examples:
@@ -220,18 +226,20 @@ def refresh(
     addresses = sorted({parse_key(key) for key in keys})
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
+        before = find_ratios(tx, shop_id, now)
     with recorded_calls(shop_id):
         if addresses:
             pages = [] if dry_run else [refresh_entry((shop_id, one), now).page_id for one in addresses]
             found = CacheRefresh(refreshed=len(pages), gone=pages.count(""))
         else:
             found = refresh_cache(shop_id, now, is_dry=dry_run)
-    if not dry_run:
-        with transaction() as tx:
-            mutation = describe_refresh(found)
+    with transaction() as tx:
+        after = find_ratios(tx, shop_id, utc_now())
+        if not dry_run:
+            mutation = describe_refresh(found, before, after)
             append_change(tx, "canvas.refresh", {shop_id: [mutation]}, now=now, **author)
             link_incident(tx, incident, mutation.summary, now=now, **author)
-    document = {"shop": shop, "dry_run": dry_run, **found._asdict()}
+    document = {"shop": shop, "dry_run": dry_run, **found._asdict(), "before": before, "after": after}
     if as_json:
         print_json(document)
     else:

@@ -56,7 +56,7 @@ select {_COLUMNS} from canvas_cache c
 
 _COUNT = """
 select c.shop_id, count(*) as entries, count(*) filter (where c.page_id = '') as negative,
-       count(*) filter (where c.expires_at <= %(now)s) as stale,
+       count(*) filter (where c.expires_at <= %(now)s and c.page_id <> '') as stale,
        count(*) filter (
          where c.expires_at > %(now)s and c.expires_at <= %(soon)s and c.page_id <> '') as expiring,
        min(c.expires_at) filter (where c.page_id <> '') as first_expires_at,
@@ -90,7 +90,7 @@ class CacheEntry(NamedTuple):
 
 
 class CacheCount(NamedTuple):
-    """The entries of a shop. ``stale``: expired; ``expiring``: less than ``SHORTEST`` left."""
+    """The entries of a shop; of those with a page, ``stale`` have expired, ``expiring`` expire soon."""
 
     shop_id: int
     entries: int
@@ -102,11 +102,11 @@ class CacheCount(NamedTuple):
 
     @property
     def stale_ratio(self) -> float:
-        return self.stale / self.entries
+        return self.stale / max(1, self.entries - self.negative)
 
     @property
     def expiring_ratio(self) -> float:
-        return self.expiring / self.entries
+        return self.expiring / max(1, self.entries - self.negative)
 
 
 def make_key(address: str) -> str:

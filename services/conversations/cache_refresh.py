@@ -1,13 +1,13 @@
 """Keeps the canvas cache fresh: copies to Valkey, refreshes before entries expire, invalidations."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.conversations.cache import SHORTEST, delete_entries, list_entries
+from services.conversations.cache import SHORTEST, count_entries, delete_entries, list_entries
 from services.conversations.cache_copies import write_copies
 from services.conversations.cache_lookup import refresh_entry
 from services.core.clock import utc_now
@@ -20,7 +20,7 @@ JOB = "canvas-refresh"
 AHEAD = SHORTEST + timedelta(hours=2)
 """Entries with less time left are refreshed: two runs of the job before they have less than ``SHORTEST``."""
 USED_WITHIN = timedelta(days=30)
-"""A merchant without a call, message or mail for so long is not refreshed: its entry expires."""
+"""A merchant without a call, message or mail for so long is not refreshed: its entry is deleted."""
 MOST = 500
 """Merchants of one run: each is one request, and a connection has 180 a minute."""
 
@@ -32,11 +32,13 @@ select c.merchant_id, min(c.address) as address from canvas_cache c
  group by c.merchant_id order by min(c.expires_at), c.merchant_id limit %(limit)s
 """
 
-_DELETE_EXPIRED = """
-delete from canvas_cache c where c.shop_id = %(shop_id)s and c.expires_at <= %(now)s
-   and (c.page_id = '' or not exists (
-        select from interactions i where i.shop_id = c.shop_id and i.merchant_id = c.merchant_id
-           and i.occurred_at > %(since)s))
+# Unused entries go before they count as expiring.
+_DELETE_UNUSED = """
+delete from canvas_cache c where c.shop_id = %(shop_id)s and (
+       c.page_id = '' and c.expires_at <= %(now)s
+    or c.page_id <> '' and c.expires_at <= %(until)s and not exists (
+         select from interactions i where i.shop_id = c.shop_id and i.merchant_id = c.merchant_id
+            and i.occurred_at > %(since)s))
 """
 
 _INSERT_INVALIDATION = """
@@ -67,13 +69,13 @@ def refresh_hourly(run: JobRun) -> JobResult:
 
 
 def refresh_cache(shop_id: int, now: datetime, *, most: int = MOST, is_dry: bool = False) -> CacheRefresh:
-    """Copy the shop's entries to Valkey, refresh those that expire soon, delete unused expired ones.
+    """Copy the shop's entries to Valkey, refresh those that expire soon, delete unused ones.
 
     ``is_dry`` counts, and leaves out the copies. Raises as ``cache_lookup.get_page`` does.
     """
     values = {"shop_id": shop_id, "until": now + AHEAD, "since": now - USED_WITHIN, "now": now}
     with transaction_or_plan(dry_run=is_dry) as tx:
-        deleted = tx.exec_driver_sql(_DELETE_EXPIRED, values).rowcount
+        deleted = tx.exec_driver_sql(_DELETE_UNUSED, values).rowcount
         due = tx.exec_driver_sql(_FIND_DUE, values | {"limit": most + 1}).all()
         entries = list_entries(tx, shop_id)
     left = max(0, len(due) - most)
@@ -84,11 +86,21 @@ def refresh_cache(shop_id: int, now: datetime, *, most: int = MOST, is_dry: bool
     return CacheRefresh(copied, len(pages), pages.count(""), deleted, left)
 
 
-def describe_refresh(found: CacheRefresh) -> Mutation:
-    """Return what the audit contains of a refresh by a person."""
+def find_ratios(tx: Connection, shop_id: int, now: datetime) -> dict[str, float]:
+    """Return the stale and the expiring ratio of the shop's entries; 0 without entries."""
+    counts = count_entries(tx, shop_id, now)
+    stale, expiring = (counts[0].stale_ratio, counts[0].expiring_ratio) if counts else (0.0, 0.0)
+    return {"stale_ratio": round(stale, 4), "expiring_ratio": round(expiring, 4)}
+
+
+def describe_refresh(
+    found: CacheRefresh, before: Mapping[str, float], after: Mapping[str, float]
+) -> Mutation:
+    """Return what the audit contains of a refresh by a person, with the ratios before and after."""
     count = format_count(found.refreshed, "page")
-    summary = f"read {count} of the canvas cache again, {found.gone} of them not there any more"
-    return Mutation("canvas_cache", count, summary, None, found._asdict())
+    ratios = "; ".join(f"{name.replace('_', ' ')} {before[name]:.1%} -> {after[name]:.1%}" for name in before)
+    summary = f"read {count} of the canvas cache again, {found.gone} of them gone: {ratios}"
+    return Mutation("canvas_cache", count, summary, dict(before), {**after, **found._asdict()})
 
 
 class Invalidation(NamedTuple):

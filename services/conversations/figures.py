@@ -1,4 +1,4 @@
-"""Figures of the canvas cache: pages that were invalidated often, and the share of stale entries."""
+"""Figures of the canvas cache: pages invalidated often, and the shares of stale and expiring entries."""
 
 from datetime import datetime, timedelta
 
@@ -19,11 +19,19 @@ select count(*) as value, v.shop_id, v.merchant_id::text as subject, max(v.at) a
 
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
-    """Return the invalidations of each merchant in 30 days, and the stale percent of each shop."""
+    """Return the invalidations of each merchant in 30 days, and the shares of each shop, in percent."""
     rows = tx.exec_driver_sql(_INVALIDATED, {"since": now - WINDOW})
-    stale = [
-        Figure(100 * one.stale_ratio, one.shop_id, detail={"stale": one.stale, "entries": one.entries})
-        for one in count_entries(tx, None, now)
-        if one.entries >= FEWEST
-    ]
-    return {"canvas_invalidated": [make_figure(row) for row in rows], "canvas_stale": stale}
+    counts = [one for one in count_entries(tx, None, now) if one.entries - one.negative >= FEWEST]
+    shares = {"canvas_stale": ("stale", "stale_ratio"), "canvas_expiring": ("expiring", "expiring_ratio")}
+    found = {
+        rule: [
+            Figure(
+                100 * getattr(one, ratio),
+                one.shop_id,
+                detail={name: getattr(one, name), "entries": one.entries - one.negative},
+            )
+            for one in counts
+        ]
+        for rule, (name, ratio) in shares.items()
+    }
+    return {"canvas_invalidated": [make_figure(row) for row in rows], **found}

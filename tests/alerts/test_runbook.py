@@ -36,6 +36,7 @@ OF_SHOPS = {
     if re.search("^(ai|sms|shop|webhook|stripe|credential|connection|refresh|secret)_", rule)
 } | {
     "break_old",
+    "canvas_expiring",
     "canvas_invalidated",
     "canvas_stale",
     "cost_not_converted",

@@ -9,7 +9,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from services.conversations.cache import store_page
+from services.conversations.cache import store_entry, store_page
 from services.conversations.cache_copies import begin_loading, end_loading
 from services.conversations.cache_lookup import CacheHit, find_cached, find_fresh, get_page
 from services.conversations.cache_refresh import refresh_cache
@@ -178,13 +178,13 @@ def test_entries_of_active_merchants_are_refreshed_before_they_have_six_hours_le
     assert find_cached((acme.shop.id, PHONE), utc_now() + timedelta(hours=23)) is not None
 
 
-def test_unused_entries_expire_and_are_deleted(acme: NotionShop) -> None:
+def test_unused_entries_are_deleted_before_they_count_as_expiring(acme: NotionShop) -> None:
     write_page(acme)
     get(acme, "+15550009999")
     acme.rows("update interactions set occurred_at = now() - interval '31 days' returning 1")
-    age(acme, 23)
+    age(acme, 15.9)
     assert refresh_cache(acme.shop.id, utc_now())[1:] == (0, 0, 1, 0)
-    age(acme, 2)
+    age(acme, 0.2)
     assert refresh_cache(acme.shop.id, utc_now(), is_dry=True).deleted == 1
     assert refresh_cache(acme.shop.id, utc_now()).deleted == 1
     assert acme.rows("select 1 from canvas_cache") == []
@@ -257,10 +257,29 @@ def test_status_has_the_stale_and_the_expiring_ratio(acme: NotionShop) -> None:
     (shown,) = json.loads(run("conversations", "cache", "status", "--json").stdout)["shops"]
     assert (shown["entries"], shown["stale_ratio"], shown["expiring_ratio"]) == (4, 0.25, 0.25)
     done = run("conversations", "cache", "refresh", "--shop", "acme", "--json")
-    assert json.loads(done.stdout) == {
+    document = json.loads(done.stdout)
+    ratios = {"before": (0.25, 0.25), "after": (0.0, 0.0)}
+    for when, (stale, expiring) in ratios.items():
+        assert document.pop(when) == {"stale_ratio": stale, "expiring_ratio": expiring}
+    assert document == {
         "shop": "acme", "dry_run": False, "copied": 3, "refreshed": 2, "gone": 0, "deleted": 0, "left": 0,
     }  # fmt: skip
     (shown,) = json.loads(run("conversations", "cache", "status", "--json").stdout)["shops"]
     assert (shown["stale"], shown["expiring"], shown["copies"]) == (0, 0, 4)
     single = run("conversations", "cache", "refresh", PHONE, "--shop", "acme", "--json")
     assert json.loads(single.stdout)["refreshed"] == 1
+
+
+def test_shares_are_figures_of_shops_with_enough_pages(acme: NotionShop) -> None:
+    get(acme, "+15550009999")
+    for count, shares in ((19, []), (1, [10.0])):
+        with transaction(acme.engine) as tx:
+            for number in range(count):
+                store_entry(tx, (acme.shop.id, f"+1555{count:03}{number:04}"), 0, "a-page", utc_now())
+            tx.execute(text("update canvas_cache set expires_at = now() where address like '+1555019000%'"))
+            soon = "update canvas_cache set expires_at = now() + interval '5 h' where address like "
+            tx.execute(text(f"{soon} '+1555019001%'"))
+            found = collect_figures(tx, utc_now())
+            # Of 20 entries with a page ten are stale and nine expire soon.
+            assert [one.value for one in found["canvas_stale"]] == [5 * share for share in shares]
+            assert [one.value for one in found["canvas_expiring"]] == [4.5 * share for share in shares]
