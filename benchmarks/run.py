@@ -14,6 +14,7 @@ from benchmarks import (
     audit_verify,
     audit_write,
     console,
+    conversations,
     idle,
     ingress,
     ingress_figures,
@@ -119,6 +120,10 @@ def _retention(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return retention.measure(servers, old_rows=args.old_rows)
 
 
+def _conversations(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [conversations.measure(servers, seconds=args.conversation_seconds)]
+
+
 def _alerts(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return alerts.measure(servers, rounds=args.rounds, shops=args.shops)
 
@@ -147,6 +152,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "retention": _retention,
     "alerts": _alerts,
     "console": _console,
+    "conversations": _conversations,
 }
 
 
@@ -185,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")
+    parser.add_argument(
+        "--conversation-seconds", type=float, default=180, help="length of each way (conversations)"
+    )
     parser.add_argument("--only", default="", help="parts of names of ways, separated by commas")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the JSON")
     parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="write no JSON")
