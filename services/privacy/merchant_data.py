@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.conversations.cache_copies import delete_copies
 from services.conversations.merchants import make_key
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.accept import record_work
@@ -25,7 +26,13 @@ update merchants m set name = '', contact_id = '', phones = '{{}}', mails = '{{}
        changed_at = %(now)s, redacted_at = %(now)s
  where {_WHO} and m.redacted_at is null returning m.id, m.shop_id, m.page_id <> '' as has_page
 """  # noqa: S608
-_DELETE_CACHED = "delete from canvas_cache where merchant_id = any(%(merchant_id)s::bigint[])"
+# An address that belongs to no merchant may have an entry too.
+_DELETE_CACHED = """
+delete from canvas_cache c where c.shop_id = %(shop_id)s and (
+       %(whole_shop)s or c.merchant_id = any(%(merchant_id)s::bigint[]) or c.address = any(%(mails)s::text[])
+    or c.address not like '%%@%%' and regexp_replace(c.address, '[^0-9]', '', 'g') = any(%(phones)s::text[]))
+returning c.shop_id, c.address
+"""
 
 
 def find_merchant_rows(tx: Connection, subject: DataSubject) -> PersonalDataRows:
@@ -38,8 +45,11 @@ def redact_merchants(tx: Connection, subject: DataSubject, now: datetime) -> Map
 
     The pages of a whole shop are in its own workspace, whose key is retired with the shop: they stay.
     """
-    rows = tx.exec_driver_sql(_EMPTY, _values(subject) | {"now": now}).all()
-    cached = tx.exec_driver_sql(_DELETE_CACHED, {"merchant_id": int_array(row.id for row in rows)}).rowcount
+    values = _values(subject)
+    rows = tx.exec_driver_sql(_EMPTY, values | {"now": now}).all()
+    merchant_ids = int_array(row.id for row in rows)
+    cached = tx.exec_driver_sql(_DELETE_CACHED, values | {"merchant_id": merchant_ids}).all()
+    delete_copies([(row.shop_id, row.address) for row in cached])
     if not subject.whole_shop:
         removals = [
             NewWork(shop_id=row.shop_id, topic="notion_write", key=make_key(row.id), origin="privacy")
@@ -47,7 +57,7 @@ def redact_merchants(tx: Connection, subject: DataSubject, now: datetime) -> Map
             if row.has_page
         ]
         record_work(tx, removals, now)
-    return {"merchants": len(rows), "canvas_cache": cached}
+    return {"merchants": len(rows), "canvas_cache": len(cached)}
 
 
 def _values(subject: DataSubject) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def test_a_call_and_a_message_have_the_same_rows_however_they_came(
     for ours, theirs in zip(*details, strict=True):
         assert set(ours) == set(theirs)
         assert ours["object"] == theirs["object"]
+        assert theirs["context"].items() <= {**CONTEXT, **ours["context"]}.items()
         for part in ("summary", "recording", "transcript"):
             for name, value in theirs.get(part, {}).get("object", {}).items():
                 assert ours[part]["object"][name] == value, (part, name)

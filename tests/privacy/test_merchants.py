@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
+from services.conversations.cache import find_entries, store_entry
+from services.conversations.cache_copies import read_copies, write_copies
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.privacy.merchant_data import find_merchant_rows, redact_merchants
@@ -58,3 +60,20 @@ def test_a_late_event_of_a_redacted_number_is_another_merchant(acme: NotionShop)
 
     assert len(acme.pages()) == 2
     assert acme.rows("select count(*) from merchants") == [(3,)]
+
+
+def test_a_redaction_deletes_entries_without_a_merchant_and_all_copies(
+    acme: NotionShop, broker_url: str
+) -> None:
+    del broker_url  # empties Valkey
+    ada, eve = (acme.shop.id, "+15550000002"), (acme.shop.id, "eve@example.com")
+    others = (acme.shop.id, "+15550000003"), (acme.shop.id, "bob@example.com")
+    now = utc_now()
+    with transaction(acme.engine) as tx:
+        for address in (eve, others[1]):
+            store_entry(tx, address, 0, "a-page", now)
+        write_copies(find_entries(tx, (ada, eve, *others), now).values(), now)
+        subject = DataSubject(shop_id=acme.shop.id, phones=ADA, emails=frozenset({eve[1]}))
+        assert redact_merchants(tx, subject, now)["canvas_cache"] == 2
+        assert set(find_entries(tx, (ada, eve, *others), now)) == set(others)
+    assert set(read_copies((ada, eve, *others), now)) == set(others)
