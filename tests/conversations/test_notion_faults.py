@@ -10,7 +10,12 @@ import pytest
 from sqlalchemy import Engine
 
 from services.conversations import budget
+from services.conversations.write_step import NotionWriteHandler
+from services.core.clock import utc_now
 from services.core.db import transaction
+from services.ledger.claim import claim_leased
+from services.ledger.topics import TOPICS
+from services.ledger.work import PreparedCall
 from services.providers.notion import Notion
 from tests.conversations.notion_shop import NotionShop, shop_with_notion
 from tests.conversations.quo_events import make_call, make_message, make_part
@@ -36,6 +41,23 @@ def test_an_append_without_an_answer_is_found_on_the_page(acme: NotionShop) -> N
     assert ("notion.no_answer", 1) in acme.rows(
         "select error_code, retry_count from work_queue where topic = 'notion_write'"
     )
+
+
+def test_a_worker_that_dies_after_the_append_leaves_no_second_copy(acme: NotionShop) -> None:
+    acme.receive(make_call(), make_part("summary"))
+    acme.run("interaction_ingest", "notion_find", "interaction_fetch", "interaction_enrich")
+    with transaction(acme.engine) as tx:
+        found = claim_leased(tx, TOPICS["notion_write"], utc_now(), "a worker that dies")
+        (call,) = NotionWriteHandler().prepare(tx, found.items, utc_now())
+    assert isinstance(call, PreparedCall)
+    call.act()
+    with transaction(acme.engine) as tx:  # the lease expires
+        tx.exec_driver_sql("update work_queue set locked_at = null, locked_by = null, lease_until = null")
+    acme.run_to_the_end()
+
+    (page,) = acme.pages()
+    assert len(page["texts"]) == len(set(page["texts"])) == 2
+    assert acme.rows("select distinct page_state from interactions") == [("written",)]
 
 
 def test_a_creation_without_an_answer_is_not_repeated_before_a_search_would_find_the_page(
