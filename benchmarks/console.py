@@ -3,10 +3,13 @@
 import gc
 import os
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import psycopg
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 
@@ -48,6 +51,14 @@ PAGES = {
     "/errors": "/errors",
 }
 """Name -> path. The first reading of ``/`` is measured too: all viewers share it for some seconds."""
+LIVE_PARTS = {"no viewer": ("", 0), "/": ("/", 30), "/queues": ("/queues", 5)}
+"""Way -> page, and seconds after which each viewer's page reads itself again."""
+VIEWERS = 20
+VIEWER_COLUMNS = {
+    "database_percent": "database, % of a core",
+    "console_percent": "console, % of a core",
+    "requests": "requests",
+}
 COLUMNS = {
     "ms": "ms",
     "database_ms": "of which statements, ms",
@@ -104,14 +115,27 @@ select 1 + n %% %(shops)s, 'webhooks', 'order_ingest', 'order:' || n,
 """
 
 
-def measure(servers: Servers, *, rounds: int, shops: int, work_rows: int) -> list[Report]:
-    """Return the report of each page; ``work_rows`` is the number of rows of ``work_queue``."""
+def measure(
+    servers: Servers, *, rounds: int, shops: int, work_rows: int, viewer_seconds: float
+) -> list[Report]:
+    """Return the reports of each page and of the live parts; ``work_rows`` are those of ``work_queue``.
+
+    The live parts are watched for ``viewer_seconds`` each.
+    """
     report = Report(
         name="console",
         title=f"Console: pages with {shops:,} shops and {work_rows:,} rows of work",
         columns=COLUMNS,
         baseline=SCAN,
         settings={"shops": shops, "work_rows": work_rows, "rounds": rounds},
+        is_less_better=True,
+    )
+    live = Report(
+        name="console-viewers",
+        title=f"Console: live parts of {VIEWERS} viewers, {shops:,} shops and {work_rows:,} rows of work",
+        columns=VIEWER_COLUMNS,
+        baseline="no viewer",
+        settings={"shops": shops, "work_rows": work_rows, "viewers": VIEWERS, "seconds": viewer_seconds},
         is_less_better=True,
     )
     url = create_database(servers, DATABASE, template=EMPTY)
@@ -131,10 +155,45 @@ def measure(servers: Servers, *, rounds: int, shops: int, work_rows: int) -> lis
             report.add(SCAN, _measure(get_engine(), new, token, "/"))
             for name, path in PAGES.items():
                 report.add(name, _measure(get_engine(), client, token, path))
+        for name, (path, every) in LIVE_PARTS.items():
+            live.add(name, _watch(servers, make_app(), token, path, every, viewer_seconds))
     finally:
         get_engine().dispose()
         drop_database(servers, DATABASE)
-    return [report]
+    return [report, live]
+
+
+def _watch(servers: Servers, app: Flask, token: str, path: str, every: float, seconds: float) -> Figures:
+    """Return what viewers cost whose pages read ``path`` again; they opened it evenly over ``every`` s."""
+    (server,) = [int(one.read_text().split()[0]) for one in servers.home.rglob("postmaster.pid")]
+    client, requests = app.test_client(), 0
+    if path:
+        _get(client, token, path)
+    began, spent, own = time.monotonic(), _read_cpu(server), time.process_time()
+    while (now := time.monotonic() - began) < seconds:
+        if path and requests * every / VIEWERS <= now:
+            _get(client, token, path, **{"HX-Request": "true"})
+            requests += 1
+        else:
+            time.sleep(0.02)
+    elapsed = time.monotonic() - began
+    return {
+        "database_percent": round(100 * (_read_cpu(server) - spent) / elapsed, 2),
+        "console_percent": round(100 * (time.process_time() - own) / elapsed, 2),
+        "requests": requests,
+    }
+
+
+def _read_cpu(server: int) -> float:
+    """Return the processor seconds of a PostgreSQL server: its processes, and those that ended."""
+    root = psutil.Process(server)
+    ended = root.cpu_times()
+    total = ended.user + ended.system + ended.children_user + ended.children_system
+    for process in root.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def _prepare() -> str:
@@ -174,8 +233,8 @@ def _measure(engine: Engine, client: FlaskClient, token: str, path: str) -> Figu
     }
 
 
-def _get(client: FlaskClient, token: str, path: str) -> int:
-    answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
+def _get(client: FlaskClient, token: str, path: str, **more: str) -> int:
+    answer = client.get(path, headers={"Authorization": f"Bearer {token}", **more})
     if answer.status_code >= 400:
         raise BenchmarkFailed(f"{path} was answered {answer.status_code}", answer.text[-2000:])
     return len(answer.data)
@@ -186,3 +245,4 @@ def _fill(url: str, **values: int) -> None:
         connection.execute(_FILL, values)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")
+        connection.execute("checkpoint")

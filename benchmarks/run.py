@@ -129,7 +129,9 @@ def _alerts(servers: Servers, args: argparse.Namespace) -> list[Report]:
 
 
 def _console(servers: Servers, args: argparse.Namespace) -> list[Report]:
-    return console.measure(servers, rounds=5, shops=args.shops, work_rows=args.work_rows)
+    return console.measure(
+        servers, rounds=5, shops=args.shops, work_rows=args.work_rows, viewer_seconds=args.viewer_seconds
+    )
 
 
 def _idle(args: argparse.Namespace) -> list[Report]:
@@ -187,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--work-rows", type=int, default=1_000_000, help="work (console); 10000000 takes half an hour"
     )
+    parser.add_argument("--viewer-seconds", type=float, default=120, help="watching 20 viewers (console)")
     parser.add_argument("--people", type=int, default=100_000, help="people (outreach); 20000 is quick")
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
