@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import Engine
 
 from services.conversations import budget
@@ -144,8 +145,9 @@ def test_a_page_that_was_deleted_is_made_again_with_everything(acme: NotionShop)
 
 
 def test_a_thousand_shuffled_and_repeated_events_make_fifty_pages_with_each_block_once(
-    acme: NotionShop,
+    acme: NotionShop, broker_url: str
 ) -> None:
+    valkey = redis.Redis.from_url(broker_url)
     rng = random.Random(18)
     events: list[dict[str, Any]] = []
     expected: Counter[int] = Counter()
@@ -165,7 +167,9 @@ def test_a_thousand_shuffled_and_repeated_events_make_fifty_pages_with_each_bloc
     for start in range(0, 1000, 100):
         acme.receive(*events[start : start + 100])
         acme.run()
+        valkey.flushall()
     acme.run_to_the_end()
+    valkey.close()
 
     pages = acme.pages()
     assert len(pages) == 50

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import permutations
+from typing import Any
 
 import orjson
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from tests.conversations.notion_shop import NotionShop, shop_with_notion
-from tests.conversations.quo_events import make_call, make_message, make_part
+from tests.conversations.quo_events import make_call, make_message, make_part, stamp
 
 CALL = "2026-11-20 18:00 UTC · Call · incoming · answered · 55 seconds"
 
@@ -105,6 +106,45 @@ def test_a_message_has_its_last_status(acme: NotionShop) -> None:
     acme.run_to_the_end()
 
     assert acme.titles() == [["2026-11-20 18:00 UTC · Message · outgoing · delivered"]]
+
+
+def test_events_of_the_older_format_end_in_the_same_page(acme: NotionShop) -> None:
+    """Its summaries and transcripts have no number: they wait for the call."""
+
+    def legacy(kind: str, seconds: float, source: dict[str, Any]) -> dict[str, Any]:
+        event = {"id": "EV1", "object": "event", "apiVersion": "v4", "createdAt": stamp(seconds)}
+        return {**event, "type": kind, "data": {"object": source}}
+
+    call = {
+        "id": "AC1", "object": "call", "direction": "outgoing", "status": "completed", "duration": 60,
+        "createdAt": stamp(0), "participants": ["+15550000002"],
+    }  # fmt: skip
+    media = [{"url": "https://storage.example/1.mp3", "duration": 60}]
+    message = {
+        "id": "M1", "object": "message", "direction": "incoming", "from": "+15550000002",
+        "to": ["+15550000001"], "text": "hello", "status": "received", "createdAt": stamp(0),
+    }  # fmt: skip
+    acme.receive(legacy("callSummary", 90, {"callId": "AC1", "summary": ["The weather."]}))
+    acme.run_to_the_end()
+    assert acme.rows("select topic from work_queue") == [("interaction_ingest",)]
+
+    acme.receive(
+        legacy("call.completed", 60, call),
+        legacy("call.recording.completed", 70, {**call, "media": media}),
+        legacy("message.received", 0, message),
+    )
+    acme.run_to_the_end()
+    acme.receive(legacy("callTranscript", 95, {"callId": "AC1", "dialogue": [{"content": "Hi"}]}))
+    acme.run_to_the_end()
+
+    (titles,) = acme.titles()
+    assert sorted(title.partition(" · ")[2] for title in titles) == [
+        "Call · outgoing · completed · 60 seconds",
+        "Message · incoming · received",
+        "Recording of the call",
+        "Summary of the call",
+        "Transcript of the call",
+    ]
 
 
 def test_a_shop_without_notion_stores_the_call_and_has_no_further_work(acme: NotionShop) -> None:
