@@ -16,11 +16,13 @@ from services.cli.base import (
     json_option,
     shop_option,
 )
+from services.cli.conversations_ai import check_uses, plan_use
 from services.cli.conversations_cache import cache
 from services.cli.conversations_search import search
 from services.cli.output import print_json, print_table
 from services.cli.progress import ListProgress
 from services.conversations.access import find_quo_key
+from services.conversations.ai_steps import SUMMARIES, VECTORS
 from services.conversations.backfill import BATCH_SIZE, BackfillCounts, backfill_conversations
 from services.conversations.backfill_job import describe_backfill
 from services.core.clock import utc_now
@@ -51,10 +53,21 @@ def command() -> None:
     show_default=True,
     help="Calls and messages that are recorded together.",
 )
+@click.option("--ai", is_flag=True, help="Also plan the summaries by AI that calls of these days lack.")
+@click.option("--vectors", is_flag=True, help="Also plan the vectors that conversations of these days lack.")
 @dry_run_option
 @actor_option
 @json_option
-def backfill(shop: str, days: int, batch_size: int, dry_run: bool, actor: str, as_json: bool) -> None:
+def backfill(
+    shop: str,
+    days: int,
+    batch_size: int,
+    ai: bool,
+    vectors: bool,
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
+) -> None:
     """Record the calls and messages in Quo's lists that no webhook delivered.
 
     Reads each shop with a quo-key, or one. The job conversations-backfill does the same every night. An
@@ -66,15 +79,21 @@ def backfill(shop: str, days: int, batch_size: int, dry_run: bool, actor: str, a
     \b
     Examples:
       fleet conversations backfill --days 30 --batch-size 5
+      fleet conversations backfill --shop harbour --days 30 --ai --vectors
       fleet conversations backfill --shop harbour --days 90 --dry-run
     """
     now = utc_now()
     documents: list[dict[str, Any]] = []
     faults: list[WorkError] = []
-    for stored in _list_shops_with_quo(shop):
+    uses = [use for use, is_wanted in ((SUMMARIES, ai), (VECTORS, vectors)) if is_wanted]
+    shops = _list_shops_with_quo(shop)
+    for stored in shops:
+        check_uses(stored, uses)
+    for stored in shops:
         counts = BackfillCounts()
         fault = _backfill_shop(stored, counts, now - timedelta(days=days), batch_size, actor, is_dry=dry_run)
         numbers = {"synced": counts.synced, "skipped": counts.skipped, "failed": counts.failed}
+        numbers |= {use: plan_use(stored, now - timedelta(days=days), use, is_dry=dry_run) for use in uses}
         state = fault.code if fault else "complete"
         documents.append({"shop": stored.slug, "state": state, **numbers, "events": dict(counts.topics)})
         faults += [fault] if fault else []
@@ -82,7 +101,7 @@ def backfill(shop: str, days: int, batch_size: int, dry_run: bool, actor: str, a
         print_json({"at": now, "dry_run": dry_run, "shops": documents})
     else:
         title = "Would be recorded" if dry_run else ""
-        columns = ("shop", "state", "synced", "skipped", "failed")
+        columns = ("shop", "state", "synced", "skipped", "failed", *uses)
         print_table(title, columns, [[one[name] for name in columns] for one in documents], "")
     if faults:
         raise faults[0]

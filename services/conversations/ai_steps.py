@@ -35,6 +35,12 @@ TOPICS = {SUMMARIES: "interaction_summarize", VECTORS: "interaction_embed"}
 SHORTEST_TRANSCRIPT = 200
 """Characters; a shorter call is read as fast as a summary of it."""
 _HEARD = ("transcript", "voicemail")
+WINDOW_ROWS = 500
+_FIND_WINDOW = """
+select * from interactions
+ where shop_id = %(shop_id)s and occurred_at >= %(since)s and (occurred_at, provider_id) > (%(at)s, %(id)s)
+ order by occurred_at, provider_id limit %(limit)s
+"""
 _READ = (*_HEARD, "summary", AI_SUMMARY)
 
 Key = tuple[int, str]
@@ -60,6 +66,28 @@ def plan_ai_work(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Ha
         planned |= found
         outcomes.append(Done() if found else Done(SKIPPED))
     return HandlerResult(outcomes, list(planned.values()))
+
+
+def list_lacking(
+    tx: Connection, shop_id: int, since: datetime, use: str, after: tuple[datetime, str]
+) -> tuple[list[NewWork], tuple[datetime, str] | None]:
+    """Return the AI work that the next interactions since ``since`` lack, and where to go on; None: the end.
+
+    ``after`` is the time and the id of the last one that was read.
+    """
+    values = {"shop_id": shop_id, "since": since, "at": after[0], "id": after[1], "limit": WINDOW_ROWS}
+    rows = [{**row._mapping} for row in tx.exec_driver_sql(_FIND_WINDOW, values)]
+    model = get_settings().ai_embedding_model
+    stored = find_digests(tx, {(shop_id, row["provider_id"]) for row in rows}) if use == VECTORS else {}
+    new_work = []
+    for row in rows:
+        text = _TEXTS[use](row)
+        if text and stored.get((shop_id, row["provider_id"])) != f"{model}:{_hash(text)}":
+            key = make_key(row["merchant_id"]) if row["merchant_id"] else row["provider_id"]
+            payload = {"subject": row["provider_id"]}
+            new_work.append(NewWork(shop_id=shop_id, topic=TOPICS[use], key=key, payload=payload))
+    last = rows[-1] if len(rows) == WINDOW_ROWS else None
+    return new_work, (last["occurred_at"], last["provider_id"]) if last else None
 
 
 class SummarizeHandler:

@@ -219,3 +219,22 @@ def test_a_search_by_words_needs_no_ai(engine: Engine) -> None:
 
     assert found["by"] == "words"
     assert sorted(one["provider_id"] for one in found["interactions"]) == ["AC1", "AC7"]
+
+
+def test_a_backfill_plans_what_stored_conversations_lack(acme: NotionShop, ai: AiServer) -> None:
+    allow(acme, "")
+    acme.receive(make_call(), make_part("transcript", text=LONG), make_message("AC9", text="hello"))
+    run_all(acme)
+    words = ("conversations", "backfill", "--days", "60", "--ai", "--vectors")
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "does not allow summaries: `fleet shops set acme --ai-uses summaries`" in refused.output
+
+    allow(acme, "summaries,vectors")
+    numbers = [json.loads(run(*words, *more, "--json").stdout)["shops"][0] for more in (("--dry-run",), ())]
+    assert [(one["summaries"], one["vectors"]) for one in numbers] == [(1, 2), (1, 2)]
+    run_all(acme)
+    assert ai.count("/v1/chat/completions") == 1
+    assert acme.rows("select count(*) from interaction_vectors") == [(2,)]
+    (again,) = json.loads(run(*words, "--json").stdout)["shops"]
+    assert (again["summaries"], again["vectors"]) == (0, 0)
