@@ -1,7 +1,8 @@
 """The blocks at Notion of each part of a call, message or mail. Pure.
 
 A part is one toggle, or several if it is long: its title has the marker by which the toggle is found on the
-page again, its children the content. A rich text has at most 2,000 characters, a request at most 100 blocks.
+page again, its children the content. A rich text has at most 2,000 characters, a request at most 100 blocks
+and 500 KB.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from services.conversations.addresses import normalize_phone
 from services.core.counts import format_count
 from services.core.times import format_time
 from services.providers.delivery import find_instant
-from services.providers.notion import LONGEST_TEXT, MOST_BLOCKS
+from services.providers.notion import LONGEST_TEXT
 
 Block = dict[str, Any]
 
@@ -24,7 +25,8 @@ PARTS = ("recording", "voicemail", "transcript", "summary", AI_SUMMARY)
 """Parts of a call, in the order in which they are written with it."""
 _OPEN = ("call.ringing", "call.answered")
 """A call in progress has no block: the event of its end follows."""
-_CHILDREN = MOST_BLOCKS - 1
+_CHILDREN = 60
+"""Paragraphs of one toggle: with 2,000 characters of 3 bytes each it has 370 KB."""
 _MARK = "shopfleet"
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import orjson
+
 from services.conversations.access import NotionAccess
 from services.conversations.blocks import Block, count_blocks, find_marker
 from services.conversations.merchants import Merchant
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from services.providers.notion import Notion
 
 PAGE_GONE = "notion.page_gone"
+MOST_BYTES = 400_000
+"""Of the blocks of one request; Notion takes 500 KB."""
 
 
 @dataclass(slots=True)
@@ -147,12 +151,15 @@ class PageWriter:
 
 
 def split_blocks(blocks: Mapping[str, Block]) -> Iterator[dict[str, Block]]:
-    """Yield sets of ``blocks`` that one request may append: at most 100 with their children."""
+    """Yield sets of ``blocks`` that one request may append: at most 100 with their children, and 400 KB."""
     chunk: dict[str, Block] = {}
+    count = size = 0
     for marker, block in blocks.items():
-        if chunk and sum(map(count_blocks, chunk.values())) + count_blocks(block) > MOST_BLOCKS:
+        more, bytes_more = count_blocks(block), len(orjson.dumps(block))
+        if chunk and (count + more > MOST_BLOCKS or size + bytes_more > MOST_BYTES):
             yield chunk
-            chunk = {}
+            chunk, count, size = {}, 0, 0
         chunk[marker] = block
+        count, size = count + more, size + bytes_more
     if chunk:
         yield chunk

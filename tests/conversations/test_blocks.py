@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +52,22 @@ def test_requests_have_at_most_100_blocks(lengths: list[int]) -> None:
     chunks = list(split_blocks(blocks))
     assert [marker for chunk in chunks for marker in chunk] == list(blocks)
     assert all(sum(map(count_blocks, chunk.values())) <= 100 for chunk in chunks)
+
+
+def test_requests_have_less_than_the_bytes_that_notion_takes() -> None:
+    toggles = render_parts(row("日" * 400_000))["message"]
+    blocks = mark_blocks(toggles, "m", "d")
+    chunks = list(split_blocks(blocks))
+    assert all(len(orjson.dumps([*chunk.values()])) < 450_000 for chunk in chunks)
+    small = [mark_blocks(render_parts(row("日" * 40_000))["message"], f"m{n}", "d") for n in range(5)]
+    chunks = list(split_blocks({marker: block for one in small for marker, block in one.items()}))
+    assert [len(chunk) for chunk in chunks] == [3, 2]
+
+
+@pytest.mark.parametrize("kind", ["call.completed", "call.missed", "call.forwarded"])
+def test_a_call_that_is_over_has_a_block(kind: str) -> None:
+    (toggle,) = render_parts(row(kind="call", type=kind))["call"]
+    assert toggle["toggle"]["rich_text"][0]["text"]["content"].startswith("2026-11-20 18:00 UTC · Call")
 
 
 def test_a_marker_is_found_in_the_block_that_notion_returns() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from services.ledger.topics import plan_topic
+from services.providers.openphone import EVENT_TYPES
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,9 @@ from services.ledger.topics import plan_topic
 def test_an_event_plans_its_work_or_none(provider: str, topic: str, work: str | None) -> None:
     planned = plan_topic(provider, topic)
     assert (planned.name if planned else None) == work
+
+
+def test_every_event_type_of_quo_has_work() -> None:
+    assert len(EVENT_TYPES) == 14
+    planned = [plan_topic("openphone", topic) for topic in EVENT_TYPES]
+    assert {topic and topic.name for topic in planned} == {"interaction_ingest", "contact_ingest"}
