@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import NoReturn
 
 MAX_NAMED = 20
-MAX_LISTED = 60
+MAX_LISTED = 80
 """Of more valid values than this, a message names only the closest ones."""
 _NEAR = 0.65
 """The least similarity of a name that a message lists."""

@@ -94,7 +94,7 @@ def test_a_second_submission_waits_for_the_first(client: FlaskClient) -> None:
     assert cookie is not None
 
     def send(_: int) -> str:
-        both.wait(10)
+        both.wait(60)
         browser = client.application.test_client(use_cookies=False)
         headers = {"Cookie": f"{cookie.key}={cookie.value}"}
         return str(browser.post("/audit/verify", data=form, headers=headers).location)

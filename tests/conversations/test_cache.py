@@ -152,7 +152,7 @@ def test_a_miss_that_another_process_loads_is_waited_for(acme: NotionShop) -> No
         with transaction(acme.engine) as tx:
             merchant = find_by_addresses(tx, [address])[address]
             store_page(tx, merchant, page_id, utc_now())
-        assert waiting.result(timeout=30).entry.page_id == page_id
+        assert waiting.result(timeout=60).entry.page_id == page_id
     end_loading(address)
     assert acme.requests() == before
 
