@@ -99,7 +99,7 @@ def _check_requests(facts: ShopFacts, cause: str, at: datetime | None) -> Cell:
     if cause or counted is None:
         return Cell("requests", UNKNOWN, cause or "not counted", at, url)
     count, failed = counted["count"], counted["failed"]
-    text = f"{failed:,} of {count:,}"
+    text = f"{failed:,} of {count:,}" if count else "no requests"
     if failed:
         text += f" ({100 * failed / count:.2g}%)"
     return Cell("requests", WARN if failed else FINE, text, at, url)

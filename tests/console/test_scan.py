@@ -71,7 +71,7 @@ def classify(sources: Sources = SOURCES, **changes: Any) -> ShopScan:
 
 CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("requests", "fine", {}, "0 of 1,204"),
-    ("requests", "fine", {"last_run": RUN | {"requests": {"count": 0, "failed": 0}}}, "0 of 0"),
+    ("requests", "fine", {"last_run": RUN | {"requests": {"count": 0, "failed": 0}}}, "no requests"),
     ("requests", "warn", {"last_run": RUN | {"requests": {"count": 200, "failed": 3}}}, "3 of 200 (1.5%)"),
     ("requests", "unknown", {"last_run": OLD_RUN}, "no run of 2026-11-28, last 2026-11-26"),
     ("requests", "unknown", {"last_run": {k: v for k, v in RUN.items() if k != "requests"}}, "not counted"),
