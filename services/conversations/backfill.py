@@ -106,6 +106,8 @@ def backfill_conversations(
             with transaction() as tx:
                 upsert_cursor(tx, shop_id, PROVIDER, stream, ends, now)
     progress("days", len(slices), len(slices))
+    for kind, number in read.items():
+        progress(kind, number, number)
     return counts
 
 
