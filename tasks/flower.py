@@ -19,6 +19,7 @@ import click
 from celery import Celery
 
 from services.core.broker import is_redis, queue_depths
+from services.core.errors import did_you_mean
 from services.core.log import configure_logging
 from services.core.ports import check_port
 from services.core.rabbitmq import API_NEEDED, find_api_fault, management_api, quoted_vhost
@@ -81,9 +82,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         _set_defaults()
         # Flower reads its options again later; this includes a file given by --conf.
         module.apply_env_options()
-        if unknown := [one for one in tornado_argv if one != "--" and not module.is_flower_option(one)]:
-            text = f"Warning: Flower has no option {', '.join(unknown)}, and ignores it: --name=value is one"
-            click.echo(text, err=True)
+        tornado_argv = parse_options(tornado_argv, module.options)
         try:
             module.apply_options(sys.argv[0], tornado_argv)
         except (OptionError, ValueError) as fault:
@@ -106,6 +105,29 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
 
     start_guarded.is_guarded = True  # type: ignore[attr-defined]
     return start_guarded
+
+
+def parse_options(words: Iterable[str], options: Any) -> tuple[str, ...]:
+    """Return ``words`` with each value after ``=``, as Tornado needs it; refuse an unknown option."""
+    parsed: list[str] = []
+    needs_value = False
+    for word in words:
+        if needs_value:
+            parsed[-1] += f"={word}"
+            needs_value = False
+            continue
+        name, is_set, _ = word.lstrip("-").partition("=")
+        if word == "--":
+            continue
+        if not word.startswith("-") or name not in options:
+            known = [f"--{one.replace('_', '-')}" for one in options]
+            close = did_you_mean(word.partition("=")[0], known)
+            raise click.UsageError(
+                f"Flower has no option {word}{close}", click.get_current_context(silent=True)
+            )
+        parsed.append(word)
+        needs_value = not is_set and options._options[options._normalize_name(name)].type is not bool
+    return tuple(parsed)
 
 
 def _list_every_queue() -> None:

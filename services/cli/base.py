@@ -5,7 +5,6 @@ Exit codes: 0 done, or true already; 1 refused, failed or not fine; 2 wrong inpu
 
 import getpass
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -14,13 +13,13 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 import click
-from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.cli.output import print_unchanged
 from services.cli.params import INPUT_FILE, SHOP, SINCE, StoredType
+from services.cli.server_errors import describe_database_error
 from services.cli.usage import (
     FORCE_NAMES,
     PlainCommand,
@@ -29,11 +28,11 @@ from services.cli.usage import (
     usage_shown,
 )
 from services.core.counts import format_count
-from services.core.db import is_connection_fault, transaction
+from services.core.db import transaction
 from services.core.errors import InputInvalid, NothingToDo, ShopfleetError, describe_server
 from services.core.fields import LARGEST_ID, LONGEST_TEXT
 from services.core.log_redaction import quote_value
-from services.core.settings import EXPORTED, get_settings
+from services.core.settings import get_settings
 from services.ledger.accept import WorkRef
 from services.shops.shops import get_shop
 
@@ -60,9 +59,6 @@ limit_option = click.option(
 
 shop_option = click.option("--shop", type=SHOP, default="", help="Only this shop (its slug).")
 one_shop_option = click.option("--shop", type=SHOP, required=True, help="The shop (its slug).")
-IS_IT_UP = "Is the fleet up? `fleet doctor` shows more"
-if EXPORTED in os.environ:
-    IS_IT_UP += '. After a restart run eval "$(fleet env)" again: this shell has the settings of before'
 SHOP_ARGUMENT = "slug"
 """The shop in ``fleet shops``, which also takes ``--shop``; all other commands have the option."""
 shop_argument = click.argument(SHOP_ARGUMENT, type=SHOP, metavar="SHOP")
@@ -221,24 +217,6 @@ class CommandGroup(SuggestingGroup):
     """A group whose commands have ``report_errors``."""
 
     command_class = ReportingCommand
-
-
-def describe_database_error(error: DBAPIError | PoolTimeout) -> str:
-    """Return what went wrong with the database, and what to do."""
-    server = describe_server(get_settings().database_url)
-    if isinstance(error, PoolTimeout):
-        return f"no free connection to the database at {server}: `fleet doctor` shows why"
-    lines = str(error.orig).strip().splitlines()
-    reason = lines[0] if lines else type(error.orig).__name__
-    if isinstance(error.orig, UndefinedTable | UndefinedColumn):
-        return "the database has no tables yet, or older ones: run `fleet migrate`"
-    if isinstance(error.orig, InsufficientPrivilege):
-        return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
-    if is_connection_fault(error) and re.search("authentication failed|does not exist", reason):
-        return f"the database at {server} refuses the connection: {reason}. Check DATABASE_URL"
-    if is_connection_fault(error):
-        return f"the database at {server} is not reachable: {reason}. {IS_IT_UP}"
-    return f"the database refused: {reason}"
 
 
 def operator_label(actor: str) -> str:

@@ -20,7 +20,6 @@ from services.cli.base import (
     ReportingCommand,
     actor_option,
     audit_author,
-    describe_database_error,
     dry_run_option,
     json_option,
     notify_workers,
@@ -28,6 +27,7 @@ from services.cli.base import (
 from services.cli.chain_engine import find_engine
 from services.cli.output import print_json, safe_text
 from services.cli.params import INCIDENT
+from services.cli.server_errors import describe_database_error
 from services.cli.usage import refuse_blank
 from services.core.clock import utc_now
 from services.core.db import transaction, transaction_or_plan

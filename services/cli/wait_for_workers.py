@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from services.cli.base import IS_IT_UP
 from services.cli.pauses import describe_pause
+from services.cli.server_errors import IS_IT_UP
 from services.core.broker import ping
 from services.core.clock import utc_now
 from services.core.db import transaction

@@ -249,12 +249,17 @@ def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
     return (time.perf_counter() - started) * 1000
 
 
+def read_queue_depths(queues: Sequence[str]) -> dict[str, int]:
+    """Return the number of messages in each queue; any error means that the broker cannot be reached."""
+    with connect() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=2.0)
+        return _count_messages(connection, get_settings().broker_url, queues)
+
+
 def queue_depths(queues: Sequence[str]) -> dict[str, int] | None:
     """Return the number of messages in each queue, or None when the broker cannot be reached."""
     try:
-        with connect() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2.0)
-            return _count_messages(connection, get_settings().broker_url, queues)
+        return read_queue_depths(queues)
     except Exception:  # noqa: BLE001
         return None
 

@@ -10,6 +10,7 @@ BROKER_SCHEMES = ("redis", "rediss", SENTINEL, "amqp", "amqps")
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
+_DATABASE = re.compile(r"(?:/\d{0,5})?", re.ASCII)
 _BUCKET = re.compile(r"[\w.-]{1,255}", re.ASCII)
 
 _NOT_A_URL = (
@@ -43,7 +44,10 @@ def is_broker(raw: str) -> bool:
     """Return whether ``raw`` is one URL of a broker, or several with ``;`` between them."""
     if raw.startswith(f"{SENTINEL}:"):
         return bool(parse_sentinel_url(raw))
-    return all(_split(each, with_port=True).scheme in BROKER_SCHEMES for each in raw.split(";"))
+    parts = [_split(each, with_port=True) for each in raw.split(";")]
+    if any(part.scheme in ("redis", "rediss") and not _DATABASE.fullmatch(part.path) for part in parts):
+        raise SettingsInvalid(" should be like redis://host:6379/0: the database of Redis is a number")
+    return all(part.scheme in BROKER_SCHEMES for part in parts)
 
 
 def is_mail_address(raw: str) -> bool:

@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 from services.core.broker import connect, is_redis
+from services.core.broker_fault import describe_broker_fault
 from services.core.log_redaction import redact_text
 from services.core.rabbitmq import API_NEEDED, find_api_fault
 from services.core.sentinel import DEFAULT_PORT, SENTINEL, SentinelUrl, parse_sentinel_url
@@ -33,7 +34,7 @@ def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
             product = {} if server else connection.connection.server_properties
             answers = f"answers in {(perf_counter() - started) * 1000:.1f} ms"
     except Exception as fault:  # noqa: BLE001 - whatever it is, the broker cannot be used
-        yield DoctorCheck("broker", False, f"does not answer: {redact_text(str(fault))}", _LOGIN)
+        yield DoctorCheck("broker", False, f"does not answer: {describe_broker_fault(fault, url)}", _LOGIN)
         return
     if not server:
         name = f"{product.get('product', 'AMQP')} {product.get('version', '')}".strip()

@@ -4,12 +4,11 @@ import click
 
 from services.cli.base import json_option
 from services.cli.output import Columns, print_json, print_lines, to_document
-from services.core.broker import queue_depths
+from services.cli.server_errors import describe_broker_error
+from services.core.broker import read_queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import format_seconds
-from services.core.errors import describe_server
-from services.core.settings import get_settings
 from services.jobs.conditions import list_conditions
 from services.ledger.backlog import measure_drift, read_backlog
 from services.ledger.backoff import list_backoffs
@@ -41,6 +40,9 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     Drift is due rows minus messages. Above zero a message stands for many rows, or the sweep sends more;
     below zero messages have no due row: canaries that no worker has taken, or messages of settled rows.
 
+    Exit code 1: the broker cannot be reached, so no messages are counted. No work is lost: the sweep sends
+    due work later.
+
     \b
     Example: celery -A tasks backlog --json
     """
@@ -51,9 +53,13 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         slugs = find_slugs(tx) if paused else {}
         components = read_components(tx, now)
         conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
-    depths = queue_depths(sorted({row.queue for row in rows}))
+    depths, fault = None, ""
+    try:
+        depths = read_queue_depths(sorted({row.queue for row in rows}))
+    except Exception as error:  # noqa: BLE001 - any error means that it cannot be reached
+        fault = describe_broker_error(error)
     drifts = measure_drift(rows, depths)
-    down = describe_components_down(components, now, is_broker_up=depths is not None)
+    down = describe_components_down(components, now) | ({"broker": fault} if fault else {})
     if as_json:
         print_json(
             {
@@ -66,6 +72,8 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
                 "down": down,
             }
         )
+        if fault:
+            raise click.ClickException(fault)
         return
     columns: Columns = {
         **{name: name for name in ("queue", "topic", "waiting", "locked", "error", "dead")},
@@ -74,10 +82,8 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     busy = [row for row in rows if show_all or row.waiting or row.locked or row.error or row.dead]
     print_lines("Ledger", columns, busy, "Ledger: no work is waiting or dead.")
     for part, why in down.items():
-        click.secho(f"{part}: {why}", fg="red")
-    if depths is None:
-        server = describe_server(get_settings().broker_url)
-        click.echo(f"Broker: {server} is unreachable. No work is lost: the sweep sends due work later.")
+        if why != fault:
+            click.secho(f"{part}: {why}", fg="red")
     columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}
     print_lines("Ledger and broker", columns, drifts, "")
     if any((drift.drift or 0) < 0 for drift in drifts):
@@ -102,3 +108,5 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         names = {name: name for name in ("name", "shop", "since", "by", "why")}
         columns = {"what": lambda line: line.kind.replace("_", " "), **names}
         print_lines("Needs a person", columns, conditions, "")
+    if fault:
+        raise click.ClickException(fault)

@@ -1,7 +1,7 @@
 """Runs ``celery`` and ``fleet`` in processes forked from one that has imported them: 1.5 s of CPU each.
 
 Modules that read the environment while they are imported have read that of the first process: a test of
-``services.cli.base.IS_IT_UP`` needs a process of its own.
+``services.cli.server_errors.IS_IT_UP`` needs a process of its own.
 """
 
 import os

@@ -93,6 +93,8 @@ def test_urls_of_several_servers_are_accepted() -> None:
         ("FLEET_TIMEZONE", "America/Vancover", "did you mean 'America/Vancouver'?"),
         ("FLEET_TIMEZONE", "a" * 500, "should be an IANA name"),
         ("BROKER_URL", "redis://host:99999", "is not a URL"),
+        ("BROKER_URL", "redis://:hidden@host:6379/abc", "the database of Redis is a number"),
+        ("BROKER_URL", "rediss://:hidden@host/0/1", "the database of Redis is a number"),
         ("PUBLIC_URL", "https://host:port", "is not a URL"),
         ("INGRESS_PORT", "9" * 5000, "should be a whole number from 1 to 65535"),
         ("MAIL_RATE_PER_SECOND", "nan", "should be mails a second"),

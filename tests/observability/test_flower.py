@@ -147,7 +147,7 @@ def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flo
         ((), {}, "FLOWER_BASIC_AUTH=user:password"),
         ((f"--basic_auth={LOGIN}",), {"FLOWER_UNAUTHENTICATED_API": "true"}, "Unset it"),
         (("--max_tasks=abc",), {}, "--max_tasks=abc: invalid literal for int()"),
-        (("--nope=1",), {}, "Warning: Flower has no option --nope=1"),
+        (("--nope=1",), {}, "Error: Flower has no option --nope=1"),
         (
             ("--port=70000", f"--basic_auth={LOGIN}"),
             {},

@@ -12,10 +12,12 @@ from psycopg import OperationalError as PsycopgError
 from psycopg.errors import UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from services.cli.base import CommandGroup, describe_database_error
+from services.cli.base import CommandGroup
 from services.cli.main import main
+from services.cli.server_errors import describe_database_error
 from services.cli.usage import PlainCommand, SuggestingGroup
 from services.core.errors import InputInvalid, ShopfleetError
+from tasks import commands
 from tests.structure.test_command_options import CELERYS, COMMANDS
 from tests.structure.test_examples import walk
 
@@ -28,6 +30,8 @@ ONE_ERROR = re.compile(r"Error: .+\n")
 
 OF_OTHER_PROGRAMS = ("celery flower", "celery multi", "celery inspect", "celery control")
 """Commands of Celery that hand unknown options on: to Tornado, to workers, to commands of a worker."""
+OF_LONG_PROCESSES = {"beat", "flower", "shell", "worker"}
+"""Their errors keep a traceback, because they are not errors of their usage."""
 PATHS = [*dict(walk(main, "fleet")), *CELERYS]
 
 
@@ -86,6 +90,7 @@ def test_an_error_of_an_older_schema_names_the_migrations(kind: type[Error]) -> 
     [
         ('FATAL:  password authentication failed for user "shopfleet_app"', "Check DATABASE_URL"),
         ('FATAL:  database "shopflet" does not exist', "Check DATABASE_URL"),
+        ("fe_sendauth: no password supplied", "Check DATABASE_URL"),
         ("connection refused", "Is the fleet up?"),
     ],
 )
@@ -110,3 +115,25 @@ def test_no_command_ends_with_2_without_an_error_of_usage() -> None:
 
     assert len(exits) > 5
     assert [one for one in exits if re.search(r"\b[2-9]\b", one[1])] == []
+
+
+@pytest.mark.filterwarnings("ignore:The parameter -d is used more than once")
+@pytest.mark.parametrize(
+    "fault", [ValueError("a\nb"), KeyError("a"), ImportError("a"), NotImplementedError()]
+)
+@pytest.mark.parametrize("name", sorted({*celery.commands} - OF_LONG_PROCESSES - {*vars(commands)}))
+def test_an_error_inside_a_command_of_celery_is_one_sentence(
+    name: str, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    runner, command = CliRunner(), celery.commands[name]
+    runner.invoke(celery, ["-A", "tasks", name, "--help"])  # loads the app, which guards the commands
+    attributes = {"callback": fail, "params": [], "no_args_is_help": False, "invoke_without_command": True}
+    for attribute, value in attributes.items():
+        monkeypatch.setattr(command, attribute, value, raising=False)
+    refused = runner.invoke(celery, ["-A", "tasks", name], prog_name="celery")
+
+    assert refused.exit_code == 2, refused.output
+    assert USAGE.fullmatch(refused.stderr), refused.stderr

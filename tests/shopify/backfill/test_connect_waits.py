@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import progress, wait_for_workers
-from services.cli.base import IS_IT_UP
+from services.cli.server_errors import IS_IT_UP
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
