@@ -13,7 +13,7 @@ from services.conversations.blocks import (
     mark_blocks,
     render_parts,
 )
-from services.core.pg_arrays import arrays, int_array, text_array
+from services.core.pg_arrays import arrays, text_array
 
 MOST_PARTS = 200
 """Parts that one write reads; the others of a page are written by the runs of their own events."""
@@ -29,19 +29,28 @@ on conflict (shop_id, interaction_id, part) do update set wanted = excluded.want
    where p.wanted <> excluded.wanted
 """
 
-_ATTEMPT = """
-with chosen as (
-  select p.shop_id, p.interaction_id, p.part, p.block_ids, p.attempted_at is not null as is_doubtful,
-         i.kind, i.direction, i.status, i.participants, i.body, i.detail, i.occurred_at
-    from page_parts p join interactions i on i.shop_id = p.shop_id and i.provider_id = p.interaction_id
-   where p.merchant_id = %(merchant_id)s and p.wanted <> p.written
-   order by i.provider_id = %(subject)s desc, i.occurred_at, p.interaction_id, p.part limit %(limit)s
-), marked as (
-  update page_parts p set attempted_at = %(now)s from chosen c
-   where (p.shop_id, p.interaction_id, p.part) = (c.shop_id, c.interaction_id, c.part)
-)
-select * from chosen order by occurred_at, interaction_id, part
+_FIND_PENDING = """
+select p.shop_id, p.interaction_id, p.part, p.block_ids, p.attempted_at is not null as is_doubtful, i.kind,
+       i.direction, i.status, i.participants, i.body, i.detail, i.occurred_at
+  from page_parts p join interactions i on i.shop_id = p.shop_id and i.provider_id = p.interaction_id
+ where p.merchant_id = %(merchant_id)s and p.wanted <> p.written
+ order by i.provider_id = %(subject)s desc, i.occurred_at, p.interaction_id, p.part limit %(limit)s
 """
+
+# All changes lock rows in the order of the keys.
+_LOCK = """
+select p.shop_id, p.interaction_id, p.part
+  from unnest(%(shop_id)s::int[], %(interaction_id)s::text[], %(part)s::text[])
+       as k(shop_id, interaction_id, part) join page_parts p using (shop_id, interaction_id, part)
+ order by p.shop_id, p.interaction_id, p.part for update of p
+"""
+_LOCK_OF_MERCHANT = """
+select shop_id, interaction_id, part from page_parts where merchant_id = %(merchant_id)s
+ order by shop_id, interaction_id, part for update
+"""
+_IS_LOCKED = "(p.shop_id, p.interaction_id, p.part) = (l.shop_id, l.interaction_id, l.part)"
+
+_ATTEMPT = f"with l as ({_LOCK}) update page_parts p set attempted_at = %(now)s from l where {_IS_LOCKED}"  # noqa: S608
 
 _FIND_BLOCKS = """
 select shop_id, interaction_id, block_ids from page_parts
@@ -50,21 +59,25 @@ select shop_id, interaction_id, block_ids from page_parts
  order by interaction_id, changed_at
 """
 
-_RECORD = """
+_RECORD = f"""
+with l as ({_LOCK}), v as (
+  select * from unnest(%(shop_id)s::int[], %(interaction_id)s::text[], %(part)s::text[], %(written)s::text[],
+                       %(block_ids)s::text[]) as u(shop_id, interaction_id, part, written, block_ids)
+)
 update page_parts p
    set written = v.written, block_ids = string_to_array(v.block_ids, ' '), attempted_at = null
-  from (select * from unnest(%(shop_id)s::int[], %(interaction_id)s::text[], %(part)s::text[],
-                             %(written)s::text[], %(block_ids)s::text[])
-               as u(shop_id, interaction_id, part, written, block_ids)
-         order by shop_id, interaction_id, part) v
- where (p.shop_id, p.interaction_id, p.part) = (v.shop_id, v.interaction_id, v.part)
-"""
+  from l join v using (shop_id, interaction_id, part) where {_IS_LOCKED}
+"""  # noqa: S608 - constants only
 
-_CLEAR_ATTEMPTS = "update page_parts set attempted_at = null where merchant_id = %(merchant_id)s"
+_CLEAR_ATTEMPTS = f"""
+with l as ({_LOCK_OF_MERCHANT}) update page_parts p set attempted_at = null from l where {_IS_LOCKED}
+   and p.attempted_at is not null
+"""  # noqa: S608
 
-_FORGET_BLOCKS = """
-update page_parts set written = '', block_ids = '{}', attempted_at = null where merchant_id = %(merchant_id)s
-"""
+_FORGET_BLOCKS = f"""
+with l as ({_LOCK_OF_MERCHANT})
+update page_parts p set written = '', block_ids = '{{}}', attempted_at = null from l where {_IS_LOCKED}
+"""  # noqa: S608
 
 
 class PendingPart(NamedTuple):
@@ -102,13 +115,23 @@ def plan_parts(tx: Connection, rows: Iterable[Mapping[str, Any]], now: datetime)
         tx.exec_driver_sql(_PLAN, values | {"now": now})
 
 
-def begin_attempt(tx: Connection, merchant_id: int, subject: str, now: datetime) -> list[PendingPart]:
-    """Return the parts that the merchant's page lacks, those of the interaction ``subject`` in any case.
+def begin_attempts(
+    tx: Connection, subjects: Mapping[int, str], now: datetime
+) -> dict[int, list[PendingPart]]:
+    """Return the parts that the pages of the merchants lack; ``subjects``: an interaction by merchant.
 
-    From the commit on they count as attempted: a try that ends without a result may have written them.
+    Its parts are among them in any case. From the commit on they all count as attempted: a try that ends
+    without a result may have written them.
     """
-    values = {"merchant_id": merchant_id, "subject": subject, "limit": MOST_PARTS, "now": now}
-    return [_make_part(row._mapping) for row in tx.exec_driver_sql(_ATTEMPT, values)]
+    found = {}
+    for merchant_id, subject in subjects.items():
+        values = {"merchant_id": merchant_id, "subject": subject, "limit": MOST_PARTS}
+        rows = sorted(tx.exec_driver_sql(_FIND_PENDING, values), key=lambda row: row.occurred_at)
+        found[merchant_id] = [_make_part(row._mapping) for row in rows]
+    keys = [part.key for parts in found.values() for part in parts]
+    if keys:
+        tx.exec_driver_sql(_ATTEMPT, arrays("shop_id interaction_id part", keys) | {"now": now})
+    return found
 
 
 def _make_part(row: RowMapping) -> PendingPart:
@@ -152,14 +175,3 @@ def forget_blocks(tx: Connection, merchant_ids: Collection[int]) -> None:
     """Store that the pages of the merchants have no blocks: all parts are written to the new pages."""
     for merchant_id in merchant_ids:
         tx.exec_driver_sql(_FORGET_BLOCKS, {"merchant_id": merchant_id})
-
-
-_IS_PENDING = """
-select merchant_id from page_parts where merchant_id = any(%(merchant_id)s::bigint[]) and wanted <> written
- group by merchant_id
-"""
-
-
-def find_pending_merchants(tx: Connection, merchant_ids: Collection[int]) -> set[int]:
-    """Return the merchants whose pages lack a part."""
-    return set(tx.exec_driver_sql(_IS_PENDING, {"merchant_id": int_array(sorted(merchant_ids))}).scalars())

@@ -19,7 +19,7 @@ from services.conversations.page_writer import PAGE_GONE, PageWriter
 from services.conversations.pages import hash_values
 from services.conversations.parts import (
     PendingPart,
-    begin_attempt,
+    begin_attempts,
     clear_attempts,
     find_last_blocks,
     record_parts,
@@ -39,6 +39,14 @@ class NotionWriteHandler:
         """Return, per item, the call that brings its merchant's page up to date; ``skipped`` if it is."""
         merchants = find_merchants(tx, {read_merchant_id(item.key) for item in items})
         accesses = find_accesses(tx, items)
+        subjects = {
+            merchant_id: str(item.payload.get("subject", ""))
+            for item in items
+            if (merchant_id := read_merchant_id(item.key)) in merchants
+            and isinstance(accesses[item.shop_id], NotionAccess)
+            and not merchants[merchant_id].is_redacted
+        }
+        pending = begin_attempts(tx, subjects, now)
 
         def plan(item: WorkItem) -> Call | Outcome:
             merchant, access = merchants.get(read_merchant_id(item.key)), accesses[item.shop_id]
@@ -48,13 +56,12 @@ class NotionWriteHandler:
                 return Done(SKIPPED)
             if merchant.is_redacted:
                 return _plan_removal(item, access, merchant)
-            subject = str(item.payload.get("subject", ""))
-            parts = begin_attempt(tx, merchant.id, subject, now)
+            parts = pending[merchant.id]
             if not parts and (not merchant.page_id or merchant.page_values == hash_values(merchant)):
                 return Done(SKIPPED)
             anchors = find_last_blocks(tx, merchant.id, {part.interaction_id for part in parts})
             writer = PageWriter(access.open(), access, merchant, parts, anchors)
-            return PreparedCall(item=item, act=partial(_write, item, writer, subject))
+            return PreparedCall(item=item, act=partial(_write, item, writer, subjects[merchant.id]))
 
         return [plan(item) for item in items]
 

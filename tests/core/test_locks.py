@@ -23,6 +23,7 @@ SINGLE = {
     "services/alerts/thresholds.py",
     "services/closing/letters.py",
     "services/closing/tax_profile.py",
+    "services/conversations/parts.py",
     "services/costs/store.py",
     "services/jobs/scheduler.py",
     "services/jobs/runs.py",
