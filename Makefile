@@ -7,6 +7,8 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
+# A switch is on unless it is empty, 0, no or false.
+is_on = $(filter-out 0 no false,$(1))
 # A misspelled variable is an error: make itself would ignore it.
 VARIABLES := PYTHON EXIT AUTO_PORTS SANDBOX JOBS
 UNKNOWN := $(filter-out $(VARIABLES),$(foreach each,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(each)))))
@@ -27,10 +29,10 @@ help: ## List the targets
 setup: .venv/ready ## Make .venv with the locked dependencies
 
 demo: setup ## Simulate a day of four shops (EXIT=1 stops by itself and checks)
-	$(BIN)/fleet demo $(if $(EXIT),--exit)
+	$(BIN)/fleet demo $(if $(call is_on,$(EXIT)),--exit)
 
 up: setup ## Run an empty fleet until Ctrl-C (AUTO_PORTS=1: free ports for taken ones; SANDBOX=1: simulated providers)
-	$(BIN)/fleet up $(if $(AUTO_PORTS),--auto-ports) $(if $(SANDBOX),--sandbox)
+	$(BIN)/fleet up $(if $(call is_on,$(AUTO_PORTS)),--auto-ports) $(if $(call is_on,$(SANDBOX)),--sandbox)
 
 test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
 	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup --ignore tests/installation tests

@@ -28,6 +28,8 @@ from services.closing.gap_backfill import (
 )
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import ShopfleetError
+from services.mail.connection_lines import list_shop_lines
 from services.shopify.backfill.state import find_state
 from services.shops.connections import recorded_calls
 from services.shops.secrets import list_secret_states
@@ -63,7 +65,8 @@ def run(shop: str, since: datetime | None, reason: str, dry_run: bool, actor: st
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
     The job gap-healing does the same every hour. Workers process these events like others. No event is
-    recorded twice. What was recorded is in the audit. Exit code 1 if a provider cannot be read.
+    recorded twice. What was recorded is in the audit. Exit code 1 if a provider cannot be read. A credential
+    that a provider refuses or accepts sets the state of the shop's connection, also with --dry-run.
 
     \b
     Examples:
@@ -81,6 +84,9 @@ def run(shop: str, since: datetime | None, reason: str, dry_run: bool, actor: st
         if not dry_run and (mutation := describe_backfill(results, reason)):
             append_change(tx, "backfill.run", {stored.id: [mutation]}, now=now, **author)
         state = find_state(tx, stored.id)
+        lines = list_shop_lines(tx, stored.id, shop)
+    refused = {result.provider for result in results if result.fault}
+    to_do |= {line.provider: line.to_do for line in lines if line.to_do and line.provider in refused}
     is_cut = since is not None and state.orders_since is not None and since < state.orders_since
     limit = state.describe_limit(shop, stored.zone) if is_cut else ""
     if as_json:
@@ -91,7 +97,8 @@ def run(shop: str, since: datetime | None, reason: str, dry_run: bool, actor: st
         if limit:
             click.echo(limit)
     if fault := find_fault(results):
-        raise fault
+        remedy = next((to_do.get(one.provider, "") for one in results if one.fault is fault), "")
+        raise ShopfleetError(f"{fault}; {remedy}") if remedy else fault
 
 
 @command.command("status")

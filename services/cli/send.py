@@ -150,7 +150,8 @@ def _make_body(name: str, topic: str, shop: Shop, now: datetime, mail: SampleMai
     body = make_sample(name, topic, shop.currency, random.SystemRandom(), now, mail)
     if body is None:
         fault = f"topic={describe_unknown(topic, SAMPLES[name])}"
-        raise InputInvalid(f"{fault}. These have samples; --file sends any other body")
+        end = "" if fault.endswith("?") else "."
+        raise InputInvalid(f"{fault}{end} --file sends a body of any other topic")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 
 

@@ -271,7 +271,8 @@ def _read_file(file: Path) -> dict[str, str]:
             continue
         if not sign or name not in names:
             # The name is not printed: it may be a part of a secret that contains "=".
-            faults.append(f"line {number} should be NAME=VALUE{did_you_mean(name, names)}")
+            what = "has an unknown name" if sign else "should be NAME=VALUE"
+            faults.append(f"line {number} {what}{did_you_mean(name, names)}")
         elif name in found:
             faults.append(f"line {number}: {name} is given twice")
         found[name] = value

@@ -162,9 +162,11 @@ def refuse_missing(command: click.Command, ctx: click.Context, args: Sequence[st
     try:
         given, _, order = command.make_parser(ctx).parse_args([*args])
     except click.NoSuchOption as fault:
-        if not fault.option_name[1:].isdecimal():
+        argument = next((one for one in command.params if isinstance(one, click.Argument)), None)
+        if argument is None or not fault.option_name[1:].isdecimal():
             raise
-        raise click.UsageError(f"{fault.option_name} should be a number above 0", ctx) from None
+        word = next(one for one in args if one.startswith(fault.option_name))
+        raise click.BadParameter(f"{word!r} should be a number above 0", ctx, argument) from None
     params = command.get_params(ctx)
     if any(param.is_eager and param.name in given for param in params):
         return  # --help

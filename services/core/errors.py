@@ -36,8 +36,8 @@ def describe_unknown(value: str, known: Iterable[str], command: str = "") -> str
 def suggest(value: str, known: Iterable[str], command: str = "") -> str:
     """Return what ``value`` should be instead: the names ``known``, and the closest one.
 
-    Of more than ``MAX_NAMED`` names only similar ones are listed, in lines; without any, up to ``MAX_LISTED``
-    are. ``command`` lists all, or without one the value ``LIST_ALL`` does.
+    Of more than ``MAX_NAMED`` names, if none is the closest, only similar ones are listed, in lines; without
+    any, up to ``MAX_LISTED`` are. ``command`` lists all, or without one the value ``LIST_ALL`` does.
     """
     names = list(dict.fromkeys(known))
     if not names:
@@ -49,12 +49,13 @@ def suggest(value: str, known: Iterable[str], command: str = "") -> str:
         return f"should be one of these {len(names)}:\n{_wrap(names)}"
     shown = get_close_matches(value, names, MAX_NAMED, _NEAR)
     how = f"`{command}` lists all" if command else f"the value {LIST_ALL!r} lists all"
-    if not shown and not command and len(names) <= MAX_LISTED:
-        return f"should be one of\n{_wrap(names)}{did_you_mean(value, names)}"
-    if not shown:
-        return f"is none of the {len(names)} known names: {how}{did_you_mean(value, names)}"
+    close = did_you_mean(value, names)
+    if not shown and not close and not command and len(names) <= MAX_LISTED:
+        return f"should be one of\n{_wrap(names)}"
+    if close or not shown:
+        return f"is none of the {len(names)} known names: {how}{close}"
     more = f"or one of {len(names) - len(shown)} more: {how}"
-    return f"should be one of\n{_wrap(shown)}\n{more}{did_you_mean(value, names)}"
+    return f"should be one of\n{_wrap(shown)}\n{more}"
 
 
 def _wrap(names: Collection[str]) -> str:
@@ -104,7 +105,7 @@ def run_process(main: Callable[[], int | None]) -> NoReturn:
     try:
         raise SystemExit(main())
     except ShopfleetError as fault:
-        raise SystemExit(str(fault)) from None
+        raise SystemExit(f"Error: {fault}") from None
 
 
 class WebhookRejected(ShopfleetError):

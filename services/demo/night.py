@@ -100,7 +100,7 @@ class Operator:
     def send_reminders(self, ingress: str) -> dict[str, Any]:
         """Run the job ``send-reminders`` as a process that knows the public address; return its result."""
         self.stage.step("fleet jobs run send-reminders")
-        result = self._run("jobs", "run", "send-reminders", "--force", PUBLIC_URL=ingress)
+        result = self._run("jobs", "run", "send-reminders", "--again", PUBLIC_URL=ingress)
         self.stage.say(f"fleet jobs run send-reminders: exit {result['exit']}, {result.get('stats')}")
         return result
 

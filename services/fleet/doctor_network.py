@@ -38,7 +38,8 @@ def check_ports(settings: Settings, *, running: bool) -> Iterator[DoctorCheck]:
     running = running or any(is_ours for *_, is_ours in ports)
     for name, port, free, is_ours in ports:
         if is_ours:
-            yield DoctorCheck(name, True, f"{port} answers as our process")
+            seen = f"a Shopfleet {name.removesuffix('_port')} answers on {port}, of this fleet or of another"
+            yield DoctorCheck(name, True, seen)
         elif free and running:
             remedy = "start it (docs/production.md), or look for its lines in the output of fleet up"
             seen = f"{port} has no listener, but other processes of the fleet run"

@@ -10,7 +10,13 @@ from services.core.db import driver_url
 from services.core.errors import describe_server
 from services.core.settings import get_settings
 from services.fleet.errors import FleetError
-from services.schema.migrate import alembic_config, apply_migrations, check_revision, head_revision
+from services.schema.migrate import (
+    CONNECT_ARGS,
+    alembic_config,
+    apply_migrations,
+    check_revision,
+    head_revision,
+)
 
 _REMEDIES = {
     UndefinedObject: "Create the role that DATABASE_URL or AUDIT_ARCHIVE_DATABASE_URL names (create role "
@@ -38,7 +44,7 @@ def migrate_database() -> tuple[str | None, str]:
 
 def list_pending_migrations() -> list[tuple[str, str]]:
     """Return revision and title of each migration that would run, in that order."""
-    engine = create_engine(driver_url(get_settings().migrate_database_url))
+    engine = create_engine(driver_url(get_settings().migrate_database_url), connect_args=CONNECT_ARGS)
     try:
         with engine.connect() as tx:
             current = check_revision(tx)

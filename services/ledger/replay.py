@@ -125,7 +125,7 @@ def record_replays(
 
 def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:
     if wanted.is_open:
-        raise FilterInvalid("the filter is empty: give ids, a shop, a provider, a topic or another filter")
+        raise FilterInvalid("the filter is empty: give ids, --shop, --provider, --topic or another filter")
     if wanted.ids or wanted.origin:
         return wanted.where()
     return wanted.where() & inbound_events.c.origin.not_in(COPIES)

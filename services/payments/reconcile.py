@@ -155,7 +155,7 @@ def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
         if not find_secrets(tx, [(shop.id, "stripe-key")]):
             record = f"`fleet shops secret {shop.slug} stripe-key --stdin`"
             why = f"the shop has no stripe-key and no payments of Stripe; to record a key, {record}; then"
-        return f"{why} {rerun[:-1]} --force`"
+        return f"{why} {rerun[:-1]} --again`"
     if run.status in ("pending", "running"):
         state = "waits" if run.status == "pending" else "has started and not finished"
         return f"its run {state}{error}; see `fleet jobs history {JOB} --shop {shop.slug}`"

@@ -71,6 +71,10 @@ class SchemaUnknown(ShopfleetError):
     """The database is at a revision that this version cannot migrate from."""
 
 
+CONNECT_ARGS = {"connect_timeout": 5}
+"""A server that accepts a connection and does not answer is an error after 5 seconds."""
+
+
 def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
@@ -114,7 +118,7 @@ def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tu
     revisions before and after. All of it is one transaction. ``url`` is a role that owns the schema;
     ``app_role`` may be the same role (then nothing is granted). Raises ``SchemaUnknown``.
     """
-    engine = create_engine(driver_url(url))
+    engine = create_engine(driver_url(url), connect_args=CONNECT_ARGS)
     try:
         with engine.begin() as tx:
             tx.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

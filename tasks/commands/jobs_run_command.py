@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--failed", is_flag=True, help="Only where the run of --period failed.")
 @click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
 @click.option("--max-runs", type=click.IntRange(1, 1000), help="With --failed: at most so many runs.")
-@click.option("--again", "--force", "force", is_flag=True, help="Run again if that period is done.")
+@click.option("--again", is_flag=True, help="Run again if that period is done.")
 @incident_option
 @dry_run_option
 @actor_option
@@ -52,7 +52,7 @@ def run(
     failed: bool,
     period: str,
     max_runs: int | None,
-    force: bool,
+    again: bool,
     incident: int | None,
     dry_run: bool,
     actor: str,
@@ -87,7 +87,7 @@ def run(
             print_json(jobs_run.summarize(wanted, []))
         return
     if dry_run:
-        plans = jobs_run.plan_here(wanted, shops, period or None, force=force, by=by, incident=incident)
+        plans = jobs_run.plan_here(wanted, shops, period or None, force=again, by=by, incident=incident)
         _print_plans(job, plans, as_json=as_json)
         if wanted.topic == "retention" and not as_json:
             ctx.invoke(retention.show, as_json=False)
@@ -96,7 +96,7 @@ def run(
         wanted,
         shops,
         period or None,
-        force=force,
+        force=again,
         by=by,
         request_id=new_request_id(),
         log_fd=STDERR_FD if as_json else STDOUT_FD,

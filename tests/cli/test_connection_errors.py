@@ -58,18 +58,26 @@ def test_another_broker_than_that_of_the_processes_is_refused(environment: dict[
     assert "hidden" not in refused.stderr
 
 
-def test_a_database_that_accepts_and_does_not_answer_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("send shopify --shop harbour", "is not reachable"),
+        ("migrate", "cannot be migrated"),
+        ("migrate --dry-run", "cannot be migrated"),
+    ],
+)
+def test_a_database_that_accepts_and_does_not_answer_is_named(line: str, what: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"127.0.0.1:{silent.getsockname()[1]}/shop"
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": "k" * 40}
         env |= {"DATABASE_URL": f"postgresql://ada@{server}", "BROKER_URL": "redis://127.0.0.1:1/0"}
         failed = subprocess.run(
-            [str(BIN / "fleet"), "send", "shopify", "--shop", "harbour"],
-            env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+            [str(BIN / "fleet"), *line.split()],
+            env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20,
         )  # fmt: skip
 
     assert failed.returncode == 1
-    assert f"the database at {server} is not reachable: connection timeout expired" in failed.stderr
+    assert f"the database at {server} {what}: connection timeout expired" in failed.stderr
 
 
 @pytest.mark.usefixtures("engine")

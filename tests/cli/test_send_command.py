@@ -219,6 +219,15 @@ def test_impossible_send_says_why(harbour: str, arguments: list[str], code: int,
     assert message in result.output
 
 
+def test_a_topic_without_a_sample_names_the_closest_in_one_sentence(harbour: str) -> None:
+    run("shops", "secret", "harbour", "stripe-webhook", "--generate")
+
+    result = run("send", "stripe", "harbour", "--topic", "charge.succeded")
+
+    assert result.exit_code == 2
+    assert "did you mean 'charge.succeeded'? --file sends a body of any other topic\n" in result.output
+
+
 def test_unreachable_ingress_is_named(harbour: str) -> None:
     run("shops", "secret", "harbour", "shopify-webhook", "--generate")
 

@@ -50,9 +50,12 @@ def event(engine: Engine, harbour: str) -> None:
         ("events replay 1 99999 --dry-run", "there is no event 99999"),
         ("events replay --topic typo -f", "'typo' is none of the "),
         ("events show 0", "'0' should be the number of a row"),
+        ("events show -12", "Invalid value for 'EVENT_ID': '-12' should be a number above 0"),
+        ("events replay", "the filter is empty: give ids, --shop, --provider, --topic or another"),
+        ("work list --topic inventory_pus", "'inventory_pus' is none of the "),
         ("events show 9223372036854775808", "should be the number of a row"),
         ("events list --since 1h --until 2h", " should be after --since=2"),
-        ("work list --topic nope", "'nope' is none of the "),
+        ("work list --topic nope", "Invalid value for '--topic': 'nope' "),
         ("work list -Q emial", f"'emial' {QUEUES}; did you mean 'email'?"),
         ("work list --topic order_ingst", "did you mean 'order_ingest'?"),
         ("work list --status dead,eror", "'eror' should be one of pending, done, error"),
@@ -216,6 +219,17 @@ def test_make_refuses_an_unknown_variable() -> None:
 
     assert refused.returncode == 2
     assert "AUTO_PORT: no such variable. There are PYTHON EXIT AUTO_PORTS SANDBOX JOBS" in refused.stderr
+
+
+@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("0", False), ("no", False), ("", False)])
+def test_a_switch_of_make_is_off_if_its_value_says_so(value: str, is_on: bool) -> None:
+    switches = {"up": ("AUTO_PORTS", "--auto-ports"), "demo": ("EXIT", "--exit")}
+    for target, (variable, option) in switches.items():
+        shown = subprocess.run(
+            ["make", "-n", target, f"{variable}={value}"],
+            cwd=BIN.parents[1], capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert (option in shown.stdout) is is_on
 
 
 def test_of_many_valid_names_the_closest_are_listed_in_short_lines() -> None:

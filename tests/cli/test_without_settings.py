@@ -63,6 +63,7 @@ def test_a_command_without_settings_names_all_of_them(line: str, tmp_path: Path)
         )  # fmt: skip
 
     assert refused.returncode == 1
+    assert "Error: settings are wrong:\n" in refused.stderr
     for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY"):
         assert f"{name} is missing" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -81,7 +81,8 @@ def test_free_ports_are_right_before_the_fleet_starts() -> None:
 def test_our_own_processes_on_their_ports_are_right(serve: Serve) -> None:
     ports = {name: serve(OurAnswers) for name in ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")}
     found = find_ports(settings(**ports))
-    assert all(finding.ok and "answers as our process" in finding.seen for finding in found.values())
+    assert all(finding.ok for finding in found.values())
+    assert [one.seen.endswith(", of this fleet or of another") for one in found.values()] == [True] * 3
 
 
 def test_a_stopped_process_beside_running_ones_is_a_fault(serve: Serve) -> None:

@@ -117,6 +117,9 @@ def test_every_shop_is_run_and_the_last_line_sums_up(engine: Engine, shops: None
     assert runs(engine, "select count(*) from work_queue where topic = 'reconcile'") == [(2,)]
 
     forced = fleet("run", "daily-reconciliation", "--shop", "east", "--period", PERIOD, "--force")
+    assert json.loads(forced.stdout.splitlines()[-1])["status"] == "already_done"
+
+    forced = fleet("run", "daily-reconciliation", "--shop", "east", "--period", PERIOD, "--again")
     assert json.loads(forced.stdout.splitlines()[-1])["status"] == "done"
     assert runs(engine, "select count(*) from work_queue where topic = 'reconcile'") == [(3,)]
 

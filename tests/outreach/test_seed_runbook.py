@@ -67,7 +67,7 @@ def test_as_a_script_without_workers_it_sends_prints_figures_and_exits_0(app: Au
     assert len(app.smtp.mails) == 8
     again = fleet_process("run", "send-reminders")
     assert (again.returncode, read_result(again.stdout)["status"]) == (0, "already_done")
-    forced = fleet_process("run", "send-reminders", "--force")
+    forced = fleet_process("run", "send-reminders", "--again")
     assert read_result(forced.stdout)["stats"]["already_sent"] == 8
     assert len(app.smtp.mails) == 8
 

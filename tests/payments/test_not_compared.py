@@ -84,7 +84,7 @@ def test_a_run_without_stripe_compared_nothing(shop: Engine) -> None:
 
     assert code == 1
     assert "the shop has no stripe-key" in output
-    assert f"then `fleet jobs run daily-reconciliation --shop harbour --period {DAY} --force`" in output
+    assert f"then `fleet jobs run daily-reconciliation --shop harbour --period {DAY} --again`" in output
 
 
 def test_a_day_that_ran_before_the_key_was_recorded_says_so(shop: Engine) -> None:

@@ -112,9 +112,7 @@ def test_whatever_changes_something_acts_without_a_question_if_told_to() -> None
     assert {path for path, params in taking.items() if params} == changing
     for path in changing:
         (param,) = taking[path]
-        # A period that is done runs again with --again, whose former name is --force.
-        names = [name for name in FORCE_NAMES if path != "fleet jobs run" or name != "--force"]
-        assert param.opts == names, path
+        assert param.opts == [*FORCE_NAMES], path
         assert param.is_flag, path
 
 

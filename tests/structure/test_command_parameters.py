@@ -140,7 +140,8 @@ def test_a_number_below_zero_is_no_option(path: str) -> None:
     refused = CliRunner().invoke(main, [*path.split()[1:], "-5"])
 
     assert refused.exit_code == 2
-    assert refused.stderr.endswith("Error: -5 should be a number above 0\n")
+    assert refused.stderr.endswith("': '-5' should be a number above 0\n")
+    assert "Error: Invalid value for '" in refused.stderr
 
 
 REASONS = [pytest.param(command, id=path) for path, command, param in PARAMETERS if param.name == "reason"]

@@ -10,6 +10,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order
 from tests.shopify.backfill.test_first_contact import backfill
+from tests.shopify.backfill.test_refused_credentials import refuse
 
 
 def test_the_command_names_the_orders_that_its_since_does_not_reach(shops: Shops) -> None:
@@ -42,3 +43,12 @@ def test_what_a_person_backfills_is_in_the_audit_with_who_and_why(shops: Shops) 
     assert done.exit_code == 0, done.output
     assert [by for by, _ in entries] == ["ada"]
     assert entries[0][1].endswith("1 event without a webhook: an outage")
+
+
+def test_a_refused_credential_is_named_with_the_command_that_replaces_it(shops: Shops) -> None:
+    refuse(shops, "shopify", 403)
+    refuse(shops, "stripe", 401)
+    refused = CliRunner().invoke(main, ["backfill", "run", "--shop", "holed", "--dry-run"])
+
+    assert (refused.exit_code, "; fleet shops secret holed shopify-token" in refused.stderr) == (1, True)
+    assert ", fleet shops secret holed stripe-key" in refused.stdout

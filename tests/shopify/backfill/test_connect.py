@@ -171,13 +171,13 @@ def test_token_that_shopify_refuses_is_not_stored(shop: Shops, tmp_path: Path) -
     [
         ({"shopify_token": "shpss_" + "0c" * 16}, "shopify-token looks like a Shopify client secret"),
         ({"shopify_domain": "harbour.example"}, "shopify_domain='harbour.example' should be"),
-        ({"shopify_tokken": "x1y2z3"}, "line 6 should be NAME=VALUE; did you mean 'shopify-token'?"),
+        ({"shopify_tokken": "x1y2z3"}, "line 6 has an unknown name; did you mean 'shopify-token'?"),
         (
             {"shopify_token": "shpss_" + "0c" * 16, "shopify_webhook": "a b"},
             "2 faults:\n  shopify-token looks like a Shopify client secret (shpss_...): it should be the "
             "Admin API access token, which begins with shpat_\n  shopify-webhook contains white space",
         ),
-        ({"a": "x1y2z3", "b": "x1y2z3"}, "2 faults:\n  line 6 should be NAME=VALUE\n  line 7 should be"),
+        ({"a": "x1y2z3", "b": "x1y2z3"}, "2 faults:\n  line 6 has an unknown name\n  line 7 has an"),
     ],
 )
 def test_wrong_value_in_the_file_is_named_and_never_shown(
