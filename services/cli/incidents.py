@@ -229,14 +229,14 @@ def note(
 
 
 @command.command("snooze")
-@click.argument("incident_id", type=INCIDENT)
+@click.argument("incident_ids", type=INCIDENT, nargs=-1, required=True)
 @click.option("--for", "lasts", type=DURATION, required=True, help="For this time, such as 2h or 1h30m.")
 @click.option("--reason", required=True, help="Why nobody needs to hear of it until then. Audited.")
 @act_options
 def snooze_incident(
-    incident_id: int, lasts: timedelta, reason: str, dry_run: bool, actor: str, as_json: bool
+    incident_ids: tuple[int, ...], lasts: timedelta, reason: str, dry_run: bool, actor: str, as_json: bool
 ) -> None:
-    """Send no messages about an incident for some time, a P1 for at most 24 h. It stays in the list.
+    """Send no messages about incidents for some time, a P1 for at most 24 h. They stay in the list.
 
     \b
     Example: fleet incidents snooze 12 --for 4h --reason "the provider repairs it tonight"
@@ -244,15 +244,15 @@ def snooze_incident(
     until = utc_now() + lasts
     act = partial(snooze, until=until, reason=reason)
     at = f"until {format_time(until)}"
-    act_on(act, [incident_id], actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
+    act_on(act, incident_ids, actor, (f"snooze {at}", f"Snoozed {at}"), dry_run=dry_run, as_json=as_json)
 
 
 @command.command("resolve")
-@click.argument("incident_id", type=INCIDENT)
+@click.argument("incident_ids", type=INCIDENT, nargs=-1, required=True)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
 @act_options
-def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
-    """Resolve an incident. The same finding does not open it again; a new one does.
+def resolve(incident_ids: tuple[int, ...], reason: str, dry_run: bool, actor: str, as_json: bool) -> None:
+    """Resolve incidents. The same finding does not open one again; a new one does.
 
     A broken audit chain needs the role that owns the tables (MIGRATE_DATABASE_URL).
 
@@ -260,15 +260,18 @@ def resolve(incident_id: int, reason: str, dry_run: bool, actor: str, as_json: b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
     act = partial(resolve_by_person, reason=reason)
-    engine, verbs = find_engine([incident_id]), ("resolve", "Resolved")
-    act_on(act, [incident_id], actor, verbs, dry_run=dry_run, as_json=as_json, engine=engine)
+    engine, verbs = find_engine(incident_ids), ("resolve", "Resolved")
+    act_on(act, incident_ids, actor, verbs, dry_run=dry_run, as_json=as_json, engine=engine)
     warnings = []
     with transaction() as tx:
-        if is_still_beyond(tx, incident_id):
-            warnings += [
-                "The figure is still beyond the limit. The incident opens again only if it gets worse."
-            ]
-        if incident_id in {reason.incident for reason in read_gate(tx, utc_now()).reasons} and not dry_run:
-            warnings += ["It still closes the deploy gate: see `fleet gate`."]
+        closing = {reason.incident for reason in read_gate(tx, utc_now()).reasons}
+        for one in incident_ids:
+            if is_still_beyond(tx, one):
+                warnings.append(
+                    f"The figure of incident {one} is still beyond the limit. "
+                    "It opens again only if it gets worse."
+                )
+            if one in closing and not dry_run:
+                warnings.append(f"Incident {one} still closes the deploy gate: see `fleet gate`.")
     for warning in warnings:
         click.secho(warning, fg="yellow", err=True)

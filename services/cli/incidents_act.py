@@ -11,6 +11,7 @@ from services.cli.base import actor_option, add_options, audit_author, dry_run_o
 from services.cli.output import print_json, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction_or_plan
+from services.core.errors import NothingToDo
 from services.core.times import format_time
 from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
@@ -30,7 +31,14 @@ def act_on(
 ) -> None:
     """Do ``act`` with all or none; print the incidents. ``verbs``: what would be done, and what was done."""
     with transaction_or_plan(engine, dry_run=dry_run) as tx:
-        before = [act(tx, one, now=utc_now(), **audit_author(actor)) for one in incident_ids]
+        before = []
+        for one in incident_ids:
+            try:
+                before.append(act(tx, one, now=utc_now(), **audit_author(actor)))
+            except NothingToDo:
+                if len(incident_ids) == 1:
+                    raise
+                before.append(get_incident(tx, one))
         lines, slugs = [get_incident(tx, one) for one in incident_ids], find_slugs(tx)
     if as_json:
         documents = [
@@ -43,8 +51,10 @@ def act_on(
     for line, was in zip(lines, before, strict=True):
         name = f"incident {line.id} of {format_shop(line, slugs)}: {line.rule} for {line.period}"
         if line == was:
-            since = format_time(line.acknowledged_at)
-            click.echo(f"{name} is already acknowledged by you, {line.acknowledged_by}, since {since}.")
+            by, at = line.acknowledged_by, line.acknowledged_at
+            is_resolved = line.state == "resolved"
+            state = "resolved" if is_resolved else f"acknowledged by you, {by}, since {format_time(at)}"
+            click.echo(f"{name} is already {state}.")
             continue
         holder = was and was.acknowledged_by
         more = f", taken over from {holder}" if holder and holder != line.acknowledged_by else ""

@@ -100,7 +100,7 @@ def print_work(
         "status": lambda line: (
             f"{line.status}, locked by {line.locked_by}" if line.locked_at else line.status
         ),
-        "tries": "retry_count",
+        "retry_count": "retry_count",
         "next try": "next_retry_at",
         "created": "created_at",
         "origin": "origin",

@@ -79,7 +79,8 @@ def raise_by_incidents(cell: Cell, facts: ShopFacts) -> Cell:
     if worst is None or STATES.index(worst.state) >= STATES.index(cell.state):
         return cell
     url = f"/incidents/{worst.id}"
-    text = shorten(worst.summary, MAX_CHARACTERS, placeholder="…")  # the incident's page has all of it
+    summary = worst.summary.partition(" since ")[0]  # the cell has its own time
+    text = shorten(summary, MAX_CHARACTERS, placeholder="…")  # the incident's page has all of it
     return cell._replace(state=worst.state, text=text, since=worst.opened_at, url=url)
 
 

@@ -176,7 +176,7 @@ def test_a_finding_that_the_owner_resolved_closes_it_until_a_verification_finds_
     run("incidents", "resolve", second, "--reason", "known since the restore", "--as", "ada")
     resolved = run("incidents", "resolve", first, "--reason", "repaired", "--as", "ada")
     assert resolved.exit_code == 0
-    assert "It still closes the deploy gate" in resolved.output
+    assert " still closes the deploy gate" in resolved.output
     assert verify().exit_code == 1
     closed = run("gate")
     assert closed.output.count("audit_chain_broken") == 2

@@ -170,6 +170,13 @@ def test_resolved_incident_stays_as_it_is(engine: Engine) -> None:
         assert tx.scalar(text("select count(*) from audit_events")) == 1
 
 
+def test_several_incidents_are_resolved_at_once() -> None:
+    run("resolve", "1", "--reason", "first")
+    both = run("resolve", "1", "2", "--reason", "restored")
+    assert (both.exit_code, both.stdout.count("is already resolved")) == (0, 1)
+    assert rows() == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("resolve", "1"), ("resolve", "1", "--reason", "  "), ("resolve", "9", "--reason", "x"), ("show", "9")],

@@ -229,3 +229,12 @@ def test_the_verdict_contains_the_fleet() -> None:
     fine = classify_fleet(replace(facts, incidents=[]), NOW, SOURCES, NOW)
     assert fine.state == "fine"
     assert classify_fleet(replace(facts, incidents=[]), None, SOURCES, NOW).state == "unknown"
+
+
+def test_the_text_of_an_incident_has_no_time_that_is_cut_off() -> None:
+    summary = "quo refuses the credentials since 2026-11-30 10:00: x"
+    broken = incident("connection_broken")._replace(summary=summary)
+    cell = scan_cells.Cell("connections", "fine", "3 accepted", NOW, "")
+    raised = scan_cells.raise_by_incidents(cell, replace(FINE, incidents=[broken]))
+
+    assert (raised.text, raised.since) == ("quo refuses the credentials", broken.opened_at)
