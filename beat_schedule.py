@@ -103,6 +103,16 @@ JOBS: tuple[Job, ...] = (
         evidence="job_runs, sync_cursors, inbound_events with origin backfill",
     ),
     Job(
+        name="notion-drift",
+        topic="notion_drift",
+        title="compares the pages of merchants at Notion with what is recorded, and repairs them",
+        schedule="25 5 * * *",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        grace=timedelta(hours=2),
+        evidence="job_runs, merchants, page_parts",
+    ),
+    Job(
         name="canvas-refresh",
         topic="canvas_refresh",
         title="copies the canvas cache to Valkey and reads Notion before its entries expire",

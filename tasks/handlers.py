@@ -14,6 +14,7 @@ from services.conversations.ai_steps import EmbedHandler, SummarizeHandler, plan
 from services.conversations.backfill_job import backfill_nightly
 from services.conversations.cache_refresh import refresh_hourly
 from services.conversations.contacts import ingest_contacts
+from services.conversations.drift import heal_drift
 from services.conversations.fetch_step import InteractionFetchHandler
 from services.conversations.find_step import NotionFindHandler
 from services.conversations.handler import ingest_interactions
@@ -122,6 +123,7 @@ EXTERNAL: Mapping[str, ExternalHandler] = {
     "sms_cost_read": JobHandler(read_sms_costs),
     "conversation_backfill": JobHandler(backfill_nightly),
     "canvas_refresh": JobHandler(refresh_hourly),
+    "notion_drift": JobHandler(heal_drift),
     "audit_verify": JobHandler(verify_chains),
     "audit_anchor": JobHandler(anchor_heads),
     "audit_archive": JobHandler(archive_events),

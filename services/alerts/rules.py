@@ -7,12 +7,12 @@ A rule is *recorded* by the room that finds the fault, or *evaluated* from a fig
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from services.alerts.conversation_rules import CONVERSATIONS
 from services.alerts.recorded_rules import RECORDED
 from services.alerts.rule import MINUTES_2, MINUTES_10, AlertRule, FigureRule
 
 MINUTES_15, MINUTES_30 = timedelta(minutes=15), timedelta(minutes=30)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-_CACHE_SHARES = (("canvas_expiring", "have less than 6 h left", 30), ("canvas_stale", "have expired", 20))
 
 _EVALUATED = (
     FigureRule(
@@ -158,30 +158,7 @@ _EVALUATED = (
         threshold=0,
         clears=MINUTES_2,
     ),
-    FigureRule(
-        name="canvas_invalidated",
-        severity="P3",
-        about="the cached page of a merchant was invalidated again and again",
-        summary="invalidations of the page of merchant {subject} in 30 days: {value:.0f}",
-        unit="invalidations in 30 d",
-        threshold=3,
-        lowest=1,
-        is_inclusive=True,
-        window=timedelta(days=30),
-        clears=MINUTES_2,
-    ),
-    *(
-        FigureRule(
-            name=name,
-            severity="P3",
-            about=f"many entries of the canvas cache {about}",
-            summary=f"{name}: {{value:.0f}}% of {{entries}} (limit {{limit:g}}%)",
-            unit="% of the entries",
-            threshold=threshold,
-            lasts=MINUTES_15,
-        )
-        for name, about, threshold in _CACHE_SHARES
-    ),
+    *CONVERSATIONS,
     FigureRule(
         name="secret_old",
         severity="P3",

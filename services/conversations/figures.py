@@ -1,4 +1,4 @@
-"""Figures of the canvas cache: pages invalidated often, and the shares of stale and expiring entries."""
+"""Figures of conversations: the canvas cache, drift at Notion, merchants without a page."""
 
 from datetime import datetime, timedelta
 
@@ -6,8 +6,13 @@ from sqlalchemy import Connection
 
 from services.alerts.figures import Figure, Figures, make_figure
 from services.conversations.cache import count_entries
+from services.conversations.drift import count_without_page, read_drift
 
 WINDOW = timedelta(days=30)
+DRIFT_WINDOW = timedelta(days=2)
+"""A comparison that is older says nothing of now; the job that did not run has a rule of its own."""
+NEW_FOR = timedelta(days=1)
+"""A merchant so new may wait for its page."""
 FEWEST = 20
 """Of fewer entries no share is computed: one of them would be much."""
 
@@ -34,4 +39,23 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
         ]
         for rule, (name, ratio) in shares.items()
     }
-    return {"canvas_invalidated": [make_figure(row) for row in rows], **found}
+    drift = [
+        _make_share(row.shop_id, sum(row.stats.values()) - row.stats["pages"], row.stats["pages"], "pages")
+        for row in read_drift(tx, now - DRIFT_WINDOW)
+        if row.stats.get("pages", 0) >= FEWEST
+    ]
+    without = [
+        _make_share(row.shop_id, row.without, row.merchants, "merchants")
+        for row in count_without_page(tx, now - NEW_FOR)
+        if row.merchants >= FEWEST
+    ]
+    return {
+        "canvas_invalidated": [make_figure(row) for row in rows],
+        **found,
+        "notion_drift": drift,
+        "merchants_without_page": without,
+    }
+
+
+def _make_share(shop_id: int, part: int, whole: int, unit: str) -> Figure:
+    return Figure(100 * part / whole, shop_id, detail={"part": part, unit: whole})

@@ -119,7 +119,7 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     schema = fetch_schema(notion, access)
     condition = _make_filter(schema, merchant.phones, merchant.mails, str(merchant.uuid))
     pages = _list_oldest_first(notion, access, condition)
-    uuids = [_read_uuid(schema, page) for page in pages]
+    uuids = [read_uuid(schema, page) for page in pages]
     if (uuid := str(merchant.uuid)) in uuids:
         return FoundPage(str(pages[uuids.index(uuid)]["id"]), merchant.page_values, "found")
     properties, digest = make_properties(schema, merchant), hash_values(merchant)
@@ -155,8 +155,8 @@ def find_page(notion: "Notion", access: NotionAccess, address: str, merchant: Me
         phones, mails = merchant.phones, merchant.mails
     condition = _make_filter(schema, phones, mails, uuid)
     pages = _list_oldest_first(notion, access, condition) if condition["or"] else []
-    wanted = [page for page in pages if not uuid or _read_uuid(schema, page) in ("", uuid)]
-    wanted.sort(key=lambda page: _read_uuid(schema, page) != uuid)
+    wanted = [page for page in pages if not uuid or read_uuid(schema, page) in ("", uuid)]
+    wanted.sort(key=lambda page: read_uuid(schema, page) != uuid)
     return str(wanted[0]["id"]) if wanted else ""
 
 
@@ -183,7 +183,8 @@ def _make_filter(
     return {"or": conditions}
 
 
-def _read_uuid(schema: PageSchema, page: Mapping[str, Any]) -> str:
+def read_uuid(schema: PageSchema, page: Mapping[str, Any]) -> str:
+    """Return the UUID that the page has; empty without one."""
     properties = page.get("properties")
     value = properties.get(schema.uuid) if isinstance(properties, dict) else None
     texts = value.get("rich_text") if isinstance(value, dict) else None

@@ -127,6 +127,7 @@ _ALL = (
     replace(_JOB, name="sms_cost_read", queue="sync"),
     replace(_JOB, name="conversation_backfill", queue="sync"),
     replace(_JOB, name="canvas_refresh", queue="sync"),
+    replace(_JOB, name="notion_drift", queue="sync"),
     replace(_JOB, name="audit_verify", queue="reports"),
     replace(_JOB, name="audit_anchor", queue="reports"),
     replace(_JOB, name="audit_archive", queue="reports"),

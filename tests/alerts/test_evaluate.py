@@ -28,7 +28,7 @@ DETAIL = {
     "since": "2026-11-27", "slowest": "claim", "spent": "41.00 CAD", "subject": "a rule",
     "topic": "mail_send",
     "waiting": 9, "queues": "webhooks", "worker": "the worker", "senders": "a", "report": "hours",
-    "stale": 3, "expiring": 3, "entries": 9,
+    "stale": 3, "pages": 40, "merchants": 40, "part": 4, "expiring": 3, "entries": 9,
 }  # fmt: skip
 RULES = pytest.mark.parametrize("rule", FIGURE_RULES)
 
