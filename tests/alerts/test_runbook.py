@@ -41,6 +41,8 @@ OF_SHOPS = {
     "canvas_stale",
     "cost_not_converted",
     "gap_healed",
+    "merchants_without_page",
+    "notion_drift",
     "reconciliation_break",
     "outreach_not_ready",
     "privacy_export_no_owner",

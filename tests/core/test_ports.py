@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,17 +53,17 @@ def test_each_server_refuses_a_taken_port_and_names_the_listener(environment: di
             assert "Traceback" not in refusal
 
 
-def test_a_port_is_waited_for_while_the_earlier_server_ends(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_is_waited_for_while_the_earlier_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: Queue[str] = Queue()
+    monkeypatch.setattr("services.core.ports.sys.stderr", SimpleNamespace(write=shown.put))
     with listen() as earlier, ThreadPoolExecutor(1) as pool:
         port = earlier.getsockname()[1]
         waiting = pool.submit(check_port, "INGRESS_PORT", port)
-        shown = ""
-        while not waiting.done() and "waiting" not in shown:
-            shown += capsys.readouterr().err
+        line = shown.get(timeout=60)
         earlier.close()
         waiting.result()
 
-    assert re.search(rf"port {port} \(INGRESS_PORT\) is taken by .*: waiting up to 10 s", shown)
+    assert re.search(rf"port {port} \(INGRESS_PORT\) is taken by .*: waiting up to 10 s", line)
 
 
 def test_ended_connections_do_not_take_a_port() -> None:

@@ -149,7 +149,7 @@ def test_previous_secret_key_still_opens_and_the_new_one_seals() -> None:
     ("name", "value", "message"),
     [
         ("shopify-webhok", "x", "did you mean 'shopify-webhook'?"),
-        ("standard-webhook:Acme!", "x", "should be one of"),
+        ("standard-webhook:Acme!", "x", "did you mean 'standard-webhook:<source>'"),
         ("stripe-webhook", "sk_live_precious", "a Stripe secret key"),
         ("stripe-webhook", "", "is empty"),
         ("openphone-webhook", "not base64 precious", "white space"),
