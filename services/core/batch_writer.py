@@ -36,9 +36,11 @@ class BatchWriter(Generic[Value, Result]):
         own: _Waiting[Value, Result] = _Waiting(value)
         with self._lock:
             self._queue.append(own)
-            own.is_writer, self._is_writing = not self._is_writing, True
+            is_first, self._is_writing = not self._is_writing, True
+            own.is_writer = is_first
         try:
-            if not own.is_writer:
+            # Not ``own.is_writer``: a writer that ends here may choose this thread before it waits.
+            if not is_first:
                 own.woken.acquire()
             if own.is_writer:
                 self._write_all()

@@ -117,3 +117,48 @@ def test_a_failed_write_fails_for_its_group_only() -> None:
     with pytest.raises(RuntimeError, match="away"):
         writer.submit(1)
     assert writer.submit(2) == 2
+
+
+class Held:
+    """The writer's lock; the thread in ``holds`` goes on after its first use only once ``go_on`` is set."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.holds: int | None = None
+        self.has_queued, self.go_on = threading.Event(), threading.Event()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.get_ident() == self.holds:
+            self.holds = None
+            self.has_queued.set()
+            assert self.go_on.wait(60)
+
+
+def test_a_thread_that_is_chosen_as_writer_before_it_waits_wakes_all_others() -> None:
+    writes = Writes()
+    lock = Held(writes.writer._lock)
+    writes.writer._lock = lock  # type: ignore[assignment]
+    first = writes.start(0)
+    assert writes.begun.wait(60)
+
+    def submit_late() -> None:
+        lock.holds = threading.get_ident()
+        writes.answers.append(writes.writer.submit(1))
+
+    late = threading.Thread(target=submit_late, daemon=True)
+    late.start()
+    assert lock.has_queued.wait(60)
+    other = writes.start(2)
+    writes.await_waiting(2, other.is_alive)
+    writes.go.set()
+    first.join(60)  # it has chosen the late thread, which does not wait yet
+    lock.go_on.set()
+    for thread in (late, other):
+        thread.join(60)
+
+    assert sorted(writes.answers) == [0, 10, 20]
+    assert writes.groups == [[0], [1, 2]]
