@@ -10,7 +10,7 @@ from services.conversations.drift import count_without_page, read_drift
 
 WINDOW = timedelta(days=30)
 DRIFT_WINDOW = timedelta(days=2)
-"""A comparison that is older says nothing of now; the job that did not run has a rule of its own."""
+"""An older comparison is no figure of today; another rule fires if the job does not run."""
 NEW_FOR = timedelta(days=1)
 """A merchant so new may wait for its page."""
 FEWEST = 20

@@ -88,7 +88,7 @@ def store_vector(
 
 
 def delete_vectors(tx: Connection, keys: Collection[tuple[int, str]]) -> None:
-    """Delete the vectors of these interactions: a vector tells something of the text."""
+    """Delete the vectors of these interactions: a text can be guessed from its vector."""
     column = interaction_vectors.c
     for shop_id, interaction_id in keys:
         tx.execute(

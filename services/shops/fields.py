@@ -107,7 +107,7 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         "the id of a data source at Notion, 32 hexadecimal digits with or without dashes",
     ),
     "ai_uses": (
-        re.compile("((summaries)?(,?vectors)?)?").fullmatch,
+        re.compile("(summaries|vectors|summaries,vectors)?").fullmatch,
         "summaries, vectors, both with a comma, or empty",
     ),
 }
