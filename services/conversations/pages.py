@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from services.conversations.access import NotionAccess
 from services.conversations.merchants import Merchant, split_addresses
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Deferred, Misconfigured, Refused, RetryLater
+from services.core.errors import Deferred, Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.providers.call_outcomes import noted_call
 from services.providers.notion import PROVIDER
 
@@ -25,11 +25,13 @@ _TYPES = {UUID_PROPERTY: "rich_text", PHONE_PROPERTY: "phone_number", MAIL_PROPE
 MOST_ADDRESSES = 20
 """Addresses of one search, and the longest list of a merchant that is compared."""
 _SCHEMA_SECONDS = 600.0
-INDEX_DELAY = timedelta(seconds=60)
-"""After this time a search finds a new page, if there is one."""
+INDEX_DELAY = timedelta(seconds=30)
+"""After this time a query of the data source finds a new page, if there is one.
 
-_BEGIN_CREATION = "update merchants set page_attempted_at = %(now)s where id = %(id)s"
-_END_CREATION = "update merchants set page_attempted_at = null where id = %(id)s"
+Notion states a delay for its search of a workspace, which is not used here, and none for this query.
+"""
+
+_SET_ATTEMPT = "update merchants set page_attempted_at = %(at)s where id = %(id)s"
 
 _schemas: dict[tuple[str, str], tuple[float, "PageSchema"]] = {}
 _reading = Lock()
@@ -114,7 +116,7 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     """Return the merchant's page: the oldest with its UUID, else one of an address of it, else a new one.
 
     A page that has the UUID of another merchant is not taken. After a creation without an
-    answer nothing is created until a search would find the page: ``Deferred``.
+    answer nothing is created until a query would find the page: ``Deferred``.
     """
     schema = fetch_schema(notion, access)
     condition = _make_filter(schema, merchant.phones, merchant.mails, str(merchant.uuid))
@@ -130,17 +132,23 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
         return FoundPage(page_id, digest, "adopted")
     attempted_at, now = merchant.page_attempted_at, utc_now()
     if attempted_at is not None and now < attempted_at + INDEX_DELAY:
-        why = "the page may have been created, and Notion's search may not find it yet"
+        why = "the page may have been created, and a query may not find it yet"
         raise Deferred("notion.page_in_doubt", why, wait=attempted_at + INDEX_DELAY - now)
-    with transaction() as tx:
-        tx.exec_driver_sql(_BEGIN_CREATION, {"id": merchant.id, "now": now})
+    _record_attempt(merchant, now)
     try:
         page = notion.create_page(access.data_source_id, properties)
+    except OutcomeUnknown:
+        _record_attempt(merchant, utc_now())  # Notion may take a minute for a request
+        raise
     except (RetryLater, Refused, Misconfigured):
-        with transaction() as tx:
-            tx.exec_driver_sql(_END_CREATION, {"id": merchant.id})
+        _record_attempt(merchant, None)
         raise
     return FoundPage(str(page["id"]), digest, "created")
+
+
+def _record_attempt(merchant: Merchant, at: datetime | None) -> None:
+    with transaction() as tx:
+        tx.exec_driver_sql(_SET_ATTEMPT, {"id": merchant.id, "at": at})
 
 
 def find_page(notion: "Notion", access: NotionAccess, address: str, merchant: Merchant | None) -> str:

@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from sqlalchemy import Engine
 
 from services.conversations import budget
+from services.conversations.access import NotionAccess
+from services.conversations.merchants import find_merchants
+from services.conversations.pages import find_or_create_page
 from services.conversations.write_step import NotionWriteHandler
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import OutcomeUnknown
 from services.ledger.claim import claim_leased
 from services.ledger.topics import TOPICS
 from services.ledger.work import PreparedCall
 from services.providers.notion import Notion
-from tests.conversations.notion_shop import NotionShop, shop_with_notion
+from services.sandbox.notion.connection import SAMPLE_DATA_SOURCE
+from tests.conversations.notion_shop import NOTION_KEY, NotionShop, shop_with_notion
 from tests.conversations.quo_events import make_call, make_message, make_part
 
 
@@ -61,10 +67,10 @@ def test_a_worker_that_dies_after_the_append_leaves_no_second_copy(acme: NotionS
     assert acme.rows("select distinct page_state from interactions") == [("written",)]
 
 
-def test_a_creation_without_an_answer_is_not_repeated_before_a_search_would_find_the_page(
+def test_a_creation_without_an_answer_is_not_repeated_before_a_query_would_find_the_page(
     acme: NotionShop,
 ) -> None:
-    acme.control(index_delay_seconds=50)
+    acme.control(index_delay_seconds=25)
     acme.receive(make_message("M1"))
     acme.run("interaction_ingest")
     acme.control(every={"drop_write": 1})
@@ -80,6 +86,30 @@ def test_a_creation_without_an_answer_is_not_repeated_before_a_search_would_find
     ]
     acme.run_to_the_end()
     assert [len(page["texts"]) for page in acme.pages()] == [1]
+
+
+def test_the_wait_after_a_creation_without_an_answer_begins_when_its_request_ends(acme: NotionShop) -> None:
+    acme.receive(make_message("M1"))
+    acme.run("interaction_ingest")
+    ended_at = []
+
+    class LosesAnswers(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answer = super().handle_request(request)
+            if request.url.path.endswith("/v1/pages"):
+                ended_at.append(utc_now())
+                raise httpx.ReadTimeout("after the write", request=request)
+            return answer
+
+    access = NotionAccess(NOTION_KEY, SAMPLE_DATA_SOURCE)
+    with httpx.Client(transport=LosesAnswers()) as client, pytest.raises(OutcomeUnknown):
+        notion = Notion(f"{acme.server.url}/notion", access.key, http=client)
+        with transaction(acme.engine) as tx:
+            (merchant,) = find_merchants(tx, [1]).values()
+        find_or_create_page(notion, access, merchant)
+
+    ((attempted_at,),) = acme.rows("select page_attempted_at from merchants")
+    assert attempted_at >= ended_at[0]
 
 
 def test_a_version_whose_append_had_no_answer_is_removed_when_a_newer_one_is_written(
