@@ -64,7 +64,7 @@ class NotionShop:
             record_events(tx, new)
 
     def run(self, *topics: str) -> None:
-        """Run the ready work of the topics, by default of all steps, until there is none."""
+        """Run the ready work of the topics, by default of all steps, until a round gets none of it done."""
         while sum([self._run_topic(topic) for topic in topics or STEPS]):
             pass
 
@@ -125,7 +125,7 @@ class NotionShop:
             topic = replace(TOPICS[name], batch_size=100, shop_cap=100, calls_at_once=8)
             result = external.run_batch(topic, EXTERNAL[name])
         self.results.append(result)
-        return result.claimed
+        return result.done
 
 
 @contextmanager
@@ -153,6 +153,7 @@ def shop_with_notion(engine: Engine, **settings: str) -> Iterator[NotionShop]:
                 record_secret(tx, shop.id, "quo-key", QUO_KEY, utc_now())
             one = NotionShop(engine, server, shop, clock)
             one.control(limit={"requests": 0})
+            one.control_quo(limit=0)
             yield one
     finally:
         server.shutdown()

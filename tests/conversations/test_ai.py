@@ -231,7 +231,9 @@ def test_a_backfill_plans_what_stored_conversations_lack(acme: NotionShop, ai: A
     assert "does not allow summaries: `fleet shops set acme --ai-uses summaries`" in refused.output
 
     allow(acme, "summaries,vectors")
-    numbers = [json.loads(run(*words, *more, "--json").stdout)["shops"][0] for more in (("--dry-run",), ())]
+    shown = [run(*words, *more, "--json") for more in (("--dry-run",), ())]
+    assert [one.exit_code for one in shown] == [0, 0]
+    numbers = [json.loads(one.stdout)["shops"][0] for one in shown]
     assert [(one["summaries"], one["vectors"]) for one in numbers] == [(1, 2), (1, 2)]
     run_all(acme)
     assert ai.count("/v1/chat/completions") == 1

@@ -15,7 +15,7 @@ def test_a_call_that_came_both_by_webhook_and_by_backfill_has_each_block_once(en
     at = utc_now() - timedelta(hours=21)
     listed = call(1, at, summary=SUMMARY, recordings=[RECORDING])
     with shop_with_notion(engine) as acme:
-        acme.control_quo(calls=[listed], messages=[message(1, at)], limit=0)
+        acme.control_quo(calls=[listed], messages=[message(1, at)])
         acme.receive(make_call("AC1", EXTERNAL), make_part("summary", "AC1", EXTERNAL))
         acme.run_to_the_end()
         found = backfill_conversations(acme.shop.id, at - timedelta(days=1), utc_now())

@@ -197,6 +197,7 @@ def test_a_thousand_shuffled_and_repeated_events_make_fifty_pages_with_each_bloc
     for start in range(0, 1000, 100):
         acme.receive(*events[start : start + 100])
         acme.run()
+        acme.pass_time(timedelta(seconds=1))
         valkey.flushall()
     acme.run_to_the_end()
     valkey.close()
