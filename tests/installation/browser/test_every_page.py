@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Page
 from sqlalchemy import Engine, text
 
 from services.accounts.roles import Role
@@ -30,35 +30,31 @@ from tests.installation.browser.flows import (
 )
 from tests.installation.browser.rows import add_rows, fill_rule
 
-WIDE, PHONE = ViewportSize(width=1200, height=800), ViewportSize(width=360, height=740)
-VIEWS = {"light": (WIDE, "light"), "dark": (WIDE, "dark"), "phone": (PHONE, "light")}
-
 
 class Faults(dict[str, list[str]]):
     """Faults by page."""
 
-    def __init__(self, page: Page, view: str) -> None:
+    def __init__(self, page: Page) -> None:
         super().__init__()
-        self.page, self.view, self.seen = page, view, list[str]()
+        self.page, self.seen = page, list[str]()
 
     def check(self, name: str) -> None:
         """Note the faults of the open page."""
         self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        if folder := os.environ.get("KEEP_PAGES"):
-            file = f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'home'}-{self.view}.png"
-            self.page.screenshot(path=Path(folder) / file, full_page=True)
         self.seen.append(name)
-        if found := find_faults(self.page):
+        if found := find_faults(self.page, lambda view: self._keep(name, view)):
             self[name] = found
 
+    def _keep(self, name: str, view: str) -> None:
+        if folder := os.environ.get("KEEP_PAGES"):
+            file = f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'home'}-{view}.png"
+            self.page.screenshot(path=Path(folder) / file, full_page=True)
 
-@pytest.fixture(params=VIEWS)
-def faults(request: pytest.FixtureRequest, page: Page) -> Iterator[Faults]:
-    """No page may have a fault in the width and the colours of one of ``VIEWS``."""
-    size, colours = VIEWS[request.param]
-    page.set_viewport_size(size)
-    page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
-    found = Faults(page, request.param)
+
+@pytest.fixture
+def faults(page: Page) -> Iterator[Faults]:
+    """No page may have a fault."""
+    found = Faults(page)
     yield found
     assert found.seen
     assert found == {}

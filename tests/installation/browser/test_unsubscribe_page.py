@@ -9,9 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
-from tests.installation.browser.axe import find_faults
+from tests.installation.browser.axe import PHONE, find_faults
 from tests.installation.browser.conftest import QuietHandler
-from tests.installation.browser.test_every_page import VIEWS
 from tests.outreach.audience import Audience
 from tests.outreach.conftest import audience
 from tests.outreach.test_unsubscribe import client, read_path
@@ -33,14 +32,9 @@ def ingress(client: FlaskClient) -> Iterator[str]:
     server.server_close()
 
 
-def open_context(chromium: Browser, ingress: str, view: str, *, has_script: bool = True) -> BrowserContext:
-    size, colours = VIEWS[view]
-    context = chromium.new_context(
-        base_url=ingress,
-        viewport=size,
-        color_scheme="dark" if colours == "dark" else "light",
-        java_script_enabled=has_script,
-    )
+def open_context(chromium: Browser, ingress: str, *, has_script: bool = True) -> BrowserContext:
+    """Open a profile of a phone."""
+    context = chromium.new_context(base_url=ingress, viewport=PHONE, java_script_enabled=has_script)
     context.set_default_timeout(10_000)
     return context
 
@@ -49,12 +43,11 @@ def check(page: Page) -> None:
     assert find_faults(page) == []
 
 
-@pytest.mark.parametrize("view", VIEWS)
 def test_the_page_has_no_fault_and_one_key_unsubscribes(
-    chromium: Browser, ingress: str, audience: Audience, view: str
+    chromium: Browser, ingress: str, audience: Audience
 ) -> None:
     path = read_path(audience)
-    with open_context(chromium, ingress, view) as context:
+    with open_context(chromium, ingress) as context:
         page = context.new_page()
         page.goto(path)
         check(page)
@@ -79,7 +72,7 @@ def test_the_page_has_no_fault_and_one_key_unsubscribes(
 def test_it_works_without_javascript_and_a_second_click_changes_nothing(
     chromium: Browser, ingress: str, audience: Audience
 ) -> None:
-    with open_context(chromium, ingress, "phone", has_script=False) as context:
+    with open_context(chromium, ingress, has_script=False) as context:
         page = context.new_page()
         for _ in range(2):
             page.goto(read_path(audience))
@@ -92,7 +85,7 @@ def test_the_name_of_a_shop_is_text(chromium: Browser, ingress: str, audience: A
     with audience.engine.begin() as tx:
         name = f"<img src=x onerror=document.title=1>{'x' * 200}"
         tx.execute(text("update shops set name = :name"), {"name": name})
-    with open_context(chromium, ingress, "phone") as context:
+    with open_context(chromium, ingress) as context:
         page = context.new_page()
         page.goto(read_path(audience))
         expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x")
