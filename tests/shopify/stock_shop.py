@@ -9,7 +9,9 @@ from tests.shopify.sample_payloads import (
     item,
 )
 
-LEVELS = "select location_id, sku, available, shopify_available from inventory_levels order by 1"
+LEVELS = """
+select location_id, sku, available, shopify_available from inventory_levels order by 1, inventory_item_id
+"""
 PUSHES = "select key, status, payload from work_queue where topic = 'inventory_push' order by id"
 KEY = f"{ITEM}:{LOCATION}"
 

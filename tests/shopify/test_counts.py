@@ -31,7 +31,7 @@ from tests.shopify.test_push_journey import DOMAIN, applied, control, push, sand
 
 __all__ = ["sandbox"]
 
-LEVELS = "select available, shopify_available from inventory_levels order by inventory_item_id"
+LEVELS = "select available, shopify_available from inventory_levels order by inventory_item_id, location_id"
 FIRST = ("--item", str(ITEM), "--location", str(LOCATION))
 
 

@@ -32,7 +32,9 @@ from tests.shopify.sample_payloads import (
     rows,
 )
 
-LEVELS = "select location_id, available, disconnected_at is null from inventory_levels order by 1"
+LEVELS = """
+select location_id, available, disconnected_at is null from inventory_levels order by 1, inventory_item_id
+"""
 MUGS = f"stock of MUG at location {LOCATION}"
 PRODUCT = 4
 """The product of ``bodies.product``."""

@@ -91,11 +91,11 @@ _T10 = "2026-11-20T12:10:00-08:00"
 
 STATE = (
     LEVELS,
-    "select location_id, observed_available, observed_at from inventory_levels order by 1",
+    "select location_id, observed_available, observed_at from inventory_levels order by 1, inventory_item_id",
     "select order_gid, total_cents, refunded_cents, financial_status, updated_at from orders order by 1",
     "select line_id, sku, quantity, refunded_quantity, price_cents from order_lines order by 1",
     "select refund_id, order_gid, amount_cents from order_refunds order by 1",
-    "select source, sku, delta, at from stock_movements order by 1",
+    "select source, sku, delta, at from stock_movements order by 1, 2, 3, 4",
     "select inventory_item_id, sku, updated_at from variants",
 )
 
