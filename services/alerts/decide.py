@@ -85,4 +85,4 @@ def _is_worse(rule: FigureRule, value: float, notified: float) -> bool:
         return False
     if rule.is_least:
         return value <= 0 or (value * WORSE_FACTOR <= notified and notified - value >= LEAST_DROP)
-    return value >= notified * WORSE_FACTOR
+    return value >= notified * WORSE_FACTOR or rule.find_severity(value) < rule.find_severity(notified)

@@ -145,7 +145,7 @@ def _make_incident(key: StateKey, opened_at: datetime, figure: Figure, threshold
         key.shop_id if key.shop_id != FLEET else None,
         format_rule(key),
         format_period(opened_at),
-        _find_severity(key),
+        _find_severity(key, figure),
         describe(FIGURE_RULES[key.rule], threshold, figure),
         {**figure.detail, "value": figure.value, "limit": threshold},
     )
@@ -164,10 +164,10 @@ def _make_recovery(change: AlertChange, now: datetime) -> Recovery:
     return Recovery(key.shop_id or None, format_rule(key), format_period(change.opened_at), how)
 
 
-def _find_severity(key: StateKey) -> str:
+def _find_severity(key: StateKey, figure: Figure) -> str:
     """Return the severity of an incident; that of a blind P1 rule is P2, so that a mail says so."""
     is_blind_p1 = key.rule == NOT_COMPUTED and FIGURE_RULES[key.subject].severity == "P1"
-    return "P2" if is_blind_p1 else FIGURE_RULES[key.rule].severity
+    return "P2" if is_blind_p1 else FIGURE_RULES[key.rule].find_severity(figure.value)
 
 
 def describe(rule: FigureRule, threshold: float, figure: Figure) -> str:

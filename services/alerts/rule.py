@@ -7,6 +7,8 @@ from services.alerts.runbook import Steps, read_runbook
 from services.mail.formatting import span
 
 NOW = timedelta(0)
+FAILED = "P2"
+"""The severity beyond ``FigureRule.fails_at``."""
 MINUTES_2, MINUTES_10 = timedelta(minutes=2), timedelta(minutes=10)
 
 
@@ -48,6 +50,8 @@ class FigureRule(AlertRule):
     """A format with ``value``, ``limit`` and the detail of the figure."""
     unit: str
     threshold: float
+    fails_at: float | None = None
+    """A second threshold: beyond it the incident is a P2, also if it was open before."""
     lowest: float = 0
     """The lowest threshold that a person can set: its figures begin there."""
     window: timedelta = NOW
@@ -69,7 +73,8 @@ class FigureRule(AlertRule):
         """When it opens, for a table."""
         sign = ("<" if self.is_least else ">") + ("=" if self.is_inclusive else "")
         lasts = f" for {self.lasts / timedelta(minutes=1):g} min" if self.lasts else ""
-        return f"{sign} {self.threshold:g} {self.unit}{lasts}"
+        fails = "" if self.fails_at is None else f"; P2: {sign} {self.fails_at:g}"
+        return f"{sign} {self.threshold:g} {self.unit}{lasts}{fails}"
 
     @property
     def ends(self) -> str:
@@ -81,3 +86,8 @@ class FigureRule(AlertRule):
         if value == threshold:
             return self.is_inclusive
         return value < threshold if self.is_least else value > threshold
+
+    def find_severity(self, value: float) -> str:
+        """Return the severity of an incident with this figure."""
+        is_failure = self.fails_at is not None and self.is_beyond(value, self.fails_at)
+        return min(self.severity, FAILED) if is_failure else self.severity

@@ -18,6 +18,7 @@ from services.cli.base import (
 )
 from services.cli.conversations_ai import check_uses, plan_use
 from services.cli.conversations_cache import cache
+from services.cli.conversations_health import health
 from services.cli.conversations_search import search
 from services.cli.output import print_json, print_table
 from services.cli.progress import ListProgress
@@ -156,4 +157,5 @@ def _backfill_shop(
     return fault
 
 
-command.add_command(search)
+for each in (health, search):
+    command.add_command(each)

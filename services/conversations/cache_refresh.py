@@ -125,5 +125,6 @@ def invalidate(
     count = format_count(len(deleted), "entry", "entries")
     named = ", ".join(map(str, merchants)) or "none"
     summary = f"invalidated {count} of the canvas cache, of merchant {named}"
-    mutation = Mutation("canvas_cache", named, summary, None, {"merchants": merchants})
+    before, after = {"entries": len(deleted)}, {"entries": 0, "merchants": merchants}
+    mutation = Mutation("canvas_cache", named, summary, before, after)
     return Invalidation(sorted({*deleted, *addresses}), merchants, mutation)

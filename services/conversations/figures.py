@@ -1,12 +1,15 @@
-"""Figures of conversations: the canvas cache, drift at Notion, merchants without a page."""
+"""Figures of conversations: the canvas cache, drift, merchants without a page, steps that fail."""
 
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.alerts.figures import Figure, Figures, make_figure
+from services.conversations.ai_steps import TOPICS as AI_TOPICS
 from services.conversations.cache import count_entries
 from services.conversations.drift import count_without_page, read_drift
+from services.core.pg_arrays import text_array
+from services.ledger.steps import WORKFLOWS
 
 WINDOW = timedelta(days=30)
 DRIFT_WINDOW = timedelta(days=2)
@@ -21,6 +24,17 @@ select count(*) as value, v.shop_id, v.merchant_id::text as subject, max(v.at) a
   from canvas_invalidations v join merchants m on m.id = v.merchant_id
  where v.at > %(since)s and m.redacted_at is null group by v.shop_id, v.merchant_id, m.uuid
 """
+
+# A deferred item was not tried: its ``retry_count`` is 0. The predicate is that of a partial index.
+_FAILING = """
+select count(*) as value, shop_id, topic as subject, topic, max(id) as last_id,
+       mode() within group (order by error_code) as code
+  from work_queue
+ where status in ('pending', 'error') and locked_at is null and topic = any(%(topic)s::text[])
+   and status = 'error' and retry_count > 0
+ group by shop_id, topic
+"""
+_TOPICS = sorted({"contact_ingest", *AI_TOPICS.values()}.union(*(one.steps for one in WORKFLOWS.values())))
 
 
 def collect_figures(tx: Connection, now: datetime) -> Figures:
@@ -49,8 +63,10 @@ def collect_figures(tx: Connection, now: datetime) -> Figures:
         for row in count_without_page(tx, now - NEW_FOR)
         if row.merchants >= FEWEST
     ]
+    failing = tx.exec_driver_sql(_FAILING, {"topic": text_array(_TOPICS)})
     return {
         "canvas_invalidated": [make_figure(row) for row in rows],
+        "conversations_failing": [make_figure(row) for row in failing],
         **found,
         "notion_drift": drift,
         "merchants_without_page": without,

@@ -93,6 +93,16 @@ def test_a_doubled_figure_is_one_change() -> None:
     ]
 
 
+def test_a_figure_beyond_the_second_threshold_is_one_change() -> None:
+    rule = FIGURE_RULES["canvas_stale"]
+    values: list[float | None] = [30.0] * (steps(rule.lasts) + 1)
+
+    assert [change for _, change in play(rule, [*values, 40, 50, 51, 49, 52, 59])] == [
+        Change.OPENED,
+        Change.WORSENED,
+    ]
+
+
 def test_a_credential_that_lasts_half_as_long_is_another_change() -> None:
     rule = FIGURE_RULES["credential_expires"]
 

@@ -200,6 +200,20 @@ def test_the_json_webhook_gets_the_whole_message(engine: Engine, web: Web) -> No
     assert request.json["incidents"][0]["opened_at"] == "2026-11-28T07:00:00+00:00"
 
 
+def test_a_health_check_that_degrades_and_then_fails_is_posted_twice(engine: Engine, web: Web) -> None:
+    add_shops(engine, NOW, acme="UTC")
+    with settings_of(ALERT_WEBHOOK_URL=f"{web.url}/alerts", SLACK_WEBHOOK_URL=""):
+        for minute, share in enumerate([*[30.0] * 16, *[55.0] * 3]):
+            figure = Figure(share, 1, detail={"stale": 9, "entries": 30})
+            with transaction(engine) as tx:
+                evaluate_rules(tx, {"canvas_stale": [figure]}, NOW + minute * MINUTE)
+                record_alerts(tx, NOW + minute * MINUTE)
+        serve(engine, TOPIC, AlertSendHandler())
+
+    posts = [(one.json["rule"], one.json["change"], one.json["severity"]) for one in web.requests]
+    assert posts == [("canvas_stale", "opened", "P3"), ("canvas_stale", "worsened", "P2")]
+
+
 def test_sentry_gets_one_event_for_each_incident_and_groups_by_shop_and_rule(engine: Engine) -> None:
     add_shops(engine, NOW, acme="UTC")
     sink = SentrySink()

@@ -39,6 +39,7 @@ OF_SHOPS = {
     "canvas_expiring",
     "canvas_invalidated",
     "canvas_stale",
+    "conversations_failing",
     "cost_not_converted",
     "gap_healed",
     "merchants_without_page",
@@ -59,6 +60,7 @@ SUBJECTS = {
 }
 DETAILS: dict[str, dict[str, Any]] = {
     "work_dead": {"last_id": 41},
+    "conversations_failing": {"last_id": 41},
     "pause_long": {"scope": "--topic inventory_push"},
     "shopify_timezone_differs": {"shopify": "America/Toronto"},
     "signature_failures": {"secret": "stripe-webhook"},

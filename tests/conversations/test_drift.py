@@ -1,5 +1,6 @@
 """The nightly comparison of pages at Notion with the database repairs what differs."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, JobRun
 from services.providers.notion import Notion
+from tests.cli.commands import run
 from tests.conversations.notion_shop import NOTION_KEY, NotionShop, shop_with_notion
 from tests.conversations.quo_events import make_call, make_message, make_part
 
@@ -156,5 +158,9 @@ def test_drift_and_merchants_without_a_page_are_figures(acme: NotionShop) -> Non
         )
         figures = collect_figures(tx, utc_now())
 
+    shown = run("conversations", "health", "--json")
+    states = {one["check"]: one["state"] for one in json.loads(shown.stdout)["checks"]}
+    beyond = {"notion_drift": "degraded", "merchants_without_page": "failing"}
+    assert (shown.exit_code, {name: one for name, one in states.items() if one != "ok"}) == (1, beyond)
     assert [(one.value, one.shop_id) for one in figures["notion_drift"]] == [(10, acme.shop.id)]
     assert [one.value for one in figures["merchants_without_page"]] == [100]

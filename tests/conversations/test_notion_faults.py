@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from services.conversations import budget
 from services.conversations.access import NotionAccess
+from services.conversations.figures import collect_figures
 from services.conversations.merchants import find_merchants
 from services.conversations.pages import find_or_create_page
 from services.conversations.write_step import NotionWriteHandler
@@ -143,6 +144,22 @@ def test_a_refusal_for_the_rate_stops_all_requests_with_the_key(acme: NotionShop
     assert acme.rows("select max(retry_count) from work_queue") == [(0,)]
     acme.run_to_the_end()
     assert len(acme.pages()) == 8
+
+
+def test_steps_that_fail_are_a_figure_and_deferred_ones_are_not(acme: NotionShop) -> None:
+    acme.receive(*(make_message(f"M{n}", number=f"+1555000100{n}") for n in range(3)))
+    acme.run("interaction_ingest")
+    figures = []
+    for status in (429, 500):
+        acme.control(fail_next={"status": status, "count": 3})
+        acme.run("notion_find")
+        with transaction(acme.engine) as tx:
+            (*found,) = collect_figures(tx, utc_now())["conversations_failing"]
+        figures.append([(one.value, one.shop_id, one.subject, one.detail["code"]) for one in found])
+        acme.control(fail_next={"status": 500, "count": 0})
+        acme.pass_time(timedelta(minutes=1))
+
+    assert figures == [[], [(3, acme.shop.id, "notion_find", "notion.unavailable")]]
 
 
 def test_a_part_that_notion_does_not_take_keeps_no_other_part_from_the_page(acme: NotionShop) -> None:
