@@ -37,6 +37,7 @@ from services.payments.handler import ingest_transactions
 from services.privacy.customer_redaction import PrivacyRedactHandler
 from services.privacy.export import PrivacyExportHandler
 from services.retention.job import delete_old
+from services.shopfloor.handler import sync_stages
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import (
     ingest_fulfillment_events,
@@ -100,6 +101,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "bulk_action": run_bulk_actions,
     "letter_send": send_letters,
     "outreach_compose": compose_segments,
+    "stage_sync": sync_stages,
 }
 EXTERNAL: Mapping[str, ExternalHandler] = {
     "inventory_push": InventoryPushHandler(),

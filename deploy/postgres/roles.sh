@@ -6,6 +6,8 @@ psql -v ON_ERROR_STOP=1 -v owner="$OWNER_PASSWORD" -v app="$APP_PASSWORD" -v arc
 create role shopfleet_owner login password :'owner';
 create role shopfleet_app login password :'app';
 create role shopfleet_archive login password :'archive';
+create role shopfleet_floor nologin;
+grant shopfleet_floor to shopfleet_owner;
 create database shopfleet owner shopfleet_owner;
 SQL
 psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d shopfleet -c 'alter schema public owner to shopfleet_owner'

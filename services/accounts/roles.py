@@ -10,10 +10,11 @@ from services.core.errors import InputInvalid
 class Role(IntEnum):
     """A role may do all that a lower one may."""
 
-    VIEWER = 1
-    OPERATOR = 2
-    ADMIN = 3
-    OWNER = 4
+    FLOOR = 1
+    VIEWER = 2
+    OPERATOR = 3
+    ADMIN = 4
+    OWNER = 5
 
     @property
     def title(self) -> str:
@@ -24,6 +25,7 @@ WITHOUT_SECOND_FACTOR = Role.OPERATOR
 """The highest role of a session that a password alone began."""
 
 ABOUT: Mapping[Role, str] = {
+    Role.FLOOR: "scans and assigns orders on the shop floor, and sees no other page",
     Role.VIEWER: "reads every page",
     Role.OPERATOR: "requeues, discards, replays, pauses, runs jobs and works on incidents",
     Role.ADMIN: "changes settings, schedules, secrets and people, and sees unmasked payloads",

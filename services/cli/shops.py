@@ -62,6 +62,7 @@ _FIELD_HELP = {
     "mails_per_day": "Most commercial mails for one person in a day (default 1).",
     "notion_data_source": "The id of the data source at Notion with a page for each merchant.",
     "ai_uses": "What AI may read calls, messages and mails for: 'summaries,vectors', one of them, or ''.",
+    "shop_floor": "Whether new orders go to the board of the shop floor: on or off (default).",
 }
 
 

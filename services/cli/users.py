@@ -35,6 +35,7 @@ from services.cli.base import (
 )
 from services.cli.output import Columns, print_json, print_list
 from services.cli.params import PERSON, SHOP
+from services.cli.users_token import token
 from services.core.clock import utc_now
 from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
@@ -62,6 +63,9 @@ def command() -> None:
     \b
     Example: fleet users add ada@example.com --role owner
     """
+
+
+command.add_command(token)
 
 
 @command.command("add")

@@ -68,6 +68,7 @@ SETTINGS: Mapping[str, str] = {
     "mails_per_day": "Mails for one person in a day",
     "notion_data_source": "Notion data source",
     "ai_uses": "AI reads conversations for",
+    "shop_floor": "Orders go to the shop floor",
 }
 """Field of a shop -> label."""
 LIMITS: Mapping[str, str] = {

@@ -151,6 +151,7 @@ _ALL = (
     Topic(name="interaction_embed", queue="sync", batch_size=32, shop_cap=8, cost="ai"),
     replace(_NOTION, name="notion_write"),
     replace(_INGEST, name="interaction_note", queue="sync"),
+    replace(_INGEST, name="stage_sync", queue="sync"),
     replace(_CALL, name="sentry_checkin"),
     replace(_CALL, name="posthog_capture"),
     replace(_CALL, name="alert_send", queue="ops", max_age=timedelta(minutes=5)),

@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.privacy.archived_data import ARCHIVED_EVENTS
+from services.privacy.floor_data import FLOOR_ORDERS
 from services.privacy.mail_data import MAIL_SUPPRESSIONS, MAILS
 from services.privacy.merchant_data import MERCHANTS
 from services.privacy.outreach_data import OUTREACH
@@ -138,6 +139,7 @@ DATA_SOURCES = (
     OUTREACH,
     MERCHANTS,
     ORDERS,
+    FLOOR_ORDERS,
     PersonalDataSource(name="privacy requests", tables=("privacy_requests",)),
     PersonalDataSource(
         name="the shop's keys to other services", tables=("shop_secrets",), redact=redact_secrets

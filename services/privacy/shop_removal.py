@@ -102,6 +102,12 @@ delete from shop_secrets where shop_id = %(shop_id)s
 
 _END_SECRETS = "update shop_secrets set expires_at = %(until)s where shop_id = %(shop_id)s"
 
+_OF_SHOP_FLOOR = dict.fromkeys(
+    ("floor_orders", "order_stages", "stage_sets", "stage_transitions"),
+    "select floor_forget(%(shop_id)s)",
+)
+"""Tables that the application's role may not write: the first statement empties all of them."""
+
 OF_OTHER_KEYS = {
     "rate_limits": "delete from rate_limits where owner_id = %(shop_id)s",
     "request_counts": "delete from request_counts where shop = %(slug)s",
@@ -228,7 +234,8 @@ def delete_rows(shop: Shop, now: datetime, on_progress: Progress) -> dict[str, i
         table: f"delete from {table} where ctid = any(array("  # noqa: S608 - our own names
         f"select ctid from {table} where shop_id = %(shop_id)s limit {_BATCH}))"
         for table in tables
-    } | OF_OTHER_KEYS
+    }
+    statements |= _OF_SHOP_FLOOR | OF_OTHER_KEYS
     for table, statement in statements.items():
         while True:
             with transaction() as tx:

@@ -231,7 +231,8 @@ KEPT: Mapping[str, str] = MappingProxyType(
             (
                 "customers", "fulfillment_events", "fulfillment_orders", "fulfillments", "interactions",
                 "inventory_items", "inventory_levels", "inventory_shipments", "inventory_transfers",
-                "locations", "merchants", "order_notices", "order_returns", "products",
+                "floor_orders", "locations", "merchants", "order_notices", "order_returns", "order_stages",
+                "products",
                 "reverse_fulfillment_orders", "variant_stock", "variants",
             ),
             _BUSINESS,
@@ -247,7 +248,8 @@ KEPT: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             (
                 "connections", "heartbeats", "job_overrides", "job_schedule_state", "jobs", "pauses",
-                "rate_limits", "reports", "shop_config", "shop_secrets", "shops", "stock_pool_items",
+                "rate_limits", "reports", "shop_config", "shop_secrets", "shops", "stage_sets",
+                "stock_pool_items",
                 "stock_pools", "storefronts", "sync_cursors", "webhook_subscriptions",
             ),
             _SMALL,
@@ -286,6 +288,7 @@ KEPT: Mapping[str, str] = MappingProxyType(
         "mail_parts": "deleted with the text of their mail",
         "privacy_requests": "proof that each request was answered in time",
         "reconciliation_staging": "empty between two comparisons",
+        "stage_transitions": "a row for each scan: who moved an order when; a scan id never expires",
         "stock_movements": "the cause of each change of the stock that Shopfleet owns",
         "webhook_refusals": "deleted when the backfill has read the refused data",
     }

@@ -20,6 +20,7 @@ from services.core.errors import ShopfleetError
 from services.schema.models import metadata
 
 _AFTER_TABLES = Path(__file__).with_name("after_tables.sql")
+_SHOP_FLOOR = Path(__file__).with_name("shop_floor.sql")
 _LOCK = 0x5F1EE7
 """Advisory lock: two ``fleet migrate`` at the same time run one after the other."""
 
@@ -36,6 +37,17 @@ _GRANTS = (
     "grant insert (shop_id, at, findings) on audit_verifications to {role}",
     "revoke delete, truncate on archive_keys from {role}",
     "revoke insert, update, delete on alembic_version from {role}",
+    "revoke insert, update, delete, truncate on stage_sets, floor_orders, order_stages, stage_transitions "
+    "from {role}",
+    "grant execute on function floor_stages(integer), floor_set_stages(text, integer, text[]), "
+    "floor_transition(text, integer, text, uuid, text, text, integer), floor_sync(jsonb), "
+    "floor_redact(integer, text[]), floor_forget(integer) to {role}",
+    # Only floor_transition changes the stage of an order.
+    "revoke insert, update on orders from {role}",
+    "do $do$ declare names text; begin select string_agg(quote_ident(attname), ', ') into names "
+    "from pg_attribute where attrelid = 'orders'::regclass and attnum > 0 and not attisdropped "
+    "and attname <> 'stage'; execute format('grant insert (%1$s), update (%1$s) on orders to %2$I', names, "
+    "current_setting('shopfleet.role')); end $do$",
     # Reconciliation uses a temporary table. PostgreSQL allows it to every role by default; an owner that may
     # not grant it leaves the default as it is.
     "do $do$ begin execute format('grant temporary on database %I to %I', current_database(), "
@@ -131,6 +143,7 @@ def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tu
                 command.stamp(config, "head")
             else:
                 command.upgrade(config, "head")
+            tx.exec_driver_sql(_SHOP_FLOOR.read_text(), execution_options={"no_parameters": True})
             for name, value in SESSION_SETTINGS.items():
                 tx.execute(text(_SET_FOR_DATABASE.format(name=name, value=value)))
             tx.execute(text(_REVOKE_CUT))

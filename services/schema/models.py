@@ -13,6 +13,7 @@ from services.ledger import tables as ledger
 from services.mail import tables as mail
 from services.outreach import tables as outreach
 from services.payments import tables as payments
+from services.shopfloor import tables as shopfloor
 from services.shopify import tables as shopify
 from services.shopify.logistics import tables as logistics
 from services.shopify.orders import tables as orders
@@ -21,8 +22,7 @@ from services.timesheets import tables as timesheets
 
 ALL = (
     accounts, alerts, audit, bulk, conversations, costs, jobs, ledger, letters, logistics, mail, orders,
-    outreach,
-    payments, shopify, shops, timesheets,
+    outreach, payments, shopfloor, shopify, shops, timesheets,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

@@ -110,6 +110,7 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         re.compile("(summaries|vectors|summaries,vectors)?").fullmatch,
         "summaries, vectors, both with a comma, or empty",
     ),
+    "shop_floor": (re.compile("on|off").fullmatch, "on or off"),
 }
 """By field, the check of a value and a description of a right one."""
 

@@ -33,6 +33,7 @@ DEFAULTS = {
     "mails_per_day": "1",
     "notion_data_source": "",
     "ai_uses": "",
+    "shop_floor": "off",
 }
 """The fields with a default."""
 
@@ -77,6 +78,8 @@ class Shop:
     """The id of the data source at Notion that has a page for each merchant."""
     ai_uses: str = ""
     """What AI may read calls, messages and mails for: ``summaries``, ``vectors``, both, or nothing."""
+    shop_floor: str = "off"
+    """``on``: its orders go to the board of the shop floor."""
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
     removed_at: datetime | None = None

@@ -35,6 +35,7 @@ shop_config = Table(
     *columns("postal_address mail_contact", Text, EMPTY),
     *columns("mails_per_day", Text, text("'1'")),
     *columns("notion_data_source ai_uses", Text, EMPTY),
+    *columns("shop_floor", Text, text("'off'")),
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),

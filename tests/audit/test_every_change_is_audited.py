@@ -77,6 +77,7 @@ WITHOUT_ROWS = {
     ),
     "mail_ingest": "as interaction_ingest; tests/conversations/test_mails.py reads its audit entries",
     "contact_ingest": "it changes merchants; tests/conversations/test_contacts.py reads its audit entries",
+    "stage_sync": "it has no event of its own; tests/shopfloor/test_stage_sync.py reads its audit entries",
     "bulk_action": "it has no event; tests/bulk reads the audit entries of its changes",
 }
 

@@ -106,6 +106,7 @@ def event(engine: Engine, harbour: str) -> None:
         ("shops set harbour --currency GPB", "did you mean 'GBP'?"),
         ("shops set harbour ai_uses=summariesvectors", "ai_uses='summariesvectors' should be summaries, vec"),
         ("shops set harbour ai_uses=,vectors", "ai_uses=',vectors' should be summaries, vectors, both"),
+        ("shops set harbour shop_floor=yes", "shop_floor='yes' should be on or off"),
         ("shops set harbour curency=CAD", "did you mean 'currency'?"),
         ("jobs history --status dne", "did you mean 'done'?"),
         ("mail preview daily", "did you mean 'daily_anomalies'?"),

@@ -47,6 +47,8 @@ class Postgres(PackageServer):
         ) as admin:
             for role in self.roles.values():
                 admin.execute(f"create role {role} login password '{self.password}'".encode())
+            admin.execute("create role shopfleet_floor nologin")
+            admin.execute(f"grant shopfleet_floor to {self.roles['owner']}".encode())
             admin.execute(f"create database shopfleet owner {self.roles['owner']}".encode())
 
     def command(self) -> list[str]:

@@ -173,7 +173,8 @@ def test_the_request_is_done_with_its_counts_and_audited_by_number(shop: Engine)
     )
     assert (kind, customer_id, status, days.days) == ("redact", JOHN, "done", 30)
     assert result["rows"] == {
-        "canvas_cache": 0, "customers": 1, "inbound_events": 12, "interactions": 1, "mail_outbox": 0,
+        "canvas_cache": 0, "customers": 1, "floor_orders": 0, "inbound_events": 12, "interactions": 1,
+        "mail_outbox": 0,
         "mail_parts": 0, "mail_suppressions": 0, "merchants": 0, "outreach_consents": 0,
         "outreach_people": 0, "work_queue": 0,
     }  # fmt: skip

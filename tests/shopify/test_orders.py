@@ -72,9 +72,9 @@ def test_same_event_again_is_done_and_deducts_once(engine: Engine) -> None:
     assert rows(engine, "select sum(delta) from stock_movements") == [(-4,)]
 
 
-def test_stage_that_people_set_survives_an_update(engine: Engine) -> None:
+def test_stage_that_people_set_survives_an_update(engine: Engine, owner_engine: Engine) -> None:
     ingest(engine, ingest_orders, order(1))
-    with transaction(engine) as tx:
+    with transaction(owner_engine) as tx:
         tx.exec_driver_sql("update orders set stage = 'Packing'")
 
     ingest(engine, ingest_orders, order(2))

@@ -20,3 +20,8 @@ A_LETTER = """
 insert into owner_letters (shop_id, week, subject, body, drafted_at, send_at)
 values (1, %(week)s, 'a', 'a', now(), now())
 """
+A_FLOOR_ORDER = """
+select floor_sync(jsonb_build_array(jsonb_build_object(
+  'shop_id', 1, 'order_gid', %(n)s::text, 'name', '', 'storage', '', 'notes', '', 'changes', '',
+  'lines', '[]'::jsonb, 'version', 1)))
+"""

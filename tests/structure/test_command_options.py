@@ -25,7 +25,7 @@ from tests.cli.conftest import harbour
 from tests.ledger_rows import NOW, accept, new_event, plan
 from tests.mail.test_round_trips import ROW
 from tests.payments.test_round_trips import DAY, FIRST, stage
-from tests.structure.list_rows import A_LETTER, TWO_PEOPLE, TWO_RUNS
+from tests.structure.list_rows import A_FLOOR_ORDER, A_LETTER, TWO_PEOPLE, TWO_RUNS
 from tests.structure.test_examples import OPERATOR_COMMANDS, walk
 
 __all__ = ["harbour"]
@@ -236,6 +236,7 @@ LISTS = [path for path, command in COMMANDS.items() if any(p.name == "limit" for
 MORE = {
     "breaks": ("--shop", "harbour", "--day", DAY.day.isoformat()),
     "preview": ("reminders", "--shop", "harbour"),
+    "show": ("--shop", "harbour"),
 }
 """What a list needs in its command line."""
 
@@ -264,6 +265,7 @@ def two_of_each(engine: Engine, harbour: str) -> str:
             tx.exec_driver_sql(TWO_PEOPLE, {"id": number})
             suppress(tx, 1, f"ada{number}@example.com", "bounced", "sendgrid event 1", NOW)
             tx.exec_driver_sql(A_LETTER, {"week": number})
+            tx.exec_driver_sql(A_FLOOR_ORDER, {"n": number})
             store_entry(tx, (1, f"+1555000000{number}"), 0, "a-page", NOW)
         record_breaks(tx, FIRST)
     return harbour

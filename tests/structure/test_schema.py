@@ -154,6 +154,8 @@ select relname, reloptions from pg_class
  where relnamespace = 'public'::regnamespace and relkind = 'r' and reloptions is not null order by relname
 """
 _TO_S0003 = (
+    "drop table stage_sets, floor_orders, order_stages, stage_transitions",
+    "alter table shop_config drop column shop_floor",
     "drop table interaction_vectors",
     "alter table shop_config drop column ai_uses",
     "drop table page_parts, canvas_invalidations, canvas_cache, merchants",

@@ -155,6 +155,10 @@ def ensure_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
                 verb, sql.Identifier(role), sql.Literal(verifier.decode())
             )
             admin.execute(statement)
+        # The functions of the shop floor belong to it: see services/schema/shop_floor.sql.
+        if not admin.execute("select 1 from pg_roles where rolname = 'shopfleet_floor'").fetchone():
+            admin.execute("create role shopfleet_floor nologin")
+        admin.execute("grant shopfleet_floor to shopfleet_owner")
         database, owner, app, archive = map(sql.Identifier, (DATABASE, *ROLES.values()))
         if not admin.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
             admin.execute(sql.SQL("create database {} owner {}").format(database, owner))

@@ -11,7 +11,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import parse_items, read_id
 from services.core.locks import lock_objects
-from services.core.pg_arrays import arrays
+from services.core.pg_arrays import arrays, int_array
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.entities import (
@@ -58,6 +58,10 @@ select v.shop_id, v.order_gid, v.line_id
  where 'gid://shopify/Order/' || m.order_id <> v.order_gid
 """
 
+
+_FIND_SHOP_FLOORS = """
+select shop_id from shop_config where shop_id = any(%(shop_id)s::int[]) and shop_floor = 'on'
+"""
 
 _DONE, _STALE = Done(), Done("stale")
 
@@ -149,8 +153,34 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
             return Done(UNKNOWN_ID) if item.id in unknown_ids else _DONE
         return _DONE if event.data.version == current[event.key] else _STALE
 
+    new_work = [*new_work, *_plan_stages(tx, applied, {key: deletions[key][1] for key in deleted}, by_id)]
     audit = [audit_entry(by_id[work_id], entries) for work_id, entries in mutations.items()]
     return HandlerResult(list(map(settle, items, parsed)), new_work, audit)
+
+
+def _plan_stages(
+    tx: Connection,
+    applied: Mapping[OrderKey, Order],
+    deleted: Mapping[OrderKey, int],
+    by_id: Mapping[int, WorkItem],
+) -> list[NewWork]:
+    """Return the work that brings new states of orders to the board, for shops with a shop floor."""
+    shops = int_array(sorted({shop_id for shop_id, _ in (*applied, *deleted)}))
+    with_floor = set(tx.exec_driver_sql(_FIND_SHOP_FLOORS, {"shop_id": shops}).scalars())
+    sources = [(key, order.work_id, False) for key, order in applied.items()]
+    sources += [(key, work_id, True) for key, work_id in deleted.items()]
+    return [
+        NewWork(
+            shop_id=key[0],
+            topic="stage_sync",
+            key=key[1],
+            payload={"deleted": True} if is_deleted else {},
+            event_id=by_id[work_id].event_id,
+            request_id=by_id[work_id].request_id,
+        )
+        for key, work_id, is_deleted in sources
+        if key[0] in with_floor
+    ]
 
 
 def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Order] | Done:
