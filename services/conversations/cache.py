@@ -30,6 +30,7 @@ select %(shop_id)s, address, %(merchant_id)s, %(page_id)s, %(now)s, %(expires_at
   from unnest(%(address)s::text[]) as address order by address
 on conflict (shop_id, address) do update set merchant_id = excluded.merchant_id, page_id = excluded.page_id,
    checked_at = excluded.checked_at, expires_at = excluded.expires_at
+ where canvas_cache.checked_at <= excluded.checked_at
 """
 
 _COLUMNS = "c.shop_id, c.address, c.merchant_id, c.page_id, c.checked_at, c.expires_at"
@@ -125,12 +126,12 @@ def parse_key(text: str) -> str:
 
 
 def store_page(tx: Connection, merchant: Merchant, page_id: str, now: datetime) -> None:
-    """Store the page of all addresses of the merchant, as Notion answered just now."""
+    """Store the page of all addresses of the merchant, as Notion answered ``now``; a later answer stays."""
     _store(tx, merchant.shop_id, merchant.addresses, merchant.id, page_id, now, now + LIFE)
 
 
 def store_entry(tx: Connection, address: Address, merchant_id: int, page_id: str, now: datetime) -> None:
-    """Store the page of one address; an empty ``page_id`` is kept for a short time only."""
+    """Store the page of one address, as ``store_page``; an empty ``page_id`` is kept for a short time."""
     expires_at = now + (LIFE if page_id else NEGATIVE_LIFE)
     _store(tx, address[0], [address[1]], merchant_id, page_id, now, expires_at)
 

@@ -25,13 +25,13 @@ select count(*) as value, v.shop_id, v.merchant_id::text as subject, max(v.at) a
  where v.at > %(since)s and m.redacted_at is null group by v.shop_id, v.merchant_id, m.uuid
 """
 
-# A deferred item was not tried: its ``retry_count`` is 0. The predicate is that of a partial index.
+# The predicate is that of a partial index. An item that was only deferred is ``pending``.
 _FAILING = """
 select count(*) as value, shop_id, topic as subject, topic, max(id) as last_id,
        mode() within group (order by error_code) as code
   from work_queue
  where status in ('pending', 'error') and locked_at is null and topic = any(%(topic)s::text[])
-   and status = 'error' and retry_count > 0
+   and status = 'error'
  group by shop_id, topic
 """
 _TOPICS = sorted({"contact_ingest", *AI_TOPICS.values()}.union(*(one.steps for one in WORKFLOWS.values())))

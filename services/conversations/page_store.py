@@ -17,7 +17,9 @@ update merchants
  where id = %(id)s and ((page_id, page_values) <> (%(page_id)s, %(values)s) or page_attempted_at is not null)
 """
 
-_FORGET_PAGE = "update merchants set page_id = '', page_values = '' where id = %(id)s"
+_FORGET_PAGE = """
+update merchants set page_id = '', page_values = '' where id = %(id)s and page_id = %(page_id)s
+"""
 _FORGET_CACHED = "delete from canvas_cache where merchant_id = %(id)s"
 
 
@@ -39,7 +41,9 @@ def record_page(tx: Connection, merchant: Merchant, page: FoundPage, now: dateti
 
 
 def forget_page(tx: Connection, merchant: Merchant) -> None:
-    """Store that the merchant has no page, because Notion does not have it any more."""
-    tx.exec_driver_sql(_FORGET_PAGE, {"id": merchant.id})
+    """Store that Notion does not have the merchant's page any more; one that it got meanwhile stays."""
+    values = {"id": merchant.id, "page_id": merchant.page_id}
+    if not tx.exec_driver_sql(_FORGET_PAGE, values).rowcount:
+        return
     tx.exec_driver_sql(_FORGET_CACHED, {"id": merchant.id})
     forget_blocks(tx, [merchant.id])

@@ -49,17 +49,18 @@ class PageWriter:
 
     def __post_init__(self) -> None:
         self.may_have_appended = any(part.is_doubtful for part in self.parts)
+        self.page = FoundPage(self.merchant.page_id, self.merchant.page_values, "found")
 
     def write(self) -> None:
         """Make the page have the parts; each block is appended once, whatever earlier tries did.
 
         Raises ``RetryLater`` with ``PAGE_GONE`` if the page was deleted.
         """
-        self.page = self._open_page()
         try:
+            self.page = self._open_page()
             self._write_parts()
         except Refused as fault:
-            if fault.code != NOT_FOUND and not self._is_in_trash():
+            if not self.page.page_id or (fault.code != NOT_FOUND and not self._is_in_trash()):
                 raise
             raise RetryLater(
                 PAGE_GONE, "the page was deleted in Notion; the next try makes another"

@@ -30,7 +30,13 @@ INDEX_DELAY = timedelta(seconds=30)
 
 Notion states a delay for its search of a workspace, which is not used here, and none for this query.
 """
+MEANWHILE = timedelta(seconds=2)
+"""The wait while another worker creates the page."""
 
+_BEGIN_ATTEMPT = """
+update merchants set page_attempted_at = %(at)s
+ where id = %(id)s and page_id = %(page_id)s and page_attempted_at is not distinct from %(attempted_at)s
+"""
 _SET_ATTEMPT = "update merchants set page_attempted_at = %(at)s where id = %(id)s"
 
 _schemas: dict[tuple[str, str], tuple[float, "PageSchema"]] = {}
@@ -116,7 +122,8 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     """Return the merchant's page: the oldest with its UUID, else one of an address of it, else a new one.
 
     A page that has the UUID of another merchant is not taken. After a creation without an
-    answer nothing is created until a query would find the page: ``Deferred``.
+    answer nothing is created until a query would find the page, or while another worker creates it:
+    ``Deferred``.
     """
     schema = fetch_schema(notion, access)
     condition = _make_filter(schema, merchant.phones, merchant.mails, str(merchant.uuid))
@@ -134,7 +141,10 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     if attempted_at is not None and now < attempted_at + INDEX_DELAY:
         why = "the page may have been created, and a query may not find it yet"
         raise Deferred("notion.page_in_doubt", why, wait=attempted_at + INDEX_DELAY - now)
-    _record_attempt(merchant, now)
+    with transaction() as tx:
+        seen = {"page_id": merchant.page_id, "attempted_at": attempted_at}
+        if not tx.exec_driver_sql(_BEGIN_ATTEMPT, {"id": merchant.id, "at": now} | seen).rowcount:
+            raise Deferred("notion.page_in_doubt", "another worker creates the page", wait=MEANWHILE)
     try:
         page = notion.create_page(access.data_source_id, properties)
     except OutcomeUnknown:

@@ -100,6 +100,22 @@ def test_links_are_links_and_other_addresses_are_not() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://",
+        "https://[",
+        "https://shop",
+        "https://shop.example/a b",
+        "https://shop.example/ä",
+        "https://a..b",
+    ],
+)
+def test_an_address_that_notion_refuses_as_a_link_is_text(address: str) -> None:
+    (toggle,) = render_parts(row(address))["message"]
+    assert toggle["toggle"]["children"][0]["paragraph"]["rich_text"][0]["text"] == {"content": address}
+
+
 def test_addresses_have_one_form() -> None:
     assert normalize_phone(" +1 (555) 000-0002 ") == "+15550000002"
     assert [normalize_phone(one) for one in ("anonymous", "", None, 5, "+", "+1 555 x")] == [""] * 6

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 
 from services.conversations.contacts import read_contact
 from services.core.db import transaction
-from tests.conversations.notion_shop import NotionShop, shop_with_notion
+from services.providers.notion import Notion
+from tests.conversations.notion_shop import NOTION_KEY, NotionShop, shop_with_notion
 from tests.conversations.quo_events import make_call, make_message, stamp
 
 ADA = "+15550000002"
@@ -52,6 +53,16 @@ def test_a_contact_names_the_page_of_its_number(acme: NotionShop) -> None:
     (page,) = acme.pages()
     assert page["properties"]["Name"]["title"][0]["plain_text"] == "Ada Byron"
     assert page["properties"]["Email"]["email"] == "ada@example.com"
+
+
+def test_a_contact_whose_page_was_deleted_gets_another_with_everything(acme: NotionShop) -> None:
+    (page,) = acme.pages()
+    Notion(f"{acme.server.url}/notion", NOTION_KEY).update_page(page["id"], in_trash=True)
+    receive(acme, contact(ADA))
+    (other,) = acme.pages()
+    assert other["properties"]["Name"]["title"][0]["plain_text"] == "Ada Byron"
+    assert (other["id"] != page["id"], len(other["texts"])) == (True, 1)
+    assert acme.rows("select 1 from work_queue where status = 'dead'") == []
 
 
 def test_a_call_from_another_number_of_the_contact_is_on_the_same_page(acme: NotionShop) -> None:

@@ -11,15 +11,16 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
-from services.conversations import budget
+from services.conversations import budget, cache_lookup
 from services.conversations.access import NotionAccess
+from services.conversations.cache_lookup import refresh_entry
 from services.conversations.figures import collect_figures
 from services.conversations.merchants import find_merchants
-from services.conversations.pages import find_or_create_page
+from services.conversations.pages import FoundPage, find_or_create_page
 from services.conversations.write_step import NotionWriteHandler
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import OutcomeUnknown
+from services.core.errors import Deferred, OutcomeUnknown
 from services.ledger.claim import claim_leased
 from services.ledger.topics import TOPICS
 from services.ledger.work import PreparedCall
@@ -89,6 +90,61 @@ def test_a_creation_without_an_answer_is_not_repeated_before_a_query_would_find_
     assert [len(page["texts"]) for page in acme.pages()] == [1]
 
 
+def find_or_create(acme: NotionShop, transport: httpx.BaseTransport) -> FoundPage:
+    """Find or create the page of the first merchant with requests through ``transport``."""
+    access = NotionAccess(NOTION_KEY, SAMPLE_DATA_SOURCE)
+    with httpx.Client(transport=transport) as client:
+        notion = Notion(f"{acme.server.url}/notion", access.key, http=client)
+        with transaction(acme.engine) as tx:
+            (merchant,) = find_merchants(tx, [1]).values()
+        return find_or_create_page(notion, access, merchant)
+
+
+def test_two_workers_that_find_no_page_create_one(acme: NotionShop) -> None:
+    acme.control(index_delay_seconds=25)
+    acme.receive(make_message("M1"))
+    acme.run("interaction_ingest")
+
+    class CreatesMeanwhile(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answer = super().handle_request(request)
+            if request.url.path.endswith("/query"):
+                acme.run("notion_find")
+            return answer
+
+    with pytest.raises(Deferred):
+        find_or_create(acme, CreatesMeanwhile())
+
+    assert len(acme.pages()) == 1
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["new", "made_again"])
+def test_an_answer_from_before_the_page_was_created_changes_nothing(
+    acme: NotionShop, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
+) -> None:
+    acme.control(index_delay_seconds=25)
+    acme.receive(make_message("M1"))
+    acme.run("interaction_ingest")
+    if is_gone:
+        acme.run_to_the_end()
+        page_id = acme.pages()[0]["id"]
+        Notion(f"{acme.server.url}/notion", NOTION_KEY).update_page(page_id, in_trash=True)
+    read = cache_lookup._read_page_id
+
+    def create_meanwhile(*args: Any) -> str:
+        answer = read(*args)
+        acme.receive(make_message("M2"))
+        acme.run_to_the_end()
+        return answer
+
+    monkeypatch.setattr(cache_lookup, "_read_page_id", create_meanwhile)
+    entry = refresh_entry((acme.shop.id, "+15550000002"), utc_now())
+
+    (page,) = acme.pages()
+    assert entry.page_id == page["id"]
+    assert acme.rows("select page_id from merchants") == [(page["id"],)]
+
+
 def test_the_wait_after_a_creation_without_an_answer_begins_when_its_request_ends(acme: NotionShop) -> None:
     acme.receive(make_message("M1"))
     acme.run("interaction_ingest")
@@ -102,12 +158,8 @@ def test_the_wait_after_a_creation_without_an_answer_begins_when_its_request_end
                 raise httpx.ReadTimeout("after the write", request=request)
             return answer
 
-    access = NotionAccess(NOTION_KEY, SAMPLE_DATA_SOURCE)
-    with httpx.Client(transport=LosesAnswers()) as client, pytest.raises(OutcomeUnknown):
-        notion = Notion(f"{acme.server.url}/notion", access.key, http=client)
-        with transaction(acme.engine) as tx:
-            (merchant,) = find_merchants(tx, [1]).values()
-        find_or_create_page(notion, access, merchant)
+    with pytest.raises(OutcomeUnknown):
+        find_or_create(acme, LosesAnswers())
 
     ((attempted_at,),) = acme.rows("select page_attempted_at from merchants")
     assert attempted_at >= ended_at[0]

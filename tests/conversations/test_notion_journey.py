@@ -90,6 +90,13 @@ def test_any_order_of_the_events_of_a_call_ends_in_the_same_page(acme: NotionSho
     assert [titles for titles in acme.titles() if sorted(titles) != expected] == []
 
 
+def test_a_message_that_is_no_complete_address_is_on_the_page(acme: NotionShop) -> None:
+    acme.receive(make_message("M1", text="https://"), make_message("M2", text="https://shop.example/a?b=c#d"))
+    acme.run_to_the_end()
+
+    assert acme.rows("select distinct page_state from interactions") == [("written",)]
+
+
 def test_a_summary_that_is_sent_again_replaces_its_blocks(acme: NotionShop) -> None:
     acme.receive(make_call(), make_part("summary", text="A first draft."))
     acme.run_to_the_end()

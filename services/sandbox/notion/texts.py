@@ -1,5 +1,6 @@
 """Rich texts and blocks: what Notion refuses, and the form in which it returns them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ _TEXT_TYPES = (
     "paragraph", "heading_1", "heading_2", "heading_3", "bulleted_list_item", "numbered_list_item", "to_do",
     "toggle", "quote", "callout", "code",
 )  # fmt: skip
+_LINK = re.compile(r"(https?|mailto|tel):(//)?[^\s/.\[\]]+(\.[^\s/.\[\]]+)+([/?#]\S*)?$")
 _OTHER_TYPES = ("divider", "bookmark", "embed", "audio", "table_of_contents")
 _PLAIN: Mapping[str, Any] = {
     "bold": False, "italic": False, "strikethrough": False, "underline": False, "code": False,
@@ -32,6 +34,8 @@ def read_rich_text(value: Any, path: str) -> list[dict[str, Any]]:
         if length > LONGEST_TEXT:
             raise invalid(f"{at}.content.length", f"≤ `{LONGEST_TEXT}`", str(length))
         link = text.get("link") if isinstance(text, dict) else None
+        if isinstance(link, dict) and not _LINK.match(str(link.get("url"))):
+            raise NotionError(400, "Content creation Failed. Fix the following: Invalid URL for link.")
         found.append(
             {
                 "type": "text",
