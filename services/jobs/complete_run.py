@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Any
-from uuid import UUID, uuid5
 
 import orjson
 from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.posthog import plan_capture
 from services.alerts.recorded_rules import JOB_FAILED, NOT_RUN
 from services.audit.chain import AuditEntry, Mutation
-from services.core.settings import get_settings
 from services.jobs.sentry_monitors import close_checkins
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.audit_text import format_money
-from services.ledger.work import FLEET, FollowUp, NewWork
+from services.ledger.work import FollowUp, NewWork
 
 TOO_SHORT = "run_too_short"
 TOO_SMALL = "volume_too_small"
@@ -32,8 +31,6 @@ SMALL_SHARE, SMALL_MIN_VOLUME = 0.25, 8.0
 _CENTS = re.compile(r"(.+)_([a-zA-Z]{3})_cents")
 """The name of a figure in money, such as ``charge_cad_cents``."""
 
-_ANALYTICS = UUID("0c1f2a53-6d0e-4a35-9a80-3a1f0f5b7d21")
-"""Namespace of event uuids, which are derived from the run: PostHog drops a second event with one uuid."""
 
 _END = """
 update job_runs r set status = 'done', ended_at = %(now)s, started_at = coalesce(r.started_at, %(now)s),
@@ -113,33 +110,24 @@ def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
 
 def _plan_analytics(run: Row[Any], stats: Mapping[str, Any], now: datetime) -> list[NewWork]:
     """Return the work that sends the event of ``run`` to PostHog; none without ``POSTHOG_KEY``."""
-    if not get_settings().posthog_key:
-        return []
-    payload = {
-        "event": "cron_job_completed",
-        "distinct_id": "fleet" if run.shop_id is None else f"shop-{run.shop_id}",
-        "uuid": str(uuid5(_ANALYTICS, f"{run.id}:{run.work_id}:{run.status}")),
-        "timestamp": now.isoformat(),
-        "properties": {
-            "job": run.job,
-            "shop_id": run.shop_id,
-            "period": run.period,
-            "status": run.status,
-            "duration_seconds": round(run.seconds, 3),
-            "origin": run.origin,
-            "stats": dict(stats),
-        },
+    properties = {
+        "job": run.job,
+        "period": run.period,
+        "status": run.status,
+        "duration_seconds": round(run.seconds, 3),
+        "origin": run.origin,
+        "stats": dict(stats),
     }
-    return [
-        NewWork(
-            shop_id=run.shop_id or FLEET,
-            topic="posthog_capture",
-            key=f"run:{run.id}",
-            payload=payload,
-            origin="job",
-            request_id=run.request_id,
-        )
-    ]
+    return plan_capture(
+        "cron_job_completed",
+        run.shop_id,
+        f"{run.id}:{run.work_id}:{run.status}",
+        properties,
+        now,
+        key=f"run:{run.id}",
+        origin="job",
+        request_id=run.request_id,
+    )
 
 
 def format_stats(stats: Mapping[str, Any]) -> str:

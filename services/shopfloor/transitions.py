@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from services.audit.append import Author, Mutation, append_change
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.times import format_time
+from services.shopfloor.usage import record_use
 from services.shops.shops import Shop
 
 ACTIONS = ("scan", "start", "finish", "undo", "assign", "release")
@@ -85,6 +86,9 @@ def record_scan(tx: Connection, token: str, scan: ScanRequest, **author: Unpack[
     if result.is_new and result.code == OK:
         mutation = _describe_move(result.answer)
         append_change(tx, f"floor.{result.answer['action']}", {scan.shop.id: [mutation]}, **author)
+        action = str(result.answer["action"])
+        event = {"start": "scan", "finish": "scan"}.get(action, action)
+        record_use(tx, event, scan.shop.id, str(scan.scan_id), {"stage": result.answer["stage"]}, **author)
     return result
 
 

@@ -35,7 +35,7 @@ FREE_TEXTS = frozenset(
     slug changes names schedule period url sku skus point reference amount source
     file confirmed text by ai_cap sms_budget exchange_rates email
     postal_address mail_contact mails_per_day notion_data_source ai_uses prefix keys step subject
-    shop_floor stages stage order
+    shop_floor stages stage order orders
     error_code key origin delivery_key request_id recipients formats user_ids jobcode_ids group_ids""".split()  # noqa: SIM905 - shorter than a list
 )
 """Names of parameters with any text, or whose text the command parses and refuses itself.

@@ -165,6 +165,7 @@ def test_every_file_is_written_by_what_keeps_it_private_or_where_a_person_asked(
     named_by_a_person = {
         "cli/alerts.py",
         "cli/audit.py",
+        "cli/labels.py",
         "cli/month_close.py",
         "cli/reports.py",
         "cli/mail/preview.py",
