@@ -175,8 +175,11 @@ select distinct on (shop_id) shop_id, stats from job_runs
  where job = %(job)s and status = 'done' and due_at > %(since)s order by shop_id, due_at desc
 """
 _UNCOVERED = """
-select shop_id, count(*) as merchants, count(*) filter (where page_id = '') as without
-  from merchants where redacted_at is null and created_at < %(before)s group by shop_id
+select w.shop_id, w.without, (
+         select count(*) from merchants m
+          where m.shop_id = w.shop_id and m.redacted_at is null and m.created_at < %(before)s) as merchants
+  from (select shop_id, count(*) as without from merchants
+         where page_id = '' and redacted_at is null and created_at < %(before)s group by shop_id) w
 """
 
 
@@ -186,5 +189,8 @@ def read_drift(tx: Connection, since: datetime) -> list[Row[Any]]:
 
 
 def count_without_page(tx: Connection, before: datetime) -> list[Row[Any]]:
-    """Return shop, merchants and merchants without a page, of those known since ``before``."""
+    """Return shop, merchants and merchants without a page, of those known since ``before``.
+
+    Shops where each has a page are left out, so that only the merchants of the others are counted.
+    """
     return list(tx.exec_driver_sql(_UNCOVERED, {"before": before}))

@@ -43,6 +43,12 @@ merchants = Table(
     Index("ix_merchants_shop_id", "shop_id", "id"),
     Index("ix_merchants_phones", "phones", postgresql_using="gin"),
     Index("ix_merchants_mails", "mails", postgresql_using="gin"),
+    Index(
+        "ix_merchants_without_page",
+        "shop_id",
+        "created_at",
+        postgresql_where=text("page_id = '' and redacted_at is null"),
+    ),
 )
 
 # The page of a phone number or mail address, as Notion answered at ``checked_at``; an empty ``page_id``: it

@@ -145,6 +145,7 @@ def test_a_shop_without_notion_is_left_out(engine: Engine) -> None:
 
 def test_drift_and_merchants_without_a_page_are_figures(acme: NotionShop) -> None:
     with transaction(acme.engine) as tx:
+        assert drift.count_without_page(tx, utc_now()) == []
         tx.exec_driver_sql(
             "insert into job_runs (job, period, shop_id, due_at, status, origin, stats) "
             "values (%(job)s, '2026-11-30', %(shop)s, now(), 'done', 'beat', "
