@@ -69,8 +69,8 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
         _compare("stock matches counts and sales", expected.levels, state.levels, "inventory_levels"),
         _compare("Shopify has that stock", expected.levels, outside.levels,
                  "fleet work list --topic inventory_push"),
-        _compare("messages stored", dict.fromkeys(expected.interactions), dict.fromkeys(state.interactions),
-                 "interactions"),
+        _compare("messages and mails stored", dict.fromkeys(expected.interactions),
+                 dict.fromkeys(state.interactions), "interactions"),
         _check_pages(expected, outside),
         Check("no effect twice", not twice,
               f"{format_count(len(outside.applied), 'change')} at Shopify, "
@@ -79,13 +79,13 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
 
 
 def _check_pages(expected: ExpectedState, outside: SandboxFigures) -> Check:
-    """Check that each message is one block at Notion."""
+    """Check that each message and mail is one block at Notion."""
     blocks = outside.blocks
     holds = len(blocks) == blocks.total() == len(expected.interactions)
     seen = f"{format_count(blocks.total(), 'block')} on {format_count(outside.pages, 'page')}"
     if twice := blocks.total() - len(blocks):
         seen += f", {format_count(twice, 'block')} more than once"
-    return Check("each message on its page once", holds, seen, "the sandbox's /_control/notion?key=")
+    return Check("each message and mail on its page once", holds, seen, "the sandbox's /_control/notion?key=")
 
 
 def check_incidents(figures: Figures) -> Check:

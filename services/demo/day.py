@@ -11,7 +11,7 @@ from services.demo.shops import FOLLOWER, DemoShop
 from services.sandbox.payloads.stripe import make_charge, make_payment_intent
 from services.sandbox.payloads.templates import big_id
 
-WEBHOOKS_PER_ORDER = 4.3
+WEBHOOKS_PER_ORDER = 4.4
 REPEATED = 0.08
 DISPLACED = 0.15
 LOST = 0.05

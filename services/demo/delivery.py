@@ -37,7 +37,8 @@ class Delivery:
     @property
     def path(self) -> str:
         route = "openphone" if self.provider == "quo" else self.provider
-        return f"/webhooks/{route}/{self.shop}"
+        source = f"/{self.topic}" if self.provider == "standard" else ""
+        return f"/webhooks/{route}/{self.shop}{source}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ def recompute(
             (one.shop, (body["data"].get("object") or body["data"]["resource"])["id"])
             for one, body in parsed
             if one.provider in ("quo", "openphone")
+        }
+        | {
+            (one.shop, f"mail:{body.get('id') or body['data']['email_id']}")
+            for one, body in parsed
+            if one.provider in ("standard", "resend")
         },
     )
 

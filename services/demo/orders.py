@@ -1,4 +1,4 @@
-"""One shop's day, as the webhooks that Shopify, Stripe and Quo send. Pure."""
+"""One shop's day, as the webhooks that Shopify, Stripe, Quo and mail servers send. Pure."""
 
 import random
 from datetime import datetime, timedelta
@@ -8,11 +8,13 @@ from services.demo.delivery import Delivery
 from services.demo.shops import LOCATION_ID, DemoShop
 from services.sandbox.payloads import stripe as stripe_payloads
 from services.sandbox.payloads.catalogue import make_product, make_shopify_body
+from services.sandbox.payloads.mails import make_mail
 from services.sandbox.payloads.orders import make_order, make_order_update, make_refund
 from services.sandbox.payloads.quo import make_message
 from services.sandbox.payloads.templates import dump, minor_units, uuid_text
 
 OPEN_HOURS = (8, 20)
+ORDERS_PER_MAIL = 8
 STOCK_AT_OPENING = 5000
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -62,6 +64,8 @@ class ShopDay:
             self._order(at.replace(microsecond=0))
             if self._rng.random() < 0.25:
                 self.message(at + MINUTE)
+            if place % ORDERS_PER_MAIL == 1:
+                self.mail(at + 2 * MINUTE)
 
     def shopify(self, topic: str, body: dict[str, Any] | bytes, at: datetime, **more: Any) -> None:
         """Add a webhook of Shopify; ``more``: fault, before."""
@@ -87,6 +91,13 @@ class ShopDay:
         provider = "openphone" if self.shop.legacy_quo else "quo"
         body = make_message(self._rng, sent_at=at, provider=provider)
         self._add(provider, "message.received", body, at, fault=fault)
+
+    def mail(self, at: datetime) -> None:
+        """Add a customer's mail, as the shop gets it: from Resend, or from its own mail server."""
+        recipient = f"hello@{self.shop.slug}.example"
+        provider, topic = ("resend", "email.received") if self.shop.legacy_quo else ("standard", "mail")
+        body = make_mail(self._rng, sent_at=at, recipient=recipient, provider=provider)
+        self._add(provider, topic, body, at)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
         charge = stripe_payloads.make_charge(

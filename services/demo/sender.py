@@ -105,7 +105,8 @@ class WebhookPoster:
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         shop = self._shops[delivery.shop]
-        secret = shop.secrets[SENDERS[delivery.provider].webhook_secret.name]
+        name = SENDERS[delivery.provider].webhook_secret.name
+        secret = shop.secrets[f"{name}:{delivery.topic}" if delivery.provider == "standard" else name]
         now = utc_now() - (STALE_BY if delivery.fault == STALE else timedelta())
         signed = delivery.body + b" " if delivery.fault == BAD_SIGNATURE else delivery.body
         return sign(

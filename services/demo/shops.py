@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from services.jobs.schedule import day_bounds, find_due_day
+from services.providers.provider import make_whsec
 from services.providers.registry import SECRET_KINDS
 from services.sandbox.notion.connection import SAMPLE_DATA_SOURCE
 from services.sandbox.payloads.catalogue import Item, make_items
@@ -35,7 +36,7 @@ _SHOPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoShop:
-    """A shop of the demo. ``legacy_quo``: its messages have OpenPhone's old format."""
+    """A shop of the demo. ``legacy_quo``: its messages have OpenPhone's old format, its mails Resend's."""
 
     slug: str
     name: str
@@ -122,6 +123,7 @@ def _make_secrets() -> dict[str, str]:
     return {
         kind.name: kind.generate() for kind in SECRET_KINDS.values() if kind.is_webhook and kind.make_value
     } | {
+        "standard-webhook:mail": make_whsec(),
         "shopify-token": f"shpat_{secrets.token_hex(16)}",
         "stripe-key": f"sk_test_{secrets.token_hex(16)}",
         "notion-key": f"ntn_{secrets.token_hex(16)}",

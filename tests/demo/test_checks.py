@@ -36,7 +36,7 @@ def test_a_block_that_is_missing_or_twice_is_named() -> None:
     ):
         outside = SandboxFigures({}, Counter(), Counter(), 1, Counter(blocks))
         found = {check.name: check for check in check_effects(expected, expected, outside)}
-        assert found["each message on its page once"].holds == holds
+        assert found["each message and mail on its page once"].holds == holds
 
 
 def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:

@@ -44,6 +44,23 @@ def test_day_contains_every_planted_fault() -> None:
     assert min(orders) > 2**53
 
 
+def test_each_shop_gets_mails_in_the_form_of_its_mail_server() -> None:
+    _, opening, day = make()
+    paths = {(post.shop, post.path) for post in day.accepted if post.topic in ("mail", "email.received")}
+
+    assert paths == {
+        ("linden", "/webhooks/resend/linden"),
+        *((shop, f"/webhooks/standard/{shop}/mail") for shop in ("harbour", LEADER, FOLLOWER)),
+    }
+    state = recompute([*opening.deliveries, *day.deliveries], OWNING, FOLLOWS)
+    assert {shop for shop, provider_id in state.interactions if provider_id.startswith("mail:")} == {
+        "harbour",
+        "linden",
+        LEADER,
+        FOLLOWER,
+    }
+
+
 def test_day_is_about_as_long_as_requested() -> None:
     _, _, day = make(events=600)
 
