@@ -63,8 +63,8 @@ def test(
     if dry_run:
         results = [_plan(name) for name in wanted]
     else:
-        work = _send(wanted, operator_label(actor), is_silent=as_json)
-        results = _wait(work, timedelta(seconds=wait_seconds), is_silent=as_json)
+        work = send_tests(wanted, operator_label(actor), is_silent=as_json)
+        results = wait_for_tests(work, timedelta(seconds=wait_seconds), is_silent=as_json)
     if as_json:
         print_json(results)
     else:
@@ -80,7 +80,7 @@ def _plan(name: str) -> dict[str, Any]:
     return {"channel": name, "status": "planned", "message": message}
 
 
-def _send(names: Sequence[str], by: str, *, is_silent: bool) -> dict[str, int]:
+def send_tests(names: Sequence[str], by: str, *, is_silent: bool) -> dict[str, int]:
     """Return the id of the work of each channel."""
     with transaction() as tx:
         now = utc_now()
@@ -92,7 +92,7 @@ def _send(names: Sequence[str], by: str, *, is_silent: bool) -> dict[str, int]:
     return dict(zip(planned, sorted(ref.id for ref in refs), strict=True))
 
 
-def _wait(work: Mapping[str, int], longest: timedelta, *, is_silent: bool) -> list[dict[str, Any]]:
+def wait_for_tests(work: Mapping[str, int], longest: timedelta, *, is_silent: bool) -> list[dict[str, Any]]:
     """Return the results once all are final, or after ``longest``; meanwhile print what is waited for."""
     begun = noted = utc_now()
     until = begun + longest

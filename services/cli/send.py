@@ -109,7 +109,7 @@ def command(
         )
     name = sender.provider.find_sender(sender.name, secret).name
     topic = topic or next(iter(SAMPLES.get(name, {"sample.sent": None})))
-    target = (url or _ingress_url()).rstrip("/") + sender.path
+    target = (url or get_ingress_url()).rstrip("/") + sender.path
     domain = stored.shopify_domain or f"{shop}.myshopify.com"
     answers: list[tuple[int, str]] = []
     given = click.open_file(str(file), "rb").read() if file else b""
@@ -164,7 +164,7 @@ def _warn_unless_json(body: bytes, file: Path) -> None:
         click.echo(f"Warning: {text}", err=True)
 
 
-def _ingress_url() -> str:
+def get_ingress_url() -> str:
     settings = get_settings()
     host = "127.0.0.1" if settings.bind_address in ("0.0.0.0", "::") else settings.bind_address  # noqa: S104
     return f"http://{host}:{settings.ingress_port}"
