@@ -7,14 +7,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from services.core.ports import LOOPBACK, is_free
-from services.core.settings import EXPORTED, describe_exported, read_settings
+from services.core.settings import EXPORTED, Settings, describe_exported, read_settings
 from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import (
@@ -26,7 +26,7 @@ from services.fleet.embedded.state import (
     end_servers,
     find_account,
 )
-from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
+from services.fleet.envfile import SECRET_NAMES, ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.ports import hold_port, pick_ports
 from services.fleet.process_list import plan_programs
@@ -126,7 +126,7 @@ def start_fleet(
         migrate(env)
         stack.callback(record_stopped, home)
         chosen = sorted(values.keys() - given.keys() - {"FLEET_HOME"})
-        record_running(home, values | {EXPORTED: describe_exported(values, chosen)})
+        record_running(home, _list_recorded(given) | values | {EXPORTED: describe_exported(values, chosen)})
         has_sink = "MAIL_SINK_PORT" in values
         programs = plan_programs(
             env, home, Path.cwd(), sandbox=sandbox, mail_sink=has_sink, catalogue=catalogue
@@ -204,6 +204,15 @@ def _choose_values(home: Path, given: dict[str, str], ports: Mapping[str, int]) 
             extra[f"{name}_API_BASE"] = f"{url}/{name.lower().replace('_', '-')}"
     chosen = {name: value for name, value in extra.items() if not given.get(name)}
     return {name: str(port) for name, port in ports.items()} | chosen | {"FLEET_HOME": str(home)}
+
+
+def _list_recorded(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings in ``given`` that ``fleet env`` passes on.
+
+    Its secrets are not among them: the file keeps the generated ones, which open what is stored in this home.
+    """
+    names = {one.name.upper() for one in fields(Settings)} - set(SECRET_NAMES)
+    return {name: value for name, value in given.items() if name in names}
 
 
 def _number(given: dict[str, str], name: str, default: int) -> int:

@@ -82,7 +82,8 @@ def environ_of(process: psutil.Process) -> dict[str, str]:
 
 
 def test_fleet_starts_joins_refuses_a_second_stops_and_killed_leaves_nothing(home: Path) -> None:
-    with running(home) as up:
+    given = {"PUBLIC_URL": "https://hooks.example.com", "AI_API_KEY": "sk-of-a-test"}
+    with running(home, **given) as up:
         below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
         assert find_owner(home) == up.pid
         assert stat.S_IMODE((home / "env").stat().st_mode) == 0o600
@@ -92,6 +93,8 @@ def test_fleet_starts_joins_refuses_a_second_stops_and_killed_leaves_nothing(hom
         with psycopg.connect(joined["DATABASE_URL"]) as connection:
             assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
         assert joined["FLEET_HOME"] == str(home)
+        assert given.items() <= joined.items()
+        assert not any(name in joined[EXPORTED] for name in given), "a person gave them"
         assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *SECRET_NAMES} <= joined.keys()
         with psycopg.connect(joined["AUDIT_ARCHIVE_DATABASE_URL"]) as connection:
             assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
