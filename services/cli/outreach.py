@@ -19,7 +19,15 @@ from services.cli.base import (
     read_csv_file,
     shop_option,
 )
-from services.cli.output import Columns, print_json, print_lines, print_list, print_unchanged, warn_if_cut
+from services.cli.output import (
+    Columns,
+    print_json,
+    print_lines,
+    print_list,
+    print_unchanged,
+    safe_text,
+    warn_if_cut,
+)
 from services.cli.params import INPUT_FILE, KnownType
 from services.core.clock import utc_now
 from services.core.counts import format_count
@@ -29,8 +37,8 @@ from services.core.times import format_time
 from services.outreach.consents import withdraw
 from services.outreach.people import find_ids, import_people, list_consents, list_people, parse_people_csv
 from services.outreach.preview import SeriesPreview, preview_series
-from services.outreach.series import SERIES
-from services.outreach.texts import save_text
+from services.outreach.series import SERIES, Series
+from services.outreach.texts import USUAL, check_step, delete_text, read_texts, save_text
 from services.shops.shops import find_slugs, get_shop, list_shops
 
 _KIND = KnownType("kind", lambda: SERIES)
@@ -167,28 +175,68 @@ def unsubscribe(email: str, shop: str, dry_run: bool, actor: str, as_json: bool)
 @click.argument("kind", type=_KIND)
 @one_shop_option
 @click.option("--step", default="", help="Of the founder sequence: day1, day2 or day3.")
-@click.option("--subject", required=True, help="May contain {name}, {shop} and {last_active}.")
-@click.option("--file", type=INPUT_FILE, required=True, help="The text; - reads standard input.")
+@click.option("--subject", help="May contain {name}, {shop} and {last_active}.")
+@click.option("--file", type=INPUT_FILE, help="The text; - reads standard input.")
+@click.option("--show", is_flag=True, help="Print the text in use; change nothing.")
+@click.option("--default", "is_default", is_flag=True, help="Use the usual text again.")
 @dry_run_option
 @actor_option
 @json_option
 def text(
-    kind: str, shop: str, step: str, subject: str, file: Path, dry_run: bool, actor: str, as_json: bool
+    kind: str,
+    shop: str,
+    step: str,
+    subject: str | None,
+    file: Path | None,
+    show: bool,
+    is_default: bool,
+    dry_run: bool,
+    actor: str,
+    as_json: bool,
 ) -> None:
-    """Replace the text of a series at a shop. Sender and link to unsubscribe are always added.
+    """Replace, show or take back the text of a series at a shop.
+
+    Sender and link to unsubscribe are always added.
 
     \b
-    Example: fleet outreach text reminders --shop harbour --subject 'Hello {name}' --file body.txt
+    Examples: fleet outreach text reminders --shop harbour --subject 'Hello {name}' --file body.txt
+              fleet outreach text founder --shop harbour --step day1 --show
     """
-    body = read_csv_file(file)
+    if [show, is_default, subject is not None or file is not None].count(True) != 1:
+        raise click.UsageError("give --subject and --file, or --show, or --default")
+    series = SERIES[kind]
+    if show:
+        _show_text(shop, series, step, as_json=as_json)
+        return
+    if not is_default and (subject is None or file is None):
+        raise click.UsageError("a new text needs both --subject and --file")
+    body = read_csv_file(file) if file else ""
     with transaction_or_plan(dry_run=dry_run) as tx:
         author: Any = {"now": utc_now(), **audit_author(actor)}
-        save_text(tx, get_shop(tx, shop), SERIES[kind], step, (subject, body), **author)
+        found = get_shop(tx, shop)
+        if subject is None:
+            subject, _ = delete_text(tx, found, series, step, **author)
+        else:
+            save_text(tx, found, series, step, (subject, body), **author)
     if as_json:
-        print_json({"shop": shop, "kind": kind, "step": step, "subject": subject, "changed": not dry_run})
+        document = {"shop": shop, "kind": kind, "step": step, "subject": subject, "is_default": is_default}
+        print_json(document | {"changed": not dry_run})
         return
     verb = "would have" if dry_run else "has"
     click.echo(f"{kind}{f' {step}' if step else ''} of {shop} {verb} the subject {subject!r}.")
+
+
+def _show_text(shop: str, series: Series, step: str, *, as_json: bool) -> None:
+    check_step(series, step)
+    with transaction() as tx:
+        subject, body = read_texts(tx, get_shop(tx, shop).id)[series.name, step]
+    is_default = (subject, body) == USUAL[series.name, step]
+    if as_json:
+        document = {"shop": shop, "kind": series.name, "step": step, "is_default": is_default}
+        print_json(document | {"subject": subject, "body": body})
+        return
+    click.echo("The usual text:" if is_default else f"The text of {shop}:")
+    click.echo(f"Subject: {safe_text(subject)}\n\n{safe_text(body)}")
 
 
 @command.command("preview")

@@ -12,10 +12,10 @@ from services.mail.message import Mail, MailType
 from services.outreach.links import PATH, make_token
 from services.outreach.plan import PersonPlan, load_zone
 from services.outreach.series import Series
-from services.outreach.texts import USUAL, OutreachText
+from services.outreach.texts import PLACEHOLDERS, USUAL, OutreachText
 from services.shops.shops import Shop
 
-_PLACE = re.compile(r"\{(name|shop|last_active)\}")
+_PLACE = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
 
 def check_sender(shop: Shop, public_url: str) -> None:
@@ -77,10 +77,12 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: values[place[1]], text)
 
 
-def _sample(shop: Shop | None, now: datetime) -> Mapping[str, Any]:
+def make_sample(
+    shop: Shop | None, now: datetime, text: OutreachText = USUAL["reminders", ""]
+) -> Mapping[str, Any]:
+    """Return the context of a sample of ``outreach_mail`` with ``text``; without a shop, an empty one."""
     if shop is None:
         return dict.fromkeys(("subject_line", "lead", "postal_address", "contact"), "") | {"paragraphs": []}
-    text = USUAL["reminders", ""]
     values = plan_mail(text, shop, "Ada", now - timedelta(days=3), "")
     usual = {"postal_address": "1 Main St, Victoria BC V8W 1A1, Canada", "contact": "hello@example.com"}
     return values | {name: values[name] or usual[name] for name in usual}
@@ -92,6 +94,6 @@ OUTREACH_MAIL = MailType(
     about="a reminder, or a step of a sequence after the sign-up",
     reader="people of a shop with a consent, express or implied",
     why="You get this because you signed up with us. One click ends it.",
-    sample=_sample,
+    sample=make_sample,
     can_unsubscribe=True,
 )

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -22,7 +23,8 @@ from services.costs.cap import AI_CAP_MAIL
 from services.mail.compose import compose_mail
 from services.mail.message import Mail
 from services.mail.system_mails import SYSTEM_MAILS
-from services.outreach.compose import OUTREACH_MAIL
+from services.outreach.compose import OUTREACH_MAIL, make_sample
+from services.outreach.texts import read_texts
 from services.privacy.export import PRIVACY_EXPORT_MAIL
 from services.shops.shops import Shop, get_shop
 from services.timesheets.compose import REPORT_MAIL
@@ -131,13 +133,15 @@ def _compose_sample(name: str, slug: str) -> Mail:
     if not name:
         raise click.UsageError(f"the type of mail is missing: it should be one of {', '.join(MAIL_TYPES)}")
     mail_type = MAIL_TYPES[name]
-    shop = SAMPLE_SHOP
+    shop, sample = SAMPLE_SHOP, mail_type.sample
     if slug:
         with transaction() as tx:
             shop = get_shop(tx, slug)
+            if mail_type is OUTREACH_MAIL:
+                sample = partial(make_sample, text=read_texts(tx, shop.id)["reminders", ""])
     return compose_mail(
         mail_type,
-        mail_type.sample(shop, utc_now()),
+        sample(shop, utc_now()),
         shop=shop,
         recipient="somebody@example.com",
         period="preview",
