@@ -40,13 +40,13 @@ from services.ledger.replay import ORIGINS, count_copies, count_replayable, repl
 from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
 from services.ledger.topics import plan_topic
 from services.providers.object_store import open_store
-from services.providers.registry import WEBHOOK_PROVIDERS
+from services.providers.registry import WEBHOOK_PROVIDERS, list_routes
 from services.shops.shops import find_slugs
 
 _filter_options = add_options(
     shop_option,
     click.option(
-        "--provider", type=PROVIDER, default="", help=f"Only {', '.join(WEBHOOK_PROVIDERS)}:<source>."
+        "--provider", type=PROVIDER, default="", help=f"Only {', '.join(list_routes(WEBHOOK_PROVIDERS))}."
     ),
     click.option(
         "--topic", type=EVENT_TOPIC, default="", help="The provider's topic, such as orders/create."

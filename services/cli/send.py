@@ -23,7 +23,7 @@ from services.core.errors import InputInvalid, ShopfleetError, describe_unknown
 from services.core.settings import get_settings
 from services.mail.outbox import KEY_PREFIX
 from services.providers.provider import Provider
-from services.providers.registry import SENDERS, get_secret_kind, sign
+from services.providers.registry import SENDERS, get_secret_kind, list_routes, sign
 from services.shops.secrets import get_secret
 from services.shops.shops import Shop, get_shop
 
@@ -44,8 +44,7 @@ def find_sender(name: str, slug: str) -> SampleSender:
     sender, _, source = name.partition(":")
     provider = SENDERS.get(sender)
     if provider is None or provider.has_sources != bool(source):
-        names = [f"{known}:<source>" if SENDERS[known].has_sources else known for known in SENDERS]
-        raise InputInvalid(describe_unknown(name, names))
+        raise InputInvalid(describe_unknown(name, list_routes(SENDERS)))
     path, secret_name = f"/webhooks/{provider.name}/{slug}", provider.webhook_secret.name
     if source:
         path, secret_name = f"{path}/{source}", get_secret_kind(f"{secret_name}:{source}").name

@@ -116,7 +116,7 @@ def _print_diff(
     print_table("", ("topic", "state", ""), rows, "No topic is wanted.")
 
 
-heal = click.Group(
+heal = CommandGroup(
     "heal",
     [backfill.run, hidden_alias(backfill.status, "marks"), subscriptions],
     help="Old names of `fleet backfill` and `fleet shopify`. Example: fleet backfill run --shop harbour",

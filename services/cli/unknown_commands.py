@@ -80,6 +80,8 @@ def describe_no_command(name: str, known: Iterable[str], *, is_root: bool = Fals
         return f"the command {name!r} is not installed: the installation is older than the source, {how}"
     if close:
         return f"there is no command {name!r}; did you mean {' or '.join(map(repr, close))}?"
+    if line := _find_elsewhere(name):
+        return f"there is no command {name!r} here: it is `{line}`"
     return f"there is no command {name!r}: --help lists all"
 
 

@@ -20,7 +20,14 @@ FORCE_NAMES = ("-f", "--force", "-y", "--yes")
 
 
 class SuggestingGroup(click.Group):
-    """A group whose error for an unknown command names what may be meant."""
+    """A group whose error for an unknown command names what may be meant, and whose help is not cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(1000)) for name, one in found if one and not one.hidden]
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -246,9 +246,7 @@ def _report(text: str, document: Mapping[str, object], link: str = "", *, as_jso
     if as_json:
         print_json(document)
         return
-    click.echo(text)
-    if link:
-        click.echo(link)
+    click.echo(f"{text} The link works once, within an hour:\n{link}" if link else text)
 
 
 def _name_roles(roles: Mapping[int | None, Role], slugs: Mapping[int, str]) -> str:

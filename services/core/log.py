@@ -44,10 +44,12 @@ _write_event = _write
 def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) -> None:
     """Write the log lines of this process and its libraries to ``fd``.
 
-    ``process`` is in every line (``ingress``, ``worker-webhooks``, ``beat``). May be called again, for
-    instance in a forked child. Request and batch lines are not written before the first call.
+    ``process`` (``ingress``, ``worker``, ``beat``) is in every line, or ``FLEET_PROCESS`` if that is set. May
+    be called again, for instance in a forked child. Request and batch lines are not written before the first
+    call.
     """
     global _write  # noqa: PLW0603 - one log per process
+    process = os.environ.get("FLEET_PROCESS") or process
     render = _make_render(settings.log_format, process, coloured=os.isatty(fd))
 
     def write(fields: MutableMapping[str, Any]) -> None:

@@ -113,6 +113,8 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
         seen = check.seen if check.holds else f"{check.seen}\nlook at: {check.look}"
         table.add_row(mark, check.name, Text(seen, overflow="fold"))
     console.print(table)
+    held = sum(check.holds for check in checks)
+    console.print(f"\n{held} of {format_count(len(checks), 'check')} hold.")
 
 
 def print_next(console: Console, values: dict[str, str], home: Path, log: Path, viewer: DemoViewer) -> None:

@@ -5,10 +5,10 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from getpass import getuser
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from pwd import getpwuid
 from urllib.parse import unquote, urlsplit
 
 from services.core.counts import format_count
@@ -117,7 +117,15 @@ def _find_version(package: str) -> str:
 def _user() -> DoctorCheck:
     """Name the user; root is not a fault, because a container has often no other."""
     own = ", which no process needs: docs/production.md makes a user" if os.geteuid() == 0 else ""
-    return DoctorCheck("user", True, f"{getuser()}{own}")
+    return DoctorCheck("user", True, f"{_find_user()}{own}")
+
+
+def _find_user() -> str:
+    """Return the user of this process. ``getpass`` reads LOGNAME, which a wrapper sets for the audit."""
+    try:
+        return getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user may have a number and no name
+        return f"uid {os.geteuid()}"
 
 
 def _disk(check: str, home: Path) -> DoctorCheck:

@@ -223,13 +223,14 @@ def _number(given: dict[str, str], name: str, default: int) -> int:
 
 
 def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
-    """Log the addresses once the fleet is healthy, or the processes that are not healthy after 60 s."""
+    """Log the addresses once the fleet is healthy, and each minute the processes that are not."""
     write = fleet.supervisor.stream.write
-    try:
-        fleet.supervisor.wait_healthy(60.0)
-    except ServerFailed as error:
-        write("fleet", str(error))
-        return
+    while not stop.is_set():
+        try:
+            fleet.supervisor.wait_healthy(60.0)
+            break
+        except ServerFailed as error:
+            write("fleet", str(error))
     if stop.is_set():
         return
     for label, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):

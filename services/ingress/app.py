@@ -1,7 +1,6 @@
 """The ingress application of one process: creates, starts and stops its parts."""
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 import orjson
@@ -33,7 +32,7 @@ class Ingress:
     """The RSGI application of one granian process."""
 
     def __init__(self, settings: Settings) -> None:
-        configure_logging(settings, os.environ.get("FLEET_PROCESS", "ingress"))
+        configure_logging(settings, "ingress")
         init_sentry(settings, "ingress")
         engine = make_app_engine("shopfleet-ingress", settings)
         self.notifier = WorkerNotifier()

@@ -93,6 +93,13 @@ _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 WEBHOOK_PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {provider.name: provider for provider in PROVIDERS if provider.read}
 )
+
+
+def list_routes(providers: Mapping[str, Provider]) -> list[str]:
+    """Return the names of ``providers``, each with ``:<source>`` if it has sources."""
+    return [f"{name}:<source>" if one.has_sources else name for name, one in providers.items()]
+
+
 SENDERS: Mapping[str, Provider] = MappingProxyType(
     {sender.name: provider for provider in PROVIDERS for sender in provider.senders}
 )

@@ -44,7 +44,7 @@ PLANS = MappingProxyType(
     {
         StartOutcome.STARTED: "it would start",
         StartOutcome.RUNNING: "it has started, and would run here unless a worker has locked it",
-        StartOutcome.ALREADY_DONE: "it is done, and would run again only with --force",
+        StartOutcome.ALREADY_DONE: "it is done, and would run again only with --again",
     }
 )
 """What ``run_here`` would do, by outcome."""

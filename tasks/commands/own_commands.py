@@ -127,6 +127,16 @@ def _print_messages(names: Collection[str]) -> None:
     click.echo("No work is discarded: the ledger sends it again. `celery -A tasks discard` drops work.")
 
 
+def _quiet_with_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``status``, which prints no number of nodes after a JSON document."""
+
+    @wraps(command)
+    def run(*args: Any, json: bool, quiet: bool = False, **options: Any) -> Any:
+        return command(*args, json=json, quiet=quiet or json, **options)
+
+    return run
+
+
 def _refuse(reason: str) -> Callable[..., None]:
     def refuse(**_: Any) -> None:
         raise click.UsageError(reason)
@@ -162,6 +172,8 @@ def guard_commands(app: Celery) -> None:
         for param in getattr(sys.modules[f"celery.bin.{name}"], name).params:
             param.type = of_params.get(param.name, param.type)
             param.opts = [*FORCE_NAMES] if param.name == "force" else param.opts
+    for param in sys.modules["celery.bin.events"].events.params:  # Celery gives -d to --dump and to --detach
+        param.opts = [one for one in param.opts if (param.name, one) != ("detach", "-d")]
 
     def check_call(*, name: str, args: Any, kwargs: Any, **_: Any) -> None:
         task: Any = app.tasks[name]
@@ -191,6 +203,11 @@ def guard_commands(app: Celery) -> None:
         )
         if not is_ours:
             command.parse_args = _explain(command.parse_args, _INPUT_ERRORS)
+        if name in _REFUSED:
+            command.params = [click.Argument(["words"], nargs=-1)]
+            command.short_help = "Refused: it cannot work here."
+    status = sys.modules["celery.bin.control"].status
+    status.callback = _quiet_with_json(status.callback)
     purge = sys.modules["celery.bin.purge"].purge
     dry_run_option(purge)
     purge.callback = _plan_or_ask(purge.callback)

@@ -164,8 +164,8 @@ def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
     for row_id in wanted.ids[:10]:
         line = states.get(row_id)
         lock = f", locked by {line.locked_by}" if line and line.locked_at else ""
-        notes.append(f"{row_id} is {line.status}{lock}" if line else f"{row_id} was deleted")
-    return "; ".join(notes) + "."
+        notes.append(f"work {row_id} is {line.status}{lock}" if line else f"work {row_id} was deleted")
+    return ("; ".join(notes) + ".").capitalize()
 
 
 def _print_found(

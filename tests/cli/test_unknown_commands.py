@@ -30,6 +30,8 @@ def invoke(line: str) -> Result:
         ("fleet pause", "here: it is `celery -A tasks pause`"),
         ("fleet backlog", "here: it is `celery -A tasks backlog`"),
         ("fleet inspect", "here: it is `celery -A tasks inspect`"),
+        ("fleet work requeue", "here: it is `celery -A tasks requeue`"),
+        ("fleet shops backlog", "here: it is `celery -A tasks backlog`"),
     ],
 )
 def test_unknown_command_of_a_program_names_that_of_the_other(line: str, message: str) -> None:
@@ -83,6 +85,20 @@ def test_unknown_command_names_what_may_be_meant(line: str, message: str) -> Non
     error = refused.output.splitlines()[-1]
     assert error.startswith(f"Error: there is no command '{line.rsplit(maxsplit=1)[-1]}'")
     assert message in error
+
+
+def test_help_of_a_group_cuts_no_summary() -> None:
+    groups = ["", *(name for name, one in list_commands() if isinstance(one, click.Group))]
+
+    assert len(groups) > 10
+    assert [
+        name for name in groups if "..." in invoke(f"fleet {name} --help").output.split("Commands:")[1]
+    ] == []
+
+
+def list_commands() -> list[tuple[str, click.Command | None]]:
+    context = click.Context(main)
+    return [(name, main.get_command(context, name)) for name in main.list_commands(context)]
 
 
 def test_meanings_name_commands_that_exist() -> None:

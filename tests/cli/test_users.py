@@ -53,7 +53,7 @@ def test_a_person_is_added_with_a_link_and_an_audit_entry() -> None:
 
     assert made.exit_code == 0
     added, link = made.output.splitlines()
-    assert added == f"Added {BOB} as operator."
+    assert added == f"Added {BOB} as operator. The link works once, within an hour:"
     assert link.startswith("http://localhost:8001/sign-in/forgot/")
     assert document("add", "eve@example.com", "--role", "viewer")["changed"] is True
     assert count("select count(*) from audit_events where action = 'user.add' and staff_label = 'ada'") == 1

@@ -1,14 +1,16 @@
 """Findings of ``fleet doctor`` for a correct and for a faulty machine."""
 
 import json
+import os
 from pathlib import Path
+from pwd import getpwuid
 
 import pytest
 import redis
 from click.testing import CliRunner
 
 from services.cli.main import main
-from services.fleet.doctor import examine
+from services.fleet.doctor import _user, examine
 from services.fleet.doctor_broker import check_broker
 from services.fleet.doctor_check import DoctorCheck
 from services.fleet.embedded.servers import EmbeddedServers
@@ -32,6 +34,12 @@ def test_every_fault_has_a_remedy(home: Path) -> None:
     assert {"database", "broker"} <= faults.keys()
     assert all(finding.remedy for finding in faults.values())
     assert not any("secret" in finding.seen + finding.remedy for finding in faults.values())
+
+
+def test_user_is_that_of_the_process_whatever_its_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
+
+    assert _user().seen.startswith(getpwuid(os.geteuid()).pw_name)
 
 
 def test_all_wrong_settings_are_reported_together(home: Path) -> None:
