@@ -38,7 +38,7 @@ test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
 	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup --ignore tests/installation tests
 
 test-installation: setup ## Run against the servers of Debian's packages, and docs/production.md as written
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/installation
+	$(BIN)/python -m pytest -q -n $(or $(JOBS),4) --dist loadfile --no-loadscope-reorder tests/installation
 
 lint: setup ## Check style, types, who imports whom, and duplicated code (there is none)
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ RECOVER_SECONDS = 180.0
 WARNING = re.compile(r'"level":"(warning|error|critical)"|Warning')
 USUAL = "SecurityWarning"
 """The warning of Celery for root."""
+FLEET_FAULTS = [each for each in FAULTS if "broker" not in each.name and "database" not in each.name]
+"""Those of the database are the same with any broker: ``tests.journeys`` and ``test_pgbouncer`` have them."""
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +166,7 @@ def test_a_worker_outlives_a_broker_that_refuses_its_queue(chaos: Chaos, rabbitm
     assert (outcome.lost, outcome.applied_twice) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    "fault", [each for each in FAULTS if "broker" not in each.name], ids=lambda fault: fault.name
-)
+@pytest.mark.parametrize("fault", FLEET_FAULTS, ids=lambda fault: fault.name)
 def test_after_a_fault_of_the_fleet_redelivered_messages_repeat_nothing(chaos: Chaos, fault: Fault) -> None:
     outcome = chaos.run_fault(fault)
 

@@ -1,4 +1,4 @@
-"""A whole fleet with the Redis of Debian's packages: a restart and failovers by Sentinels, under webhooks."""
+"""A whole fleet with the Redis of Debian's packages: failovers by Sentinels, under webhooks."""
 
 import signal
 import subprocess
@@ -104,12 +104,17 @@ def read_what_is_shown() -> str:
     return "\n".join([*shown, *(page.text for page in pages)])
 
 
-def assert_works(chaos: Chaos, fault: Fault) -> None:
-    """Run ``fault`` under webhooks; nothing is lost or done twice, and every process works again."""
+def check_nothing_is_lost(chaos: Chaos, fault: Fault) -> None:
+    """Run ``fault`` under webhooks; nothing is lost or done twice."""
     outcome = chaos.run_fault(fault)
     assert not outcome.failed
     assert outcome.acknowledged > 0
     assert (outcome.lost, outcome.applied_twice) == (0, 0)
+
+
+def check_works(chaos: Chaos, fault: Fault) -> None:
+    """Run ``fault`` of the broker: nothing is lost or done twice, and every process works again."""
+    check_nothing_is_lost(chaos, fault)
     settings = get_settings()
     health = f"http://127.0.0.1:{settings.ingress_port}/health"
     wait_until(lambda: httpx.get(health).json()["failing"] == [], "health", WORKS_SECONDS)
@@ -122,18 +127,6 @@ def assert_works(chaos: Chaos, fault: Fault) -> None:
     assert len(httpx.get(queues, auth=(user, password)).json()["active_queues"]) > 1
 
 
-def test_a_restart_of_redis_loses_nothing(tmp_path: Path) -> None:
-    def restart(_fleet: RunningFleet, _outages: Outages) -> None:
-        server.stop()
-        server.start()
-
-    settings = {"BROKER_URL": ""}
-    with Redis(tmp_path / "redis") as server:
-        settings["BROKER_URL"] = server.url
-        with open_chaos(tmp_path / "fleet", PER_SECOND, Outages(), settings) as chaos:
-            assert_works(chaos, Fault("redis restarted", restart, keeps_workers=True))
-
-
 def test_every_process_follows_the_sentinels_to_another_master(tmp_path: Path) -> None:
     with (
         open_group(tmp_path / "group") as group,
@@ -141,19 +134,19 @@ def test_every_process_follows_the_sentinels_to_another_master(tmp_path: Path) -
     ):
         killed = group.find_master()
         kill = group.fail_over(lambda master: master.stop(signal.SIGKILL))
-        assert_works(chaos, Fault("master killed", kill, keeps_workers=True))
+        check_works(chaos, Fault("master killed", kill, keeps_workers=True))
         killed.start()
         wait_until(group.is_replicated, "the former master is a replica")
 
         frozen = group.find_master()
         freeze = group.fail_over(lambda master: master.signal(signal.SIGSTOP))
-        assert_works(chaos, Fault("master frozen", freeze, keeps_workers=True))
+        check_works(chaos, Fault("master frozen", freeze, keeps_workers=True))
         frozen.signal(signal.SIGCONT)
         wait_until(group.is_replicated, "the former master is a replica")
 
         # The first one of the URL, which every process asks first.
         stop = lambda *_: group.sentinels[0].signal(signal.SIGSTOP)  # noqa: E731
-        assert_works(chaos, Fault("sentinel frozen", stop, keeps_workers=True))
+        check_works(chaos, Fault("sentinel frozen", stop, keeps_workers=True))
         shown = (tmp_path / "fleet" / "fleet.log").read_text() + read_what_is_shown()
         assert "sentinel://" in shown
         assert Redis.password not in shown
