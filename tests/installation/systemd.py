@@ -63,13 +63,18 @@ class Unit:
                 start_new_session=True,
             )
 
-    def stop(self) -> None:
-        """End it as ``KillMode=mixed`` does, and fail if it needs SIGKILL."""
+    def terminate(self) -> None:
+        """Send SIGTERM as ``KillMode=mixed`` does, unless it is stopped."""
+        process = self._process
+        if process is not None:
+            assert process.poll() is None, f"{self.name} ended by itself with {process.returncode}"
+            process.send_signal(signal.SIGTERM)
+
+    def wait_ended(self) -> None:
+        """Wait until it has ended, and fail if it needs SIGKILL."""
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.poll() is None, f"{self.name} ended by itself with {process.returncode}"
-        process.send_signal(signal.SIGTERM)
         process.wait(3 * int(self.values["TimeoutStopSec"][0]))
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -125,11 +130,13 @@ class Systemd:
         else:
             units = [self.units[found] for found in self.units if fnmatch.fnmatch(found, name)]
             assert units, f"there is no unit {name}"
-        for unit in units:
-            if action in ("stop", "restart"):
-                unit.stop()
-        for unit in units:
-            if action in ("start", "restart"):
+        if action in ("stop", "restart"):  # all at once, as systemd does
+            for unit in units:
+                unit.terminate()
+            for unit in units:
+                unit.wait_ended()
+        if action in ("start", "restart"):
+            for unit in units:
                 unit.start(self._machine, self._log)
 
     def close(self) -> None:
