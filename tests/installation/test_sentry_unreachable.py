@@ -75,7 +75,7 @@ def check_work(fleet: JourneyFleet, rule: str, code: str) -> None:
     orders = [fleet.sell(shop, fleet.reserve_item(shop)) for _ in range(5)]
     with fleet.engine.begin() as tx:
         record_incidents(tx, [Incident(None, rule, "2026-11-28", "P3", "as planned")], utc_now())
-    wait_for(lambda: fleet.count_orders(orders) == len(orders), seconds=60)
+    wait_for(lambda: fleet.count_orders(orders) == len(orders), seconds=120)
     wait_for(lambda: texts_about(fleet, rule, "opened"), seconds=90)
     wait_for(lambda: ("error", code) in fleet.select(WORK, topic=TOPIC, channel="sentry"), seconds=90)
 
