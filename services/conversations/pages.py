@@ -24,6 +24,8 @@ UUID_PROPERTY, PHONE_PROPERTY, MAIL_PROPERTY = "Merchant UUID", "Phone", "Email"
 _TYPES = {UUID_PROPERTY: "rich_text", PHONE_PROPERTY: "phone_number", MAIL_PROPERTY: "email"}
 MOST_ADDRESSES = 20
 """Addresses of one search, and the longest list of a merchant that is compared."""
+LONGEST_MAIL = 200
+"""Characters of a mail address that a property of Notion takes; a longer one is only in the title."""
 _SCHEMA_SECONDS = 600.0
 INDEX_DELAY = timedelta(seconds=30)
 """After this time a query of the data source finds a new page, if there is one.
@@ -99,8 +101,9 @@ def read_schema(data_source: Mapping[str, Any]) -> PageSchema:
 
 def make_properties(schema: PageSchema, merchant: Merchant) -> dict[str, Any]:
     """Return the properties of the merchant's page; a redacted merchant has its UUID alone."""
-    phone, mail = (next(iter(each), None) for each in (merchant.phones, merchant.mails))
-    name = merchant.name or phone or mail or str(merchant.uuid)
+    phone = next(iter(merchant.phones), None)
+    mail = next((one for one in merchant.mails if len(one) <= LONGEST_MAIL), None)
+    name = merchant.name or next(iter(merchant.addresses), "") or str(merchant.uuid)
     found: dict[str, Any] = {
         schema.title: {"title": [{"type": "text", "text": {"content": name[:200]}}]},
         schema.uuid: {"rich_text": [{"type": "text", "text": {"content": str(merchant.uuid)}}]},
@@ -197,7 +200,8 @@ def _make_filter(
             {"property": schema.phone, "phone_number": {"equals": one}} for one in phones[:MOST_ADDRESSES]
         ]
     if schema.mail:
-        conditions += [{"property": schema.mail, "email": {"equals": one}} for one in mails[:MOST_ADDRESSES]]
+        short = [one for one in mails if len(one) <= LONGEST_MAIL]
+        conditions += [{"property": schema.mail, "email": {"equals": one}} for one in short[:MOST_ADDRESSES]]
     return {"or": conditions}
 
 

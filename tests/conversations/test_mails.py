@@ -71,6 +71,16 @@ def test_a_mail_that_the_shop_sent_is_on_the_page_of_its_recipient(acme: NotionS
     assert acme.titles() == [["2026-11-20 18:00 UTC · Mail · outgoing"] * 2]
 
 
+def test_a_mail_of_an_address_that_is_too_long_for_a_property_is_on_a_page(acme: NotionShop) -> None:
+    address = f"{'a' * 60}@{'b' * 60}.{'c' * 60}.{'d' * 60}.example"
+    for mail_id in ("m-1", "m-2"):
+        receive(acme, id=mail_id, **{"from": address})
+    (page,) = acme.pages()
+    assert page["properties"]["Name"]["title"][0]["plain_text"] == address[:200]
+    assert page["properties"]["Email"]["email"] is None
+    assert acme.titles() == [SENDER_FIRST * 2]
+
+
 def test_mails_and_calls_of_one_contact_are_on_one_page(acme: NotionShop) -> None:
     from tests.conversations.quo_events import make_call
     from tests.conversations.test_contacts import ADA, contact
