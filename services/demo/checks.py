@@ -144,6 +144,14 @@ def check_letter(figures: Figures) -> Check:
     return Check("an owner letter goes out once approved", sent == 1, f"{sent} mailed", "fleet letters list")
 
 
+def check_smoke(result: Mapping[str, Any]) -> Check:
+    """Check that the test after a deploy passes every step."""
+    steps = {one["step"]: one["detail"] for one in result.get("steps", ())}
+    holds = result["exit"] == 0 and result.get("ok") is True
+    seen = str(steps.get("stages") if holds else steps or result)
+    return Check("a signed order goes through the shop floor", holds, seen, "fleet smoke")
+
+
 def check_reminders(figures: Figures, run: Mapping[str, Any], clicks: str, people: int) -> Check:
     """Check that each person with consent got one reminder, and that one click unsubscribed."""
     sent, exits = figures.mails.get("outreach_mail", 0), run["exit"]

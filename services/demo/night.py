@@ -104,6 +104,13 @@ class Operator:
         self.stage.say(f"fleet jobs run send-reminders: exit {result['exit']}, {result.get('stats')}")
         return result
 
+    def run_smoke(self, ingress: str) -> dict[str, Any]:
+        """Run the test after a deploy; return its output."""
+        self.stage.step("fleet smoke")
+        result = self._run("smoke", "--base-url", ingress, "--json")
+        self.stage.say(f"fleet smoke --base-url {ingress}: exit {result['exit']}")
+        return result
+
     def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
         """Verify the chains, unchanged and with one altered row; return both outputs and the row's id."""
         self.stage.step("fleet audit verify")

@@ -215,7 +215,7 @@ def _play_night(
     jobs = [operator.run_job(job) for job in JOBS]
     operator.approve_letter(shops[0])
     waiting = _settle(stage, "the last mails")
-    stage.begin("the proof", 3)
+    stage.begin("the proof", 4)
     proof = operator.prove()
     stage.step("reading the figures")
     figures, outside = read_figures(fleet.home / "mail"), read_outside(sender.sandbox_url)
@@ -233,6 +233,7 @@ def _play_night(
         checks.check_letter(figures),
         checks.check_reminders(figures, reminders, clicks, people.REMINDED),
         *checks.check_proof(*proof),
+        checks.check_smoke(operator.run_smoke(ingress)),  # last: it adds a shop and events
     ]
     return sender.answers, figures, outside, checked
 

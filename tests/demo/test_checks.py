@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from services.demo.checks import check_accounts, check_effects
+from services.demo.checks import check_accounts, check_effects, check_smoke
 from services.demo.expected import ExpectedState
 from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
@@ -48,3 +48,13 @@ def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:
 
     assert failed.keys() == {"stock matches counts and sales", "no effect twice"}
     assert "harbour/7: wanted 4, found 3" in failed["stock matches counts and sales"]
+
+
+def test_failed_smoke_is_named_with_its_steps() -> None:
+    steps = [{"step": "health", "detail": "ready"}, {"step": "board", "detail": "waited 60 s"}]
+
+    good = {"exit": 0, "ok": True, "steps": [{"step": "stages", "detail": "a -> b"}]}
+    assert check_smoke(good).seen == "a -> b"
+    for result in ({"exit": 1, "ok": False, "steps": steps}, {"exit": 2}, {"exit": 1, "ok": True}):
+        assert not check_smoke(result).holds
+    assert "waited 60 s" in check_smoke({"exit": 1, "ok": False, "steps": steps}).seen
