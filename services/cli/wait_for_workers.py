@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from services.cli.pauses import describe_pause
 from services.cli.server_errors import IS_IT_UP
-from services.core.broker import ping
+from services.core.broker_probe import ping
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import describe_server

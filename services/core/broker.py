@@ -7,7 +7,6 @@ https://docs.celeryq.dev/en/stable/internals/protocol.html. A test compares them
 import logging
 import os
 import socket
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -233,20 +232,6 @@ class Sender:
                 self._connection.release()
             except Exception:  # noqa: BLE001 - the connection is broken already
                 return
-
-
-def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
-    """Return the broker's round trip in milliseconds, or None when it cannot be reached."""
-    try:
-        with connect(url, timeout_seconds=timeout_seconds) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
-            started = time.perf_counter()
-            channel = connection.default_channel  # on RabbitMQ, opening a channel is a round trip
-            if is_redis(url or get_settings().broker_url):
-                channel.client.ping()
-    except Exception:  # noqa: BLE001 - any error means that it cannot be reached
-        return None
-    return (time.perf_counter() - started) * 1000
 
 
 def read_queue_depths(queues: Sequence[str]) -> dict[str, int]:

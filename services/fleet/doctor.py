@@ -16,9 +16,9 @@ from services.core.errors import SettingsInvalid
 from services.core.settings import SHORTEST_SECRET, Settings, read_settings
 from services.fleet.doctor_accounts import check_archive, check_mail, check_shops
 from services.fleet.doctor_broker import check_broker
-from services.fleet.doctor_check import Check, DoctorCheck, OnWait, run_checks
+from services.fleet.doctor_check import UP, Check, DoctorCheck, OnWait, run_checks
 from services.fleet.doctor_console import check_alerts, check_console
-from services.fleet.doctor_database import UP, check_database, check_pooler
+from services.fleet.doctor_database import check_database, check_pooler
 from services.fleet.doctor_network import check_ports, check_public_url
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import overlay_running, read_env

@@ -1,21 +1,30 @@
 """Checks of ``fleet doctor`` for the broker: it answers, keeps its messages, and a failover would work."""
 
+import re
 from collections.abc import Iterator, Mapping
-from time import perf_counter
 from typing import Any
 
 from services.core.broker import connect, is_redis
-from services.core.broker_fault import describe_broker_fault
+from services.core.broker_fault import explain_broker_fault
+from services.core.broker_probe import send_to_no_queue
 from services.core.log_redaction import redact_text
 from services.core.rabbitmq import API_NEEDED, find_api_fault
-from services.core.sentinel import DEFAULT_PORT, SENTINEL, SentinelUrl, parse_sentinel_url
-from services.fleet.doctor_check import DoctorCheck
+from services.core.sentinel import SENTINEL, SentinelUrl, parse_sentinel_url
+from services.fleet.doctor_check import DoctorCheck, describe_start
 
 LEAST_SENTINELS = 3
 """Two that are left still have a majority: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/"""
 
 _SECONDS = 2.0
-_LOGIN = "start it, or check the hosts and passwords of BROKER_URL; an embedded one: start it with: fleet up"
+_SENTINEL_REMEDIES = (
+    ("uthenticat|username-password|NOAUTH", "correct sentinel_user and sentinel_password in BROKER_URL"),
+    ("such master", "correct master= in BROKER_URL"),
+    ("BROKER_URL names", "name all of them in BROKER_URL"),
+    ("imeout|[Cc]onnect", "start the Sentinel that does not answer"),
+    ("is down|no replica", "start the master and a replica"),
+    ("different masters|quorum|run at least", "correct sentinel monitor in each sentinel.conf"),
+)
+"""(pattern of the faults, what to do about it)."""
 
 
 def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
@@ -28,13 +37,13 @@ def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
     try:
         with connect(url, timeout_seconds=_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SECONDS)
-            started = perf_counter()
             channel = connection.default_channel
             server: Mapping[str, Any] = channel.client.info() if is_redis(url) else {}
             product = {} if server else connection.connection.server_properties
-            answers = f"answers in {(perf_counter() - started) * 1000:.1f} ms"
+            answers = f"takes a message in {send_to_no_queue(connection, url):.1f} ms"
     except Exception as fault:  # noqa: BLE001 - whatever it is, the broker cannot be used
-        yield DoctorCheck("broker", False, f"does not answer: {describe_broker_fault(fault, url)}", _LOGIN)
+        found, remedy = explain_broker_fault(fault, url, _SECONDS)
+        yield DoctorCheck("broker", False, found, remedy or describe_start("BROKER_URL"))
         return
     if not server:
         name = f"{product.get('product', 'AMQP')} {product.get('version', '')}".strip()
@@ -75,11 +84,12 @@ def _check_sentinels(url: SentinelUrl) -> DoctorCheck:
             faults.append(f"the quorum {state['quorum']} is more than there are")
     seen = f"{len(states)} of {len(url.sentinels)} know the master {url.master!r}"
     seen += f" at {masters.pop()}" if len(masters) == 1 else ""
-    remedy = (
-        "start a Sentinel that does not answer, or correct BROKER_URL or sentinel.conf; what one knows: "
-        f"redis-cli -p {DEFAULT_PORT} SENTINEL MASTER {url.master}"
-    )
-    return DoctorCheck("sentinels", not faults, "; ".join([seen, *faults]), remedy)
+    remedies = [what for pattern, what in _SENTINEL_REMEDIES if re.search(pattern, "; ".join(faults))]
+    host, port = url.sentinels[0]
+    login = f" --user {url.sentinel_user}" if url.sentinel_user else ""
+    login += " --askpass" if url.sentinel_password else ""
+    remedies.append(f"what one knows: redis-cli -h {host} -p {port}{login} SENTINEL MASTERS")
+    return DoctorCheck("sentinels", not faults, "; ".join([seen, *faults]), "; ".join(remedies))
 
 
 def _read_states(url: SentinelUrl) -> tuple[dict[str, Mapping[str, Any]], list[str]]:

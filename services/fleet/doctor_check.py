@@ -1,5 +1,6 @@
 """The result of one check of ``fleet doctor``, and the run of many checks at once within a time."""
 
+import os
 import queue
 import threading
 import time
@@ -7,10 +8,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from services.core.log_redaction import redact_text
+from services.core.settings import EXPORTED
 
 Check = Callable[[], Iterable["DoctorCheck"]]
 OnWait = Callable[[Collection[str]], None]
 """Gets the names of the checks that have not ended, about every second."""
+
+
+UP = "start it with: fleet up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,11 @@ class DoctorCheck:
     seen: str
     remedy: str = ""
     is_note: bool = False
+
+
+def describe_start(setting: str) -> str:
+    """Return the remedy for a server that is not reachable, in a shell with or without `fleet env`."""
+    return UP if EXPORTED in os.environ else f"start it, or check the host and port of {setting}"
 
 
 def describe_fault(fault: Exception) -> str:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from services.core.clock import utc_now
 from services.core.errors import SettingsInvalid
 from services.core.settings import Settings
-from services.fleet.doctor_check import DoctorCheck, describe_fault
+from services.fleet.doctor_check import DoctorCheck, describe_fault, describe_start
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-MIGRATE = "run: fleet migrate"
-UP = "start it with: fleet up"
+MIGRATE = "run as the role that owns the tables: fleet migrate"
+_CONNECT_SECONDS = 3
 _LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
 _FIND_ROLE = """
 select current_user as name, tableowner as owner,
@@ -32,7 +32,8 @@ def open_database(url: str) -> Iterator["Connection"]:
 
     from services.core.db import driver_url
 
-    engine = create_engine(driver_url(url), connect_args={"connect_timeout": 3, "prepare_threshold": None})
+    options = {"connect_timeout": _CONNECT_SECONDS, "prepare_threshold": None}
+    engine = create_engine(driver_url(url), connect_args=options)
     try:
         with engine.connect() as tx:
             yield tx
@@ -58,13 +59,24 @@ def check_database(settings: Settings) -> Iterator[DoctorCheck]:
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
+    from services.core.database_fault import (
+        MAKE_WRITABLE,
+        DatabaseReadOnly,
+        check_writable,
+        explain_database_fault,
+    )
     from services.schema.migrate import find_revision, head_revision
 
     try:
         with open_database(settings.database_url) as tx:
             server, at = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
             seconds, url = abs((utc_now() - at).total_seconds()), tx.engine.url
-            yield DoctorCheck("database", True, f"PostgreSQL {server} at {url.host}:{url.port}")
+            found, fault = f"PostgreSQL {server} at {url.host}:{url.port}", ""
+            try:
+                check_writable(tx)
+            except DatabaseReadOnly as read_only:
+                fault = str(read_only)
+            yield DoctorCheck("database", not fault, f"{found} {fault}".strip(), MAKE_WRITABLE)
             seen = f"{seconds:.3f} s difference from the database's"
             remedy = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
             yield DoctorCheck("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
@@ -75,9 +87,8 @@ def check_database(settings: Settings) -> Iterator[DoctorCheck]:
                 yield from _application_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
-        yield DoctorCheck(
-            "database", False, describe_fault(error), f"check DATABASE_URL; an embedded one: {UP}"
-        )
+        found, remedy = explain_database_fault(error, settings.database_url, _CONNECT_SECONDS)
+        yield DoctorCheck("database", False, found, remedy or describe_start("DATABASE_URL"))
 
 
 def check_pooler(settings: Settings) -> Iterator[DoctorCheck]:
@@ -85,7 +96,8 @@ def check_pooler(settings: Settings) -> Iterator[DoctorCheck]:
     from services.core.database_url import check_database_url
 
     try:
-        check_database_url(settings)
+        if check_database_url(settings):
+            return  # the check of the database names the fault
     except SettingsInvalid as error:
         yield DoctorCheck("pooler", False, str(error), "see PgBouncer in docs/brokers.md")
         return

@@ -15,8 +15,9 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
-from services.core import broker
+from services.core import broker_probe
 from services.core.clock import utc_now
+from services.core.database_fault import check_writable
 from services.core.db import get_engine, transaction
 from services.ledger.backlog import FIGURES_TIMEOUT_MS, list_topic_figures
 from services.ledger.health import Conditions, Health, read_heartbeats
@@ -87,7 +88,7 @@ class HealthCheck:
         count_conditions: CountConditions,
         *,
         engine: Callable[[], Engine] = get_engine,
-        ping: Callable[[float], float | None] = broker.ping,
+        ping: Callable[[float], float | None] = broker_probe.ping,
         deadline_seconds: float = DEADLINE_SECONDS,
         keep_seconds: float = KEEP_SECONDS,
     ) -> None:
@@ -95,7 +96,7 @@ class HealthCheck:
         self._deadline_seconds = deadline_seconds
         slow = {"keep_seconds": keep_seconds, "keep_times_cost": KEEP_TIMES_COST}
         self._heartbeats = CachedCheck(
-            "database", self._in_transaction(read_heartbeats), keep_seconds=keep_seconds
+            "database", self._in_transaction(_read_writable), keep_seconds=keep_seconds
         )
         self._figures = CachedCheck(
             "figures", self._in_transaction(lambda tx: list_topic_figures(tx, utc_now())), **slow
@@ -122,7 +123,7 @@ class HealthCheck:
         return replace(health, broker_latency_ms=broker_latency_ms, conditions=conditions, topics=topics)
 
     def is_ready(self) -> bool:
-        """Return whether a webhook could be recorded now: the database answers and has its tables."""
+        """Return whether a webhook could be recorded now: the database takes changes and has its tables."""
         return result_within(self._ready.start(), self._deadline_seconds) is True
 
     def _in_transaction(self, read: Callable[[Connection], _T]) -> Callable[[], _T]:
@@ -137,7 +138,13 @@ class HealthCheck:
         return self._count_conditions(tx, utc_now())
 
 
+def _read_writable(tx: Connection) -> Health:
+    check_writable(tx)
+    return read_heartbeats(tx)
+
+
 def _touch_tables(tx: Connection) -> bool:
+    check_writable(tx)
     tx.execute(text("select 1 from inbound_events limit 0"))
     return True
 

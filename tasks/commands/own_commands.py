@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from celery import Celery
@@ -16,6 +16,7 @@ from services.cli.params import KnownType
 from services.cli.server_errors import describe_broker_error
 from services.cli.usage import FORCE_NAMES
 from services.core.broker import BrokerUnreachable, read_queue_depths
+from services.core.broker_probe import measure_broker
 from services.core.counts import format_count
 from services.core.errors import describe_unknown
 from services.core.settings import LOG_LEVELS
@@ -32,6 +33,8 @@ _ARGUMENTS = {
 """What the first argument of a command of ``celery control`` names."""
 _NEED_BROKER = ("amqp", "call", "control", "events", "inspect", "list", "purge", "status")
 """Commands that end at once without a broker, where Celery tries for 8 s."""
+_SEND_MESSAGES = ("call", "control", "inspect", "status")
+"""Those that wait without an end for a broker that takes no message."""
 _RUN_ON = ("beat", "flower", "shell", "worker")
 """Commands whose later errors keep their traceback, because they are not errors of their usage."""
 _REFUSED = {
@@ -41,6 +44,7 @@ _REFUSED = {
 _NO_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _INPUT_ERRORS = (*_NO_FILE, ValueError, TypeError, LookupError, ImportError, NotImplementedError)
 _NUMBERS = {int: "a whole number", float: "a number"}
+_T = TypeVar("_T")
 
 
 def _explain(command: Callable[..., Any], errors: tuple[type[Exception], ...]) -> Callable[..., Any]:
@@ -74,7 +78,10 @@ def _check_first(command: Callable[..., Any], check: Callable[..., Any]) -> Call
 
 
 def _check_broker(**_: Any) -> None:
-    _read_depths(())
+    if click.get_current_context().command.name in _SEND_MESSAGES:
+        _use_broker(measure_broker)
+    else:
+        _read_depths(())
 
 
 def _check_queues(*, queues: Collection[str], exclude_queues: Collection[str], **_: Any) -> None:
@@ -99,8 +106,12 @@ def _check_arguments(*, command: str, **_: Any) -> None:
 
 
 def _read_depths(queues: Collection[str]) -> dict[str, int]:
+    return _use_broker(lambda: read_queue_depths([*queues]))
+
+
+def _use_broker(use: Callable[[], _T]) -> _T:
     try:
-        return read_queue_depths([*queues])
+        return use()
     except Exception as fault:  # whatever it is, the broker cannot be used
         raise BrokerUnreachable(describe_broker_error(fault)) from fault
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import redis
 
 from services.core.errors import describe_server
 from tests.cli.programs import run_celery, run_program
@@ -61,9 +62,9 @@ def test_another_broker_than_that_of_the_processes_is_refused(environment: dict[
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("send shopify --shop harbour", "is not reachable"),
-        ("migrate", "cannot be migrated"),
-        ("migrate --dry-run", "cannot be migrated"),
+        ("send shopify --shop harbour", "accepts connections and gave no answer within 2 s. It hangs: "),
+        ("migrate", "cannot be migrated: connection timeout expired"),
+        ("migrate --dry-run", "cannot be migrated: connection timeout expired"),
     ],
 )
 def test_a_database_that_accepts_and_does_not_answer_is_named(line: str, what: str, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_database_that_accepts_and_does_not_answer_is_named(line: str, what: s
         )  # fmt: skip
 
     assert failed.returncode == 1
-    assert f"the database at {server} {what}: connection timeout expired" in failed.stderr
+    assert f"the database at {server} {what}" in failed.stderr
 
 
 @pytest.mark.usefixtures("engine")
@@ -85,7 +86,7 @@ def test_a_database_that_accepts_and_does_not_answer_is_named(line: str, what: s
 @pytest.mark.parametrize(
     ("scheme", "ending", "reason"),
     [
-        ("redis", "", "is not reachable: Timeout reading from "),
+        ("redis", "", "accepts connections and gave no answer within 2 s. It hangs: restart it"),
         (
             "rediss",
             "?ssl_ca_certs=/nofile",
@@ -102,6 +103,22 @@ def test_the_reason_why_the_broker_cannot_be_used_is_printed(
 
     assert failed.returncode == 1
     assert reason in failed.stderr
+    assert failed.stderr.count("Error: ") == 1
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("command", ["inspect ping", "call sweep"])
+def test_a_broker_without_memory_is_named_as_such(command: str, broker_url: str) -> None:
+    with redis.Redis.from_url(broker_url) as valkey:
+        valkey.config_set("maxmemory", "200kb")
+        try:
+            failed = run_celery("-A", "tasks", *command.split())
+        finally:
+            valkey.config_set("maxmemory", 0)
+
+    assert failed.returncode == 1
+    assert "takes no message" in failed.stderr
+    assert "of maxmemory 0.2 MB. Raise maxmemory" in failed.stderr
     assert failed.stderr.count("Error: ") == 1
 
 

@@ -8,7 +8,7 @@ import kombu
 import pytest
 from kombu.utils.json import dumps
 
-from services.core import broker
+from services.core import broker, broker_probe
 from services.core.errors import SettingsInvalid
 from services.core.log_redaction import redact_text
 from services.core.sentinel import SentinelUrl, parse_sentinel_url
@@ -150,4 +150,4 @@ def test_a_certificate_of_redis_is_checked_if_the_url_does_not_say_otherwise(mor
 
 
 def test_unreachable_sentinels_are_an_unreachable_broker() -> None:
-    assert broker.ping(1.0, URL) is None
+    assert broker_probe.ping(1.0, URL) is None

@@ -2,17 +2,25 @@
 
 import json
 import os
+import re
+import socket
 from pathlib import Path
 from pwd import getpwuid
 
 import pytest
 import redis
 from click.testing import CliRunner
+from sqlalchemy import Engine
 
 from services.cli.main import main
+from services.core.broker_probe import ping
+from services.core.errors import describe_server
+from services.core.settings import EXPORTED, get_settings, read_settings
+from services.fleet import doctor_broker
 from services.fleet.doctor import _user, examine
 from services.fleet.doctor_broker import check_broker
 from services.fleet.doctor_check import DoctorCheck
+from services.fleet.doctor_database import check_database, check_pooler
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.envfile import record_running
 from services.fleet.ports import find_free_port
@@ -101,7 +109,7 @@ def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
     assert findings["clock"].ok
     assert findings["packages"].ok, findings["packages"].seen
     assert findings["python"].ok
-    assert findings["migrations"].remedy == "run: fleet migrate"
+    assert findings["migrations"].remedy == "run as the role that owns the tables: fleet migrate"
     assert not findings["migrations"].ok
 
 
@@ -125,8 +133,6 @@ def test_roles_that_may_delete_audit_events_are_faults(home: Path) -> None:
 
 
 def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env = environ(DATABASE_URL="postgresql://127.0.0.1:1/none", FLOWER_PORT=str(taken.getsockname()[1]))
         findings = {f.check: f for f in examine(env, home)}
@@ -148,6 +154,77 @@ def test_weak_secret_is_a_fault_that_names_it_and_its_length(home: Path) -> None
     assert fault.seen == "CRON_SECRET has 17 characters; CRON_SECRET_PREVIOUS has 31 characters"
     assert "32 or more" in fault.remedy
     assert "s3cret" not in fault.seen + fault.remedy
+
+
+def find_fault(url: str) -> DoctorCheck:
+    """Return the only finding about the broker at ``url``, which is a fault."""
+    (fault,) = check_broker(url)
+    assert (fault.check, fault.ok) == ("broker", False)
+    return fault
+
+
+def test_a_broker_without_memory_is_a_fault_although_it_answers(broker_url: str) -> None:
+    with redis.Redis.from_url(broker_url) as broker:
+        broker.config_set("maxmemory", "200kb")
+        try:
+            fault, milliseconds = find_fault(broker_url), ping(2.0, broker_url)
+        finally:
+            broker.config_set("maxmemory", 0)
+        assert broker.keys() == []
+
+    assert re.search(r"takes no message .*used_memory [1-9.]+ MB of maxmemory 0\.2 MB$", fault.seen)
+    assert "raise maxmemory" in fault.remedy
+    assert milliseconds is None
+    assert ping(2.0, broker_url) is not None
+
+
+def test_each_fault_of_the_broker_names_the_server_and_has_its_remedy(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_broker, "_SECONDS", 0.1)
+    server = describe_server(broker_url)
+    refused = find_fault(f"redis://ada:wrong-word@{server}")
+    away = find_fault("redis://127.0.0.1:1/0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        frozen = [find_fault(f"{scheme}://{address}/0") for scheme in ("redis", "amqp")]
+
+    assert refused.seen.startswith(f"the broker at {server} refuses the connection: ")
+    assert refused.remedy == "check BROKER_URL"
+    assert away.seen.startswith("the broker at 127.0.0.1:1/0 is not reachable: ")
+    assert away.remedy == "start it, or check the host and port of BROKER_URL"
+    for fault in frozen:
+        seen = f"the broker at {address}/0 accepts connections and gave no answer within 0.1 s"
+        assert (fault.seen, fault.remedy) == (seen, "it hangs: restart it")
+
+
+def test_each_fault_of_the_database_names_the_server_and_has_its_remedy(engine: Engine, home: Path) -> None:
+    def find_database(url: str) -> dict[str, DoctorCheck]:
+        settings = read_settings(environ(DATABASE_URL=url))
+        return {found.check: found for found in (*check_database(settings), *check_pooler(settings))}
+
+    url = get_settings().database_url
+    login, _, server = url.rpartition("@")
+    read_only = find_database(f"{url}?options=-c%20default_transaction_read_only%3Don")
+    refused = find_database(f"{login}wrong@{server}")
+
+    assert (
+        "is read-only (default_transaction_read_only is on): webhooks get 503" in read_only["database"].seen
+    )
+    assert not read_only["database"].ok
+    assert "promote it" in read_only["database"].remedy
+    assert read_only["migrations"].ok
+    assert refused["database"].seen.startswith(f"the database at {server} refuses the connection: ")
+    assert refused["database"].remedy == "check DATABASE_URL"
+    assert refused.keys() == {"database"}, "nothing is known of a pooler"
+
+
+def test_the_remedy_names_fleet_up_only_with_the_settings_of_an_embedded_fleet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "fleet up" not in find_fault("redis://127.0.0.1:1/0").remedy
+    monkeypatch.setenv(EXPORTED, "BROKER_URL")
+    assert find_fault("redis://127.0.0.1:1/0").remedy == "start it with: fleet up"
 
 
 def test_a_broker_that_may_delete_messages_is_a_fault(broker_url: str) -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from services.core.clock import utc_now
 from services.jobs.conditions import count_conditions
@@ -107,6 +107,21 @@ def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: En
     finally:
         with owner_engine.begin() as connection:
             connection.execute(text("alter table elsewhere rename to inbound_events"))
+
+
+def test_a_read_only_database_is_missing_because_no_webhook_can_be_recorded(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+    option = {"options": "-c default_transaction_read_only=on"}
+    read_only = create_engine(engine.url, connect_args=option)
+    try:
+        probe = open_probe(read_only, deadline_seconds=1.5)
+        health, is_ready = probe.read(), probe.is_ready()
+    finally:
+        read_only.dispose()
+
+    assert classify_health(health, utc_now()) == ("unavailable", True, ["database"])
+    assert not is_ready
 
 
 def test_slow_backlog_count_is_not_a_missing_database(engine: Engine) -> None:

@@ -14,8 +14,10 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from services.core.broker_probe import ping
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.fleet.doctor_broker import check_broker
 from services.ledger.topics import QUEUES
 from tests.chaos.faults import FAULTS, Fault, Outages
 from tests.chaos.fleet import Chaos, open_chaos
@@ -194,6 +196,19 @@ def test_flower_shows_the_queues_by_the_management_api(chaos: Chaos) -> None:
     assert [queue for queue in QUEUES if f">{queue}<" not in read_page()] == []
     # Without the API there is only the number of messages; RabbitMQ has the others after some seconds.
     wait_until(lambda: read_page().count("&mdash;") < 4 * len(QUEUES), "figures of the management API")
+
+
+def test_a_memory_alarm_is_a_fault_although_the_broker_answers(rabbitmq: RabbitMQ) -> None:
+    rabbitmq.control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        wait_until(lambda: ping(1.0, rabbitmq.url) is None, "the alarm")
+        (fault,) = check_broker(rabbitmq.url)
+    finally:
+        rabbitmq.control("set_vm_memory_high_watermark", "0.4")
+
+    assert "takes no message" in fault.seen
+    assert "rabbitmqctl list_alarms" in fault.remedy
+    wait_until(lambda: ping(1.0, rabbitmq.url) is not None, "the end of the alarm")
 
 
 @pytest.mark.usefixtures("chaos")

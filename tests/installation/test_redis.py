@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from services.core import broker
+from services.core import broker_probe
 from services.core.sentinel import parse_sentinel_url
 from services.core.sentinel_client import SentinelClient, find_address
 from services.core.settings import get_settings
@@ -206,10 +206,10 @@ def test_sentinels_and_their_master_are_reached_with_tls(tmp_path: Path) -> None
         host = f"127.0.0.1:{sentinel.port}"
         plain = f"sentinel://:{Redis.password}@{host}/0?master=fleet&sentinel_password={Sentinel.password}"
         trusted = f"{plain}&ssl_ca_certs={tls['tls-ca-cert-file']}"
-        wait_until(lambda: broker.ping(2.0, trusted) is not None, "the master answers")
-        assert broker.ping(2.0, f"{plain}&ssl_cert_reqs=none&ssl_check_hostname=false") is not None
-        assert broker.ping(2.0, f"{plain}&ssl_cert_reqs=required") is None
-        assert broker.ping(2.0, plain) is None
+        wait_until(lambda: broker_probe.ping(2.0, trusted) is not None, "the master answers")
+        assert broker_probe.ping(2.0, f"{plain}&ssl_cert_reqs=none&ssl_check_hostname=false") is not None
+        assert broker_probe.ping(2.0, f"{plain}&ssl_cert_reqs=required") is None
+        assert broker_probe.ping(2.0, plain) is None
         redis_url = master.url.replace("redis://", "rediss://")
-        assert broker.ping(2.0, f"{redis_url}?ssl_ca_certs={tls['tls-ca-cert-file']}") is not None
-        assert broker.ping(2.0, redis_url) is None
+        assert broker_probe.ping(2.0, f"{redis_url}?ssl_ca_certs={tls['tls-ca-cert-file']}") is not None
+        assert broker_probe.ping(2.0, redis_url) is None

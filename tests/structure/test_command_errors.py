@@ -10,13 +10,15 @@ from click.testing import CliRunner
 from psycopg import Error
 from psycopg import OperationalError as PsycopgError
 from psycopg.errors import UndefinedColumn, UndefinedTable
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from services.cli.base import CommandGroup
 from services.cli.main import main
-from services.cli.server_errors import describe_database_error
+from services.cli.server_errors import describe_broker_error, describe_database_error
 from services.cli.usage import PlainCommand, SuggestingGroup
-from services.core.errors import InputInvalid, ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError, describe_server
+from services.core.settings import get_settings
 from tasks import commands
 from tests.structure.test_command_options import CELERYS, COMMANDS
 from tests.structure.test_examples import walk
@@ -98,6 +100,45 @@ def test_an_error_of_the_connection_says_what_to_check(engine: object, reason: s
     fault = OperationalError("", {}, PsycopgError(reason))
 
     assert f"{reason}. {advice}" in describe_database_error(fault)
+
+
+@pytest.mark.parametrize(
+    ("reason", "what", "advice"),
+    [
+        (
+            "Command # 1 (LLEN ops) of pipeline caused error: command not allowed when used memory > "
+            "'maxmemory'.",
+            "takes no message",
+            "Raise maxmemory",
+        ),
+        ("OOM command not allowed when used memory > 'maxmemory'", "takes no message", "Raise maxmemory"),
+        ("it blocks connections that send: a memory or disk alarm", "takes no message", "list_alarms"),
+        ("MISCONF Redis is configured to save RDB snapshots", "takes no message", "free space"),
+        ("You can't write against a read only replica.", "takes no message", "the master"),
+        ("invalid username-password pair or user is disabled.", "refuses the connection", "Check BROKER_URL"),
+        ("NOPERM User ada has no permissions: not allowed", "refuses the connection", "Check BROKER_URL"),
+        ("Error 111 connecting to 127.0.0.1:1. Connection refused.", "is not reachable", "Is the fleet up?"),
+    ],
+)
+def test_an_error_of_the_broker_says_what_to_do(engine: object, reason: str, what: str, advice: str) -> None:
+    error = describe_broker_error(ConnectionError(reason))
+
+    assert error.startswith(f"the broker at {describe_server(get_settings().broker_url)} ")
+    assert what in error
+    assert advice in error
+    assert "Check BROKER_URL" not in error or advice == "Check BROKER_URL"
+
+
+def test_a_database_that_is_read_only_is_named_with_its_cause_and_what_to_do(engine: Engine) -> None:
+    with pytest.raises(DBAPIError) as fault, engine.connect() as tx:
+        tx.exec_driver_sql("set transaction read only")
+        tx.exec_driver_sql("update heartbeats set at = at")
+    error = describe_database_error(fault.value)
+
+    server = describe_server(get_settings().database_url)
+    assert error.startswith(f"the database at {server} is read-only: cannot execute UPDATE in a read-only ")
+    assert "If it is a standby, promote it" in error
+    assert "default_transaction_read_only" in error
 
 
 def test_every_command_is_of_the_kind_that_prints_its_usage() -> None:
