@@ -29,6 +29,7 @@ from services.conversations.backfill_job import describe_backfill
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import InputInvalid, Misconfigured, WorkError
+from services.core.times import format_time
 from services.shops.connections import recorded_calls
 from services.shops.shops import Shop, list_shops
 
@@ -54,6 +55,7 @@ def command() -> None:
     show_default=True,
     help="Calls and messages that are recorded together.",
 )
+@click.option("--again", is_flag=True, help="Also read the days that an earlier run has read.")
 @click.option("--ai", is_flag=True, help="Also plan the summaries by AI that calls of these days lack.")
 @click.option("--vectors", is_flag=True, help="Also plan the vectors that conversations of these days lack.")
 @dry_run_option
@@ -63,6 +65,7 @@ def backfill(
     shop: str,
     days: int,
     batch_size: int,
+    again: bool,
     ai: bool,
     vectors: bool,
     dry_run: bool,
@@ -73,18 +76,20 @@ def backfill(
 
     Reads each shop with a quo-key, or one. The job conversations-backfill does the same every night. An
     interrupted run continues at the day where it stopped; a run that begins as far back as an earlier one
-    reads only what is new since. Workers process these events like others, so a call has the same row and
-    the same place on its page however it came. Waits as long as Quo's rate limit demands. Exit code 1 if Quo
-    cannot be read, or an object cannot.
+    reads only what is new since, and prints so; with --again it reads all days. Workers process these events
+    like others, so a call has the same row and the same place on its page however it came. Waits as long as
+    Quo's rate limit demands. Exit code 1 if Quo cannot be read, or an object cannot.
 
     \b
     Examples:
       fleet conversations backfill --days 30 --batch-size 5
+      fleet conversations backfill --shop harbour --days 30 --again
       fleet conversations backfill --shop harbour --days 30 --ai --vectors
       fleet conversations backfill --shop harbour --days 90 --dry-run
     """
     now = utc_now()
     documents: list[dict[str, Any]] = []
+    notes: list[str] = []
     faults: list[WorkError] = []
     uses = [use for use, is_wanted in ((SUMMARIES, ai), (VECTORS, vectors)) if is_wanted]
     shops = _list_shops_with_quo(shop)
@@ -92,11 +97,18 @@ def backfill(
         check_uses(stored, uses)
     for stored in shops:
         counts = BackfillCounts()
-        fault = _backfill_shop(stored, counts, now - timedelta(days=days), batch_size, actor, is_dry=dry_run)
+        since, options = now - timedelta(days=days), {"is_dry": dry_run, "is_again": again}
+        fault = _backfill_shop(stored, counts, since, batch_size, actor, **options)
         numbers = {"synced": counts.synced, "skipped": counts.skipped, "failed": counts.failed}
-        numbers |= {use: plan_use(stored, now - timedelta(days=days), use, is_dry=dry_run) for use in uses}
+        numbers |= {use: plan_use(stored, since, use, is_dry=dry_run) for use in uses}
         state = fault.code if fault else "complete"
-        documents.append({"shop": stored.slug, "state": state, **numbers, "events": dict(counts.topics)})
+        times = {"read_from": counts.read_from, "earlier_run_until": counts.earlier_until}
+        events = dict(counts.topics)
+        documents.append({"shop": stored.slug, "state": state, **numbers, "events": events, **times})
+        if counts.read_from and counts.earlier_until:
+            begins, until = (format_time(at, stored.zone) for at in (counts.read_from, counts.earlier_until))
+            read = f"read from {begins}; an earlier run read up to {until}"
+            notes.append(f"{stored.slug}: {read}, `--again` reads those days too")
         faults += [fault] if fault else []
     if as_json:
         print_json({"at": now, "dry_run": dry_run, "shops": documents})
@@ -104,6 +116,8 @@ def backfill(
         title = "Would be recorded" if dry_run else ""
         columns = ("shop", "state", "synced", "skipped", "failed", *uses)
         print_table(title, columns, [[one[name] for name in columns] for one in documents], "")
+        for note in notes:
+            click.echo(note)
     if faults:
         raise faults[0]
     if any(one["failed"] for one in documents):
@@ -132,8 +146,9 @@ def _has_key(tx: Connection, shop_id: int) -> bool:
 
 
 def _backfill_shop(
-    shop: Shop, counts: BackfillCounts, since: datetime, batch_size: int, actor: str, *, is_dry: bool
-) -> WorkError | None:
+    shop: Shop, counts: BackfillCounts, since: datetime, batch_size: int, actor: str, *, is_dry: bool,
+    is_again: bool,
+) -> WorkError | None:  # fmt: skip
     """Fill ``counts``; return the error that ended the reading, if any. What was recorded is in the audit."""
     author, fault = audit_author(actor), None
     with ListProgress() as progress:
@@ -146,7 +161,7 @@ def _backfill_shop(
             with recorded_calls(shop.id):
                 backfill_conversations(
                     shop.id, since, utc_now(), author["request_id"], batch_size=batch_size, is_dry=is_dry,
-                    counts=counts, progress=progress, pause=pause,
+                    is_again=is_again, counts=counts, progress=progress, pause=pause,
                 )  # fmt: skip
         except WorkError as raised:
             fault = raised

@@ -1,7 +1,8 @@
 """Backfill of calls and messages: records what Quo lists and the ledger lacks, as webhooks do.
 
 The window is read in slices of a day, oldest first. The cursor moves after each slice, so that a later run
-with the same or a later start continues there. Each start that goes further back has a cursor of its own.
+with the same or a later start continues there. A start further back, or after the cursor, has a cursor of its
+own.
 """
 
 import logging
@@ -55,12 +56,15 @@ Progress = Callable[[str, int, int | None], None]
 @dataclass
 class BackfillCounts:
     """Calls and messages: ``synced`` lacked something that is recorded now, ``skipped`` lacked nothing,
-    ``failed`` cannot be read. ``topics`` counts the recorded events."""
+    ``failed`` cannot be read. ``topics`` counts the recorded events. The lists were read from ``read_from``
+    on; ``earlier_until`` is the end of an earlier run that read what is before."""
 
     synced: int = 0
     skipped: int = 0
     failed: int = 0
     topics: Counter[str] = field(default_factory=Counter)
+    read_from: datetime | None = None
+    earlier_until: datetime | None = None
 
 
 def backfill_conversations(
@@ -71,6 +75,7 @@ def backfill_conversations(
     *,
     batch_size: int = BATCH_SIZE,
     is_dry: bool = False,
+    is_again: bool = False,
     counts: BackfillCounts | None = None,
     progress: Progress = lambda _name, _done, _total: None,
     pause: Callable[[timedelta], object] = lambda length: time.sleep(length.total_seconds()),
@@ -79,13 +84,16 @@ def backfill_conversations(
     """Record each call and message created in [``since``, ``now``) that the ledger lacks, with its parts.
 
     ``batch_size`` objects are recorded in one transaction. Starts at the cursor if an earlier run began as
-    far back. ``is_dry`` only counts; ``pause`` waits for Quo's rate limit. Raises ``Misconfigured`` without a
-    quo-key, and the ``WorkError`` of a call to Quo: the next run continues from the cursor.
+    far back and the run is not ``is_again``. ``is_dry`` only counts; ``pause`` waits for Quo's rate limit.
+    Raises ``Misconfigured`` without a quo-key, and the ``WorkError`` of a call to Quo: the next run continues
+    from the cursor.
     """
     counts = counts or BackfillCounts()
     with transaction() as tx:
         key = find_quo_key(tx, shop_id)
-        stream, starts = _find_start(tx, shop_id, since)
+        stream, cursor = _find_cursor(tx, shop_id, since)
+    starts = since if is_again or cursor is None else max(since, cursor - OVERLAP)
+    counts.read_from, counts.earlier_until = starts, cursor if starts > since else None
     if not key:
         raise Misconfigured(
             "quo.no_key", "the shop has no quo-key: `fleet shops secret SHOP quo-key --stdin`"
@@ -111,18 +119,18 @@ def backfill_conversations(
     return counts
 
 
-def _find_start(tx: Connection, shop_id: int, since: datetime) -> tuple[str, datetime]:
-    """Return the stream that covers ``since``, and where to begin: at its cursor, or at ``since``."""
+def _find_cursor(tx: Connection, shop_id: int, since: datetime) -> tuple[str, datetime | None]:
+    """Return the stream that covers ``since`` and its cursor, or a new stream and None."""
     day = since.date().isoformat()
     known = {
         name.removeprefix(STREAM): until
         for name, until in list_cursors(tx, shop_id, PROVIDER, STREAM).items()
     }
-    covering = [(until, first) for first, until in known.items() if first <= day]
+    covering = [(until, first) for first, until in known.items() if first <= day and until >= since]
     if not covering:
-        return f"{STREAM}{day}", since
+        return f"{STREAM}{day}", None
     until, first = max(covering)
-    return f"{STREAM}{first}", max(since, until - OVERLAP)
+    return f"{STREAM}{first}", until
 
 
 def _plan_slices(begins: datetime, ends: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -273,21 +273,17 @@ def test_the_command_reports_each_shop_and_ends_with_1_if_one_cannot_be_read(
     fill(sandbox, calls=[call(1, utc_now() - timedelta(hours=3), answeredAt=None)])
     done = run("conversations", "backfill", "--days", "2", "--json")
     assert done.exit_code == 0, done.output
-    document = json.loads(done.stdout)["shops"]
-    assert document == [
-        {
-            "shop": "acme",
-            "state": "complete",
-            "synced": 1,
-            "skipped": 0,
-            "failed": 0,
-            "events": {"call.completed": 1},
-        }
-    ]
+    (document,) = json.loads(done.stdout)["shops"]
+    assert (document.pop("read_from") < stamp(utc_now()), document.pop("earlier_run_until")) == (True, None)
+    counts = {"synced": 1, "skipped": 0, "failed": 0, "events": {"call.completed": 1}}
+    assert document == {"shop": "acme", "state": "complete"} | counts
     with transaction(engine) as tx:
         assert (
             tx.scalar(text("select count(*) from audit_events where action = 'conversations.backfill'")) == 1
         )
+    again = run("conversations", "backfill", "--days", "2")
+    assert "acme: read from " in again.output
+    assert "`--again` reads those days too" in again.output
     fill(sandbox, fail_next={"status": 401, "count": 1})
     refused = run("conversations", "backfill", "--days", "2")
     assert refused.exit_code == 1

@@ -80,10 +80,12 @@ def test_the_cache_is_refreshed_and_one_key_is_rebuilt(acme: NotionShop) -> None
 
 
 def test_missing_history_is_read_again(acme: NotionShop) -> None:
-    acme.control_quo(calls=[call(5, utc_now() - timedelta(hours=1))], limit=0)
+    assert run("conversations", "backfill", "--days", "30").exit_code == 0
+    acme.control_quo(calls=[call(5, utc_now() - timedelta(days=10))], limit=0)
     shown = follow(acme, "Run the backfill again")
     counts = [one for one in shown if isinstance(one, int)]
 
+    assert all(re.search(r"complete +1 ", str(one)) for one in shown[1:3])
     assert counts == [0, 1, 0]
     assert len(acme.pages()) == 1
 
