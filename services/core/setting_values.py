@@ -39,8 +39,14 @@ def parse_flag(raw: str) -> bool:
 
 
 def check(is_right: Callable[[str], bool], fault: str, raw: str) -> str:
+    """Return ``raw`` if it is right; raise ``SettingsInvalid`` with ``fault`` if not.
+
+    ``fault`` may name ``{raw}``, its ``{length}``, or of a URL the ``{scheme}``, which is no secret.
+    """
     if not is_right(raw):
-        raise SettingsInvalid(fault.format(raw=repr(raw), length=len(raw)))
+        scheme, has_one, _ = raw.partition("://")
+        named = f"begins with {scheme}://, it" if has_one and scheme.isalnum() and len(scheme) < 20 else ""
+        raise SettingsInvalid(fault.format(raw=repr(raw), length=len(raw), scheme=named).replace("  ", " "))
     return raw
 
 

@@ -82,12 +82,13 @@ def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | 
 
 _port = partial(parse_whole, 1, 65535)
 _NEVER = ", or 0: never"
-_postgres = partial(check, is_postgres, " should begin with postgresql://")
-_direct_url = partial(check, lambda raw: not raw or is_postgres(raw), " should begin with postgresql://")
+_POSTGRES = " {scheme} should begin with postgresql://"
+_postgres = partial(check, is_postgres, _POSTGRES)
+_direct_url = partial(check, lambda raw: not raw or is_postgres(raw), _POSTGRES)
 _broker = partial(
     check,
     is_broker,
-    f" should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
+    f" {{scheme}} should begin with one of {', '.join(scheme + '://' for scheme in BROKER_SCHEMES)}",
 )
 _archive_role = partial(
     check, is_archive_role, " should be like postgresql://archive_role:password@host/database"
@@ -97,7 +98,9 @@ _secret_key = partial(
     lambda raw: len(raw) >= SHORTEST_SECRET,
     f" is too short ({{length}}): it needs at least {SHORTEST_SECRET} characters",
 )
-_smtp = partial(check, is_smtp, f" should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
+_smtp = partial(
+    check, is_smtp, f" {{scheme}} should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host"
+)
 _sender = partial(
     check,
     lambda raw: is_mail_address(parseaddr(raw)[1]),

@@ -4,6 +4,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -35,6 +37,8 @@ _IMPORTED = (
 """Imported before the checks: of two threads that import a package, one may see it half imported."""
 _URLS = ("DATABASE_URL", "BROKER_URL")
 """Settings of a person that ``fleet up`` uses too, or that differ from those of the fleet by intention."""
+_ALMOST = 0.9
+"""How similar a misspelled name is to that of a setting."""
 SECONDS = 30.0
 """All checks run at once and end within this time."""
 
@@ -57,13 +61,23 @@ def examine(environ: Mapping[str, str], home: Path, on_wait: OnWait | None = Non
     ]
     seen = "; ".join(short) or "long enough, or not set"
     remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
-    findings.append(DoctorCheck("settings", True, "complete"))
+    findings += [DoctorCheck("settings", True, "complete"), *_misspelled(environ)]
     findings.append(DoctorCheck("machine secrets", not short, seen, remedy))
     if (archive := urlsplit(settings.archive_url)).scheme == "file":
         findings.append(_disk("archive disk", Path(unquote(archive.path))))
     for needed in _IMPORTED:
         import_module(needed)
     return findings + run_checks(_list_checks(settings, running=owner is not None), SECONDS, on_wait=on_wait)
+
+
+def _misspelled(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
+    """Note each variable that is no setting and has almost the name of one: every process ignores it."""
+    names = {one.name.upper() for one in fields(Settings)}
+    for name in sorted(environ.keys() - names):
+        meant = get_close_matches(name, names, 1, _ALMOST) if name.removesuffix("_FILE") not in names else []
+        if meant:
+            seen = f"{name} is no setting"
+            yield DoctorCheck("settings", True, seen, f"did you mean {meant[0]}?", is_note=True)
 
 
 def _list_checks(settings: Settings, *, running: bool) -> dict[str, Check]:

@@ -86,7 +86,13 @@ def test_urls_of_several_servers_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("MIGRATE_DATABASE_URL", "mysql://owner:hidden@db/x", "should begin with postgresql://"),
+        (
+            "MIGRATE_DATABASE_URL",
+            "mysql://owner:hidden@db/x",
+            "begins with mysql://, it should begin with postg",
+        ),
+        ("BROKER_URL", "kafka://hidden", "begins with kafka://, it should begin with one of redis://"),
+        ("BROKER_URL", "hidden", " should begin with one of redis://"),
         ("DATABASE_URL", "postgresql://app:hidden@db:port/x", "is not a URL: its port"),
         ("BIND_ADDRESS", "localhost", "'localhost' should be an address such as 127.0.0.1"),
         ("FLEET_TIMEZONE", "America", "should be an IANA name"),

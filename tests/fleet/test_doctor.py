@@ -50,6 +50,16 @@ def test_user_is_that_of_the_process_whatever_its_environment_names(monkeypatch:
     assert _user().seen.startswith(getpwuid(os.geteuid()).pw_name)
 
 
+def test_a_variable_with_almost_the_name_of_a_setting_is_a_note(home: Path) -> None:
+    given = environ(BIND_ADRESS="0.0.0.0", SECRET_KEY_FILE="/run/x", HTTP_PROXY="x", FLEET_PROCESS="x")  # noqa: S104
+
+    found = [one for one in examine(given | {"DATABASE_URL": "postgresql://x"}, home) if one.is_note]
+
+    assert [(one.seen, one.remedy) for one in found if one.check == "settings"] == [
+        ("BIND_ADRESS is no setting", "did you mean BIND_ADDRESS?")
+    ]
+
+
 def test_all_wrong_settings_are_reported_together(home: Path) -> None:
     (fault,) = [f for f in examine({"INGRESS_PORT": "many"}, home) if f.check == "settings"]
 
