@@ -24,6 +24,11 @@ select current_user as name, tableowner as owner,
   from pg_tables where schemaname = 'public' and tablename = 'audit_events'
 """
 
+_FIND_FLOOR_OWNER = """
+select r.rolname, r.rolcanlogin from pg_proc p join pg_roles r on r.oid = p.proowner
+ where p.oid = 'public.floor_sync(jsonb)'::regprocedure
+"""
+
 
 @contextmanager
 def open_database(url: str) -> Iterator["Connection"]:
@@ -85,6 +90,7 @@ def check_database(settings: Settings) -> Iterator[DoctorCheck]:
             if at == head:
                 yield check_processes(tx)
                 yield from _application_role(tx)
+                yield _shop_floor_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
         found, remedy = explain_database_fault(error, settings.database_url, _CONNECT_SECONDS)
@@ -136,6 +142,17 @@ def _application_role(tx: "Connection") -> Iterator[DoctorCheck]:
         "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
     )
     yield DoctorCheck("audit", not excess, seen, remedy)
+
+
+def _shop_floor_role(tx: "Connection") -> DoctorCheck:
+    """The functions that write stages should belong to a role without login; else it is noted."""
+    name, can_login = tx.exec_driver_sql(_FIND_FLOOR_OWNER).one()
+    seen = f"its functions belong to {name}, which {'can' if can_login else 'cannot'} log in"
+    remedy = (
+        "create role shopfleet_floor nologin; grant shopfleet_floor to the owner of the tables; "
+        "then run: fleet migrate"
+    )
+    return DoctorCheck("shop floor", True, seen, remedy, is_note=can_login)
 
 
 def _archive_role(url: str) -> DoctorCheck:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from pwd import getpwuid
 
+import psycopg
 import pytest
 import redis
 from click.testing import CliRunner
@@ -140,6 +141,15 @@ def test_roles_that_may_delete_audit_events_are_faults(home: Path) -> None:
         assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=owner)["archive role"] is False
         wrong = archive.replace("shopfleet_archive:", "shopfleet_archive:x")
         assert check_roles(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=wrong)["archive role"] is False
+
+        def find_floor() -> tuple[bool, str]:
+            (found,) = (f for f in examine(environ(DATABASE_URL=app), home) if f.check == "shop floor")
+            return found.is_note, found.seen
+
+        assert find_floor() == (False, "its functions belong to shopfleet_floor, which cannot log in")
+        with psycopg.connect(owner, autocommit=True) as tx:
+            tx.execute("alter function floor_sync(jsonb) owner to shopfleet_owner")
+        assert find_floor() == (True, "its functions belong to shopfleet_owner, which can log in")
 
 
 def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
