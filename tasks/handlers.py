@@ -30,6 +30,7 @@ from services.ledger.replay import review_events
 from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
 from services.mail.events import ingest_mail_events
 from services.mail.send import MailSendHandler
+from services.outreach.consents import withdraw_reported
 from services.outreach.handler import compose_segments
 from services.outreach.job import start_series
 from services.payments.event_fetch import EventFetchHandler
@@ -97,6 +98,7 @@ TRANSACTIONAL: Mapping[str, TransactionalHandler] = {
     "interaction_enrich": plan_ai_work,
     "interaction_note": note_pages,
     "mail_event": ingest_mail_events,
+    "consent_withdraw": withdraw_reported,
     "event_review": review_events,
     "bulk_action": run_bulk_actions,
     "letter_send": send_letters,

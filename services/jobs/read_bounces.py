@@ -83,6 +83,6 @@ def _store(tx: Connection, item: WorkItem, reports: Sequence[DeliveryReport], no
     }
     inserted = insert_events(tx, events.values())
     new = [event for event in events.values() if event.key in inserted]
-    audit = apply_events(tx, new, now)
+    audit = apply_events(tx, new, now).audit
     append_all(tx, [entry._replace(work_id=None) for entry in audit], now)
     return len(new)

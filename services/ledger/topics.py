@@ -114,6 +114,8 @@ _ALL = (
     replace(_LONG, name="reconcile", queue="reconciliation", tries=8, backoff_base=timedelta(seconds=30)),
     Topic(name="mail_send", queue="email", batch_size=400, calls_at_once=64),
     replace(_INGEST, name="mail_event", queue="email"),
+    # One address of a transaction: two of them lock people in one order.
+    replace(_INGEST, name="consent_withdraw", queue="email", batch_size=1),
     Topic(name="event_fetch", queue="sync", batch_size=32, shop_cap=16),
     Topic(name="uninstall_confirm", queue="sync", batch_size=16),
     replace(_LONG, name="privacy_export", queue="ops"),

@@ -28,6 +28,7 @@ from services.providers.mail_event_payload import (
     DELIVERED,
     DROPPED,
     SOFT_BOUNCED,
+    UNSUBSCRIBED,
     MailEvent,
     find_resend_event,
     list_sendgrid_events,
@@ -87,6 +88,17 @@ select address_hash, mail_id, min(at) as at from mail_events
 
 EventKey = tuple[int | None, str, str]
 
+WITHDRAW_TOPIC = "consent_withdraw"
+"""The topic of the work that withdraws the consents of the people with an address at a shop."""
+
+
+class AppliedEvents(NamedTuple):
+    """The audit entries of mails, the withdrawals to make, and the events whose mail is unknown."""
+
+    audit: Sequence[AuditEntry] = ()
+    new_work: Sequence[NewWork] = ()
+    unknown: Collection[EventKey] = ()
+
 
 class AccountEvent(NamedTuple):
     """An event with the work that has it and the account (a shop, or None for the fleet's) that signed it."""
@@ -140,14 +152,15 @@ def ingest_mail_events(tx: Connection, items: Sequence[WorkItem], now: datetime)
         else:
             outcomes[one.item.id] = Done("duplicate")
     outcomes |= {one.item.id: Done(one.event.kind) for one in fresh}
-    audit = apply_events(tx, fresh, now)
-    return HandlerResult([outcomes[item.id] for item in items], new_work, audit)
+    applied = apply_events(tx, fresh, now)
+    new_work += applied.new_work
+    return HandlerResult([outcomes[item.id] for item in items], new_work, applied.audit)
 
 
-def apply_events(tx: Connection, events: Sequence[AccountEvent], now: datetime) -> list[AuditEntry]:
-    """Store the events in the outbox and suppress addresses; return the audit entries of the mails."""
+def apply_events(tx: Connection, events: Sequence[AccountEvent], now: datetime) -> AppliedEvents:
+    """Store the events in the outbox and suppress addresses; return what follows."""
     if not events:
-        return []
+        return AppliedEvents()
     mails = _match_mails(tx, events)
     soft = {
         (mail.shop_id, normalize_address(mail.recipient))
@@ -180,8 +193,10 @@ def apply_events(tx: Connection, events: Sequence[AccountEvent], now: datetime) 
     if marked:
         tx.exec_driver_sql(_MARK_MAILS, arrays("id delivered_at bounced_at complained_at", marked))
     found += _plan_soft_suppressions(tx, soft)
-    record_suppressions(tx, found, now, by=TOPIC, request_id=events[0].item.request_id)
-    return audit
+    request_id = events[0].item.request_id
+    record_suppressions(tx, found, now, by=TOPIC, request_id=request_id)
+    unknown = {one.key for one, mail in zip(events, mails, strict=True) if mail is None}
+    return AppliedEvents(audit, _plan_withdrawals(found, request_id), unknown)
 
 
 def _read(item: WorkItem, event: MailEvent, now: datetime) -> AccountEvent:
@@ -250,6 +265,21 @@ def _plan_suppression(one: AccountEvent, mail: Row[Any] | None) -> list[Suppress
     if event.cause in (BOUNCED, COMPLAINED) and is_mail_address(event.address):
         return [Suppression(one.account, event.address, event.cause, source)]
     return []
+
+
+def _plan_withdrawals(found: Sequence[Suppression], request_id: str) -> list[NewWork]:
+    """Return the work for people who unsubscribed or complained: it locks people before suppressions."""
+    return [
+        NewWork(
+            shop_id=one.shop_id,
+            topic=WITHDRAW_TOPIC,
+            key=hash_address(one.shop_id, normalize_address(one.address)),
+            payload={"address": one.address, "source": one.source},
+            request_id=request_id,
+        )
+        for one in found
+        if one.shop_id is not None and one.reason in (COMPLAINED, UNSUBSCRIBED)
+    ]
 
 
 def _plan_soft_suppressions(

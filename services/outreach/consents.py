@@ -1,13 +1,17 @@
 """Withdraws consent: at once, also for mails that wait in the outbox."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Unpack
 
 from sqlalchemy import Connection
 
 from services.audit.append import Author, Mutation, append_change
+from services.core.counts import format_count
 from services.core.pg_arrays import int_array
+from services.ledger.work import Done, HandlerResult, WorkItem
 from services.mail.suppressions import suppress
+from services.outreach.people import find_ids
 
 UNSUBSCRIBED = "unsubscribed"
 """The reason of the suppression of an address."""
@@ -44,3 +48,15 @@ def withdraw(
         ]
         append_change(tx, "outreach.unsubscribe", {shop_id: mutations}, **author)
     return withdrawn
+
+
+def withdraw_reported(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+    """Withdraw the consents of the people whose address unsubscribed or complained at a mail service."""
+    outcomes = []
+    for item in items:
+        address, source = (str(item.payload.get(name) or "") for name in ("address", "source"))
+        ids = find_ids(tx, item.shop_id, address) if address else []
+        author: Author = {"now": now, "by": item.topic, "request_id": item.request_id}
+        count = withdraw(tx, item.shop_id, ids, source, **author) if ids else 0
+        outcomes.append(Done(format_count(count, "consent")))
+    return HandlerResult(outcomes)

@@ -1,5 +1,6 @@
 """The link to unsubscribe: one click without a sign-in."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -7,6 +8,12 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 from services.ingress.app import make_flask
+from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.topics import TOPICS
+from services.outreach.consents import withdraw_reported
+from tests.fakes.mail_events import sendgrid_body, sendgrid_event
+from tests.mail.mails import mails_of
+from tests.mail.test_mail_events import receive
 from tests.outreach.audience import DAY, MAILS, NINE, Audience
 
 
@@ -60,6 +67,35 @@ def test_post_withdraws_once_and_stops_the_mail_in_the_outbox(
     entries = audience.rows("select staff_label from audit_events where action = 'outreach.unsubscribe'")
     assert entries == [("link to unsubscribe",)]
     assert audience.run("send-reminders", NINE + DAY) == {"sent": 1, "skipped": 1, "unsubscribed": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "is_withdrawn"),
+    [("unsubscribe", True), ("group_unsubscribe", True), ("spamreport", True), ("bounce", False)],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_who_unsubscribes_or_complains_at_the_mail_service_gets_nothing_without_a_new_consent(
+    audience: Audience, client: FlaskClient, event: str, is_withdrawn: bool, is_known: bool
+) -> None:
+    audience.monkeypatch.setattr("services.ledger.runner_transactional.utc_now", lambda: NINE + DAY)
+    mail = mails_of(audience.engine)[0]
+    body = sendgrid_body(sendgrid_event("e1", event, mail if is_known else None, email="Ada@Example.com"))
+    receive(audience.engine, body, shop_id=audience.shop.id)
+    runner = TransactionalRunner(audience.engine, "tests", Random(1))
+    runner.run_batch(TOPICS["consent_withdraw"], withdraw_reported)
+    is_stopped = is_withdrawn and (is_known or event == "spamreport")
+
+    people = audience.rows(
+        "select external_id, withdrawn_by from outreach_consents join outreach_people p on p.id = person_id "
+        "where withdrawn_at is not null"
+    )
+    assert people == ([("ada", "consent_withdraw")] if is_stopped else [])
+    audited = audience.rows("select staff_label from audit_events where action = 'outreach.unsubscribe'")
+    assert audited == ([("consent_withdraw",)] if is_stopped else [])
+    with audience.engine.begin() as tx:
+        tx.exec_driver_sql("delete from mail_suppressions")  # a person removes them
+    skipped = audience.run("send-reminders", NINE + DAY).get("unsubscribed", 0)
+    assert skipped == is_stopped
 
 
 def test_a_link_of_a_year_ago_works(audience: Audience, client: FlaskClient) -> None:
