@@ -14,7 +14,7 @@ from services.core.log_redaction import redact_text
 from services.core.sentry import capture_bug
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.request_stats import UNKNOWN, RequestStats
-from services.ingress.secret_cache import SecretCache, live_secrets
+from services.ingress.secret_cache import FLEET_SLUG, SecretCache, live_secrets
 from services.ingress.webhook_request import (
     PREFIX,
     HttpRequest,
@@ -201,7 +201,7 @@ class WebhookEndpoint:
 
     def _refusal(self, route: WebhookRoute, refused: WebhookRejected) -> HttpError:
         snapshot = self._secrets.snapshot
-        if route.slug not in snapshot.shop_ids:
+        if route.slug not in snapshot.shop_ids and route.slug != FLEET_SLUG:
             return HttpError(404, "unknown_shop")
         key = snapshot.keys.get((route.slug, route.secret_name))
         if key is not None and refused.code in _REFUSED_BY_NAME:

@@ -12,8 +12,9 @@ from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.work import FLEET, WorkItem
+from services.mail.account_events import AccountEvent, insert_events
 from services.mail.delivery_report import DeliveryReport, parse_report
-from services.mail.events import AccountEvent, apply_events, insert_events
+from services.mail.events import apply_events
 from services.mail.outbox import KEY_PREFIX
 from services.providers.bounce_mailbox import open_mailbox
 from services.providers.mail_event_payload import BOUNCED, MailEvent

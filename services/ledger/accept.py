@@ -185,6 +185,6 @@ def record_work(tx: Connection, new: Sequence[NewWork], now: datetime) -> list[W
 
 
 _UNREADABLE = (
-    "the signature is valid, but the body is not valid JSON for this topic: see `fleet events show`, then "
-    "discard this work, or requeue it once a new version can read the body"
+    "the signature is valid, but the body is not JSON of the form of this topic: see `fleet events show`, "
+    "then discard this work, or requeue it once a new version can read the body"
 )

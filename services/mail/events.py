@@ -5,7 +5,6 @@ state does not depend on the order, the bodies or the repetitions in which event
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -13,12 +12,21 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from services.audit.chain import AuditEntry, Mutation
-from services.core.fields import as_instant
+from services.core.fields import parse_items
 from services.core.locks import lock_objects
 from services.core.pg_arrays import arrays, text_array
 from services.core.setting_urls import is_mail_address
 from services.ledger.audit_text import audit_entry
 from services.ledger.work import FLEET, Done, HandlerResult, NewWork, Outcome, WorkItem
+from services.mail.account_events import (
+    TOPIC,
+    AccountEvent,
+    EventKey,
+    insert_events,
+    plan_event_work,
+    read_event,
+    read_payload,
+)
 from services.mail.delivery_plan import REDACTED_RECIPIENT
 from services.mail.outbox import KEY_PREFIX
 from services.mail.suppressions import Suppression, hash_address, normalize_address, record_suppressions
@@ -32,26 +40,16 @@ from services.providers.mail_event_payload import (
     MailEvent,
     find_resend_event,
     list_sendgrid_events,
+    list_unreadable,
 )
 from services.providers.mail_events import BATCH
 from services.providers.outgoing_mail import mask_address
 
-TOPIC = "mail_event"
 SOFT_BOUNCES, SOFT_WINDOW = 3, timedelta(days=7)
 """So many soft bounces of different mails in this time count as a hard one."""
 _COLUMNS = {DELIVERED: "delivered_at", COMPLAINED: "complained_at"} | dict.fromkeys(
     (BOUNCED, SOFT_BOUNCED, DROPPED), "bounced_at"
 )
-
-_INSERT = """
-insert into mail_events (shop_id, provider, event_id, kind, at, detail)
-select shop_id, provider, event_id, kind, at, detail
-  from unnest(%(shop_id)s::int[], %(provider)s::text[], %(event_id)s::text[], %(kind)s::text[],
-              %(at)s::timestamptz[], %(detail)s::text[]) as v(shop_id, provider, event_id, kind, at, detail)
- order by provider, event_id, shop_id
-on conflict on constraint uq_mail_events_event do nothing
-returning shop_id, provider, event_id
-"""
 
 _FIND_MAILS = """
 select id, shop_id, kind, recipient, token, transport, provider_id from mail_outbox
@@ -86,8 +84,6 @@ select address_hash, mail_id, min(at) as at from mail_events
  order by address_hash, at
 """
 
-EventKey = tuple[int | None, str, str]
-
 WITHDRAW_TOPIC = "consent_withdraw"
 """The topic of the work that withdraws the consents of the people with an address at a shop."""
 
@@ -100,30 +96,12 @@ class AppliedEvents(NamedTuple):
     unknown: Collection[EventKey] = ()
 
 
-class AccountEvent(NamedTuple):
-    """An event with the work that has it and the account (a shop, or None for the fleet's) that signed it."""
-
-    item: WorkItem
-    account: int | None
-    provider: str
-    event: MailEvent
-
-    @property
-    def key(self) -> EventKey:
-        return self.account, self.provider, self.event.event_id
-
-    @property
-    def at(self) -> datetime:
-        """Return the time of the event, which the body has."""
-        assert self.event.at is not None  # noqa: S101 - _read sets it
-        return self.event.at
-
-
 def ingest_mail_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Split bodies with many events, and store what the others say about their mails.
 
-    A hard bounce or a complaint suppresses the address, also if its mail is unknown. Results: ``split``, the
-    kind of the event, ``duplicate``, ``ignored``.
+    A hard bounce or a complaint suppresses the address, also if its mail is unknown. Results: ``split``
+    (with the places of elements that are no objects), the kind of the event (with ``, mail unknown``),
+    ``duplicate``, ``ignored``.
     """
     outcomes: dict[int, Outcome] = {}
     new_work: list[NewWork] = []
@@ -133,17 +111,22 @@ def ingest_mail_events(tx: Connection, items: Sequence[WorkItem], now: datetime)
     for item in items:
         outcomes[item.id] = Done("ignored")
         if item.payload:
-            fresh.append(_read_payload(item))
+            fresh.append(read_payload(item))
         elif item.event_topic == BATCH:
-            outcomes[item.id] = Done("split")
-            batches += (_read(item, event, now) for event in list_sendgrid_events(item.body))
-        elif event := find_resend_event(item.body):
-            singles.append(_read(item, event, now))
+            skipped = ", ".join(map(str, list_unreadable(item.body)))
+            outcomes[item.id] = Done(f"split, not objects: {skipped}" if skipped else "split")
+            batches += (read_event(item, event, now) for event in list_sendgrid_events(item.body))
+        else:
+            (found,) = parse_items([item.body], find_resend_event, "mail.unreadable_event")
+            if isinstance(found, MailEvent):
+                singles.append(read_event(item, found, now))
+            elif found:
+                outcomes[item.id] = found
     inserted = insert_events(tx, [*singles, *batches])
     for one in batches:
         if one.key in inserted:
             inserted.discard(one.key)
-            new_work.append(_plan_work(one))
+            new_work.append(plan_event_work(one))
     for one in singles:
         is_new = one.key in inserted
         inserted.discard(one.key)
@@ -151,8 +134,10 @@ def ingest_mail_events(tx: Connection, items: Sequence[WorkItem], now: datetime)
             fresh.append(one)
         else:
             outcomes[one.item.id] = Done("duplicate")
-    outcomes |= {one.item.id: Done(one.event.kind) for one in fresh}
     applied = apply_events(tx, fresh, now)
+    for one in fresh:
+        is_unknown = one.key in applied.unknown
+        outcomes[one.item.id] = Done(one.event.kind + ", mail unknown" * is_unknown)
     new_work += applied.new_work
     return HandlerResult([outcomes[item.id] for item in items], new_work, applied.audit)
 
@@ -197,38 +182,6 @@ def apply_events(tx: Connection, events: Sequence[AccountEvent], now: datetime) 
     record_suppressions(tx, found, now, by=TOPIC, request_id=request_id)
     unknown = {one.key for one, mail in zip(events, mails, strict=True) if mail is None}
     return AppliedEvents(audit, _plan_withdrawals(found, request_id), unknown)
-
-
-def _read(item: WorkItem, event: MailEvent, now: datetime) -> AccountEvent:
-    account = None if item.shop_id == FLEET else item.shop_id
-    if event.at is None:
-        event = MailEvent(**asdict(event) | {"at": item.event_time(now)})
-    return AccountEvent(item, account, item.event_provider, event)
-
-
-def _plan_work(one: AccountEvent) -> NewWork:
-    """Return the work of one event. It has its own data: the body, which all share, is not read again."""
-    payload = asdict(one.event) | {"at": one.at.isoformat(), "provider": one.provider}
-    request_id = one.item.request_id
-    return NewWork(
-        shop_id=one.item.shop_id, topic=TOPIC, key=one.event.event_id, payload=payload, request_id=request_id
-    )
-
-
-def _read_payload(item: WorkItem) -> AccountEvent:
-    facts = dict(item.payload)
-    provider = facts.pop("provider")
-    event = MailEvent(**facts | {"at": as_instant(facts["at"], "at")})
-    return AccountEvent(item, None if item.shop_id == FLEET else item.shop_id, provider, event)
-
-
-def insert_events(tx: Connection, events: Iterable[AccountEvent]) -> set[EventKey]:
-    """Store the ids of ``events``; return those that were never stored before."""
-    rows = [(*one.key, one.event.kind, one.at, one.event.detail) for one in events]
-    if not rows:
-        return set()
-    values = arrays("shop_id provider event_id kind at detail", rows)
-    return {tuple(row) for row in tx.exec_driver_sql(_INSERT, values)}
 
 
 def _match_mails(tx: Connection, events: Sequence[AccountEvent]) -> list[Row[Any] | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from services.core.fields import find_object
+from services.core.fields import Unreadable, find_object, read_object
 from services.core.log_redaction import redact_text
 from services.providers.delivery import find_instant, hash_body, id_text
 
@@ -69,16 +69,22 @@ class MailEvent:
 
 def list_sendgrid_events(body: bytes) -> list[MailEvent]:
     """Return the events of ``body`` that concern the delivery of a mail; opens and clicks are left out."""
-    return [event for one in parse_batch(body) or () if (event := _parse_sendgrid(one)) is not None]
+    objects = (one for one in parse_batch(body) or () if isinstance(one, dict))
+    return [event for one in objects if (event := _parse_sendgrid(one)) is not None]
 
 
 def find_resend_event(body: bytes) -> MailEvent | None:
-    """Return the event of ``body``, whose hash is its id; None if it concerns no delivery."""
-    parsed = orjson.loads(body)
+    """Return the event of ``body``, whose hash is its id; None if it concerns no delivery.
+
+    Raises ``Unreadable`` if it has no object ``data``.
+    """
+    parsed = read_object(body)
     kind = OF_RESEND.get(str(parsed.get("type")))
     if kind is None:
         return None
-    data = find_object(parsed, "data")
+    data = parsed.get("data")
+    if not isinstance(data, dict):
+        raise Unreadable("data", data, "an object")
     bounce = find_object(data, "bounce")
     if kind == BOUNCED and bounce.get("type") != "Permanent":
         kind = SOFT_BOUNCED
@@ -99,15 +105,20 @@ def find_resend_event(body: bytes) -> MailEvent | None:
     )
 
 
-def parse_batch(body: bytes) -> list[dict[str, Any]] | None:
-    """Return the events in a body of SendGrid, or None if it is not a list of objects."""
+def parse_batch(body: bytes) -> list[Any] | None:
+    """Return the elements of a body of SendGrid, or None if it is not a list or has no object among them."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(parsed, list) or not all(isinstance(one, dict) for one in parsed):
+    if not isinstance(parsed, list) or (parsed and not any(isinstance(one, dict) for one in parsed)):
         return None
     return parsed
+
+
+def list_unreadable(body: bytes) -> list[int]:
+    """Return the places, from 1, of the elements of ``body`` that are not objects: no events."""
+    return [place for place, one in enumerate(parse_batch(body) or (), 1) if not isinstance(one, dict)]
 
 
 def _parse_sendgrid(one: Mapping[str, Any]) -> MailEvent | None:
