@@ -14,7 +14,7 @@ _chosen = mmap.mmap(-1, 1)
 _applied = 0
 
 
-@control_command(args=[("level", str)], signature="|".join(LOG_LEVELS))
+@control_command(args=[("level", str)], signature=f"<{'|'.join(LOG_LEVELS)}>")
 def log_level(state: Any, level: str) -> dict[str, str]:
     """Set the log level of the worker until it restarts."""
     del state

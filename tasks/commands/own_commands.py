@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 from celery import Celery
+from celery.exceptions import CeleryCommandException
+from celery.platforms import EX_UNAVAILABLE
 from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
 
@@ -103,6 +105,25 @@ def _check_arguments(*, command: str, **_: Any) -> None:
         except (TypeError, ValueError):
             right = _NUMBERS.get(kind, "true or false")
             raise click.UsageError(f"{name}={word!r} should be {right}") from None
+
+
+def _name_nodes(app: Celery, command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``command`` whose error, if no node of -d answers, names the nodes that do."""
+
+    @wraps(command)
+    def run(*args: Any, destination: Any, **options: Any) -> Any:
+        try:
+            return command(*args, destination=destination, **options)
+        except CeleryCommandException as fault:
+            if not destination or fault.exit_code != EX_UNAVAILABLE:
+                raise
+            nodes = sorted(node for reply in app.control.ping() or () for node in reply)
+            text = (
+                f"{', '.join(destination)} does not answer; the nodes that do: {', '.join(nodes) or 'none'}"
+            )
+            raise CeleryCommandException(text, fault.exit_code) from fault
+
+    return run
 
 
 def _read_depths(queues: Collection[str]) -> dict[str, int]:
@@ -209,6 +230,8 @@ def guard_commands(app: Celery) -> None:
             command.callback = _check_first(command.callback, _check_broker)
         if name in checks:
             command.callback = _check_first(command.callback, checks[name])
+        if name in ("control", "inspect", "status"):
+            command.callback = _name_nodes(app, command.callback)
         command.invoke = report_errors(
             _explain(command.invoke, () if is_ours or name in _RUN_ON else _INPUT_ERRORS)
         )

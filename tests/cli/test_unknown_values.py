@@ -165,6 +165,7 @@ def test_an_unknown_value_of_a_command_added_to_celery_is_refused(line: str, mes
         ("call sweep --queue emial", f"'emial' {QUEUES}"),
         ("control add_consumer emial", f"queue='emial' {QUEUES}"),
         ("control log_level infos", "level='infos' should be one of debug, info, warning, error"),
+        ("control log_level", "log_level needs its arguments: <debug|info|warning|error>"),
         ("control rate_limit order_ingst 1/s", "did you mean 'order_ingest'?"),
         ("control rate_limit order_ingest", "rate_limit needs its arguments: <task_name> <rate_limit"),
         ("control pool_grow x", "n='x' should be a whole number"),

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 import redis
+from celery.platforms import EX_UNAVAILABLE
 
 from services.demo.delivery import BAD_SIGNATURE
 from services.fleet.embedded.servers import EmbeddedServers
@@ -83,6 +84,14 @@ def test_the_log_level_of_one_worker_changes_while_it_runs(fleet: JourneyFleet) 
              "-d", f"webhooks@{socket.gethostname()}", "log_level", level],
             env={**os.environ, **fleet.env}, capture_output=True, timeout=120, check=True, text=True,
         ).stdout  # fmt: skip
+
+    line = [sys.executable, "-m", "celery", "-A", "tasks", "control", "-d", "sync@HOST", "log_level", "info"]
+    refused = subprocess.run(
+        line, env={**os.environ, **fleet.env}, capture_output=True, timeout=120, check=False, text=True
+    )
+    assert refused.returncode == EX_UNAVAILABLE
+    assert "sync@HOST does not answer; the nodes that do: " in refused.stderr
+    assert f"webhooks@{socket.gethostname()}" in refused.stderr
 
     def count_lines(worker: str) -> int:
         lines = [line for line in log.read_text().splitlines() if '"batch_settled"' in line]
