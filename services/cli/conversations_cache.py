@@ -1,6 +1,6 @@
 """``fleet conversations cache``: the page at Notion of each phone number and mail address."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from services.conversations.cache import (
     list_entries,
     make_key,
     parse_key,
+    parse_prefix,
 )
 from services.conversations.cache_copies import delete_copies, read_copies
 from services.conversations.cache_lookup import find_cached, get_page, refresh_entry
@@ -124,7 +125,7 @@ def print_entries(shop: str, prefix: str, limit: int, as_json: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         slugs = find_slugs(tx)
-        found = list_entries(tx, find_shop_id(tx, shop), prefix, limit)
+        found = list_entries(tx, find_shop_id(tx, shop), parse_prefix(prefix), limit)
     columns: Columns = {
         "key": "key",
         "shop": lambda one: slugs.get(one.shop_id, one.shop_id),
@@ -156,9 +157,12 @@ def get(key: str, shop: str, cached: bool, as_json: bool) -> None:
         shop_id = get_shop(tx, shop).id
     with recorded_calls(shop_id):
         hit = find_cached((shop_id, address), now) if cached else get_page((shop_id, address))
-    if hit is None:
+    if hit is None and not as_json:
         raise NothingToDo(f"{key} has no entry: without --cached Notion is read")
-    document = {**_describe_entry(hit.entry, shop, now), "source": hit.source}
+    empty = dict.fromkeys((*CacheEntry._fields[2:], "hours_left", "source"))
+    document: dict[str, Any] = {"key": make_key(address), "shop": shop, **empty}
+    if hit is not None:
+        document |= {**_describe_entry(hit.entry, shop, now), "source": hit.source}
     if as_json:
         print_json(document)
     else:
@@ -177,8 +181,8 @@ def invalidate_keys(
 ) -> None:
     """Delete entries, and all others of their merchants, here and in Valkey: Notion is read again.
 
-    Each invalidation is counted for its merchant: three in 30 days open an incident (P3), because then
-    the page at Notion is probably wrong.
+    It counts once for each merchant that had an entry: three times in 30 days open an incident (P3), because
+    then the page at Notion is probably wrong. A KEY without an entry is named, and counts for nobody.
 
     \b
     Example: fleet conversations cache invalidate canvas:phone:+15551234567 --shop harbour
@@ -191,13 +195,18 @@ def invalidate_keys(
         append_change(tx, "canvas.invalidate", {shop_id: [found.mutation]}, now=now, **author)
         link_incident(tx, incident, found.mutation.summary, now=now, **author)
     is_deleted = dry_run or delete_copies([(shop_id, address) for address in found.addresses])
-    names = [make_key(address) for address in found.addresses]
-    document = {"shop": shop, "dry_run": dry_run, "keys": names, "merchants": found.merchants}
+    missing = [make_key(address) for address in found.without_entry]
+    names = [make_key(address) for address in found.addresses if address not in found.without_entry]
+    document = {"shop": shop, "dry_run": dry_run, "keys": names, "without_entry": missing}
+    document |= {"merchants": found.merchants}
     if as_json:
         print_json(document | {"valkey": is_deleted})
         return
     verb = "Would invalidate" if dry_run else "Invalidated"
-    click.echo(f"{verb} {', '.join(names)} of {shop}.")
+    if names:
+        click.echo(f"{verb} {', '.join(names)} of {shop}.")
+    if missing:
+        click.echo(f"{shop} has no entry {', '.join(missing)}: nothing is counted.")
     if not is_deleted:
         click.echo("Valkey does not answer: a copy there is used until it expires, 24 h at most.", err=True)
 
@@ -215,7 +224,7 @@ def refresh(
     """Read Notion again for the KEYs, or without one do what the job canvas-refresh does every hour.
 
     That copies all entries to Valkey, refreshes those of active merchants that expire within 8 h, and
-    deletes unused ones. --dry-run counts the latter two.
+    deletes unused ones. --dry-run counts what would be refreshed and deleted.
 
     \b
     Examples:
@@ -230,7 +239,7 @@ def refresh(
     with recorded_calls(shop_id):
         if addresses:
             pages = [] if dry_run else [refresh_entry((shop_id, one), now).page_id for one in addresses]
-            found = CacheRefresh(refreshed=len(pages), gone=pages.count(""))
+            found = CacheRefresh(refreshed=len(addresses), gone=pages.count(""))
         else:
             found = refresh_cache(shop_id, now, is_dry=dry_run)
     with transaction() as tx:
@@ -243,7 +252,12 @@ def refresh(
     if as_json:
         print_json(document)
     else:
-        print_fields("Would be done" if dry_run else "Done", document)
+        ratios = {"before": _format_ratios(before), "after": _format_ratios(after)}
+        print_fields("Would be done" if dry_run else "Done", document | ratios)
+
+
+def _format_ratios(ratios: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removesuffix('_ratio')} {100 * ratio:.3g}%" for name, ratio in ratios.items())
 
 
 def _count_hours(entry: CacheEntry, now: datetime) -> float:

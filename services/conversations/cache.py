@@ -22,6 +22,9 @@ SHORTEST = timedelta(hours=6)
 """An entry with less time left counts as expiring: it is refreshed before."""
 NEGATIVE_LIFE = timedelta(minutes=5)
 PREFIX = "canvas:"
+KINDS = ("phone:", "mail:")
+LONGEST_SHORT_CODE = 6
+"""Digits of a number without a country code, such as the sender of a bank's messages."""
 
 # In the order of the keys.
 _STORE = """
@@ -122,7 +125,20 @@ def parse_key(text: str) -> str:
     if not address:
         example = "canvas:phone:+15551234567 or canvas:mail:ada@example.com"
         raise InputInvalid(f"{text!r} should be a phone number or a mail address, such as {example}")
+    if not is_mail(address) and not address.startswith("+") and len(address) > LONGEST_SHORT_CODE:
+        raise InputInvalid(f"{text!r} should begin with + and the country code, such as +15551234567")
     return address
+
+
+def parse_prefix(text: str) -> str:
+    """Return the beginning of a key or address in lower case; raise ``InputInvalid`` for an unknown kind."""
+    prefix = text.strip().lower()
+    rest = prefix.removeprefix(PREFIX)
+    is_kind = any(rest.startswith(kind) or kind.startswith(rest) for kind in KINDS)
+    if not is_kind and (prefix.startswith(PREFIX) or ":" in prefix):
+        known = " or ".join(f"{PREFIX}{kind}" for kind in KINDS)
+        raise InputInvalid(f"{text!r} is the beginning of no key: each begins with {known}")
+    return prefix
 
 
 def store_page(tx: Connection, merchant: Merchant, page_id: str, now: datetime) -> None:

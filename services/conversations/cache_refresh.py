@@ -104,9 +104,13 @@ def describe_refresh(
 
 
 class Invalidation(NamedTuple):
-    """``addresses``: whose copies are to be deleted after the commit (``cache_copies.delete_copies``)."""
+    """``addresses``: whose copies are to be deleted after the commit (``cache_copies.delete_copies``).
+
+    ``without_entry``: those of them that had no entry, so nothing was counted.
+    """
 
     addresses: list[str]
+    without_entry: list[str]
     merchants: list[int]
     mutation: Mutation
 
@@ -114,7 +118,7 @@ class Invalidation(NamedTuple):
 def invalidate(
     tx: Connection, shop_id: int, addresses: Collection[str], by: str, now: datetime
 ) -> Invalidation:
-    """Delete the entries with all others of their merchants, and count an invalidation of each merchant.
+    """Delete the entries with all others of their merchants, and count one invalidation of each merchant.
 
     The next use reads Notion.
     """
@@ -127,4 +131,5 @@ def invalidate(
     summary = f"invalidated {count} of the canvas cache, of merchant {named}"
     before, after = {"entries": len(deleted)}, {"entries": 0, "merchants": merchants}
     mutation = Mutation("canvas_cache", named, summary, before, after)
-    return Invalidation(sorted({*deleted, *addresses}), merchants, mutation)
+    without_entry = sorted({*addresses} - {*deleted})
+    return Invalidation(sorted({*deleted, *addresses}), without_entry, merchants, mutation)

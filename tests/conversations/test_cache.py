@@ -232,21 +232,6 @@ def test_an_invalidated_key_is_read_again_and_three_in_30_days_are_a_figure(
     assert audit == [(3,)]
 
 
-def test_the_commands_show_entries_by_key(acme: NotionShop) -> None:
-    page_id = write_page(acme)
-    for prefix in ("canvas:", "canvas:phone:", "phone:+1555", "+1555", ""):
-        listed = json.loads(run("conversations", "cache", "list", "--prefix", prefix, "--json").stdout)
-        assert [(one["key"], one["page_id"]) for one in listed] == [(KEY, page_id)], prefix
-    for prefix in ("canvas:mail:", "+1666", "mail:"):
-        assert json.loads(run("conversations", "cache", "list", "--prefix", prefix, "--json").stdout) == []
-    found = json.loads(run("conversations", "cache", "get", PHONE, "--shop", "acme", "--json").stdout)
-    assert (found["key"], found["source"], found["hours_left"] > 23) == (KEY, "database", True)
-    none = run("conversations", "cache", "get", "+15550009999", "--shop", "acme", "--cached")
-    assert (none.exit_code, "has no entry" in none.output) == (0, True)
-    wrong = run("conversations", "cache", "get", "canvas:phone:ada", "--shop", "acme")
-    assert (wrong.exit_code, "canvas:phone:+15551234567" in wrong.output) == (2, True)
-
-
 def test_status_has_the_stale_and_the_expiring_ratio(acme: NotionShop) -> None:
     receive_calls(acme, 4)
     acme.rows("update canvas_cache set expires_at = now() where address like '%2' returning 1")
