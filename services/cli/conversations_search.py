@@ -11,6 +11,7 @@ from services.conversations.ai_steps import VECTORS, find_ai_pause
 from services.conversations.vectors import NEWEST, FoundInteraction, search_meaning, search_words
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import WorkError, describe_server
 from services.core.settings import get_settings
 from services.core.times import format_time
 from services.costs.month import AI
@@ -52,13 +53,15 @@ def search(text: str, shop: str, results: int, words: bool, as_json: bool) -> No
             format_time(one.occurred_at, stored.zone),
             one.kind,
             one.provider_id,
+            ", ".join(one.addresses),
+            one.page_id,
             "" if one.score is None else f"{one.score:.2f}",
             one.text[:_EXCERPT],
         )
         for one in found
     ]
     empty = f"Nothing found {how}; a search by words reads the newest {NEWEST:,} of the shop."
-    print_table(f"Found {how}", ("at", "kind", "id", "score", "text"), rows, empty)
+    print_table(f"Found {how}", ("at", "kind", "id", "with", "page", "score", "text"), rows, empty)
 
 
 def _why_words(shop: Shop) -> str:
@@ -76,7 +79,13 @@ def _search_words(shop: Shop, text: str, limit: int) -> Sequence[FoundInteractio
 def _search_meaning(shop: Shop, text: str, limit: int) -> Sequence[FoundInteraction]:
     ai, now = find_ai(get_settings()), utc_now()
     assert ai is not None  # noqa: S101 - a model is set
-    (vector,), cost = embed(ai, [text])
+    try:
+        (vector,), cost = embed(ai, [text])
+    except WorkError as fault:
+        server = describe_server(ai.url)
+        raise WorkError(
+            fault.code, f"{fault}: AI_API_BASE is {server}; `--words` searches without it"
+        ) from fault
     with transaction() as tx:
         record_cost(tx, Cost(shop.id, AI, PROVIDER, f"search {now.isoformat()}", *cost), now=now)
         return search_meaning(tx, [shop.id], ai.embedding_model, vector, limit)

@@ -40,14 +40,12 @@ from services.ledger.replay import ORIGINS, count_copies, count_replayable, repl
 from services.ledger.replay_archived import find_archived_event, read_archived, replay_archived
 from services.ledger.topics import plan_topic
 from services.providers.object_store import open_store
-from services.providers.registry import WEBHOOK_PROVIDERS, list_routes
+from services.providers.registry import SENDERS, list_routes
 from services.shops.shops import find_slugs
 
 _filter_options = add_options(
     shop_option,
-    click.option(
-        "--provider", type=PROVIDER, default="", help=f"Only {', '.join(list_routes(WEBHOOK_PROVIDERS))}."
-    ),
+    click.option("--provider", type=PROVIDER, default="", help=f"Only {', '.join(list_routes(SENDERS))}."),
     click.option(
         "--topic", type=EVENT_TOPIC, default="", help="The provider's topic, such as orders/create."
     ),
@@ -62,6 +60,8 @@ _FIELDS = ("provider", "topic", "delivery_key", "origin", "request_id", "since",
 
 
 def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] = ()) -> EventFilter:
+    if sender := SENDERS.get(options["provider"]):
+        options = {**options, "provider": sender.name}  # quo is recorded as openphone
     return EventFilter(
         ids=ids,
         shop_id=find_shop_id(tx, options["shop"]),

@@ -30,7 +30,7 @@ from services.ledger.request_errors import get_error, list_recorded
 from services.ledger.tables import STATUSES
 from services.ledger.topics import COSTS, QUEUES, TOPICS
 from services.providers.openphone import EVENT_TYPES
-from services.providers.registry import WEBHOOK_PROVIDERS, get_secret_kind
+from services.providers.registry import SENDERS, WEBHOOK_PROVIDERS, get_secret_kind
 from services.providers.stripe import list_event_types
 from services.shopify.subscriptions.plan import WANTED
 from services.shops.fields import OF_POOL
@@ -235,8 +235,8 @@ def _parse_since(text: str) -> datetime:
 
 
 def _find_providers(tx: Connection) -> list[str]:
-    """Return the providers of events: ``standard:<source>`` for each source with a secret or an event."""
-    fixed = [name for name, provider in WEBHOOK_PROVIDERS.items() if not provider.has_sources]
+    """Return the senders of events: ``standard:<source>`` for each source with a secret or an event."""
+    fixed = [name for name, provider in SENDERS.items() if not provider.has_sources]
     return fixed + list(tx.exec_driver_sql(_SOURCES).scalars())
 
 

@@ -32,6 +32,7 @@ from services.shops.shops import get_shop_by_id
 
 SUMMARIES, VECTORS = "summaries", "vectors"
 TOPICS = {SUMMARIES: "interaction_summarize", VECTORS: "interaction_embed"}
+_SETTINGS = {SUMMARIES: "AI_MODEL", VECTORS: "AI_EMBEDDING_MODEL"}
 SHORTEST_TRANSCRIPT = 200
 """Characters; a shorter call is read as fast as a summary of it."""
 _HEARD = ("transcript", "voicemail")
@@ -161,7 +162,10 @@ def _plan_calls(tx: Connection, items: Sequence[WorkItem], use: str, plan: Any) 
     except WorkError as fault:
         return [fault] * len(items)
     model = ai and (ai.model if use == SUMMARIES else ai.embedding_model)
-    return [plan(item, ai) if model and use in uses[item.shop_id] else Done(SKIPPED) for item in items]
+    if not model:
+        return [Done(f"{SKIPPED}: {_SETTINGS[use]} is not set")] * len(items)
+    refused = Done(f"{SKIPPED}: the shop does not allow {use}")
+    return [plan(item, ai) if use in uses[item.shop_id] else refused for item in items]
 
 
 def _read_uses(tx: Connection, items: Sequence[WorkItem]) -> dict[int, set[str]]:

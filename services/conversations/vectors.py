@@ -32,7 +32,8 @@ _SCORE = {
     False: "(select sum(a * b) from unnest(v.embedding, %(vector)s::real[]) as u(a, b))",
 }
 _BY_MEANING = """
-select i.*, {score} as score
+select i.*, {score} as score,
+       (select m.phones || m.mails from merchants m where m.id = i.merchant_id) as addresses
   from interaction_vectors v
   join interactions i on i.shop_id = v.shop_id and i.provider_id = v.interaction_id
  where v.shop_id = any(%(shop_id)s::int[]) and v.model = %(model)s
@@ -40,7 +41,8 @@ select i.*, {score} as score
  order by score desc, i.occurred_at desc limit %(limit)s
 """
 _BY_WORDS = """
-select i.*, null::float as score
+select i.*, null::float as score,
+       (select m.phones || m.mails from merchants m where m.id = i.merchant_id) as addresses
   from (select * from interactions where shop_id = any(%(shop_id)s::int[])
          order by occurred_at desc limit %(newest)s) i
  where to_tsvector('simple', i.body) || jsonb_to_tsvector('simple', i.detail, '["string"]')
@@ -50,13 +52,17 @@ select i.*, null::float as score
 
 
 class FoundInteraction(NamedTuple):
-    """``score`` is the cosine, from -1 to 1; None for a search by words."""
+    """``addresses``: the participants but the shop, or all of them if they are on no page.
+
+    ``score`` is the cosine, from -1 to 1; None for a search by words.
+    """
 
     shop_id: int
     kind: str
     provider_id: str
     occurred_at: datetime
     page_id: str
+    addresses: list[str]
     text: str
     score: float | None
 
@@ -122,8 +128,11 @@ def _find(
 
 def _make_found(row: Mapping[str, Any]) -> FoundInteraction:
     text = read_text(row, ("summary", "ai_summary", "voicemail", "transcript"))
-    facts = {name: row[name] for name in FoundInteraction._fields if name != "text"}
-    return FoundInteraction(**facts, text=" ".join(text.split()))
+    others = [one for one in row["participants"] if one in (row["addresses"] or ())]
+    found: dict[str, Any] = {"addresses": others or row["participants"], "text": " ".join(text.split())}
+    return FoundInteraction(
+        **{name: row[name] for name in FoundInteraction._fields if name not in found}, **found
+    )
 
 
 def _encode(vector: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
 from services.providers.delivery import parse_object
@@ -51,7 +52,9 @@ def request(
             return _read_first_part(client, client.build_request(method, url, headers=dict(headers), **body))
         return client.request(method, url, headers=dict(headers), **body)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise RetryLater(f"{provider}.unavailable", f"could not connect: {type(error).__name__}") from error
+        server = urlsplit(url).netloc.rpartition("@")[2]
+        detail = f"could not connect to {server}: {type(error).__name__}"
+        raise RetryLater(f"{provider}.unavailable", detail) from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise Misconfigured(
             f"{provider}.address_wrong", f"{url!r} should begin with https:// and {host}"

@@ -37,11 +37,11 @@ def event(engine: Engine, harbour: str) -> None:
         ("events list --topic charge.refund", "did you mean 'charge.refunded'?"),
         (
             "events list --provider stirpe",
-            "should be one of shopify, stripe, openphone, sendgrid, resend; did you mean 'stripe'?",
+            "should be one of shopify, stripe, openphone, quo, sendgrid, resend; did you mean 'stripe'?",
         ),
         (
             "events list --provider standard:nobody",
-            "should be one of shopify, stripe, openphone, sendgrid, resend",
+            "should be one of shopify, stripe, openphone, quo, sendgrid, resend",
         ),
         ("events list --shop harbor", "it should be one of harbour; did you mean 'harbour'?"),
         ("events list --since 2099-01-01", "'2099-01-01' is in the future"),

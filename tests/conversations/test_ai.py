@@ -17,6 +17,7 @@ from tests.cli.commands import run
 from tests.conversations.notion_shop import STEPS, NotionShop, shop_with_notion
 from tests.conversations.quo_events import make_call, make_message, make_part
 from tests.fakes.ai import AiServer, serve_ai
+from tests.fakes.settings import settings_of
 
 AI_TOPICS = ("interaction_summarize", "interaction_embed")
 LONG = "The caller wants to move the delivery of forty mugs to Friday. " * 5
@@ -205,6 +206,45 @@ def test_search_finds_the_closest_first(
     assert [one["provider_id"] for one in document["interactions"]] == ["AC7", "AC9", "AC8"]
     scores = [one["score"] for one in document["interactions"]]
     assert scores[0] > 0.7 > scores[1] > 0.4 > scores[2]
+
+
+def test_planned_work_without_its_setting_or_consent_is_skipped_with_the_reason(acme: NotionShop) -> None:
+    for count, (settings, uses, reason) in enumerate(
+        (
+            ({"AI_EMBEDDING_MODEL": ""}, "summaries,vectors", "skipped: AI_EMBEDDING_MODEL is not set"),
+            ({}, "summaries", "skipped: the shop does not allow vectors"),
+        )
+    ):
+        allow(acme, "summaries,vectors")
+        acme.receive(make_message(f"AC{count}", text="please refund the broken tote"))
+        acme.run(*STEPS)
+        allow(acme, uses)
+        with settings_of(**settings):
+            acme.run("interaction_embed")
+        query = "select result from work_queue where topic = 'interaction_embed' order by id desc limit 1"
+        assert acme.rows(query) == [(reason,)]
+
+
+def test_an_unreachable_ai_is_named_with_the_search_that_does_without(acme: NotionShop) -> None:
+    with settings_of(AI_API_BASE="http://user:s3cret@127.0.0.1:1/v1"):
+        refused = run("conversations", "search", "mugs", "--shop", "acme")
+    assert refused.exit_code == 1
+    assert "could not connect to 127.0.0.1:1: ConnectError: AI_API_BASE is 127.0.0.1:1/v1" in refused.output
+    assert "`--words` searches without it" in refused.output
+    assert "s3cret" not in refused.output
+
+
+def test_a_search_shows_the_person_and_the_page(acme: NotionShop) -> None:
+    acme.receive(make_message("AC7", text="please refund the broken tote"))
+    run_all(acme)
+    for more in ((), ("--words",)):
+        words = ("conversations", "search", "broken tote", "--shop", "acme", *more)
+        (one,) = json.loads(run(*words, "--json").output)["interactions"]
+        page = acme.pages()[0]["id"]
+        assert (one["addresses"], one["page_id"]) == (["+15550000002"], page)
+        shown = run(*words).output
+        assert "+15550000002" in shown
+        assert page in shown
 
 
 def test_a_search_by_words_needs_no_ai(engine: Engine) -> None:

@@ -281,6 +281,8 @@ def test_the_command_reports_each_shop_and_ends_with_1_if_one_cannot_be_read(
         assert (
             tx.scalar(text("select count(*) from audit_events where action = 'conversations.backfill'")) == 1
         )
+    listed = json.loads(run("events", "list", "--provider", "quo", "--json").stdout)
+    assert [one["provider"] for one in listed] == ["openphone"]
     again = run("conversations", "backfill", "--days", "2")
     assert "acme: read from " in again.output
     assert "`--again` reads those days too" in again.output
