@@ -22,7 +22,7 @@ from services.core.broker import is_redis, queue_depths
 from services.core.errors import did_you_mean
 from services.core.log import configure_logging
 from services.core.ports import check_port
-from services.core.rabbitmq import API_NEEDED, find_api_fault, management_api, quoted_vhost
+from services.core.rabbitmq import find_api_fault, management_api, quoted_vhost
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
 from tasks.sign_in_limiter import FAILURE_WINDOW_SECONDS, SignInLimiter
@@ -219,7 +219,11 @@ def _check_broker_api(api: str) -> None:
     """Log why RabbitMQ's management API at ``api`` cannot be used, and what to do."""
     url = get_settings().broker_url
     if not is_redis(url) and (fault := find_api_fault(url, "" if api == management_api(url, "") else api)):
-        fields = {"fault": fault, "effect": "the broker page only counts messages", "to_do": API_NEEDED}
+        fields = {
+            "fault": fault.what,
+            "effect": "the broker page only counts messages",
+            "to_do": fault.remedy,
+        }
         log.warning("flower_broker_api_missing", extra={"fields": fields})
 
 

@@ -96,7 +96,8 @@ def _check_route(slug: str, route: "MailRoute | Misconfigured") -> Iterator[Doct
             opened.close()
     except WorkError as fault:
         sender = MailSender(transport or fault.code.partition(".")[0], slug, is_own=bool(slug))
-        remedy = find_remedy(fault.code, sender) if isinstance(fault, Misconfigured) else _RETRIED
+        is_ours = isinstance(fault, Misconfigured) or fault.code == "smtp.host_unknown"
+        remedy = find_remedy(fault.code, sender) if is_ours else _RETRIED
         yield DoctorCheck(check, False, f"{fault.code}: {fault.detail}", remedy or "see docs/mail.md")
     else:
         yield DoctorCheck(check, True, f"{transport}: {seen}")

@@ -8,7 +8,7 @@ from services.core.broker import connect, is_redis
 from services.core.broker_fault import explain_broker_fault
 from services.core.broker_probe import send_to_no_queue
 from services.core.log_redaction import redact_text
-from services.core.rabbitmq import API_NEEDED, find_api_fault
+from services.core.rabbitmq import find_api_fault
 from services.core.sentinel import SENTINEL, SentinelUrl, parse_sentinel_url
 from services.fleet.doctor_check import DoctorCheck, describe_start
 
@@ -48,8 +48,8 @@ def check_broker(url: str, management_url: str = "") -> Iterator[DoctorCheck]:
     if not server:
         name = f"{product.get('product', 'AMQP')} {product.get('version', '')}".strip()
         yield DoctorCheck("broker", True, f"{name} {answers}")
-        api_fault = find_api_fault(url, management_url)
-        yield DoctorCheck("flower", not api_fault, api_fault or "the management API answers", API_NEEDED)
+        found, remedy = find_api_fault(url, management_url) or ("", "")
+        yield DoctorCheck("flower", not found, found or "the management API answers", remedy)
         return
     name = "Valkey" if "valkey_version" in server else "Redis"
     version = server.get("valkey_version") or server["redis_version"]

@@ -67,7 +67,8 @@ REMEDIES: Mapping[str, str] = {
 _REPAIRS = (
     (
         "key_refused credentials_refused client_secret_expired client_secret_wrong token_refused "
-        "sign_in_refused no_secret secret_unreadable url_wrong not_offered certificate_wrong no_tls",
+        "sign_in_refused no_secret secret_unreadable url_wrong host_unknown "
+        "not_offered certificate_wrong no_tls",
         "fleet shops secret {slug} {secret} --stdin",
         "set {setting} and restart the workers",
     ),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import MailTransport, OutgoingMail, ascii_address, parse_sender
-from services.providers.smtp_client import SmtpClient, SmtpSslClient, find_host_name
+from services.providers.smtp_client import SmtpClient, SmtpSslClient, describe_unreachable, find_host_name
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
@@ -253,11 +253,12 @@ def _connect(server: SmtpServer, timeout_seconds: float) -> SmtpClient:
     except (OSError, UnicodeError) as fault:
         if client is not None:
             client.close()
-        raise _make_connect_error(fault) from fault
+        where = f"{server.host}:{server.port}"
+        raise _make_connect_error(fault, where, timeout_seconds) from fault
     return client
 
 
-def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
+def _make_connect_error(fault: Exception, where: str, seconds: float) -> WorkError:  # noqa: PLR0911 - a table
     match fault:
         case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY_CODES:
             return Misconfigured("smtp.credentials_refused", f"the server refuses user or password: {code}")
@@ -281,7 +282,9 @@ def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a tab
             return Misconfigured(
                 "smtp.no_tls", f"no TLS on this port ({reason}): smtps is port 465, smtp+starttls is 587"
             )
-    return RetryLater("smtp.unavailable", f"the mail server cannot be reached: {type(fault).__name__}")
+        case socket.gaierror(errno=socket.EAI_NONAME):
+            return RetryLater("smtp.host_unknown", describe_unreachable(fault, where, seconds))
+    return RetryLater("smtp.unavailable", describe_unreachable(fault, where, seconds))
 
 
 def _make_reply_error(step: str, bad: SmtpReply) -> WorkError:

@@ -46,3 +46,13 @@ def find_host_name() -> str:
     """Return this machine's name for EHLO; looked up once, as that may take seconds."""
     name = socket.getfqdn()
     return name if "." in name else "[127.0.0.1]"
+
+
+def describe_unreachable(fault: Exception, where: str, seconds: float) -> str:
+    """Return why the mail server at ``where`` cannot be reached; ``seconds``: the limit of a wait."""
+    text = getattr(fault, "strerror", None) or str(fault)[:200] or type(fault).__name__
+    if isinstance(fault, socket.gaierror) and fault.errno == socket.EAI_NONAME:
+        text = "no server has this name"
+    elif isinstance(fault, TimeoutError):
+        text = f"no answer within {seconds:g} s"
+    return f"the mail server {where} cannot be reached: {text}"

@@ -5,6 +5,7 @@ import pytest
 from services.core.errors import SettingsInvalid
 from services.core.rabbitmq import find_api_fault, management_api, quoted_vhost
 from services.core.settings import read_settings
+from tests.fakes.web import Answer, Web
 
 ENV = {"DATABASE_URL": "postgresql://a:b@h/d", "BROKER_URL": "amqp://h", "SECRET_KEY": "k" * 32}
 
@@ -41,8 +42,31 @@ def test_virtual_host_is_the_one_that_kombu_uses_quoted_once(url: str, vhost: st
 def test_fault_names_the_setting_that_is_missing_and_no_password() -> None:
     fault = find_api_fault("amqp://ada:hunter2@mq.invalid/shop", "")
 
-    assert fault.startswith("FLOWER_BROKER_API is not set, and http://mq.invalid:15672/api/ does not answer")
-    assert "hunter2" not in fault
+    assert fault is not None
+    seen = "FLOWER_BROKER_API is not set, and http://mq.invalid:15672/api/ does not answer"
+    assert fault.what.startswith(seen)
+    assert "rabbitmq-plugins enable rabbitmq_management" in fault.remedy
+    assert "hunter2" not in fault.what + fault.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "correct user and password of FLOWER_BROKER_API"),
+        (404, "there is no virtual host shop"),
+        (503, "rabbitmq-plugins enable rabbitmq_management"),
+    ],
+)
+def test_each_answer_of_the_api_has_its_remedy_and_names_the_user(status: int, remedy: str) -> None:
+    with Web(Answer(status)) as web:
+        api = web.url.replace("://", "://flower:hunter2@") + "/api/"
+        fault = find_api_fault("amqp://ada:hunter2@mq.invalid/shop", api)
+
+    assert fault is not None
+    assert fault.what == f"{web.url}/api/ answers {status} to the user flower"
+    assert remedy in fault.remedy
+    assert ("rabbitmq-plugins" in fault.remedy) == (status == 503)
+    assert "hunter2" not in fault.what + fault.remedy
 
 
 @pytest.mark.parametrize("api", ["mq:15672", "http://user:hunter2@mq:15672", "ftp://user:hunter2@mq/api/"])

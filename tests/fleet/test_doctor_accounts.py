@@ -102,6 +102,30 @@ def test_an_account_that_refuses_us_is_a_fault_with_its_setting(name: str) -> No
     assert not any(secret in found.seen + found.remedy for secret in ("hunter2", "SG.wrong", "re_wrong"))
 
 
+@pytest.mark.parametrize(
+    ("server", "seen", "remedy"),
+    [
+        (
+            "mail.invalid:587",
+            "smtp.host_unknown: {} cannot be reached: no server has this name",
+            "set SMTP_URL",
+        ),
+        (
+            "127.0.0.1:1",
+            "smtp.unavailable: {} cannot be reached: Connection refused",
+            "nothing, if it ends soon",
+        ),
+    ],
+)
+def test_a_mail_server_that_cannot_be_reached_is_named_with_the_reason_in_words(
+    server: str, seen: str, remedy: str
+) -> None:
+    found = find_mail(MAIL_TRANSPORT="smtp", SMTP_URL=f"smtp://user:hunter2@{server}")
+
+    assert found.seen == seen.format(f"the mail server {server}")
+    assert found.remedy.startswith(remedy)
+
+
 def test_a_key_that_may_only_send_is_right() -> None:
     with serve(service := Resend()) as url:
         service.answers = [(401, {"statusCode": 401, "name": "restricted_api_key"}, {})]
