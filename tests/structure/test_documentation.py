@@ -12,6 +12,7 @@ from click.exceptions import NoArgsIsHelpError
 from sqlalchemy import Engine
 
 from services.cli.main import main
+from services.ledger.topics import TOPICS
 from tests.structure.test_examples import CELERY, parse, parse_line
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +136,15 @@ def test_commands_are_found() -> None:
 def test_a_wrong_command_is_noticed(line: str) -> None:
     with pytest.raises(click.UsageError):
         check(line, is_block=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_table_of_the_documentation_has_a_heading(page: Path) -> None:
+    """A row after an empty line is text, not a row of the table before."""
+    tables = re.findall(r"^\|.*\n(?:\|.*\n?)*", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    assert [rows for rows in tables if not re.match(r".*\n\|[ :|-]+\|\n", rows)] == []
+
+
+def test_the_page_of_costs_names_the_topics_that_the_cap_of_ai_pauses() -> None:
+    text = (ROOT / "docs" / "costs.md").read_text()
+    assert [name for name, topic in TOPICS.items() if topic.cost == "ai" and f"`{name}`" not in text] == []
