@@ -34,8 +34,10 @@ from services.core.counts import format_count
 from services.core.db import transaction, transaction_or_plan
 from services.core.errors import InputInvalid
 from services.core.times import format_time
+from services.mail.suppressions import find_suppressed
 from services.outreach.consents import withdraw
 from services.outreach.people import find_ids, import_people, list_consents, list_people, parse_people_csv
+from services.outreach.plan import TOO_LATE
 from services.outreach.preview import SeriesPreview, preview_series
 from services.outreach.series import SERIES, Series
 from services.outreach.texts import USUAL, check_step, delete_text, read_texts, save_text
@@ -88,7 +90,7 @@ def import_file(shop: str, file: Path, dry_run: bool, actor: str, as_json: bool)
 @limit_option
 @json_option
 def people(shop: str, email: str, limit: int, as_json: bool) -> None:
-    """List people with their zone, last activity and the consent that holds.
+    """List people with their zone, last activity, the consent that holds and what stops their mails.
 
     \b
     Example: fleet outreach people --shop harbour --email ada@example.com
@@ -96,15 +98,20 @@ def people(shop: str, email: str, limit: int, as_json: bool) -> None:
     with transaction() as tx:
         slugs = find_slugs(tx)
         found = list_people(tx, find_shop_id(tx, shop), email=email, limit=limit)
+        reasons = find_suppressed(tx, {(one.shop_id, one.email) for one in found if one.email})
     columns: Columns = {
         "shop": lambda one: slugs[one.shop_id], "id": "external_id", "email": "email", "name": "name",
         "zone": "timezone",
         "signed up": lambda one: format_time(one.signed_up_at),
         "active": lambda one: format_time(one.last_active_at),
         "consent": _describe_consent,
+        "stopped by": lambda one: ", ".join(reasons.get((one.shop_id, one.email), ())),
     }  # fmt: skip
+    documents = _list_documents(found, slugs)
+    for one in documents:
+        one["stopped_by"] = reasons.get((one["shop_id"], one["email"]), ())
     empty = "No people: `fleet outreach import --shop SHOP --csv FILE`."
-    print_list("", columns, found, _list_documents(found, slugs), empty, as_json=as_json)
+    print_list("", columns, found, documents, empty, as_json=as_json)
 
 
 def _list_documents(found: Sequence[Any], slugs: Mapping[int, str]) -> list[dict[str, Any]]:
@@ -270,8 +277,11 @@ def preview(kind: str, shop: str, limit: int, as_json: bool) -> None:
 def _print_preview(slug: str, one: SeriesPreview) -> None:
     if one.fault:
         click.echo(f"{slug} sends nothing: {one.fault}")
-    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(one.counts.items()))
-    click.echo(f"{slug}: {counts or 'nobody'}")
+    people = {name: count for name, count in one.counts.items() if name != TOO_LATE}
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(people.items()))
+    late = one.counts.get(TOO_LATE, 0)
+    lost = f"; {format_count(late, 'step')} {TOO_LATE}" if late else ""
+    click.echo(f"{slug}: {counts or 'nobody'}{lost}")
     columns: Columns = {
         "id": "external_id", "email": "email", "step": "step", "result": "result",
         "starts": lambda person: format_time(person.starts_at),

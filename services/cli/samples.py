@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from services.providers.mail_event_payload import MAIL_KEY, MAIL_REFERENCE
 from services.sandbox.payloads import orders, stripe
 from services.sandbox.payloads.catalogue import make_product, make_sample_items, make_shopify_body
+from services.sandbox.payloads.mails import make_mail
 from services.sandbox.payloads.quo import make_call, make_message
 from services.sandbox.payloads.templates import Body, dump, load_templates, make, utc_text, uuid_text
 
@@ -138,6 +139,8 @@ def make_sample(
     mail: SampleMail | None = None,
 ) -> bytes | None:
     """Return the body of a sample webhook, about ``mail`` if one is given; None if the topic has none."""
+    if provider == "standard:mail":
+        return dump(make_mail(rng, sent_at=now, recipient=f"mail@{DOMAIN}", provider="standard"))
     if provider not in SAMPLES:
         data: dict[str, Any] = {"id": uuid_text(rng), "note": "a sample"}
         return dump({"type": topic, "timestamp": utc_text(now), "data": data})

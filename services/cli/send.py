@@ -56,6 +56,10 @@ def _check_sender(name: str) -> str:
     return name
 
 
+def _can_generate(secret_name: str) -> bool:
+    return get_secret_kind(secret_name).make_value is not None
+
+
 def _parse_url(text: str) -> str:
     parts = urlsplit(text)
     if text and (parts.scheme not in ("http", "https") or not parts.hostname):
@@ -102,11 +106,13 @@ def command(
         secret = get_secret(tx, stored.id, sender.secret_name)
         about = _find_mail(tx, sender.name, stored, mail_id) if mail_id else None
     if secret is None:
+        own = ", or to try samples make one with --generate" if _can_generate(sender.secret_name) else ""
         raise ShopfleetError(
             f"{shop} has no {sender.secret_name}: record it with "
-            f"`fleet shops secret {shop} {sender.secret_name} --stdin`"
+            f"`fleet shops secret {shop} {sender.secret_name} --stdin`{own}"
         )
     name = sender.provider.find_sender(sender.name, secret).name
+    kind = provider if sender.provider.has_sources else name
     topic = topic or next(iter(SAMPLES.get(name, {"sample.sent": None})))
     target = (url or get_ingress_url()).rstrip("/") + sender.path
     domain = stored.shopify_domain or f"{shop}.myshopify.com"
@@ -119,7 +125,7 @@ def command(
         for number in range(repeat):
             now = utc_now()
             if not (same and number):
-                body = given if file else _make_body(name, topic, stored, now, about)
+                body = given if file else _make_body(kind, topic, stored, now, about)
                 webhook_id = str(uuid4())
             headers = sign(name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now)
             try:

@@ -41,8 +41,10 @@ _PERSONAL_TEXT = re.compile(
     r"|(?<![\w+])(?:\+|%2[Bb])[0-9](?:[ ().-]{0,2}[0-9]){6,14}(?![0-9])"
     r"|(?<![\w+])\(?[0-9]{3}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![0-9])"
 )
-_LONG_NUMBER = re.compile(r"(?<![\w/])[0-9](?:[ -]?[0-9]){9,18}(?!\w)")
-"""A phone number without its plus, except in a path, where it is an id."""
+_LONG_NUMBER = re.compile(
+    r"(?<![\w/])(?![0-9]{4}-(?:0[1-9]|1[0-2])-[0-3][0-9] [0-2][0-9]:)[0-9](?:[ -]?[0-9]){9,18}(?!\w)"
+)
+"""A phone number without its plus, except in a path, where it is an id, and except a date with a time."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
 _URL_TOKEN = re.compile(
     r"(/(?:sign-in/(?:forgot|passkey|again/passkey)|account/(?:codes|passkeys)|unsubscribe)/)(?!delete\b)[^/?#\s'\"]+"

@@ -15,11 +15,11 @@ from services.core.settings import get_settings
 from services.jobs.handler import JobResult, JobRun
 from services.ledger.accept import record_work
 from services.ledger.work import FollowUp, NewWork
-from services.outreach.audience import Segment, list_segments
+from services.outreach.audience import Segment, list_segments, plan_people
 from services.outreach.compose import check_sender
 from services.outreach.handler import TOPIC
 from services.outreach.series import BY_JOB, Series
-from services.shops.shops import list_shops
+from services.shops.shops import Shop, list_shops
 
 NOT_READY_RULE = "outreach_not_ready"
 """Rule of the incident of a shop that lacks what commercial mail needs."""
@@ -36,7 +36,8 @@ on conflict (run_id) do update
 def start_series(run: JobRun) -> JobResult:
     """Plan the segments of the whole audience. The run ends when its mails are sent: see ``follow``.
 
-    A shop without a sender gets no mail; its people count as failed, and an incident names what is missing.
+    A shop without a sender gets no mail; its people who are due count as failed, and an incident
+    names what is missing.
     """
     series, now = BY_JOB[run.job], utc_now()
     with transaction() as tx:
@@ -48,10 +49,21 @@ def start_series(run: JobRun) -> JobResult:
             check_sender(shops[shop_id], get_settings().public_url)
         except WorkError as fault:
             faults[shop_id] = fault
-    segments = [one for one in segments if one.shop_id in shops]
+    with transaction() as tx:
+        segments = [
+            one._replace(people=_count_due(tx, series, shops[one.shop_id], one, now))
+            if one.shop_id in faults
+            else one
+            for one in segments
+            if one.shop_id in shops
+        ]
     return JobResult(
         result="planned", is_ended=False, record=partial(_record, run, series, segments, faults, now)
     )
+
+
+def _count_due(tx: Connection, series: Series, shop: Shop, segment: Segment, now: datetime) -> int:
+    return sum(not one.reason for one in plan_people(tx, series, shop, segment, now))
 
 
 def _record(

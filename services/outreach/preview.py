@@ -33,7 +33,10 @@ class PreviewedPerson(NamedTuple):
 
 
 class SeriesPreview(NamedTuple):
-    """The series at one shop. ``fault`` is what the shop lacks, or empty; ``counts`` are people by result."""
+    """The series at one shop. ``fault`` is what the shop lacks, or empty; ``counts`` are people by result.
+
+    ``too_late`` counts steps of the founder sequence instead, which are lost.
+    """
 
     fault: str
     counts: dict[str, int]

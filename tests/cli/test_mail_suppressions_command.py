@@ -19,7 +19,7 @@ def fleet(*arguments: str) -> Result:
 
 def listed(*arguments: str) -> list[tuple[str, str, str]]:
     documents = json.loads(fleet("list", "--json", *arguments).output)
-    return [(one["shop"], one["address"], one["reason"]) for one in documents]
+    return [(one["shop"], one["address"], one["cause"]) for one in documents]
 
 
 def test_a_person_blocks_and_allows_an_address(engine: Engine, harbour: str) -> None:

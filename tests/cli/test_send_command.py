@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from services.cli.samples import SAMPLES
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.fields import read_object
 from services.providers.mail_event_payload import EVENT_KINDS, list_sendgrid_events
 from services.providers.mail_events import BATCH, read_sendgrid_delivery
 from services.providers.openphone import read_openphone_delivery
@@ -100,6 +101,18 @@ def test_sent_sample_is_what_its_reader_accepts(
     is_batch = provider == "sendgrid"
     assert (delivery.topic, delivery.readable) == (BATCH if is_batch else topic, True)
     assert bool(delivery.key) is not is_batch
+
+
+def test_the_sample_of_the_source_mail_is_a_mail(harbour: str, ingress: Received) -> None:
+    refused = run("send", "standard:mail", "harbour", "--url", ingress.url)
+    assert "or to try samples make one with --generate" in " ".join(refused.output.split())
+    run("shops", "secret", "harbour", "standard-webhook:mail", "--generate")
+
+    assert run("send", "standard:mail", "harbour", "--url", ingress.url).exit_code == 0
+
+    ((path, _, body),) = ingress.requests
+    assert path == "/webhooks/standard/harbour/mail"
+    assert set(read_object(body)) >= {"id", "from", "to", "subject", "text", "at"}
 
 
 def test_a_sample_body_of_sendgrid_has_an_event_of_each_kind(harbour: str, ingress: Received) -> None:

@@ -63,6 +63,8 @@ def test_activity_moves_forward_only_and_empty_fields_keep_what_is_stored(audien
         (",ada@example.com,,,,,,,,", "line 2: external_id is empty"),
         ("u-1,ada@example.com,,PST,,,,,,", "line 2: timezone='PST' should be an IANA name"),
         ("u-1,ada@example.com,,,2026-10-01,,,,,", "line 2: signed_up_at is '2026-10-01'"),
+        ("u-1,ada@example.com,,,2026-10-01 09:30,,,,,", "line 2: signed_up_at is '2026-10-01 09:30'"),
+        ("u-1,ada@example.com,,,2026-10-01 6045550199,,,,,", "line 2: signed_up_at is '[number]'"),
         ("u-1,ada@example.com,,,,2099-10-01T08:00:00Z,,,,", "line 2: last_active_at="),
         (
             "u-1,ada@example.com,,,,,yes,form,2026-10-01T08:00:00Z,",

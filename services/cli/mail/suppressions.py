@@ -140,4 +140,6 @@ def _sender(row: Row[Any], slugs: dict[int, str]) -> str:
 
 
 def _document(row: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
-    return row._asdict() | {"shop": _sender(row, slugs), "address": mask_address(row.address)}
+    document = row._asdict() | {"shop": _sender(row, slugs), "address": mask_address(row.address)}
+    document["cause"] = document.pop("reason")
+    return document

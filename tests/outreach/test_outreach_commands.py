@@ -1,4 +1,4 @@
-"""The texts of a series at a shop: replaced, shown and taken back."""
+"""What a person changes and reads of outreach at a shop: texts, people and figures."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import run
+from tests.fakes.settings import settings_of
 from tests.outreach.audience import NINE, Audience
 
 SUBJECTS = "select subject from mail_outbox order by id"
@@ -46,6 +47,21 @@ def test_a_text_is_shown_used_and_taken_back(audience: Audience, file: str) -> N
     assert audience.rows(SUBJECTS) == [("A reminder from Harbour",)]
     entries = audience.rows("select count(*) from audit_events where action = 'outreach.text'")
     assert entries == [(2,)], "one for the new text, one for the return"
+
+
+def test_the_list_of_people_names_what_stops_their_mail(audience: Audience) -> None:
+    audience.add({"external_id": "ada"}, {"external_id": "bo"})
+    run("mail", "suppressions", "add", "ada@example.com", "--shop", "harbour", "--reason", "wrong address")
+
+    found = json.loads(run("outreach", "people", "--shop", "harbour", "--json").stdout)
+    assert [one["stopped_by"] for one in found] == [["blocked_by_person"], []]
+    assert "stopped by" in run("outreach", "people", "--shop", "harbour").output
+
+
+def test_people_who_are_not_due_do_not_fail_in_a_shop_without_a_sender(audience: Audience) -> None:
+    audience.add({"external_id": "ada"}, {"external_id": "bo", "consent": ""})
+    with settings_of(SMTP_URL=audience.smtp.url, PUBLIC_URL=""):
+        assert audience.run("send-reminders", NINE) == {"failed": 1}
 
 
 @pytest.mark.parametrize("subject", ["Hola {nope}", "Hola {Name}", "Hola { name }", "Hola {}"])
