@@ -1,10 +1,12 @@
 """What a person changes and reads of outreach at a shop: texts, people and figures."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from services.core.clock import utc_now
 from tests.cli.commands import run
 from tests.fakes.settings import settings_of
 from tests.outreach.audience import NINE, Audience
@@ -56,6 +58,13 @@ def test_the_list_of_people_names_what_stops_their_mail(audience: Audience) -> N
     found = json.loads(run("outreach", "people", "--shop", "harbour", "--json").stdout)
     assert [one["stopped_by"] for one in found] == [["blocked_by_person"], []]
     assert "stopped by" in run("outreach", "people", "--shop", "harbour").output
+
+
+def test_a_preview_adds_no_lost_steps_to_people(audience: Audience) -> None:
+    audience.add({"external_id": "bo", "signed_up_at": utc_now() - timedelta(days=5)}, now=utc_now())
+
+    first = run("outreach", "preview", "founder", "--shop", "harbour").output.splitlines()[0]
+    assert first == "harbour: 1 not_due; 3 steps too_late"
 
 
 def test_people_who_are_not_due_do_not_fail_in_a_shop_without_a_sender(audience: Audience) -> None:
