@@ -82,4 +82,4 @@ def print_labels(
         print_json({"file": str(file), "format": kind, "labels": documents, "changed": not dry_run})
         return
     verb = "would have" if dry_run else "has"
-    click.echo(f"{file} {verb} {format_count(len(labels), 'label')}, {len(content):,} bytes.")
+    click.echo(f"{file} {verb} {format_count(len(labels), 'label')}, {format_count(len(content), 'byte')}.")

@@ -21,6 +21,7 @@ from services.cli.base import ReportingCommand, actor_option, audit_author, dry_
 from services.cli.output import print_json
 from services.cli.send import URL, get_ingress_url
 from services.core.clock import utc_now
+from services.core.counts import format_count
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.providers.registry import sign
@@ -115,7 +116,7 @@ class SmokeTest:
         """Draw the label of the order."""
         with transaction() as tx:
             (label,) = read_labels(tx, self.shop, [str(self.number)], **self.author())
-        return f"label {label.code}: {len(render_png(label)):,} bytes"
+        return f"label {label.code}: {format_count(len(render_png(label)), 'byte')}"
 
     def move(self) -> str:
         """Start and finish every stage; check that the order is complete."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from services.core.counts import format_count
 from services.core.pdf import encodable
 from services.core.times import format_time
 
@@ -55,7 +56,7 @@ def make_label(order: Any, zone: ZoneInfo) -> Label:
     lines = [
         f"due {format_time(order.due_at, zone).rpartition(' ')[0]}" if order.due_at else "",
         order.storage,
-        f"{pieces} pieces" if pieces > 1 else "",
+        format_count(pieces, "piece") if pieces > 1 else "",
     ]
     return Label(order.order_gid.rpartition("/")[2], order.name, [line for line in lines if line])
 
