@@ -148,7 +148,7 @@ def test_every_fault_of_the_mail_settings_is_reported_together() -> None:
         "MAIL_FROM='nobody'",
         "MAIL_RATE_PER_SECOND='fast'",
         "MAIL_CONNECTIONS='0'",
-        "SMTP_URL should begin with one of smtp, smtp+starttls, smtps",
+        "SMTP_URL begins with http://, it should begin with one of smtp, smtp+starttls, smtps",
     ):
         assert words in message
     assert "GRAPH_TENANT_ID" not in message
