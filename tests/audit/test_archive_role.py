@@ -19,21 +19,15 @@ NOW = utc_now()
 OLD = NOW - timedelta(days=100)
 MANIFEST = "a" * 64
 
+_FLOOR = (
+    "forget(integer)", "redact(integer, text[])", "set_stages(text, integer, text[])", "stages(integer)",
+    "sync(jsonb)", "transition(text, integer, text, uuid, text, text, integer)",
+)  # fmt: skip
 MAY_EXECUTE = {
     "audit_truncate(integer, bigint, text)": {"shopfleet_owner", "shopfleet_archive"},
     "floor_add(integer, text)": {"shopfleet_floor"},
     "floor_person(text, integer)": {"shopfleet_floor"},
-    **dict.fromkeys(
-        (
-            "floor_forget(integer)",
-            "floor_redact(integer, text[])",
-            "floor_set_stages(text, integer, text[])",
-            "floor_stages(integer)",
-            "floor_sync(jsonb)",
-            "floor_transition(text, integer, text, uuid, text, text, integer)",
-        ),
-        {"shopfleet_floor", "shopfleet_app"},
-    ),
+    **{f"floor_{one}": {"shopfleet_floor", "shopfleet_app"} for one in _FLOOR},
 }
 """Every function that runs with its owner's rights, and the roles that may call it."""
 

@@ -41,7 +41,7 @@ def number(slug: str, sku: str) -> int:
 def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Two shops with the same items; Shopify has ten mugs in the first and seven in the second."""
     server = SandboxServer(0)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")
     get_settings.cache_clear()

@@ -86,7 +86,7 @@ def test_answers_are_as_the_document_says(
     schema.app = app
 
     @given(case=schema[path][method.upper()].as_strategy())
-    @settings(max_examples=10, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=6, deadline=None, database=None, derandomize=True)
     def send(case: Any) -> None:
         # A value that does not exist, such as a shop, is refused: the document cannot list the values.
         case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])

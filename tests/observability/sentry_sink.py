@@ -33,7 +33,7 @@ class SentrySink:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def take(self, envelope: bytes) -> None:
         """Unpack one envelope: a header line, then for each item a header line and its payload."""

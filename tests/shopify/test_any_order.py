@@ -90,7 +90,7 @@ def handle(engine: Engine, sets: Sequence[Sequence[Event]]) -> list[Any]:
 
 @pytest.mark.parametrize("about", [*EVENTS, "all"])
 @settings(
-    max_examples=EXPLORE or 30,
+    max_examples=EXPLORE or 15,
     deadline=None,
     derandomize=not EXPLORE,
     suppress_health_check=list(HealthCheck),

@@ -48,7 +48,7 @@ OUTCOMES = "select status, result, error_code from work_queue where topic = 'inv
 def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A sandbox shop with ten mugs, and our shop that counted ten."""
     server = SandboxServer(0)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")
     get_settings.cache_clear()

@@ -39,7 +39,7 @@ INCIDENTS = "select rule, severity, status from incidents order by id"
 def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A sandbox shop that accepts the token recorded an hour before noon."""
     server = SandboxServer(0)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")
     get_settings.cache_clear()
