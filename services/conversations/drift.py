@@ -61,6 +61,13 @@ update page_parts set written = '', attempted_at = %(now)s
 """
 
 
+_REPAIRS = {
+    "gone": "gone, is created again",
+    "parts": "blocks that were gone or twice are written again",
+    "uuid": "the UUID was missing and is set",
+}
+
+
 class PageDrift(NamedTuple):
     """``parts`` have a block that the page lacks, or has twice. ``has_uuid`` False: it was set again."""
 
@@ -90,18 +97,18 @@ def heal_drift(run: JobRun) -> JobResult:
         values = {"shop_id": run.shop_id, "most": MOST, "night": utc_now().toordinal()}
         ids = list(tx.exec_driver_sql(_FIND_MERCHANTS, values).scalars())
         merchants = find_merchants(tx, ids)
-    notion, found = access.open(), Counter[str]()
+    notion, found, repairs = access.open(), Counter[str](), list[Mutation]()
     for merchant_id in ids:
         drift = compare_page(notion, access, merchants[merchant_id])
         if drift.kind:
             found[drift.kind] += 1
-            _repair(drift, run.request_id)
+            repairs.append(_repair(drift, run.request_id))
     stats = {"pages": len(ids), **{kind: found[kind] for kind in ("gone", "uuid", "parts")}}
-    mutation = _describe(stats, found.total())
+    mutations = [_describe(stats, found.total()), *repairs]
 
     def record(tx: Connection) -> FollowUp:
         del tx
-        entry = AuditEntry(run.shop_id, f"job {JOB}", "conversations.drift", run.request_id, [mutation])
+        entry = AuditEntry(run.shop_id, f"job {JOB}", "conversations.drift", run.request_id, mutations)
         return FollowUp(audit=[entry] if found else [])
 
     return JobResult(result="repaired" if found else "equal", stats=stats, record=record)
@@ -134,8 +141,11 @@ def compare_page(notion: "Notion", access: NotionAccess, merchant: Merchant) -> 
     return PageDrift(merchant, False, has_uuid, drifted)
 
 
-def _repair(drift: PageDrift, request_id: str) -> None:
-    """Plan the write of what the page lacks: one run for each set of parts that a write takes."""
+def _repair(drift: PageDrift, request_id: str) -> Mutation:
+    """Plan the write of what the page lacks: one run for each set of parts that a write takes.
+
+    Returns the page before and after for the audit.
+    """
     merchant, now = drift.merchant, utc_now()
     with transaction() as tx:
         parts = drift.parts
@@ -152,6 +162,11 @@ def _repair(drift: PageDrift, request_id: str) -> None:
         new = [_plan_write(merchant, part, request_id) for part in parts[::MOST_PARTS]]
         refs = record_work(tx, new, now)
     send_messages(refs)
+    lacks = [f"{part.interaction_id} {part.part}" for part in drift.parts]
+    before = {"page_id": merchant.page_id, "lacks": lacks, "has_uuid": drift.has_uuid}
+    after = {"page_id": "" if drift.is_gone else merchant.page_id, "writes": len(new), "has_uuid": True}
+    summary = f"page of merchant {merchant.id} at Notion: {_REPAIRS[drift.kind]}"
+    return Mutation("merchants", str(merchant.id), summary, before, after)
 
 
 def _plan_write(merchant: Merchant, part: Row[Any], request_id: str) -> NewWork:

@@ -66,8 +66,11 @@ def test_a_deleted_block_is_written_again(acme: NotionShop, monkeypatch: pytest.
     first = next(notion(acme).list_children(find_page(acme)))
     notion(acme).delete_block(first["id"])
 
-    assert heal(acme, monkeypatch).stats["parts"] == 1
+    result = heal(acme, monkeypatch)
+    assert result.stats["parts"] == 1
     assert sorted(acme.titles()[0]) == before
+    ((was, is_now),) = list_repairs(acme, result)
+    assert (len(was["lacks"]), is_now["writes"]) == (1, 1)
     assert heal(acme, monkeypatch).result == "equal"
 
 
@@ -90,10 +93,22 @@ def test_a_deleted_page_is_made_again_with_everything(
     page, before = find_page(acme), sorted(acme.titles()[0])
     notion(acme).update_page(page, in_trash=True)
 
-    assert heal(acme, monkeypatch).stats["gone"] == 1
+    result = heal(acme, monkeypatch)
+    assert result.stats["gone"] == 1
     assert find_page(acme) != page
     assert sorted(acme.titles()[0]) == before
     assert acme.rows("select count(*) from audit_events where action = 'conversations.drift'") == [(0,)]
+    assert list_repairs(acme, result) == [
+        ({"page_id": page, "lacks": [], "has_uuid": True}, {"page_id": "", "writes": 1, "has_uuid": True})
+    ]
+
+
+def list_repairs(one: NotionShop, result: JobResult) -> list[tuple[Any, Any]]:
+    """Return the state of each page before and after, as the end of the run records it in the audit."""
+    assert result.record is not None
+    with transaction(one.engine) as tx:
+        (entry,) = result.record(tx).audit
+    return [(each.before, each.after) for each in entry.mutations[1:]]
 
 
 def test_a_lost_uuid_is_set_and_other_properties_stay(
