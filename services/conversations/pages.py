@@ -32,8 +32,8 @@ INDEX_DELAY = timedelta(seconds=30)
 
 Notion states a delay for its search of a workspace, which is not used here, and none for this query.
 """
-MEANWHILE = timedelta(seconds=2)
-"""The wait while another worker creates the page."""
+MEANWHILE, USUAL_CREATION = timedelta(seconds=2), timedelta(seconds=6)
+"""The wait while another worker creates the page, and for how long that is likely."""
 
 _BEGIN_ATTEMPT = """
 update merchants set page_attempted_at = %(at)s
@@ -143,7 +143,9 @@ def find_or_create_page(notion: "Notion", access: NotionAccess, merchant: Mercha
     attempted_at, now = merchant.page_attempted_at, utc_now()
     if attempted_at is not None and now < attempted_at + INDEX_DELAY:
         why = "the page may have been created, and a query may not find it yet"
-        raise Deferred("notion.page_in_doubt", why, wait=attempted_at + INDEX_DELAY - now)
+        is_young = now < attempted_at + USUAL_CREATION
+        wait = MEANWHILE if is_young else attempted_at + INDEX_DELAY - now
+        raise Deferred("notion.page_in_doubt", why, wait=wait)
     with transaction() as tx:
         seen = {"page_id": merchant.page_id, "attempted_at": attempted_at}
         if not tx.exec_driver_sql(_BEGIN_ATTEMPT, {"id": merchant.id, "at": now} | seen).rowcount:

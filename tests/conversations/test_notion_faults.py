@@ -11,7 +11,7 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
-from services.conversations import budget, cache_lookup
+from services.conversations import budget, cache_lookup, pages
 from services.conversations.access import NotionAccess
 from services.conversations.cache_lookup import refresh_entry
 from services.conversations.figures import collect_figures
@@ -83,9 +83,8 @@ def test_a_creation_without_an_answer_is_not_repeated_before_a_query_would_find_
     acme.run("notion_find")
 
     assert len(acme.pages()) == 1
-    assert acme.rows("select error_code from work_queue where status = 'error'") == [
-        ("notion.page_in_doubt",)
-    ]
+    codes = acme.rows("select error_code from work_queue where status = 'error'")
+    assert codes == [("notion.page_in_doubt",)]
     acme.run_to_the_end()
     assert [len(page["texts"]) for page in acme.pages()] == [1]
 
@@ -143,6 +142,24 @@ def test_an_answer_from_before_the_page_was_created_changes_nothing(
     (page,) = acme.pages()
     assert entry.page_id == page["id"]
     assert acme.rows("select page_id from merchants") == [(page["id"],)]
+
+
+@pytest.mark.parametrize(("age", "wait"), [(1, 2), (10, 20)], ids=["likely under way", "without an answer"])
+def test_the_wait_for_a_creation_is_short_while_it_is_likely_under_way(
+    acme: NotionShop, monkeypatch: pytest.MonkeyPatch, age: int, wait: int
+) -> None:
+    acme.receive(make_message("M1"))
+    acme.run("interaction_ingest")
+    now = utc_now()
+    monkeypatch.setattr(pages, "utc_now", lambda: now)
+    with transaction(acme.engine) as tx:
+        begun_at = {"at": now - timedelta(seconds=age)}
+        tx.exec_driver_sql("update merchants set page_attempted_at = %(at)s", begun_at)
+
+    with pytest.raises(Deferred) as deferred:
+        find_or_create(acme, httpx.HTTPTransport())
+
+    assert deferred.value.wait == timedelta(seconds=wait)
 
 
 def test_the_wait_after_a_creation_without_an_answer_begins_when_its_request_ends(acme: NotionShop) -> None:
